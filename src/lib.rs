@@ -1,0 +1,3 @@
+//! Prometheus exporter for the balances of accounts on XT.
+
+pub mod simulator;

@@ -1,0 +1,3 @@
+//! The process edge: parse, log, run, exit code.
+
+fn main() {}
