@@ -1,3 +1,9 @@
 //! Prometheus exporter for the balances of accounts on XT.
 
+pub mod exchange;
+pub mod exposition;
+pub mod ledger;
+pub mod moment;
 pub mod simulator;
+pub mod standing;
+pub mod web;

@@ -1,0 +1,299 @@
+//! Every metric there is: name, type, labels, help, and where its value comes from.
+//! This table is the contract with dashboards and rules; README's is held against it.
+
+use std::time::Duration;
+
+use super::text::Samples;
+use crate::{
+    exchange::Reason,
+    standing::{Durations, Good, Standing, Subject},
+};
+
+/// A metric family.
+#[derive(Debug)]
+pub struct Family {
+    /// In `[a-z0-9_]`, base units, counters ending in `_total`.
+    pub name: &'static str,
+    /// What a scraper may do with it.
+    pub kind: Kind,
+    /// Label names in the order they are written.
+    pub labels: &'static [&'static str],
+    /// What it means, and the endpoint and field it comes from.
+    pub help: &'static str,
+    /// Where its samples come from.
+    pub source: Source,
+}
+
+/// The type of a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Only goes up, from 0 at the start.
+    Counter,
+    /// Cumulative buckets.
+    Histogram,
+}
+
+impl Kind {
+    /// The word in the `# TYPE` line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// Where the samples of a family come from, and with that, when they have to be written anew.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// The configuration of a wallet: never changes.
+    Wish(fn(&Subject, &mut Samples)),
+    /// The last good answer: changes with it, and is left out once it is too old.
+    Answer(fn(&Subject, &Good, &mut Samples)),
+    /// The course of a wallet's polls: changes with every one.
+    Poll(fn(&Standing, &mut Samples)),
+    /// What is known of an account whatever the wallet.
+    Account(fn(&AccountFacts, &mut Samples)),
+    /// The exporter itself: read at the scrape.
+    Own,
+}
+
+/// What is known of an account whatever the wallet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccountFacts {
+    /// The `account` label.
+    pub name: Box<str>,
+    /// Unix time at which a pause ends; `None` if not paused.
+    pub paused_until: Option<Duration>,
+    /// Unix time at which the key pair in use was read.
+    pub credentials_loaded: Duration,
+}
+
+const ACCOUNT: &[&str] = &["account"];
+const WALLET: &[&str] = &["account", "wallet"];
+const CURRENCY: &[&str] = &["account", "currency", "wallet"];
+
+/// Every family, sorted by name: the order of the exposition.
+pub static FAMILIES: [Family; 24] = [
+    own("process_cpu_seconds_total", Kind::Counter, &[], "Total user and system CPU time spent in seconds."),
+    own("process_max_fds", Kind::Gauge, &[], "Maximum number of open file descriptors."),
+    own("process_open_fds", Kind::Gauge, &[], "Number of open file descriptors."),
+    own("process_resident_memory_bytes", Kind::Gauge, &[], "Resident memory size in bytes."),
+    own(
+        "process_start_time_seconds",
+        Kind::Gauge,
+        &[],
+        "Start time of the process since unix epoch in seconds.",
+    ),
+    own("process_threads", Kind::Gauge, &[], "Number of OS threads in the process."),
+    own("process_virtual_memory_bytes", Kind::Gauge, &[], "Virtual memory size in bytes."),
+    own(
+        "process_virtual_memory_max_bytes",
+        Kind::Gauge,
+        &[],
+        "Maximum amount of virtual memory available in bytes, -1 if unlimited.",
+    ),
+    Family {
+        name: "xt_balance_free",
+        kind: Kind::Gauge,
+        labels: CURRENCY,
+        help: "Amount free to trade or withdraw, in the currency itself, rounded to float64; a sum over currencies means nothing. \
+               Field available of /trade/api/v1/getBalance (wallet spot) and getFunds (wallet wallet, fiat), read every poll interval, not at the scrape. \
+               Absent while unknown; 0 for a watched currency that a good answer left out.",
+        source: Source::Answer(|subject, good, out| balances(subject, good, out, |(free, _)| free)),
+    },
+    Family {
+        name: "xt_balance_free_threshold",
+        kind: Kind::Gauge,
+        labels: CURRENCY,
+        help: "Configured low-water mark for xt_balance_free, in the currency itself. From the configuration, exported also while the balance is unknown.",
+        source: Source::Wish(|subject, out| {
+            for watch in &subject.watch {
+                if let Some(threshold) = watch.threshold {
+                    out.sample(&[&subject.account, &watch.currency, subject.wallet.label()], threshold);
+                }
+            }
+        }),
+    },
+    Family {
+        name: "xt_balance_frozen",
+        kind: Kind::Gauge,
+        labels: CURRENCY,
+        help: "Amount locked in orders or withdrawals, in the currency itself, rounded to float64; a sum over currencies means nothing. \
+               Field freeze of /trade/api/v1/getBalance (wallet spot) and getFunds (wallet wallet, fiat), read every poll interval, not at the scrape. \
+               Absent while unknown; 0 for a watched currency that a good answer left out.",
+        source: Source::Answer(|subject, good, out| balances(subject, good, out, |(_, frozen)| frozen)),
+    },
+    own(
+        "xt_clock_skew_seconds",
+        Kind::Gauge,
+        &["host"],
+        "Clock of the exchange minus ours. Field serverTime of /trade/api/v1/getServerTime, halfway through the round trip.",
+    ),
+    Family {
+        name: "xt_credentials_loaded_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: ACCOUNT,
+        help: "Unix time at which the key pair in use was read from its files or the environment.",
+        source: Source::Account(|account, out| {
+            out.sample(&[&account.name], account.credentials_loaded.as_secs_f64())
+        }),
+    },
+    Family {
+        name: "xt_currencies",
+        kind: Kind::Gauge,
+        labels: WALLET,
+        help: "Rows in the last good answer, usable or not, before any filter. Absent while unknown.",
+        source: Source::Answer(|subject, good, out| {
+            out.sample(&[&subject.account, subject.wallet.label()], float(good.currencies));
+        }),
+    },
+    own(
+        "xt_exporter_build_info",
+        Kind::Gauge,
+        &["revision", "rustversion", "version"],
+        "Always 1; the labels say which build this is.",
+    ),
+    Family {
+        name: "xt_last_success_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: WALLET,
+        help: "Unix time of the last good poll, 0 if there was none since the start.",
+        source: Source::Poll(|standing, out| {
+            let at = standing.good.as_ref().map_or(Duration::ZERO, |good| good.at.unix);
+            out.sample(&wallet(standing), at.as_secs_f64());
+        }),
+    },
+    Family {
+        name: "xt_paused_until_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: ACCOUNT,
+        help: "Unix time until which nothing is sent for this account, because the exchange said that a limit was passed; 0 if not paused.",
+        source: Source::Account(|account, out| {
+            out.sample(&[&account.name], account.paused_until.unwrap_or_default().as_secs_f64());
+        }),
+    },
+    Family {
+        name: "xt_poll_duration_seconds",
+        kind: Kind::Histogram,
+        labels: WALLET,
+        help: "Time a poll took, from the first byte sent to the answer decoded, failover and second reads included.",
+        source: Source::Poll(|standing, out| {
+            let durations = &standing.tally.durations;
+            out.histogram(
+                &wallet(standing),
+                &Durations::BOUNDS,
+                &durations.counts,
+                standing.tally.polls,
+                durations.sum,
+            );
+        }),
+    },
+    Family {
+        name: "xt_poll_failures_total",
+        kind: Kind::Counter,
+        labels: &["account", "reason", "wallet"],
+        help: "Polls failed, by reason: auth (key unknown, inactive or not allowed), signature, clock (nonce outside the window), rate_limited, unavailable (5xx, maintenance), \
+               http (any other status), timeout, dns, connect, tls, body (cut short or too large), decode (not the documented JSON), api (any other error code).",
+        source: Source::Poll(|standing, out| {
+            let [account, wallet] = wallet(standing);
+            for (reason, count) in Reason::ALL.iter().zip(standing.tally.failures) {
+                out.sample(&[account, reason.label(), wallet], float(count));
+            }
+        }),
+    },
+    Family {
+        name: "xt_polls_total",
+        kind: Kind::Counter,
+        labels: WALLET,
+        help: "Polls ended, good or failed.",
+        source: Source::Poll(|standing, out| out.sample(&wallet(standing), float(standing.tally.polls))),
+    },
+    Family {
+        name: "xt_rows_rejected_total",
+        kind: Kind::Counter,
+        labels: WALLET,
+        help: "Rows of good answers whose name or amounts were unusable; the other rows were published.",
+        source: Source::Poll(|standing, out| {
+            out.sample(&wallet(standing), float(standing.tally.rows_rejected))
+        }),
+    },
+    Family {
+        name: "xt_suspect_snapshots_total",
+        kind: Kind::Counter,
+        labels: WALLET,
+        help: "Answers that were empty, or in which every watched balance above zero was gone at once, and had to be confirmed by a second read.",
+        source: Source::Poll(|standing, out| {
+            out.sample(&wallet(standing), float(standing.tally.suspect_snapshots))
+        }),
+    },
+    Family {
+        name: "xt_up",
+        kind: Kind::Gauge,
+        labels: WALLET,
+        help: "1 if the last poll succeeded, 0 if it failed or none has ended yet.",
+        source: Source::Poll(|standing, out| {
+            out.sample(&wallet(standing), f64::from(u8::from(standing.up())))
+        }),
+    },
+    Family {
+        name: "xt_watch_present",
+        kind: Kind::Gauge,
+        labels: CURRENCY,
+        help: "1 if the last good answer had a row for the watched currency, 0 if it left it out and the balance therefore reads 0. Absent while unknown.",
+        source: Source::Answer(|subject, good, out| {
+            for holding in good.holdings.iter().filter(|holding| subject.watched(&holding.currency).is_some())
+            {
+                let labels = [&*subject.account, &holding.currency, subject.wallet.label()];
+                out.sample(&labels, f64::from(u8::from(holding.row.is_present())));
+            }
+        }),
+    },
+];
+
+const fn own(name: &'static str, kind: Kind, labels: &'static [&'static str], help: &'static str) -> Family {
+    Family { name, kind, labels, help, source: Source::Own }
+}
+
+fn balances(subject: &Subject, good: &Good, out: &mut Samples, pick: fn((f64, f64)) -> f64) {
+    for holding in &*good.holdings {
+        if let Some(amounts) = holding.row.amounts() {
+            out.sample(&[&subject.account, &holding.currency, subject.wallet.label()], pick(amounts));
+        }
+    }
+}
+
+fn wallet(standing: &Standing) -> [&str; 2] {
+    [&standing.subject.account, standing.subject.wallet.label()]
+}
+
+/// Counts stay far below 2^53, where an f64 would begin to round them.
+#[expect(clippy::cast_precision_loss)]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_every_row_follows_the_rules_for_names() {
+        assert!(FAMILIES.is_sorted_by(|a, b| a.name < b.name));
+        for family in &FAMILIES {
+            let plain = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            assert!(plain(family.name), "{}", family.name);
+            assert_eq!(family.name.ends_with("_total"), family.kind == Kind::Counter, "{}", family.name);
+            assert!(
+                family.labels.is_sorted() && family.labels.iter().all(|name| plain(name)),
+                "{}",
+                family.name
+            );
+            assert!(family.help.ends_with('.') && !family.help.contains(['\\', '\n']), "{}", family.name);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The exporter's own few metrics: build, process, clock skew. Read at the scrape and written by
+//! the `prometheus` crate, which lives here alone.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use prometheus::{Counter, Gauge, Opts, Registry, TextEncoder, core::Collector};
+
+use super::families::FAMILIES;
+
+/// What a scrape says about the exporter itself.
+#[derive(Debug)]
+pub struct OwnFacts<'a> {
+    /// Clock of each exchange host minus ours, in seconds.
+    pub skews: &'a BTreeMap<String, f64>,
+    /// Unix time at which the process started. `None` leaves out `process_*`: a file written for
+    /// a textfile collector must not clash with the collector's own.
+    pub process_started: Option<Duration>,
+}
+
+/// The families as text, header lines included, by name. A family without a value is left out.
+#[must_use]
+pub fn render(facts: &OwnFacts<'_>) -> BTreeMap<String, Vec<u8>> {
+    let registry = Registry::new();
+    let build = [
+        ("revision", env!("XT_REVISION")),
+        ("rustversion", env!("XT_RUSTVERSION")),
+        ("version", env!("CARGO_PKG_VERSION")),
+    ];
+    gauge(&registry, "xt_exporter_build_info", &build, 1.0);
+    for (host, skew) in facts.skews {
+        gauge(&registry, "xt_clock_skew_seconds", &[("host", host)], *skew);
+    }
+    if let Some(started) = facts.process_started {
+        gauge(&registry, "process_start_time_seconds", &[], started.as_secs_f64());
+        process(&registry);
+    }
+    let mut texts = BTreeMap::new();
+    for family in registry.gather() {
+        let mut text = String::new();
+        // Only an empty family or one without a name is refused; gather returns neither.
+        if TextEncoder::new().encode_utf8(std::slice::from_ref(&family), &mut text).is_ok() {
+            texts.insert(family.name().to_owned(), text.into_bytes());
+        }
+    }
+    texts
+}
+
+/// What the kernel says of this process; what it does not say is left out.
+fn process(registry: &Registry) {
+    let Ok(me) = procfs::process::Process::myself() else { return };
+    if let Ok(stat) = me.stat() {
+        let ticks = count(stat.utime + stat.stime);
+        counter(registry, "process_cpu_seconds_total", ticks / count(procfs::ticks_per_second()));
+        gauge(registry, "process_threads", &[], count(stat.num_threads.unsigned_abs()));
+        gauge(registry, "process_virtual_memory_bytes", &[], count(stat.vsize));
+        gauge(registry, "process_resident_memory_bytes", &[], count(stat.rss * procfs::page_size()));
+    }
+    if let Ok(open) = me.fd_count() {
+        gauge(registry, "process_open_fds", &[], count(open as u64));
+    }
+    if let Ok(limits) = me.limits() {
+        let value = |limit| match limit {
+            procfs::process::LimitValue::Unlimited => -1.0,
+            procfs::process::LimitValue::Value(value) => count(value),
+        };
+        gauge(registry, "process_max_fds", &[], value(limits.max_open_files.soft_limit));
+        gauge(registry, "process_virtual_memory_max_bytes", &[], value(limits.max_address_space.soft_limit));
+    }
+}
+
+fn gauge(registry: &Registry, name: &str, labels: &[(&str, &str)], value: f64) {
+    let gauge = Gauge::with_opts(opts(name, labels));
+    register(registry, gauge.inspect(|gauge| gauge.set(value)));
+}
+
+fn counter(registry: &Registry, name: &str, value: f64) {
+    let counter = Counter::with_opts(opts(name, &[]));
+    register(registry, counter.inspect(|counter| counter.inc_by(value)));
+}
+
+fn opts(name: &str, labels: &[(&str, &str)]) -> Opts {
+    let help = FAMILIES.iter().find(|family| family.name == name).map_or("", |family| family.help);
+    let opts = Opts::new(name, help);
+    labels.iter().fold(opts, |opts, (name, value)| opts.const_label(*name, *value))
+}
+
+/// Names and labels are ours and fit; a host whose label the crate will not take twice is left out.
+fn register<C: Collector + 'static>(registry: &Registry, metric: prometheus::Result<C>) {
+    if let Ok(metric) = metric {
+        let _ = registry.register(Box::new(metric));
+    }
+}
+
+/// Bytes and ticks stay far below 2^53, where an f64 would begin to round them.
+#[expect(clippy::cast_precision_loss)]
+fn count(value: u64) -> f64 {
+    value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::families::Source;
+
+    #[test]
+    fn every_family_of_its_own_is_written_with_its_help() {
+        let skews = BTreeMap::from([("127.0.0.1".to_owned(), -0.25)]);
+        let texts = render(&OwnFacts { skews: &skews, process_started: Some(Duration::from_secs(5)) });
+        for family in FAMILIES.iter().filter(|family| matches!(family.source, Source::Own)) {
+            let text = String::from_utf8_lossy(texts.get(family.name).map_or(b"missing", Vec::as_slice));
+            assert!(text.starts_with(&super::super::text::header(family)), "{text}");
+        }
+        let skew = texts.get("xt_clock_skew_seconds").map(|text| String::from_utf8_lossy(text));
+        assert!(skew.is_some_and(|text| text.ends_with("{host=\"127.0.0.1\"} -0.25\n")));
+    }
+
+    #[test]
+    fn a_textfile_has_no_process_families() {
+        let texts = render(&OwnFacts { skews: &BTreeMap::new(), process_started: None });
+        assert_eq!(texts.into_keys().collect::<Vec<_>>(), ["xt_exporter_build_info"]);
+    }
+}

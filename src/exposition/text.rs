@@ -1,0 +1,182 @@
+//! The Prometheus text format 0.0.4: samples, headers, numbers, escapes.
+//! Knows no metric by name.
+
+use std::{fmt::Write as _, time::Duration};
+
+use bytes::Bytes;
+
+use super::families::Family;
+
+/// The `Content-Type` of what this module writes.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A writer of the samples of one family.
+#[derive(Debug)]
+pub struct Samples {
+    family: &'static Family,
+    out: String,
+}
+
+impl Samples {
+    /// A writer for `family` with nothing written.
+    #[must_use]
+    pub fn of(family: &'static Family) -> Self {
+        Self { family, out: String::new() }
+    }
+
+    /// Writes one sample; `values` are the label values in the order of the family's labels.
+    pub fn sample(&mut self, values: &[&str], value: f64) {
+        self.line("", values, None, value);
+    }
+
+    /// Writes a histogram: `counts` of observations per bucket (not cumulative), `bounds` being
+    /// the buckets' upper ends in seconds, and `total` observations that took `sum` together.
+    pub fn histogram(&mut self, values: &[&str], bounds: &[f64], counts: &[u64], total: u64, sum: Duration) {
+        let mut below = 0;
+        for (bound, count) in bounds.iter().zip(counts) {
+            below += count;
+            self.line("_bucket", values, Some(*bound), count_value(below));
+        }
+        self.line("_bucket", values, Some(f64::INFINITY), count_value(total));
+        self.line("_sum", values, None, sum.as_secs_f64());
+        self.line("_count", values, None, count_value(total));
+    }
+
+    /// What was written.
+    #[must_use]
+    pub fn finish(self) -> Bytes {
+        Bytes::from(self.out.into_bytes().into_boxed_slice())
+    }
+
+    fn line(&mut self, suffix: &str, values: &[&str], le: Option<f64>, value: f64) {
+        debug_assert_eq!(values.len(), self.family.labels.len(), "{}", self.family.name);
+        self.out.push_str(self.family.name);
+        self.out.push_str(suffix);
+        let mut before = '{';
+        for (name, value) in self.family.labels.iter().zip(values) {
+            self.out.push(before);
+            self.out.push_str(name);
+            self.out.push_str("=\"");
+            escape(value, &mut self.out);
+            self.out.push('"');
+            before = ',';
+        }
+        if let Some(bound) = le {
+            self.out.push(before);
+            self.out.push_str("le=\"");
+            number(bound, &mut self.out);
+            self.out.push('"');
+            before = ',';
+        }
+        if before == ',' {
+            self.out.push('}');
+        }
+        self.out.push(' ');
+        number(value, &mut self.out);
+        self.out.push('\n');
+    }
+}
+
+/// The two comment lines that open a family. Help texts hold nothing to escape: a test of the
+/// table sees to it.
+#[must_use]
+pub fn header(family: &Family) -> String {
+    let (name, help, kind) = (family.name, family.help, family.kind.word());
+    format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
+}
+
+/// Writes the shortest text that reads back to the same f64.
+fn number(value: f64, out: &mut String) {
+    if value == f64::INFINITY {
+        return out.push_str("+Inf");
+    }
+    let start = out.len();
+    let size = value.abs();
+    // Writing to a String cannot fail.
+    if (1e-5..1e16).contains(&size) || size == 0.0 {
+        let _ = write!(out, "{value}");
+    } else {
+        let _ = write!(out, "{value:e}");
+    }
+    debug_assert_eq!(out.get(start..).and_then(|text| text.parse().ok()), Some(value));
+}
+
+fn escape(value: &str, out: &mut String) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            other => out.push(other),
+        }
+    }
+}
+
+/// Counts stay far below 2^53, where an f64 would begin to round them.
+#[expect(clippy::cast_precision_loss)]
+fn count_value(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::families::FAMILIES;
+
+    fn family(name: &str) -> &'static Family {
+        FAMILIES.iter().find(|family| family.name == name).unwrap_or_else(|| panic!("{name}"))
+    }
+
+    fn text(samples: Samples) -> String {
+        String::from_utf8_lossy(&samples.finish()).into_owned()
+    }
+
+    #[test]
+    fn a_sample_is_one_line_with_escaped_labels() {
+        let mut samples = Samples::of(family("xt_balance_free"));
+        samples.sample(&["a\"b\\c\nd", "usdt", "spot"], 3_867.436_500_12);
+        let expected = r#"xt_balance_free{account="a\"b\\c\nd",currency="usdt",wallet="spot"} 3867.43650012"#;
+        assert_eq!(text(samples), format!("{expected}\n"));
+    }
+
+    #[test]
+    fn a_histogram_is_cumulative_and_ends_in_infinity() {
+        let mut samples = Samples::of(family("xt_poll_duration_seconds"));
+        samples.histogram(&["m", "spot"], &[0.5, 1.0], &[2, 3], 7, Duration::from_millis(4_250));
+        let expected = "xt_poll_duration_seconds_bucket{account=\"m\",wallet=\"spot\",le=\"0.5\"} 2\n\
+                        xt_poll_duration_seconds_bucket{account=\"m\",wallet=\"spot\",le=\"1\"} 5\n\
+                        xt_poll_duration_seconds_bucket{account=\"m\",wallet=\"spot\",le=\"+Inf\"} 7\n\
+                        xt_poll_duration_seconds_sum{account=\"m\",wallet=\"spot\"} 4.25\n\
+                        xt_poll_duration_seconds_count{account=\"m\",wallet=\"spot\"} 7\n";
+        assert_eq!(text(samples), expected);
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (1.0, "1"),
+            (-1.5, "-1.5"),
+            (1e-8, "1e-8"),
+            (1.234e-6, "1.234e-6"),
+            (0.000_1, "0.0001"),
+            (1e30, "1e30"),
+            (1_700_000_000.123, "1700000000.123"),
+            (f64::MAX, "1.7976931348623157e308"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            let mut out = String::new();
+            number(value, &mut out);
+            assert_eq!(out, expected);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_number_reads_back(value in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL | proptest::num::f64::ZERO) {
+            let mut out = String::new();
+            number(value, &mut out);
+            proptest::prop_assert_eq!(out.parse::<f64>().map(f64::to_bits), Ok(value.to_bits()));
+        }
+    }
+}

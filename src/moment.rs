@@ -1,0 +1,83 @@
+//! One reading of the machine's clocks, for whoever needs to know when something was.
+//! Ages come from a clock that nobody can set and that goes on while the machine is suspended;
+//! the wall clock is only ever shown, never subtracted. Knows nothing of polls or metrics.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
+
+/// A point in time on both clocks, as [`Clock::now`] read them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moment {
+    /// Time since the clock was started, suspended time included. Only this is good for ages.
+    pub elapsed: Duration,
+    /// Time since the Unix epoch on the wall clock, which may jump.
+    pub unix: Duration,
+}
+
+impl Moment {
+    /// How long before `now` this was; zero if it was not before.
+    #[must_use]
+    pub fn age(self, now: Moment) -> Duration {
+        now.elapsed.saturating_sub(self.elapsed)
+    }
+}
+
+/// The source of every [`Moment`]. Copies share one start, so their readings compare.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+    suspended: Duration,
+}
+
+impl Clock {
+    /// A clock whose `elapsed` begins now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { started: Instant::now(), suspended: suspended() }
+    }
+
+    /// Reads both clocks.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        let asleep = suspended().saturating_sub(self.suspended);
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Moment { elapsed: self.started.elapsed() + asleep, unix }
+    }
+}
+
+/// How long the machine has been suspended since it booted: a monotonic clock stands still then,
+/// and a balance read before the lid was closed would pass for new after it opened.
+fn suspended() -> Duration {
+    let read = |id| {
+        let time = clock_gettime(id);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+    };
+    // Read in this order the difference can only come out too small, by the time between the reads.
+    let boot = read(ClockId::Boottime);
+    boot.saturating_sub(read(ClockId::Monotonic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn elapsed_follows_the_clock_and_not_the_wall() {
+        let clock = Clock::start();
+        let before = clock.now();
+        tokio::time::advance(Duration::from_secs(90)).await;
+        let age = before.age(clock.now());
+        assert!(age >= Duration::from_secs(90) && age < Duration::from_secs(91), "{age:?}");
+    }
+
+    #[test]
+    fn a_moment_in_the_future_has_no_age() {
+        let early = Moment { elapsed: Duration::from_secs(1), unix: Duration::from_secs(50) };
+        let late = Moment { elapsed: Duration::from_secs(2), unix: Duration::ZERO };
+        assert_eq!(late.age(early), Duration::ZERO);
+        assert_eq!(early.age(late), Duration::from_secs(1));
+    }
+}
