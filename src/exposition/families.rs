@@ -140,7 +140,7 @@ pub static FAMILIES: [Family; 24] = [
         labels: ACCOUNT,
         help: "Unix time at which the key pair in use was read from its files or the environment.",
         source: Source::Account(|account, out| {
-            out.sample(&[&account.name], account.credentials_loaded.as_secs_f64())
+            out.sample(&[&account.name], account.credentials_loaded.as_secs_f64());
         }),
     },
     Family {
@@ -219,7 +219,7 @@ pub static FAMILIES: [Family; 24] = [
         labels: WALLET,
         help: "Rows of good answers whose name or amounts were unusable; the other rows were published.",
         source: Source::Poll(|standing, out| {
-            out.sample(&wallet(standing), float(standing.tally.rows_rejected))
+            out.sample(&wallet(standing), float(standing.tally.rows_rejected));
         }),
     },
     Family {
@@ -228,7 +228,7 @@ pub static FAMILIES: [Family; 24] = [
         labels: WALLET,
         help: "Answers that were empty, or in which every watched balance above zero was gone at once, and had to be confirmed by a second read.",
         source: Source::Poll(|standing, out| {
-            out.sample(&wallet(standing), float(standing.tally.suspect_snapshots))
+            out.sample(&wallet(standing), float(standing.tally.suspect_snapshots));
         }),
     },
     Family {
@@ -237,7 +237,7 @@ pub static FAMILIES: [Family; 24] = [
         labels: WALLET,
         help: "1 if the last poll succeeded, 0 if it failed or none has ended yet.",
         source: Source::Poll(|standing, out| {
-            out.sample(&wallet(standing), f64::from(u8::from(standing.up())))
+            out.sample(&wallet(standing), f64::from(u8::from(standing.up())));
         }),
     },
     Family {

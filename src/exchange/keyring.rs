@@ -1,0 +1,278 @@
+//! Where an account's key pair comes from, and which pair to try: files are read again when they
+//! change, and a new pair replaces the old one only once it has worked.
+//! Signs nothing and sends nothing.
+
+use std::{
+    fs, io,
+    io::Read as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use zeroize::Zeroizing;
+
+use super::secret::{KeyPair, Secret};
+
+/// The longest key file that is read; keys are far shorter.
+const FILE_MAX_BYTES: u64 = 4096;
+
+/// Where a key pair comes from.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// Given once: from the environment.
+    Given(KeyPair),
+    /// Two files that may be replaced at any time.
+    Files {
+        /// Holds the access key.
+        access: PathBuf,
+        /// Holds the secret key.
+        secret: PathBuf,
+    },
+}
+
+/// An account's key pairs: the one that works, and perhaps one that is to be tried.
+#[derive(Debug)]
+pub struct Keyring {
+    source: KeySource,
+    current: KeyPair,
+    loaded: Duration,
+    candidate: Option<(KeyPair, Duration)>,
+    seen: Option<Stamp>,
+}
+
+/// What a pair of files looked like from outside when it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp([(u64, u64, i64, i64, u64); 2]);
+
+impl Keyring {
+    /// Reads the first pair, at `unix` time.
+    ///
+    /// # Errors
+    /// A sentence that names the file and says what is wrong with it.
+    pub fn open(source: KeySource, unix: Duration) -> Result<Self, String> {
+        let seen = source.stamp();
+        let current = source.read()?;
+        Ok(Self { source, current, loaded: unix, candidate: None, seen })
+    }
+
+    /// Sentences about files that others than their owner may read.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let open =
+            |path: &&PathBuf| fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
+        let warn = |path: &PathBuf| {
+            format!("{} can be read by other users than its owner: chmod 600 it", path.display())
+        };
+        self.source.paths().into_iter().flatten().filter(open).map(warn).collect()
+    }
+
+    /// Looks whether the files have changed since they were last read and, if so, reads both. A
+    /// pair that differs from the one in use is to be tried next. Returns whether there is one.
+    ///
+    /// # Errors
+    /// If changed files cannot be read; the pair in use stays.
+    pub fn refresh(&mut self, unix: Duration) -> Result<bool, String> {
+        let stamp = self.source.stamp();
+        if stamp == self.seen {
+            return Ok(false);
+        }
+        let pair = self.source.read()?;
+        self.seen = stamp;
+        let differs = pair != self.current;
+        self.candidate = differs.then_some((pair, unix));
+        Ok(differs)
+    }
+
+    /// Forgets when the files were last read, so that the next [`Keyring::refresh`] reads them
+    /// whatever they look like: a network file system may show an old face.
+    pub fn distrust(&mut self) {
+        self.seen = None;
+    }
+
+    /// The pair to sign with: the one that is to be tried, else the one in use.
+    #[must_use]
+    pub fn pair(&self) -> &KeyPair {
+        self.candidate.as_ref().map_or(&self.current, |(pair, _)| pair)
+    }
+
+    /// The pair of [`Keyring::pair`] has worked: from now on it is the one in use. Returns whether
+    /// that is a change.
+    pub fn worked(&mut self) -> bool {
+        let Some((pair, loaded)) = self.candidate.take() else { return false };
+        self.current = pair;
+        self.loaded = loaded;
+        true
+    }
+
+    /// The pair of [`Keyring::pair`] was refused. Returns whether the one in use can be tried
+    /// instead.
+    pub fn refused(&mut self) -> bool {
+        self.candidate.take().is_some()
+    }
+
+    /// Unix time at which the pair in use was read.
+    #[must_use]
+    pub fn loaded(&self) -> Duration {
+        self.loaded
+    }
+}
+
+impl KeySource {
+    fn paths(&self) -> Option<[&PathBuf; 2]> {
+        match self {
+            Self::Given(_) => None,
+            Self::Files { access, secret } => Some([access, secret]),
+        }
+    }
+
+    fn read(&self) -> Result<KeyPair, String> {
+        match self {
+            Self::Given(pair) => Ok(pair.clone()),
+            Self::Files { access, secret } => {
+                Ok(KeyPair { access: key_file(access)?, secret: key_file(secret)? })
+            }
+        }
+    }
+
+    /// Inode, device, modification time and size of both files; `None` where one cannot be seen.
+    fn stamp(&self) -> Option<Stamp> {
+        let [access, secret] = self.paths()?;
+        let face = |path: &Path| {
+            let meta = fs::metadata(path).ok()?;
+            Some((meta.ino(), meta.dev(), meta.mtime(), meta.mtime_nsec(), meta.len()))
+        };
+        Some(Stamp([face(access)?, face(secret)?]))
+    }
+}
+
+fn key_file(path: &Path) -> Result<Secret, String> {
+    let read = || -> io::Result<Zeroizing<String>> {
+        let mut text = Zeroizing::new(String::new());
+        fs::File::open(path)?.take(FILE_MAX_BYTES + 1).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(|error| format!("cannot read key file {}: {error}", path.display()))?;
+    if text.len() as u64 > FILE_MAX_BYTES {
+        return Err(format!(
+            "key file {} is over {FILE_MAX_BYTES} bytes: is it the right file?",
+            path.display()
+        ));
+    }
+    Secret::new(&text).map_err(|why| format!("key file {} {why}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Files {
+        _folder: tempfile::TempDir,
+        access: PathBuf,
+        secret: PathBuf,
+    }
+
+    impl Files {
+        fn new() -> io::Result<Self> {
+            let folder = tempfile::tempdir()?;
+            let (access, secret) = (folder.path().join("key"), folder.path().join("secret"));
+            let files = Self { _folder: folder, access, secret };
+            files.write("a1", "s1")?;
+            Ok(files)
+        }
+
+        /// Replaces both files the way careful tools do, so that the inode changes too.
+        fn write(&self, access: &str, secret: &str) -> io::Result<()> {
+            for (path, text) in [(&self.access, access), (&self.secret, secret)] {
+                let new = path.with_extension("new");
+                fs::write(&new, text)?;
+                fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+                fs::rename(new, path)?;
+            }
+            Ok(())
+        }
+
+        fn source(&self) -> KeySource {
+            KeySource::Files { access: self.access.clone(), secret: self.secret.clone() }
+        }
+    }
+
+    fn access(keyring: &Keyring) -> String {
+        keyring.pair().access.reveal().to_owned()
+    }
+
+    const T1: Duration = Duration::from_secs(1);
+    const T2: Duration = Duration::from_secs(2);
+
+    #[test]
+    fn a_new_pair_is_tried_and_takes_over_once_it_has_worked() -> Result<(), Box<dyn std::error::Error>> {
+        let files = Files::new()?;
+        let mut keyring = Keyring::open(files.source(), T1)?;
+        assert!(!keyring.refresh(T2)?, "nothing has changed");
+        files.write("a2", "s2")?;
+        assert!(keyring.refresh(T2)?);
+        assert_eq!((access(&keyring), keyring.loaded()), ("a2".to_owned(), T1), "tried, not yet in use");
+        assert!(keyring.worked());
+        assert_eq!((access(&keyring), keyring.loaded()), ("a2".to_owned(), T2));
+        assert!(!keyring.worked(), "it is no news any more");
+        Ok(())
+    }
+
+    #[test]
+    fn a_new_pair_that_is_refused_leaves_the_old_one_in_use() -> Result<(), Box<dyn std::error::Error>> {
+        let files = Files::new()?;
+        let mut keyring = Keyring::open(files.source(), T1)?;
+        files.write("wrong", "s2")?;
+        assert!(keyring.refresh(T2)?);
+        assert!(keyring.refused(), "the old one can be tried");
+        assert_eq!((access(&keyring), keyring.loaded()), ("a1".to_owned(), T1));
+        assert!(!keyring.refused(), "and there is no other after it");
+        assert!(!keyring.refresh(T2)?, "what was refused is not tried again until it changes");
+        keyring.distrust();
+        assert!(keyring.refresh(T2)?, "unless it was asked for");
+        Ok(())
+    }
+
+    #[test]
+    fn files_that_go_bad_leave_the_pair_in_use() -> Result<(), Box<dyn std::error::Error>> {
+        let files = Files::new()?;
+        let mut keyring = Keyring::open(files.source(), T1)?;
+        files.write("a2", "")?;
+        let said = keyring.refresh(T2).err().unwrap_or_default();
+        assert!(said.contains("secret is empty"), "{said}");
+        assert_eq!(access(&keyring), "a1");
+        fs::remove_file(&files.access)?;
+        assert!(keyring.refresh(T2).is_err_and(|said| said.contains("cannot read key file")));
+        files.write("a3", "s3")?;
+        assert!(keyring.refresh(T2)?, "and are read once they are good again");
+        Ok(())
+    }
+
+    #[test]
+    fn bad_files_are_named_and_never_quoted() -> Result<(), Box<dyn std::error::Error>> {
+        let files = Files::new()?;
+        for (text, why) in
+            [("", "is empty"), ("two words", "is not one word"), (&*"x".repeat(5_000), "is over 4096 bytes")]
+        {
+            files.write("a1", text)?;
+            let said = Keyring::open(files.source(), T1).err().unwrap_or_default();
+            assert!(said.contains(why) && said.contains("secret") && !said.contains("two"), "{said}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn files_that_others_can_read_are_warned_of() -> Result<(), Box<dyn std::error::Error>> {
+        let files = Files::new()?;
+        let keyring = Keyring::open(files.source(), T1)?;
+        assert_eq!(keyring.warnings(), [""; 0]);
+        fs::set_permissions(&files.secret, fs::Permissions::from_mode(0o640))?;
+        let warnings = keyring.warnings();
+        assert!(
+            warnings.len() == 1
+                && warnings.iter().all(|text| text.contains("secret can be read by other users")),
+            "{warnings:?}"
+        );
+        Ok(())
+    }
+}

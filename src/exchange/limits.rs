@@ -1,0 +1,385 @@
+//! The lockout guard: when a call may be sent, whatever the configuration and the faults.
+//! XT locks an account for 10 minutes when a key passes 3 asset calls a second or an address
+//! 1000 calls a minute. This stays at 2 and 900 over every sliding window. A call takes its place
+//! in the window from when it starts until the window's length after it ended, so that the limit
+//! holds wherever between the two the exchange counts it.
+//! Knows no HTTP and no JSON.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
+
+use super::secret::KeyId;
+use crate::moment::Clock;
+
+/// Calls per key in any [`KEY_SPAN`]; XT allows 3.
+pub const KEY_CALLS: usize = 2;
+/// See [`KEY_CALLS`].
+pub const KEY_SPAN: Duration = Duration::from_secs(1);
+/// Calls of the whole process in any [`PROCESS_SPAN`]; XT allows 1000 per address.
+pub const PROCESS_CALLS: usize = 900;
+/// See [`PROCESS_CALLS`].
+pub const PROCESS_SPAN: Duration = Duration::from_secs(60);
+/// How long nothing is sent after a limit reply: as long as XT's lock.
+pub const PAUSE: Duration = Duration::from_secs(600);
+/// The longest `Retry-After` that is believed.
+const PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Two accounts with a limit reply within this time pause all: then it is the address.
+const CONTAGION: Duration = Duration::from_secs(60);
+
+/// The guard every call of the process passes.
+#[derive(Debug)]
+pub struct Limits {
+    clock: Clock,
+    state: Mutex<State>,
+    /// Calls wait for the process's window in the order they came.
+    turn: tokio::sync::Mutex<()>,
+    /// A call has ended.
+    ended: Notify,
+    /// A pause has begun.
+    paused: watch::Sender<()>,
+}
+
+/// Leave to make one call, to be held until it has ended.
+#[derive(Debug)]
+pub struct Permit {
+    limits: Arc<Limits>,
+    key: KeyId,
+    lane: OwnedMutexGuard<Lane>,
+}
+
+/// Nothing is sent for this account until then, on [`Clock`]'s elapsed time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paused {
+    /// When the pause ends.
+    pub until: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    process: Window,
+    keys: HashMap<KeyId, Key>,
+    pauses: Pauses,
+}
+
+#[derive(Debug)]
+struct Key {
+    window: Window,
+    lane: Arc<tokio::sync::Mutex<Lane>>,
+}
+
+/// What calls with one key share: one is in flight at a time, and nonces only grow.
+#[derive(Debug, Default)]
+struct Lane {
+    last_nonce: u64,
+}
+
+impl Limits {
+    /// A guard that has seen no call yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        let state = State {
+            process: Window::new(PROCESS_CALLS, PROCESS_SPAN),
+            keys: HashMap::new(),
+            pauses: Pauses::default(),
+        };
+        let (paused, _) = watch::channel(());
+        Self {
+            clock,
+            state: Mutex::new(state),
+            turn: tokio::sync::Mutex::default(),
+            ended: Notify::new(),
+            paused,
+        }
+    }
+
+    /// Waits until a call with `key` for `account` may start.
+    ///
+    /// # Errors
+    /// If the account is paused, now or by the time its turn comes.
+    pub async fn permit(self: &Arc<Self>, key: KeyId, account: &str) -> Result<Permit, Paused> {
+        let lane = Arc::clone(&self.state().key(key).lane);
+        let lane = lane.lock_owned().await;
+        self.wait(account, |state, now| state.key(key).window.vacancy(now)).await?;
+        let _turn = self.turn.lock().await;
+        self.wait(account, |state, now| state.process.vacancy(now)).await?;
+        let mut state = self.state();
+        // Only this call holds the key's lane and the turn, so what was vacant still is.
+        state.process.start();
+        state.key(key).window.start();
+        drop(state);
+        Ok(Permit { limits: Arc::clone(self), key, lane })
+    }
+
+    /// Notes that the exchange spoke of a limit or a lock when asked for `account`: nothing is sent
+    /// for it for ten minutes, or for `retry_after` if that is longer.
+    pub fn limit_reply(&self, account: &str, retry_after: Option<Duration>) {
+        let now = self.clock.now().elapsed;
+        let length = retry_after.unwrap_or_default().clamp(PAUSE, PAUSE_MAX);
+        self.state().pauses.limit_reply(account, now, length);
+        self.paused.send_replace(());
+    }
+
+    /// The pause `account` is in now.
+    #[must_use]
+    pub fn pause(&self, account: &str) -> Option<Paused> {
+        let now = self.clock.now().elapsed;
+        self.state().pauses.of(account, now)
+    }
+
+    /// Changes whenever a pause begins, of whichever account.
+    #[must_use]
+    pub fn pauses(&self) -> watch::Receiver<()> {
+        self.paused.subscribe()
+    }
+
+    async fn wait(
+        &self,
+        account: &str,
+        vacancy: impl Fn(&mut State, Duration) -> Vacancy,
+    ) -> Result<(), Paused> {
+        let mut pauses = self.pauses();
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            let now = self.clock.now().elapsed;
+            let vacancy = {
+                let mut state = self.state();
+                if let Some(paused) = state.pauses.of(account, now) {
+                    return Err(paused);
+                }
+                vacancy(&mut state, now)
+            };
+            let at = match vacancy {
+                Vacancy::Now => return Ok(()),
+                Vacancy::In(time) => time,
+                Vacancy::WhenACallEnds => Duration::MAX,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(at) => {}
+                () = ended => {}
+                _ = pauses.changed() => {}
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change under the lock is a single push or count: a panic leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// A nonce for this call: the exchange's time in Unix milliseconds, or one more than the last
+    /// nonce of this key if the time has not moved on since.
+    pub fn nonce(&mut self, exchange_time: u64) -> u64 {
+        let nonce = exchange_time.max(self.lane.last_nonce + 1);
+        self.lane.last_nonce = nonce;
+        nonce
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let now = self.limits.clock.now().elapsed;
+        let mut state = self.limits.state();
+        state.process.end(now);
+        state.key(self.key).window.end(now);
+        drop(state);
+        self.limits.ended.notify_waiters();
+    }
+}
+
+impl State {
+    fn key(&mut self, key: KeyId) -> &mut Key {
+        let new = || Key { window: Window::new(KEY_CALLS, KEY_SPAN), lane: Arc::default() };
+        self.keys.entry(key).or_insert_with(new)
+    }
+}
+
+/// Calls that count against a limit now: those under way, and those that ended less than a span ago.
+#[derive(Debug)]
+struct Window {
+    limit: usize,
+    span: Duration,
+    under_way: usize,
+    ended: VecDeque<Duration>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Vacancy {
+    Now,
+    In(Duration),
+    WhenACallEnds,
+}
+
+impl Window {
+    fn new(limit: usize, span: Duration) -> Self {
+        Self { limit, span, under_way: 0, ended: VecDeque::new() }
+    }
+
+    fn vacancy(&mut self, now: Duration) -> Vacancy {
+        // A call that ended exactly a span ago still counts: windows include both their ends.
+        while self.ended.front().is_some_and(|ended| now.saturating_sub(*ended) > self.span) {
+            self.ended.pop_front();
+        }
+        if self.under_way + self.ended.len() < self.limit {
+            return Vacancy::Now;
+        }
+        match self.ended.front() {
+            // One millisecond more, the resolution of the timer.
+            Some(ended) => Vacancy::In((*ended + self.span + Duration::from_millis(1)).saturating_sub(now)),
+            None => Vacancy::WhenACallEnds,
+        }
+    }
+
+    fn start(&mut self) {
+        self.under_way += 1;
+    }
+
+    fn end(&mut self, now: Duration) {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.ended.push_back(now);
+    }
+}
+
+/// Who must not be asked for, and until when.
+#[derive(Debug, Default)]
+struct Pauses {
+    accounts: BTreeMap<Box<str>, Pause>,
+    all_until: Duration,
+}
+
+#[derive(Debug)]
+struct Pause {
+    replied: Duration,
+    until: Duration,
+}
+
+impl Pauses {
+    fn limit_reply(&mut self, account: &str, now: Duration, length: Duration) {
+        let until = now + length;
+        let recent = |pause: &Pause| now.saturating_sub(pause.replied) <= CONTAGION;
+        if self.accounts.iter().any(|(name, pause)| **name != *account && recent(pause)) {
+            self.all_until = self.all_until.max(until);
+        }
+        let pause = self.accounts.entry(account.into()).or_insert(Pause { replied: now, until });
+        pause.replied = now;
+        pause.until = pause.until.max(until);
+    }
+
+    fn of(&self, account: &str, now: Duration) -> Option<Paused> {
+        let own = self.accounts.get(account).map_or(Duration::ZERO, |pause| pause.until);
+        let until = own.max(self.all_until);
+        (until > now).then_some(Paused { until })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::secret::{KeyPair, Secret};
+    use zeroize::Zeroizing;
+
+    fn key(name: &str) -> KeyId {
+        let secret = |text: &str| Secret::new(&Zeroizing::new(text.to_owned())).ok();
+        let pair = secret(name).zip(secret("s")).map(|(access, secret)| KeyPair { access, secret }.id());
+        pair.unwrap_or_else(|| panic!("{name}"))
+    }
+
+    fn limits() -> (Arc<Limits>, Clock) {
+        let clock = Clock::start();
+        (Arc::new(Limits::new(clock)), clock)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_makes_two_calls_a_second_wherever_between_start_and_end_they_are_counted() {
+        let (limits, clock) = limits();
+        let mut calls = Vec::new();
+        for length in [900, 0, 10, 300, 0, 0, 0, 1_500, 0, 0] {
+            let permit = limits.permit(key("a"), "main").await;
+            let start = clock.now().elapsed;
+            tokio::time::sleep(Duration::from_millis(length)).await;
+            drop(permit);
+            calls.push((start, clock.now().elapsed));
+        }
+        for three in calls.windows(3) {
+            if let [(_, first_end), _, (third_start, _)] = three {
+                assert!(*third_start > *first_end + KEY_SPAN, "{calls:?}");
+            }
+        }
+        assert!(clock.now().elapsed < Duration::from_secs(9), "and not slower than needed: {calls:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_process_makes_900_calls_a_minute() {
+        let (limits, clock) = limits();
+        for call in 0..=PROCESS_CALLS {
+            drop(limits.permit(key(&format!("key{call}")), "main").await);
+            assert_eq!(clock.now().elapsed > PROCESS_SPAN, call == PROCESS_CALLS, "call {call}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_call_of_a_key_is_in_flight_and_nonces_grow() {
+        let (limits, _) = limits();
+        let Ok(mut first) = limits.permit(key("a"), "main").await else { panic!("not paused") };
+        assert_eq!(first.nonce(1_000), 1_000);
+        assert_eq!(first.nonce(1_000), 1_001);
+        let second = limits.permit(key("a"), "other");
+        assert!(tokio::time::timeout(Duration::from_secs(60), second).await.is_err());
+        drop(first);
+        let Ok(mut third) = limits.permit(key("a"), "main").await else { panic!("not paused") };
+        assert_eq!(third.nonce(5), 1_002, "also when the clock was set back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_reply_pauses_its_account_and_two_pause_all() {
+        let (limits, clock) = limits();
+        let mut begun = limits.pauses();
+        limits.limit_reply("a", None);
+        assert!(begun.has_changed().is_ok_and(|changed| changed));
+        begun.mark_unchanged();
+        assert!(limits.permit(key("a"), "a").await.is_err());
+        assert!(limits.permit(key("b"), "b").await.is_ok(), "one account is its own affair");
+
+        tokio::time::advance(Duration::from_secs(61)).await;
+        limits.limit_reply("b", Some(Duration::from_secs(3_600)));
+        assert!(limits.pause("c").is_none(), "a minute later is another matter");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        limits.limit_reply("d", Some(Duration::from_secs(1)));
+        let until = limits.pause("c").map(|paused| paused.until);
+        assert!(until.is_some_and(|until| until >= clock.now().elapsed + PAUSE), "{until:?}");
+
+        tokio::time::advance(PAUSE).await;
+        assert!(limits.pause("c").is_none());
+        assert!(limits.pause("b").is_some(), "a longer Retry-After is kept to");
+        assert!(limits.permit(key("a"), "a").await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_turn_is_stopped_by_a_pause() {
+        let (limits, _) = limits();
+        drop(limits.permit(key("a"), "a").await);
+        drop(limits.permit(key("a"), "a").await);
+        let waiting = tokio::spawn({
+            let limits = Arc::clone(&limits);
+            async move { limits.permit(key("a"), "a").await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        limits.limit_reply("a", None);
+        assert!(waiting.await.is_ok_and(|permit| permit.is_err()));
+    }
+
+    #[test]
+    fn an_absurd_retry_after_does_not_pause_for_ever() {
+        let mut pauses = Pauses::default();
+        pauses.limit_reply("a", Duration::ZERO, Duration::MAX.clamp(PAUSE, PAUSE_MAX));
+        assert_eq!(pauses.of("a", Duration::ZERO), Some(Paused { until: PAUSE_MAX }));
+    }
+}

@@ -1,0 +1,89 @@
+//! A key pair that cannot be printed and is wiped when dropped.
+//! Knows where no key comes from and no request.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+/// A text that no log, error or page may show. Printing it shows a placeholder.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes the text over. White space around it, such as the line break at a file's end, is cut
+    /// off; what is left must be one word of visible ASCII.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with the text, without any of it.
+    pub fn new(text: &Zeroizing<String>) -> Result<Self, &'static str> {
+        let word = text.trim();
+        if word.is_empty() {
+            return Err("is empty");
+        }
+        if !word.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("is not one word of visible ASCII characters: was something else saved with it?");
+        }
+        Ok(Self(Zeroizing::new(word.to_owned())))
+    }
+
+    /// The text itself, for the signature and for cleaning texts of it.
+    #[must_use]
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// What an account signs with. Both halves are secret: the access key names an account to anyone
+/// who reads a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPair {
+    /// The public half, sent with every request.
+    pub access: Secret,
+    /// The half that signs and is never sent.
+    pub secret: Secret,
+}
+
+/// Tells keys apart without showing them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyId([u8; 32]);
+
+impl KeyPair {
+    /// The same for the same access key, whatever the secret: limits and nonces go by the key.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        KeyId(Sha256::digest(self.access.reveal().as_bytes()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> Result<Secret, &'static str> {
+        Secret::new(&Zeroizing::new(text.to_owned()))
+    }
+
+    #[test]
+    fn a_key_pair_cannot_be_printed() -> Result<(), &'static str> {
+        let pair = KeyPair { access: secret("visible-access")?, secret: secret("visible-secret")? };
+        let printed = format!("{pair:?} {pair:#?} {:?}", pair.id());
+        assert!(!printed.contains("visible"), "{printed}");
+        Ok(())
+    }
+
+    #[test]
+    fn white_space_around_a_key_is_cut_off_and_inside_it_refused() {
+        assert_eq!(secret(" abc\r\n").map(|secret| secret.reveal().to_owned()), Ok("abc".to_owned()));
+        assert_eq!(secret(" \n"), Err("is empty"));
+        for bad in ["a b", "a\nb", "schlüssel", "a\u{0}"] {
+            assert!(secret(bad).is_err(), "{bad:?}");
+        }
+    }
+}

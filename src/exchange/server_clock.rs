@@ -1,0 +1,99 @@
+//! The exchange's clock as seen from here, per host. Between two readings it goes on with our
+//! monotonic clock, so that a jump of the wall clock changes no nonce.
+//! Sends nothing: it says when a reading is due and takes what was read.
+
+use std::time::Duration;
+
+use crate::moment::Moment;
+
+/// A reading is good for this long.
+const GOOD_FOR: Duration = Duration::from_secs(3_600);
+/// After a reading that failed, the next is due after this long.
+const RETRY: Duration = Duration::from_secs(300);
+
+/// The clock of one host.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServerClock {
+    anchor: Option<Anchor>,
+    due: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    server: Duration,
+    ours: Moment,
+}
+
+impl ServerClock {
+    /// Whether it should be read before the next call.
+    #[must_use]
+    pub fn is_due(&self, now: Moment) -> bool {
+        now.elapsed >= self.due
+    }
+
+    /// Takes a reading: `server_ms` was answered to a call that ran from `sent` to `received`.
+    /// Returns how far the exchange's clock is ahead of ours, in seconds.
+    pub fn read(&mut self, server_ms: u64, sent: Moment, received: Moment) -> f64 {
+        let half = sent.age(received) / 2;
+        let ours = Moment { elapsed: sent.elapsed + half, unix: sent.unix + half };
+        let server = Duration::from_millis(server_ms);
+        self.anchor = Some(Anchor { server, ours });
+        self.due = received.elapsed + GOOD_FOR;
+        server.as_secs_f64() - ours.unix.as_secs_f64()
+    }
+
+    /// Notes that a reading failed; until the next one the last stays in force.
+    pub fn could_not_be_read(&mut self, now: Moment) {
+        self.due = now.elapsed + RETRY;
+    }
+
+    /// Asks for a reading before the next call: the exchange has refused a nonce for its time.
+    pub fn doubt(&mut self) {
+        self.due = Duration::ZERO;
+    }
+
+    /// The exchange's time in Unix milliseconds; ours as long as nothing better is known.
+    #[must_use]
+    pub fn time_ms(&self, now: Moment) -> u64 {
+        let time = self.anchor.map_or(now.unix, |anchor| anchor.server + anchor.ours.age(now));
+        u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(elapsed_ms: u64, unix_ms: u64) -> Moment {
+        Moment { elapsed: Duration::from_millis(elapsed_ms), unix: Duration::from_millis(unix_ms) }
+    }
+
+    #[test]
+    fn the_offset_is_taken_halfway_through_the_round_trip() {
+        let mut clock = ServerClock::default();
+        assert_eq!(clock.time_ms(moment(0, 1_700)), 1_700, "ours, as long as nothing is known");
+        let skew = clock.read(91_500, moment(1_000, 1_000), moment(2_000, 2_000));
+        assert!((skew - 90.0).abs() < 1e-9, "{skew}");
+        assert_eq!(clock.time_ms(moment(2_000, 2_000)), 92_000);
+    }
+
+    #[test]
+    fn a_jump_of_the_wall_clock_changes_nothing() {
+        let mut clock = ServerClock::default();
+        clock.read(50_000, moment(0, 50_000), moment(0, 50_000));
+        assert_eq!(clock.time_ms(moment(5_000, 9_999_999)), 55_000);
+        assert_eq!(clock.time_ms(moment(6_000, 0)), 56_000);
+    }
+
+    #[test]
+    fn a_reading_is_due_at_first_then_hourly_then_at_once_when_doubted() {
+        let mut clock = ServerClock::default();
+        assert!(clock.is_due(moment(0, 0)));
+        clock.could_not_be_read(moment(0, 0));
+        assert!(!clock.is_due(moment(299_999, 0)) && clock.is_due(moment(300_000, 0)));
+        clock.read(0, moment(300_000, 0), moment(300_000, 0));
+        assert!(!clock.is_due(moment(3_899_999, 0)) && clock.is_due(moment(3_900_000, 0)));
+        clock.doubt();
+        assert!(clock.is_due(moment(300_001, 0)));
+    }
+}

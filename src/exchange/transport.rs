@@ -1,0 +1,309 @@
+//! One HTTP GET to the exchange: sent once, bounded in time and size, never redirected, and every
+//! way it can fail told apart. The only place that names reqwest and rustls. Nothing that leaves
+//! it holds a query: there the key and the signature travel.
+
+use std::{
+    error::Error as _,
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use reqwest::{Url, dns, header, redirect};
+
+use super::failure::{Failure, Reason};
+
+/// The longest body that is read, after decompression: some 100 000 currencies.
+pub const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// A client for the exchange.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    client: reqwest::Client,
+}
+
+/// An answer, whatever it says.
+#[derive(Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// `Retry-After`, if there was one that could be read.
+    pub retry_after: Option<Duration>,
+    /// The whole body, decompressed.
+    pub body: Vec<u8>,
+}
+
+/// Where an exchange listens: `https://host[:port][/path]`, or `http://` on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl(Url);
+
+impl Transport {
+    /// A client that trusts the system's CA roots, or Mozilla's where the system has none.
+    ///
+    /// # Errors
+    /// If the TLS library cannot be set up.
+    pub fn new() -> Result<Self, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("cannot set up TLS: {error}"))?
+            .with_root_certificates(roots())
+            .with_no_client_auth();
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .dns_resolver(Arc::new(Resolver))
+            .user_agent(concat!("xt-balance-exporter/", env!("CARGO_PKG_VERSION")))
+            // A redirect would carry key and signature to wherever it points.
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            // A repeated request would repeat its nonce, and count against the limits unseen.
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .build()
+            .map_err(|error| format!("cannot set up the HTTP client: {}", causes(&error.without_url())))?;
+        Ok(Self { client })
+    }
+
+    /// Asks `base` for `path` with `query`. Ends within `timeout`.
+    ///
+    /// # Errors
+    /// Whatever kept a whole answer from coming, with a text that names host and path only.
+    pub async fn get(
+        &self,
+        base: &BaseUrl,
+        path: &str,
+        query: &str,
+        timeout: Duration,
+    ) -> Result<Reply, Failure> {
+        let asked = self.ask(base.with(path, query));
+        let failure = match tokio::time::timeout(timeout, asked).await {
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(failure)) => failure,
+            Err(_) => Failure::new(
+                Reason::Timeout,
+                format!("no whole answer within {}", humantime::format_duration(timeout)),
+            ),
+        };
+        Err(Failure { text: format!("{base}{path}: {}", failure.text), ..failure })
+    }
+
+    async fn ask(&self, url: Url) -> Result<Reply, Failure> {
+        let request = self
+            .client
+            .get(url)
+            // The documents ask for it, on GET too.
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::ACCEPT, "application/json");
+        let mut response = request.send().await.map_err(|error| no_answer(&error.without_url()))?;
+        let status = response.status().as_u16();
+        let retry_after =
+            response.headers().get(header::RETRY_AFTER).and_then(|value| wait(value, SystemTime::now()));
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => return Ok(Reply { status, retry_after, body }),
+                // A limit reply counts as soon as its status is known, however its body ends.
+                Err(_) if status == 429 => return Ok(Reply { status, retry_after, body }),
+                Err(error) => {
+                    let text = format!("the body was cut short: {}", causes(&error.without_url()));
+                    return Err(Failure::new(Reason::Body, text));
+                }
+            }
+            if body.len() > BODY_MAX_BYTES {
+                let text = format!("the body is over {} MiB", BODY_MAX_BYTES / 1024 / 1024);
+                return Err(Failure { retry_after, ..Failure::new(Reason::Body, text) });
+            }
+        }
+    }
+}
+
+impl BaseUrl {
+    /// Reads a base URL.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let refuse = |why: &str| Err(format!("base URL '{text}' {why}"));
+        let Ok(url) = Url::parse(text) else {
+            return refuse("is no URL: give one such as https://api.xt.com");
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("a base URL must not hold a user name or password: remove it".to_owned());
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return refuse("must end after the host or path: remove what follows ? or #");
+        }
+        match url.scheme() {
+            "https" => Ok(Self(url)),
+            "http" if is_loopback(&url) => Ok(Self(url)),
+            "http" => {
+                refuse("would send the key in the clear: use https:// (http:// is for this machine alone)")
+            }
+            _ => refuse("must begin with https://"),
+        }
+    }
+
+    /// The host's name, with its port if that is not the usual one: for labels and messages.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    fn with(&self, path: &str, query: &str) -> Url {
+        let mut url = self.0.clone();
+        url.set_path(&format!("{}{path}", self.0.path().trim_end_matches('/')));
+        url.set_query(Some(query).filter(|query| !query.is_empty()));
+        url
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// Why no answer came, from what the client wraps its causes in.
+fn no_answer(error: &reqwest::Error) -> Failure {
+    let mut cause = error.source();
+    let (mut dns, mut tls) = (false, false);
+    while let Some(error) = cause {
+        dns |= error.is::<DnsError>();
+        tls |= error.is::<rustls::Error>();
+        // An io::Error hands out the source of what it wraps, not the wrapped error itself.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        tls |= wrapped.is_some_and(|wrapped| wrapped.is::<rustls::Error>());
+        cause = error.source();
+    }
+    let (reason, what) = match () {
+        () if dns => (Reason::Dns, "the host's name could not be resolved"),
+        () if tls => (Reason::Tls, "no trusted TLS connection"),
+        () if error.is_timeout() => (Reason::Timeout, "no answer in time"),
+        () if error.is_connect() => (Reason::Connect, "no connection"),
+        () => (Reason::Connect, "the connection broke before an answer came"),
+    };
+    Failure::new(reason, format!("{what}: {}", causes(error)))
+}
+
+/// The innermost causes, outermost first; the client's own layers say nothing to a reader.
+fn causes(error: &reqwest::Error) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if texts.last() != Some(&text)
+            && text != "client error (Connect)"
+            && text != "client error (SendRequest)"
+        {
+            texts.push(text);
+        }
+        cause = error.source();
+    }
+    if texts.is_empty() { error.to_string() } else { texts.join(": ") }
+}
+
+/// The system's resolver, with an error that can be told from others.
+struct Resolver;
+
+#[derive(Debug)]
+struct DnsError(io::Error);
+
+impl fmt::Display for DnsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for DnsError {}
+
+impl dns::Resolve for Resolver {
+    fn resolve(&self, name: dns::Name) -> dns::Resolving {
+        Box::pin(async move {
+            // Plain HTTP is allowed to this name because it means this machine: so it shall.
+            if name.as_str() == "localhost" {
+                let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+                return Ok(Box::new(loopback.into_iter().map(|ip| SocketAddr::new(ip, 0))) as dns::Addrs);
+            }
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(DnsError)?;
+            Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as dns::Addrs)
+        })
+    }
+}
+
+fn roots() -> rustls::RootCertStore {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+/// `Retry-After` in seconds or as a date.
+fn wait(value: &header::HeaderValue, now: SystemTime) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    let seconds = text.parse::<u64>().ok().map(Duration::from_secs);
+    seconds.or_else(|| httpdate::parse_http_date(text).ok()?.duration_since(now).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_https_or_this_machine() {
+        for good in [
+            "https://api.xt.com",
+            "https://api.a.top/",
+            "http://127.0.0.1:8470",
+            "http://localhost:1",
+            "http://[::1]:8080/x/",
+        ] {
+            let shown = BaseUrl::parse(good).map(|url| url.to_string());
+            assert_eq!(shown.as_deref(), Ok(good.trim_end_matches('/')));
+        }
+        for (bad, why) in [
+            ("http://api.xt.com", "in the clear"),
+            ("http://127.0.0.1.example.com", "in the clear"),
+            ("http://localhost.example.com", "in the clear"),
+            ("ftp://api.xt.com", "must begin with https://"),
+            ("api.xt.com", "is no URL"),
+            ("", "is no URL"),
+            ("https://api.xt.com/?a=b", "remove what follows"),
+            ("https://user:hunter2@api.xt.com", "user name or password"),
+        ] {
+            let said = BaseUrl::parse(bad).err().unwrap_or_default();
+            assert!(said.contains(why) && !said.contains("hunter2"), "{bad}: {said}");
+        }
+    }
+
+    #[test]
+    fn path_and_query_are_added_to_the_base() -> Result<(), String> {
+        let url = BaseUrl::parse("https://api.xt.com/gate/")?.with("/trade", "a=b%2Fc");
+        assert_eq!(url.as_str(), "https://api.xt.com/gate/trade?a=b%2Fc");
+        assert_eq!(
+            BaseUrl::parse("https://api.xt.com")?.with("/trade", "").as_str(),
+            "https://api.xt.com/trade"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 90);
+        let read = |text: &str| header::HeaderValue::from_str(text).ok().and_then(|value| wait(&value, now));
+        assert_eq!(read("120"), Some(Duration::from_secs(120)));
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(90)));
+        assert_eq!(read("Sun, 06 Nov 1994 08:40:00 GMT"), None, "it has passed");
+        assert_eq!(read("soon"), None);
+    }
+}

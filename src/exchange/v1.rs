@@ -1,0 +1,483 @@
+//! API v1 as XT documents it: which endpoint, which fields, which codes. Bytes → nouns.
+//! Pure: sends nothing, reads no clock. The JSON's own shapes end at this file's border.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{
+    balance::{Amount, Answer, Balance, Wallet, currency_name},
+    failure::{Failure, Reason},
+};
+
+/// Path of the unsigned call that tells the exchange's time.
+pub const SERVER_TIME_PATH: &str = "/trade/api/v1/getServerTime";
+
+/// Path and own parameters of the signed call that reads `wallet`.
+#[must_use]
+pub fn balances_call(wallet: Wallet) -> (&'static str, &'static [(&'static str, &'static str)]) {
+    const FUNDS: &str = "/trade/api/v1/getFunds";
+    match wallet {
+        Wallet::Spot => ("/trade/api/v1/getBalance", &[]),
+        Wallet::Wallet => (FUNDS, &[("account", "1")]),
+        Wallet::Fiat => (FUNDS, &[("account", "3")]),
+    }
+}
+
+/// Reads the answer to a balance call. A row that is unusable is dropped and counted; if there are
+/// rows and all are unusable, the answer is.
+///
+/// # Errors
+/// Any answer but `code` 200 with a `data` object, with its reason. The text may hold anything the
+/// exchange sent.
+pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
+    let data = data(status, body)?;
+    let Rows(rows) = object(data).ok_or_else(|| decode("`data` is not an object of currencies"))?;
+    let mut answer = Answer::default();
+    for (name, row) in rows {
+        let name = std::str::from_utf8(&name).ok().and_then(currency_name);
+        match (name, amounts(row)) {
+            (Some(currency), Some((free, frozen))) => {
+                answer.balances.push(Balance { currency, free, frozen });
+            }
+            (name, _) => {
+                answer.rejected += 1;
+                answer.unreadable.extend(name);
+            }
+        }
+    }
+    reject_doubles(&mut answer);
+    if answer.balances.is_empty() && answer.rejected > 0 {
+        return Err(decode(format!("none of the {} rows has usable amounts", answer.rejected)));
+    }
+    Ok(answer)
+}
+
+/// Reads the answer to getServerTime: Unix milliseconds.
+///
+/// # Errors
+/// As [`balances`].
+pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Time {
+        server_time: u64,
+    }
+    let time: Option<Time> = object(data(status, body)?);
+    time.map(|time| time.server_time).ok_or_else(|| decode("`data.serverTime` is no number of milliseconds"))
+}
+
+/// The envelope around every answer. Unknown fields are ignored: new ones appear without notice.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    code: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    info: Option<&'a RawValue>,
+    #[serde(borrow)]
+    msg: Option<&'a RawValue>,
+    #[serde(borrow)]
+    msg_info: Option<&'a RawValue>,
+}
+
+impl Envelope<'_> {
+    /// What the exchange says of the error: `info`, else `msg`, else `msgInfo` or its template.
+    fn text(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Template {
+            template: String,
+        }
+        let plain = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).ok();
+        let template = |raw: &RawValue| object::<Template>(raw).map(|info| info.template);
+        let texts = [
+            self.info.and_then(plain),
+            self.msg.and_then(plain),
+            self.msg_info.and_then(|raw| plain(raw).or_else(|| template(raw))),
+        ];
+        texts.into_iter().flatten().find(|text| !text.trim().is_empty())
+    }
+}
+
+/// The `data` of a good answer. Errors may come with any HTTP status and good ones only with 2xx,
+/// so the body is read first and the status judges what is no envelope.
+fn data(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
+    if status == 429 {
+        return Err(Failure::new(Reason::RateLimited, format!("HTTP 429, {}", glimpse(body))));
+    }
+    let by_status = || match status {
+        200..=299 => decode(format!("HTTP {status}, {}", glimpse(body))),
+        300..=399 => Failure::new(Reason::Http, format!("HTTP {status}: redirects are not followed")),
+        500..=599 => Failure::new(Reason::Unavailable, format!("HTTP {status}, {}", glimpse(body))),
+        _ => Failure::new(Reason::Http, format!("HTTP {status}, {}", glimpse(body))),
+    };
+    let text = std::str::from_utf8(body).map_err(|_| by_status())?;
+    let raw: &RawValue = serde_json::from_str(text).map_err(|_| by_status())?;
+    let envelope: Envelope<'_> = object(raw).ok_or_else(by_status)?;
+    let code = envelope.code.ok_or_else(by_status)?.get();
+    let digits = code.trim_matches('"').parse::<i64>().map_err(|_| by_status())?;
+    match digits {
+        200 if !(200..=299).contains(&status) => Err(by_status()),
+        200 if code.starts_with('"') => Err(decode("`code` is the text \"200\", not the number 200")),
+        200 => envelope.data.ok_or_else(|| decode("`code` is 200 and there is no `data`")),
+        error => {
+            let text = envelope.text();
+            let reason = reason(error, text.as_deref().unwrap_or_default());
+            let said = text.map_or_else(|| ", without a text".to_owned(), |text| format!(": {text}"));
+            Err(Failure::new(reason, format!("the exchange answered code {error}{said}")))
+        }
+    }
+}
+
+/// Which reason an error code and its text stand for. The codes are documented, the texts were
+/// seen or are guesses in both languages; a text that may mean a limit is taken for one, because
+/// asking on is what gets an account locked.
+fn reason(code: i64, text: &str) -> Reason {
+    const LIMIT: &[&str] = &[
+        "too frequent",
+        "frequently",
+        "too many",
+        "too fast",
+        "rate limit",
+        "limit exceeded",
+        "exceeded the limit",
+        "exceed limit",
+        "locked",
+        "频繁",
+        "锁定",
+        "限流",
+        "超限",
+        "超过限制",
+        "超出限制",
+    ];
+    const CLOCK: &[&str] = &["nonce", "timestamp", "server time", "时间戳", "服务器时间"];
+    const SIGNATURE: &[&str] = &["sign", "签名"];
+    const KEY: &[&str] = &[
+        "accesskey",
+        "access key",
+        "api key",
+        "apikey",
+        "secretkey",
+        "whitelist",
+        "white list",
+        "permission",
+        "unauthori",
+        "密钥",
+        "白名单",
+        "权限",
+    ];
+    const MAINTENANCE: &[&str] = &["maintenance", "maintaining", "system busy", "维护", "系统繁忙"];
+    let text = text.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    match code {
+        106 | 124 | 429 => Reason::RateLimited,
+        _ if says(LIMIT) => Reason::RateLimited,
+        _ if says(CLOCK) => Reason::Clock,
+        307 => Reason::Auth,
+        308 => Reason::Signature,
+        _ if says(SIGNATURE) => Reason::Signature,
+        _ if says(KEY) => Reason::Auth,
+        _ if says(MAINTENANCE) => Reason::Unavailable,
+        _ => Reason::Api,
+    }
+}
+
+/// `data` as the exchange spells it: names, undecoded because a name that is no text must not
+/// spoil the other rows, and rows.
+struct Rows<'a>(Vec<(Cow<'a, [u8]>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Rows<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of currencies")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut rows = Vec::new();
+                while let Some((Name(name), row)) = map.next_entry()? {
+                    rows.push((name, row));
+                }
+                Ok(Rows(rows))
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+struct Name<'a>(Cow<'a, [u8]>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl<'de> Visitor<'de> for Bytes {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_bytes<E>(self, name: &'de [u8]) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Borrowed(name)))
+            }
+
+            fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Owned(name.to_vec())))
+            }
+        }
+
+        // As bytes, a name may hold an escaped half of a surrogate pair, which is no text.
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+fn amounts(row: &RawValue) -> Option<(Amount, Amount)> {
+    #[derive(Deserialize)]
+    struct Row<'a> {
+        #[serde(borrow)]
+        available: &'a RawValue,
+        #[serde(borrow)]
+        freeze: &'a RawValue,
+    }
+    let row: Row<'_> = object(row)?;
+    Some((amount(row.available)?, amount(row.freeze)?))
+}
+
+/// An amount comes as a text or as a number; both keep their digits.
+fn amount(raw: &RawValue) -> Option<Amount> {
+    let text = raw.get();
+    if text.starts_with('"') {
+        Amount::parse(&serde_json::from_str::<Cow<'_, str>>(text).ok()?)
+    } else {
+        Amount::parse(text)
+    }
+}
+
+/// Reads `raw` if it is an object. Without this look at it, serde would fill a struct from a list.
+fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?
+}
+
+/// Sorts, and rejects every row of a currency that has more than one: nothing says which is true.
+fn reject_doubles(answer: &mut Answer) {
+    answer.balances.sort_by(|a, b| a.currency.cmp(&b.currency));
+    let doubled: Vec<Box<str>> = answer
+        .balances
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [a, b] if a.currency == b.currency => Some(a.currency.clone()),
+            _ => None,
+        })
+        .collect();
+    let before = answer.balances.len();
+    let unreadable = &answer.unreadable;
+    answer.balances.retain(|row| !doubled.contains(&row.currency) && !unreadable.contains(&row.currency));
+    answer.rejected += (before - answer.balances.len()) as u64;
+    answer.unreadable.extend(doubled);
+    answer.unreadable.sort();
+    answer.unreadable.dedup();
+}
+
+fn decode(text: impl Into<String>) -> Failure {
+    Failure::new(Reason::Decode, text)
+}
+
+/// The beginning of a body that is not what it should be.
+fn glimpse(body: &[u8]) -> String {
+    const SHOWN: usize = 120;
+    match body.get(..SHOWN) {
+        _ if body.trim_ascii().is_empty() => "an empty body".to_owned(),
+        Some(head) => format!("not the documented JSON: {}…", String::from_utf8_lossy(head)),
+        None => format!("not the documented JSON: {}", String::from_utf8_lossy(body)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<Answer, Failure> {
+        balances(200, body.as_bytes())
+    }
+
+    fn failed(status: u16, body: &str) -> (Reason, String) {
+        match balances(status, body.as_bytes()) {
+            Ok(answer) => panic!("{status} {body}: {answer:?}"),
+            Err(failure) => (failure.reason, failure.text),
+        }
+    }
+
+    /// The answer in XT's documentation of getBalance.
+    #[test]
+    fn the_documented_answer() -> Result<(), Failure> {
+        let body = r#"{"code":200,"data":{"btc":{"freeze":"0.00","available":"0.00"},
+            "eth":{"freeze":"0.00","available":"0.00"},
+            "usdt":{"freeze":"3062.17437341","available":"3867.43650012"},
+            "ltc":{"freeze":"0.00","available":"0.00"}},"info":"success"}"#;
+        let answer = read(body)?;
+        let names: Vec<_> = answer.balances.iter().map(|row| &*row.currency).collect();
+        assert_eq!(names, ["btc", "eth", "ltc", "usdt"]);
+        let usdt = answer.balances.last().map(|row| (row.free.value(), row.frozen.text()));
+        assert_eq!(usdt, Some((3_867.436_500_12, "3062.17437341")));
+        assert_eq!((answer.rejected, answer.unreadable.len()), (0, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn success_is_code_200_whatever_the_info() -> Result<(), Failure> {
+        for info in ["\"Success.\"", "\"操作成功\"", "null", "\"AccessKey error\"", "7"] {
+            let body = format!(
+                r#"{{"code":200,"new":[{{}}],"data":{{"a":{{"freeze":1,"available":2.50}}}},"info":{info}}}"#
+            );
+            assert_eq!(read(&body)?.balances.first().map(|row| row.free.text()), Some("2.50"), "{info}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_bad_row_is_dropped_and_counted_and_the_others_are_kept() -> Result<(), Failure> {
+        let fit = r#""ok":{"available":"1","freeze":"0","extra":[1]}"#;
+        let name = "x".repeat(65);
+        for bad in [
+            r#""b":{"available":"NaN","freeze":"0"}"#,
+            r#""b":{"available":"inf","freeze":"0"}"#,
+            r#""b":{"available":1e400,"freeze":"0"}"#,
+            r#""b":{"available":"0x10","freeze":"0"}"#,
+            r#""b":{"available":"","freeze":"0"}"#,
+            r#""b":{"available":null,"freeze":"0"}"#,
+            r#""b":{"available":true,"freeze":"0"}"#,
+            r#""b":{"available":"1"}"#,
+            r#""b":{"available":"1","freeze":"0","freeze":"1"}"#,
+            r#""b":["1","0"]"#,
+            r#""b":null"#,
+            r#""b":"1""#,
+            r#""":{"available":"1","freeze":"0"}"#,
+            r#""a\nb":{"available":"1","freeze":"0"}"#,
+            r#""\ud800":{"available":"1","freeze":"0"}"#,
+            &format!(r#""{name}":{{"available":"1","freeze":"0"}}"#),
+        ] {
+            let answer = read(&format!(r#"{{"code":200,"data":{{{bad},{fit}}}}}"#))?;
+            let names: Vec<_> = answer.balances.iter().map(|row| &*row.currency).collect();
+            assert_eq!((names, answer.rejected), (vec!["ok"], 1), "{bad}");
+            assert_eq!(
+                answer.unreadable.first().is_some_and(|name| &**name == "b"),
+                bad.starts_with(r#""b""#),
+                "{bad}"
+            );
+            assert_eq!(
+                failed(200, &format!(r#"{{"code":200,"data":{{{bad}}}}}"#)).0,
+                Reason::Decode,
+                "{bad}"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_currency_with_two_rows_is_rejected_because_nothing_says_which_is_true() -> Result<(), Failure> {
+        let row = r#"{"available":"1","freeze":"0"}"#;
+        let doubled = read(&format!(
+            r#"{{"code":200,"data":{{"usdt":{row},"btc":{row},"USDT":{row},"Usdt":{row}}}}}"#
+        ))?;
+        assert_eq!(doubled.balances.len(), 1);
+        assert_eq!((doubled.rejected, doubled.unreadable), (3, vec!["usdt".into()]));
+        let half = read(&format!(r#"{{"code":200,"data":{{"usdt":{row},"btc":{row},"USDT":null}}}}"#))?;
+        assert_eq!((half.balances.len(), half.rejected, half.unreadable), (1, 2, vec!["usdt".into()]));
+        Ok(())
+    }
+
+    #[test]
+    fn codes_and_texts_have_their_reasons() {
+        for (body, reason) in [
+            (r#"{"code":307,"info":"AccessKey error"}"#, Reason::Auth),
+            (r#"{"code":404,"info":"请检查accesskey是否有效"}"#, Reason::Auth),
+            (r#"{"code":307,"info":"IP not in whitelist"}"#, Reason::Auth),
+            (r#"{"code":308,"info":"Sign error"}"#, Reason::Signature),
+            (r#"{"code":404,"info":"签名错误"}"#, Reason::Signature),
+            (r#"{"code":400,"info":"nonce is outside the window"}"#, Reason::Clock),
+            (r#"{"code":"308","info":"timestamp"}"#, Reason::Clock),
+            (r#"{"code":106,"info":"x"}"#, Reason::RateLimited),
+            (r#"{"code":404,"info":"Operate too frequently"}"#, Reason::RateLimited),
+            (r#"{"code":404,"info":"操作过于频繁"}"#, Reason::RateLimited),
+            (r#"{"code":307,"info":"Account locked"}"#, Reason::RateLimited),
+            (r#"{"code":404,"info":"系统维护中"}"#, Reason::Unavailable),
+            (
+                r#"{"code":500,"msg":"price scale error","msgInfo":{"template":"t","args":null},"data":{}}"#,
+                Reason::Api,
+            ),
+            (r#"{"code":400,"info":"request error"}"#, Reason::Api),
+            (r#"{"code":404}"#, Reason::Api),
+            (r#"{"code":"200","data":{}}"#, Reason::Decode),
+            (r#"{"code":200.0,"data":{}}"#, Reason::Decode),
+            (r#"{"code":null,"data":{}}"#, Reason::Decode),
+            (r#"{"code":200}"#, Reason::Decode),
+            (r#"{"code":200,"data":null}"#, Reason::Decode),
+            (r#"{"code":200,"data":[]}"#, Reason::Decode),
+            (r#"{"code":200,"data":"x"}"#, Reason::Decode),
+            (r#"{"code":200,"code":200,"data":{}}"#, Reason::Decode),
+            (r#"[200,{}]"#, Reason::Decode),
+            ("<html>hello</html>", Reason::Decode),
+            ("", Reason::Decode),
+            (r#"{"code":200,"data":{"#, Reason::Decode),
+        ] {
+            assert_eq!(failed(200, body).0, reason, "{body}");
+        }
+        let deep = format!(r#"{{"code":200,"data":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(failed(200, &deep).0, Reason::Decode);
+        assert_eq!(
+            balances(200, b"{\"code\":200,\"data\":{\"\xff\":1}}").map_err(|f| f.reason),
+            Err(Reason::Decode)
+        );
+    }
+
+    #[test]
+    fn the_status_judges_what_is_no_envelope() {
+        let good = r#"{"code":200,"data":{}}"#;
+        for (status, body, reason) in [
+            (503, "<html>maintenance</html>", Reason::Unavailable),
+            (500, good, Reason::Unavailable),
+            (302, "", Reason::Http),
+            (403, "<html>", Reason::Http),
+            (404, "{}", Reason::Http),
+            (401, r#"{"code":307,"info":"AccessKey error"}"#, Reason::Auth),
+            (429, good, Reason::RateLimited),
+        ] {
+            assert_eq!(failed(status, body).0, reason, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn the_text_is_info_else_msg_else_msg_info() {
+        for (fields, said) in [
+            (r#""info":"i","msg":"m","msgInfo":"n""#, ": i"),
+            (r#""info":" ","msg":"m","msgInfo":"n""#, ": m"),
+            (r#""info":{},"msg":null,"msgInfo":"n""#, ": n"),
+            (r#""msgInfo":{"template":"t","args":null}"#, ": t"),
+            (r#""msgInfo":["t"]"#, ", without a text"),
+        ] {
+            let (_, text) = failed(200, &format!(r#"{{"code":500,{fields}}}"#));
+            assert_eq!(text, format!("the exchange answered code 500{said}"));
+        }
+    }
+
+    #[test]
+    fn server_time_is_read_from_the_documented_answer() {
+        let body = br#"{"code":200,"data":{"serverTime":1562924059006},"info":"success"}"#;
+        assert_eq!(server_time(200, body), Ok(1_562_924_059_006));
+        for bad in [r#"{"code":200,"data":{"serverTime":"x"}}"#, r#"{"code":200,"data":[1]}"#, "404"] {
+            assert_eq!(server_time(200, bad.as_bytes()).map_err(|f| f.reason), Err(Reason::Decode), "{bad}");
+        }
+    }
+}
