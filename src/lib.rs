@@ -1,5 +1,7 @@
 //! Prometheus exporter for the balances of accounts on XT.
 
+pub mod cli;
+pub mod config;
 pub mod exchange;
 pub mod exposition;
 pub mod ledger;

@@ -17,18 +17,22 @@ use super::secret::{KeyPair, Secret};
 /// The longest key file that is read; keys are far shorter.
 const FILE_MAX_BYTES: u64 = 4096;
 
-/// Where a key pair comes from.
+/// Where the two halves of a key pair come from.
 #[derive(Clone, Debug)]
-pub enum KeySource {
+pub struct KeySource {
+    /// The access key.
+    pub access: KeyHalf,
+    /// The secret key.
+    pub secret: KeyHalf,
+}
+
+/// Where one half of a key pair comes from.
+#[derive(Clone, Debug)]
+pub enum KeyHalf {
     /// Given once: from the environment.
-    Given(KeyPair),
-    /// Two files that may be replaced at any time.
-    Files {
-        /// Holds the access key.
-        access: PathBuf,
-        /// Holds the secret key.
-        secret: PathBuf,
-    },
+    Given(Secret),
+    /// A file that may be replaced at any time.
+    File(PathBuf),
 }
 
 /// An account's key pairs: the one that works, and perhaps one that is to be tried.
@@ -41,9 +45,9 @@ pub struct Keyring {
     seen: Option<Stamp>,
 }
 
-/// What a pair of files looked like from outside when it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp([(u64, u64, i64, i64, u64); 2]);
+/// What the files looked like from outside when they were read: inode, device, modification time
+/// and size, `None` for one that could not be seen.
+type Stamp = Vec<Option<(u64, u64, i64, i64, u64)>>;
 
 impl Keyring {
     /// Reads the first pair, at `unix` time.
@@ -51,7 +55,7 @@ impl Keyring {
     /// # Errors
     /// A sentence that names the file and says what is wrong with it.
     pub fn open(source: KeySource, unix: Duration) -> Result<Self, String> {
-        let seen = source.stamp();
+        let seen = Some(source.stamp());
         let current = source.read()?;
         Ok(Self { source, current, loaded: unix, candidate: None, seen })
     }
@@ -59,12 +63,11 @@ impl Keyring {
     /// Sentences about files that others than their owner may read.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let open =
-            |path: &&PathBuf| fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
-        let warn = |path: &PathBuf| {
+        let open = |path: &&Path| fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
+        let warn = |path: &Path| {
             format!("{} can be read by other users than its owner: chmod 600 it", path.display())
         };
-        self.source.paths().into_iter().flatten().filter(open).map(warn).collect()
+        self.source.files().filter(open).map(warn).collect()
     }
 
     /// Looks whether the files have changed since they were last read and, if so, reads both. A
@@ -73,7 +76,7 @@ impl Keyring {
     /// # Errors
     /// If changed files cannot be read; the pair in use stays.
     pub fn refresh(&mut self, unix: Duration) -> Result<bool, String> {
-        let stamp = self.source.stamp();
+        let stamp = Some(self.source.stamp());
         if stamp == self.seen {
             return Ok(false);
         }
@@ -119,30 +122,32 @@ impl Keyring {
 }
 
 impl KeySource {
-    fn paths(&self) -> Option<[&PathBuf; 2]> {
-        match self {
-            Self::Given(_) => None,
-            Self::Files { access, secret } => Some([access, secret]),
-        }
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.access, &self.secret].into_iter().filter_map(|half| match half {
+            KeyHalf::Given(_) => None,
+            KeyHalf::File(path) => Some(path.as_path()),
+        })
     }
 
     fn read(&self) -> Result<KeyPair, String> {
-        match self {
-            Self::Given(pair) => Ok(pair.clone()),
-            Self::Files { access, secret } => {
-                Ok(KeyPair { access: key_file(access)?, secret: key_file(secret)? })
-            }
-        }
+        Ok(KeyPair { access: self.access.read()?, secret: self.secret.read()? })
     }
 
-    /// Inode, device, modification time and size of both files; `None` where one cannot be seen.
-    fn stamp(&self) -> Option<Stamp> {
-        let [access, secret] = self.paths()?;
+    fn stamp(&self) -> Stamp {
         let face = |path: &Path| {
             let meta = fs::metadata(path).ok()?;
             Some((meta.ino(), meta.dev(), meta.mtime(), meta.mtime_nsec(), meta.len()))
         };
-        Some(Stamp([face(access)?, face(secret)?]))
+        self.files().map(face).collect()
+    }
+}
+
+impl KeyHalf {
+    fn read(&self) -> Result<Secret, String> {
+        match self {
+            Self::Given(secret) => Ok(secret.clone()),
+            Self::File(path) => key_file(path),
+        }
     }
 }
 
@@ -193,7 +198,10 @@ mod tests {
         }
 
         fn source(&self) -> KeySource {
-            KeySource::Files { access: self.access.clone(), secret: self.secret.clone() }
+            KeySource {
+                access: KeyHalf::File(self.access.clone()),
+                secret: KeyHalf::File(self.secret.clone()),
+            }
         }
     }
 

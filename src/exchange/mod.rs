@@ -23,7 +23,7 @@ use tokio::sync::watch;
 pub use self::{
     balance::{Amount, Answer, Balance, Wallet, currency_name},
     failure::{Failure, Reason},
-    keyring::{KeySource, Keyring},
+    keyring::{KeyHalf, KeySource, Keyring},
     limits::{KEY_CALLS, KEY_SPAN, PROCESS_CALLS, PROCESS_SPAN, Paused},
     secret::{KeyId, KeyPair, Secret},
     transport::BaseUrl,

@@ -1,0 +1,778 @@
+//! File, flags and environment → only valid accounts. Whoever holds a [`Config`] need not ask again
+//! whether a name is fit, a key readable or the load within the exchange's limits.
+//! Opens no socket.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::OsString,
+    fmt, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use humantime::format_duration;
+use serde::{Deserialize, Deserializer, de};
+use zeroize::Zeroizing;
+
+use crate::{
+    cli::{AccountFlags, Api, PollFlags},
+    exchange::{
+        BaseUrl, KEY_CALLS, KeyHalf, KeyId, KeySource, Keyring, PROCESS_CALLS, Secret, Wallet, currency_name,
+    },
+    standing::{Filter, Watch},
+};
+
+/// Everything about the accounts, valid.
+#[derive(Debug)]
+pub struct Config {
+    /// At least one; names differ.
+    pub accounts: Vec<Account>,
+}
+
+/// One account to watch.
+#[derive(Debug)]
+pub struct Account {
+    /// The `account` label.
+    pub name: Box<str>,
+    /// Where to ask, in order; at least one.
+    pub base_urls: Vec<BaseUrl>,
+    /// What to sign with.
+    pub keyring: Keyring,
+    /// What to read, in the order of [`Wallet`]; at least one, none twice.
+    pub wallets: Vec<Wallet>,
+    /// Always shown, sorted by name.
+    pub watch: Vec<Watch>,
+    /// Which of the others are shown.
+    pub filter: Filter,
+    /// Time from one poll to the next.
+    pub poll_interval: Duration,
+    /// The most time a poll may take; under the interval.
+    pub poll_timeout: Duration,
+    /// From this age on an answer is unknown; at least the interval.
+    pub max_age: Duration,
+}
+
+/// What is wrong with the configuration, in a sentence that names the remedy.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Invalid(String);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// The environment, as far as it concerns keys.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+const KEY_VARIABLES: [&str; 4] =
+    ["XT_ACCESS_KEY_FILE", "XT_SECRET_KEY_FILE", "XT_ACCESS_KEY", "XT_SECRET_KEY"];
+const NAME_MAX_BYTES: usize = 64;
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Far enough to mean never, near enough that sums of it do not overflow.
+const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+impl Config {
+    /// Settles what the flags, the file they may name and the environment say. `poll` is `None` for
+    /// commands that poll but once. `unix` is the time now.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn load(
+        flags: &AccountFlags,
+        poll: Option<&PollFlags>,
+        env: Env<'_>,
+        unix: Duration,
+    ) -> Result<Self, Invalid> {
+        let config = match &flags.config_file {
+            Some(path) => Self::from_file(path, env, unix),
+            None => Self::from_flags(flags, poll, env, unix),
+        };
+        config.and_then(Self::within_limits)
+    }
+
+    fn from_flags(
+        flags: &AccountFlags,
+        poll: Option<&PollFlags>,
+        env: Env<'_>,
+        unix: Duration,
+    ) -> Result<Self, Invalid> {
+        let watch = flags.watch.iter().map(|text| watch_flag(text)).collect::<Result<Vec<_>, _>>()?;
+        let interval = poll.map_or(INTERVAL.max(flags.timeout * 2), |poll| poll.interval);
+        let draft = Draft {
+            place: String::new(),
+            words: &FLAG_WORDS,
+            name: &flags.account,
+            base_urls: &flags.base_url,
+            wallets: flags.wallet.clone(),
+            watch,
+            currencies: CurrenciesYaml::default(),
+            poll_interval: interval,
+            poll_timeout: flags.timeout,
+            max_age: poll.and_then(|poll| poll.max_age),
+        };
+        let Api::V1 = flags.api;
+        let account = draft.account(&key_source(flags, env)?, unix)?;
+        Ok(Self { accounts: vec![account] })
+    }
+
+    fn from_file(path: &Path, env: Env<'_>, unix: Duration) -> Result<Self, Invalid> {
+        let shown = path.display();
+        if let Some(name) = KEY_VARIABLES.iter().find(|name| env(name).is_some()) {
+            return Err(Invalid(format!(
+                "{name} is set, and --config.file {shown} names the keys too: unset the one or leave out the other"
+            )));
+        }
+        let text = fs::read_to_string(path)
+            .map_err(|error| Invalid(format!("cannot read --config.file {shown}: {error}")))?;
+        let file = read_yaml(&text).map_err(|error| Invalid(format!("--config.file {shown}: {error}")))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let accounts = file
+            .accounts(folder, unix)
+            .map_err(|Invalid(text)| Invalid(format!("--config.file {shown}: {text}")))?;
+        Ok(Self { accounts })
+    }
+
+    /// Refuses a load that the exchange would lock accounts for.
+    fn within_limits(self) -> Result<Self, Invalid> {
+        let rate = |account: &Account| float(account.wallets.len()) / account.poll_interval.as_secs_f64();
+        let per_minute: f64 = self.accounts.iter().map(rate).sum::<f64>() * 60.0;
+        if per_minute > float(PROCESS_CALLS) + 1e-6 {
+            return Err(Invalid(format!(
+                "the {} accounts together make {per_minute:.0} calls a minute and {PROCESS_CALLS} is the most that is safe for one address: raise poll_interval or read fewer wallets",
+                self.accounts.len(),
+            )));
+        }
+        let mut keys: HashMap<KeyId, (f64, Vec<&str>)> = HashMap::new();
+        for account in &self.accounts {
+            let (per_second, names) = keys.entry(account.keyring.pair().id()).or_default();
+            *per_second += rate(account);
+            names.push(&account.name);
+        }
+        match keys.values().find(|(per_second, _)| *per_second > float(KEY_CALLS) + 1e-9) {
+            Some((per_second, names)) => Err(Invalid(format!(
+                "the key of account '{}' makes {per_second:.1} calls a second and {KEY_CALLS} is the most that is safe for one key: raise poll_interval or read fewer wallets",
+                names.join("', '"),
+            ))),
+            None => Ok(self),
+        }
+    }
+}
+
+/// An account as it was written, before it is known to be valid.
+struct Draft<'a> {
+    /// What to begin a complaint with.
+    place: String,
+    words: &'static Words,
+    name: &'a str,
+    base_urls: &'a [String],
+    wallets: Vec<Wallet>,
+    watch: Vec<Watch>,
+    currencies: CurrenciesYaml,
+    poll_interval: Duration,
+    poll_timeout: Duration,
+    max_age: Option<Duration>,
+}
+
+/// What the settings are called where they were written.
+struct Words {
+    name: &'static str,
+    base_url: &'static str,
+    wallet: &'static str,
+    watch: &'static str,
+    interval: &'static str,
+    timeout: &'static str,
+    max_age: &'static str,
+}
+
+const FLAG_WORDS: Words = Words {
+    name: "--xt.account",
+    base_url: "--xt.base-url",
+    wallet: "--xt.wallet",
+    watch: "--balance.watch",
+    interval: "--poll.interval",
+    timeout: "--poll.timeout",
+    max_age: "--poll.max-age",
+};
+
+const FILE_WORDS: Words = Words {
+    name: "name",
+    base_url: "base_urls",
+    wallet: "wallets",
+    watch: "watch",
+    interval: "poll_interval",
+    timeout: "poll_timeout",
+    max_age: "max_age",
+};
+
+impl Draft<'_> {
+    fn account(mut self, keys: &KeySource, unix: Duration) -> Result<Account, Invalid> {
+        let Words { name, base_url, wallet, watch, interval, timeout, max_age } = self.words;
+        let fit = !self.name.is_empty()
+            && self.name.len() <= NAME_MAX_BYTES
+            && !self.name.chars().any(char::is_control);
+        if !fit || self.name.trim() != self.name {
+            return self.refuse(format!("{name} is {:?} and must be 1 to {NAME_MAX_BYTES} bytes without blanks around it or control characters", self.name));
+        }
+        let base_urls = self.base_urls.iter().map(|url| BaseUrl::parse(url)).collect::<Result<Vec<_>, _>>();
+        let base_urls = match base_urls {
+            Ok(urls) => urls,
+            Err(why) => return self.refuse(format!("{base_url}: {why}")),
+        };
+        if base_urls.is_empty() {
+            return self.refuse(format!("{base_url} is empty: name at least one, or leave it out"));
+        }
+        if self.wallets.is_empty() {
+            return self.refuse(format!(
+                "{wallet} is empty: name at least one of spot, wallet and fiat, or leave it out"
+            ));
+        }
+        self.wallets.sort_unstable();
+        if let Some(twice) = doubled(&self.wallets, |a, b| a == b) {
+            return self.refuse(format!("{wallet} names '{twice}' twice: name it once"));
+        }
+        self.watch.sort_by(|a, b| a.currency.cmp(&b.currency));
+        if let Some(twice) = doubled(&self.watch, |a, b| a.currency == b.currency) {
+            return self.refuse(format!("{watch} names '{}' twice: name it once", twice.currency));
+        }
+        for mark in &self.watch {
+            // A mark that nothing can sink below is an alert that cannot fire.
+            if let Some(threshold) =
+                mark.threshold.filter(|threshold| !(threshold.is_finite() && *threshold > 0.0))
+            {
+                return self.refuse(format!(
+                    "{watch}: the threshold of '{}' is {threshold} and must be above 0: leave it out to watch without one",
+                    mark.currency
+                ));
+            }
+        }
+        let filter = self.filter()?;
+        let shown = format_duration;
+        let longest =
+            [self.poll_interval, self.poll_timeout, self.max_age.unwrap_or_default()].into_iter().max();
+        if longest.is_some_and(|longest| longest > DURATION_MAX) {
+            return self.refuse(format!("{interval}, {timeout} and {max_age} must be under a year"));
+        }
+        if self.poll_interval < INTERVAL_MIN {
+            return self.refuse(format!(
+                "{interval} is {} and must be at least {}",
+                shown(self.poll_interval),
+                shown(INTERVAL_MIN)
+            ));
+        }
+        if self.poll_timeout.is_zero() || self.poll_timeout >= self.poll_interval {
+            return self.refuse(format!(
+                "{timeout} is {} and must be above 0 and under {interval}, {}: lower the one or raise the other",
+                shown(self.poll_timeout),
+                shown(self.poll_interval),
+            ));
+        }
+        let oldest = self.max_age.unwrap_or(self.poll_interval * 3);
+        if oldest < self.poll_interval {
+            return self.refuse(format!(
+                "{max_age} is {} and must be at least {interval}, {}: otherwise balances come and go between polls",
+                shown(oldest),
+                shown(self.poll_interval),
+            ));
+        }
+        let keyring = match Keyring::open(keys.clone(), unix) {
+            Ok(keyring) => keyring,
+            Err(why) => return self.refuse(why),
+        };
+        Ok(Account {
+            name: self.name.into(),
+            base_urls,
+            keyring,
+            wallets: self.wallets,
+            watch: self.watch,
+            filter,
+            poll_interval: self.poll_interval,
+            poll_timeout: self.poll_timeout,
+            max_age: oldest,
+        })
+    }
+
+    fn filter(&self) -> Result<Filter, Invalid> {
+        let CurrenciesYaml { only, exclude, hide_zero } = &self.currencies;
+        let names = |list: &[String]| -> Result<Vec<Box<str>>, Invalid> {
+            list.iter()
+                .map(|name| currency(name).or_else(|why| self.refuse(format!("currencies: {why}"))))
+                .collect()
+        };
+        let (only, exclude) = (names(only)?, names(exclude)?);
+        let wanted = self.watch.iter().map(|watch| &watch.currency).chain(&only);
+        if let Some(both) = wanted.into_iter().find(|name| exclude.contains(name)) {
+            return self.refuse(format!("currencies.exclude names '{both}', which `watch` or currencies.only asks for: remove it from one"));
+        }
+        Ok(Filter { only, exclude, hide_zero: *hide_zero })
+    }
+
+    fn refuse<T>(&self, why: impl fmt::Display) -> Result<T, Invalid> {
+        Err(Invalid(format!("{}{why}", self.place)))
+    }
+}
+
+/// The first of two equal neighbours.
+fn doubled<T>(sorted: &[T], same: impl Fn(&T, &T) -> bool) -> Option<&T> {
+    sorted.windows(2).find_map(|pair| match pair {
+        [a, b] if same(a, b) => Some(a),
+        _ => None,
+    })
+}
+
+fn currency(text: &str) -> Result<Box<str>, String> {
+    currency_name(text.trim()).ok_or_else(|| format!("{text:?} is no currency name: write one such as usdt"))
+}
+
+/// Reads `usdt` or `usdt=500`.
+fn watch_flag(text: &str) -> Result<Watch, Invalid> {
+    let (name, threshold) = match text.rsplit_once('=') {
+        Some((name, amount)) => (name, Some(amount)),
+        None => (text, None),
+    };
+    let currency = currency(name).map_err(|why| Invalid(format!("--balance.watch: {why}")))?;
+    let threshold = threshold.map(|amount| {
+        let read = amount.trim().parse::<f64>();
+        read.map_err(|_| {
+            Invalid(format!("--balance.watch {text}: {amount:?} is no number: write it like usdt=500"))
+        })
+    });
+    Ok(Watch { currency, threshold: threshold.transpose()? })
+}
+
+/// Finds the one source of each half of the key pair.
+fn key_source(flags: &AccountFlags, env: Env<'_>) -> Result<KeySource, Invalid> {
+    let [access_file, secret_file, access, secret] = KEY_VARIABLES;
+    Ok(KeySource {
+        access: key_half(
+            "access key",
+            "--xt.access-key-file",
+            flags.access_key_file.as_deref(),
+            access_file,
+            access,
+            env,
+        )?,
+        secret: key_half(
+            "secret key",
+            "--xt.secret-key-file",
+            flags.secret_key_file.as_deref(),
+            secret_file,
+            secret,
+            env,
+        )?,
+    })
+}
+
+fn key_half(
+    what: &str,
+    flag: &str,
+    file: Option<&Path>,
+    file_variable: &str,
+    variable: &str,
+    env: Env<'_>,
+) -> Result<KeyHalf, Invalid> {
+    let from_flag = file.map(|path| (flag, KeyHalf::File(path.to_owned())));
+    let from_file = env(file_variable).map(|path| (file_variable, KeyHalf::File(path.into())));
+    let from_value = match env(variable) {
+        Some(value) => {
+            // What is no text is refused as what is not visible ASCII.
+            let value = Zeroizing::new(value.into_string().unwrap_or_else(|_| "\u{0}".to_owned()));
+            let secret = Secret::new(&value).map_err(|why| Invalid(format!("{variable} {why}")))?;
+            Some((variable, KeyHalf::Given(secret)))
+        }
+        None => None,
+    };
+    let mut sources = [from_flag, from_file, from_value].into_iter().flatten();
+    match (sources.next(), sources.next()) {
+        (Some((_, half)), None) => Ok(half),
+        (Some((first, _)), Some((second, _))) => {
+            Err(Invalid(format!("{first} and {second} both give the {what}: leave one of them out")))
+        }
+        (None, _) => Err(Invalid(format!(
+            "there is no {what}: give {flag} FILE, or set {file_variable} or {variable}. \
+             For many accounts give --config.file FILE; to look around without a key run the command demo"
+        ))),
+    }
+}
+
+/// The file of `--config.file`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileYaml {
+    #[serde(default)]
+    api: ApiYaml,
+    #[serde(default = "default_base_urls")]
+    base_urls: Vec<String>,
+    #[serde(default = "default_interval")]
+    poll_interval: Span,
+    #[serde(default = "default_timeout")]
+    poll_timeout: Span,
+    max_age: Option<Span>,
+    accounts: Vec<AccountYaml>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccountYaml {
+    name: String,
+    access_key_file: PathBuf,
+    secret_key_file: PathBuf,
+    #[serde(default = "default_wallets")]
+    wallets: Vec<WalletYaml>,
+    #[serde(default)]
+    watch: BTreeMap<String, Option<f64>>,
+    #[serde(default)]
+    currencies: CurrenciesYaml,
+    #[serde(rename = "api", default)]
+    _api: ApiYaml,
+    base_urls: Option<Vec<String>>,
+    poll_interval: Option<Span>,
+    poll_timeout: Option<Span>,
+    max_age: Option<Span>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct CurrenciesYaml {
+    only: Vec<String>,
+    exclude: Vec<String>,
+    hide_zero: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum ApiYaml {
+    #[default]
+    V1,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct WalletYaml(Wallet);
+
+impl TryFrom<String> for WalletYaml {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+/// A duration as people write it: `30s`.
+#[derive(Clone, Copy)]
+struct Span(Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let read = humantime::parse_duration(&text);
+        read.map(Self).map_err(|error| {
+            de::Error::custom(format!("{text:?} is no duration, {error}: write it like 30s, 1m30s or 500ms"))
+        })
+    }
+}
+
+fn default_base_urls() -> Vec<String> {
+    ["https://api.xt.com", "https://api.xt.pub"].map(str::to_owned).into()
+}
+
+fn default_interval() -> Span {
+    Span(INTERVAL)
+}
+
+fn default_timeout() -> Span {
+    Span(TIMEOUT)
+}
+
+fn default_wallets() -> Vec<WalletYaml> {
+    vec![WalletYaml(Wallet::Spot)]
+}
+
+fn read_yaml(text: &str) -> Result<FileYaml, String> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
+}
+
+impl FileYaml {
+    fn accounts(&self, folder: &Path, unix: Duration) -> Result<Vec<Account>, Invalid> {
+        let ApiYaml::V1 = self.api;
+        let mut names = HashMap::new();
+        for account in &self.accounts {
+            if names.insert(account.name.as_str(), ()).is_some() {
+                return Err(Invalid(format!(
+                    "two accounts are named '{}': give each its own name",
+                    account.name
+                )));
+            }
+        }
+        if self.accounts.is_empty() {
+            return Err(Invalid("accounts is empty: name at least one".to_owned()));
+        }
+        self.accounts.iter().map(|account| account.account(self, folder, unix)).collect()
+    }
+}
+
+impl AccountYaml {
+    fn account(&self, file: &FileYaml, folder: &Path, unix: Duration) -> Result<Account, Invalid> {
+        let place = format!("account '{}': ", self.name);
+        let watch = self.watch.iter().map(|(name, threshold)| {
+            let currency = currency(name).map_err(|why| Invalid(format!("{place}watch: {why}")))?;
+            Ok(Watch { currency, threshold: *threshold })
+        });
+        let watch = watch.collect::<Result<Vec<_>, _>>()?;
+        let CurrenciesYaml { only, exclude, hide_zero } = &self.currencies;
+        let draft = Draft {
+            place,
+            words: &FILE_WORDS,
+            name: &self.name,
+            base_urls: self.base_urls.as_ref().unwrap_or(&file.base_urls),
+            wallets: self.wallets.iter().map(|WalletYaml(wallet)| *wallet).collect(),
+            watch,
+            currencies: CurrenciesYaml {
+                only: only.clone(),
+                exclude: exclude.clone(),
+                hide_zero: *hide_zero,
+            },
+            poll_interval: self.poll_interval.unwrap_or(file.poll_interval).0,
+            poll_timeout: self.poll_timeout.unwrap_or(file.poll_timeout).0,
+            max_age: self.max_age.or(file.max_age).map(|span| span.0),
+        };
+        let half = |path: &Path| KeyHalf::File(folder.join(path));
+        let keys = KeySource { access: half(&self.access_key_file), secret: half(&self.secret_key_file) };
+        draft.account(&keys, unix)
+    }
+}
+
+/// Counts of accounts and wallets stay far below 2^53, where an f64 would begin to round them.
+#[expect(clippy::cast_precision_loss)]
+fn float(count: usize) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Command, parse};
+
+    type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+    const NOW: Duration = Duration::from_secs(1_700_000_000);
+    const KEYS: &[(&str, &str)] = &[("XT_ACCESS_KEY", "k"), ("XT_SECRET_KEY", "s")];
+    const ONE: &str = "accounts: [{name: main, access_key_file: k, secret_key_file: s}]";
+
+    /// A folder with the access keys `k` and `k2`, the secret key `s`, and `empty`.
+    fn folder() -> std::io::Result<tempfile::TempDir> {
+        let folder = tempfile::tempdir()?;
+        for (name, text) in [("k", "key-one\n"), ("k2", "key-two"), ("s", "secret"), ("empty", " \n")] {
+            fs::write(folder.path().join(name), text)?;
+        }
+        Ok(folder)
+    }
+
+    fn load(line: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+        let words = ["xt-balance-exporter"].into_iter().chain(line.split_whitespace()).map(OsString::from);
+        let Command::Serve(serve) = parse(words).map_err(|error| error.render().to_string())? else {
+            return Err("not serve".to_owned());
+        };
+        let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        Config::load(&serve.account, Some(&serve.poll), &env, NOW).map_err(|Invalid(text)| text)
+    }
+
+    fn from_yaml(text: &str) -> Result<Config, String> {
+        let folder = folder().map_err(|error| error.to_string())?;
+        let path = folder.path().join("accounts.yml");
+        fs::write(&path, text).map_err(|error| error.to_string())?;
+        load(&format!("--config.file {}", path.display()), &[])
+    }
+
+    fn shown(config: &Config) -> Vec<String> {
+        let one = |account: &Account| {
+            let Account { name, base_urls, wallets, watch, filter, .. } = account;
+            let (interval, timeout, age) = (account.poll_interval, account.poll_timeout, account.max_age);
+            let urls: Vec<_> = base_urls.iter().map(ToString::to_string).collect();
+            let watch: Vec<_> = watch.iter().map(|watch| (&*watch.currency, watch.threshold)).collect();
+            let Filter { only, exclude, hide_zero } = filter;
+            format!(
+                "{name} {urls:?} {wallets:?} {watch:?} {only:?} {exclude:?} {hide_zero} {interval:?} {timeout:?} {age:?}"
+            )
+        };
+        config.accounts.iter().map(one).collect()
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_means_what_flags_that_say_nothing_mean() -> Outcome {
+        let expected =
+            r#"main ["https://api.xt.com", "https://api.xt.pub"] [Spot] [] [] [] false 30s 10s 90s"#;
+        assert_eq!(shown(&load("", KEYS)?), [expected]);
+        assert_eq!(shown(&from_yaml(ONE)?), [expected]);
+        Ok(())
+    }
+
+    #[test]
+    fn flags_are_read() -> Outcome {
+        let line = "--xt.base-url https://api.a.top --xt.account desk --xt.wallet fiat --xt.wallet spot \
+                    --balance.watch USDT=500.5 --balance.watch btc --poll.interval 1m --poll.timeout 5s --poll.max-age 2m";
+        let expected = r#"desk ["https://api.a.top"] [Spot, Fiat] [("btc", None), ("usdt", Some(500.5))] [] [] false 60s 5s 120s"#;
+        assert_eq!(shown(&load(line, KEYS)?), [expected]);
+        Ok(())
+    }
+
+    #[test]
+    fn the_file_is_read_and_an_account_overrides_it() -> Outcome {
+        let config = from_yaml(
+            "
+api: v1
+base_urls: [https://api.a.top]
+poll_interval: 40s
+poll_timeout: 5s
+max_age: 2m
+accounts:
+- name: one
+  access_key_file: k
+  secret_key_file: s
+  watch: {USDT: 500, btc: ~}
+  wallets: [wallet]
+  currencies: {only: [ETH], exclude: [doge], hide_zero: true}
+- name: two
+  access_key_file: k2
+  secret_key_file: s
+  api: v1
+  base_urls: [https://b.c]
+  poll_interval: 1m
+  poll_timeout: 6s
+  max_age: 3m
+",
+        )?;
+        let expected = [
+            r#"one ["https://api.a.top"] [Wallet] [("btc", None), ("usdt", Some(500.0))] ["eth"] ["doge"] true 40s 5s 120s"#,
+            r#"two ["https://b.c"] [Spot] [] [] [] false 60s 6s 180s"#,
+        ];
+        assert_eq!(shown(&config), expected);
+        Ok(())
+    }
+
+    #[test]
+    fn flags_are_refused_with_the_remedy() {
+        let both_files: &[_] = &[("XT_ACCESS_KEY", "k"), ("XT_SECRET_KEY", "s"), ("XT_SECRET_KEY_FILE", "f")];
+        for (line, env, said) in [
+            (
+                "",
+                &[][..],
+                "there is no access key: give --xt.access-key-file FILE, or set XT_ACCESS_KEY_FILE or XT_ACCESS_KEY",
+            ),
+            ("", &[("XT_ACCESS_KEY", "k")], "there is no secret key"),
+            (
+                "--xt.access-key-file f",
+                KEYS,
+                "--xt.access-key-file and XT_ACCESS_KEY both give the access key",
+            ),
+            ("", both_files, "XT_SECRET_KEY_FILE and XT_SECRET_KEY both give the secret key"),
+            ("", &[("XT_ACCESS_KEY", ""), ("XT_SECRET_KEY", "s")], "XT_ACCESS_KEY is empty"),
+            (
+                "--xt.access-key-file /nonexistent --xt.secret-key-file x",
+                &[],
+                "cannot read key file /nonexistent",
+            ),
+            (
+                "--poll.interval 500ms --poll.timeout 100ms",
+                KEYS,
+                "--poll.interval is 500ms and must be at least 1s",
+            ),
+            (
+                "--poll.timeout 30s",
+                KEYS,
+                "--poll.timeout is 30s and must be above 0 and under --poll.interval, 30s",
+            ),
+            ("--poll.timeout 0s", KEYS, "--poll.timeout is 0s and must be above 0"),
+            ("--poll.max-age 29s", KEYS, "--poll.max-age is 29s and must be at least --poll.interval, 30s"),
+            ("--poll.max-age 3years", KEYS, "must be under a year"),
+            (
+                "--xt.base-url http://api.xt.com",
+                KEYS,
+                "--xt.base-url: base URL 'http://api.xt.com' would send the key in the clear",
+            ),
+            ("--xt.wallet spot --xt.wallet spot", KEYS, "--xt.wallet names 'spot' twice"),
+            ("--balance.watch usdt --balance.watch USDT=5", KEYS, "--balance.watch names 'usdt' twice"),
+            ("--balance.watch usdt=", KEYS, "\"\" is no number: write it like usdt=500"),
+            ("--balance.watch usdt=nan", KEYS, "must be above 0"),
+            ("--balance.watch usdt=0", KEYS, "the threshold of 'usdt' is 0 and must be above 0"),
+            ("--balance.watch =5", KEYS, "\"\" is no currency name"),
+            (
+                "--xt.wallet spot --xt.wallet wallet --xt.wallet fiat --poll.interval 1s --poll.timeout 900ms",
+                KEYS,
+                "the key of account 'main' makes 3.0 calls a second and 2 is the most",
+            ),
+            ("--config.file /nonexistent.yml", &[], "cannot read --config.file /nonexistent.yml"),
+            ("--config.file x.yml", KEYS, "XT_ACCESS_KEY is set, and --config.file x.yml names the keys too"),
+        ] {
+            let refused = load(line, env).err().unwrap_or_default();
+            assert!(refused.contains(said), "{line}: {refused}");
+        }
+    }
+
+    #[test]
+    fn files_are_refused_with_the_remedy() {
+        let account =
+            |rest: &str| format!("accounts: [{{name: a, access_key_file: k, secret_key_file: s{rest}}}]");
+        let twice = "accounts:\n- {name: a, access_key_file: k, secret_key_file: s}\n- {name: a, access_key_file: k2, secret_key_file: s}";
+        for (yaml, said) in [
+            ("accounts: []".to_owned(), "accounts is empty"),
+            (String::new(), "accounts"),
+            (format!("pollinterval: 5s\n{ONE}"), "pollinterval"),
+            (account(", secret_key: x"), "secret_key"),
+            ("accounts: [{name: a, access_key_file: k}]".to_owned(), "secret_key_file"),
+            (format!("api: v4\n{ONE}"), "v4"),
+            (format!("poll_interval: 30\n{ONE}"), "\"30\" is no duration"),
+            (account(", wallets: [Spot]"), "the wallets are spot, wallet and fiat"),
+            (account(", wallets: []"), "account 'a': wallets is empty"),
+            (account(", base_urls: []"), "account 'a': base_urls is empty"),
+            (account(", watch: {usdt: 1, USDT: 2}"), "watch names 'usdt' twice"),
+            (account(", watch: {usdt: -1}"), "the threshold of 'usdt' is -1 and must be above 0"),
+            (account(", watch: {usdt: 1, usdt: 2}"), "usdt"),
+            (account(", watch: {usdt: 1}, currencies: {exclude: [USDT]}"), "currencies.exclude names 'usdt'"),
+            (account(", currencies: {only: ['']}"), "is no currency name"),
+            (
+                account(", poll_timeout: 40s"),
+                "account 'a': poll_timeout is 40s and must be above 0 and under poll_interval, 30s",
+            ),
+            (account("").replace("k,", "empty,"), "empty is empty"),
+            (account("").replace("name: a", "name: \"a\\nb\""), "name is \"a\\nb\""),
+            (account("").replace("name: a", "name: ' a'"), "name is \" a\""),
+            (account("").replace("name: a", "name: ''"), "name is \"\" and must be 1 to 64 bytes"),
+            (twice.to_owned(), "two accounts are named 'a'"),
+            ("accounts: [".to_owned(), "accounts.yml"),
+        ] {
+            let refused = from_yaml(&yaml).err().unwrap_or_default();
+            assert!(refused.contains(said), "{yaml}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_load_the_exchange_would_lock_for_is_refused() {
+        let row = |n: usize| format!("- {{name: a{n}, access_key_file: k{n}, secret_key_file: s}}\n");
+        let many = |count: usize| -> Result<Config, Box<dyn std::error::Error>> {
+            let folder = folder()?;
+            for n in 0..count {
+                fs::write(folder.path().join(format!("k{n}")), format!("key-{n}"))?;
+            }
+            let path = folder.path().join("accounts.yml");
+            fs::write(&path, format!("accounts:\n{}", (0..count).map(row).collect::<String>()))?;
+            Ok(load(&format!("--config.file {}", path.display()), &[])?)
+        };
+        assert!(many(450).is_ok(), "900 calls a minute are the most, and allowed");
+        let refused = many(451).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(
+            refused.contains("the 451 accounts together make 902 calls a minute and 900 is the most"),
+            "{refused}"
+        );
+        let shared = "poll_interval: 1s\npoll_timeout: 500ms\naccounts:\n\
+                      - {name: a, access_key_file: k, secret_key_file: s, wallets: [spot, fiat]}\n\
+                      - {name: b, access_key_file: k, secret_key_file: s}";
+        let refused = from_yaml(shared).err().unwrap_or_default();
+        assert!(refused.contains("the key of account 'a', 'b' makes 3.0 calls a second"), "{refused}");
+    }
+}
