@@ -618,3 +618,207 @@ fn machine_time_ms() -> i64 {
 
 /// Prices that nobody trades on: the documentation's sample.
 const TICKERS: &str = r#"{"ltc_usdt":{"high":106.99,"moneyVol":1589953.528784,"rate":4.3400,"low":97.51,"price":105.52,"ask":105.61,"bid":105.46,"coinVol":15507.7052},"btc_usdt":{"high":11776.93,"moneyVol":33765013.61761934,"rate":1.3900,"low":11012.17,"price":11609.92,"ask":11618.25,"bid":11604.08,"coinVol":2944.208780}}"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: i64 = 1_562_919_832_183;
+    const SIGNED: &str = "accesskey=myAccessKey&nonce=1562919832183\
+        &signature=84b2653615cbb0bbc19af3f4fdb609f3a60530651b75e2aa788029c5dfe7e452";
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const AWAY: IpAddr = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
+
+    /// An exchange, and calls at milliseconds since its start.
+    struct Trial {
+        exchange: Exchange,
+        start: Instant,
+    }
+
+    impl Trial {
+        fn new(mut rules: Rules) -> Self {
+            rules.clock_start_ms = Some(NONCE);
+            let account =
+                |name: &str| Account::new(name, &format!("{name}AccessKey"), "mySecretKey");
+            let start = Instant::now();
+            Self {
+                exchange: Exchange::new(rules, vec![account("my"), account("other")], start),
+                start,
+            }
+        }
+
+        /// Rules under which one signature is good for all calls.
+        fn of_limits() -> Self {
+            Self::new(Rules {
+                strict_nonce: false,
+                nonce_window: Duration::from_hours(1),
+                ..Rules::default()
+            })
+        }
+
+        fn call(&mut self, endpoint: Endpoint, query: &str, ip: IpAddr, ms: u64) -> Outcome {
+            let call = Call {
+                endpoint,
+                query,
+                ip,
+            };
+            let now = self.start + Duration::from_millis(ms);
+            self.exchange.call(&call, now);
+            self.exchange
+                .arrivals
+                .back()
+                .map_or(Outcome::Faulted, |arrival| arrival.outcome)
+        }
+
+        fn signed(&mut self, ms: u64) -> Outcome {
+            self.call(Endpoint::GetBalance, SIGNED, HOME, ms)
+        }
+
+        fn server_time(&mut self, ms: u64) -> Outcome {
+            self.call(Endpoint::GetServerTime, "", HOME, ms)
+        }
+    }
+
+    use Outcome::{Accepted, Refused};
+
+    #[test]
+    fn the_nonce_window_is_exact_on_both_sides() {
+        for (offset, outcome) in [
+            (60_000, Accepted),
+            (60_001, Refused(Cause::Nonce)),
+            (-60_000, Accepted),
+            (-60_001, Refused(Cause::Nonce)),
+        ] {
+            let mut trial = Trial::new(Rules {
+                clock_offset_ms: offset,
+                ..Rules::default()
+            });
+            assert_eq!(trial.signed(0), outcome, "{offset}");
+        }
+        assert_eq!(
+            Trial::new(Rules::default()).signed(60_001),
+            Refused(Cause::Nonce)
+        );
+    }
+
+    #[test]
+    fn the_fourth_asset_call_in_a_second_locks_for_ten_minutes() {
+        let mut trial = Trial::of_limits();
+        assert_eq!([0, 0, 999].map(|ms| trial.signed(ms)), [Accepted; 3]);
+        assert_eq!(trial.signed(999), Refused(Cause::Limit));
+        assert_eq!(trial.signed(600_998), Refused(Cause::Locked));
+        assert_eq!(trial.signed(600_999), Accepted);
+        // The other account was never concerned.
+        let other = SIGNED.replacen("my", "other", 1);
+        let outcome = trial.call(Endpoint::GetBalance, &other, HOME, 1_000);
+        assert_eq!(outcome, Refused(Cause::Signature));
+    }
+
+    #[test]
+    fn three_asset_calls_in_every_second_are_fine() {
+        let mut trial = Trial::of_limits();
+        let times = (0..30).map(|third| third * 1_000 / 3 + third % 3);
+        assert!(
+            times
+                .map(|ms| trial.signed(ms))
+                .all(|outcome| outcome == Accepted)
+        );
+    }
+
+    #[test]
+    fn badly_signed_calls_use_up_the_limit_of_a_known_key() {
+        let mut trial = Trial::of_limits();
+        for query in [
+            "accesskey=myAccessKey",
+            "accesskey=myAccessKey&nonce=1",
+            "accesskey=myAccessKey&a=1&a=1",
+        ] {
+            assert!(matches!(
+                trial.call(Endpoint::GetFunds, query, HOME, 0),
+                Refused(_)
+            ));
+        }
+        assert_eq!(trial.signed(0), Refused(Cause::Limit));
+    }
+
+    #[test]
+    fn calls_during_a_lock_do_not_extend_it_but_fill_the_window() {
+        let mut trial = Trial::of_limits();
+        let _ = [0; 4].map(|ms| trial.signed(ms));
+        assert_eq!(
+            [599_500; 3].map(|ms| trial.signed(ms)),
+            [Refused(Cause::Locked); 3]
+        );
+        assert_eq!(trial.signed(600_000), Refused(Cause::Limit));
+        assert_eq!(trial.signed(1_200_000), Accepted);
+        assert_eq!(trial.exchange.calls(trial.start).breaches(), 2);
+    }
+
+    #[test]
+    fn the_eleventh_other_call_in_a_second_locks_every_account_of_the_caller() {
+        let mut trial = Trial::of_limits();
+        assert_eq!(trial.signed(0), Accepted);
+        assert_eq!([0; 10].map(|ms| trial.server_time(ms)), [Accepted; 10]);
+        assert_eq!(trial.server_time(999), Refused(Cause::Limit));
+        assert_eq!(trial.server_time(2_000), Refused(Cause::Locked));
+        let elsewhere = trial.call(Endpoint::GetBalance, SIGNED, AWAY, 2_000);
+        assert_eq!(elsewhere, Refused(Cause::Locked));
+        let unlocked = trial.call(Endpoint::GetServerTime, "", AWAY, 2_000);
+        assert_eq!(unlocked, Accepted);
+        assert_eq!(trial.server_time(600_999), Accepted);
+    }
+
+    #[test]
+    fn the_1001st_call_in_a_minute_locks_the_caller() {
+        for (ms, outcome) in [(59_999, Refused(Cause::Limit)), (60_000, Accepted)] {
+            let mut trial = Trial::new(Rules {
+                other_calls_per_second: 1_000,
+                ..Rules::default()
+            });
+            let mut spread = (0..1_000).map(|call| call * 59_999 / 1_000);
+            assert!(spread.all(|ms| trial.server_time(ms) == Accepted));
+            assert_eq!(trial.server_time(ms), outcome);
+        }
+    }
+
+    #[test]
+    fn a_nonce_must_rise_and_a_refused_call_uses_none_up() {
+        let mut trial = Trial::new(Rules::default());
+        let forged = SIGNED.replace("84b2", "84b3").replace("832183", "832999");
+        let outcome = trial.call(Endpoint::GetBalance, &forged, HOME, 0);
+        assert_eq!(outcome, Refused(Cause::Signature));
+        assert_eq!(trial.signed(1), Accepted);
+        assert_eq!(trial.signed(2), Refused(Cause::Replay));
+        let next = "accesskey=myAccessKey&nonce=1562919832184\
+            &signature=eb177c57e063177bfe12108e4e45b59941207362a953a5e65bd35735691517ee";
+        assert_eq!(
+            trial.call(Endpoint::GetBalance, next, HOME, 1_001),
+            Accepted
+        );
+    }
+
+    #[test]
+    fn a_fault_does_not_hide_a_call_from_the_limits() {
+        let mut trial = Trial::of_limits();
+        trial
+            .exchange
+            .inject(Fault::new(Effect::Maintenance).calls(4), trial.start);
+        assert_eq!([0; 4].map(|ms| trial.signed(ms)), [Outcome::Faulted; 4]);
+        assert_eq!(trial.signed(1_000), Refused(Cause::Locked));
+    }
+
+    #[test]
+    fn forgets_idle_callers_before_it_remembers_too_many() {
+        let mut trial = Trial::of_limits();
+        let mut from = |number: u32, ms| {
+            let ip = IpAddr::V4(std::net::Ipv4Addr::from_bits(number));
+            trial.call(Endpoint::GetServerTime, "", ip, ms);
+            trial.exchange.callers.len()
+        };
+        assert_eq!(
+            (1..=4_096).map(|number| from(number, 0)).last(),
+            Some(4_096)
+        );
+        assert_eq!(from(5_000, 60_000), 1);
+    }
+}

@@ -260,14 +260,16 @@ fn amounts(habit: &Habit, currency: &Currency, second: u64) -> (u64, u64) {
         return (0, 0);
     }
     // Between half and one and a half of the account's usual worth.
-    let total = habit.worth * (500 + seed % 1_000) / 1_000 * (UNIT / currency.price.max(1));
+    let worth = u128::from(habit.worth * (500 + seed % 1_000) / 1_000);
+    let total = worth * u128::from(UNIT) / u128::from(currency.price);
+    let total = u64::try_from(total).unwrap_or(u64::MAX / 2);
     let total = total + hash(&[seed]) % (total / 1_000 + 1);
     let grain = 10_u64.pow(8 - currency.decimals.min(8));
     if habit.pace == 0 {
         return (total / grain * grain, 0);
     }
-    // Each currency trades on its own beat. A trade moves some of it between free and frozen, and swaps up to a tenth
-    // of it for others and back.
+    // Each currency trades on its own beat: some of it moves between free and frozen, and up to a tenth of it is out in
+    // other currencies.
     let beat = (second + seed % 60) / (habit.pace + seed % 7);
     let dice = hash(&[seed, beat]);
     let total = total - total / 10_000 * (dice % 1_000);
@@ -327,6 +329,7 @@ fn hash(values: &[u64]) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -366,6 +369,47 @@ mod tests {
         ] {
             assert_eq!(decimal(amount), text);
         }
+    }
+
+    /// The world as the exchange's state shows it.
+    fn shown(simulator: &Simulator, pointer: &str) -> serde_json::Value {
+        let state = simulator.exchange().state(Instant::now());
+        state.pointer(pointer).cloned().unwrap_or_default()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn live_moves_what_nobody_else_has_touched() -> Result<(), Box<dyn std::error::Error>> {
+        let simulator = Simulator::new(super::super::Rules::default(), accounts());
+        let rows = "/accounts/market-maker/balances/spot";
+        let before = shown(&simulator, rows);
+        simulator.set_balance("market-maker", Wallet::Spot, "btc", "1", "2")?;
+        simulator.remove_balance("market-maker", Wallet::Spot, "eth")?;
+        live(
+            &simulator,
+            tokio::time::sleep(Duration::from_millis(95_500)),
+        )
+        .await;
+        let after = shown(&simulator, rows);
+        let market_maker = balances(Duration::from_secs(95));
+        let usdt = market_maker
+            .iter()
+            .find(|(place, _)| place.account == "market-maker" && place.currency == "usdt");
+        assert_eq!(
+            Some(after["usdt"].clone()),
+            usdt.map(|(_, balance)| serde_json::json!(balance))
+        );
+        assert_ne!(before["usdt"], after["usdt"]);
+        assert_eq!(
+            after["btc"],
+            serde_json::json!({"available": "1", "freeze": "2"})
+        );
+        assert_eq!(after["eth"], serde_json::Value::Null);
+        let fault =
+            serde_json::json!({"account": "grid-bot", "seconds": 45.0, "effect": "maintenance"});
+        assert_eq!(shown(&simulator, "/faults/0/fault"), fault);
+        assert_eq!(shown(&simulator, "/faults/0/ends_in_seconds"), 10);
+        assert_eq!(shown(&simulator, "/faults/1"), serde_json::Value::Null);
+        Ok(())
     }
 
     #[test]
