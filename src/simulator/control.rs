@@ -185,7 +185,10 @@ impl Row {
         ) {
             Ok(()) => Reply::text(
                 200,
-                format!("{} {} of {} set.\n", self.account, self.currency, available),
+                format!(
+                    "{} of {}: {available} available, {freeze} frozen.\n",
+                    self.currency, self.account
+                ),
             ),
             Err(error) => Reply::text(404, format!("{error}.\n")),
         }

@@ -295,10 +295,7 @@ mod seconds {
         let Some(seconds) = Option::<f64>::deserialize(from)? else {
             return Ok(None);
         };
-        // Far more than a century overflows the clock it is added to.
-        let time = Duration::try_from_secs_f64(seconds)
-            .ok()
-            .filter(|time| time.as_secs() < 4_000_000_000);
+        let time = Duration::try_from_secs_f64(seconds).ok();
         time.map(Some).ok_or_else(|| {
             D::Error::custom(format!(
                 "seconds {seconds} is not a length of time: give 45 or 0.5"

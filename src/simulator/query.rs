@@ -3,7 +3,7 @@
 //! Knows nothing of accounts, clocks or limits. The exchange signs decoded values and does not care for the order of
 //! parameters on the wire, so this parses instead of comparing text.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -44,10 +44,9 @@ impl Query {
 
     /// The name of a parameter that was sent more than once.
     pub(super) fn repeated(&self) -> Option<&str> {
-        let sent_before =
-            |at: usize, name: &str| self.0.iter().take(at).any(|(key, _)| key == name);
-        let mut names = self.0.iter().map(|(name, _)| name.as_str()).enumerate();
-        names.find_map(|(at, name)| sent_before(at, name).then_some(name))
+        let mut seen = BTreeSet::new();
+        let mut names = self.0.iter().map(|(name, _)| name.as_str());
+        names.find(|name| !seen.insert(*name))
     }
 
     /// Whether the parameter `signature` is the hex HMAC-SHA256 of all the others under `secret`, in either case.
