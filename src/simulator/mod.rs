@@ -1,1 +1,223 @@
-//! The simulated exchange.
+//! A simulated exchange: speaks the exchange's wire format over real sockets, as strictly as it documents it.
+//!
+//! It verifies signatures, nonces and limits (with the lock), serves the documented shapes, fails on request and keeps
+//! counts. It must not know the client: it shares no code with it, or it could not find the client's mistakes.
+//!
+//! ```text
+//! server ──▶ control ──▶ exchange ──▶ query, limits, rules, fault, counts
+//!    └─────▶ reply                        market ──▶ Simulator
+//! ```
+
+mod control;
+mod counts;
+mod exchange;
+mod fault;
+mod limits;
+pub mod market;
+mod query;
+mod reply;
+mod rules;
+mod server;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{net::TcpListener, time::Instant};
+
+use self::exchange::Exchange;
+pub use self::{
+    counts::{Arrival, Calls, Cause, Counts, Outcome},
+    fault::{Effect, Endpoint, Fault},
+    limits::busiest,
+    rules::{ErrorShape, LimitReply, Rules},
+};
+
+/// The simulated exchange. Clones are handles on the same one.
+#[derive(Clone)]
+pub struct Simulator(Arc<Mutex<Exchange>>);
+
+impl Simulator {
+    /// An exchange with these accounts, which starts now.
+    #[must_use]
+    pub fn new(rules: Rules, accounts: Vec<Account>) -> Self {
+        Self(Arc::new(Mutex::new(Exchange::new(
+            rules,
+            accounts,
+            Instant::now(),
+        ))))
+    }
+
+    /// Serves until `shutdown` is done, then lets calls in flight end for at most a second.
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        server::serve(self, listener, shutdown).await;
+    }
+
+    /// Sets one balance. The amounts are served as they are, whether or not they are numbers.
+    ///
+    /// # Errors
+    /// No account has this name.
+    pub fn set_balance(
+        &self,
+        account: &str,
+        wallet: Wallet,
+        currency: &str,
+        available: &str,
+        freeze: &str,
+    ) -> Result<(), UnknownAccount> {
+        let balance = Balance::new(available, freeze);
+        let mut exchange = self.exchange();
+        let rows = exchange.rows(account, wallet)?;
+        rows.insert(currency.to_owned(), balance);
+        Ok(())
+    }
+
+    /// Removes one balance; whether there was one.
+    ///
+    /// # Errors
+    /// No account has this name.
+    pub fn remove_balance(
+        &self,
+        account: &str,
+        wallet: Wallet,
+        currency: &str,
+    ) -> Result<bool, UnknownAccount> {
+        let mut exchange = self.exchange();
+        let rows = exchange.rows(account, wallet)?;
+        Ok(rows.remove(currency).is_some())
+    }
+
+    /// Puts a fault in force from now on.
+    pub fn inject(&self, fault: Fault) {
+        self.exchange().inject(fault, Instant::now());
+    }
+
+    /// Ends all faults.
+    pub fn clear_faults(&self) {
+        self.exchange().clear_faults(Instant::now());
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        self.exchange().calls(Instant::now())
+    }
+
+    /// The exchange's clock: Unix time in milliseconds.
+    #[must_use]
+    pub fn server_time_ms(&self) -> i64 {
+        self.exchange().server_time_ms(Instant::now())
+    }
+
+    fn exchange(&self) -> MutexGuard<'_, Exchange> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Simulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Simulator").finish_non_exhaustive()
+    }
+}
+
+/// One account of the exchange and the key pair that reads it.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// What faults, counts and the control pages call it.
+    pub name: String,
+    /// The public half of its key.
+    pub access_key: String,
+    /// The half it signs with.
+    pub secret_key: String,
+    /// The addresses the key may be used from; any if not given.
+    pub ips: Option<Vec<IpAddr>>,
+    /// Whether the key works.
+    pub key: KeyState,
+    /// The rows of each wallet by currency.
+    pub wallets: BTreeMap<Wallet, BTreeMap<String, Balance>>,
+}
+
+impl Account {
+    /// An account without balances whose key may read from anywhere.
+    #[must_use]
+    pub fn new(name: &str, access_key: &str, secret_key: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            access_key: access_key.to_owned(),
+            secret_key: secret_key.to_owned(),
+            ips: None,
+            key: KeyState::Active,
+            wallets: BTreeMap::new(),
+        }
+    }
+
+    /// The same account with one more balance.
+    #[must_use]
+    pub fn with(mut self, wallet: Wallet, currency: &str, available: &str, freeze: &str) -> Self {
+        let rows = self.wallets.entry(wallet).or_default();
+        rows.insert(currency.to_owned(), Balance::new(available, freeze));
+        self
+    }
+}
+
+/// Whether a key works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// It may read.
+    Active,
+    /// It waits for its activation.
+    Inactive,
+    /// It may do other things, but not read.
+    NotAllowedToRead,
+}
+
+/// Where an account holds its balances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wallet {
+    /// The trading account: getBalance, or getFunds with `account=2`.
+    Spot,
+    /// getFunds with `account=1`.
+    Wallet,
+    /// getFunds with `account=3`.
+    Fiat,
+}
+
+/// One row of an answer: decimal strings, served as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Balance {
+    /// Amount locked in orders or withdrawals.
+    pub freeze: String,
+    /// Amount free to trade or withdraw.
+    pub available: String,
+}
+
+impl Balance {
+    /// A row with these amounts.
+    #[must_use]
+    pub fn new(available: &str, freeze: &str) -> Self {
+        Self {
+            freeze: freeze.to_owned(),
+            available: available.to_owned(),
+        }
+    }
+}
+
+/// No account has this name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownAccount(
+    /// The name that was given.
+    pub String,
+);
+
+impl fmt::Display for UnknownAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the simulated exchange has no account called {}", self.0)
+    }
+}
+
+impl std::error::Error for UnknownAccount {}

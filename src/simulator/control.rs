@@ -1,0 +1,241 @@
+//! The pages under `/simulator/`: what people and scripts read and change. They count towards no limit.
+//!
+//! Only HTTP and wording; every change is a call on [`Simulator`].
+
+use std::{fmt::Write as _, net::SocketAddr};
+
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{Method, Request, body::Incoming, header::ALLOW};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{Fault, Simulator, Wallet, query::decode, reply::Reply};
+
+const BODY_CAP: usize = 64 * 1024;
+
+/// Answers a request under `/simulator/`.
+pub(super) async fn answer(
+    simulator: &Simulator,
+    local: SocketAddr,
+    request: Request<Incoming>,
+) -> Reply {
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    let parts: Vec<&str> = path
+        .trim_start_matches("/simulator")
+        .split('/')
+        .skip(1)
+        .collect();
+    match (parts.as_slice(), method) {
+        ([] | [""], Method::GET) => Reply::text(200, help(simulator, local)),
+        (["state"], Method::GET) => {
+            let state = simulator.exchange().state(Instant::now());
+            Reply::json(format!("{state:#}\n"))
+        }
+        (["faults"], Method::POST) => match body(request).await {
+            Ok(body) => inject(simulator, &body),
+            Err(reply) => reply,
+        },
+        (["faults"], Method::DELETE) => Reply::text(
+            200,
+            format!(
+                "Faults ended: {}.\n",
+                simulator.exchange().clear_faults(Instant::now())
+            ),
+        ),
+        (["accounts", account, wallet, currency], method @ (Method::PUT | Method::DELETE)) => {
+            let row = match Row::parse(account, wallet, currency) {
+                Ok(row) => row,
+                Err(sentence) => return Reply::text(404, sentence),
+            };
+            if method == Method::DELETE {
+                return row.remove(simulator);
+            }
+            match body(request).await {
+                Ok(body) => row.set(simulator, &body),
+                Err(reply) => reply,
+            }
+        }
+        ([] | ["" | "state"], _) => not_allowed("GET"),
+        (["faults"], _) => not_allowed("POST, DELETE"),
+        (["accounts", _, _, _], _) => not_allowed("PUT, DELETE"),
+        _ => Reply::text(
+            404,
+            "There is no such page; /simulator/ lists them.\n".to_owned(),
+        ),
+    }
+}
+
+fn not_allowed(methods: &str) -> Reply {
+    Reply::text(405, format!("This page answers {methods}.\n")).with(ALLOW, Some(methods))
+}
+
+async fn body(request: Request<Incoming>) -> Result<Vec<u8>, Reply> {
+    match Limited::new(request.into_body(), BODY_CAP).collect().await {
+        Ok(body) => Ok(body.to_bytes().to_vec()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Reply::text(
+            413,
+            "The body is over 64 KiB: send less.\n".to_owned(),
+        )),
+        Err(error) => Err(Reply::text(
+            400,
+            format!("The body could not be read: {error}.\n"),
+        )),
+    }
+}
+
+fn inject(simulator: &Simulator, body: &[u8]) -> Reply {
+    let fault: Fault = match serde_json::from_slice(body) {
+        Ok(fault) => fault,
+        Err(error) => {
+            let sentence =
+                format!("The fault is not understood: {error}. Send one like {EXAMPLE_FAULT}\n");
+            return Reply::text(400, sentence);
+        }
+    };
+    let known = |name: &String| {
+        simulator
+            .exchange()
+            .accounts()
+            .any(|account| account.name == *name)
+    };
+    if let Some(name) = fault.account.as_ref().filter(|name| !known(name)) {
+        return Reply::text(
+            400,
+            format!("account {name} does not exist: /simulator/ lists those that do.\n"),
+        );
+    }
+    if let Err(sentence) = fault.effect.check() {
+        return Reply::text(400, sentence + ".\n");
+    }
+    simulator.inject(fault);
+    Reply::text(
+        200,
+        "The fault is in force; DELETE /simulator/faults ends it.\n".to_owned(),
+    )
+}
+
+const EXAMPLE_FAULT: &str = r#"{"effect":"maintenance","seconds":60}"#;
+
+/// The row of an account that a path names.
+struct Row {
+    account: String,
+    wallet: Wallet,
+    currency: String,
+}
+
+/// The body of a PUT.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Amounts {
+    available: String,
+    freeze: String,
+}
+
+impl Row {
+    fn parse(account: &str, wallet: &str, currency: &str) -> Result<Self, String> {
+        let wallet = match wallet {
+            "spot" => Wallet::Spot,
+            "wallet" => Wallet::Wallet,
+            "fiat" => Wallet::Fiat,
+            other => {
+                return Err(format!(
+                    "There is no wallet {other}: it must be spot, wallet or fiat.\n"
+                ));
+            }
+        };
+        match (decode(account), decode(currency)) {
+            (Some(account), Some(currency)) if !currency.is_empty() => Ok(Self {
+                account,
+                wallet,
+                currency,
+            }),
+            _ => Err(
+                "The account and the currency must be percent-encoded UTF-8 and not empty.\n"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    fn set(&self, simulator: &Simulator, body: &[u8]) -> Reply {
+        let Amounts { available, freeze } = match serde_json::from_slice(body) {
+            Ok(amounts) => amounts,
+            Err(error) => {
+                let example = r#"{"available":"120.5","freeze":"0"}"#;
+                return Reply::text(
+                    400,
+                    format!("The amounts are not understood: {error}. Send {example}\n"),
+                );
+            }
+        };
+        for (key, amount) in [("available", &available), ("freeze", &freeze)] {
+            if !is_decimal(amount) {
+                let sentence = format!(
+                    "{key} {amount:?} is not a decimal number: send one like \"120.5\", or a fault with the effect row to serve a wrong one.\n"
+                );
+                return Reply::text(400, sentence);
+            }
+        }
+        match simulator.set_balance(
+            &self.account,
+            self.wallet,
+            &self.currency,
+            &available,
+            &freeze,
+        ) {
+            Ok(()) => Reply::text(
+                200,
+                format!(
+                    "{} of {}: {available} available, {freeze} frozen.\n",
+                    self.currency, self.account
+                ),
+            ),
+            Err(error) => Reply::text(404, format!("{error}.\n")),
+        }
+    }
+
+    fn remove(&self, simulator: &Simulator) -> Reply {
+        match simulator.remove_balance(&self.account, self.wallet, &self.currency) {
+            Ok(true) => Reply::text(
+                200,
+                format!("{} removed from {}.\n", self.currency, self.account),
+            ),
+            Ok(false) => Reply::text(
+                404,
+                format!("{} has no row {}.\n", self.account, self.currency),
+            ),
+            Err(error) => Reply::text(404, format!("{error}.\n")),
+        }
+    }
+}
+
+/// Whether it is digits, with at most one point between them.
+fn is_decimal(amount: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match amount.split_once('.') {
+        Some((whole, part)) => digits(whole) && digits(part),
+        None => digits(amount),
+    }
+}
+
+/// The page that says what there is.
+fn help(simulator: &Simulator, local: SocketAddr) -> String {
+    let mut accounts = String::new();
+    for account in simulator.exchange().accounts() {
+        let _ = writeln!(
+            accounts,
+            "  {:<14} {}  {}",
+            account.name, account.access_key, account.secret_key
+        );
+    }
+    let first = simulator
+        .exchange()
+        .accounts()
+        .next()
+        .map_or_else(String::new, |account| account.name.clone());
+    HELP.replace("{accounts}", accounts.trim_end())
+        .replace("{base}", &format!("http://{local}"))
+        .replace("{first}", &first)
+}
+
+const HELP: &str = include_str!("help.txt");

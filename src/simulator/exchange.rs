@@ -1,0 +1,824 @@
+//! What the exchange decides: whether a call is admitted, what it is told, and which fault gets in the way.
+//!
+//! Knows no socket and reads no clock: time is an argument. One `Exchange` is all the state there is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::IpAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    Account, Arrival, Balance, Calls, Cause, Counts, Effect, Endpoint, Fault, KeyState, LimitReply,
+    Outcome, Rules, UnknownAccount, Wallet,
+    limits::Window,
+    query::Query,
+    reply::{Manner, Reply},
+};
+
+const ARRIVALS_KEPT: usize = 65_536;
+const ADDRESSES_KEPT: usize = 4_096;
+
+/// One call as it arrived.
+pub(super) struct Call<'a> {
+    pub(super) endpoint: Endpoint,
+    pub(super) query: &'a str,
+    pub(super) ip: IpAddr,
+}
+
+/// The whole state of the exchange.
+pub(super) struct Exchange {
+    rules: Rules,
+    started: Instant,
+    start_ms: i64,
+    keys: Vec<Key>,
+    callers: HashMap<IpAddr, Caller>,
+    faults: Vec<InForce>,
+    arrivals: VecDeque<Arrival>,
+    strays: u64,
+}
+
+/// An account, its key and what it has used up.
+struct Key {
+    account: Account,
+    last_nonce: i64,
+    asset_calls: Window,
+    locked_until: Option<Instant>,
+    counts: Counts,
+}
+
+/// An address that calls.
+struct Caller {
+    other_calls: Window,
+    all_calls: Window,
+    /// Positions in `keys` of the accounts it called with a known key.
+    accounts: BTreeSet<usize>,
+    locked_until: Option<Instant>,
+    counts: Counts,
+}
+
+/// A fault that was injected.
+struct InForce {
+    fault: Fault,
+    until: Option<Instant>,
+    hits: u64,
+}
+
+/// Why a call is refused, and what it is told.
+struct Refusal {
+    cause: Cause,
+    code: i64,
+    text: String,
+    /// The end of a lock.
+    retry_at: Option<Instant>,
+}
+
+impl Exchange {
+    pub(super) fn new(rules: Rules, accounts: Vec<Account>, now: Instant) -> Self {
+        let keys = accounts.into_iter().map(|account| Key {
+            account,
+            last_nonce: 0,
+            asset_calls: Window::new(rules.asset_calls_per_second, Duration::from_secs(1)),
+            locked_until: None,
+            counts: Counts::default(),
+        });
+        Self {
+            started: now,
+            start_ms: rules.clock_start_ms.unwrap_or_else(machine_time_ms),
+            keys: keys.collect(),
+            callers: HashMap::new(),
+            faults: Vec::new(),
+            arrivals: VecDeque::new(),
+            strays: 0,
+            rules,
+        }
+    }
+
+    /// Answers one call that arrived at `now`.
+    pub(super) fn call(&mut self, call: &Call, now: Instant) -> Reply {
+        let query = Query::parse(call.query);
+        let key = query
+            .as_ref()
+            .ok()
+            .and_then(|query| self.key_of(query))
+            .filter(|_| call.endpoint.is_asset());
+        let admitted = self.admit(call, key, now);
+        let effect = self.hit(call, key, now, Effect::concerns_the_reply);
+        let (reply, outcome) = if let Some(reply) = effect.as_ref().and_then(Reply::in_place) {
+            (reply, Outcome::Faulted)
+        } else {
+            let manner = effect.as_ref().map_or(Manner::Whole, Manner::of);
+            let answer = admitted.and_then(|()| self.answer(call, &query, key, now));
+            match answer {
+                Ok(body) => (Reply::json(body).sent(manner), Outcome::Accepted),
+                Err(refusal) => {
+                    let reply = self.refuse(&refusal, now).sent(manner);
+                    (reply, Outcome::Refused(refusal.cause))
+                }
+            }
+        };
+        self.record(call, key, outcome, now);
+        reply
+    }
+
+    pub(super) fn server_time_ms(&self, now: Instant) -> i64 {
+        let elapsed = now.saturating_duration_since(self.started).as_millis();
+        let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
+        self.start_ms
+            .saturating_add(elapsed)
+            .saturating_add(self.rules.clock_offset_ms)
+    }
+
+    pub(super) fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.keys.iter().map(|key| &key.account)
+    }
+
+    pub(super) fn rows(
+        &mut self,
+        account: &str,
+        wallet: Wallet,
+    ) -> Result<&mut BTreeMap<String, Balance>, UnknownAccount> {
+        let mut keys = self.keys.iter_mut();
+        let key = keys.find(|key| key.account.name == account);
+        let key = key.ok_or_else(|| UnknownAccount(account.to_owned()))?;
+        Ok(key.account.wallets.entry(wallet).or_default())
+    }
+
+    pub(super) fn inject(&mut self, fault: Fault, now: Instant) {
+        self.faults.retain(|fault| fault.is_left(now));
+        self.faults.push(InForce {
+            until: fault.lasts.and_then(|time| now.checked_add(time)),
+            fault,
+            hits: 0,
+        });
+    }
+
+    pub(super) fn clear_faults(&mut self, now: Instant) -> usize {
+        self.faults.retain(|fault| fault.is_left(now));
+        let ended = self.faults.len();
+        self.faults.clear();
+        ended
+    }
+
+    /// Counts a request for something the exchange does not have.
+    pub(super) fn stray(&mut self) {
+        self.strays += 1;
+    }
+
+    pub(super) fn calls(&self, now: Instant) -> Calls {
+        let with_lock = |counts: &Counts, until| Counts {
+            locked_for_seconds: left(until, now),
+            ..counts.clone()
+        };
+        Calls {
+            accounts: self
+                .keys
+                .iter()
+                .map(|key| {
+                    (
+                        key.account.name.clone(),
+                        with_lock(&key.counts, key.locked_until),
+                    )
+                })
+                .collect(),
+            ips: self
+                .callers
+                .iter()
+                .map(|(ip, caller)| (*ip, with_lock(&caller.counts, caller.locked_until)))
+                .collect(),
+            strays: self.strays,
+            arrivals: self.arrivals.iter().cloned().collect(),
+        }
+    }
+
+    /// Everything a person may want to read, as JSON.
+    pub(super) fn state(&self, now: Instant) -> Value {
+        let calls = self.calls(now);
+        let accounts: BTreeMap<_, _> = self
+            .keys
+            .iter()
+            .map(|key| {
+                let Account { name, wallets, .. } = &key.account;
+                (
+                    name,
+                    json!({"calls": calls.accounts.get(name), "balances": wallets}),
+                )
+            })
+            .collect();
+        let faults = self.faults.iter().filter(|fault| fault.is_left(now));
+        let faults: Vec<_> = faults
+            .map(|fault| json!({"fault": fault.fault, "hits": fault.hits, "ends_in_seconds": left(fault.until, now)}))
+            .collect();
+        json!({
+            "server_time_ms": self.server_time_ms(now),
+            "accounts": accounts,
+            "ips": calls.ips,
+            "strays": calls.strays,
+            "faults": faults,
+        })
+    }
+
+    /// The position of the account whose access key the call carries.
+    fn key_of(&self, query: &Query) -> Option<usize> {
+        let sent = query.get("accesskey")?;
+        self.keys
+            .iter()
+            .position(|key| key.account.access_key == sent)
+    }
+
+    /// Notes the call in the windows of its key and its IP, locks what passed a limit, and refuses what is locked.
+    fn admit(&mut self, call: &Call, key: Option<usize>, now: Instant) -> Result<(), Refusal> {
+        let rules = &self.rules;
+        let until = now.checked_add(rules.lock);
+        if self.callers.len() >= ADDRESSES_KEPT {
+            self.callers.retain(|_, caller| {
+                !caller.all_calls.is_idle(now) || left(caller.locked_until, now).is_some()
+            });
+        }
+        let caller = self.callers.entry(call.ip).or_insert_with(|| Caller {
+            other_calls: Window::new(rules.other_calls_per_second, Duration::from_secs(1)),
+            all_calls: Window::new(rules.ip_calls_per_minute, Duration::from_mins(1)),
+            accounts: BTreeSet::new(),
+            locked_until: None,
+            counts: Counts::default(),
+        });
+        caller.accounts.extend(key);
+        // Every window takes note of the call, also of one that is refused.
+        let within_minute = caller.all_calls.note(now);
+        let within_second = call.endpoint.is_asset() || caller.other_calls.note(now);
+        let mut own = key.and_then(|key| self.keys.get_mut(key));
+        let within_asset = own.as_mut().is_none_or(|key| key.asset_calls.note(now));
+
+        let locks = [
+            caller.locked_until,
+            own.as_ref().and_then(|key| key.locked_until),
+        ];
+        if let Some(end) = locks.into_iter().flatten().filter(|end| *end > now).max() {
+            return Err(Refusal::locked(
+                Cause::Locked,
+                "too many calls before this one",
+                end,
+                now,
+            ));
+        }
+        if !within_minute || !within_second {
+            caller.locked_until = until;
+            caller.counts.breaches += 1;
+            caller.counts.locks += 1;
+            for &key in &caller.accounts {
+                if let Some(key) = self.keys.get_mut(key) {
+                    key.locked_until = until.max(key.locked_until);
+                    key.counts.locks += 1;
+                }
+            }
+            let limit = if within_minute {
+                format!(
+                    "more than {} calls in a second",
+                    rules.other_calls_per_second
+                )
+            } else {
+                format!(
+                    "more than {} calls in a minute from one IP",
+                    rules.ip_calls_per_minute
+                )
+            };
+            return Err(Refusal::locked(
+                Cause::Limit,
+                &limit,
+                until.unwrap_or(now),
+                now,
+            ));
+        }
+        if let Some(key) = own.filter(|_| !within_asset) {
+            key.locked_until = until;
+            key.counts.breaches += 1;
+            key.counts.locks += 1;
+            let limit = format!(
+                "more than {} asset calls in a second",
+                rules.asset_calls_per_second
+            );
+            return Err(Refusal::locked(
+                Cause::Limit,
+                &limit,
+                until.unwrap_or(now),
+                now,
+            ));
+        }
+        Ok(())
+    }
+
+    /// The body of the answer to an admitted call.
+    fn answer(
+        &mut self,
+        call: &Call,
+        query: &Result<Query, String>,
+        key: Option<usize>,
+        now: Instant,
+    ) -> Result<String, Refusal> {
+        let query = query
+            .as_ref()
+            .map_err(|sentence| Refusal::parameters(sentence))?;
+        let data = match call.endpoint {
+            Endpoint::GetTickers => return Ok(TICKERS.to_owned()),
+            Endpoint::GetServerTime => json!({"serverTime": self.server_time_ms(now)}),
+            Endpoint::GetAccounts => json!([
+                {"name": " wallet account ", "id": 1},
+                {"name": " Trading account ", "id": 2},
+                {"name": " Fiat account ", "id": 3},
+            ]),
+            Endpoint::GetBalance | Endpoint::GetFunds => {
+                let key = self.authorize(call, query, key, now)?;
+                let wallet = wallet(call.endpoint, query)?;
+                return Ok(self.assets(call, key, wallet, now));
+            }
+        };
+        Ok(success(&data))
+    }
+
+    /// Checks the parameters of a signed call; the position of its account.
+    fn authorize(
+        &mut self,
+        call: &Call,
+        query: &Query,
+        key: Option<usize>,
+        now: Instant,
+    ) -> Result<usize, Refusal> {
+        if let Some(name) = query.repeated() {
+            return Err(Refusal::parameters(&format!(
+                "parameter {name} is given more than once"
+            )));
+        }
+        if query.get("accesskey").is_none() {
+            return Err(Refusal::parameters("parameter accesskey is missing"));
+        }
+        let unknown = || Refusal::new(Cause::AccessKey, 307, "AccessKey error");
+        let position = key.ok_or_else(unknown)?;
+        let revoked = |effect: &Effect| *effect == Effect::Revoked;
+        if self.hit(call, key, now, revoked).is_some() {
+            return Err(unknown());
+        }
+        let server_time = self.server_time_ms(now);
+        let key = self.keys.get_mut(position).ok_or_else(unknown)?;
+        if key.account.key == KeyState::Inactive {
+            return Err(Refusal::new(
+                Cause::Inactive,
+                307,
+                "AccessKey error: the key is not activated",
+            ));
+        }
+        if key
+            .account
+            .ips
+            .as_ref()
+            .is_some_and(|ips| !ips.contains(&call.ip))
+        {
+            let text = format!(
+                "AccessKey error: IP {} is not on the IP whitelist of the key",
+                call.ip
+            );
+            return Err(Refusal::new(Cause::Ip, 307, &text));
+        }
+        let nonce = nonce(query, server_time, self.rules.nonce_window)?;
+        if !query.signed_with(&key.account.secret_key) {
+            return Err(Refusal::new(Cause::Signature, 308, "Sign error"));
+        }
+        if self.rules.strict_nonce && nonce <= key.last_nonce {
+            let text = format!(
+                "nonce {nonce} is not above the last accepted nonce {}",
+                key.last_nonce
+            );
+            return Err(Refusal::new(Cause::Replay, 400, &text));
+        }
+        key.last_nonce = nonce;
+        if key.account.key == KeyState::NotAllowedToRead {
+            return Err(Refusal::new(
+                Cause::Permission,
+                307,
+                "AccessKey error: the key has no read permission",
+            ));
+        }
+        Ok(position)
+    }
+
+    /// The rows of a wallet, as the faults leave them.
+    fn assets(&mut self, call: &Call, position: usize, wallet: Wallet, now: Instant) -> String {
+        let mut edits = Vec::new();
+        let edit = |effect: &Effect| !effect.concerns_the_reply() && *effect != Effect::Revoked;
+        for fault in self
+            .faults
+            .iter_mut()
+            .filter(|fault| edit(&fault.fault.effect))
+        {
+            let name = self.keys.get(position).map(|key| key.account.name.as_str());
+            if fault.concerns(call.endpoint, name, now) {
+                fault.hits += 1;
+                edits.push(fault.fault.effect.clone());
+            }
+        }
+        let key = self.keys.get(position);
+        let rows = key.and_then(|key| key.account.wallets.get(&wallet));
+        let mut shown: BTreeMap<&str, Row> = rows
+            .into_iter()
+            .flatten()
+            .map(|(currency, row)| (currency.as_str(), Row::True(row)))
+            .collect();
+        for edit in &edits {
+            match edit {
+                Effect::DropCurrency(currency) => drop(shown.remove(currency.as_str())),
+                Effect::EmptyData => shown.clear(),
+                Effect::Row { currency, value } => drop(shown.insert(currency, Row::False(value))),
+                _ => {}
+            }
+        }
+        success(&shown)
+    }
+
+    /// The oldest fault of a kind that concerns this call; it is used up by one.
+    fn hit(
+        &mut self,
+        call: &Call,
+        key: Option<usize>,
+        now: Instant,
+        of_kind: impl Fn(&Effect) -> bool,
+    ) -> Option<Effect> {
+        let name = key
+            .and_then(|key| self.keys.get(key))
+            .map(|key| key.account.name.as_str());
+        let mut faults = self
+            .faults
+            .iter_mut()
+            .filter(|fault| of_kind(&fault.fault.effect));
+        let fault = faults.find(|fault| fault.concerns(call.endpoint, name, now))?;
+        fault.hits += 1;
+        Some(fault.fault.effect.clone())
+    }
+
+    fn refuse(&self, refusal: &Refusal, now: Instant) -> Reply {
+        let reply = Reply::json(
+            self.rules
+                .error_shape
+                .body(refusal.code, &refusal.text)
+                .to_string(),
+        );
+        match self.rules.limit_reply {
+            LimitReply::Status429 if refusal.retry_at.is_some() => {
+                reply.too_many(left(refusal.retry_at, now).unwrap_or_default())
+            }
+            _ => reply,
+        }
+    }
+
+    fn record(&mut self, call: &Call, key: Option<usize>, outcome: Outcome, now: Instant) {
+        if let Some(caller) = self.callers.get_mut(&call.ip) {
+            caller.counts.count(outcome);
+        }
+        let key = key.and_then(|key| self.keys.get_mut(key));
+        let account = key.map(|key| {
+            key.counts.count(outcome);
+            key.account.name.clone()
+        });
+        if self.arrivals.len() >= ARRIVALS_KEPT {
+            self.arrivals.pop_front();
+        }
+        self.arrivals.push_back(Arrival {
+            at: now.saturating_duration_since(self.started),
+            ip: call.ip,
+            account,
+            endpoint: call.endpoint,
+            outcome,
+        });
+    }
+}
+
+impl InForce {
+    fn is_left(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now < until)
+            && self.fault.calls.is_none_or(|calls| self.hits < calls)
+    }
+
+    fn concerns(&self, endpoint: Endpoint, account: Option<&str>, now: Instant) -> bool {
+        let Fault {
+            account: whose,
+            endpoint: what,
+            ..
+        } = &self.fault;
+        self.is_left(now)
+            && what.is_none_or(|what| what == endpoint)
+            && (whose.is_none() || whose.as_deref() == account)
+    }
+}
+
+impl Refusal {
+    fn new(cause: Cause, code: i64, text: &str) -> Self {
+        Self {
+            cause,
+            code,
+            text: text.to_owned(),
+            retry_at: None,
+        }
+    }
+
+    fn parameters(sentence: &str) -> Self {
+        Self::new(Cause::Parameters, 400, sentence)
+    }
+
+    fn locked(cause: Cause, why: &str, end: Instant, now: Instant) -> Self {
+        let seconds = left(Some(end), now).unwrap_or_default();
+        let text = format!("account locked: {why}, try again in {seconds} seconds");
+        Self {
+            retry_at: Some(end),
+            ..Self::new(cause, 404, &text)
+        }
+    }
+}
+
+/// A row as it is, or as a fault wants it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Row<'a> {
+    True(&'a Balance),
+    False(&'a Value),
+}
+
+/// The nonce of a call, if it is one and inside the window.
+fn nonce(query: &Query, server_time: i64, window: Duration) -> Result<i64, Refusal> {
+    let refused = |text: String| Refusal::new(Cause::Nonce, 400, &text);
+    let sent = query
+        .get("nonce")
+        .ok_or_else(|| Refusal::parameters("parameter nonce is missing"))?;
+    let digits = sent.len() == 13 && sent.bytes().all(|byte| byte.is_ascii_digit());
+    let nonce = sent.parse::<i64>().ok().filter(|_| digits);
+    let nonce = nonce.ok_or_else(|| {
+        refused(format!(
+            "nonce {sent} is not a Unix time of 13 digits: server time is {server_time}"
+        ))
+    })?;
+    let window = window.as_millis();
+    if u128::from(nonce.abs_diff(server_time)) > window {
+        let text = format!(
+            "nonce {nonce} is outside the window: server time is {server_time}, {window} ms either way"
+        );
+        return Err(refused(text));
+    }
+    Ok(nonce)
+}
+
+/// The wallet a signed call asks for.
+fn wallet(endpoint: Endpoint, query: &Query) -> Result<Wallet, Refusal> {
+    if endpoint == Endpoint::GetBalance {
+        return Ok(Wallet::Spot);
+    }
+    match query.get("account") {
+        Some("1") => Ok(Wallet::Wallet),
+        Some("2") => Ok(Wallet::Spot),
+        Some("3") => Ok(Wallet::Fiat),
+        Some(other) => Err(Refusal::parameters(&format!(
+            "parameter account is {other}: it must be 1, 2 or 3"
+        ))),
+        None => Err(Refusal::parameters(
+            "parameter account is missing: it must be 1, 2 or 3",
+        )),
+    }
+}
+
+/// The envelope of a good answer, its members in the documented order.
+fn success(data: &impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Envelope<'a, T> {
+        code: u16,
+        data: &'a T,
+        info: &'a str,
+    }
+    let envelope = Envelope {
+        code: 200,
+        data,
+        info: "success",
+    };
+    serde_json::to_string(&envelope).unwrap_or_default()
+}
+
+/// Whole seconds until a time, rounded up; none once it is reached.
+fn left(until: Option<Instant>, now: Instant) -> Option<u64> {
+    let left = until?
+        .checked_duration_since(now)
+        .filter(|left| !left.is_zero())?;
+    Some(left.as_secs() + u64::from(left.subsec_nanos() > 0))
+}
+
+fn machine_time_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Prices that nobody trades on: the documentation's sample.
+const TICKERS: &str = r#"{"ltc_usdt":{"high":106.99,"moneyVol":1589953.528784,"rate":4.3400,"low":97.51,"price":105.52,"ask":105.61,"bid":105.46,"coinVol":15507.7052},"btc_usdt":{"high":11776.93,"moneyVol":33765013.61761934,"rate":1.3900,"low":11012.17,"price":11609.92,"ask":11618.25,"bid":11604.08,"coinVol":2944.208780}}"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: i64 = 1_562_919_832_183;
+    const SIGNED: &str = "accesskey=myAccessKey&nonce=1562919832183\
+        &signature=84b2653615cbb0bbc19af3f4fdb609f3a60530651b75e2aa788029c5dfe7e452";
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const AWAY: IpAddr = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
+
+    /// An exchange, and calls at milliseconds since its start.
+    struct Trial {
+        exchange: Exchange,
+        start: Instant,
+    }
+
+    impl Trial {
+        fn new(mut rules: Rules) -> Self {
+            rules.clock_start_ms = Some(NONCE);
+            let account =
+                |name: &str| Account::new(name, &format!("{name}AccessKey"), "mySecretKey");
+            let start = Instant::now();
+            Self {
+                exchange: Exchange::new(rules, vec![account("my"), account("other")], start),
+                start,
+            }
+        }
+
+        /// Rules under which one signature is good for all calls.
+        fn of_limits() -> Self {
+            Self::new(Rules {
+                strict_nonce: false,
+                nonce_window: Duration::from_hours(1),
+                ..Rules::default()
+            })
+        }
+
+        fn call(&mut self, endpoint: Endpoint, query: &str, ip: IpAddr, ms: u64) -> Outcome {
+            let call = Call {
+                endpoint,
+                query,
+                ip,
+            };
+            let now = self.start + Duration::from_millis(ms);
+            self.exchange.call(&call, now);
+            self.exchange
+                .arrivals
+                .back()
+                .map_or(Outcome::Faulted, |arrival| arrival.outcome)
+        }
+
+        fn signed(&mut self, ms: u64) -> Outcome {
+            self.call(Endpoint::GetBalance, SIGNED, HOME, ms)
+        }
+
+        fn server_time(&mut self, ms: u64) -> Outcome {
+            self.call(Endpoint::GetServerTime, "", HOME, ms)
+        }
+    }
+
+    use Outcome::{Accepted, Refused};
+
+    #[test]
+    fn the_nonce_window_is_exact_on_both_sides() {
+        for (offset, outcome) in [
+            (60_000, Accepted),
+            (60_001, Refused(Cause::Nonce)),
+            (-60_000, Accepted),
+            (-60_001, Refused(Cause::Nonce)),
+        ] {
+            let mut trial = Trial::new(Rules {
+                clock_offset_ms: offset,
+                ..Rules::default()
+            });
+            assert_eq!(trial.signed(0), outcome, "{offset}");
+        }
+        assert_eq!(
+            Trial::new(Rules::default()).signed(60_001),
+            Refused(Cause::Nonce)
+        );
+    }
+
+    #[test]
+    fn the_fourth_asset_call_in_a_second_locks_for_ten_minutes() {
+        let mut trial = Trial::of_limits();
+        assert_eq!([0, 0, 999].map(|ms| trial.signed(ms)), [Accepted; 3]);
+        assert_eq!(trial.signed(999), Refused(Cause::Limit));
+        assert_eq!(trial.signed(600_998), Refused(Cause::Locked));
+        assert_eq!(trial.signed(600_999), Accepted);
+        // The other account was never concerned.
+        let other = SIGNED.replacen("my", "other", 1);
+        let outcome = trial.call(Endpoint::GetBalance, &other, HOME, 1_000);
+        assert_eq!(outcome, Refused(Cause::Signature));
+    }
+
+    #[test]
+    fn three_asset_calls_in_every_second_are_fine() {
+        let mut trial = Trial::of_limits();
+        let times = (0..30).map(|third| third * 1_000 / 3 + third % 3);
+        assert!(
+            times
+                .map(|ms| trial.signed(ms))
+                .all(|outcome| outcome == Accepted)
+        );
+    }
+
+    #[test]
+    fn badly_signed_calls_use_up_the_limit_of_a_known_key() {
+        let mut trial = Trial::of_limits();
+        for query in [
+            "accesskey=myAccessKey",
+            "accesskey=myAccessKey&nonce=1",
+            "accesskey=myAccessKey&a=1&a=1",
+        ] {
+            assert!(matches!(
+                trial.call(Endpoint::GetFunds, query, HOME, 0),
+                Refused(_)
+            ));
+        }
+        assert_eq!(trial.signed(0), Refused(Cause::Limit));
+    }
+
+    #[test]
+    fn calls_during_a_lock_do_not_extend_it_but_fill_the_window() {
+        let mut trial = Trial::of_limits();
+        let _ = [0; 4].map(|ms| trial.signed(ms));
+        assert_eq!(
+            [599_500; 3].map(|ms| trial.signed(ms)),
+            [Refused(Cause::Locked); 3]
+        );
+        assert_eq!(trial.signed(600_000), Refused(Cause::Limit));
+        assert_eq!(trial.signed(1_200_000), Accepted);
+        assert_eq!(trial.exchange.calls(trial.start).breaches(), 2);
+    }
+
+    #[test]
+    fn the_eleventh_other_call_in_a_second_locks_every_account_of_the_caller() {
+        let mut trial = Trial::of_limits();
+        assert_eq!(trial.signed(0), Accepted);
+        assert_eq!([0; 10].map(|ms| trial.server_time(ms)), [Accepted; 10]);
+        assert_eq!(trial.server_time(999), Refused(Cause::Limit));
+        assert_eq!(trial.server_time(2_000), Refused(Cause::Locked));
+        let elsewhere = trial.call(Endpoint::GetBalance, SIGNED, AWAY, 2_000);
+        assert_eq!(elsewhere, Refused(Cause::Locked));
+        let unlocked = trial.call(Endpoint::GetServerTime, "", AWAY, 2_000);
+        assert_eq!(unlocked, Accepted);
+        assert_eq!(trial.server_time(600_999), Accepted);
+    }
+
+    #[test]
+    fn the_1001st_call_in_a_minute_locks_the_caller() {
+        for (ms, outcome) in [(59_999, Refused(Cause::Limit)), (60_000, Accepted)] {
+            let mut trial = Trial::new(Rules {
+                other_calls_per_second: 1_000,
+                ..Rules::default()
+            });
+            let mut spread = (0..1_000).map(|call| call * 59_999 / 1_000);
+            assert!(spread.all(|ms| trial.server_time(ms) == Accepted));
+            assert_eq!(trial.server_time(ms), outcome);
+        }
+    }
+
+    #[test]
+    fn a_nonce_must_rise_and_a_refused_call_uses_none_up() {
+        let mut trial = Trial::new(Rules::default());
+        let forged = SIGNED.replace("84b2", "84b3").replace("832183", "832999");
+        let outcome = trial.call(Endpoint::GetBalance, &forged, HOME, 0);
+        assert_eq!(outcome, Refused(Cause::Signature));
+        assert_eq!(trial.signed(1), Accepted);
+        assert_eq!(trial.signed(2), Refused(Cause::Replay));
+        let next = "accesskey=myAccessKey&nonce=1562919832184\
+            &signature=eb177c57e063177bfe12108e4e45b59941207362a953a5e65bd35735691517ee";
+        assert_eq!(
+            trial.call(Endpoint::GetBalance, next, HOME, 1_001),
+            Accepted
+        );
+    }
+
+    #[test]
+    fn a_fault_does_not_hide_a_call_from_the_limits() {
+        let mut trial = Trial::of_limits();
+        trial
+            .exchange
+            .inject(Fault::new(Effect::Maintenance).calls(4), trial.start);
+        assert_eq!([0; 4].map(|ms| trial.signed(ms)), [Outcome::Faulted; 4]);
+        assert_eq!(trial.signed(1_000), Refused(Cause::Locked));
+    }
+
+    #[test]
+    fn forgets_idle_callers_before_it_remembers_too_many() {
+        let mut trial = Trial::of_limits();
+        let mut from = |number: u32, ms| {
+            let ip = IpAddr::V4(std::net::Ipv4Addr::from_bits(number));
+            trial.call(Endpoint::GetServerTime, "", ip, ms);
+            trial.exchange.callers.len()
+        };
+        assert_eq!(
+            (1..=4_096).map(|number| from(number, 0)).last(),
+            Some(4_096)
+        );
+        assert_eq!(from(5_000, 60_000), 1);
+    }
+}

@@ -1,0 +1,305 @@
+//! What can go wrong on request: whom a fault hits, for how long, and what it does.
+//!
+//! Only the wish; `exchange` decides when it applies and `server` carries it out on the socket.
+
+use std::time::Duration;
+
+use hyper::{StatusCode, header::HeaderValue};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A fault on the calls of some account and endpoint. It lasts until its calls or its time are used up, whichever is
+/// first, or until it is cleared.
+///
+/// Of several that hit a call, the oldest that concerns the reply as a whole applies, and each that concerns the key or
+/// the rows. So faults of one call each, injected one after the other, play in that order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// The account whose key the call carries; any call if not given, unsigned ones included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The endpoint that is called; any if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
+    /// How many calls it hits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u64>,
+    /// How long it lasts.
+    #[serde(
+        default,
+        rename = "seconds",
+        with = "seconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub lasts: Option<Duration>,
+    /// What it does.
+    pub effect: Effect,
+}
+
+impl Fault {
+    /// A fault that hits every call until it is cleared.
+    #[must_use]
+    pub fn new(effect: Effect) -> Self {
+        Self {
+            account: None,
+            endpoint: None,
+            calls: None,
+            lasts: None,
+            effect,
+        }
+    }
+
+    /// Only calls with this account's key.
+    #[must_use]
+    pub fn account(mut self, name: &str) -> Self {
+        self.account = Some(name.to_owned());
+        self
+    }
+
+    /// Only calls of this endpoint.
+    #[must_use]
+    pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
+        self.endpoint = Some(endpoint);
+        self
+    }
+
+    /// Only so many calls.
+    #[must_use]
+    pub fn calls(mut self, calls: u64) -> Self {
+        self.calls = Some(calls);
+        self
+    }
+
+    /// Only for so long from now on.
+    #[must_use]
+    pub fn lasting(mut self, time: Duration) -> Self {
+        self.lasts = Some(time);
+        self
+    }
+}
+
+/// What a fault does to a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Effect {
+    /// Another HTTP status, with whatever body and headers.
+    Status {
+        /// 200 to 599.
+        status: u16,
+        /// The body, as it is.
+        #[serde(default)]
+        body: String,
+        /// The media type; HTML if not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content_type: Option<String>,
+        /// `Retry-After`, as it is: seconds or a date.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<String>,
+        /// `Location`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        location: Option<String>,
+    },
+    /// Status 503 with an HTML page that says so.
+    Maintenance,
+    /// Status 200 and an error of the exchange.
+    Code {
+        /// The code in the body.
+        code: i64,
+        /// `info`, left out if not given; so are the other two.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        info: Option<String>,
+        /// `msg`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        msg: Option<String>,
+        /// `msgInfo`, a text or an object.
+        #[serde(default, rename = "msgInfo", skip_serializing_if = "Option::is_none")]
+        msg_info: Option<Value>,
+    },
+    /// Status 200 and this text, whatever it is.
+    Body(String),
+    /// Status 200 and well-formed JSON whose `data` is so many arrays deep.
+    Deep {
+        /// At most 10 000 000.
+        levels: usize,
+    },
+    /// Accepts the call and never answers.
+    Silence,
+    /// Closes the connection with a reset once the request is read.
+    Reset,
+    /// Status 200 and rows without end.
+    Endless,
+    /// Status 200 and a small gzip body that grows to this many MiB of blanks.
+    GzipBomb {
+        /// Size when decoded, at most 16 384.
+        mebibytes: u32,
+    },
+    /// The true answer, later.
+    Delay {
+        /// How much later.
+        ms: u64,
+    },
+    /// The true answer, one byte at a time.
+    Slow {
+        /// Between two bytes.
+        every_ms: u64,
+    },
+    /// The first half of the true answer under its full `Content-Length`, then the connection closes.
+    CutShort,
+    /// The key is refused as if it were unknown.
+    Revoked,
+    /// `data` without this currency.
+    DropCurrency(String),
+    /// `data` without any row.
+    EmptyData,
+    /// `data` with this in place of a currency's row.
+    Row {
+        /// The currency, listed or not.
+        currency: String,
+        /// Any JSON: `{"available":"NaN","freeze":null}`.
+        value: Value,
+    },
+}
+
+impl Effect {
+    /// A bare status with a body that says little, as proxies send it.
+    #[must_use]
+    pub fn status(status: u16) -> Self {
+        let reason = StatusCode::from_u16(status)
+            .ok()
+            .and_then(|code| code.canonical_reason());
+        let reason = reason.unwrap_or("Unknown");
+        Self::Status {
+            status,
+            body: format!(
+                "<html><head><title>{status} {reason}</title></head><body>{reason}</body></html>\n"
+            ),
+            content_type: None,
+            retry_after: None,
+            location: None,
+        }
+    }
+
+    /// Whether it stands in for the exchange's answer or changes how that is sent, rather than what is in it.
+    pub(super) fn concerns_the_reply(&self) -> bool {
+        !matches!(
+            self,
+            Self::Revoked | Self::DropCurrency(_) | Self::EmptyData | Self::Row { .. }
+        )
+    }
+
+    /// Whether it can be carried out.
+    ///
+    /// # Errors
+    /// A sentence naming the key, the value and the remedy.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Status {
+                status,
+                content_type,
+                retry_after,
+                location,
+                ..
+            } => {
+                if !(200..=599).contains(status) {
+                    return Err(format!(
+                        "status {status} is not a final HTTP status: give 200 to 599"
+                    ));
+                }
+                let headers = [
+                    ("content_type", content_type),
+                    ("retry_after", retry_after),
+                    ("location", location),
+                ];
+                for (key, value) in headers {
+                    if value
+                        .as_deref()
+                        .is_some_and(|value| HeaderValue::from_str(value).is_err())
+                    {
+                        return Err(format!(
+                            "{key} cannot be a header: give visible characters only"
+                        ));
+                    }
+                }
+                Ok(())
+            }
+            Self::Deep { levels } if *levels > 10_000_000 => Err(format!(
+                "levels {levels} is too deep: give 10000000 at most"
+            )),
+            Self::GzipBomb { mebibytes } if *mebibytes > 16_384 => Err(format!(
+                "mebibytes {mebibytes} is too large: give 16384 at most"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the exchange can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Endpoint {
+    /// `/trade/api/v1/getServerTime`, unsigned.
+    GetServerTime,
+    /// `/trade/api/v1/getAccounts`, unsigned.
+    GetAccounts,
+    /// `/data/api/v1/getTickers`, unsigned.
+    GetTickers,
+    /// `/trade/api/v1/getBalance`, signed: the spot wallet.
+    GetBalance,
+    /// `/trade/api/v1/getFunds`, signed: the wallet named by `account`.
+    GetFunds,
+}
+
+impl Endpoint {
+    /// The endpoint at a path.
+    pub(super) fn at(path: &str) -> Option<Self> {
+        Some(match path {
+            "/trade/api/v1/getServerTime" => Self::GetServerTime,
+            "/trade/api/v1/getAccounts" => Self::GetAccounts,
+            "/data/api/v1/getTickers" => Self::GetTickers,
+            "/trade/api/v1/getBalance" => Self::GetBalance,
+            "/trade/api/v1/getFunds" => Self::GetFunds,
+            _ => return None,
+        })
+    }
+
+    /// Whether it reads assets: signed, and under the stricter limit.
+    pub(super) fn is_asset(self) -> bool {
+        matches!(self, Self::GetBalance | Self::GetFunds)
+    }
+}
+
+/// A time as a number of seconds in JSON.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    #[expect(
+        clippy::ref_option,
+        reason = "serde calls it with a reference to the field"
+    )]
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<Duration>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => to.serialize_f64(time.as_secs_f64()),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let Some(seconds) = Option::<f64>::deserialize(from)? else {
+            return Ok(None);
+        };
+        let time = Duration::try_from_secs_f64(seconds).ok();
+        time.map(Some).ok_or_else(|| {
+            D::Error::custom(format!(
+                "seconds {seconds} is not a length of time: give 45 or 0.5"
+            ))
+        })
+    }
+}

@@ -1,0 +1,341 @@
+//! A reply and the manner in which it is sent: whole, late, byte by byte, cut short, or without end.
+//!
+//! Knows HTTP, but neither the socket nor what the exchange decides.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use flate2::{Compress, Compression, Crc, FlushCompress};
+use hyper::{
+    Response, StatusCode,
+    body::{Body, Bytes, Frame, SizeHint},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER},
+};
+use serde_json::json;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::Effect;
+
+/// What goes back to the caller.
+pub(super) struct Reply {
+    status: u16,
+    headers: Vec<(HeaderName, String)>,
+    body: Bytes,
+    manner: Manner,
+}
+
+/// How a reply is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    Whole,
+    /// Whole, but not before this time has passed.
+    Late(Duration),
+    /// One byte, this time, one byte, …
+    Slow(Duration),
+    /// Half of it under the full length, then the connection ends.
+    CutShort,
+    /// Repeated for ever.
+    Endless,
+    /// Not at all: the connection stays open.
+    Never,
+    /// Not at all: the connection is reset.
+    Reset,
+}
+
+impl Manner {
+    /// How an effect has the exchange's own answer sent.
+    pub(super) fn of(effect: &Effect) -> Self {
+        match effect {
+            Effect::Delay { ms } => Self::Late(Duration::from_millis(*ms)),
+            Effect::Slow { every_ms } => Self::Slow(Duration::from_millis(*every_ms)),
+            Effect::CutShort => Self::CutShort,
+            _ => Self::Whole,
+        }
+    }
+}
+
+impl Reply {
+    /// Status 200 and JSON.
+    pub(super) fn json(body: String) -> Self {
+        Self::of_type(200, "application/json;charset=UTF-8", body)
+    }
+
+    /// A status and plain text.
+    pub(super) fn text(status: u16, body: String) -> Self {
+        Self::of_type(status, "text/plain; charset=utf-8", body)
+    }
+
+    fn of_type(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
+        Self {
+            status,
+            headers: vec![(CONTENT_TYPE, content_type.to_owned())],
+            body: body.into(),
+            manner: Manner::Whole,
+        }
+    }
+
+    /// What an effect sends in place of the exchange's answer, if it does.
+    pub(super) fn in_place(effect: &Effect) -> Option<Self> {
+        Some(match effect {
+            Effect::Status {
+                status,
+                body,
+                content_type,
+                retry_after,
+                location,
+            } => {
+                let content_type = content_type
+                    .as_deref()
+                    .unwrap_or("text/html; charset=utf-8");
+                Self::of_type(*status, content_type, body.clone())
+                    .with(RETRY_AFTER, retry_after.as_deref())
+                    .with(LOCATION, location.as_deref())
+            }
+            Effect::Maintenance => Self::of_type(503, "text/html; charset=utf-8", MAINTENANCE),
+            Effect::Code {
+                code,
+                info,
+                msg,
+                msg_info,
+            } => {
+                let mut body = json!({"code": code});
+                for (name, text) in [("info", info), ("msg", msg)] {
+                    if let (Some(text), Some(body)) = (text, body.as_object_mut()) {
+                        body.insert(name.to_owned(), json!(text));
+                    }
+                }
+                if let (Some(value), Some(body)) = (msg_info, body.as_object_mut()) {
+                    body.insert("msgInfo".to_owned(), value.clone());
+                }
+                Self::json(body.to_string())
+            }
+            Effect::Body(text) => Self::json(text.clone()),
+            Effect::Deep { levels } => {
+                let (open, close) = ("[".repeat(*levels), "]".repeat(*levels));
+                Self::json(format!(
+                    r#"{{"code":200,"data":{open}{close},"info":"success"}}"#
+                ))
+            }
+            Effect::Silence => Self::json(String::new()).sent(Manner::Never),
+            Effect::Reset => Self::json(String::new()).sent(Manner::Reset),
+            Effect::Endless => Self::json(ENDLESS_HEAD.to_owned()).sent(Manner::Endless),
+            Effect::GzipBomb { mebibytes } => Self {
+                body: gzip_of_blanks(*mebibytes),
+                ..Self::json(String::new()).with(CONTENT_ENCODING, Some("gzip"))
+            },
+            Effect::Delay { .. }
+            | Effect::Slow { .. }
+            | Effect::CutShort
+            | Effect::Revoked
+            | Effect::DropCurrency(_)
+            | Effect::EmptyData
+            | Effect::Row { .. } => return None,
+        })
+    }
+
+    /// The same reply, sent in another manner.
+    pub(super) fn sent(self, manner: Manner) -> Self {
+        Self { manner, ..self }
+    }
+
+    /// The same body under status 429.
+    pub(super) fn too_many(self, retry_after_seconds: u64) -> Self {
+        let reply = self.with(RETRY_AFTER, Some(&retry_after_seconds.to_string()));
+        Self {
+            status: 429,
+            ..reply
+        }
+    }
+
+    /// The same reply with one more header, if there is a value.
+    pub(super) fn with(mut self, name: HeaderName, value: Option<&str>) -> Self {
+        let value = value.map(str::to_owned);
+        self.headers.extend(value.map(|value| (name, value)));
+        self
+    }
+
+    /// Waits as long as the manner demands and hands out the response.
+    ///
+    /// # Errors
+    /// [`Reset`] if the connection is to be reset instead.
+    pub(super) async fn respond(self) -> Result<Response<Paced>, Reset> {
+        match self.manner {
+            Manner::Late(time) => sleep(time).await,
+            Manner::Never => std::future::pending().await,
+            Manner::Reset => return Err(Reset),
+            Manner::Whole | Manner::Slow(_) | Manner::CutShort | Manner::Endless => {}
+        }
+        let mut response = Response::builder().status(self.status);
+        for (name, value) in self.headers {
+            response = response.header(name, value);
+        }
+        if self.manner == Manner::CutShort {
+            response = response.header(CONTENT_LENGTH, self.body.len());
+        }
+        let whole = Paced::new(self.body, self.manner);
+        // Only a fault can ask for what HTTP has no way to say.
+        Ok(response.body(whole).unwrap_or_else(|error| {
+            let text = format!("the fault cannot be sent: {error}\n");
+            let mut response = Response::new(Paced::new(text.into(), Manner::Whole));
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }))
+    }
+}
+
+/// The connection is to be reset.
+#[derive(Debug)]
+pub(super) struct Reset;
+
+impl std::fmt::Display for Reset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a fault resets the connection")
+    }
+}
+
+impl std::error::Error for Reset {}
+
+/// A body that comes in its own time.
+pub(super) struct Paced {
+    left: Bytes,
+    pace: Pace,
+}
+
+enum Pace {
+    Whole,
+    Slow {
+        every: Duration,
+        next: Pin<Box<Sleep>>,
+    },
+    /// Bytes still to be sent, and whether they were: the connection may end only once they have left.
+    CutShort {
+        half: usize,
+        sent: bool,
+    },
+    Endless {
+        row: u64,
+    },
+}
+
+impl Paced {
+    fn new(body: Bytes, manner: Manner) -> Self {
+        let pace = match manner {
+            Manner::Slow(every) => Pace::Slow {
+                every,
+                next: Box::pin(sleep_until(Instant::now())),
+            },
+            Manner::CutShort => Pace::CutShort {
+                half: body.len() / 2,
+                sent: false,
+            },
+            Manner::Endless => Pace::Endless { row: 0 },
+            Manner::Whole | Manner::Late(_) | Manner::Never | Manner::Reset => Pace::Whole,
+        };
+        Self { left: body, pace }
+    }
+}
+
+impl Body for Paced {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let Self { left, pace } = &mut *self;
+        let frame = match pace {
+            Pace::Whole => std::mem::take(left),
+            Pace::Slow { every, next } => {
+                std::task::ready!(next.as_mut().poll(context));
+                next.set(sleep(*every));
+                left.split_to(left.len().min(1))
+            }
+            Pace::CutShort {
+                sent: true,
+                half: 0,
+            } => {
+                return Poll::Ready(Some(Err(io::Error::other("a fault cuts the body short"))));
+            }
+            Pace::CutShort { half: 0, sent } => {
+                *sent = true;
+                context.waker().wake_by_ref();
+                return Poll::Pending; // the server flushes before it asks again
+            }
+            Pace::CutShort { half, .. } => left.split_to(std::mem::take(half)),
+            Pace::Endless { row: 0 } => {
+                *pace = Pace::Endless { row: 1 };
+                std::mem::take(left)
+            }
+            Pace::Endless { row } => endless_rows(row),
+        };
+        if frame.is_empty() {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(Frame::data(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty() && matches!(self.pace, Pace::Whole)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.pace {
+            Pace::Whole | Pace::Slow { .. } => SizeHint::with_exact(self.left.len() as u64),
+            Pace::CutShort { .. } | Pace::Endless { .. } => SizeHint::default(),
+        }
+    }
+}
+
+const ENDLESS_HEAD: &str =
+    r#"{"code":200,"info":"success","data":{"usdt":{"freeze":"0.00","available":"1.00"}"#;
+
+/// The next few hundred rows of an answer without end.
+fn endless_rows(row: &mut u64) -> Bytes {
+    let mut text = String::new();
+    let first = *row;
+    for row in first..first + 256 {
+        text.push_str(",\"c");
+        text.push_str(&row.to_string());
+        text.push_str("\":{\"freeze\":\"0.00\",\"available\":\"1.00\"}");
+    }
+    *row = first + 256;
+    text.into()
+}
+
+/// A valid gzip file of blanks, which JSON allows between any two of its tokens.
+///
+/// One compressed MiB ends in a full flush, after which the next is the same bytes again; so nothing large is ever built.
+fn gzip_of_blanks(mebibytes: u32) -> Bytes {
+    let block = vec![b' '; 1 << 20];
+    let mut compress = Compress::new(Compression::best(), false);
+    let mut deflated = Vec::with_capacity(1 << 16);
+    let flushed = compress.compress_vec(&block, &mut deflated, FlushCompress::Full);
+    debug_assert!(flushed.is_ok());
+    let mut checksum = Crc::new();
+    let mut one = Crc::new();
+    one.update(&block);
+    let mut file = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]; // the header of a file without a name
+    for _ in 0..mebibytes {
+        file.extend_from_slice(&deflated);
+        checksum.combine(&one);
+    }
+    file.extend_from_slice(&[3, 0]); // an empty last block
+    file.extend_from_slice(&checksum.sum().to_le_bytes());
+    file.extend_from_slice(&checksum.amount().to_le_bytes());
+    file.into()
+}
+
+const MAINTENANCE: &str = "<!DOCTYPE html>
+<html>
+<head><title>503 Service Temporarily Unavailable</title></head>
+<body>
+<center><h1>503 Service Temporarily Unavailable</h1></center>
+<p>The system is under maintenance. Please come back later.</p>
+</body>
+</html>
+";

@@ -1,0 +1,87 @@
+//! What the simulated exchange is strict about, and how it words a refusal.
+//!
+//! Knows nothing of sockets or accounts.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// The settings of the exchange. The default is what its documentation says, strict where it is silent.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// How far a nonce may be from the server's time, either way.
+    pub nonce_window: Duration,
+    /// Refuse a nonce that is not above the last accepted one of the key.
+    pub strict_nonce: bool,
+    /// Calls of getBalance and getFunds per second and key.
+    pub asset_calls_per_second: usize,
+    /// Calls of all other methods per second and IP.
+    pub other_calls_per_second: usize,
+    /// Calls of any method per minute and IP.
+    pub ip_calls_per_minute: usize,
+    /// How long an account is locked after a limit was passed.
+    pub lock: Duration,
+    /// How the reply to a refused call looks.
+    pub error_shape: ErrorShape,
+    /// How the reply to a call over a limit or during a lock looks.
+    pub limit_reply: LimitReply,
+    /// The Unix time in milliseconds at which the simulator starts; the machine's if not given.
+    pub clock_start_ms: Option<i64>,
+    /// The exchange's clock minus the machine's, in milliseconds.
+    pub clock_offset_ms: i64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            nonce_window: Duration::from_mins(1),
+            strict_nonce: true,
+            asset_calls_per_second: 3,
+            other_calls_per_second: 10,
+            ip_calls_per_minute: 1000,
+            lock: Duration::from_mins(10),
+            error_shape: ErrorShape::Info,
+            limit_reply: LimitReply::Code,
+            clock_start_ms: None,
+            clock_offset_ms: 0,
+        }
+    }
+}
+
+/// The shapes of error replies seen from the exchange. All come with HTTP status 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorShape {
+    /// `{"code":307,"info":"AccessKey error"}`
+    Info,
+    /// Like `Info`, but every refused key or signature is `{"code":404,"info":"请检查accesskey是否有效"}`.
+    OldAuth,
+    /// `{"code":307,"msg":"AccessKey error","msgInfo":{"template":"AccessKey error",…},"data":{}}`
+    MsgInfo,
+}
+
+/// The reply to a call over a limit or during a lock. The real one is not documented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitReply {
+    /// HTTP status 200, code 404 and a text that says the account is locked.
+    Code,
+    /// HTTP status 429 with `Retry-After` in seconds, and the same body.
+    Status429,
+}
+
+impl ErrorShape {
+    /// The body of an error reply; `code` is the documented one.
+    pub(super) fn body(self, code: i64, text: &str) -> Value {
+        match self {
+            Self::OldAuth if matches!(code, 307 | 308) => {
+                json!({"code": 404, "info": "请检查accesskey是否有效"})
+            }
+            Self::Info | Self::OldAuth => json!({"code": code, "info": text}),
+            Self::MsgInfo => json!({
+                "code": code,
+                "msg": text,
+                "msgInfo": {"template": text, "args": null, "code": null},
+                "data": {},
+            }),
+        }
+    }
+}

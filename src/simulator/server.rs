@@ -1,0 +1,125 @@
+//! The socket side: accepts connections, routes requests, and ends connections as the faults want it.
+//!
+//! Decides nothing about a call; that is `exchange`.
+
+use std::{
+    error::Error,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    time::Duration,
+};
+
+use hyper::{
+    Method, Request, Response, body::Incoming, header::ALLOW, server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    Endpoint, Simulator, control,
+    exchange::Call,
+    reply::{Paced, Reply, Reset},
+};
+
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(1);
+
+pub(super) async fn serve(
+    simulator: &Simulator,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) {
+    let (close, closing) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    connections.spawn(connection(simulator.clone(), stream, peer, closing.clone()));
+                }
+                // A caller that left, or no descriptor free: the next may do better.
+                Err(_) => sleep(Duration::from_millis(50)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    drop(close);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    let _ = timeout(DRAIN, drained).await; // what is left is aborted with the set
+}
+
+/// Serves one connection until it ends or the simulator closes.
+async fn connection(
+    simulator: Simulator,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut closing: watch::Receiver<()>,
+) {
+    let _ = stream.set_nodelay(true); // or a slow body would come in clumps
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    let service =
+        service_fn(|request| answer(&simulator, peer.ip().to_canonical(), local, request));
+    let mut served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut asked = false;
+    let end = loop {
+        tokio::select! {
+            end = &mut served => break end,
+            _ = closing.changed(), if !asked => {
+                asked = true;
+                std::pin::Pin::new(&mut served).graceful_shutdown();
+            }
+        }
+    };
+    let reset = end.is_err_and(|error| error.source().is_some_and(<dyn Error>::is::<Reset>));
+    if reset {
+        // A close without lingering is a reset.
+        let _ = served.into_parts().io.inner().set_zero_linger();
+    }
+}
+
+/// Answers one request.
+async fn answer(
+    simulator: &Simulator,
+    caller: IpAddr,
+    local: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response<Paced>, Reset> {
+    let path = request.uri().path();
+    let reply = if path == "/simulator" || path.starts_with("/simulator/") {
+        control::answer(simulator, local, request).await
+    } else if let Some(endpoint) = Endpoint::at(path) {
+        if request.method() == Method::GET {
+            let query = request.uri().query().unwrap_or_default();
+            let call = Call {
+                endpoint,
+                query,
+                ip: caller,
+            };
+            simulator.exchange().call(&call, Instant::now())
+        } else {
+            simulator.exchange().stray();
+            Reply::text(405, "The exchange answers GET here.\n".to_owned()).with(ALLOW, Some("GET"))
+        }
+    } else {
+        simulator.exchange().stray();
+        Reply::text(
+            404,
+            "The simulated exchange has nothing here; /simulator/ says what it has.\n".to_owned(),
+        )
+    };
+    reply.respond().await
+}
