@@ -161,10 +161,10 @@ pub struct AccountFlags {
     /// Name of the account: the value of the label `account`, never the key or a login
     #[arg(id = "xt.account", long = "xt.account", value_name = "NAME", default_value = "main")]
     pub account: String,
-    /// File that holds the access key. Or set XT_ACCESS_KEY_FILE or XT_ACCESS_KEY
+    /// File that holds the access key. Or set `XT_ACCESS_KEY_FILE` or `XT_ACCESS_KEY`
     #[arg(id = "xt.access-key-file", long = "xt.access-key-file", value_name = "FILE")]
     pub access_key_file: Option<PathBuf>,
-    /// File that holds the secret key. Or set XT_SECRET_KEY_FILE or XT_SECRET_KEY
+    /// File that holds the secret key. Or set `XT_SECRET_KEY_FILE` or `XT_SECRET_KEY`
     #[arg(id = "xt.secret-key-file", long = "xt.secret-key-file", value_name = "FILE")]
     pub secret_key_file: Option<PathBuf>,
     /// Wallet to read: spot, wallet or fiat; repeatable

@@ -3,7 +3,7 @@
 //! Opens no socket.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     ffi::OsString,
     fmt, fs,
     path::{Path, PathBuf},
@@ -74,7 +74,7 @@ const INTERVAL_MIN: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Far enough to mean never, near enough that sums of it do not overflow.
-const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+const DURATION_MAX: Duration = Duration::from_hours(8784);
 
 impl Config {
     /// Settles what the flags, the file they may name and the environment say. `poll` is `None` for
@@ -500,9 +500,9 @@ fn read_yaml(text: &str) -> Result<FileYaml, String> {
 impl FileYaml {
     fn accounts(&self, folder: &Path, unix: Duration) -> Result<Vec<Account>, Invalid> {
         let ApiYaml::V1 = self.api;
-        let mut names = HashMap::new();
+        let mut names = HashSet::new();
         for account in &self.accounts {
-            if names.insert(account.name.as_str(), ()).is_some() {
+            if !names.insert(account.name.as_str()) {
                 return Err(Invalid(format!(
                     "two accounts are named '{}': give each its own name",
                     account.name

@@ -133,13 +133,15 @@ impl Account {
         }
     }
 
-    fn shown(&self, now: Moment) -> impl Iterator<Item = Shown<'_>> {
+    /// What a scrape shows: the account's own lines, then its wallets' by label.
+    fn shown(&self, now: Moment) -> Vec<Shown<'_>> {
+        let mut wallets: Vec<_> = self.wallets.iter().collect();
+        wallets.sort_by_key(|wallet| wallet.standing.subject.wallet.label());
+        let wallets = wallets
+            .into_iter()
+            .map(|wallet| Shown { pieces: &wallet.pieces, known: wallet.standing.known(now).is_some() });
         let account = Shown { pieces: &self.pieces, known: true };
-        let wallets = self
-            .wallets
-            .iter()
-            .map(move |wallet| Shown { pieces: &wallet.pieces, known: wallet.standing.known(now).is_some() });
-        std::iter::once(account).chain(wallets)
+        std::iter::once(account).chain(wallets).collect()
     }
 }
 

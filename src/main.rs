@@ -1,3 +1,17 @@
 //! The process edge: parse, log, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use xt_balance_exporter::{cli, command, log};
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(message) => {
+            let _ = message.print();
+            return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2));
+        }
+    };
+    log::init(command.log());
+    command::run(command)
+}

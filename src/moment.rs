@@ -22,6 +22,12 @@ impl Moment {
     pub fn age(self, now: Moment) -> Duration {
         now.elapsed.saturating_sub(self.elapsed)
     }
+
+    /// The moment `time` later, if nobody sets the wall clock until then.
+    #[must_use]
+    pub fn later(self, time: Duration) -> Moment {
+        Self { elapsed: self.elapsed + time, unix: self.unix + time }
+    }
 }
 
 /// The source of every [`Moment`]. Copies share one start, so their readings compare.

@@ -41,11 +41,7 @@ const SPOT: &str = r#"{"code":200,"data":{"1inch":{"freeze":"0","available":"150
 
 /// The clock of the published signatures, and one of them good for any number of calls.
 fn rules() -> Rules {
-    Rules {
-        strict_nonce: false,
-        clock_start_ms: Some(NONCE),
-        ..Rules::default()
-    }
+    Rules { strict_nonce: false, clock_start_ms: Some(NONCE), ..Rules::default() }
 }
 
 fn account() -> Account {
@@ -131,13 +127,8 @@ struct Answer {
 
 impl Answer {
     fn parse(bytes: &[u8]) -> Self {
-        let end = bytes
-            .windows(4)
-            .position(|four| four == b"\r\n\r\n")
-            .expect("a whole head");
-        let head = String::from_utf8(bytes[..end].to_vec())
-            .unwrap()
-            .to_lowercase();
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head");
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_lowercase();
         Self {
             status: head["http/1.1 ".len()..][..3].parse().unwrap(),
             head,
@@ -164,13 +155,9 @@ async fn signed_calls_get_the_documented_shape() {
     let world = World::documented().await;
     let answer = world.get(BALANCE).await;
     assert_eq!((answer.status, answer.text()), (200, SPOT));
-    assert_eq!(
-        answer.header("content-type"),
-        Some("application/json;charset=utf-8")
-    );
+    assert_eq!(answer.header("content-type"), Some("application/json;charset=utf-8"));
     assert_eq!(world.get(FUNDS_2).await.text(), SPOT);
-    let wallet =
-        r#"{"code":200,"data":{"btc":{"freeze":"0.00","available":"1.5"}},"info":"success"}"#;
+    let wallet = r#"{"code":200,"data":{"btc":{"freeze":"0.00","available":"1.5"}},"info":"success"}"#;
     assert_eq!(world.get(FUNDS_1).await.text(), wallet);
     assert_eq!(world.simulator.calls().accounts["main"].accepted, 3);
 }
@@ -178,26 +165,17 @@ async fn signed_calls_get_the_documented_shape() {
 #[tokio::test]
 async fn the_third_wallet_is_fiat() {
     let world = World::documented().await;
-    assert_eq!(
-        world.get(FUNDS_3).await.json()["data"]["usd"]["available"],
-        "20.00"
-    );
+    assert_eq!(world.get(FUNDS_3).await.json()["data"]["usd"]["available"], "20.00");
 }
 
 #[tokio::test]
 async fn unsigned_calls_get_the_documented_shape() {
     let world = World::documented().await;
     let time = world.get("/trade/api/v1/getServerTime").await.json();
-    assert_eq!(
-        (&time["code"], &time["info"]),
-        (&json!(200), &json!("success"))
-    );
+    assert_eq!((&time["code"], &time["info"]), (&json!(200), &json!("success")));
     assert!(time["data"]["serverTime"].as_i64().unwrap() >= NONCE);
     let accounts = world.get("/trade/api/v1/getAccounts").await.json();
-    assert_eq!(
-        accounts["data"][1],
-        json!({"name": " Trading account ", "id": 2})
-    );
+    assert_eq!(accounts["data"][1], json!({"name": " Trading account ", "id": 2}));
     let tickers = world.get("/data/api/v1/getTickers").await.json();
     assert_eq!(tickers["ltc_usdt"]["price"], json!(105.52));
     assert_eq!(tickers.get("code"), None);
@@ -205,18 +183,12 @@ async fn unsigned_calls_get_the_documented_shape() {
 
 #[tokio::test]
 async fn the_server_time_can_be_off() {
-    let rules = Rules {
-        clock_offset_ms: -90_000,
-        ..rules()
-    };
+    let rules = Rules { clock_offset_ms: -90_000, ..rules() };
     let world = World::new(rules, account()).await;
     let answer = world.get(BALANCE).await.json();
     assert_eq!(answer["code"], 400);
     let info = answer["info"].as_str().unwrap();
-    assert!(
-        info.starts_with("nonce 1562919832183 is outside the window: server time is 15629197"),
-        "{info}"
-    );
+    assert!(info.starts_with("nonce 1562919832183 is outside the window: server time is 15629197"), "{info}");
     assert_eq!(world.refused(Cause::Nonce), 1);
 }
 
@@ -235,9 +207,7 @@ async fn a_signed_call_may_be_spelled_in_many_ways() {
             .to_owned(),
     ] {
         let world = World::documented().await;
-        let answer = world
-            .get(&format!("/trade/api/v1/getBalance?{query}"))
-            .await;
+        let answer = world.get(&format!("/trade/api/v1/getBalance?{query}")).await;
         assert_eq!(answer.text(), SPOT, "{query}");
     }
 }
@@ -248,17 +218,9 @@ async fn refusals_say_why() {
     let account_4 = "getFunds?accesskey=myAccessKey&account=4&nonce=1562919832183\
         &signature=43cfd339f59ec0c9c0f3db6986d04752f758cb677c1381c901a6640c3a12f432";
     for (call, code, info) in [
-        (
-            "getBalance".to_owned(),
-            400,
-            "parameter accesskey is missing",
-        ),
+        ("getBalance".to_owned(), 400, "parameter accesskey is missing"),
         ("getBalance?accesskey=no".to_owned(), 307, "AccessKey error"),
-        (
-            "getBalance?accesskey=myAccessKey".to_owned(),
-            400,
-            "parameter nonce is missing",
-        ),
+        ("getBalance?accesskey=myAccessKey".to_owned(), 400, "parameter nonce is missing"),
         (
             "getBalance?accesskey=myAccessKey&nonce=156291983218".to_owned(),
             400,
@@ -269,109 +231,51 @@ async fn refusals_say_why() {
             400,
             "nonce +562919832183 is not a Unix time of 13 digits",
         ),
+        ("getBalance?accesskey=myAccessKey&nonce=1562919832183".to_owned(), 308, "Sign error"),
+        (format!("getFunds?accesskey=myAccessKey&account=1&nonce=1562919832183&{signed}"), 308, "Sign error"),
         (
-            "getBalance?accesskey=myAccessKey&nonce=1562919832183".to_owned(),
-            308,
-            "Sign error",
-        ),
-        (
-            format!("getFunds?accesskey=myAccessKey&account=1&nonce=1562919832183&{signed}"),
-            308,
-            "Sign error",
-        ),
-        (
-            format!(
-                "getBalance?accesskey=myAccessKey&nonce=1562919832183&nonce=1562919832183&{signed}"
-            ),
+            format!("getBalance?accesskey=myAccessKey&nonce=1562919832183&nonce=1562919832183&{signed}"),
             400,
             "parameter nonce is given more than once",
         ),
-        (
-            "getBalance?accesskey=%zz".to_owned(),
-            400,
-            "parameter accesskey is not percent-encoded",
-        ),
+        ("getBalance?accesskey=%zz".to_owned(), 400, "parameter accesskey is not percent-encoded"),
         (
             format!("getFunds?accesskey=myAccessKey&nonce=1562919832183&{signed}"),
             400,
             "parameter account is missing: it must be 1, 2 or 3",
         ),
-        (
-            account_4.to_owned(),
-            400,
-            "parameter account is 4: it must be 1, 2 or 3",
-        ),
+        (account_4.to_owned(), 400, "parameter account is 4: it must be 1, 2 or 3"),
     ] {
         let world = World::documented().await;
         let answer = world.get(&format!("/trade/api/v1/{call}")).await;
         let body = answer.json();
-        assert_eq!(
-            (answer.status, &body["code"]),
-            (200, &json!(code)),
-            "{call}: {body}"
-        );
-        assert!(
-            body["info"].as_str().unwrap().starts_with(info),
-            "{call}: {body}"
-        );
+        assert_eq!((answer.status, &body["code"]), (200, &json!(code)), "{call}: {body}");
+        assert!(body["info"].as_str().unwrap().starts_with(info), "{call}: {body}");
         assert_eq!(body.get("data"), None);
     }
 }
 
 #[tokio::test]
 async fn a_key_may_be_unfit() {
-    let elsewhere = Account {
-        ips: Some(vec!["10.0.0.1".parse().unwrap()]),
-        ..account()
-    };
-    let inactive = Account {
-        key: KeyState::Inactive,
-        ..account()
-    };
-    let blind = Account {
-        key: KeyState::NotAllowedToRead,
-        ..account()
-    };
+    let elsewhere = Account { ips: Some(vec!["10.0.0.1".parse().unwrap()]), ..account() };
+    let inactive = Account { key: KeyState::Inactive, ..account() };
+    let blind = Account { key: KeyState::NotAllowedToRead, ..account() };
     for (account, cause, info) in [
-        (
-            elsewhere,
-            Cause::Ip,
-            "AccessKey error: IP 127.0.0.1 is not on the IP whitelist of the key",
-        ),
-        (
-            inactive,
-            Cause::Inactive,
-            "AccessKey error: the key is not activated",
-        ),
-        (
-            blind,
-            Cause::Permission,
-            "AccessKey error: the key has no read permission",
-        ),
+        (elsewhere, Cause::Ip, "AccessKey error: IP 127.0.0.1 is not on the IP whitelist of the key"),
+        (inactive, Cause::Inactive, "AccessKey error: the key is not activated"),
+        (blind, Cause::Permission, "AccessKey error: the key has no read permission"),
     ] {
         let world = World::new(rules(), account).await;
-        assert_eq!(
-            world.get(BALANCE).await.json(),
-            json!({"code": 307, "info": info})
-        );
+        assert_eq!(world.get(BALANCE).await.json(), json!({"code": 307, "info": info}));
         assert_eq!(world.refused(cause), 1);
     }
-    let listed = Account {
-        ips: Some(vec!["127.0.0.1".parse().unwrap()]),
-        ..account()
-    };
-    assert_eq!(
-        World::new(rules(), listed).await.get(BALANCE).await.text(),
-        SPOT
-    );
+    let listed = Account { ips: Some(vec!["127.0.0.1".parse().unwrap()]), ..account() };
+    assert_eq!(World::new(rules(), listed).await.get(BALANCE).await.text(), SPOT);
 }
 
 #[tokio::test]
 async fn a_nonce_is_good_once() {
-    let rules = Rules {
-        strict_nonce: true,
-        ..rules()
-    };
+    let rules = Rules { strict_nonce: true, ..rules() };
     let world = World::new(rules, account()).await;
     assert_eq!(world.get(BALANCE).await.text(), SPOT);
     let answer = world.get(FUNDS_1).await.json();
@@ -384,10 +288,7 @@ async fn a_nonce_is_good_once() {
 async fn errors_come_in_the_shapes_seen_in_the_wild() {
     let bad_key = "/trade/api/v1/getBalance?accesskey=no";
     let shaped = async |error_shape, target| {
-        let rules = Rules {
-            error_shape,
-            ..rules()
-        };
+        let rules = Rules { error_shape, ..rules() };
         World::new(rules, account()).await.get(target).await.json()
     };
     assert_eq!(
@@ -395,10 +296,7 @@ async fn errors_come_in_the_shapes_seen_in_the_wild() {
         json!({"code": 404, "info": "请检查accesskey是否有效"})
     );
     let missing = shaped(ErrorShape::OldAuth, "/trade/api/v1/getBalance").await;
-    assert_eq!(
-        missing,
-        json!({"code": 400, "info": "parameter accesskey is missing"})
-    );
+    assert_eq!(missing, json!({"code": 400, "info": "parameter accesskey is missing"}));
     let msg_info = json!({"template": "AccessKey error", "args": null, "code": null});
     assert_eq!(
         shaped(ErrorShape::MsgInfo, bad_key).await,
@@ -408,34 +306,22 @@ async fn errors_come_in_the_shapes_seen_in_the_wild() {
 
 #[tokio::test]
 async fn the_fourth_asset_call_locks_the_account_for_ten_minutes() {
-    let rules = Rules {
-        nonce_window: Duration::from_hours(1),
-        ..rules()
-    };
+    let rules = Rules { nonce_window: Duration::from_hours(1), ..rules() };
     let world = World::new(rules, account()).await;
     let _frozen = Frozen::new();
     let mut answers = Vec::new();
     for _ in 0..4 {
         answers.push(world.get(BALANCE).await.json());
     }
-    assert!(
-        answers[..3].iter().all(|answer| answer["code"] == 200),
-        "{answers:?}"
-    );
+    assert!(answers[..3].iter().all(|answer| answer["code"] == 200), "{answers:?}");
     let info = "account locked: more than 3 asset calls in a second, try again in 600 seconds";
     assert_eq!(answers[3], json!({"code": 404, "info": info}));
     assert_eq!(world.get(FUNDS_1).await.json()["code"], 404);
     let calls = world.simulator.calls();
     assert_eq!((calls.breaches(), calls.accounts["main"].locks), (1, 1));
     assert_eq!(calls.accounts["main"].locked_for_seconds, Some(600));
-    assert_eq!(
-        (world.refused(Cause::Limit), world.refused(Cause::Locked)),
-        (1, 1)
-    );
-    assert_eq!(
-        busiest(&calls.asset_calls_of("main"), Duration::from_secs(1)),
-        5
-    );
+    assert_eq!((world.refused(Cause::Limit), world.refused(Cause::Locked)), (1, 1));
+    assert_eq!(busiest(&calls.asset_calls_of("main"), Duration::from_secs(1)), 5);
     assert_eq!(calls.calls_from("127.0.0.1".parse().unwrap()).len(), 5);
 
     tokio::time::advance(Duration::from_mins(10)).await;
@@ -444,17 +330,10 @@ async fn the_fourth_asset_call_locks_the_account_for_ten_minutes() {
 
 #[tokio::test]
 async fn a_limit_may_be_told_by_status_429() {
-    let rules = Rules {
-        asset_calls_per_second: 0,
-        limit_reply: LimitReply::Status429,
-        ..rules()
-    };
+    let rules = Rules { asset_calls_per_second: 0, limit_reply: LimitReply::Status429, ..rules() };
     let world = World::new(rules, account()).await;
     let answer = world.get(BALANCE).await;
-    assert_eq!(
-        (answer.status, answer.header("retry-after")),
-        (429, Some("600"))
-    );
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("600")));
     assert_eq!(answer.json()["code"], 404);
 }
 
@@ -473,10 +352,7 @@ async fn one_connection_may_carry_many_calls() {
     let world = World::documented().await;
     let mut stream = TcpStream::connect(world.address).await.unwrap();
     for _ in 0..2 {
-        stream
-            .write_all(format!("GET {BALANCE} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
-            .await
-            .unwrap();
+        stream.write_all(format!("GET {BALANCE} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
         while !bytes.ends_with(br#""info":"success"}"#) {
             assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0);
@@ -489,15 +365,9 @@ async fn one_connection_may_carry_many_calls() {
 async fn balances_can_be_set_and_removed() {
     let world = World::documented().await;
     let simulator = &world.simulator;
-    simulator
-        .set_balance("main", Wallet::Spot, "1inch", "1E-8", "")
-        .unwrap();
-    simulator
-        .set_balance("main", Wallet::Spot, "gal(ft)", "7", "0.1")
-        .unwrap();
-    simulator
-        .remove_balance("main", Wallet::Spot, "usdt")
-        .unwrap();
+    simulator.set_balance("main", Wallet::Spot, "1inch", "1E-8", "").unwrap();
+    simulator.set_balance("main", Wallet::Spot, "gal(ft)", "7", "0.1").unwrap();
+    simulator.remove_balance("main", Wallet::Spot, "usdt").unwrap();
     assert_eq!(
         world.get(BALANCE).await.json()["data"],
         json!({
@@ -534,10 +404,7 @@ async fn a_fault_may_be_any_status() {
 async fn a_fault_may_be_a_maintenance_page() {
     let world = World::documented().await;
     let answer = world.under(Effect::Maintenance).await;
-    assert_eq!(
-        (answer.status, answer.header("content-type")),
-        (503, Some("text/html; charset=utf-8"))
-    );
+    assert_eq!((answer.status, answer.header("content-type")), (503, Some("text/html; charset=utf-8")));
     assert!(answer.text().starts_with("<!DOCTYPE html>"));
     assert_eq!(world.simulator.calls().accounts["main"].faulted, 1);
 }
@@ -562,20 +429,14 @@ async fn a_fault_may_be_any_code() {
 #[tokio::test]
 async fn a_fault_may_be_any_text() {
     for text in ["", "{", r#"{"code":200,"data":null}"#, "[]", "\u{0}"] {
-        let answer = World::documented()
-            .await
-            .under(Effect::Body(text.to_owned()))
-            .await;
+        let answer = World::documented().await.under(Effect::Body(text.to_owned())).await;
         assert_eq!((answer.status, answer.text()), (200, text));
     }
 }
 
 #[tokio::test]
 async fn a_fault_may_be_deep() {
-    let answer = World::documented()
-        .await
-        .under(Effect::Deep { levels: 100_000 })
-        .await;
+    let answer = World::documented().await.under(Effect::Deep { levels: 100_000 }).await;
     assert_eq!(answer.text().matches('[').count(), 100_000);
     assert!(answer.text().ends_with(r#"]],"info":"success"}"#));
 }
@@ -611,13 +472,9 @@ async fn a_fault_may_be_endless() {
     let mut bytes = vec![0; 4 << 20];
     stream.read_exact(&mut bytes).await.unwrap();
     let answer = Answer::parse(&bytes);
-    assert_eq!(
-        (answer.status, answer.header("content-length")),
-        (200, None)
-    );
+    assert_eq!((answer.status, answer.header("content-length")), (200, None));
     assert!(
-        String::from_utf8_lossy(&answer.body)
-            .contains(r#""c9999":{"freeze":"0.00","available":"1.00"}"#)
+        String::from_utf8_lossy(&answer.body).contains(r#""c9999":{"freeze":"0.00","available":"1.00"}"#)
     );
 }
 
@@ -626,15 +483,9 @@ async fn a_fault_may_be_a_gzip_bomb() {
     let world = World::documented().await;
     let answer = world.under(Effect::GzipBomb { mebibytes: 5 }).await;
     assert_eq!(answer.header("content-encoding"), Some("gzip"));
-    assert!(
-        answer.body.len() < 20_000,
-        "{} bytes on the wire",
-        answer.body.len()
-    );
+    assert!(answer.body.len() < 20_000, "{} bytes on the wire", answer.body.len());
     let mut decoded = Vec::new();
-    GzDecoder::new(answer.body.as_slice())
-        .read_to_end(&mut decoded)
-        .unwrap();
+    GzDecoder::new(answer.body.as_slice()).read_to_end(&mut decoded).unwrap();
     assert_eq!(decoded.len(), 5 << 20);
     assert!(decoded.iter().all(|&byte| byte == b' '));
 }
@@ -644,10 +495,7 @@ async fn a_fault_may_be_late_or_slow() {
     let bytes = u32::try_from(SPOT.len()).unwrap();
     for (effect, least) in [
         (Effect::Delay { ms: 3_000 }, Duration::from_secs(3)),
-        (
-            Effect::Slow { every_ms: 20 },
-            Duration::from_millis(20) * (bytes - 1),
-        ),
+        (Effect::Slow { every_ms: 20 }, Duration::from_millis(20) * (bytes - 1)),
     ] {
         let world = World::documented().await;
         world.simulator.inject(Fault::new(effect));
@@ -670,10 +518,7 @@ async fn a_fault_may_be_late_or_slow() {
 #[tokio::test]
 async fn a_fault_may_cut_the_answer_short() {
     let answer = World::documented().await.under(Effect::CutShort).await;
-    assert_eq!(
-        answer.header("content-length"),
-        Some(SPOT.len().to_string().as_str())
-    );
+    assert_eq!(answer.header("content-length"), Some(SPOT.len().to_string().as_str()));
     assert_eq!(answer.text(), &SPOT[..SPOT.len() / 2]);
 }
 
@@ -681,29 +526,18 @@ async fn a_fault_may_cut_the_answer_short() {
 async fn a_fault_may_revoke_the_key() {
     let world = World::documented().await;
     let answer = world.under(Effect::Revoked).await;
-    assert_eq!(
-        answer.json(),
-        json!({"code": 307, "info": "AccessKey error"})
-    );
+    assert_eq!(answer.json(), json!({"code": 307, "info": "AccessKey error"}));
     assert_eq!(world.refused(Cause::AccessKey), 1);
 }
 
 #[tokio::test]
 async fn a_fault_may_change_the_rows() {
     let row = json!({"available": "NaN", "freeze": null});
-    let odd = Effect::Row {
-        currency: "eth".to_owned(),
-        value: row.clone(),
-    };
+    let odd = Effect::Row { currency: "eth".to_owned(), value: row.clone() };
     let world = World::documented().await;
-    world
-        .simulator
-        .inject(Fault::new(Effect::DropCurrency("usdt".to_owned())));
+    world.simulator.inject(Fault::new(Effect::DropCurrency("usdt".to_owned())));
     let answer = world.under(odd).await.json();
-    assert_eq!(
-        answer["data"],
-        json!({"1inch": {"freeze": "0", "available": "150"}, "eth": row})
-    );
+    assert_eq!(answer["data"], json!({"1inch": {"freeze": "0", "available": "150"}, "eth": row}));
     let answer = world.under(Effect::EmptyData).await;
     assert_eq!(answer.text(), r#"{"code":200,"data":{},"info":"success"}"#);
 }
@@ -715,11 +549,7 @@ async fn faults_hit_only_what_they_name_and_play_in_order() {
     simulator.inject(Fault::new(Effect::status(500)).account("other"));
     simulator.inject(Fault::new(Effect::status(501)).endpoint(Endpoint::GetFunds));
     simulator.inject(Fault::new(Effect::status(502)).account("main").calls(1));
-    simulator.inject(
-        Fault::new(Effect::Maintenance)
-            .endpoint(Endpoint::GetBalance)
-            .calls(1),
-    );
+    simulator.inject(Fault::new(Effect::Maintenance).endpoint(Endpoint::GetBalance).calls(1));
     assert_eq!(world.get("/trade/api/v1/getServerTime").await.status, 200);
     assert_eq!(world.get(BALANCE).await.status, 502);
     assert_eq!(world.get(BALANCE).await.status, 503);
@@ -734,9 +564,7 @@ async fn faults_hit_only_what_they_name_and_play_in_order() {
 async fn a_fault_may_last_for_a_time() {
     let world = World::documented().await;
     let _frozen = Frozen::new();
-    world
-        .simulator
-        .inject(Fault::new(Effect::Maintenance).lasting(Duration::from_secs(45)));
+    world.simulator.inject(Fault::new(Effect::Maintenance).lasting(Duration::from_secs(45)));
     tokio::time::advance(Duration::from_millis(44_999)).await;
     assert_eq!(world.get(BALANCE).await.status, 503);
     tokio::time::advance(Duration::from_millis(1)).await;
@@ -748,46 +576,23 @@ async fn people_can_read_what_there_is() {
     let world = World::documented().await;
     for path in ["/simulator/", "/simulator"] {
         let help = world.get(path).await;
-        assert_eq!(
-            (help.status, help.header("content-type")),
-            (200, Some("text/plain; charset=utf-8"))
-        );
-        for part in [
-            "main",
-            "myAccessKey",
-            "mySecretKey",
-            &format!("curl http://{}/simulator/state", world.address),
-        ] {
-            assert!(
-                help.text().contains(part),
-                "{part} is not in {}",
-                help.text()
-            );
+        assert_eq!((help.status, help.header("content-type")), (200, Some("text/plain; charset=utf-8")));
+        for part in
+            ["main", "myAccessKey", "mySecretKey", &format!("curl http://{}/simulator/state", world.address)]
+        {
+            assert!(help.text().contains(part), "{part} is not in {}", help.text());
         }
         assert!(!help.text().contains("{first}") && !help.text().contains("{base}"));
     }
     world.get(BALANCE).await;
-    world
-        .get("/trade/api/v1/getBalance?accesskey=myAccessKey&nonce=1562919832183")
-        .await;
-    world
-        .simulator
-        .inject(Fault::new(Effect::Silence).lasting(Duration::from_mins(1)));
+    world.get("/trade/api/v1/getBalance?accesskey=myAccessKey&nonce=1562919832183").await;
+    world.simulator.inject(Fault::new(Effect::Silence).lasting(Duration::from_mins(1)));
     let state = world.get("/simulator/state").await.json();
     let main = &state["accounts"]["main"];
-    assert_eq!(
-        (
-            &main["calls"]["accepted"],
-            &main["calls"]["refused"]["signature"]
-        ),
-        (&json!(1), &json!(1))
-    );
+    assert_eq!((&main["calls"]["accepted"], &main["calls"]["refused"]["signature"]), (&json!(1), &json!(1)));
     assert_eq!(main["balances"]["fiat"]["usd"]["available"], "20.00");
     assert_eq!(state["ips"]["127.0.0.1"]["accepted"], 1);
-    assert_eq!(
-        state["faults"][0]["fault"],
-        json!({"effect": "silence", "seconds": 60.0})
-    );
+    assert_eq!(state["faults"][0]["fault"], json!({"effect": "silence", "seconds": 60.0}));
     assert!(!state.to_string().contains("mySecretKey"));
 }
 
@@ -809,17 +614,9 @@ async fn every_effect_has_the_spelling_of_the_help_page() {
     let help = world.get("/simulator/").await;
     let effects = help.text().split("The effects\n").nth(1).unwrap();
     let mut tried = 0;
-    for line in effects
-        .lines()
-        .map(str::trim_start)
-        .filter(|line| line.starts_with(['{', '"']))
-    {
+    for line in effects.lines().map(str::trim_start).filter(|line| line.starts_with(['{', '"'])) {
         // An effect ends where its JSON does; words may follow.
-        let effect = serde_json::Deserializer::from_str(line)
-            .into_iter::<Value>()
-            .next()
-            .unwrap()
-            .unwrap();
+        let effect = serde_json::Deserializer::from_str(line).into_iter::<Value>().next().unwrap().unwrap();
         let fault = json!({"calls": 1, "effect": effect}).to_string();
         let answer = world.ask("POST", "/simulator/faults", &fault).await;
         assert_eq!(answer.status, 200, "{fault}: {}", answer.text());
@@ -833,42 +630,18 @@ async fn bad_faults_are_refused_with_a_sentence() {
     for (fault, part) in [
         ("", "The fault is not understood: EOF while parsing"),
         (r#"{"effect":"explode"}"#, "unknown variant `explode`"),
-        (
-            r#"{"effect":"silence","minutes":1}"#,
-            "unknown field `minutes`",
-        ),
-        (
-            r#"{"effect":{"delay":{"ms":1,"s":2}}}"#,
-            "unknown field `s`",
-        ),
-        (
-            r#"{"effect":"silence","seconds":-1}"#,
-            "seconds -1 is not a length of time: give 45 or 0.5",
-        ),
-        (
-            r#"{"effect":"silence","seconds":1e300}"#,
-            "is not a length of time",
-        ),
-        (
-            r#"{"effect":"silence","account":"nobody"}"#,
-            "account nobody does not exist",
-        ),
-        (
-            r#"{"effect":{"status":{"status":101}}}"#,
-            "status 101 is not a final HTTP status: give 200 to 599",
-        ),
+        (r#"{"effect":"silence","minutes":1}"#, "unknown field `minutes`"),
+        (r#"{"effect":{"delay":{"ms":1,"s":2}}}"#, "unknown field `s`"),
+        (r#"{"effect":"silence","seconds":-1}"#, "seconds -1 is not a length of time: give 45 or 0.5"),
+        (r#"{"effect":"silence","seconds":1e300}"#, "is not a length of time"),
+        (r#"{"effect":"silence","account":"nobody"}"#, "account nobody does not exist"),
+        (r#"{"effect":{"status":{"status":101}}}"#, "status 101 is not a final HTTP status: give 200 to 599"),
         (
             r#"{"effect":{"status":{"status":301,"location":"a\nb"}}}"#,
             "location cannot be a header: give visible characters only",
         ),
-        (
-            r#"{"effect":{"deep":{"levels":10000001}}}"#,
-            "levels 10000001 is too deep",
-        ),
-        (
-            r#"{"effect":{"gzip_bomb":{"mebibytes":16385}}}"#,
-            "mebibytes 16385 is too large",
-        ),
+        (r#"{"effect":{"deep":{"levels":10000001}}}"#, "levels 10000001 is too deep"),
+        (r#"{"effect":{"gzip_bomb":{"mebibytes":16385}}}"#, "mebibytes 16385 is too large"),
     ] {
         let world = World::documented().await;
         let answer = world.ask("POST", "/simulator/faults", fault).await;
@@ -882,14 +655,9 @@ async fn bad_faults_are_refused_with_a_sentence() {
 async fn people_can_set_and_remove_balances() {
     let world = World::documented().await;
     let path = "/simulator/accounts/main/spot/gal%28ft%29";
-    let set = world
-        .ask("PUT", path, r#"{"available":"120.5","freeze":"0"}"#)
-        .await;
+    let set = world.ask("PUT", path, r#"{"available":"120.5","freeze":"0"}"#).await;
     assert_eq!(set.status, 200, "{}", set.text());
-    assert_eq!(
-        world.get(BALANCE).await.json()["data"]["gal(ft)"]["available"],
-        "120.5"
-    );
+    assert_eq!(world.get(BALANCE).await.json()["data"]["gal(ft)"]["available"], "120.5");
     assert_eq!(world.ask("DELETE", path, "").await.status, 200);
     assert_eq!(world.get(BALANCE).await.text(), SPOT);
     assert_eq!(world.ask("DELETE", path, "").await.status, 404);
@@ -901,58 +669,17 @@ async fn bad_balances_are_refused_with_a_sentence() {
     let good = r#"{"available":"1","freeze":"0"}"#;
     for (path, body, status, part) in [
         ("nobody/spot/usdt", good, 404, "no account called nobody"),
-        (
-            "main/margin/usdt",
-            good,
-            404,
-            "There is no wallet margin: it must be spot, wallet or fiat",
-        ),
-        (
-            "main/spot/",
-            good,
-            404,
-            "must be percent-encoded UTF-8 and not empty",
-        ),
-        (
-            "main/spot/usdt",
-            r#"{"available":"1"}"#,
-            400,
-            "missing field `freeze`",
-        ),
-        (
-            "main/spot/usdt",
-            r#"{"available":1,"freeze":"0"}"#,
-            400,
-            "expected a string",
-        ),
-        (
-            "main/spot/usdt",
-            r#"{"available":"1","freeze":"0","x":1}"#,
-            400,
-            "unknown field `x`",
-        ),
-        (
-            "main/spot/usdt",
-            r#"{"available":"-1","freeze":"0"}"#,
-            400,
-            "available \"-1\" is not a decimal",
-        ),
-        (
-            "main/spot/usdt",
-            r#"{"available":"1","freeze":"1."}"#,
-            400,
-            "freeze \"1.\" is not a decimal",
-        ),
+        ("main/margin/usdt", good, 404, "There is no wallet margin: it must be spot, wallet or fiat"),
+        ("main/spot/", good, 404, "must be percent-encoded UTF-8 and not empty"),
+        ("main/spot/usdt", r#"{"available":"1"}"#, 400, "missing field `freeze`"),
+        ("main/spot/usdt", r#"{"available":1,"freeze":"0"}"#, 400, "expected a string"),
+        ("main/spot/usdt", r#"{"available":"1","freeze":"0","x":1}"#, 400, "unknown field `x`"),
+        ("main/spot/usdt", r#"{"available":"-1","freeze":"0"}"#, 400, "available \"-1\" is not a decimal"),
+        ("main/spot/usdt", r#"{"available":"1","freeze":"1."}"#, 400, "freeze \"1.\" is not a decimal"),
     ] {
-        let answer = world
-            .ask("PUT", &format!("/simulator/accounts/{path}"), body)
-            .await;
+        let answer = world.ask("PUT", &format!("/simulator/accounts/{path}"), body).await;
         assert_eq!(answer.status, status, "{path} {body}");
-        assert!(
-            answer.text().contains(part),
-            "{path} {body}: {}",
-            answer.text()
-        );
+        assert!(answer.text().contains(part), "{path} {body}: {}", answer.text());
     }
     assert_eq!(world.get(BALANCE).await.text(), SPOT);
 }
@@ -967,11 +694,7 @@ async fn the_control_pages_know_their_methods_and_cap() {
         ("GET", "/simulator/accounts/main/spot/usdt", 405),
         ("GET", "/simulator/nothing", 404),
     ] {
-        assert_eq!(
-            world.ask(method, path, "").await.status,
-            status,
-            "{method} {path}"
-        );
+        assert_eq!(world.ask(method, path, "").await.status, status, "{method} {path}");
     }
     let padded = format!(r#"{{"effect":"silence"}}{}"#, " ".repeat(64 * 1024));
     let mut stream = world.send("POST", "/simulator/faults", &padded).await;
@@ -990,8 +713,7 @@ async fn serving_ends_even_while_a_call_hangs() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let served = simulator.clone();
-    let serving =
-        tokio::spawn(async move { served.serve(listener, async { drop(stopped.await) }).await });
+    let serving = tokio::spawn(async move { served.serve(listener, async { drop(stopped.await) }).await });
     let world = World { simulator, address };
     let mut silent = world.send("GET", BALANCE, "").await;
     while world.simulator.calls().arrivals.is_empty() {
@@ -1007,20 +729,8 @@ async fn serving_ends_even_while_a_call_hangs() {
 #[tokio::test]
 async fn the_demo_world_is_served_like_any_other() {
     let accounts = market::accounts();
-    let names: Vec<_> = accounts
-        .iter()
-        .map(|account| account.name.as_str())
-        .collect();
-    assert_eq!(
-        names,
-        [
-            "treasury",
-            "market-maker",
-            "arbitrage",
-            "cold-storage",
-            "grid-bot"
-        ]
-    );
+    let names: Vec<_> = accounts.iter().map(|account| account.name.as_str()).collect();
+    assert_eq!(names, ["treasury", "market-maker", "arbitrage", "cold-storage", "grid-bot"]);
     for account in &accounts {
         let spot = &account.wallets[&Wallet::Spot];
         assert!(spot.len() >= 24, "{} lists {}", account.name, spot.len());
@@ -1030,10 +740,7 @@ async fn the_demo_world_is_served_like_any_other() {
             for amount in [&balance.available, &balance.freeze] {
                 let (whole, part) = amount.split_once('.').unwrap();
                 assert!((2..=8).contains(&part.len()), "{currency} {amount}");
-                assert!(
-                    whole.parse::<u64>().is_ok() && part.parse::<u64>().is_ok(),
-                    "{currency} {amount}"
-                );
+                assert!(whole.parse::<u64>().is_ok() && part.parse::<u64>().is_ok(), "{currency} {amount}");
             }
         }
     }

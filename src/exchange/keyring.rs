@@ -35,13 +35,17 @@ pub enum KeyHalf {
     File(PathBuf),
 }
 
-/// An account's key pairs: the one that works, and perhaps one that is to be tried.
+/// An account's key pairs: the one in use, and perhaps a newer one that has yet to work.
 #[derive(Debug)]
 pub struct Keyring {
     source: KeySource,
     current: KeyPair,
+    /// Unix time at which the pair in use was read.
     loaded: Duration,
+    current_refused: bool,
     candidate: Option<(KeyPair, Duration)>,
+    refused_candidate: Option<KeyPair>,
+    /// `None` asks for the files to be read again, whatever they look like.
     seen: Option<Stamp>,
 }
 
@@ -57,7 +61,15 @@ impl Keyring {
     pub fn open(source: KeySource, unix: Duration) -> Result<Self, String> {
         let seen = Some(source.stamp());
         let current = source.read()?;
-        Ok(Self { source, current, loaded: unix, candidate: None, seen })
+        Ok(Self {
+            source,
+            current,
+            loaded: unix,
+            current_refused: false,
+            candidate: None,
+            refused_candidate: None,
+            seen,
+        })
     }
 
     /// Sentences about files that others than their owner may read.
@@ -71,7 +83,8 @@ impl Keyring {
     }
 
     /// Looks whether the files have changed since they were last read and, if so, reads both. A
-    /// pair that differs from the one in use is to be tried next. Returns whether there is one.
+    /// pair that is neither in use nor known to be refused is to be tried next. Returns whether
+    /// there is a new one to be tried.
     ///
     /// # Errors
     /// If changed files cannot be read; the pair in use stays.
@@ -82,18 +95,12 @@ impl Keyring {
         }
         let pair = self.source.read()?;
         self.seen = stamp;
-        let differs = pair != self.current;
-        self.candidate = differs.then_some((pair, unix));
-        Ok(differs)
+        let is_new = pair != self.current && self.refused_candidate.as_ref() != Some(&pair);
+        self.candidate = is_new.then_some((pair, unix));
+        Ok(is_new)
     }
 
-    /// Forgets when the files were last read, so that the next [`Keyring::refresh`] reads them
-    /// whatever they look like: a network file system may show an old face.
-    pub fn distrust(&mut self) {
-        self.seen = None;
-    }
-
-    /// The pair to sign with: the one that is to be tried, else the one in use.
+    /// The pair to sign with: the newer one, else the one in use.
     #[must_use]
     pub fn pair(&self) -> &KeyPair {
         self.candidate.as_ref().map_or(&self.current, |(pair, _)| pair)
@@ -102,16 +109,30 @@ impl Keyring {
     /// The pair of [`Keyring::pair`] has worked: from now on it is the one in use. Returns whether
     /// that is a change.
     pub fn worked(&mut self) -> bool {
+        self.current_refused = false;
         let Some((pair, loaded)) = self.candidate.take() else { return false };
         self.current = pair;
         self.loaded = loaded;
         true
     }
 
-    /// The pair of [`Keyring::pair`] was refused. Returns whether the one in use can be tried
-    /// instead.
+    /// The pair of [`Keyring::pair`] was refused. Returns whether the one in use should be tried
+    /// instead. If that is the one that was refused, the files will be read again: a network file
+    /// system may have shown an old face.
     pub fn refused(&mut self) -> bool {
-        self.candidate.take().is_some()
+        if let Some((pair, _)) = self.candidate.take() {
+            self.refused_candidate = Some(pair);
+            return !self.current_refused;
+        }
+        self.current_refused = true;
+        self.seen = None;
+        false
+    }
+
+    /// Lets a pair that was refused be tried once more: whoever refused it may have changed.
+    pub fn forgive(&mut self) {
+        self.refused_candidate = None;
+        self.seen = None;
     }
 
     /// Unix time at which the pair in use was read.
@@ -232,12 +253,26 @@ mod tests {
         let mut keyring = Keyring::open(files.source(), T1)?;
         files.write("wrong", "s2")?;
         assert!(keyring.refresh(T2)?);
-        assert!(keyring.refused(), "the old one can be tried");
+        assert!(keyring.refused(), "the old one should be tried");
         assert_eq!((access(&keyring), keyring.loaded()), ("a1".to_owned(), T1));
-        assert!(!keyring.refused(), "and there is no other after it");
-        assert!(!keyring.refresh(T2)?, "what was refused is not tried again until it changes");
-        keyring.distrust();
-        assert!(keyring.refresh(T2)?, "unless it was asked for");
+        files.write("wrong", "s2")?;
+        assert!(!keyring.refresh(T2)?, "what was refused is not tried again, however often it is written");
+        keyring.forgive();
+        assert!(keyring.refresh(T2)?, "unless it is forgiven");
+        Ok(())
+    }
+
+    #[test]
+    fn when_both_pairs_are_refused_only_the_new_one_is_tried() -> Result<(), Box<dyn std::error::Error>> {
+        let files = Files::new()?;
+        let mut keyring = Keyring::open(files.source(), T1)?;
+        assert!(!keyring.refused(), "there is no other");
+        files.write("a2", "s2")?;
+        assert!(keyring.refresh(T2)?);
+        assert!(!keyring.refused(), "the old one was refused before");
+        files.write("a3", "s3")?;
+        assert!(keyring.refresh(T2)? && keyring.worked());
+        assert_eq!(access(&keyring), "a3");
         Ok(())
     }
 

@@ -23,17 +23,17 @@ pub const KEY_SPAN: Duration = Duration::from_secs(1);
 /// Calls of the whole process in any [`PROCESS_SPAN`]; XT allows 1000 per address.
 pub const PROCESS_CALLS: usize = 900;
 /// See [`PROCESS_CALLS`].
-pub const PROCESS_SPAN: Duration = Duration::from_secs(60);
+pub const PROCESS_SPAN: Duration = Duration::from_mins(1);
 /// How long nothing is sent after a limit reply: as long as XT's lock.
-pub const PAUSE: Duration = Duration::from_secs(600);
+pub(super) const PAUSE: Duration = Duration::from_mins(10);
 /// The longest `Retry-After` that is believed.
-const PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
+const PAUSE_MAX: Duration = Duration::from_hours(24);
 /// Two accounts with a limit reply within this time pause all: then it is the address.
-const CONTAGION: Duration = Duration::from_secs(60);
+const CONTAGION: Duration = Duration::from_mins(1);
 
 /// The guard every call of the process passes.
 #[derive(Debug)]
-pub struct Limits {
+pub(super) struct Limits {
     clock: Clock,
     state: Mutex<State>,
     /// Calls wait for the process's window in the order they came.
@@ -46,7 +46,7 @@ pub struct Limits {
 
 /// Leave to make one call, to be held until it has ended.
 #[derive(Debug)]
-pub struct Permit {
+pub(super) struct Permit {
     limits: Arc<Limits>,
     key: KeyId,
     lane: OwnedMutexGuard<Lane>,
@@ -81,7 +81,7 @@ struct Lane {
 impl Limits {
     /// A guard that has seen no call yet.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
+    pub(super) fn new(clock: Clock) -> Self {
         let state = State {
             process: Window::new(PROCESS_CALLS, PROCESS_SPAN),
             keys: HashMap::new(),
@@ -101,7 +101,7 @@ impl Limits {
     ///
     /// # Errors
     /// If the account is paused, now or by the time its turn comes.
-    pub async fn permit(self: &Arc<Self>, key: KeyId, account: &str) -> Result<Permit, Paused> {
+    pub(super) async fn permit(self: &Arc<Self>, key: KeyId, account: &str) -> Result<Permit, Paused> {
         let lane = Arc::clone(&self.state().key(key).lane);
         let lane = lane.lock_owned().await;
         self.wait(account, |state, now| state.key(key).window.vacancy(now)).await?;
@@ -117,7 +117,7 @@ impl Limits {
 
     /// Notes that the exchange spoke of a limit or a lock when asked for `account`: nothing is sent
     /// for it for ten minutes, or for `retry_after` if that is longer.
-    pub fn limit_reply(&self, account: &str, retry_after: Option<Duration>) {
+    pub(super) fn limit_reply(&self, account: &str, retry_after: Option<Duration>) {
         let now = self.clock.now().elapsed;
         let length = retry_after.unwrap_or_default().clamp(PAUSE, PAUSE_MAX);
         self.state().pauses.limit_reply(account, now, length);
@@ -126,14 +126,14 @@ impl Limits {
 
     /// The pause `account` is in now.
     #[must_use]
-    pub fn pause(&self, account: &str) -> Option<Paused> {
+    pub(super) fn pause(&self, account: &str) -> Option<Paused> {
         let now = self.clock.now().elapsed;
         self.state().pauses.of(account, now)
     }
 
     /// Changes whenever a pause begins, of whichever account.
     #[must_use]
-    pub fn pauses(&self) -> watch::Receiver<()> {
+    pub(super) fn pauses(&self) -> watch::Receiver<()> {
         self.paused.subscribe()
     }
 
@@ -177,7 +177,7 @@ impl Limits {
 impl Permit {
     /// A nonce for this call: the exchange's time in Unix milliseconds, or one more than the last
     /// nonce of this key if the time has not moved on since.
-    pub fn nonce(&mut self, exchange_time: u64) -> u64 {
+    pub(super) fn nonce(&mut self, exchange_time: u64) -> u64 {
         let nonce = exchange_time.max(self.lane.last_nonce + 1);
         self.lane.last_nonce = nonce;
         nonce
@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(first.nonce(1_000), 1_000);
         assert_eq!(first.nonce(1_000), 1_001);
         let second = limits.permit(key("a"), "other");
-        assert!(tokio::time::timeout(Duration::from_secs(60), second).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_mins(1), second).await.is_err());
         drop(first);
         let Ok(mut third) = limits.permit(key("a"), "main").await else { panic!("not paused") };
         assert_eq!(third.nonce(5), 1_002, "also when the clock was set back");
@@ -349,9 +349,9 @@ mod tests {
         assert!(limits.permit(key("b"), "b").await.is_ok(), "one account is its own affair");
 
         tokio::time::advance(Duration::from_secs(61)).await;
-        limits.limit_reply("b", Some(Duration::from_secs(3_600)));
+        limits.limit_reply("b", Some(Duration::from_hours(1)));
         assert!(limits.pause("c").is_none(), "a minute later is another matter");
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         limits.limit_reply("d", Some(Duration::from_secs(1)));
         let until = limits.pause("c").map(|paused| paused.until);
         assert!(until.is_some_and(|until| until >= clock.now().elapsed + PAUSE), "{until:?}");

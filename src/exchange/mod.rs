@@ -36,7 +36,7 @@ use self::{
 use crate::moment::Clock;
 
 /// After this long on a spare base URL, the first of the list is tried first again.
-const HOMESICK: Duration = Duration::from_secs(600);
+const HOMESICK: Duration = Duration::from_mins(10);
 
 /// What all accounts share: the connection pool, the limits, the exchange's clocks.
 #[derive(Debug)]
@@ -69,8 +69,6 @@ pub struct Session {
     pub account: Box<str>,
     /// Where to ask, in order of preference; not empty.
     pub base_urls: Vec<BaseUrl>,
-    /// The most time one read may take, failover included.
-    pub timeout: Duration,
     /// What to sign with.
     pub keyring: Keyring,
     spare: Option<Spare>,
@@ -99,8 +97,8 @@ pub struct Read {
 impl Session {
     /// A session that has not asked yet.
     #[must_use]
-    pub fn new(account: Box<str>, base_urls: Vec<BaseUrl>, timeout: Duration, keyring: Keyring) -> Self {
-        Self { account, base_urls, timeout, keyring, spare: None }
+    pub fn new(account: Box<str>, base_urls: Vec<BaseUrl>, keyring: Keyring) -> Self {
+        Self { account, base_urls, keyring, spare: None }
     }
 
     /// Places in `base_urls`, in the order to try them at `now`.
@@ -122,6 +120,8 @@ impl Session {
 /// The state of one read under way.
 struct Attempt<'a> {
     session: &'a mut Session,
+    /// The most time all its calls may take together.
+    timeout: Duration,
     /// When the first call started; `None` while waiting for leave to make it.
     started: Option<Duration>,
     skews: Vec<(String, f64)>,
@@ -156,12 +156,17 @@ impl Exchange {
     }
 
     /// Reads `wallet` once: from the base URL that worked last, then, if it is the host that fails,
-    /// from the others, freshly signed, all within the session's timeout.
+    /// from the others, freshly signed, all within `timeout`.
     ///
     /// # Errors
     /// If nothing was sent because the account is paused. That is no failed poll: none was made.
-    pub async fn read(&self, session: &mut Session, wallet: Wallet) -> Result<Read, Paused> {
-        let mut attempt = Attempt { session, started: None, skews: Vec::new() };
+    pub async fn read(
+        &self,
+        session: &mut Session,
+        wallet: Wallet,
+        timeout: Duration,
+    ) -> Result<Read, Paused> {
+        let mut attempt = Attempt { session, timeout, started: None, skews: Vec::new() };
         let outcome = match self.read_from_any(&mut attempt, wallet).await {
             Ok(answer) => Ok(answer),
             Err(Stop::Failed(failure)) => Err(failure),
@@ -185,9 +190,13 @@ impl Exchange {
     ///
     /// # Errors
     /// Whatever kept the time from coming, or a pause.
-    pub async fn skew(&self, session: &mut Session, base: &BaseUrl) -> Result<f64, Failure> {
-        let timeout = session.timeout;
-        let mut attempt = Attempt { session, started: None, skews: Vec::new() };
+    pub async fn skew(
+        &self,
+        session: &mut Session,
+        base: &BaseUrl,
+        timeout: Duration,
+    ) -> Result<f64, Failure> {
+        let mut attempt = Attempt { session, timeout, started: None, skews: Vec::new() };
         let host = self.host(&base.host());
         match self.read_clock(&mut attempt, base, &host, timeout).await {
             Ok(skew) => Ok(skew),
@@ -367,7 +376,7 @@ impl Exchange {
         let spent = attempt
             .started
             .map_or(Duration::ZERO, |started| self.clock.now().elapsed.saturating_sub(started));
-        attempt.session.timeout.saturating_sub(spent)
+        attempt.timeout.saturating_sub(spent)
     }
 
     fn host(&self, name: &str) -> Arc<Host> {

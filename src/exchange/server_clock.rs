@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::moment::Moment;
 
 /// A reading is good for this long.
-const GOOD_FOR: Duration = Duration::from_secs(3_600);
+const GOOD_FOR: Duration = Duration::from_hours(1);
 /// After a reading that failed, the next is due after this long.
-const RETRY: Duration = Duration::from_secs(300);
+const RETRY: Duration = Duration::from_mins(5);
 
 /// The clock of one host.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ServerClock {
+pub(super) struct ServerClock {
     anchor: Option<Anchor>,
     due: Duration,
 }
@@ -27,13 +27,13 @@ struct Anchor {
 impl ServerClock {
     /// Whether it should be read before the next call.
     #[must_use]
-    pub fn is_due(&self, now: Moment) -> bool {
+    pub(super) fn is_due(&self, now: Moment) -> bool {
         now.elapsed >= self.due
     }
 
     /// Takes a reading: `server_ms` was answered to a call that ran from `sent` to `received`.
     /// Returns how far the exchange's clock is ahead of ours, in seconds.
-    pub fn read(&mut self, server_ms: u64, sent: Moment, received: Moment) -> f64 {
+    pub(super) fn read(&mut self, server_ms: u64, sent: Moment, received: Moment) -> f64 {
         let half = sent.age(received) / 2;
         let ours = Moment { elapsed: sent.elapsed + half, unix: sent.unix + half };
         let server = Duration::from_millis(server_ms);
@@ -43,18 +43,18 @@ impl ServerClock {
     }
 
     /// Notes that a reading failed; until the next one the last stays in force.
-    pub fn could_not_be_read(&mut self, now: Moment) {
+    pub(super) fn could_not_be_read(&mut self, now: Moment) {
         self.due = now.elapsed + RETRY;
     }
 
     /// Asks for a reading before the next call: the exchange has refused a nonce for its time.
-    pub fn doubt(&mut self) {
+    pub(super) fn doubt(&mut self) {
         self.due = Duration::ZERO;
     }
 
     /// The exchange's time in Unix milliseconds; ours as long as nothing better is known.
     #[must_use]
-    pub fn time_ms(&self, now: Moment) -> u64 {
+    pub(super) fn time_ms(&self, now: Moment) -> u64 {
         let time = self.anchor.map_or(now.unix, |anchor| anchor.server + anchor.ours.age(now));
         u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
     }

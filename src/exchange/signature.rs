@@ -11,7 +11,7 @@ use super::secret::KeyPair;
 
 /// A query that may be sent once. It holds the access key and the signature, so it is wiped when
 /// dropped and has no way to be printed.
-pub struct SignedQuery {
+pub(super) struct SignedQuery {
     /// `name=value` pairs joined by `&`, percent-encoded, sorted, the signature last.
     pub query: Zeroizing<String>,
     /// The signature alone, for cleaning texts of it.
@@ -23,7 +23,7 @@ pub struct SignedQuery {
 /// The signature is over the plain values, the query holds them percent-encoded.
 /// `nonce` is the exchange's time in Unix milliseconds.
 #[must_use]
-pub fn signed_query(pair: &KeyPair, parameters: &[(&str, &str)], nonce: u64) -> SignedQuery {
+pub(super) fn signed_query(pair: &KeyPair, parameters: &[(&str, &str)], nonce: u64) -> SignedQuery {
     let nonce = format!("{nonce:013}");
     let mut pairs = vec![("accesskey", pair.access.reveal()), ("nonce", &nonce)];
     pairs.extend_from_slice(parameters);

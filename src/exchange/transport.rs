@@ -15,17 +15,17 @@ use reqwest::{Url, dns, header, redirect};
 use super::failure::{Failure, Reason};
 
 /// The longest body that is read, after decompression: some 100 000 currencies.
-pub const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// A client for the exchange.
 #[derive(Clone, Debug)]
-pub struct Transport {
+pub(super) struct Transport {
     client: reqwest::Client,
 }
 
 /// An answer, whatever it says.
 #[derive(Debug)]
-pub struct Reply {
+pub(super) struct Reply {
     /// HTTP status.
     pub status: u16,
     /// `Retry-After`, if there was one that could be read.
@@ -43,7 +43,7 @@ impl Transport {
     ///
     /// # Errors
     /// If the TLS library cannot be set up.
-    pub fn new() -> Result<Self, String> {
+    pub(super) fn new() -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -69,7 +69,7 @@ impl Transport {
     ///
     /// # Errors
     /// Whatever kept a whole answer from coming, with a text that names host and path only.
-    pub async fn get(
+    pub(super) async fn get(
         &self,
         base: &BaseUrl,
         path: &str,
@@ -181,7 +181,9 @@ fn no_answer(error: &reqwest::Error) -> Failure {
         tls |= error.is::<rustls::Error>();
         // An io::Error hands out the source of what it wraps, not the wrapped error itself.
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        tls |= wrapped.is_some_and(|wrapped| wrapped.is::<rustls::Error>());
+        tls |= wrapped.is_some_and(
+            <dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static>::is::<rustls::Error>,
+        );
         cause = error.source();
     }
     let (reason, what) = match () {
@@ -301,7 +303,7 @@ mod tests {
     fn retry_after_is_seconds_or_a_date() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 90);
         let read = |text: &str| header::HeaderValue::from_str(text).ok().and_then(|value| wait(&value, now));
-        assert_eq!(read("120"), Some(Duration::from_secs(120)));
+        assert_eq!(read("120"), Some(Duration::from_mins(2)));
         assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(90)));
         assert_eq!(read("Sun, 06 Nov 1994 08:40:00 GMT"), None, "it has passed");
         assert_eq!(read("soon"), None);

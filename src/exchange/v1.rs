@@ -15,11 +15,11 @@ use super::{
 };
 
 /// Path of the unsigned call that tells the exchange's time.
-pub const SERVER_TIME_PATH: &str = "/trade/api/v1/getServerTime";
+pub(super) const SERVER_TIME_PATH: &str = "/trade/api/v1/getServerTime";
 
 /// Path and own parameters of the signed call that reads `wallet`.
 #[must_use]
-pub fn balances_call(wallet: Wallet) -> (&'static str, &'static [(&'static str, &'static str)]) {
+pub(super) fn balances_call(wallet: Wallet) -> (&'static str, &'static [(&'static str, &'static str)]) {
     const FUNDS: &str = "/trade/api/v1/getFunds";
     match wallet {
         Wallet::Spot => ("/trade/api/v1/getBalance", &[]),
@@ -34,7 +34,7 @@ pub fn balances_call(wallet: Wallet) -> (&'static str, &'static [(&'static str, 
 /// # Errors
 /// Any answer but `code` 200 with a `data` object, with its reason. The text may hold anything the
 /// exchange sent.
-pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
+pub(super) fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
     let data = data(status, body)?;
     let Rows(rows) = object(data).ok_or_else(|| decode("`data` is not an object of currencies"))?;
     let mut answer = Answer::default();
@@ -61,7 +61,7 @@ pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
 ///
 /// # Errors
 /// As [`balances`].
-pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
+pub(super) fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Time {
@@ -427,7 +427,7 @@ mod tests {
             (r#"{"code":200,"data":[]}"#, Reason::Decode),
             (r#"{"code":200,"data":"x"}"#, Reason::Decode),
             (r#"{"code":200,"code":200,"data":{}}"#, Reason::Decode),
-            (r#"[200,{}]"#, Reason::Decode),
+            (r"[200,{}]", Reason::Decode),
             ("<html>hello</html>", Reason::Decode),
             ("", Reason::Decode),
             (r#"{"code":200,"data":{"#, Reason::Decode),

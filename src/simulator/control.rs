@@ -14,18 +14,10 @@ use super::{Fault, Simulator, Wallet, query::decode, reply::Reply};
 const BODY_CAP: usize = 64 * 1024;
 
 /// Answers a request under `/simulator/`.
-pub(super) async fn answer(
-    simulator: &Simulator,
-    local: SocketAddr,
-    request: Request<Incoming>,
-) -> Reply {
+pub(super) async fn answer(simulator: &Simulator, local: SocketAddr, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
-    let parts: Vec<&str> = path
-        .trim_start_matches("/simulator")
-        .split('/')
-        .skip(1)
-        .collect();
+    let parts: Vec<&str> = path.trim_start_matches("/simulator").split('/').skip(1).collect();
     match (parts.as_slice(), method) {
         ([] | [""], Method::GET) => Reply::text(200, help(simulator, local)),
         (["state"], Method::GET) => {
@@ -38,10 +30,7 @@ pub(super) async fn answer(
         },
         (["faults"], Method::DELETE) => Reply::text(
             200,
-            format!(
-                "Faults ended: {}.\n",
-                simulator.exchange().clear_faults(Instant::now())
-            ),
+            format!("Faults ended: {}.\n", simulator.exchange().clear_faults(Instant::now())),
         ),
         (["accounts", account, wallet, currency], method @ (Method::PUT | Method::DELETE)) => {
             let row = match Row::parse(account, wallet, currency) {
@@ -59,10 +48,7 @@ pub(super) async fn answer(
         ([] | ["" | "state"], _) => not_allowed("GET"),
         (["faults"], _) => not_allowed("POST, DELETE"),
         (["accounts", _, _, _], _) => not_allowed("PUT, DELETE"),
-        _ => Reply::text(
-            404,
-            "There is no such page; /simulator/ lists them.\n".to_owned(),
-        ),
+        _ => Reply::text(404, "There is no such page; /simulator/ lists them.\n".to_owned()),
     }
 }
 
@@ -73,14 +59,10 @@ fn not_allowed(methods: &str) -> Reply {
 async fn body(request: Request<Incoming>) -> Result<Vec<u8>, Reply> {
     match Limited::new(request.into_body(), BODY_CAP).collect().await {
         Ok(body) => Ok(body.to_bytes().to_vec()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Reply::text(
-            413,
-            "The body is over 64 KiB: send less.\n".to_owned(),
-        )),
-        Err(error) => Err(Reply::text(
-            400,
-            format!("The body could not be read: {error}.\n"),
-        )),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Reply::text(413, "The body is over 64 KiB: send less.\n".to_owned()))
+        }
+        Err(error) => Err(Reply::text(400, format!("The body could not be read: {error}.\n"))),
     }
 }
 
@@ -88,17 +70,11 @@ fn inject(simulator: &Simulator, body: &[u8]) -> Reply {
     let fault: Fault = match serde_json::from_slice(body) {
         Ok(fault) => fault,
         Err(error) => {
-            let sentence =
-                format!("The fault is not understood: {error}. Send one like {EXAMPLE_FAULT}\n");
+            let sentence = format!("The fault is not understood: {error}. Send one like {EXAMPLE_FAULT}\n");
             return Reply::text(400, sentence);
         }
     };
-    let known = |name: &String| {
-        simulator
-            .exchange()
-            .accounts()
-            .any(|account| account.name == *name)
-    };
+    let known = |name: &String| simulator.exchange().accounts().any(|account| account.name == *name);
     if let Some(name) = fault.account.as_ref().filter(|name| !known(name)) {
         return Reply::text(
             400,
@@ -109,10 +85,7 @@ fn inject(simulator: &Simulator, body: &[u8]) -> Reply {
         return Reply::text(400, sentence + ".\n");
     }
     simulator.inject(fault);
-    Reply::text(
-        200,
-        "The fault is in force; DELETE /simulator/faults ends it.\n".to_owned(),
-    )
+    Reply::text(200, "The fault is in force; DELETE /simulator/faults ends it.\n".to_owned())
 }
 
 const EXAMPLE_FAULT: &str = r#"{"effect":"maintenance","seconds":60}"#;
@@ -139,21 +112,14 @@ impl Row {
             "wallet" => Wallet::Wallet,
             "fiat" => Wallet::Fiat,
             other => {
-                return Err(format!(
-                    "There is no wallet {other}: it must be spot, wallet or fiat.\n"
-                ));
+                return Err(format!("There is no wallet {other}: it must be spot, wallet or fiat.\n"));
             }
         };
         match (decode(account), decode(currency)) {
-            (Some(account), Some(currency)) if !currency.is_empty() => Ok(Self {
-                account,
-                wallet,
-                currency,
-            }),
-            _ => Err(
-                "The account and the currency must be percent-encoded UTF-8 and not empty.\n"
-                    .to_owned(),
-            ),
+            (Some(account), Some(currency)) if !currency.is_empty() => Ok(Self { account, wallet, currency }),
+            _ => {
+                Err("The account and the currency must be percent-encoded UTF-8 and not empty.\n".to_owned())
+            }
         }
     }
 
@@ -176,19 +142,10 @@ impl Row {
                 return Reply::text(400, sentence);
             }
         }
-        match simulator.set_balance(
-            &self.account,
-            self.wallet,
-            &self.currency,
-            &available,
-            &freeze,
-        ) {
+        match simulator.set_balance(&self.account, self.wallet, &self.currency, &available, &freeze) {
             Ok(()) => Reply::text(
                 200,
-                format!(
-                    "{} of {}: {available} available, {freeze} frozen.\n",
-                    self.currency, self.account
-                ),
+                format!("{} of {}: {available} available, {freeze} frozen.\n", self.currency, self.account),
             ),
             Err(error) => Reply::text(404, format!("{error}.\n")),
         }
@@ -196,14 +153,8 @@ impl Row {
 
     fn remove(&self, simulator: &Simulator) -> Reply {
         match simulator.remove_balance(&self.account, self.wallet, &self.currency) {
-            Ok(true) => Reply::text(
-                200,
-                format!("{} removed from {}.\n", self.currency, self.account),
-            ),
-            Ok(false) => Reply::text(
-                404,
-                format!("{} has no row {}.\n", self.account, self.currency),
-            ),
+            Ok(true) => Reply::text(200, format!("{} removed from {}.\n", self.currency, self.account)),
+            Ok(false) => Reply::text(404, format!("{} has no row {}.\n", self.account, self.currency)),
             Err(error) => Reply::text(404, format!("{error}.\n")),
         }
     }
@@ -222,17 +173,10 @@ fn is_decimal(amount: &str) -> bool {
 fn help(simulator: &Simulator, local: SocketAddr) -> String {
     let mut accounts = String::new();
     for account in simulator.exchange().accounts() {
-        let _ = writeln!(
-            accounts,
-            "  {:<14} {}  {}",
-            account.name, account.access_key, account.secret_key
-        );
+        let _ = writeln!(accounts, "  {:<14} {}  {}", account.name, account.access_key, account.secret_key);
     }
-    let first = simulator
-        .exchange()
-        .accounts()
-        .next()
-        .map_or_else(String::new, |account| account.name.clone());
+    let first =
+        simulator.exchange().accounts().next().map_or_else(String::new, |account| account.name.clone());
     HELP.replace("{accounts}", accounts.trim_end())
         .replace("{base}", &format!("http://{local}"))
         .replace("{first}", &first)

@@ -32,9 +32,7 @@ impl Calls {
     /// When the asset calls with this account's key arrived, since the start.
     #[must_use]
     pub fn asset_calls_of(&self, account: &str) -> Vec<Duration> {
-        self.times(|arrival| {
-            arrival.account.as_deref() == Some(account) && arrival.endpoint.is_asset()
-        })
+        self.times(|arrival| arrival.account.as_deref() == Some(account) && arrival.endpoint.is_asset())
     }
 
     /// When the calls of any method from this address arrived, since the start.

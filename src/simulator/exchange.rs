@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    Account, Arrival, Balance, Calls, Cause, Counts, Effect, Endpoint, Fault, KeyState, LimitReply,
-    Outcome, Rules, UnknownAccount, Wallet,
+    Account, Arrival, Balance, Calls, Cause, Counts, Effect, Endpoint, Fault, KeyState, LimitReply, Outcome,
+    Rules, UnknownAccount, Wallet,
     limits::Window,
     query::Query,
     reply::{Manner, Reply},
@@ -101,11 +101,8 @@ impl Exchange {
     /// Answers one call that arrived at `now`.
     pub(super) fn call(&mut self, call: &Call, now: Instant) -> Reply {
         let query = Query::parse(call.query);
-        let key = query
-            .as_ref()
-            .ok()
-            .and_then(|query| self.key_of(query))
-            .filter(|_| call.endpoint.is_asset());
+        let key =
+            query.as_ref().ok().and_then(|query| self.key_of(query)).filter(|_| call.endpoint.is_asset());
         let admitted = self.admit(call, key, now);
         let effect = self.hit(call, key, now, Effect::concerns_the_reply);
         let (reply, outcome) = if let Some(reply) = effect.as_ref().and_then(Reply::in_place) {
@@ -128,9 +125,7 @@ impl Exchange {
     pub(super) fn server_time_ms(&self, now: Instant) -> i64 {
         let elapsed = now.saturating_duration_since(self.started).as_millis();
         let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
-        self.start_ms
-            .saturating_add(elapsed)
-            .saturating_add(self.rules.clock_offset_ms)
+        self.start_ms.saturating_add(elapsed).saturating_add(self.rules.clock_offset_ms)
     }
 
     pub(super) fn accounts(&self) -> impl Iterator<Item = &Account> {
@@ -170,20 +165,13 @@ impl Exchange {
     }
 
     pub(super) fn calls(&self, now: Instant) -> Calls {
-        let with_lock = |counts: &Counts, until| Counts {
-            locked_for_seconds: left(until, now),
-            ..counts.clone()
-        };
+        let with_lock =
+            |counts: &Counts, until| Counts { locked_for_seconds: left(until, now), ..counts.clone() };
         Calls {
             accounts: self
                 .keys
                 .iter()
-                .map(|key| {
-                    (
-                        key.account.name.clone(),
-                        with_lock(&key.counts, key.locked_until),
-                    )
-                })
+                .map(|key| (key.account.name.clone(), with_lock(&key.counts, key.locked_until)))
                 .collect(),
             ips: self
                 .callers
@@ -203,10 +191,7 @@ impl Exchange {
             .iter()
             .map(|key| {
                 let Account { name, wallets, .. } = &key.account;
-                (
-                    name,
-                    json!({"calls": calls.accounts.get(name), "balances": wallets}),
-                )
+                (name, json!({"calls": calls.accounts.get(name), "balances": wallets}))
             })
             .collect();
         let faults = self.faults.iter().filter(|fault| fault.is_left(now));
@@ -225,9 +210,7 @@ impl Exchange {
     /// The position of the account whose access key the call carries.
     fn key_of(&self, query: &Query) -> Option<usize> {
         let sent = query.get("accesskey")?;
-        self.keys
-            .iter()
-            .position(|key| key.account.access_key == sent)
+        self.keys.iter().position(|key| key.account.access_key == sent)
     }
 
     /// Notes the call in the windows of its key and its IP, locks what passed a limit, and refuses what is locked.
@@ -253,17 +236,9 @@ impl Exchange {
         let mut own = key.and_then(|key| self.keys.get_mut(key));
         let within_asset = own.as_mut().is_none_or(|key| key.asset_calls.note(now));
 
-        let locks = [
-            caller.locked_until,
-            own.as_ref().and_then(|key| key.locked_until),
-        ];
+        let locks = [caller.locked_until, own.as_ref().and_then(|key| key.locked_until)];
         if let Some(end) = locks.into_iter().flatten().filter(|end| *end > now).max() {
-            return Err(Refusal::locked(
-                Cause::Locked,
-                "too many calls before this one",
-                end,
-                now,
-            ));
+            return Err(Refusal::locked(Cause::Locked, "too many calls before this one", end, now));
         }
         if !within_minute || !within_second {
             caller.locked_until = until;
@@ -276,37 +251,18 @@ impl Exchange {
                 }
             }
             let limit = if within_minute {
-                format!(
-                    "more than {} calls in a second",
-                    rules.other_calls_per_second
-                )
+                format!("more than {} calls in a second", rules.other_calls_per_second)
             } else {
-                format!(
-                    "more than {} calls in a minute from one IP",
-                    rules.ip_calls_per_minute
-                )
+                format!("more than {} calls in a minute from one IP", rules.ip_calls_per_minute)
             };
-            return Err(Refusal::locked(
-                Cause::Limit,
-                &limit,
-                until.unwrap_or(now),
-                now,
-            ));
+            return Err(Refusal::locked(Cause::Limit, &limit, until.unwrap_or(now), now));
         }
         if let Some(key) = own.filter(|_| !within_asset) {
             key.locked_until = until;
             key.counts.breaches += 1;
             key.counts.locks += 1;
-            let limit = format!(
-                "more than {} asset calls in a second",
-                rules.asset_calls_per_second
-            );
-            return Err(Refusal::locked(
-                Cause::Limit,
-                &limit,
-                until.unwrap_or(now),
-                now,
-            ));
+            let limit = format!("more than {} asset calls in a second", rules.asset_calls_per_second);
+            return Err(Refusal::locked(Cause::Limit, &limit, until.unwrap_or(now), now));
         }
         Ok(())
     }
@@ -319,9 +275,7 @@ impl Exchange {
         key: Option<usize>,
         now: Instant,
     ) -> Result<String, Refusal> {
-        let query = query
-            .as_ref()
-            .map_err(|sentence| Refusal::parameters(sentence))?;
+        let query = query.as_ref().map_err(|sentence| Refusal::parameters(sentence))?;
         let data = match call.endpoint {
             Endpoint::GetTickers => return Ok(TICKERS.to_owned()),
             Endpoint::GetServerTime => json!({"serverTime": self.server_time_ms(now)}),
@@ -348,9 +302,7 @@ impl Exchange {
         now: Instant,
     ) -> Result<usize, Refusal> {
         if let Some(name) = query.repeated() {
-            return Err(Refusal::parameters(&format!(
-                "parameter {name} is given more than once"
-            )));
+            return Err(Refusal::parameters(&format!("parameter {name} is given more than once")));
         }
         if query.get("accesskey").is_none() {
             return Err(Refusal::parameters("parameter accesskey is missing"));
@@ -364,22 +316,10 @@ impl Exchange {
         let server_time = self.server_time_ms(now);
         let key = self.keys.get_mut(position).ok_or_else(unknown)?;
         if key.account.key == KeyState::Inactive {
-            return Err(Refusal::new(
-                Cause::Inactive,
-                307,
-                "AccessKey error: the key is not activated",
-            ));
+            return Err(Refusal::new(Cause::Inactive, 307, "AccessKey error: the key is not activated"));
         }
-        if key
-            .account
-            .ips
-            .as_ref()
-            .is_some_and(|ips| !ips.contains(&call.ip))
-        {
-            let text = format!(
-                "AccessKey error: IP {} is not on the IP whitelist of the key",
-                call.ip
-            );
+        if key.account.ips.as_ref().is_some_and(|ips| !ips.contains(&call.ip)) {
+            let text = format!("AccessKey error: IP {} is not on the IP whitelist of the key", call.ip);
             return Err(Refusal::new(Cause::Ip, 307, &text));
         }
         let nonce = nonce(query, server_time, self.rules.nonce_window)?;
@@ -387,10 +327,7 @@ impl Exchange {
             return Err(Refusal::new(Cause::Signature, 308, "Sign error"));
         }
         if self.rules.strict_nonce && nonce <= key.last_nonce {
-            let text = format!(
-                "nonce {nonce} is not above the last accepted nonce {}",
-                key.last_nonce
-            );
+            let text = format!("nonce {nonce} is not above the last accepted nonce {}", key.last_nonce);
             return Err(Refusal::new(Cause::Replay, 400, &text));
         }
         key.last_nonce = nonce;
@@ -408,11 +345,7 @@ impl Exchange {
     fn assets(&mut self, call: &Call, position: usize, wallet: Wallet, now: Instant) -> String {
         let mut edits = Vec::new();
         let edit = |effect: &Effect| !effect.concerns_the_reply() && *effect != Effect::Revoked;
-        for fault in self
-            .faults
-            .iter_mut()
-            .filter(|fault| edit(&fault.fault.effect))
-        {
+        for fault in self.faults.iter_mut().filter(|fault| edit(&fault.fault.effect)) {
             let name = self.keys.get(position).map(|key| key.account.name.as_str());
             if fault.concerns(call.endpoint, name, now) {
                 fault.hits += 1;
@@ -421,11 +354,8 @@ impl Exchange {
         }
         let key = self.keys.get(position);
         let rows = key.and_then(|key| key.account.wallets.get(&wallet));
-        let mut shown: BTreeMap<&str, Row> = rows
-            .into_iter()
-            .flatten()
-            .map(|(currency, row)| (currency.as_str(), Row::True(row)))
-            .collect();
+        let mut shown: BTreeMap<&str, Row> =
+            rows.into_iter().flatten().map(|(currency, row)| (currency.as_str(), Row::True(row))).collect();
         for edit in &edits {
             match edit {
                 Effect::DropCurrency(currency) => drop(shown.remove(currency.as_str())),
@@ -445,25 +375,15 @@ impl Exchange {
         now: Instant,
         of_kind: impl Fn(&Effect) -> bool,
     ) -> Option<Effect> {
-        let name = key
-            .and_then(|key| self.keys.get(key))
-            .map(|key| key.account.name.as_str());
-        let mut faults = self
-            .faults
-            .iter_mut()
-            .filter(|fault| of_kind(&fault.fault.effect));
+        let name = key.and_then(|key| self.keys.get(key)).map(|key| key.account.name.as_str());
+        let mut faults = self.faults.iter_mut().filter(|fault| of_kind(&fault.fault.effect));
         let fault = faults.find(|fault| fault.concerns(call.endpoint, name, now))?;
         fault.hits += 1;
         Some(fault.fault.effect.clone())
     }
 
     fn refuse(&self, refusal: &Refusal, now: Instant) -> Reply {
-        let reply = Reply::json(
-            self.rules
-                .error_shape
-                .body(refusal.code, &refusal.text)
-                .to_string(),
-        );
+        let reply = Reply::json(self.rules.error_shape.body(refusal.code, &refusal.text).to_string());
         match self.rules.limit_reply {
             LimitReply::Status429 if refusal.retry_at.is_some() => {
                 reply.too_many(left(refusal.retry_at, now).unwrap_or_default())
@@ -496,16 +416,11 @@ impl Exchange {
 
 impl InForce {
     fn is_left(&self, now: Instant) -> bool {
-        self.until.is_none_or(|until| now < until)
-            && self.fault.calls.is_none_or(|calls| self.hits < calls)
+        self.until.is_none_or(|until| now < until) && self.fault.calls.is_none_or(|calls| self.hits < calls)
     }
 
     fn concerns(&self, endpoint: Endpoint, account: Option<&str>, now: Instant) -> bool {
-        let Fault {
-            account: whose,
-            endpoint: what,
-            ..
-        } = &self.fault;
+        let Fault { account: whose, endpoint: what, .. } = &self.fault;
         self.is_left(now)
             && what.is_none_or(|what| what == endpoint)
             && (whose.is_none() || whose.as_deref() == account)
@@ -514,12 +429,7 @@ impl InForce {
 
 impl Refusal {
     fn new(cause: Cause, code: i64, text: &str) -> Self {
-        Self {
-            cause,
-            code,
-            text: text.to_owned(),
-            retry_at: None,
-        }
+        Self { cause, code, text: text.to_owned(), retry_at: None }
     }
 
     fn parameters(sentence: &str) -> Self {
@@ -529,10 +439,7 @@ impl Refusal {
     fn locked(cause: Cause, why: &str, end: Instant, now: Instant) -> Self {
         let seconds = left(Some(end), now).unwrap_or_default();
         let text = format!("account locked: {why}, try again in {seconds} seconds");
-        Self {
-            retry_at: Some(end),
-            ..Self::new(cause, 404, &text)
-        }
+        Self { retry_at: Some(end), ..Self::new(cause, 404, &text) }
     }
 }
 
@@ -547,15 +454,11 @@ enum Row<'a> {
 /// The nonce of a call, if it is one and inside the window.
 fn nonce(query: &Query, server_time: i64, window: Duration) -> Result<i64, Refusal> {
     let refused = |text: String| Refusal::new(Cause::Nonce, 400, &text);
-    let sent = query
-        .get("nonce")
-        .ok_or_else(|| Refusal::parameters("parameter nonce is missing"))?;
+    let sent = query.get("nonce").ok_or_else(|| Refusal::parameters("parameter nonce is missing"))?;
     let digits = sent.len() == 13 && sent.bytes().all(|byte| byte.is_ascii_digit());
     let nonce = sent.parse::<i64>().ok().filter(|_| digits);
     let nonce = nonce.ok_or_else(|| {
-        refused(format!(
-            "nonce {sent} is not a Unix time of 13 digits: server time is {server_time}"
-        ))
+        refused(format!("nonce {sent} is not a Unix time of 13 digits: server time is {server_time}"))
     })?;
     let window = window.as_millis();
     if u128::from(nonce.abs_diff(server_time)) > window {
@@ -576,12 +479,10 @@ fn wallet(endpoint: Endpoint, query: &Query) -> Result<Wallet, Refusal> {
         Some("1") => Ok(Wallet::Wallet),
         Some("2") => Ok(Wallet::Spot),
         Some("3") => Ok(Wallet::Fiat),
-        Some(other) => Err(Refusal::parameters(&format!(
-            "parameter account is {other}: it must be 1, 2 or 3"
-        ))),
-        None => Err(Refusal::parameters(
-            "parameter account is missing: it must be 1, 2 or 3",
-        )),
+        Some(other) => {
+            Err(Refusal::parameters(&format!("parameter account is {other}: it must be 1, 2 or 3")))
+        }
+        None => Err(Refusal::parameters("parameter account is missing: it must be 1, 2 or 3")),
     }
 }
 
@@ -593,26 +494,18 @@ fn success(data: &impl Serialize) -> String {
         data: &'a T,
         info: &'a str,
     }
-    let envelope = Envelope {
-        code: 200,
-        data,
-        info: "success",
-    };
+    let envelope = Envelope { code: 200, data, info: "success" };
     serde_json::to_string(&envelope).unwrap_or_default()
 }
 
 /// Whole seconds until a time, rounded up; none once it is reached.
 fn left(until: Option<Instant>, now: Instant) -> Option<u64> {
-    let left = until?
-        .checked_duration_since(now)
-        .filter(|left| !left.is_zero())?;
+    let left = until?.checked_duration_since(now).filter(|left| !left.is_zero())?;
     Some(left.as_secs() + u64::from(left.subsec_nanos() > 0))
 }
 
 fn machine_time_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -638,13 +531,9 @@ mod tests {
     impl Trial {
         fn new(mut rules: Rules) -> Self {
             rules.clock_start_ms = Some(NONCE);
-            let account =
-                |name: &str| Account::new(name, &format!("{name}AccessKey"), "mySecretKey");
+            let account = |name: &str| Account::new(name, &format!("{name}AccessKey"), "mySecretKey");
             let start = Instant::now();
-            Self {
-                exchange: Exchange::new(rules, vec![account("my"), account("other")], start),
-                start,
-            }
+            Self { exchange: Exchange::new(rules, vec![account("my"), account("other")], start), start }
         }
 
         /// Rules under which one signature is good for all calls.
@@ -657,17 +546,10 @@ mod tests {
         }
 
         fn call(&mut self, endpoint: Endpoint, query: &str, ip: IpAddr, ms: u64) -> Outcome {
-            let call = Call {
-                endpoint,
-                query,
-                ip,
-            };
+            let call = Call { endpoint, query, ip };
             let now = self.start + Duration::from_millis(ms);
             self.exchange.call(&call, now);
-            self.exchange
-                .arrivals
-                .back()
-                .map_or(Outcome::Faulted, |arrival| arrival.outcome)
+            self.exchange.arrivals.back().map_or(Outcome::Faulted, |arrival| arrival.outcome)
         }
 
         fn signed(&mut self, ms: u64) -> Outcome {
@@ -689,16 +571,10 @@ mod tests {
             (-60_000, Accepted),
             (-60_001, Refused(Cause::Nonce)),
         ] {
-            let mut trial = Trial::new(Rules {
-                clock_offset_ms: offset,
-                ..Rules::default()
-            });
+            let mut trial = Trial::new(Rules { clock_offset_ms: offset, ..Rules::default() });
             assert_eq!(trial.signed(0), outcome, "{offset}");
         }
-        assert_eq!(
-            Trial::new(Rules::default()).signed(60_001),
-            Refused(Cause::Nonce)
-        );
+        assert_eq!(Trial::new(Rules::default()).signed(60_001), Refused(Cause::Nonce));
     }
 
     #[test]
@@ -718,25 +594,16 @@ mod tests {
     fn three_asset_calls_in_every_second_are_fine() {
         let mut trial = Trial::of_limits();
         let times = (0..30).map(|third| third * 1_000 / 3 + third % 3);
-        assert!(
-            times
-                .map(|ms| trial.signed(ms))
-                .all(|outcome| outcome == Accepted)
-        );
+        assert!(times.map(|ms| trial.signed(ms)).all(|outcome| outcome == Accepted));
     }
 
     #[test]
     fn badly_signed_calls_use_up_the_limit_of_a_known_key() {
         let mut trial = Trial::of_limits();
-        for query in [
-            "accesskey=myAccessKey",
-            "accesskey=myAccessKey&nonce=1",
-            "accesskey=myAccessKey&a=1&a=1",
-        ] {
-            assert!(matches!(
-                trial.call(Endpoint::GetFunds, query, HOME, 0),
-                Refused(_)
-            ));
+        for query in
+            ["accesskey=myAccessKey", "accesskey=myAccessKey&nonce=1", "accesskey=myAccessKey&a=1&a=1"]
+        {
+            assert!(matches!(trial.call(Endpoint::GetFunds, query, HOME, 0), Refused(_)));
         }
         assert_eq!(trial.signed(0), Refused(Cause::Limit));
     }
@@ -745,10 +612,7 @@ mod tests {
     fn calls_during_a_lock_do_not_extend_it_but_fill_the_window() {
         let mut trial = Trial::of_limits();
         let _ = [0; 4].map(|ms| trial.signed(ms));
-        assert_eq!(
-            [599_500; 3].map(|ms| trial.signed(ms)),
-            [Refused(Cause::Locked); 3]
-        );
+        assert_eq!([599_500; 3].map(|ms| trial.signed(ms)), [Refused(Cause::Locked); 3]);
         assert_eq!(trial.signed(600_000), Refused(Cause::Limit));
         assert_eq!(trial.signed(1_200_000), Accepted);
         assert_eq!(trial.exchange.calls(trial.start).breaches(), 2);
@@ -771,10 +635,7 @@ mod tests {
     #[test]
     fn the_1001st_call_in_a_minute_locks_the_caller() {
         for (ms, outcome) in [(59_999, Refused(Cause::Limit)), (60_000, Accepted)] {
-            let mut trial = Trial::new(Rules {
-                other_calls_per_second: 1_000,
-                ..Rules::default()
-            });
+            let mut trial = Trial::new(Rules { other_calls_per_second: 1_000, ..Rules::default() });
             let mut spread = (0..1_000).map(|call| call * 59_999 / 1_000);
             assert!(spread.all(|ms| trial.server_time(ms) == Accepted));
             assert_eq!(trial.server_time(ms), outcome);
@@ -791,18 +652,13 @@ mod tests {
         assert_eq!(trial.signed(2), Refused(Cause::Replay));
         let next = "accesskey=myAccessKey&nonce=1562919832184\
             &signature=eb177c57e063177bfe12108e4e45b59941207362a953a5e65bd35735691517ee";
-        assert_eq!(
-            trial.call(Endpoint::GetBalance, next, HOME, 1_001),
-            Accepted
-        );
+        assert_eq!(trial.call(Endpoint::GetBalance, next, HOME, 1_001), Accepted);
     }
 
     #[test]
     fn a_fault_does_not_hide_a_call_from_the_limits() {
         let mut trial = Trial::of_limits();
-        trial
-            .exchange
-            .inject(Fault::new(Effect::Maintenance).calls(4), trial.start);
+        trial.exchange.inject(Fault::new(Effect::Maintenance).calls(4), trial.start);
         assert_eq!([0; 4].map(|ms| trial.signed(ms)), [Outcome::Faulted; 4]);
         assert_eq!(trial.signed(1_000), Refused(Cause::Locked));
     }
@@ -815,10 +671,7 @@ mod tests {
             trial.call(Endpoint::GetServerTime, "", ip, ms);
             trial.exchange.callers.len()
         };
-        assert_eq!(
-            (1..=4_096).map(|number| from(number, 0)).last(),
-            Some(4_096)
-        );
+        assert_eq!((1..=4_096).map(|number| from(number, 0)).last(), Some(4_096));
         assert_eq!(from(5_000, 60_000), 1);
     }
 }

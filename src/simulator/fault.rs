@@ -26,12 +26,7 @@ pub struct Fault {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<u64>,
     /// How long it lasts.
-    #[serde(
-        default,
-        rename = "seconds",
-        with = "seconds",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "seconds", with = "seconds", skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Duration>,
     /// What it does.
     pub effect: Effect,
@@ -41,13 +36,7 @@ impl Fault {
     /// A fault that hits every call until it is cleared.
     #[must_use]
     pub fn new(effect: Effect) -> Self {
-        Self {
-            account: None,
-            endpoint: None,
-            calls: None,
-            lasts: None,
-            effect,
-        }
+        Self { account: None, endpoint: None, calls: None, lasts: None, effect }
     }
 
     /// Only calls with this account's key.
@@ -165,9 +154,7 @@ impl Effect {
     /// A bare status with a body that says little, as proxies send it.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        let reason = StatusCode::from_u16(status)
-            .ok()
-            .and_then(|code| code.canonical_reason());
+        let reason = StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
         let reason = reason.unwrap_or("Unknown");
         Self::Status {
             status,
@@ -182,10 +169,7 @@ impl Effect {
 
     /// Whether it stands in for the exchange's answer or changes how that is sent, rather than what is in it.
     pub(super) fn concerns_the_reply(&self) -> bool {
-        !matches!(
-            self,
-            Self::Revoked | Self::DropCurrency(_) | Self::EmptyData | Self::Row { .. }
-        )
+        !matches!(self, Self::Revoked | Self::DropCurrency(_) | Self::EmptyData | Self::Row { .. })
     }
 
     /// Whether it can be carried out.
@@ -194,41 +178,25 @@ impl Effect {
     /// A sentence naming the key, the value and the remedy.
     pub(super) fn check(&self) -> Result<(), String> {
         match self {
-            Self::Status {
-                status,
-                content_type,
-                retry_after,
-                location,
-                ..
-            } => {
+            Self::Status { status, content_type, retry_after, location, .. } => {
                 if !(200..=599).contains(status) {
-                    return Err(format!(
-                        "status {status} is not a final HTTP status: give 200 to 599"
-                    ));
+                    return Err(format!("status {status} is not a final HTTP status: give 200 to 599"));
                 }
-                let headers = [
-                    ("content_type", content_type),
-                    ("retry_after", retry_after),
-                    ("location", location),
-                ];
+                let headers =
+                    [("content_type", content_type), ("retry_after", retry_after), ("location", location)];
                 for (key, value) in headers {
-                    if value
-                        .as_deref()
-                        .is_some_and(|value| HeaderValue::from_str(value).is_err())
-                    {
-                        return Err(format!(
-                            "{key} cannot be a header: give visible characters only"
-                        ));
+                    if value.as_deref().is_some_and(|value| HeaderValue::from_str(value).is_err()) {
+                        return Err(format!("{key} cannot be a header: give visible characters only"));
                     }
                 }
                 Ok(())
             }
-            Self::Deep { levels } if *levels > 10_000_000 => Err(format!(
-                "levels {levels} is too deep: give 10000000 at most"
-            )),
-            Self::GzipBomb { mebibytes } if *mebibytes > 16_384 => Err(format!(
-                "mebibytes {mebibytes} is too large: give 16384 at most"
-            )),
+            Self::Deep { levels } if *levels > 10_000_000 => {
+                Err(format!("levels {levels} is too deep: give 10000000 at most"))
+            }
+            Self::GzipBomb { mebibytes } if *mebibytes > 16_384 => {
+                Err(format!("mebibytes {mebibytes} is too large: give 16384 at most"))
+            }
             _ => Ok(()),
         }
     }
@@ -275,31 +243,21 @@ mod seconds {
 
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-    #[expect(
-        clippy::ref_option,
-        reason = "serde calls it with a reference to the field"
-    )]
-    pub(super) fn serialize<S: Serializer>(
-        time: &Option<Duration>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    #[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
+    pub(super) fn serialize<S: Serializer>(time: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
         match time {
             Some(time) => to.serialize_f64(time.as_secs_f64()),
             None => to.serialize_none(),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<Duration>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
         let Some(seconds) = Option::<f64>::deserialize(from)? else {
             return Ok(None);
         };
         let time = Duration::try_from_secs_f64(seconds).ok();
         time.map(Some).ok_or_else(|| {
-            D::Error::custom(format!(
-                "seconds {seconds} is not a length of time: give 45 or 0.5"
-            ))
+            D::Error::custom(format!("seconds {seconds} is not a length of time: give 45 or 0.5"))
         })
     }
 }

@@ -18,11 +18,7 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(limit: usize, span: Duration) -> Self {
-        Self {
-            limit,
-            span,
-            newest: VecDeque::new(),
-        }
+        Self { limit, span, newest: VecDeque::new() }
     }
 
     /// Notes a call at `now`, passed or not, and tells whether it stayed within the limit.
@@ -55,10 +51,7 @@ pub fn busiest(times: &[Duration], span: Duration) -> usize {
     let mut most = 0;
     for &time in times {
         window.push_back(time);
-        while window
-            .front()
-            .is_some_and(|&oldest| time.saturating_sub(oldest) >= span)
-        {
+        while window.front().is_some_and(|&oldest| time.saturating_sub(oldest) >= span) {
             window.pop_front();
         }
         most = most.max(window.len());
@@ -98,10 +91,7 @@ mod tests {
     #[test]
     fn calls_over_the_limit_count_too() {
         assert_eq!(passed(2, &[0, 0, 500, 1100]), [true, true, false, true]);
-        assert_eq!(
-            passed(2, &[0, 0, 500, 600, 1100]),
-            [true, true, false, false, false]
-        );
+        assert_eq!(passed(2, &[0, 0, 500, 600, 1100]), [true, true, false, false, false]);
     }
 
     #[test]

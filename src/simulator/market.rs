@@ -24,10 +24,7 @@ pub fn accounts() -> Vec<Account> {
         })
         .collect();
     for (place, balance) in balances(Duration::ZERO) {
-        if let Some(account) = accounts
-            .iter_mut()
-            .find(|account| account.name == place.account)
-        {
+        if let Some(account) = accounts.iter_mut().find(|account| account.name == place.account) {
             let rows = account.wallets.entry(place.wallet).or_default();
             rows.insert(place.currency.to_owned(), balance);
         }
@@ -67,11 +64,7 @@ pub async fn live(simulator: &Simulator, shutdown: impl Future<Output = ()>) {
         before = after;
         if let Some((outage, left)) = outage(elapsed).filter(|(outage, _)| *outage > outages) {
             outages = outage;
-            simulator.inject(
-                Fault::new(Effect::Maintenance)
-                    .account(OUTAGE_OF)
-                    .lasting(left),
-            );
+            simulator.inject(Fault::new(Effect::Maintenance).account(OUTAGE_OF).lasting(left));
         }
     }
 }
@@ -98,13 +91,7 @@ struct Place {
     currency: &'static str,
 }
 
-const NAMES: [&str; 5] = [
-    "treasury",
-    "market-maker",
-    "arbitrage",
-    "cold-storage",
-    "grid-bot",
-];
+const NAMES: [&str; 5] = ["treasury", "market-maker", "arbitrage", "cold-storage", "grid-bot"];
 
 /// A currency: its price in thousandths of a USDT, which sets how much of it an account holds, and its decimals.
 struct Currency {
@@ -114,11 +101,7 @@ struct Currency {
 }
 
 const fn currency(name: &'static str, price: u64, decimals: u32) -> Currency {
-    Currency {
-        name,
-        price,
-        decimals,
-    }
+    Currency { name, price, decimals }
 }
 
 /// In the order in which accounts take them up: the first ones everywhere, the last ones only in a few.
@@ -204,15 +187,7 @@ const fn habit(
     pace: u64,
     in_orders: u64,
 ) -> Habit {
-    Habit {
-        account,
-        wallet,
-        listed,
-        worth,
-        empty,
-        pace,
-        in_orders,
-    }
+    Habit { account, wallet, listed, worth, empty, pace, in_orders }
 }
 
 /// Every balance at a time since the start, to the second.
@@ -221,25 +196,13 @@ fn balances(elapsed: Duration) -> BTreeMap<Place, Balance> {
     let mut balances = BTreeMap::new();
     for habit in &HABITS {
         for currency in CURRENCIES.iter().take(habit.listed) {
-            let place = Place {
-                account: habit.account,
-                wallet: habit.wallet,
-                currency: currency.name,
-            };
+            let place = Place { account: habit.account, wallet: habit.wallet, currency: currency.name };
             let (available, freeze) = amounts(habit, currency, second);
             balances.insert(place, Balance::new(&decimal(available), &decimal(freeze)));
         }
     }
-    for (currency, amount) in [
-        ("usd", 48_120_350_000_000),
-        ("eur", 1_204_900_000_000),
-        ("try", 0),
-    ] {
-        let place = Place {
-            account: "treasury",
-            wallet: Wallet::Fiat,
-            currency,
-        };
+    for (currency, amount) in [("usd", 48_120_350_000_000), ("eur", 1_204_900_000_000), ("try", 0)] {
+        let place = Place { account: "treasury", wallet: Wallet::Fiat, currency };
         balances.insert(place, Balance::new(&decimal(amount), &decimal(0)));
     }
     balances
@@ -250,11 +213,7 @@ fn amounts(habit: &Habit, currency: &Currency, second: u64) -> (u64, u64) {
     if habit.account == "market-maker" && currency.name == "usdt" {
         return market_maker_usdt(second);
     }
-    let seed = hash(&[
-        text(habit.account),
-        habit.wallet as u64,
-        text(currency.name),
-    ]);
+    let seed = hash(&[text(habit.account), habit.wallet as u64, text(currency.name)]);
     let is_major = matches!(currency.name, "usdt" | "btc" | "eth");
     if habit.empty > 0 && seed.is_multiple_of(habit.empty) && !is_major {
         return (0, 0);
@@ -283,14 +242,8 @@ fn amounts(habit: &Habit, currency: &Currency, second: u64) -> (u64, u64) {
 fn market_maker_usdt(second: u64) -> (u64, u64) {
     const CYCLE: u64 = 180;
     /// Seconds into the cycle and whole USDT, the last point being the first of the next cycle.
-    const COURSE: [(u64, u64); 6] = [
-        (0, 1_800),
-        (75, 480),
-        (110, 205),
-        (130, 203),
-        (131, 1_790),
-        (CYCLE, 1_800),
-    ];
+    const COURSE: [(u64, u64); 6] =
+        [(0, 1_800), (75, 480), (110, 205), (130, 203), (131, 1_790), (CYCLE, 1_800)];
     let into = second % CYCLE;
     let legs = COURSE.iter().zip(COURSE.iter().skip(1));
     let mut available = 0;
@@ -314,8 +267,7 @@ fn decimal(amount: u64) -> String {
 }
 
 fn text(text: &str) -> u64 {
-    text.bytes()
-        .fold(0, |sum, byte| hash(&[sum, u64::from(byte)]))
+    text.bytes().fold(0, |sum, byte| hash(&[sum, u64::from(byte)]))
 }
 
 /// Numbers that look random and never change: the finalizer of `SplitMix64` over each value.
@@ -384,28 +336,17 @@ mod tests {
         let before = shown(&simulator, rows);
         simulator.set_balance("market-maker", Wallet::Spot, "btc", "1", "2")?;
         simulator.remove_balance("market-maker", Wallet::Spot, "eth")?;
-        live(
-            &simulator,
-            tokio::time::sleep(Duration::from_millis(95_500)),
-        )
-        .await;
+        live(&simulator, tokio::time::sleep(Duration::from_millis(95_500))).await;
         let after = shown(&simulator, rows);
         let market_maker = balances(Duration::from_secs(95));
         let usdt = market_maker
             .iter()
             .find(|(place, _)| place.account == "market-maker" && place.currency == "usdt");
-        assert_eq!(
-            Some(after["usdt"].clone()),
-            usdt.map(|(_, balance)| serde_json::json!(balance))
-        );
+        assert_eq!(Some(after["usdt"].clone()), usdt.map(|(_, balance)| serde_json::json!(balance)));
         assert_ne!(before["usdt"], after["usdt"]);
-        assert_eq!(
-            after["btc"],
-            serde_json::json!({"available": "1", "freeze": "2"})
-        );
+        assert_eq!(after["btc"], serde_json::json!({"available": "1", "freeze": "2"}));
         assert_eq!(after["eth"], serde_json::Value::Null);
-        let fault =
-            serde_json::json!({"account": "grid-bot", "seconds": 45.0, "effect": "maintenance"});
+        let fault = serde_json::json!({"account": "grid-bot", "seconds": 45.0, "effect": "maintenance"});
         assert_eq!(shown(&simulator, "/faults/0/fault"), fault);
         assert_eq!(shown(&simulator, "/faults/0/ends_in_seconds"), 10);
         assert_eq!(shown(&simulator, "/faults/1"), serde_json::Value::Null);
@@ -417,19 +358,10 @@ mod tests {
         let at = |second| balances(Duration::from_secs(second));
         assert_eq!(at(77), at(77));
         let (now, later) = (at(77), at(78));
-        let moved = now
-            .iter()
-            .filter(|(place, balance)| later.get(place) != Some(balance))
-            .count();
+        let moved = now.iter().filter(|(place, balance)| later.get(place) != Some(balance)).count();
         assert!((5..120).contains(&moved), "{moved} of {} moved", now.len());
-        let zeros = now
-            .values()
-            .filter(|balance| balance.available == "0.00" && balance.freeze == "0.00")
-            .count();
-        assert!(
-            (10..60).contains(&zeros),
-            "{zeros} of {} are zero",
-            now.len()
-        );
+        let zeros =
+            now.values().filter(|balance| balance.available == "0.00" && balance.freeze == "0.00").count();
+        assert!((10..60).contains(&zeros), "{zeros} of {} are zero", now.len());
     }
 }

@@ -45,11 +45,7 @@ impl Simulator {
     /// An exchange with these accounts, which starts now.
     #[must_use]
     pub fn new(rules: Rules, accounts: Vec<Account>) -> Self {
-        Self(Arc::new(Mutex::new(Exchange::new(
-            rules,
-            accounts,
-            Instant::now(),
-        ))))
+        Self(Arc::new(Mutex::new(Exchange::new(rules, accounts, Instant::now()))))
     }
 
     /// Serves until `shutdown` is done, then lets calls in flight end for at most a second.
@@ -200,10 +196,7 @@ impl Balance {
     /// A row with these amounts.
     #[must_use]
     pub fn new(available: &str, freeze: &str) -> Self {
-        Self {
-            freeze: freeze.to_owned(),
-            available: available.to_owned(),
-        }
+        Self { freeze: freeze.to_owned(), available: available.to_owned() }
     }
 }
 

@@ -37,9 +37,7 @@ impl Query {
 
     /// The first value of a parameter.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find_map(|(key, value)| (key == name).then_some(value.as_str()))
+        self.0.iter().find_map(|(key, value)| (key == name).then_some(value.as_str()))
     }
 
     /// The name of a parameter that was sent more than once.
@@ -63,11 +61,7 @@ impl Query {
 
     /// `name=value` of every parameter but `signature`, sorted by name and joined by `&`.
     fn string_to_sign(&self) -> String {
-        let mut pairs: Vec<_> = self
-            .0
-            .iter()
-            .filter(|(name, _)| name != "signature")
-            .collect();
+        let mut pairs: Vec<_> = self.0.iter().filter(|(name, _)| name != "signature").collect();
         pairs.sort();
         let mut text = String::new();
         for (name, value) in pairs {
@@ -130,21 +124,14 @@ mod tests {
     #[test]
     fn one_changed_digit_or_value_is_refused() {
         let wrong = SIGNED.replacen('3', "4", 1);
-        for (account, signature) in [
-            ("1", wrong.as_str()),
-            ("2", SIGNED),
-            ("1", ""),
-            ("1", "zz"),
-            ("1", "394"),
-        ] {
-            let query = format!(
-                "accesskey=myAccessKey&account={account}&nonce=1562919832183&signature={signature}"
-            );
+        for (account, signature) in
+            [("1", wrong.as_str()), ("2", SIGNED), ("1", ""), ("1", "zz"), ("1", "394")]
+        {
+            let query =
+                format!("accesskey=myAccessKey&account={account}&nonce=1562919832183&signature={signature}");
             assert!(!verified(&query), "{query}");
         }
-        assert!(!verified(
-            "accesskey=myAccessKey&account=1&nonce=1562919832183"
-        ));
+        assert!(!verified("accesskey=myAccessKey&account=1&nonce=1562919832183"));
     }
 
     #[test]
@@ -156,11 +143,7 @@ mod tests {
             ("=1", "a parameter has no name"),
             ("a=1&&b=2", "a parameter has no name"),
         ] {
-            assert_eq!(
-                Query::parse(query).err().as_deref(),
-                Some(sentence),
-                "{query}"
-            );
+            assert_eq!(Query::parse(query).err().as_deref(), Some(sentence), "{query}");
         }
     }
 

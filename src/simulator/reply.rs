@@ -81,27 +81,14 @@ impl Reply {
     /// What an effect sends in place of the exchange's answer, if it does.
     pub(super) fn in_place(effect: &Effect) -> Option<Self> {
         Some(match effect {
-            Effect::Status {
-                status,
-                body,
-                content_type,
-                retry_after,
-                location,
-            } => {
-                let content_type = content_type
-                    .as_deref()
-                    .unwrap_or("text/html; charset=utf-8");
+            Effect::Status { status, body, content_type, retry_after, location } => {
+                let content_type = content_type.as_deref().unwrap_or("text/html; charset=utf-8");
                 Self::of_type(*status, content_type, body.clone())
                     .with(RETRY_AFTER, retry_after.as_deref())
                     .with(LOCATION, location.as_deref())
             }
             Effect::Maintenance => Self::of_type(503, "text/html; charset=utf-8", MAINTENANCE),
-            Effect::Code {
-                code,
-                info,
-                msg,
-                msg_info,
-            } => {
+            Effect::Code { code, info, msg, msg_info } => {
                 let mut body = json!({"code": code});
                 for (name, text) in [("info", info), ("msg", msg)] {
                     if let (Some(text), Some(body)) = (text, body.as_object_mut()) {
@@ -116,9 +103,7 @@ impl Reply {
             Effect::Body(text) => Self::json(text.clone()),
             Effect::Deep { levels } => {
                 let (open, close) = ("[".repeat(*levels), "]".repeat(*levels));
-                Self::json(format!(
-                    r#"{{"code":200,"data":{open}{close},"info":"success"}}"#
-                ))
+                Self::json(format!(r#"{{"code":200,"data":{open}{close},"info":"success"}}"#))
             }
             Effect::Silence => Self::json(String::new()).sent(Manner::Never),
             Effect::Reset => Self::json(String::new()).sent(Manner::Reset),
@@ -145,10 +130,7 @@ impl Reply {
     /// The same body under status 429.
     pub(super) fn too_many(self, retry_after_seconds: u64) -> Self {
         let reply = self.with(RETRY_AFTER, Some(&retry_after_seconds.to_string()));
-        Self {
-            status: 429,
-            ..reply
-        }
+        Self { status: 429, ..reply }
     }
 
     /// The same reply with one more header, if there is a value.
@@ -224,14 +206,8 @@ enum Pace {
 impl Paced {
     fn new(body: Bytes, manner: Manner) -> Self {
         let pace = match manner {
-            Manner::Slow(every) => Pace::Slow {
-                every,
-                next: Box::pin(sleep_until(Instant::now())),
-            },
-            Manner::CutShort => Pace::CutShort {
-                half: body.len() / 2,
-                sent: false,
-            },
+            Manner::Slow(every) => Pace::Slow { every, next: Box::pin(sleep_until(Instant::now())) },
+            Manner::CutShort => Pace::CutShort { half: body.len() / 2, sent: false },
             Manner::Endless => Pace::Endless { row: 0 },
             Manner::Whole | Manner::Late(_) | Manner::Never | Manner::Reset => Pace::Whole,
         };
@@ -255,10 +231,7 @@ impl Body for Paced {
                 next.set(sleep(*every));
                 left.split_to(left.len().min(1))
             }
-            Pace::CutShort {
-                sent: true,
-                half: 0,
-            } => {
+            Pace::CutShort { sent: true, half: 0 } => {
                 return Poll::Ready(Some(Err(io::Error::other("a fault cuts the body short"))));
             }
             Pace::CutShort { half: 0, sent } => {

@@ -10,8 +10,7 @@ use std::{
 };
 
 use hyper::{
-    Method, Request, Response, body::Incoming, header::ALLOW, server::conn::http1,
-    service::service_fn,
+    Method, Request, Response, body::Incoming, header::ALLOW, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -30,11 +29,7 @@ use super::{
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(1);
 
-pub(super) async fn serve(
-    simulator: &Simulator,
-    listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
-) {
+pub(super) async fn serve(simulator: &Simulator, listener: TcpListener, shutdown: impl Future<Output = ()>) {
     let (close, closing) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -68,8 +63,7 @@ async fn connection(
     let Ok(local) = stream.local_addr() else {
         return;
     };
-    let service =
-        service_fn(|request| answer(&simulator, peer.ip().to_canonical(), local, request));
+    let service = service_fn(|request| answer(&simulator, peer.ip().to_canonical(), local, request));
     let mut served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_DEADLINE)
@@ -104,11 +98,7 @@ async fn answer(
     } else if let Some(endpoint) = Endpoint::at(path) {
         if request.method() == Method::GET {
             let query = request.uri().query().unwrap_or_default();
-            let call = Call {
-                endpoint,
-                query,
-                ip: caller,
-            };
+            let call = Call { endpoint, query, ip: caller };
             simulator.exchange().call(&call, Instant::now())
         } else {
             simulator.exchange().stray();

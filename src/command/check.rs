@@ -1,0 +1,220 @@
+//! `check`: the doctor, for the person whose key does not work. Names the cause and the remedy, and
+//! asks no more often than the daemon would.
+
+use std::{fmt::Write as _, time::Duration};
+
+use humantime::format_duration;
+
+use super::{Ended, say, serve::count};
+use crate::{
+    cli::Check,
+    config::{Account, Config, Env},
+    exchange::{Amount, Answer, Exchange, Failure, Reason, Session},
+    moment::Clock,
+};
+
+/// From this difference on the machine's clock is said to be wrong, in seconds. Polls correct for
+/// it; timestamps, alerts and other programs do not.
+const SKEW_MAX: f64 = 2.0;
+
+pub(super) async fn run(flags: &Check, env: Env<'_>) -> Result<(), Ended> {
+    let clock = Clock::start();
+    let config = Config::load(&flags.account, None, env, clock.now().unix);
+    let config = config.map_err(|error| Ended::Misused(error.to_string()))?;
+    say(&line(true, "configuration", &format!("valid, {}", count(config.accounts.len(), "account"))));
+    let exchange = Exchange::new(clock).map_err(Ended::With)?;
+    let mut troubles = 0;
+    for account in config.accounts {
+        troubles += examine(account, &exchange).await;
+    }
+    if troubles == 0 {
+        say("\nall is well\n");
+        return Ok(());
+    }
+    say(&format!("\n{}\n", count(troubles, "problem")));
+    Err(Ended::Badly)
+}
+
+/// Examines one account and tells what it finds. Returns how many troubles there are.
+async fn examine(account: Account, exchange: &Exchange) -> usize {
+    let Account { name, base_urls, keyring, wallets, watch, poll_timeout, .. } = account;
+    say(&format!("\naccount '{name}'\n"));
+    let mut troubles = 0;
+    let mut tell = |good: bool, what: &str, finding: &str| {
+        troubles += usize::from(!good);
+        say(&line(good, what, finding));
+    };
+    match keyring.warnings() {
+        warnings if warnings.is_empty() => tell(true, "key pair", "read"),
+        warnings => warnings.iter().for_each(|warning| tell(false, "key pair", warning)),
+    }
+    let mut session = Session::new(name, base_urls.clone(), keyring);
+    for base in &base_urls {
+        match exchange.skew(&mut session, base, poll_timeout).await {
+            Ok(skew) => tell(skew.abs() <= SKEW_MAX, &base.to_string(), &clock_finding(skew)),
+            Err(failure) => tell(false, &base.to_string(), &with_remedy(&failure)),
+        }
+    }
+    for wallet in wallets {
+        let what = format!("wallet {wallet}");
+        match exchange.read(&mut session, wallet, poll_timeout).await.map(|read| read.outcome) {
+            Ok(Ok(answer)) => {
+                tell(answer.rejected == 0, &what, &answer_finding(&answer));
+                for watch in &watch {
+                    let (good, finding) = watch_finding(&answer, &watch.currency, watch.threshold);
+                    tell(good, &format!("watch {}", watch.currency), &finding);
+                }
+            }
+            Ok(Err(failure)) => tell(false, &what, &with_remedy(&failure)),
+            Err(_) => tell(false, &what, "not asked: after a limit reply nothing is sent for ten minutes"),
+        }
+    }
+    troubles
+}
+
+fn line(good: bool, what: &str, finding: &str) -> String {
+    let mut text = String::new();
+    let mut lines = finding.lines();
+    let _ = writeln!(
+        text,
+        "  {:<5}{what}: {}",
+        if good { "ok" } else { "BAD" },
+        lines.next().unwrap_or_default()
+    );
+    for more in lines {
+        let _ = writeln!(text, "       {more}");
+    }
+    text
+}
+
+fn clock_finding(skew: f64) -> String {
+    if skew.abs() <= SKEW_MAX {
+        return format!("reached; its clock and ours are {:.1} s apart", skew.abs());
+    }
+    // Whole seconds are enough here, and a skew that is no time at all is shown as the longest.
+    let size = Duration::try_from_secs_f64(skew.abs().round()).unwrap_or(Duration::MAX);
+    let direction = if skew > 0.0 { "behind" } else { "ahead of" };
+    format!(
+        "reached, but this machine's clock is {} {direction} the exchange's\n\
+         remedy: set it from the network (timedatectl set-ntp true). Polls correct for it, timestamps do not",
+        format_duration(size)
+    )
+}
+
+fn answer_finding(answer: &Answer) -> String {
+    let held = answer.balances.iter().filter(|row| row.free.value() + row.frozen.value() > 0.0).count();
+    let mut text = format!("read, {held} of {} currencies above zero", answer.balances.len());
+    if answer.rejected > 0 {
+        let _ = write!(text, "\n{} unusable and left out", count_rows(answer.rejected));
+    }
+    text
+}
+
+fn count_rows(rows: u64) -> String {
+    if rows == 1 { "1 row is".to_owned() } else { format!("{rows} rows are") }
+}
+
+fn watch_finding(answer: &Answer, currency: &str, threshold: Option<f64>) -> (bool, String) {
+    if answer.unreadable.iter().any(|name| &**name == currency) {
+        return (false, "its row is unusable, so its balance would be unknown".to_owned());
+    }
+    let free = answer.balances.iter().find(|row| &*row.currency == currency).map(|row| &row.free);
+    let held = match free {
+        Some(free) => format!("{} free", free.text()),
+        None => "not in the answer, so it counts as 0: is it spelt as the exchange spells it?".to_owned(),
+    };
+    let value = free.map_or(0.0, Amount::value);
+    match threshold {
+        Some(threshold) if value < threshold => {
+            (true, format!("{held}; that is below its threshold of {threshold}"))
+        }
+        Some(threshold) => (true, format!("{held}; its threshold is {threshold}")),
+        None => (true, held),
+    }
+}
+
+fn with_remedy(failure: &Failure) -> String {
+    format!("{} [{}]\nremedy: {}", failure.text, failure.reason, remedy(failure))
+}
+
+/// What a person can do about it.
+fn remedy(failure: &Failure) -> &'static str {
+    let text = failure.text.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    match failure.reason {
+        Reason::Auth if says(&["whitelist", "white list", "白名单", "ip "]) => {
+            "the key is bound to other addresses: add this machine's public address to the key's IP list"
+        }
+        Reason::Auth if says(&["permission", "权限", "not allowed", "read"]) => {
+            "the key may not read: give it the read permission, and no other"
+        }
+        Reason::Auth if says(&["activ", "激活"]) => {
+            "the key is not active: finish its activation at the exchange, or wait for the review"
+        }
+        Reason::Auth => {
+            "the exchange does not know this access key: is it spelt right, not deleted, not swapped with the secret, and of this exchange?"
+        }
+        Reason::Signature => {
+            "the secret key does not belong to this access key: copy both again, from the same key"
+        }
+        Reason::Clock => {
+            "the exchange did not accept the time of the request: set this machine's clock from the network (timedatectl set-ntp true)"
+        }
+        Reason::RateLimited => {
+            "a limit was passed, and asking again prolongs it: stop what else uses this key or address, and wait ten minutes"
+        }
+        Reason::Unavailable => {
+            "the exchange is down or in maintenance: look at its announcements, and try again later"
+        }
+        Reason::Http => {
+            "this does not look like the API: is the base URL right, and is there a proxy or firewall in between?"
+        }
+        Reason::Timeout => {
+            "no answer came in time: is a firewall in between? If the line is slow, raise the poll timeout"
+        }
+        Reason::Dns => {
+            "the name is unknown here: is the base URL spelt right, and does this machine's DNS work?"
+        }
+        Reason::Connect => "nobody answers there: is the base URL right, and may this machine connect out?",
+        Reason::Tls => {
+            "the connection cannot be trusted: is this machine's date right, are its CA certificates installed, is a proxy in between?"
+        }
+        Reason::Body | Reason::Decode => {
+            "this is not the documented answer: is the base URL that of an API v1, and is a proxy in between?"
+        }
+        Reason::Api => "the exchange's own words are above; its support can say more",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_named_with_its_side() {
+        assert_eq!(clock_finding(0.26), "reached; its clock and ours are 0.3 s apart");
+        assert!(clock_finding(90.2).contains("is 1m 30s behind the exchange's"), "{}", clock_finding(90.2));
+        assert!(clock_finding(-3.0).contains("is 3s ahead of the exchange's"), "{}", clock_finding(-3.0));
+    }
+
+    #[test]
+    fn every_reason_has_a_remedy_of_its_own() {
+        let remedies: Vec<_> = Reason::ALL.iter().map(|reason| remedy(&Failure::new(*reason, "x"))).collect();
+        let mut apart = remedies.clone();
+        apart.sort_unstable();
+        apart.dedup();
+        assert_eq!(apart.len(), remedies.len() - 1, "only body and decode share theirs");
+    }
+
+    #[test]
+    fn the_cause_behind_a_refused_key_is_told_apart() {
+        for (said, advice) in [
+            ("code 307: AccessKey error", "does not know this access key"),
+            ("code 307: IP 1.2.3.4 is not in the whitelist", "IP list"),
+            ("code 307: no permission", "give it the read permission"),
+            ("code 307: key not activated", "finish its activation"),
+        ] {
+            assert!(remedy(&Failure::new(Reason::Auth, said)).contains(advice), "{said}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The part of a daemon that `serve` and `demo` share: listen, poll, serve, and end for a reason.
+
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    task::{Id, JoinError, JoinSet},
+};
+
+use super::Ended;
+use crate::{cli::WebFlags, ledger::Ledger, moment::Clock, poll::Poller, web::Site};
+
+/// Opens every listen address of the flags.
+pub(super) async fn listen(flags: &WebFlags) -> Result<Vec<TcpListener>, Ended> {
+    let mut listeners = Vec::new();
+    for address in &flags.listen_address {
+        let listener = bind(address).await.map_err(|error| {
+            Ended::With(format!(
+                "cannot listen on --web.listen-address {address}: {error}: is another exporter running, or is the address not this machine's?"
+            ))
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Binds `host:port`, or `:port` for every address of this machine.
+pub(super) async fn bind(address: &str) -> std::io::Result<TcpListener> {
+    match address.strip_prefix(':') {
+        // One socket takes both families, where there are both.
+        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
+            Ok(listener) => Ok(listener),
+            Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
+        },
+        None => TcpListener::bind(address).await,
+    }
+}
+
+/// Polls and serves until the process is told to end.
+pub(super) async fn run(
+    pollers: Vec<Poller>,
+    ledger: &Arc<Ledger>,
+    clock: Clock,
+    flags: &WebFlags,
+    listeners: Vec<TcpListener>,
+) -> Result<(), Ended> {
+    let terminate =
+        signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+    let (mut terminate, mut interrupt) =
+        terminate.map_err(|error| Ended::With(format!("cannot listen for signals: {error}")))?;
+
+    let site = Site::new(Arc::clone(ledger), clock, flags.telemetry_path.clone(), flags.max_requests);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut server = tokio::spawn(Arc::new(site).serve(listeners, async {
+        let _ = stopped.await;
+    }));
+
+    let mut names = HashMap::new();
+    let mut polling = JoinSet::new();
+    for poller in pollers {
+        let name: Box<str> = poller.account().into();
+        names.insert(polling.spawn(poller.run()).id(), name);
+    }
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("told to end by SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("told to end by SIGINT"),
+            _ = &mut server => return Err(Ended::With("the HTTP server has ended unexpectedly".to_owned())),
+            dead = polling.join_next_with_id() => {
+                bury(dead, &names, ledger, clock);
+                if polling.is_empty() {
+                    return Err(Ended::With("every poller has died: there is nothing left to do".to_owned()));
+                }
+                continue;
+            }
+        }
+        let _ = stop.send(());
+        let _ = server.await;
+        return Ok(());
+    }
+}
+
+/// Pollers do not end but by a panic. The others go on, and `/-/healthy` tells of this one.
+fn bury(
+    dead: Option<Result<(Id, Infallible), JoinError>>,
+    names: &HashMap<Id, Box<str>>,
+    ledger: &Ledger,
+    clock: Clock,
+) {
+    let Some(Err(error)) = dead else { return };
+    if let Some(name) = names.get(&error.id()) {
+        tracing::error!(account = %name, "the poller of this account has died, and its balances will become unknown: {error}");
+        ledger.update(name, |account| account.alive_until = clock.now());
+    }
+}

@@ -1,0 +1,101 @@
+//! `demo`: the daemon on a simulated exchange in the same process. No keys, no network.
+
+use std::{
+    fmt::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::net::TcpListener;
+use zeroize::Zeroizing;
+
+use super::{Ended, daemon, say};
+use crate::{
+    cli::Demo,
+    config::Account,
+    exchange::{BaseUrl, Exchange, KeyHalf, KeySource, Keyring, Secret, Wallet},
+    moment::Clock,
+    poll,
+    simulator::{self, Rules, Simulator, market},
+    standing::{Filter, Watch},
+};
+
+/// Short, so that the demo shows every state within minutes.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+const POLL_TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_AGE: Duration = Duration::from_secs(20);
+
+/// Free USDT below which a person should know, by account.
+const THRESHOLDS: [(&str, f64); 2] = [("market-maker", 500.0), ("treasury", 5_000.0)];
+
+pub(super) async fn run(flags: &Demo) -> Result<(), Ended> {
+    let clock = Clock::start();
+    let listeners = daemon::listen(&flags.web).await?;
+    let accounts = market::accounts();
+    let exchange_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let exchange_listener = exchange_listener
+        .map_err(|error| Ended::With(format!("cannot listen for the simulated exchange: {error}")))?;
+    let exchange_address = exchange_listener.local_addr().map_err(|error| Ended::With(error.to_string()))?;
+
+    let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    say(&welcome(&addresses, exchange_address, &flags.web.telemetry_path, &accounts));
+    let watched = accounts.iter().map(|account| watched(account, exchange_address, clock));
+    let watched = watched.collect::<Result<Vec<_>, _>>().map_err(Ended::With)?;
+
+    let simulator = Simulator::new(Rules::default(), accounts);
+    let living = simulator.clone();
+    tokio::spawn(async move { simulator.serve(exchange_listener, std::future::pending()).await });
+    tokio::spawn(async move { market::live(&living, std::future::pending()).await });
+
+    let exchange = Arc::new(Exchange::new(clock).map_err(Ended::With)?);
+    let (pollers, ledger) = poll::pollers(watched, &exchange, clock);
+    daemon::run(pollers, &ledger, clock, &flags.web, listeners).await
+}
+
+/// The made-up account as one to be watched.
+fn watched(account: &simulator::Account, exchange: SocketAddr, clock: Clock) -> Result<Account, String> {
+    let half = |text: &str| Secret::new(&Zeroizing::new(text.to_owned())).map(KeyHalf::Given);
+    let keys = KeySource { access: half(&account.access_key)?, secret: half(&account.secret_key)? };
+    let threshold =
+        THRESHOLDS.iter().find(|(name, _)| *name == account.name).map(|(_, threshold)| *threshold);
+    let wallets = account.wallets.keys().map(|wallet| match wallet {
+        simulator::Wallet::Spot => Wallet::Spot,
+        simulator::Wallet::Wallet => Wallet::Wallet,
+        simulator::Wallet::Fiat => Wallet::Fiat,
+    });
+    Ok(Account {
+        name: account.name.as_str().into(),
+        base_urls: vec![BaseUrl::parse(&format!("http://{exchange}"))?],
+        keyring: Keyring::open(keys, clock.now().unix)?,
+        wallets: wallets.collect(),
+        watch: vec![Watch { currency: "usdt".into(), threshold }],
+        filter: Filter::default(),
+        poll_interval: POLL_INTERVAL,
+        poll_timeout: POLL_TIMEOUT,
+        max_age: MAX_AGE,
+    })
+}
+
+fn welcome(
+    addresses: &[SocketAddr],
+    exchange: SocketAddr,
+    path: &str,
+    accounts: &[simulator::Account],
+) -> String {
+    let mut text =
+        "A demo: made-up accounts on a simulated exchange in this process. Ctrl-C ends it.\n\n".to_owned();
+    for address in addresses {
+        let _ = writeln!(
+            text,
+            "  status page         http://{address}/\n  metrics             http://{address}{path}"
+        );
+    }
+    let _ = writeln!(text, "  simulated exchange  http://{exchange}/simulator/\n");
+    text.push_str(
+        "In the first two minutes the free USDT of market-maker sinks below its threshold of 500 and is topped up;\n\
+         after one minute the exchange is down for grid-bot, whose balances are held, then unknown, then back.\n\n",
+    );
+    text.push_str(&super::simulate::key_pairs(accounts));
+    text
+}

@@ -1,0 +1,67 @@
+//! What each command does, from valid words to an exit code. Here the parts meet; none of them
+//! knows another's neighbour.
+
+mod check;
+mod daemon;
+mod demo;
+mod healthcheck;
+mod once;
+mod serve;
+mod simulate;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use tokio::runtime;
+
+use crate::cli::Command;
+
+/// How a command ended when it did not end well.
+enum Ended {
+    /// Something failed; said already.
+    Badly,
+    /// Something failed, to be said.
+    With(String),
+    /// What was asked for makes no sense, to be said.
+    Misused(String),
+}
+
+/// Runs a command to its end. Exit codes: 0 for well, 1 for failed, 2 for misused.
+#[must_use]
+pub fn run(command: Command) -> ExitCode {
+    // A scrape shall not wait for a poll's decoding, nor a poll for a scrape's compressing.
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(command)),
+        Err(error) => Err(Ended::With(format!("cannot start the runtime: {error}"))),
+    };
+    let (code, text) = match ended {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Ended::Badly) => return ExitCode::from(1),
+        Err(Ended::With(text)) => (1, text),
+        Err(Ended::Misused(text)) => (2, text),
+    };
+    tracing::error!("{text}");
+    ExitCode::from(code)
+}
+
+async fn dispatch(command: Command) -> Result<(), Ended> {
+    let env = |name: &str| -> Option<OsString> { std::env::var_os(name) };
+    match command {
+        Command::Serve(flags) => serve::run(&flags, &env).await,
+        Command::Demo(flags) => demo::run(&flags).await,
+        Command::Simulate(flags) => simulate::run(&flags).await,
+        Command::Once(flags) => once::run(&flags, &env).await,
+        Command::Check(flags) => check::run(&flags, &env).await,
+        Command::Healthcheck(flags) => healthcheck::run(&flags).await,
+    }
+}
+
+/// Prints to standard output. Whoever has closed it does not want to know.
+fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+    let _ = io::stdout().flush();
+}

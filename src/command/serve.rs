@@ -1,0 +1,47 @@
+//! `serve`: the daemon.
+
+use std::sync::Arc;
+
+use super::{Ended, daemon, say};
+use crate::{
+    cli::Serve,
+    config::{Config, Env},
+    exchange::Exchange,
+    moment::Clock,
+    poll,
+};
+
+pub(super) async fn run(flags: &Serve, env: Env<'_>) -> Result<(), Ended> {
+    let clock = Clock::start();
+    let config = Config::load(&flags.account, Some(&flags.poll), env, clock.now().unix);
+    let config = config.map_err(|error| Ended::Misused(error.to_string()))?;
+    for account in &config.accounts {
+        for warning in account.keyring.warnings() {
+            tracing::warn!(account = %account.name, "{warning}");
+        }
+    }
+    if flags.config_check {
+        say(&format!("the configuration is valid: {}\n", count(config.accounts.len(), "account")));
+        return Ok(());
+    }
+    let listeners = daemon::listen(&flags.web).await?;
+    let exchange = Arc::new(Exchange::new(clock).map_err(Ended::With)?);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        revision = env!("XT_REVISION"),
+        accounts = config.accounts.len(),
+        "starting xt-balance-exporter"
+    );
+    for listener in &listeners {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, path = flags.web.telemetry_path, "listening");
+        }
+    }
+    let (pollers, ledger) = poll::pollers(config.accounts, &exchange, clock);
+    daemon::run(pollers, &ledger, clock, &flags.web, listeners).await
+}
+
+/// `1 account`, `2 accounts`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,51 @@
+//! `simulate`: the simulated exchange alone.
+
+use std::fmt::Write as _;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Ended, daemon::bind, say};
+use crate::{
+    cli::Simulate,
+    simulator::{Account, Rules, Simulator, market},
+};
+
+pub(super) async fn run(flags: &Simulate) -> Result<(), Ended> {
+    let refused = |error: &dyn std::fmt::Display| {
+        Ended::With(format!("cannot listen on --listen {}: {error}", flags.listen))
+    };
+    let listener = bind(&flags.listen).await.map_err(|error| refused(&error))?;
+    let address = listener.local_addr().map_err(|error| refused(&error))?;
+    if !address.ip().is_loopback() {
+        return Err(Ended::Misused(format!(
+            "--listen {address} can be reached from other machines, and the simulated exchange is for this one: use 127.0.0.1"
+        )));
+    }
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| refused(&error))?;
+    let accounts = market::accounts();
+    say(&format!(
+        "The simulated exchange listens on http://{address}/ and explains itself at http://{address}/simulator/\n\n{}",
+        key_pairs(&accounts)
+    ));
+    let simulator = Simulator::new(Rules::default(), accounts);
+    let living = simulator.clone();
+    tokio::spawn(async move { market::live(&living, std::future::pending()).await });
+    let told_to_end = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    };
+    simulator.serve(listener, told_to_end).await;
+    Ok(())
+}
+
+/// The made-up accounts and their keys, to be printed.
+pub(super) fn key_pairs(accounts: &[Account]) -> String {
+    let mut text = format!("  {:<14}{:<38}{}\n", "account", "access key", "secret key");
+    for account in accounts {
+        let _ = writeln!(text, "  {:<14}{:<38}{}", account.name, account.access_key, account.secret_key);
+    }
+    text.push('\n');
+    text
+}

@@ -1,0 +1,312 @@
+//! When to ask, and what a good or bad answer changes. One poller an account: it asks for its
+//! wallets in turn, spread evenly over the interval, and writes what it learns into the ledger.
+//! Knows no HTTP, no JSON and no text format.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use crate::{
+    config::Account,
+    exchange::{Exchange, Failure, Keyring, Paused, Read, Reason, Session, Wallet},
+    exposition::families::AccountFacts,
+    ledger::{self, Ledger},
+    moment::{Clock, Moment},
+    standing::{Ended, Standing, Subject},
+};
+
+/// After the key was refused, the next try.
+const AUTH_RETRY: Duration = Duration::from_mins(5);
+/// A poller's sign of life may be late by this much: a full minute's window may have to pass
+/// before a call is allowed, and a busy machine is no dead one.
+const GRACE: Duration = Duration::from_secs(90);
+/// The longest that a sleeping poller may miss that the machine was suspended.
+const NAP: Duration = Duration::from_secs(5);
+
+/// The keeper of one account.
+#[derive(Debug)]
+pub struct Poller {
+    session: Session,
+    wallets: Vec<Wallet>,
+    schedule: Schedule,
+    timeout: Duration,
+    exchange: Arc<Exchange>,
+    ledger: Arc<Ledger>,
+    clock: Clock,
+}
+
+/// Readies a poller for each of `accounts`, their first polls spread evenly over the interval, and
+/// the ledger they write into. Nothing is sent yet.
+#[must_use]
+pub fn pollers(accounts: Vec<Account>, exchange: &Arc<Exchange>, clock: Clock) -> (Vec<Poller>, Arc<Ledger>) {
+    let count = u32::try_from(accounts.len()).unwrap_or(u32::MAX).max(1);
+    let now = clock.now();
+    let (mut pages, mut rest) = (Vec::new(), Vec::new());
+    for (place, account) in (0..).zip(accounts) {
+        let slot = account.poll_interval / u32::try_from(account.wallets.len()).unwrap_or(u32::MAX).max(1);
+        let schedule = Schedule { first: now.elapsed + account.poll_interval / count * place, slot };
+        pages.push(page(&account, now.later(schedule.first.saturating_sub(now.elapsed) + GRACE)));
+        rest.push((account, schedule));
+    }
+    let ledger = Arc::new(Ledger::new(pages));
+    let poller = |(account, schedule): (Account, Schedule)| Poller {
+        wallets: account.wallets,
+        schedule,
+        timeout: account.poll_timeout,
+        exchange: Arc::clone(exchange),
+        ledger: Arc::clone(&ledger),
+        clock,
+        session: Session::new(account.name, account.base_urls, account.keyring),
+    };
+    (rest.into_iter().map(poller).collect(), ledger)
+}
+
+fn page(account: &Account, alive_until: Moment) -> ledger::Account {
+    let subject = |wallet: &Wallet| {
+        Arc::new(Subject {
+            account: account.name.clone(),
+            wallet: *wallet,
+            watch: account.watch.clone(),
+            filter: account.filter.clone(),
+            max_age: account.max_age,
+        })
+    };
+    let facts = facts(&account.name, &account.keyring, None);
+    ledger::Account::new(facts, account.wallets.iter().map(subject).collect(), alive_until)
+}
+
+fn facts(name: &str, keyring: &Keyring, paused_until: Option<Duration>) -> AccountFacts {
+    AccountFacts { name: name.into(), paused_until, credentials_loaded: keyring.loaded() }
+}
+
+impl Poller {
+    /// The account it keeps.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        &self.session.account
+    }
+
+    /// Polls on schedule, for ever.
+    pub async fn run(mut self) -> Infallible {
+        let mut pauses = self.exchange.pauses();
+        let mut due = self.schedule.first;
+        let mut refused_until = None;
+        for wallet in self.wallets.clone().into_iter().cycle() {
+            loop {
+                self.wait_until(due, &mut pauses).await;
+                let now = self.clock.now();
+                due = self.schedule.next(now.elapsed, fastrand::f64());
+                match refused_until {
+                    Some(until) if now.elapsed < until && !self.refresh_key(now) => {}
+                    Some(until) if now.elapsed >= until => {
+                        // Time is up for the key: whatever stands in the files gets another chance.
+                        self.session.keyring.forgive();
+                        break;
+                    }
+                    _ => break,
+                }
+            }
+            let failed = self.poll_wallet(wallet).await;
+            let now = self.clock.now().elapsed;
+            refused_until =
+                failed.is_some_and(|failure| failure.reason.is_of_the_key()).then_some(now + AUTH_RETRY);
+            due = self.schedule.next(now, fastrand::f64());
+        }
+        // An account has at least one wallet, so the cycle has no end.
+        std::future::pending().await
+    }
+
+    /// Polls every wallet once, for a command that does not stay. Returns how many polls there were
+    /// and how many failed.
+    pub async fn run_once(mut self) -> (usize, usize) {
+        let mut failed = 0;
+        for wallet in self.wallets.clone() {
+            failed += usize::from(self.poll_wallet(wallet).await.is_some());
+        }
+        (self.wallets.len(), failed)
+    }
+
+    /// Waits until a poll is due and the account not paused, and keeps the ledger told.
+    async fn wait_until(&self, due: Duration, pauses: &mut watch::Receiver<()>) {
+        let mut due = due;
+        loop {
+            let now = self.clock.now();
+            if let Some(paused) = self.exchange.pause(self.account()) {
+                // All accounts may be paused until the same moment: each resumes in its own slot.
+                due = due.max(self.schedule.next(paused.until, 0.0));
+            }
+            let ahead = due.saturating_sub(now.elapsed);
+            self.ledger.update(self.account(), |account| {
+                account.set_facts(self.facts(now));
+                account.next_poll = Some(now.later(ahead));
+                account.alive_until = now.later(ahead + self.timeout + GRACE);
+            });
+            tokio::select! {
+                awake = self.sleep_until(due) => match awake {
+                    Awake::InTime => return,
+                    Awake::Late(now) => due = self.schedule.next(now, fastrand::f64()),
+                },
+                _ = pauses.changed() => {}
+            }
+        }
+    }
+
+    /// Sleeps in short naps: timers stand still while the machine is suspended, and after it wakes
+    /// the balances are old. Whoever wakes a whole slot late says so, for all do at once.
+    async fn sleep_until(&self, due: Duration) -> Awake {
+        loop {
+            let now = self.clock.now().elapsed;
+            match due.saturating_sub(now) {
+                Duration::ZERO if now.saturating_sub(due) > self.schedule.slot => return Awake::Late(now),
+                Duration::ZERO => return Awake::InTime,
+                ahead => tokio::time::sleep(ahead.min(NAP)).await,
+            }
+        }
+    }
+
+    fn facts(&self, now: Moment) -> AccountFacts {
+        let paused = self.exchange.pause(self.account());
+        let paused_until = paused.map(|paused| now.unix + paused.until.saturating_sub(now.elapsed));
+        facts(self.account(), &self.session.keyring, paused_until)
+    }
+
+    /// Reads the key files if they have changed. Returns whether there is a new pair to be tried.
+    fn refresh_key(&mut self, now: Moment) -> bool {
+        let account = &self.session.account;
+        match self.session.keyring.refresh(now.unix) {
+            Ok(true) => {
+                tracing::info!(%account, "the key files have changed: the new pair is tried with the next poll");
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                tracing::warn!(%account, "the changed key files are not used: {error}");
+                false
+            }
+        }
+    }
+
+    /// Polls one wallet and writes down what came of it. `None` if it was good.
+    async fn poll_wallet(&mut self, wallet: Wallet) -> Option<Failure> {
+        let accounts = self.ledger.accounts();
+        let mine = accounts.iter().find(|account| *account.facts.name == *self.session.account)?;
+        let before =
+            mine.wallets.iter().map(|known| &known.standing).find(|known| known.subject.wallet == wallet)?;
+        let (read, suspect) = match self.read(wallet, before).await {
+            Ok(read) => read,
+            Err(Paused { .. }) => {
+                return Some(Failure::new(Reason::RateLimited, "nothing was asked: the account is paused"));
+            }
+        };
+        for (host, skew) in &read.skews {
+            self.ledger.set_skew(host, *skew);
+        }
+        if read.rotated {
+            tracing::info!(account = %self.session.account, "the new key pair has worked and is in use");
+        }
+        let failure = read.outcome.as_ref().err().cloned();
+        let after =
+            before.after(Ended { at: self.clock.now(), took: read.took, suspect, outcome: read.outcome });
+        log_change(before, &after, read.took);
+        self.ledger.update(&self.session.account, |account| {
+            let known = account.wallets.iter_mut().find(|known| known.standing.subject.wallet == wallet);
+            if let Some(known) = known {
+                known.set(after);
+            }
+            account.set_facts(self.facts(self.clock.now()));
+        });
+        failure
+    }
+
+    /// Reads a wallet; an answer that is hard to believe is read a second time, and what the second
+    /// read says is believed. Returns whether there was one.
+    async fn read(&mut self, wallet: Wallet, before: &Standing) -> Result<(Read, bool), Paused> {
+        let first = self.exchange.read(&mut self.session, wallet, self.timeout).await?;
+        if !first.outcome.as_ref().is_ok_and(|answer| before.doubts(answer)) {
+            return Ok((first, false));
+        }
+        let account = &self.session.account;
+        tracing::warn!(%account, wallet = wallet.label(), "the answer has no balances, or all that is watched is gone: reading again");
+        let left = self.timeout.saturating_sub(first.took);
+        let Ok(second) = self.exchange.read(&mut self.session, wallet, left).await else {
+            let text = "a suspect answer could not be confirmed: all accounts are paused";
+            let outcome = Err(Failure::new(Reason::RateLimited, text));
+            return Ok((Read { outcome, ..first }, true));
+        };
+        let skews = first.skews.into_iter().chain(second.skews).collect();
+        let rotated = first.rotated || second.rotated;
+        Ok((Read { outcome: second.outcome, took: first.took + second.took, skews, rotated }, true))
+    }
+}
+
+enum Awake {
+    InTime,
+    Late(Duration),
+}
+
+/// When an account's polls are due: a grid of slots, one wallet a slot.
+#[derive(Clone, Copy, Debug)]
+struct Schedule {
+    first: Duration,
+    slot: Duration,
+}
+
+impl Schedule {
+    /// The first slot after `now`, and up to a tenth of a slot later by `random` in 0 to 1. Slots
+    /// that were missed are left out: catching up would be a burst.
+    fn next(self, now: Duration, random: f64) -> Duration {
+        let slot = self.slot.max(Duration::from_millis(1));
+        let passed = now.saturating_sub(self.first).as_nanos() / slot.as_nanos();
+        let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+        let jitter = slot.mul_f64(random.clamp(0.0, 1.0) / 10.0).min(Duration::from_secs(1));
+        self.first + slot * (passed + u32::from(now >= self.first)) + jitter
+    }
+}
+
+/// One line at a change of state, not one a poll.
+fn log_change(before: &Standing, after: &Standing, took: Duration) {
+    let (account, wallet) = (&after.subject.account, after.subject.wallet.label());
+    let duration_seconds = took.as_secs_f64();
+    match (&before.trouble, &after.trouble) {
+        (None, None) if before.good.is_none() => {
+            tracing::info!(%account, wallet, duration_seconds, "the first poll was good");
+        }
+        (None, None) => tracing::debug!(%account, wallet, duration_seconds, "the poll was good"),
+        (Some(trouble), None) => {
+            let failing_seconds = after.good.as_ref().map_or(0, |good| trouble.since.age(good.at).as_secs());
+            tracing::info!(%account, wallet, duration_seconds, failing_seconds, "polls are good again");
+        }
+        (old, Some(trouble)) => {
+            let reason = trouble.failure.reason.label();
+            if old.as_ref().is_some_and(|old| old.failure.reason == trouble.failure.reason) {
+                tracing::debug!(%account, wallet, reason, duration_seconds, "the poll failed again: {}", trouble.failure.text);
+            } else {
+                tracing::warn!(%account, wallet, reason, duration_seconds, "the poll failed: {}", trouble.failure.text);
+            }
+        }
+    }
+    let rejected = after.tally.rows_rejected - before.tally.rows_rejected;
+    let rejecting = before.tally.rows_rejected > 0;
+    if rejected > 0 && !rejecting {
+        tracing::warn!(%account, wallet, rejected, "rows of a good answer were unusable; the others are published");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_lie_on_a_grid_and_missed_ones_are_left_out() {
+        let seconds = Duration::from_secs;
+        let schedule = Schedule { first: seconds(7), slot: seconds(10) };
+        for (now, expected) in [(0, 7), (6, 7), (7, 17), (16, 17), (17, 27), (60, 67)] {
+            assert_eq!(schedule.next(seconds(now), 0.0), seconds(expected), "after {now}");
+        }
+        let late = schedule.next(seconds(8), 1.0);
+        assert_eq!(late, seconds(18), "jitter is a tenth of a slot at the most");
+        assert_eq!(schedule.next(late, 0.0), seconds(27), "and shifts no later slot");
+        let slow = Schedule { first: Duration::ZERO, slot: seconds(3_600) };
+        assert_eq!(slow.next(seconds(1), 1.0), seconds(3_601), "nor more than a second");
+    }
+}

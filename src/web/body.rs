@@ -1,0 +1,115 @@
+//! What goes over the wire in answer: parts already rendered, sent one after the other without a
+//! copy, or gzip of them. Knows no route.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    io::{self, Write as _},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use flate2::{Compression, write::GzEncoder};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Parts of a body, its length known.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    parts: VecDeque<Bytes>,
+    /// Held until the last byte is handed to the connection, or the connection is gone.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Parts {
+    pub(super) fn new(parts: Vec<Bytes>) -> Self {
+        Self { parts: parts.into(), _permit: None }
+    }
+
+    pub(super) fn holding(self, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self { _permit: permit, ..self }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.parts.iter().map(|part| part.len() as u64).sum()
+    }
+
+    /// The same content, compressed.
+    pub(super) fn gzip(&self) -> io::Result<Self> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::new(5));
+        for part in &self.parts {
+            encoder.write_all(part)?;
+        }
+        Ok(Self::new(vec![encoder.finish()?.into()]))
+    }
+}
+
+impl Body for Parts {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.parts.pop_front().map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.len())
+    }
+}
+
+/// Whether the client asks for gzip, from its `Accept-Encoding`. Quality values count: one of 0
+/// refuses, and a client may like it plain better.
+pub(super) fn wants_gzip(accept_encoding: &str) -> bool {
+    let quality = |wanted: &[&str]| {
+        accept_encoding.split(',').find_map(|item| {
+            let mut words = item.split(';').map(str::trim);
+            let name = words.next()?;
+            let weight = words.find_map(|word| word.strip_prefix("q=").or_else(|| word.strip_prefix("Q=")));
+            let fits = wanted.iter().any(|wanted| name.eq_ignore_ascii_case(wanted));
+            fits.then(|| weight.map_or(Some(1.0), |weight| weight.trim().parse::<f32>().ok()).unwrap_or(0.0))
+        })
+    };
+    let gzip = quality(&["gzip", "x-gzip"]).or_else(|| quality(&["*"])).unwrap_or(0.0);
+    let plain = quality(&["identity"]).unwrap_or(0.0);
+    gzip > 0.0 && gzip >= plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_when_asked_and_only_then() {
+        for yes in [
+            "gzip",
+            "x-gzip",
+            "GZIP",
+            "deflate, gzip;q=0.5",
+            "br, *;q=0.1",
+            "gzip;q=1.0, identity;q=0.5",
+            "identity, gzip",
+        ] {
+            assert!(wants_gzip(yes), "{yes}");
+        }
+        for no in [
+            "",
+            "identity",
+            "gzip;q=0",
+            "gzip; q=0.0",
+            "*;q=0",
+            "identity;q=1, gzip;q=0.5",
+            "gzipped",
+            "gzip;q=x",
+            "deflate",
+        ] {
+            assert!(!wants_gzip(no), "{no}");
+        }
+    }
+}

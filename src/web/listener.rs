@@ -1,0 +1,125 @@
+//! Connections: how many, how long they may dawdle, and how they end. Knows no route.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::{GracefulShutdown, Watcher},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_io_timeout::TimeoutStream;
+
+use super::body::Parts;
+
+/// Connections open at the same time; more are told so and closed.
+const CONNECTIONS: usize = 512;
+/// A new connection must have sent its first request's header within this time.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// A later one may take longer: this is also how long a connection may idle, and a scraper that
+/// comes once a minute shall find its own still open.
+const NEXT_REQUEST: Duration = Duration::from_secs(90);
+/// A client that takes nothing of its answer for this long is cut off.
+const WRITE: Duration = Duration::from_secs(10);
+/// How long running answers may take when the server ends.
+const DRAIN: Duration = Duration::from_secs(5);
+/// After a failed accept (no file descriptors, say) the next is tried after this.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\
+                      content-length: 42\r\n\r\ntoo many connections: try again in a while";
+
+/// Answers requests on `listeners` until `shutdown` is done, then drains.
+pub(super) async fn serve<F>(listeners: Vec<TcpListener>, respond: F, shutdown: impl Future<Output = ()>)
+where
+    F: Fn(Request<Incoming>) -> Response<Parts> + Clone + Send + Sync + 'static,
+{
+    let graceful = Arc::new(GracefulShutdown::new());
+    let free = Arc::new(Semaphore::new(CONNECTIONS));
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| {
+            tokio::spawn(accept(listener, respond.clone(), Arc::clone(&free), Arc::clone(&graceful)))
+        })
+        .collect();
+    shutdown.await;
+    for task in accepting {
+        task.abort();
+        let _ = task.await;
+    }
+    // Those tasks held the other handles, so this is the last.
+    let Some(graceful) = Arc::into_inner(graceful) else { return };
+    if timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some connections were cut off: their answers were not taken within 5 s");
+    }
+}
+
+async fn accept<F>(listener: TcpListener, respond: F, free: Arc<Semaphore>, graceful: Arc<GracefulShutdown>)
+where
+    F: Fn(Request<Incoming>) -> Response<Parts> + Clone + Send + Sync + 'static,
+{
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => match free.clone().try_acquire_owned() {
+                Ok(permit) => {
+                    tokio::spawn(converse(stream, respond.clone(), permit, graceful.watcher()));
+                }
+                // Nothing waits for this: what the socket does not take at once is not said.
+                Err(_) => drop(stream.try_write(BUSY)),
+            },
+            Err(error) => {
+                tracing::warn!("cannot accept a connection: {error}");
+                sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+async fn converse<F>(stream: TcpStream, respond: F, permit: OwnedSemaphorePermit, watcher: Watcher)
+where
+    F: Fn(Request<Incoming>) -> Response<Parts> + Sync,
+{
+    let _permit = permit;
+    let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE));
+    let asked = Notify::new();
+    let service = service_fn(|request| {
+        asked.notify_one();
+        let response = respond(request);
+        async { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(NEXT_REQUEST)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
+    let silent = async {
+        if timeout(FIRST_REQUEST, asked.notified()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        ended = watcher.watch(connection) => {
+            if let Err(error) = ended {
+                tracing::debug!("a connection ended early: {}", io::Error::other(error));
+            }
+        }
+        () = silent => tracing::debug!("a connection sent no request within 10 s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_busy_answer_has_the_length_it_says() {
+        let text = String::from_utf8_lossy(super::BUSY);
+        let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
+        assert!(text.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
+    }
+}

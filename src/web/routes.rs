@@ -1,0 +1,128 @@
+//! Which path answers what: a request in, a response out.
+
+use std::fmt::Write as _;
+
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::Bytes,
+    header::{self, HeaderName, HeaderValue},
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Site,
+    body::{Parts, wants_gzip},
+    page::{self, Page},
+};
+use crate::exposition::text::CONTENT_TYPE;
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+pub(super) fn respond<B>(site: &Site, request: &Request<B>) -> Response<Parts> {
+    let path = request.uri().path();
+    let answer = match path {
+        _ if path == site.telemetry_path => metrics,
+        "/" => status_page,
+        "/-/healthy" => healthy,
+        "/-/ready" => ready,
+        _ => return text(StatusCode::NOT_FOUND, not_found(site)),
+    };
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        let refusal =
+            text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n".to_owned());
+        return with(refusal, header::ALLOW, "GET, HEAD");
+    }
+    answer(site, request.headers())
+}
+
+fn metrics(site: &Site, headers: &HeaderMap) -> Response<Parts> {
+    let permit = match &site.scrapes {
+        None => None,
+        Some(scrapes) => {
+            if let Ok(permit) = scrapes.free.clone().try_acquire_owned() {
+                Some(permit)
+            } else {
+                let said = format!("{} scrapes are being answered already: try again later\n", scrapes.limit);
+                return text(StatusCode::SERVICE_UNAVAILABLE, said);
+            }
+        }
+    };
+    let parts = site.ledger.exposition(site.clock.now(), Some(site.process_started));
+    encoded(headers, CONTENT_TYPE, Parts::new(parts), permit)
+}
+
+fn status_page(site: &Site, headers: &HeaderMap) -> Response<Parts> {
+    let page = page::render(&Page {
+        accounts: &site.ledger.accounts(),
+        now: site.clock.now(),
+        telemetry_path: &site.telemetry_path,
+        version: env!("CARGO_PKG_VERSION"),
+    });
+    let response = encoded(headers, HTML, Parts::new(vec![page.into()]), None);
+    let response = with(response, header::CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY);
+    with(response, header::REFERRER_POLICY, "no-referrer")
+}
+
+/// The process answers; so must every poller give signs of life.
+fn healthy(site: &Site, _: &HeaderMap) -> Response<Parts> {
+    let ailing = site.ledger.ailing(site.clock.now());
+    if ailing.is_empty() {
+        return text(StatusCode::OK, "healthy: every poller is alive\n".to_owned());
+    }
+    text(StatusCode::SERVICE_UNAVAILABLE, ailing.join("\n") + "\n")
+}
+
+/// The first poll of every account has ended, well or not: a failing exchange must not hide the
+/// metrics that say so.
+fn ready(site: &Site, _: &HeaderMap) -> Response<Parts> {
+    let unpolled = site.ledger.unpolled();
+    if unpolled.is_empty() {
+        return text(StatusCode::OK, "ready: every account has been polled\n".to_owned());
+    }
+    let said = format!("not ready: the first poll has not ended of {}\n", unpolled.join(", "));
+    text(StatusCode::SERVICE_UNAVAILABLE, said)
+}
+
+fn not_found(site: &Site) -> String {
+    let mut said = "there is nothing here; these paths are answered:\n".to_owned();
+    for path in ["/", &site.telemetry_path, "/-/healthy", "/-/ready"] {
+        let _ = writeln!(said, "{path}");
+    }
+    said
+}
+
+/// A body in the encoding the client prefers.
+fn encoded(
+    headers: &HeaderMap,
+    content_type: &'static str,
+    parts: Parts,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Response<Parts> {
+    let asked = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let asked = asked.collect::<Vec<_>>().join(",");
+    // Compressing into memory does not fail; should it, plain is an answer too.
+    let compressed = wants_gzip(&asked).then(|| parts.gzip().ok()).flatten();
+    let is_compressed = compressed.is_some();
+    let response = response(StatusCode::OK, content_type, compressed.unwrap_or(parts).holding(permit));
+    let response = with(response, header::VARY, "Accept-Encoding");
+    if is_compressed { with(response, header::CONTENT_ENCODING, "gzip") } else { response }
+}
+
+fn text(status: StatusCode, text: String) -> Response<Parts> {
+    response(status, PLAIN, Parts::new(vec![Bytes::from(text)]))
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: Parts) -> Response<Parts> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let response = with(response, header::CONTENT_TYPE, content_type);
+    // Balances are private, and a kept copy would show old ones as new.
+    let response = with(response, header::CACHE_CONTROL, "no-store");
+    with(response, header::X_CONTENT_TYPE_OPTIONS, "nosniff")
+}
+
+fn with(mut response: Response<Parts>, name: HeaderName, value: &'static str) -> Response<Parts> {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
+    response
+}
