@@ -22,7 +22,7 @@ use std::{
 use xt_balance_exporter::simulator::{Account, Rules, Simulator, Wallet};
 
 /// Nothing that is waited for here takes this long, however busy the machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub const ACCESS_KEY: &str = "myAccessKey";
 pub const SECRET_KEY: &str = "mySecretKey";
@@ -36,7 +36,10 @@ pub struct Exporter {
 
 /// What a child has written to one of its outputs so far.
 #[derive(Clone, Default)]
-pub struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+pub struct Lines(Arc<(Mutex<Written>, Condvar)>);
+
+/// Lines, and whether they are all.
+type Written = (Vec<String>, bool);
 
 impl Exporter {
     /// Starts the program with `args` and, of the environment, only `env`.
@@ -138,9 +141,7 @@ impl Lines {
     /// Waits for a line that contains `part`, and returns it.
     pub fn wait_for(&self, part: &str) -> String {
         let state = self.0.0.lock().unwrap();
-        let misses = |(lines, ended): &mut (Vec<String>, bool)| {
-            !*ended && !lines.iter().any(|line| line.contains(part))
-        };
+        let misses = |(lines, ended): &mut Written| !*ended && !lines.iter().any(|line| line.contains(part));
         let (state, _) = self.0.1.wait_timeout_while(state, PATIENCE, misses).unwrap();
         let found = state.0.iter().find(|line| line.contains(part)).cloned();
         found.unwrap_or_else(|| panic!("no line with {part:?} in:\n{}", state.0.join("\n")))
@@ -148,7 +149,7 @@ impl Lines {
 
     /// What has been written so far.
     pub fn text(&self) -> String {
-        self.0.0.lock().unwrap().0.iter().map(|line| format!("{line}\n")).collect()
+        joined(&self.0.0.lock().unwrap().0)
     }
 
     /// Everything, once the output is closed.
@@ -156,8 +157,12 @@ impl Lines {
         let state = self.0.0.lock().unwrap();
         let (state, late) = self.0.1.wait_timeout_while(state, PATIENCE, |(_, ended)| !*ended).unwrap();
         assert!(!late.timed_out(), "the output is still open");
-        state.0.iter().map(|line| format!("{line}\n")).collect()
+        joined(&state.0)
     }
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line, "\n"]).collect()
 }
 
 /// The simulated exchange, on a free port of this process until dropped.
@@ -226,11 +231,10 @@ pub fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer 
 pub fn request(method: &str, address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
-    for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    stream.write_all((head + "\r\n").as_bytes()).unwrap();
+    let mut lines =
+        vec![format!("{method} {path} HTTP/1.1"), format!("Host: {address}"), "Connection: close".to_owned()];
+    lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
+    stream.write_all((lines.join("\r\n") + "\r\n\r\n").as_bytes()).unwrap();
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw).unwrap();
     answer(&raw)
