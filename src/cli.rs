@@ -17,6 +17,7 @@ use crate::exchange::Wallet;
 /// lists the flags of a command.
 #[derive(Debug, Parser)]
 #[command(name = "xt-balance-exporter", version, styles = Styles::plain(), subcommand_required = true)]
+#[command(override_usage = "xt-balance-exporter [COMMAND] [FLAGS]")]
 #[command(max_term_width = 100, arg_required_else_help = false, disable_help_subcommand = true)]
 #[command(long_version = concat!(
     env!("CARGO_PKG_VERSION"), " (revision ", env!("XT_REVISION"), ", rustc ", env!("XT_RUSTVERSION"), ")"
@@ -266,16 +267,23 @@ pub fn definition() -> clap::Command {
 /// there is none.
 fn command_first(mut words: Vec<OsString>) -> Vec<OsString> {
     let cli = Cli::command();
-    let takes_value = |flag: &str| {
-        let args = cli.get_subcommands().flat_map(clap::Command::get_arguments);
-        args.into_iter().any(|arg| arg.get_long() == Some(flag) && arg.get_action().takes_values())
+    // How many words after a flag are its own, if there is such a flag.
+    let values = |flag: &str| {
+        let mut args = cli.get_subcommands().flat_map(clap::Command::get_arguments);
+        let (name, given) = flag.split_once('=').map_or((flag, false), |(name, _)| (name, true));
+        let arg = args.find(|arg| arg.get_long() == Some(name))?;
+        Some(usize::from(arg.get_action().takes_values() && !given))
     };
     let mut place = 1;
     while let Some(word) = words.get(place).map(|word| word.to_string_lossy().into_owned()) {
         match word.strip_prefix("--") {
             Some("") => break,
             Some("help" | "version") => return words,
-            Some(flag) => place += 1 + usize::from(takes_value(flag)),
+            Some(flag) => match values(flag) {
+                Some(values) => place += 1 + values,
+                // The next word may be its value or the command: it is the flag that is wrong.
+                None => break,
+            },
             None if word == "-h" || word == "-V" => return words,
             None if word.starts_with('-') => place += 1,
             None => {
@@ -409,6 +417,7 @@ mod tests {
             ("--xt.api v4", "possible values: v1"),
             ("--log.level loud", "possible values: error, warn, info, debug, trace"),
             ("sevre", "'serve'"),
+            ("--xt.acount once", "'--xt.account'"),
         ] {
             assert!(refusal(line).contains(said), "{line}: {}", refusal(line));
         }

@@ -49,12 +49,18 @@ async fn examine(account: Account, exchange: &Exchange) -> usize {
         warnings => warnings.iter().for_each(|warning| tell(false, "key pair", warning)),
     }
     let mut session = Session::new(name, base_urls.clone(), keyring);
+    let mut unreached = Vec::new();
     for base in &base_urls {
         match exchange.skew(&mut session, base, poll_timeout).await {
             Ok(skew) => tell(skew.abs() <= SKEW_MAX, &base.to_string(), &clock_finding(skew)),
-            Err(failure) => tell(false, &base.to_string(), &with_remedy(&failure)),
+            Err(failure) => {
+                tell(false, &base.to_string(), &with_remedy(&failure));
+                unreached.push(failure.text);
+            }
         }
     }
+    // How a read says that it went through all of them in vain.
+    let unreached = unreached.join("; then ");
     for wallet in wallets {
         let what = format!("wallet {wallet}");
         match exchange.read(&mut session, wallet, poll_timeout).await.map(|read| read.outcome) {
@@ -64,6 +70,10 @@ async fn examine(account: Account, exchange: &Exchange) -> usize {
                     let (good, finding) = watch_finding(&answer, &watch.currency, watch.threshold);
                     tell(good, &format!("watch {}", watch.currency), &finding);
                 }
+            }
+            // One problem is not two because it has two effects.
+            Ok(Err(failure)) if failure.text == unreached => {
+                say(&line(false, &what, "not read, for the reason above"));
             }
             Ok(Err(failure)) => tell(false, &what, &with_remedy(&failure)),
             Err(_) => tell(false, &what, "not asked: after a limit reply nothing is sent for ten minutes"),

@@ -1,6 +1,11 @@
 //! The part of a daemon that `serve` and `demo` share: listen, poll, serve, and end for a reason.
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    io::{self, ErrorKind},
+    sync::Arc,
+};
 
 use tokio::{
     net::TcpListener,
@@ -16,18 +21,27 @@ use crate::{cli::WebFlags, ledger::Ledger, moment::Clock, poll::Poller, web::Sit
 pub(super) async fn listen(flags: &WebFlags) -> Result<Vec<TcpListener>, Ended> {
     let mut listeners = Vec::new();
     for address in &flags.listen_address {
-        let listener = bind(address).await.map_err(|error| {
-            Ended::With(format!(
-                "cannot listen on --web.listen-address {address}: {error}: is another exporter running, or is the address not this machine's?"
-            ))
-        })?;
-        listeners.push(listener);
+        let listener = bind(address).await;
+        listeners.push(
+            listener.map_err(|error| refused("--web.listen-address", address, &error, "127.0.0.1:10770"))?,
+        );
     }
     Ok(listeners)
 }
 
+/// Says that nothing can listen on the `address` of `flag`, and what a person can do about it.
+pub(super) fn refused(flag: &str, address: &str, error: &io::Error, example: &str) -> Ended {
+    let advice = match error.kind() {
+        ErrorKind::AddrInUse => ": is another exporter running?".to_owned(),
+        ErrorKind::AddrNotAvailable => ": is the address one of this machine's?".to_owned(),
+        ErrorKind::PermissionDenied => ": choose a port above 1023".to_owned(),
+        _ => format!(": write it like {example}"),
+    };
+    Ended::With(format!("cannot listen on {flag} {address}: {error}{advice}"))
+}
+
 /// Binds `host:port`, or `:port` for every address of this machine.
-pub(super) async fn bind(address: &str) -> std::io::Result<TcpListener> {
+pub(super) async fn bind(address: &str) -> io::Result<TcpListener> {
     match address.strip_prefix(':') {
         // One socket takes both families, where there are both.
         Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {

@@ -38,14 +38,19 @@ pub fn run(command: Command) -> ExitCode {
         Ok(runtime) => runtime.block_on(dispatch(command)),
         Err(error) => Err(Ended::With(format!("cannot start the runtime: {error}"))),
     };
-    let (code, text) = match ended {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Ended::Badly) => return ExitCode::from(1),
-        Err(Ended::With(text)) => (1, text),
-        Err(Ended::Misused(text)) => (2, text),
-    };
-    tracing::error!("{text}");
-    ExitCode::from(code)
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Ended::Badly) => ExitCode::from(1),
+        Err(Ended::With(text)) => {
+            tracing::error!("{text}");
+            ExitCode::from(1)
+        }
+        Err(Ended::Misused(text)) => {
+            // As clap says what is wrong with a flag: to the person who typed it, not to a log.
+            let _ = writeln!(io::stderr(), "error: {text}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 async fn dispatch(command: Command) -> Result<(), Ended> {

@@ -4,24 +4,24 @@ use std::fmt::Write as _;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Ended, daemon::bind, say};
+use super::{Ended, daemon, say};
 use crate::{
     cli::Simulate,
     simulator::{Account, Rules, Simulator, market},
 };
 
 pub(super) async fn run(flags: &Simulate) -> Result<(), Ended> {
-    let refused = |error: &dyn std::fmt::Display| {
-        Ended::With(format!("cannot listen on --listen {}: {error}", flags.listen))
-    };
-    let listener = bind(&flags.listen).await.map_err(|error| refused(&error))?;
+    let refused = |error: &_| daemon::refused("--listen", &flags.listen, error, "127.0.0.1:8470");
+    let listener = daemon::bind(&flags.listen).await.map_err(|error| refused(&error))?;
     let address = listener.local_addr().map_err(|error| refused(&error))?;
     if !address.ip().is_loopback() {
         return Err(Ended::Misused(format!(
-            "--listen {address} can be reached from other machines, and the simulated exchange is for this one: use 127.0.0.1"
+            "--listen {} can be reached from other machines, and the simulated exchange is for this one: use 127.0.0.1",
+            flags.listen
         )));
     }
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| refused(&error))?;
+    let mut terminate = signal(SignalKind::terminate())
+        .map_err(|error| Ended::With(format!("cannot listen for signals: {error}")))?;
     let accounts = market::accounts();
     say(&format!(
         "The simulated exchange listens on http://{address}/ and explains itself at http://{address}/simulator/\n\n{}",
