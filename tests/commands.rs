@@ -1,8 +1,50 @@
-//! Every command of the program, run as a user runs it.
+//! Every command of the program, run as a user runs it: what it prints, what it serves, and the
+//! code it ends with.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod common;
 
-use common::{Exchange, Exporter, until};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
+
+use common::{ACCESS_KEY, Exchange, Exporter, Output, SECRET_KEY, get, sample, until};
+use xt_balance_exporter::simulator::{Account, Effect, Fault, KeyState, LimitReply, Rules, Wallet};
+
+const KEYS: [(&str, &str); 2] = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
+/// A port of this machine that only its administrator could listen on, and does not.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+fn run(words: &str) -> Output {
+    Exporter::run(&words.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>(), &KEYS)
+}
+
+/// Asserts that it ended with `code` and that every one of `said` is somewhere in what it printed.
+fn ended(output: &Output, code: i32, said: &[&str]) {
+    let all = format!("{}{}", output.stdout, output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{all}");
+    for part in said {
+        assert!(all.contains(part), "it does not say {part:?} but\n{all}");
+    }
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    fs::write(folder.join(name), text).unwrap();
+}
+
+/// An exchange whose only account is `change`d.
+fn exchange_with(rules: Rules, change: impl FnOnce(&mut Account)) -> Exchange {
+    let mut account = Account::new("main", ACCESS_KEY, SECRET_KEY)
+        .with(Wallet::Spot, "btc", "0.5", "0")
+        .with(Wallet::Spot, "usdt", "3867.43650012", "3062.17437341");
+    change(&mut account);
+    Exchange::new(rules, vec![account])
+}
+
+// serve
 
 #[test]
 fn serve_shows_what_the_exchange_holds_to_the_last_digit() {
@@ -28,4 +70,491 @@ fn serve_ends_well_when_told_to() {
         let output = exporter.wait();
         assert_eq!(output.status.code(), Some(0), "{signal}: {}", output.stderr);
     }
+}
+
+#[test]
+fn serve_takes_flags_before_and_after_the_command_and_keys_from_files() {
+    let exchange = Exchange::documented();
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "key", &format!("{ACCESS_KEY}\n"));
+    write(folder.path(), "secret", &format!("{SECRET_KEY}\n"));
+    let key = folder.path().join("key");
+    let secret = folder.path().join("secret");
+    let url = exchange.url();
+    let args = [
+        "--web.listen-address=127.0.0.1:0",
+        "--xt.account",
+        "serve",
+        "--xt.access-key-file",
+        key.to_str().unwrap(),
+        "serve",
+        "--xt.base-url",
+        &url,
+        "--balance.watch=xrp",
+        "--balance.watch=usdt=500",
+        "--web.telemetry-path=/private",
+    ];
+    let exporter = Exporter::start(&args, &[("XT_SECRET_KEY_FILE", secret.to_str().unwrap())]);
+    exporter.stderr.wait_for("the first poll was good");
+    let metrics = exporter.get("/private").text();
+    let value = |name: &str, currency: &str| {
+        sample(&metrics, &format!("{name}{{account=\"serve\",currency=\"{currency}\",wallet=\"spot\"}}"))
+    };
+    assert_eq!(value("xt_balance_free", "usdt"), Some(3_867.436_500_12));
+    assert_eq!(value("xt_balance_free_threshold", "usdt"), Some(500.0));
+    assert_eq!(value("xt_balance_free", "xrp"), Some(0.0), "watched, and not in the answer");
+    assert_eq!(value("xt_watch_present", "xrp"), Some(0.0));
+    assert_eq!(exporter.get("/metrics").status, 404);
+}
+
+#[test]
+fn serve_reads_many_accounts_and_wallets_from_a_file_with_keys_beside_it() {
+    let treasury = Account::new("t", "key-t", "secret-t")
+        .with(Wallet::Spot, "usdt", "1.5", "0")
+        .with(Wallet::Wallet, "usdt", "2.5", "0.25")
+        .with(Wallet::Fiat, "eur", "3.5", "0");
+    let bots = Account::new("b", "key-b", "secret-b").with(Wallet::Spot, "btc", "4.5", "0").with(
+        Wallet::Spot,
+        "doge",
+        "9",
+        "0",
+    );
+    let exchange = Exchange::new(Rules::default(), vec![treasury, bots]);
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("keys")).unwrap();
+    for (name, text) in [("t.key", "key-t"), ("t.secret", "secret-t"), ("b.key", "key-b\n")] {
+        write(&folder.path().join("keys"), name, text);
+    }
+    write(folder.path(), "b.secret", "secret-b\n");
+    let url = exchange.url();
+    write(
+        folder.path(),
+        "accounts.yaml",
+        &format!(
+            "base_urls: [\"{url}\"]\npoll_interval: 3s\npoll_timeout: 1s\naccounts:\n\
+             - name: treasury\n  access_key_file: keys/t.key\n  secret_key_file: keys/t.secret\n  wallets: [spot, wallet, fiat]\n  watch: {{usdt: 500}}\n\
+             - name: bots\n  access_key_file: keys/b.key\n  secret_key_file: b.secret\n  currencies: {{exclude: [doge]}}\n"
+        ),
+    );
+    let file = folder.path().join("accounts.yaml");
+    let exporter =
+        Exporter::start(&["--config.file", file.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"], &[]);
+    until("every wallet has been polled", || (exporter.get("/-/ready").status == 200).then_some(()));
+    let metrics = exporter.metrics();
+    let free = |account: &str, wallet: &str, currency: &str| {
+        let labels = format!("account=\"{account}\",currency=\"{currency}\",wallet=\"{wallet}\"");
+        sample(&metrics, &format!("xt_balance_free{{{labels}}}"))
+    };
+    assert_eq!(free("treasury", "spot", "usdt"), Some(1.5));
+    assert_eq!(free("treasury", "wallet", "usdt"), Some(2.5));
+    assert_eq!(free("treasury", "fiat", "eur"), Some(3.5));
+    assert_eq!(free("treasury", "fiat", "usdt"), Some(0.0), "a watch is on every wallet of its account");
+    assert_eq!(free("bots", "spot", "btc"), Some(4.5));
+    assert_eq!(free("bots", "spot", "doge"), None, "excluded");
+}
+
+#[test]
+fn serve_says_which_address_it_cannot_listen_on() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let output = run(&format!("--xt.base-url {NOBODY} --web.listen-address {address}"));
+    ended(&output, 1, &[&address.to_string(), "in use", "is another exporter running"]);
+    let output = run(&format!("--xt.base-url {NOBODY} --web.listen-address nowhere"));
+    ended(&output, 1, &["nowhere", "write it like 127.0.0.1:10770"]);
+}
+
+#[test]
+fn a_good_configuration_passes_config_check_without_a_word_to_the_exchange() {
+    let exchange = Exchange::documented();
+    let output = run(&format!("--config.check --xt.base-url {}", exchange.url()));
+    ended(&output, 0, &["the configuration is valid: 1 account\n"]);
+    assert!(exchange.simulator.calls().arrivals.is_empty());
+}
+
+#[test]
+fn a_bad_configuration_fails_config_check_with_the_place_and_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("accounts.yaml");
+    let file = file.to_str().unwrap();
+    let missing = Exporter::run(&["--config.check", "--config.file", file], &[]);
+    ended(&missing, 2, &["cannot read --config.file", file]);
+
+    write(folder.path(), "k", "key");
+    write(folder.path(), "s", "secret");
+    let account = "access_key_file: k, secret_key_file: s";
+    for (text, said) in [
+        (format!("accounts: [{{name: a, {account}, walets: [spot]}}]"), "walets"),
+        (format!("accounts: [{{name: a, {account}}}, {{name: a, {account}}}]"), "two accounts are named 'a'"),
+        ("accounts: []".to_owned(), "accounts is empty"),
+        (format!("accounts: [{{name: a, {account}, poll_interval: 5s}}]"), "poll_timeout is 10s"),
+        ("accounts: [{name: a, access_key_file: k, secret_key_file: none}]".to_owned(), "none"),
+    ] {
+        write(folder.path(), "accounts.yaml", &text);
+        let output = Exporter::run(&["--config.check", "--config.file", file], &[]);
+        ended(&output, 2, &[said, file]);
+        assert!(!output.stdout.contains("valid"), "{}", output.stdout);
+    }
+}
+
+#[test]
+fn two_sources_for_a_key_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "key", ACCESS_KEY);
+    let key = folder.path().join("key");
+    let key = key.to_str().unwrap();
+    let output = Exporter::run(&["--xt.access-key-file", key], &KEYS);
+    ended(&output, 2, &["--xt.access-key-file and XT_ACCESS_KEY both give the access key", "leave one"]);
+    let twice = [KEYS[0], KEYS[1], ("XT_SECRET_KEY_FILE", key)];
+    ended(&Exporter::run(&["once"], &twice), 2, &["XT_SECRET_KEY_FILE and XT_SECRET_KEY both"]);
+    ended(
+        &Exporter::run(&["check", "--config.file", "x.yaml"], &KEYS),
+        2,
+        &["XT_ACCESS_KEY is set", "x.yaml"],
+    );
+}
+
+#[test]
+fn without_a_key_it_says_how_to_give_one() {
+    for command in ["serve", "once", "check"] {
+        let output = Exporter::run(&[command], &[]);
+        ended(
+            &output,
+            2,
+            &["no access key", "--xt.access-key-file", "XT_ACCESS_KEY", "--config.file", "demo"],
+        );
+    }
+}
+
+// once
+
+#[test]
+fn once_prints_the_metrics_of_one_poll_and_none_of_its_own_process() {
+    let exchange = Exchange::documented();
+    let output = run(&format!("once --balance.watch usdt=500 --xt.base-url {}", exchange.url()));
+    ended(&output, 0, &[]);
+    let spot = r#"{account="main",currency="usdt",wallet="spot"}"#;
+    assert_eq!(sample(&output.stdout, &format!("xt_balance_free{spot}")), Some(3_867.436_500_12));
+    assert_eq!(sample(&output.stdout, r#"xt_up{account="main",wallet="spot"}"#), Some(1.0));
+    assert_eq!(sample(&output.stdout, r#"xt_polls_total{account="main",wallet="spot"}"#), Some(1.0));
+    assert!(!output.stdout.contains("process_"), "{}", output.stdout);
+    assert!(output.stdout.lines().all(|line| line.starts_with("# ") || line.starts_with("xt_")));
+}
+
+#[test]
+fn once_ends_with_1_and_still_tells_when_a_poll_fails() {
+    let exchange = Exchange::documented();
+    exchange.simulator.inject(Fault::new(Effect::Maintenance));
+    let output = run(&format!("once --balance.watch usdt=500 --xt.base-url {}", exchange.url()));
+    ended(&output, 1, &["HTTP 503", "1 of 1 poll failed"]);
+    assert_eq!(sample(&output.stdout, r#"xt_up{account="main",wallet="spot"}"#), Some(0.0));
+    let failures = r#"xt_poll_failures_total{account="main",reason="unavailable",wallet="spot"}"#;
+    assert_eq!(sample(&output.stdout, failures), Some(1.0));
+    assert!(!output.stdout.contains("xt_balance_free{"), "{}", output.stdout);
+    assert!(output.stdout.contains("xt_balance_free_threshold{"), "{}", output.stdout);
+}
+
+#[test]
+fn once_replaces_its_output_file_whole_and_leaves_no_draft_behind() {
+    let exchange = Exchange::documented();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("xt.prom");
+    fs::write(&file, "old\n").unwrap();
+    // Whoever has the old file open goes on reading the old file.
+    let mut old = fs::File::open(&file).unwrap();
+    let command = format!("once --output {} --xt.base-url {}", file.display(), exchange.url());
+    ended(&run(&command), 0, &[]);
+    let mut read = String::new();
+    std::io::Read::read_to_string(&mut old, &mut read).unwrap();
+    assert_eq!(read, "old\n");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("xt_balance_free{") && !text.contains("process_"), "{text}");
+
+    // A failed poll is worth a file as well: it says that the balances are not known.
+    exchange.simulator.inject(Fault::new(Effect::Maintenance));
+    ended(&run(&command), 1, &[]);
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(sample(&text, r#"xt_up{account="main",wallet="spot"}"#), Some(0.0));
+    assert!(!text.contains("xt_balance_free{"), "{text}");
+
+    let names: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["xt.prom"]);
+}
+
+#[test]
+fn once_leaves_what_it_cannot_replace_as_it_was() {
+    let exchange = Exchange::documented();
+    let folder = tempfile::tempdir().unwrap();
+    // A folder cannot be replaced by a file, whoever runs this.
+    let target = folder.path().join("xt.prom");
+    fs::create_dir(&target).unwrap();
+    fs::write(target.join("inside"), "old\n").unwrap();
+    let command = |path: &Path| format!("once --output {} --xt.base-url {}", path.display(), exchange.url());
+    ended(&run(&command(&target)), 1, &["cannot write --output", "xt.prom"]);
+    assert_eq!(fs::read_to_string(target.join("inside")).unwrap(), "old\n");
+    let names: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["xt.prom"], "no draft is left");
+
+    let nowhere = folder.path().join("no/such/folder/xt.prom");
+    ended(&run(&command(&nowhere)), 1, &["cannot write --output", "No such file or directory"]);
+}
+
+// check
+
+#[test]
+fn check_is_content_when_all_is_well() {
+    let exchange = Exchange::documented();
+    let url = exchange.url();
+    let output = run(&format!("check --balance.watch usdt=500 --balance.watch xrp --xt.base-url {url}"));
+    let reached = format!("ok   {url}: reached; its clock and ours are 0.0 s apart");
+    ended(
+        &output,
+        0,
+        &[
+            "ok   configuration: valid, 1 account",
+            "account 'main'",
+            "ok   key pair: read",
+            &reached,
+            "ok   wallet spot: read, 1 of 4 currencies above zero",
+            "ok   watch usdt: 3867.43650012 free; its threshold is 500",
+            "ok   watch xrp: not in the answer, so it counts as 0",
+            "all is well",
+        ],
+    );
+    assert!(!output.stdout.contains("BAD"), "{}", output.stdout);
+}
+
+/// Runs `check` against `exchange` and asserts that it names one cause, once, and the remedy.
+fn check_names(exchange: &Exchange, cause: &str, remedy: &str) -> Output {
+    let output = run(&format!("check --xt.base-url {}", exchange.url()));
+    ended(&output, 1, &["BAD", cause, "remedy: ", remedy, "\n1 problem\n"]);
+    for secret in [ACCESS_KEY, SECRET_KEY] {
+        assert!(!format!("{}{}", output.stdout, output.stderr).contains(secret), "{}", output.stdout);
+    }
+    output
+}
+
+#[test]
+fn check_names_an_unknown_key() {
+    let exchange = exchange_with(Rules::default(), |account| account.access_key = "another".to_owned());
+    check_names(&exchange, "AccessKey error [auth]", "does not know this access key");
+}
+
+#[test]
+fn check_names_a_wrong_secret() {
+    let exchange = exchange_with(Rules::default(), |account| account.secret_key = "another".to_owned());
+    check_names(&exchange, "Sign error [signature]", "the secret key does not belong to this access key");
+}
+
+#[test]
+fn check_names_a_key_that_is_not_active_and_one_that_may_not_read() {
+    let inactive = exchange_with(Rules::default(), |account| account.key = KeyState::Inactive);
+    check_names(&inactive, "not activated [auth]", "finish its activation");
+    let unable = exchange_with(Rules::default(), |account| account.key = KeyState::NotAllowedToRead);
+    check_names(&unable, "[auth]", "give it the read permission, and no other");
+}
+
+#[test]
+fn check_names_an_address_that_is_not_on_the_keys_list() {
+    let elsewhere: IpAddr = "192.0.2.1".parse().unwrap();
+    let exchange = exchange_with(Rules::default(), |account| account.ips = Some(vec![elsewhere]));
+    check_names(&exchange, "[auth]", "add this machine's public address to the key's IP list");
+}
+
+#[test]
+fn check_names_a_clock_that_is_off() {
+    for (offset, side) in [(90_000, "1m 30s behind"), (-90_000, "1m 30s ahead of")] {
+        let rules = Rules { clock_offset_ms: offset, ..Rules::default() };
+        let exchange = exchange_with(rules, |_| {});
+        let output = check_names(&exchange, side, "timedatectl set-ntp true");
+        assert!(output.stdout.contains("ok   wallet spot: read"), "polls correct for it: {}", output.stdout);
+    }
+}
+
+#[test]
+fn check_names_a_limit_however_the_exchange_says_so() {
+    for limit_reply in [LimitReply::Code, LimitReply::Status429] {
+        let rules = Rules { asset_calls_per_second: 0, limit_reply, ..Rules::default() };
+        let exchange = exchange_with(rules, |_| {});
+        check_names(
+            &exchange,
+            "[rate_limited]",
+            "stop what else uses this key or address, and wait ten minutes",
+        );
+        let asked =
+            exchange.simulator.calls().arrivals.iter().filter(|arrival| arrival.account.is_some()).count();
+        assert_eq!(asked, 1, "it does not ask again after a limit reply");
+    }
+}
+
+#[test]
+fn check_names_a_maintenance_page() {
+    let exchange = Exchange::documented();
+    exchange.simulator.inject(Fault::new(Effect::Maintenance));
+    check_names(&exchange, "HTTP 503", "look at its announcements, and try again later");
+}
+
+#[test]
+fn check_names_a_port_on_which_nobody_listens_and_a_host_without_a_name() {
+    let output = run(&format!("check --xt.base-url {NOBODY}"));
+    ended(&output, 1, &["BAD", NOBODY, "refused", "[connect]", "nobody answers there", "\n1 problem\n"]);
+    let output = run("check --xt.base-url https://exchange.invalid");
+    ended(&output, 1, &["BAD", "exchange.invalid", "[dns]", "is the base URL spelt right", "\n1 problem\n"]);
+}
+
+#[test]
+fn check_goes_through_every_account_and_wallet_of_a_file() {
+    let exchange = exchange_with(Rules::default(), |account| {
+        *account = account.clone().with(Wallet::Fiat, "eur", "7", "0");
+    });
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [("key", ACCESS_KEY), ("secret", SECRET_KEY), ("wrong", "wrong")] {
+        write(folder.path(), name, text);
+        let private = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o600);
+        fs::set_permissions(folder.path().join(name), private).unwrap();
+    }
+    write(
+        folder.path(),
+        "accounts.yaml",
+        &format!(
+            "base_urls: [\"{}\"]\naccounts:\n\
+             - {{name: good, access_key_file: key, secret_key_file: secret, wallets: [spot, fiat]}}\n\
+             - {{name: bad, access_key_file: key, secret_key_file: wrong}}\n",
+            exchange.url()
+        ),
+    );
+    let file = folder.path().join("accounts.yaml");
+    let output = Exporter::run(&["check", "--config.file", file.to_str().unwrap()], &[]);
+    ended(&output, 1, &["valid, 2 accounts", "Sign error", "\n1 problem\n"]);
+    let (good, bad) = output.stdout.split_once("account 'bad'").unwrap();
+    assert!(
+        good.contains("ok   wallet spot: read") && good.contains("ok   wallet fiat: read, 1 of 1"),
+        "{good}"
+    );
+    assert!(!good.contains("BAD") && bad.contains("BAD  wallet spot"), "{}", output.stdout);
+}
+
+// healthcheck
+
+#[test]
+fn healthcheck_tells_a_daemon_that_lives_from_none() {
+    let exchange = Exchange::documented();
+    let exporter = Exporter::serve(&exchange.url(), &[]);
+    let address = exporter.address();
+    let healthy = Exporter::run(&["healthcheck", &format!("--web.listen-address={address}")], &[]);
+    ended(&healthy, 0, &["healthy"]);
+    exporter.signal("TERM");
+    exporter.wait();
+    let gone = Exporter::run(&["healthcheck", &format!("--web.listen-address={address}")], &[]);
+    ended(&gone, 1, &["refused", &format!("http://{address}/-/healthy"), "is the daemon running"]);
+}
+
+// demo and simulate
+
+/// The address behind `before` in what was printed.
+fn printed(exporter: &Exporter, before: &str) -> SocketAddr {
+    let line = exporter.stdout.wait_for(before);
+    let url = line.split("http://").nth(1).unwrap_or_else(|| panic!("{line}"));
+    url.split('/').next().unwrap().parse().unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+#[test]
+fn demo_shows_every_account_without_a_key_or_an_environment() {
+    let exporter = Exporter::start(&["demo", "--web.listen-address=127.0.0.1:0"], &[]);
+    let site = printed(&exporter, "status page");
+    assert_eq!(printed(&exporter, "metrics"), site);
+    assert_eq!(get(printed(&exporter, "  simulated exchange "), "/simulator/", &[]).status, 200);
+    until("every account has been polled", || (get(site, "/-/ready", &[]).status == 200).then_some(()));
+    let metrics = get(site, "/metrics", &[]).text();
+    let ups: Vec<_> = metrics.lines().filter(|line| line.starts_with("xt_up{")).collect();
+    for account in ["treasury", "market-maker", "arbitrage", "cold-storage", "grid-bot"] {
+        let mine: Vec<_> =
+            ups.iter().filter(|line| line.contains(&format!("account=\"{account}\""))).collect();
+        assert!(!mine.is_empty() && mine.iter().all(|line| line.ends_with(" 1")), "{account}: {ups:?}");
+        exporter.stdout.wait_for(&format!("  {account} "));
+    }
+    assert!(get(site, "/", &[]).text().contains("market-maker"));
+    exporter.signal("INT");
+    ended(&exporter.wait(), 0, &[]);
+}
+
+#[test]
+fn simulate_prints_keys_that_work_on_the_exchange_it_serves() {
+    let exporter = Exporter::start(&["simulate", "--listen", "127.0.0.1:0"], &[]);
+    let address = printed(&exporter, "listens on");
+    let line = exporter.stdout.wait_for("treasury");
+    let words: Vec<_> = line.split_whitespace().collect();
+    let [_, access, secret] = words[..] else { panic!("{line}") };
+    let url = format!("http://{address}");
+    let watched = Exporter::run(
+        &["check", "--xt.base-url", &url],
+        &[("XT_ACCESS_KEY", access), ("XT_SECRET_KEY", secret)],
+    );
+    ended(&watched, 0, &["all is well"]);
+    assert!(get(address, "/simulator/", &[]).text().contains(access));
+    exporter.signal("TERM");
+    ended(&exporter.wait(), 0, &[]);
+}
+
+#[test]
+fn simulate_refuses_to_be_reached_from_other_machines() {
+    for address in ["0.0.0.0:0", "[::]:0", ":0"] {
+        let output = Exporter::run(&["simulate", "--listen", address], &[]);
+        ended(&output, 2, &[&format!("--listen {address}"), "from other machines", "use 127.0.0.1"]);
+        assert_eq!(output.stdout, "", "no keys, no address");
+    }
+    let output = Exporter::run(&["simulate", "--listen", "nowhere"], &[]);
+    ended(&output, 1, &["nowhere", "write it like 127.0.0.1:8470"]);
+}
+
+// words
+
+#[test]
+fn help_names_every_command_and_says_what_is_done_without_one() {
+    for flag in ["--help", "-h"] {
+        let output = Exporter::run(&[flag], &[]);
+        let commands = ["serve ", "demo ", "simulate ", "once ", "check ", "healthcheck "];
+        ended(&output, 0, &commands);
+        ended(&output, 0, &["Usage: xt-balance-exporter [COMMAND] [FLAGS]"]);
+        assert_eq!(output.stderr, "");
+    }
+    ended(&Exporter::run(&["--help"], &[]), 0, &["Without a command it serves"]);
+    for command in ["serve", "demo", "simulate", "once", "check", "healthcheck"] {
+        ended(
+            &Exporter::run(&[command, "--help"], &[]),
+            0,
+            &["Usage: xt-balance-exporter", command, "--log.level"],
+        );
+    }
+}
+
+#[test]
+fn the_version_tells_which_build_this_is() {
+    let output = Exporter::run(&["--version"], &[]);
+    let version = format!("xt-balance-exporter {} (revision ", env!("CARGO_PKG_VERSION"));
+    ended(&output, 0, &[&version, "rustc 1."]);
+    let short = Exporter::run(&["-V"], &[]);
+    assert_eq!(short.stdout, format!("xt-balance-exporter {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_flag_that_the_command_has_no_use_for_is_refused_and_its_owner_named() {
+    ended(&run("--output x"), 2, &["--output", "`serve` has no use for it: it is a flag of `once`"]);
+    ended(&run("--poll.interval 1m check"), 2, &["--poll.interval", "it is a flag of `serve`"]);
+    ended(&run("sevre"), 2, &["sevre", "serve"]);
+    for typo in ["--xt.acount a", "--xt.acount=a", "once --xt.acount a"] {
+        ended(&run(typo), 2, &["'--xt.acount'", "'--xt.account'"]);
+    }
+    ended(&run("--poll.interval 30"), 2, &["--poll.interval", "write it like 30s"]);
+}
+
+#[test]
+fn logs_are_json_when_asked_for() {
+    let output = run(&format!("once --log.format json --xt.base-url {NOBODY}"));
+    ended(&output, 1, &[]);
+    let lines: Vec<serde_json::Value> =
+        output.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let poll = lines.iter().find(|line| line["reason"] == "connect").unwrap();
+    assert_eq!((&poll["account"], &poll["level"]), (&"main".into(), &"WARN".into()));
 }
