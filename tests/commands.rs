@@ -50,7 +50,7 @@ fn exchange_with(rules: Rules, change: impl FnOnce(&mut Account)) -> Exchange {
 fn serve_shows_what_the_exchange_holds_to_the_last_digit() {
     let exchange = Exchange::documented();
     let exporter = Exporter::serve(&exchange.url(), &[]);
-    exporter.stderr.wait_for("the first poll was good");
+    exporter.ready();
     let metrics = exporter.metrics();
     let line = |name: &str, value: &str| {
         let line = format!("{name}{{account=\"main\",currency=\"usdt\",wallet=\"spot\"}} {value}\n");
@@ -65,7 +65,7 @@ fn serve_ends_well_when_told_to() {
     for signal in ["TERM", "INT"] {
         let exchange = Exchange::documented();
         let exporter = Exporter::serve(&exchange.url(), &[]);
-        until("it is ready", || (exporter.get("/-/ready").status == 200).then_some(()));
+        exporter.ready();
         exporter.signal(signal);
         let output = exporter.wait();
         assert_eq!(output.status.code(), Some(0), "{signal}: {}", output.stderr);
@@ -95,7 +95,7 @@ fn serve_takes_flags_before_and_after_the_command_and_keys_from_files() {
         "--web.telemetry-path=/private",
     ];
     let exporter = Exporter::start(&args, &[("XT_SECRET_KEY_FILE", secret.to_str().unwrap())]);
-    exporter.stderr.wait_for("the first poll was good");
+    exporter.ready();
     let metrics = exporter.get("/private").text();
     let value = |name: &str, currency: &str| {
         sample(&metrics, &format!("{name}{{account=\"serve\",currency=\"{currency}\",wallet=\"spot\"}}"))
@@ -139,7 +139,7 @@ fn serve_reads_many_accounts_and_wallets_from_a_file_with_keys_beside_it() {
     let file = folder.path().join("accounts.yaml");
     let exporter =
         Exporter::start(&["--config.file", file.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"], &[]);
-    until("every wallet has been polled", || (exporter.get("/-/ready").status == 200).then_some(()));
+    exporter.ready();
     let metrics = exporter.metrics();
     let free = |account: &str, wallet: &str, currency: &str| {
         let labels = format!("account=\"{account}\",currency=\"{currency}\",wallet=\"{wallet}\"");

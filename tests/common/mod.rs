@@ -21,6 +21,8 @@ use std::{
 
 use xt_balance_exporter::simulator::{Account, Rules, Simulator, Wallet};
 
+pub mod text_format;
+
 /// Nothing that is waited for here takes this long, however busy the machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -85,6 +87,12 @@ impl Exporter {
         sample(&self.metrics(), series)
     }
 
+    /// Waits until the first poll of every account has ended.
+    pub fn ready(&self) {
+        let address = self.address();
+        until("it is ready", || (get(address, "/-/ready", &[]).status == 200).then_some(()));
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -124,7 +132,7 @@ pub struct Output {
 }
 
 impl Lines {
-    fn of(source: impl Read + Send + 'static) -> Self {
+    pub fn of(source: impl Read + Send + 'static) -> Self {
         let lines = Self::default();
         let writer = lines.clone();
         thread::spawn(move || {
@@ -153,7 +161,7 @@ impl Lines {
     }
 
     /// Everything, once the output is closed.
-    fn all(&self) -> String {
+    pub fn all(&self) -> String {
         let state = self.0.0.lock().unwrap();
         let (state, late) = self.0.1.wait_timeout_while(state, PATIENCE, |(_, ended)| !*ended).unwrap();
         assert!(!late.timed_out(), "the output is still open");
