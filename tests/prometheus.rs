@@ -1,0 +1,130 @@
+//! The daemon under a real Prometheus server: what the exchange holds is what a query answers, and
+//! what is too old to be known is no answer at all.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends at what it did not expect")]
+
+mod common;
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+};
+
+use common::{Exchange, Exporter, Lines, get, until};
+use serde_json::Value;
+use xt_balance_exporter::simulator::{Effect, Fault, Wallet};
+
+/// A Prometheus server that scrapes one target every second. Killed when dropped.
+struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn scraping(target: SocketAddr) -> Self {
+        until("prometheus has started on a port that was free", || Self::start(target))
+    }
+
+    /// Prometheus takes no port 0, so it is given one that was free a moment ago. `None` if it has
+    /// been taken since.
+    fn start(target: SocketAddr) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n\
+             - {{job_name: xt-balance-exporter, static_configs: [{{targets: [\"{target}\"]}}]}}\n"
+        );
+        let file = folder.path().join("prometheus.yml");
+        fs::write(&file, config).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut child = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("prometheus is needed, the Debian package: {error}"));
+        let log = Lines::of(child.stderr.take().unwrap());
+        let mut server = Self { child, address, _folder: folder };
+        until("prometheus is ready, or has given up", || {
+            if server.child.try_wait().unwrap().is_some() {
+                let said = log.all();
+                assert!(said.contains("address already in use"), "{said}");
+                return Some(false);
+            }
+            let listens = TcpStream::connect(server.address).is_ok();
+            (listens && get(server.address, "/-/ready", &[]).status == 200).then_some(true)
+        })
+        .then_some(server)
+    }
+
+    /// The series that `query` finds now, as labels and the text of the value.
+    fn query(&self, query: &str) -> Vec<(Value, String)> {
+        let answer = get(self.address, &format!("/api/v1/query?query={}", percent(query)), &[]).text();
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"));
+        assert_eq!(answer["status"], "success", "{answer}");
+        let found = answer["data"]["result"].as_array().unwrap().iter();
+        found
+            .map(|series| (series["metric"].clone(), series["value"][1].as_str().unwrap().to_owned()))
+            .collect()
+    }
+
+    /// The value of the one series that `query` finds, if it does.
+    fn value(&self, query: &str) -> Option<String> {
+        let mut found = self.query(query);
+        assert!(found.len() <= 1, "{query}: {found:?}");
+        found.pop().map(|(_, value)| value)
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn percent(text: &str) -> String {
+    text.bytes().fold(String::new(), |escaped, byte| format!("{escaped}%{byte:02X}"))
+}
+
+#[test]
+fn prometheus_answers_what_the_exchange_holds_and_nothing_once_it_is_unknown() {
+    let exchange = Exchange::documented();
+    exchange.simulator.set_balance("main", Wallet::Spot, "odd\"\\币", "0.00000001", "0").unwrap();
+    let flags = ["--poll.interval=1s", "--poll.timeout=900ms", "--poll.max-age=3s"];
+    let exporter = Exporter::serve(&exchange.url(), &[&flags[..], &["--balance.watch=usdt=500"]].concat());
+    exporter.ready();
+    let prometheus = Prometheus::scraping(exporter.address());
+
+    // A scrape that came too late on a busy machine leaves a gap, so every answer is waited for.
+    let soon = |query: &str| until(query, || prometheus.value(query));
+    let usdt = r#"xt_balance_free{currency="usdt"}"#;
+    assert_eq!(soon(usdt), "3867.43650012");
+    assert_eq!(soon(r#"xt_balance_frozen{currency="usdt"}"#), "3062.17437341");
+    assert_eq!(soon(r#"xt_balance_free{currency="odd\"\\币"}"#), "1e-08");
+    let (labels, up) = until("xt_up", || prometheus.query("xt_up").pop());
+    let address = exporter.address().to_string();
+    let expected = serde_json::json!({
+        "__name__": "xt_up", "account": "main", "wallet": "spot", "job": "xt-balance-exporter", "instance": address,
+    });
+    assert_eq!((labels, &*up), (expected, "1"));
+    let low = "xt_balance_free < xt_balance_free_threshold";
+    assert_eq!(prometheus.value(low), None);
+    exchange.simulator.set_balance("main", Wallet::Spot, "usdt", "499.99", "0").unwrap();
+    assert_eq!(soon(low), "499.99", "the labels of both match");
+
+    exchange.simulator.inject(Fault::new(Effect::Maintenance));
+    until("only the balance is unknown, and the daemon itself is well", || {
+        let of_the_answer = r#"count({__name__=~"xt_balance_fr(ee|ozen)|xt_currencies|xt_watch_present"})"#;
+        let said =
+            ["up", "xt_up", "xt_balance_free_threshold", of_the_answer].map(|query| prometheus.value(query));
+        (said.each_ref().map(Option::as_deref) == [Some("1"), Some("0"), Some("500"), None]).then_some(())
+    });
+
+    exchange.simulator.clear_faults();
+    assert_eq!(soon(usdt), "499.99", "known again");
+}
