@@ -1,1 +1,629 @@
-//! The status page.
+//! The status page: what is known, for a person in a hurry. Complete without its script, which
+//! only keeps it up to date. Pure: it reads no clock, asks nobody and knows no socket.
+
+mod census;
+mod words;
+
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+};
+
+use self::{
+    census::{Census, Low, Seen, State, Verdict, holdings, overdue, row_of},
+    words::{Cell, Count, Countdown, Gap, Id, Name, Place, Plain, Span, Text, Ticking, Utc, places},
+};
+use crate::{
+    ledger::Account,
+    moment::Moment,
+    standing::{Row, Standing},
+};
+
+/// What the page is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'a> {
+    /// What is known, sorted by name.
+    pub accounts: &'a [Arc<Account>],
+    /// As of when.
+    pub now: Moment,
+    /// Where the metrics are, from the root.
+    pub telemetry_path: &'a str,
+    /// Version of this build. A page left open over an upgrade loads anew when it changes.
+    pub version: &'a str,
+}
+
+/// The header of that name, to be sent with the page. It names the style and the script by hash:
+/// nothing else runs, whatever an exchange may call its currencies.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
+     script-src 'sha256-LjyjSAHWqGYGthDzHt9ZAKNCMrU+6UjEMB2wSxJPfqE='; \
+     style-src 'sha256-sbioA93PV04OAjLVrWANE1L5Y5G6rx62A2xltWYCWvY='; \
+     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// Up to so many accounts are found without an overview.
+const FEW_ACCOUNTS: usize = 3;
+/// Low balances beyond the worst so many are folded away.
+const LOW_SHOWN: usize = 12;
+/// A list of more wallets that are well is folded away.
+const WELL_SHOWN: usize = 60;
+
+/// The whole document.
+#[must_use]
+pub fn render(page: &Page<'_>) -> String {
+    let mut out = String::new();
+    let written = document(&mut out, page, &Census::of(page));
+    debug_assert!(written.is_ok(), "writing to a String cannot fail");
+    out
+}
+
+fn document(out: &mut String, page: &Page<'_>, census: &Census<'_>) -> fmt::Result {
+    let version = Text(page.version);
+    let (title, icon) = (census.title(), census.level().icon());
+    write!(
+        out,
+        "<!doctype html>\n\
+         <html lang=\"en\" data-version=\"{version}\">\n\
+         <head>\n\
+         <meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n\
+         <link id=\"icon\" rel=\"icon\" href=\"{icon}\">\n\
+         <noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>\n\
+         <style>{STYLE}</style>\n\
+         </head>\n\
+         <body>\n\
+         <p id=\"lost\" role=\"alert\" hidden></p>\n\
+         <main>\n"
+    )?;
+    summary(out, page, census)?;
+    low(out, page.now, census)?;
+    if page.accounts.len() > FEW_ACCOUNTS {
+        overview(out, page, census)?;
+    }
+    out.write_str("<div class=\"accounts\">\n")?;
+    for account in page.accounts {
+        account_section(out, page.now, account)?;
+    }
+    // A path that only looks like a URL with a scheme stays a path behind the dot.
+    let metrics = Text(page.telemetry_path.trim_start_matches('/'));
+    write!(
+        out,
+        "</div>\n\
+         </main>\n\
+         <footer>\n\
+         <nav aria-label=\"Endpoints\"><a href=\"./{metrics}\">/{metrics}</a> \
+         <a href=\"./-/healthy\">/-/healthy</a> <a href=\"./-/ready\">/-/ready</a></nav>\n\
+         <p>xt-balance-exporter {version}</p>\n\
+         </footer>\n\
+         <script>{SCRIPT}</script>\n\
+         </body>\n\
+         </html>\n"
+    )
+}
+
+/// The first glance: is anything low, is anything not fresh, does the exporter work?
+fn summary(out: &mut String, page: &Page<'_>, census: &Census<'_>) -> fmt::Result {
+    let as_of = Utc { at: page.now.unix, now: page.now };
+    write!(
+        out,
+        "<header>\n<h1>xt-balance-exporter</h1>\n<p>as of <span id=\"as-of\">{as_of}</span></p>\n</header>\n\
+         <ul class=\"answers\">\n"
+    )?;
+    for Verdict { level, text, note } in [census.lowness(), census.freshness(), census.health()] {
+        let level = level.class();
+        writeln!(out, "<li class=\"{level}\"><strong>{text}</strong> <span>{note}</span></li>")?;
+    }
+    out.write_str("</ul>\n")
+}
+
+/// Every balance under its threshold, the worst first.
+fn low(out: &mut String, now: Moment, census: &Census<'_>) -> fmt::Result {
+    if census.low.is_empty() {
+        return Ok(());
+    }
+    let (worst, others) = census.low.split_at(census.low.len().min(LOW_SHOWN));
+    out.write_str("<section id=\"low\">\n<h2>Low balances</h2>\n")?;
+    low_table(out, now, worst)?;
+    if !others.is_empty() {
+        writeln!(out, "<details id=\"low-more\"><summary>{} more</summary>", others.len())?;
+        low_table(out, now, others)?;
+        out.write_str("</details>\n")?;
+    }
+    out.write_str("</section>\n")
+}
+
+fn low_table(out: &mut String, now: Moment, lows: &[Low<'_>]) -> fmt::Result {
+    let places = places(lows.iter().map(|low| low.row));
+    write!(
+        out,
+        "<table class=\"balances p{places}\">\n<caption>Balances under their threshold</caption>\n\
+         <thead><tr><th scope=\"col\">Currency</th><th scope=\"col\">Free</th>\
+         <th scope=\"col\">Threshold</th><th scope=\"col\" class=\"where\">Wallet</th></tr></thead>\n<tbody>\n"
+    )?;
+    for low in lows {
+        let (currency, place, gap) = (Name(&low.watch.currency), Place(low.standing), low.gap);
+        write!(out, "<tr class=\"low\"><th scope=\"row\">{currency}</th>")?;
+        match low.row {
+            Row::Read { free, .. } => write!(out, "{}", Cell("", free.text()))?,
+            Row::Missing | Row::Unreadable => out.write_str(MISSING)?,
+        }
+        let held = match &low.standing.good {
+            Some(good) if low.standing.trouble.is_some() => {
+                format!(" <small>held, read {} ago</small>", Ticking(good.at.age(now)))
+            }
+            _ => String::new(),
+        };
+        writeln!(out, "<td class=\"mark\">{gap}</td><td class=\"where\">{place}{held}</td></tr>")?;
+    }
+    out.write_str("</tbody>\n</table>\n")
+}
+
+/// Where to look first among many accounts, and a way to each of the others.
+fn overview(out: &mut String, page: &Page<'_>, census: &Census<'_>) -> fmt::Result {
+    let mut troubled: Vec<_> = census.wallets.iter().filter(|seen| seen.rank() > 0).collect();
+    troubled.sort_by_key(|seen| std::cmp::Reverse(seen.rank()));
+    out.write_str("<section id=\"overview\">\n<h2>Overview</h2>\n")?;
+    if !troubled.is_empty() {
+        out.write_str(
+            "<table>\n<caption>Wallets in trouble, the worst first</caption>\n\
+             <thead><tr><th scope=\"col\">Wallet</th><th scope=\"col\">State</th>\
+             <th scope=\"col\">Last read</th><th scope=\"col\">Why</th></tr></thead>\n<tbody>\n",
+        )?;
+        for seen in troubled {
+            overview_row(out, page.now, seen)?;
+        }
+        out.write_str("</tbody>\n</table>\n")?;
+    }
+    let well: Vec<_> = census.wallets.iter().filter(|seen| seen.rank() == 0).collect();
+    if !well.is_empty() {
+        let open = if well.len() > WELL_SHOWN { "" } else { " open" };
+        let count = Count(well.len(), "wallet");
+        write!(out, "<details id=\"well\"{open}><summary>{count} fresh and not low</summary>\n<ul>\n")?;
+        for seen in well {
+            writeln!(out, "<li>{}</li>", Place(seen.standing))?;
+        }
+        out.write_str("</ul>\n</details>\n")?;
+    }
+    out.write_str("</section>\n")
+}
+
+fn overview_row(out: &mut String, now: Moment, seen: &Seen<'_>) -> fmt::Result {
+    let (place, state) = (Place(seen.standing), seen.state);
+    write!(out, "<tr><th scope=\"row\">{place}</th><td>{state}</td><td>")?;
+    match &seen.standing.good {
+        Some(good) => write!(out, "{} ago", Ticking(good.at.age(now)))?,
+        None => out.write_str("never")?,
+    }
+    out.write_str("</td><td>")?;
+    let mut comma = "";
+    if seen.low > 0 {
+        write!(out, "<b>{} low</b>", seen.low)?;
+        comma = ", ";
+    }
+    if seen.unreadable > 0 {
+        write!(out, "{comma}{} unreadable", seen.unreadable)?;
+        comma = ", ";
+    }
+    if overdue(seen.account, now).is_some() {
+        write!(out, "{comma}<b>poller stuck</b>")?;
+        comma = ", ";
+    }
+    if seen.account.facts.paused_until.is_some() {
+        write!(out, "{comma}paused")?;
+        comma = ", ";
+    }
+    if let Some(trouble) = &seen.standing.trouble {
+        write!(out, "{comma}failing for {} ({})", Ticking(trouble.since.age(now)), trouble.failure.reason)?;
+    }
+    out.write_str("</td></tr>\n")
+}
+
+fn account_section(out: &mut String, now: Moment, account: &Account) -> fmt::Result {
+    let (id, name) = (Id(&account.facts.name), Name(&account.facts.name));
+    write!(out, "<section class=\"account\" id=\"account.{id}\">\n<header><h2>{name}</h2>")?;
+    if let Some(next) = account.next_poll {
+        write!(out, " <p>next poll {}</p>", Countdown(next.elapsed.saturating_sub(now.elapsed)))?;
+    }
+    out.write_str("</header>\n")?;
+    if let Some(overdue) = overdue(account, now) {
+        let overdue = Ticking(overdue);
+        writeln!(
+            out,
+            "<p class=\"notice bad\"><b>Poller stuck or dead:</b> its sign of life is {overdue} overdue.</p>"
+        )?;
+    }
+    if let Some(until) = account.facts.paused_until {
+        let until = Utc { at: until, now };
+        writeln!(
+            out,
+            "<p class=\"notice warn\"><b>Paused until {until}:</b> the exchange said that a limit was passed.</p>"
+        )?;
+    }
+    for wallet in &account.wallets {
+        wallet_section(out, now, &wallet.standing)?;
+    }
+    out.write_str("</section>\n")
+}
+
+fn wallet_section(out: &mut String, now: Moment, standing: &Standing) -> fmt::Result {
+    let (wallet, id) = (standing.subject.wallet, Id(&standing.subject.account));
+    let state = State::of(standing, now);
+    let class = state.class();
+    write!(out, "<section class=\"wallet {class}\" id=\"{wallet}.{id}\">\n<h3>{wallet} {state}</h3>\n")?;
+    let age = standing.good.as_ref().map(|good| Ticking(good.at.age(now)));
+    match (state, age) {
+        (State::Unpolled, _) => {}
+        (_, None) => out.write_str("<p class=\"age\">never read since the start</p>\n")?,
+        (State::Fresh, Some(age)) => writeln!(out, "<p class=\"age\">read {age} ago</p>")?,
+        (State::Held, Some(age)) => {
+            let max_age = Span(standing.subject.max_age);
+            writeln!(
+                out,
+                "<p class=\"age\">the last poll failed: these are the balances of <b>{age} ago</b>, \
+                 shown until they are {max_age} old</p>"
+            )?;
+        }
+        (State::Unknown, Some(age)) => {
+            writeln!(out, "<p class=\"age\">last known <b>{age} ago</b>, too old to be shown</p>")?;
+        }
+    }
+    if let Some(trouble) = &standing.trouble {
+        let (reason, text) = (trouble.failure.reason, Name(&trouble.failure.text));
+        let (since, last) = (trouble.since, trouble.at);
+        let (begun, failing) = (Utc { at: since.unix, now }, Ticking(since.age(now)));
+        let (at, ago) = (Utc { at: last.unix, now }, Ticking(last.age(now)));
+        writeln!(
+            out,
+            "<p class=\"failure\"><b>{reason}</b> {text} <small>failing for {failing} (since {begun}), \
+             last {ago} ago ({at})</small></p>"
+        )?;
+    }
+    balances(out, now, standing)
+}
+
+/// The balances of a wallet: the watched, then what is not zero, then the names of the zeros.
+fn balances(out: &mut String, now: Moment, standing: &Standing) -> fmt::Result {
+    let (subject, good) = (&standing.subject, standing.known(now));
+    let holdings = holdings(standing, now);
+    let unwatched = holdings.iter().filter(|holding| subject.watched(&holding.currency).is_none());
+    let (zeros, others): (Vec<_>, Vec<_>) =
+        unwatched.partition(|holding| holding.row.amounts() == Some((0.0, 0.0)));
+    let listed = !subject.watch.is_empty() || !others.is_empty();
+    if listed {
+        let (account, wallet) = (Name(&subject.account), subject.wallet);
+        let places = places(holdings.iter().map(|holding| &holding.row));
+        let old = match good {
+            Some(good) if standing.trouble.is_some() => {
+                format!(" <small>{} ago</small>", Ticking(good.at.age(now)))
+            }
+            _ => String::new(),
+        };
+        let thresholds = subject.watch.iter().any(|watch| watch.threshold.is_some());
+        let threshold = if thresholds { "<th scope=\"col\">Threshold</th>" } else { "" };
+        write!(
+            out,
+            "<table class=\"balances p{places}\">\n<caption>Balances of {account}, {wallet}</caption>\n\
+             <thead><tr><th scope=\"col\">Currency</th><th scope=\"col\">Free{old}</th>\
+             <th scope=\"col\">Frozen{old}</th>{threshold}</tr></thead>\n<tbody class=\"watched\">\n"
+        )?;
+        for watch in &subject.watch {
+            balance(out, &watch.currency, row_of(holdings, &watch.currency), thresholds, watch.threshold)?;
+        }
+        out.write_str("</tbody>\n<tbody>\n")?;
+        for holding in others {
+            balance(out, &holding.currency, Some(&holding.row), thresholds, None)?;
+        }
+        out.write_str("</tbody>\n</table>\n")?;
+    }
+    if !zeros.is_empty() {
+        let (wallet, id, count) = (subject.wallet, Id(&subject.account), Count(zeros.len(), "zero balance"));
+        write!(out, "<details id=\"zeros.{wallet}.{id}\"><summary>{count}</summary>\n<p>")?;
+        let mut comma = "";
+        for zero in zeros {
+            write!(out, "{comma}{}", Name(&zero.currency))?;
+            comma = ", ";
+        }
+        out.write_str("</p>\n</details>\n")?;
+    } else if good.is_some() && !listed {
+        out.write_str("<p class=\"age\">no balances to show</p>\n")?;
+    }
+    out.write_str("</section>\n")
+}
+
+/// One currency, in a table that may have a column for `thresholds`.
+fn balance(
+    out: &mut String,
+    currency: &str,
+    row: Option<&Row>,
+    thresholds: bool,
+    threshold: Option<f64>,
+) -> fmt::Result {
+    let free = row.and_then(Row::amounts).map(|(free, _)| free);
+    let gap = Gap::between(free, threshold);
+    let (class, tag) = if gap.is_some() { (" class=\"low\"", LOW) } else { ("", "") };
+    write!(out, "<tr{class}><th scope=\"row\">{}{tag}</th>", Name(currency))?;
+    match row {
+        Some(Row::Read { free, frozen }) => {
+            let zero = if frozen.value() == 0.0 { "frozen zero" } else { "frozen" };
+            write!(out, "{}{}", Cell("", free.text()), Cell(zero, frozen.text()))?;
+        }
+        Some(Row::Missing) => write!(out, "{MISSING}{}", Cell("frozen zero", "0"))?,
+        Some(Row::Unreadable) => out.write_str("<td class=\"none\" colspan=\"2\">unreadable</td>")?,
+        None => out.write_str("<td class=\"none\" colspan=\"2\">unknown</td>")?,
+    }
+    match (gap, threshold) {
+        (Some(gap), _) => write!(out, "<td class=\"mark\">{gap}</td>")?,
+        (None, Some(threshold)) if free.is_none() => {
+            write!(out, "<td class=\"mark kept\">{}, cannot be judged</td>", Plain(threshold))?;
+        }
+        (None, Some(threshold)) => write!(out, "<td class=\"mark kept\">{}</td>", Plain(threshold))?,
+        (None, None) if thresholds => out.write_str("<td></td>")?,
+        (None, None) => {}
+    }
+    out.write_str("</tr>\n")
+}
+
+const LOW: &str = " <b class=\"tag\">low</b>";
+const MISSING: &str = "<td>0<span class=\"places\"></span> <small>(not in the answer)</small></td>";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+    use crate::{
+        exchange::{Amount, Answer, Balance, Failure, Reason, Wallet},
+        exposition::families::AccountFacts,
+        standing::{Ended, Filter, Subject, Watch},
+    };
+
+    const NOW: u64 = 10_000;
+
+    fn at(seconds: u64) -> Moment {
+        let elapsed = Duration::from_secs(seconds);
+        Moment { elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
+    }
+
+    fn account(name: &str, watch: &[(&str, Option<f64>)]) -> Account {
+        let watch = watch
+            .iter()
+            .map(|(currency, threshold)| Watch { currency: (*currency).into(), threshold: *threshold });
+        let subject = Subject {
+            account: name.into(),
+            wallet: Wallet::Spot,
+            watch: watch.collect(),
+            filter: Filter::default(),
+            max_age: Duration::from_secs(90),
+        };
+        let facts =
+            AccountFacts { name: name.into(), paused_until: None, credentials_loaded: Duration::ZERO };
+        Account::new(facts, vec![Arc::new(subject)], at(NOW + 60))
+    }
+
+    fn polled(mut account: Account, seconds: u64, outcome: Result<Answer, Failure>) -> Account {
+        if let Some(wallet) = account.wallets.first_mut() {
+            let took = Duration::from_millis(120);
+            wallet.set(wallet.standing.after(Ended { at: at(seconds), took, suspect: false, outcome }));
+        }
+        account
+    }
+
+    /// Rows sorted by currency.
+    fn answer(rows: &[(&str, &str, &str)]) -> Answer {
+        let amount = |text: &str| Amount::parse(text).unwrap_or_else(|| panic!("{text}"));
+        let row = |(currency, free, frozen): &(&str, &str, &str)| Balance {
+            currency: (*currency).into(),
+            free: amount(free),
+            frozen: amount(frozen),
+        };
+        Answer { balances: rows.iter().map(row).collect(), ..Answer::default() }
+    }
+
+    fn timeout() -> Result<Answer, Failure> {
+        Err(Failure::new(Reason::Timeout, "no answer within 10 s"))
+    }
+
+    fn html(accounts: Vec<Account>) -> String {
+        let accounts: Vec<_> = accounts.into_iter().map(Arc::new).collect();
+        render(&Page { accounts: &accounts, now: at(NOW), telemetry_path: "/metrics", version: "1.2.3" })
+    }
+
+    /// What is between the tags of the body, without the script.
+    fn text(html: &str) -> String {
+        let (_, body) = html.split_once("<body>").unwrap_or_else(|| panic!("{html}"));
+        let (body, _) = body.split_once("<script>").unwrap_or_else(|| panic!("{html}"));
+        body.split('<').filter_map(|tag| tag.split_once('>')).map(|(_, text)| text).collect()
+    }
+
+    fn title(html: &str) -> &str {
+        let (_, rest) = html.split_once("<title>").unwrap_or_else(|| panic!("{html}"));
+        rest.split_once("</title>").unwrap_or_else(|| panic!("{html}")).0
+    }
+
+    fn places_of<'a>(html: &str, needles: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
+        let place = |needle| html.find(needle).unwrap_or_else(|| panic!("no {needle} in {html}"));
+        needles.into_iter().map(place).collect()
+    }
+
+    #[test]
+    fn names_from_outside_are_text_wherever_they_stand() {
+        let evil = "\"><script>alert(1)</script>' onload='x\u{202e}";
+        let rows = [(evil, "1", "2"), ("</p><b>zero", "0", "0")];
+        let troubled = |name: &str| {
+            let account = polled(account(name, &[(evil, Some(5.0))]), NOW - 4, Ok(answer(&rows)));
+            polled(account, NOW - 1, Err(Failure::new(Reason::Api, evil)))
+        };
+        let names = [evil, "a", "b", "c"];
+        let html = html(names.into_iter().map(troubled).collect());
+        assert_eq!(html.matches("<script").count(), 1);
+        assert!(!html.contains("<b>zero") && html.contains("&lt;/p&gt;&lt;b&gt;zero"));
+        let attributes = html.split("onload=").skip(1);
+        assert!(attributes.clone().count() > 0 && attributes.clone().all(|rest| rest.starts_with("&#39;x")));
+        let shown = "<bdi>&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&#39; onload=&#39;x\u{202e}</bdi>";
+        assert_eq!(html.matches('\u{202e}').count(), html.matches(shown).count(), "each is isolated");
+        let path = Page { accounts: &[], now: at(NOW), telemetry_path: evil, version: evil };
+        assert_eq!(render(&path).matches("<script").count(), 1);
+    }
+
+    #[test]
+    fn nothing_in_the_markup_needs_more_than_the_policy_allows() {
+        let html = html(vec![polled(
+            account("main", &[("usdt", Some(5.0))]),
+            NOW,
+            Ok(answer(&[("usdt", "1", "0")])),
+        )]);
+        for banned in [" style=", " onclick=", " onload=", "http://", "https://", "@import"] {
+            let found = html.replace("http://www.w3.org/2000/svg", "").contains(banned);
+            assert!(!found, "{banned}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_wallet_shows_no_number_it_once_had() {
+        let rows = [("eth", "4242.5", "7171"), ("usdt", "3131.75", "6")];
+        let known = polled(account("main", &[("usdt", Some(5000.0))]), NOW - 90, Ok(answer(&rows)));
+        let shown = text(&html(vec![known.clone()]));
+        assert!(shown.contains("last known 1 min 30 s ago, too old to be shown"), "{shown}");
+        for old in ["4242", "7171", "3131", "1868", "62 %", "eth"] {
+            assert!(!shown.contains(old), "{old} in {shown}");
+        }
+        assert!(shown.contains("5000, cannot be judged") && shown.contains("low or not: unknown"), "{shown}");
+        let failed = text(&html(vec![polled(known, NOW - 1, timeout())]));
+        assert!(failed.contains("unknown") && !failed.contains("3131"), "{failed}");
+        let never = text(&html(vec![polled(account("main", &[]), NOW, timeout())]));
+        assert!(never.contains("never read since the start"), "{never}");
+    }
+
+    #[test]
+    fn held_balances_are_called_old_and_the_failure_is_told() {
+        let known =
+            polled(account("main", &[("usdt", Some(50.0))]), NOW - 64, Ok(answer(&[("usdt", "31", "0")])));
+        let held = polled(polled(known, NOW - 34, timeout()), NOW - 4, timeout());
+        let html = html(vec![held]);
+        let shown = text(&html);
+        assert!(
+            shown.contains("these are the balances of 1 min 4 s ago, shown until they are 1 min 30 s old")
+        );
+        assert!(shown.contains("main spot held, read 1 min 4 s ago"), "{shown}");
+        assert!(shown.contains("Free 1 min 4 s ago") && shown.contains("31"), "{shown}");
+        let failure = "timeout no answer within 10 s failing for 34 s (since 00:59:26 UTC), last 4 s ago (00:59:56 UTC)";
+        assert!(shown.contains(failure), "{shown}");
+        assert!(html.contains("class=\"wallet held\""));
+    }
+
+    #[test]
+    fn missing_is_a_zero_and_unreadable_is_none() {
+        let mut half = answer(&[]);
+        half.unreadable = vec!["usdt".into()];
+        let watch = [("btc", Some(1.0)), ("usdt", Some(500.0))];
+        let html = html(vec![polled(account("main", &watch), NOW - 4, Ok(half))]);
+        let shown = text(&html);
+        assert!(shown.contains("btc low0 (not in the answer)00 % of 1, 1 short"), "{shown}");
+        assert!(shown.contains("usdtunreadable500, cannot be judged"), "{shown}");
+        assert_eq!(title(&html), "1 low, 1 unreadable · xt-balance-exporter");
+    }
+
+    #[test]
+    fn watched_come_first_then_what_is_not_zero_then_the_names_of_zeros() {
+        let rows = [
+            ("aaa", "0", "0"),
+            ("bbb", "0", "3"),
+            ("btc", "0.0", "0"),
+            ("ccc", "1", "0"),
+            ("usdt", "9", "0"),
+        ];
+        let watch = [("btc", None), ("usdt", None)];
+        let html = html(vec![polled(account("main", &watch), NOW, Ok(answer(&rows)))]);
+        let order = [">btc<", ">usdt<", ">bbb<", ">ccc<", "<details", ">aaa<"];
+        assert!(places_of(&html, order).is_sorted(), "{html}");
+        assert!(text(&html).contains("1 zero balance\n"));
+    }
+
+    #[test]
+    fn only_what_is_under_its_threshold_is_marked_low() {
+        let rows = [("btc", "0.5", "0"), ("eth", "0.1", "0"), ("usdt", "499.5", "0")];
+        let watch = [("btc", Some(0.5)), ("eth", None), ("usdt", Some(500.0))];
+        let html = html(vec![polled(account("main", &watch), NOW, Ok(answer(&rows)))]);
+        assert_eq!(html.matches("<tr class=\"low\">").count(), 2, "in the list on top and in its wallet");
+        let shown = text(&html);
+        assert!(shown.contains("usdt low499.5099 % of 500, 0.5 short"), "{shown}");
+        assert!(shown.contains("1 low of 2 thresholds"), "{shown}");
+    }
+
+    #[test]
+    fn the_title_says_the_worst_first() {
+        let rich = || polled(account("main", &[("usdt", Some(5.0))]), NOW, Ok(answer(&[("usdt", "9", "0")])));
+        let poor = || polled(account("poor", &[("usdt", Some(5.0))]), NOW, Ok(answer(&[("usdt", "1", "0")])));
+        let mut paused = polled(rich(), NOW, timeout());
+        paused.facts.paused_until = Some(at(NOW + 600).unix);
+        let mut stuck = rich();
+        stuck.alive_until = at(NOW - 12);
+        for (accounts, expected) in [
+            (vec![rich()], "all well"),
+            (vec![rich(), poor(), poor()], "2 low"),
+            (vec![account("new", &[])], "1 not polled yet"),
+            (vec![paused.clone(), stuck, poor()], "1 low, 1 stuck, 1 held, 1 paused"),
+        ] {
+            assert_eq!(title(&html(accounts)), format!("{expected} · xt-balance-exporter"));
+        }
+        let shown = text(&html(vec![paused]));
+        assert!(shown.contains("Paused until 01:10:00 UTC"), "{shown}");
+    }
+
+    #[test]
+    fn an_overview_of_many_accounts_leads_to_each_and_to_the_troubled_first() {
+        let good = |name: &str| polled(account(name, &[]), NOW, Ok(answer(&[])));
+        let mut stuck = good("z");
+        stuck.alive_until = at(NOW);
+        let html = html(vec![good("a b"), good("a_b"), polled(good("held"), NOW, timeout()), stuck]);
+        let ids = ["spot.z", "spot.held", "spot.a_20b", "spot.a_5fb"];
+        let links = ids.map(|id| format!("href=\"#{id}\""));
+        assert!(places_of(&html, links.iter().map(String::as_str)).is_sorted(), "{html}");
+        for id in ids {
+            assert_eq!(html.matches(&format!("id=\"{id}\"")).count(), 1, "{id}");
+        }
+        assert!(text(&html).contains("poller stuck") && text(&html).contains("2 wallets fresh and not low"));
+    }
+
+    #[test]
+    fn links_stay_on_this_server() {
+        for (telemetry_path, expected) in [
+            ("/metrics", "href=\"./metrics\">/metrics<"),
+            ("//elsewhere/m", "href=\"./elsewhere/m\""),
+            ("javascript:alert(1)", "href=\"./javascript:alert(1)\""),
+        ] {
+            let html = render(&Page { accounts: &[], now: at(NOW), telemetry_path, version: "1.2.3" });
+            assert!(html.contains(expected), "{html}");
+        }
+    }
+
+    #[test]
+    fn the_policy_names_the_style_and_the_script() {
+        for (directive, content) in [("script-src", SCRIPT), ("style-src", STYLE)] {
+            let expected = format!(" {directive} 'sha256-{}';", base64(&Sha256::digest(content.as_bytes())));
+            assert!(CONTENT_SECURITY_POLICY.contains(&expected), "the policy lacks{expected}");
+            assert!(
+                html(vec![]).contains(&format!(">{content}</")),
+                "{directive}: the page has other content"
+            );
+        }
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::new();
+        for chunk in bytes.chunks(3) {
+            let octet = |at: usize| chunk.get(at).copied().map_or(0, u32::from);
+            let bits = octet(0) << 16 | octet(1) << 8 | octet(2);
+            for (at, shift) in [18, 12, 6, 0].into_iter().enumerate() {
+                let digit = ALPHABET.get((bits >> shift & 63) as usize).copied().map_or('=', char::from);
+                text.push(if at > chunk.len() { '=' } else { digit });
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,300 @@
+//! What the page has to say, before any markup: what is low, what is not fresh, what is in trouble.
+
+use std::{fmt, time::Duration};
+
+use super::{
+    Page,
+    words::{Count, Gap},
+};
+use crate::{
+    ledger::Account,
+    moment::Moment,
+    standing::{Freshness, Holding, Row, Standing, Watch},
+};
+
+/// All there is, counted.
+pub(super) struct Census<'a> {
+    pub(super) wallets: Vec<Seen<'a>>,
+    accounts: usize,
+    stuck: usize,
+    paused: usize,
+    thresholds: usize,
+    /// Thresholds whose balance is not known.
+    unjudged: usize,
+    pub(super) low: Vec<Low<'a>>,
+}
+
+/// A wallet, and what is to be said of it.
+pub(super) struct Seen<'a> {
+    pub(super) account: &'a Account,
+    pub(super) standing: &'a Standing,
+    pub(super) state: State,
+    stuck: bool,
+    /// Watched currencies under their threshold.
+    pub(super) low: usize,
+    /// Watched currencies that the answer had no amounts for.
+    pub(super) unreadable: usize,
+}
+
+/// A balance under its threshold.
+pub(super) struct Low<'a> {
+    pub(super) standing: &'a Standing,
+    pub(super) watch: &'a Watch,
+    pub(super) row: &'a Row,
+    pub(super) gap: Gap,
+}
+
+/// The answer to one of the three questions of the first glance.
+pub(super) struct Verdict {
+    pub(super) level: Level,
+    pub(super) text: String,
+    pub(super) note: String,
+}
+
+impl<'a> Census<'a> {
+    pub(super) fn of(page: &Page<'a>) -> Self {
+        let now = page.now;
+        let stuck = |account: &Account| overdue(account, now).is_some();
+        let mut census = Self {
+            wallets: Vec::new(),
+            accounts: page.accounts.len(),
+            stuck: page.accounts.iter().filter(|account| stuck(account)).count(),
+            paused: page.accounts.iter().filter(|account| account.facts.paused_until.is_some()).count(),
+            thresholds: 0,
+            unjudged: 0,
+            low: Vec::new(),
+        };
+        for account in page.accounts {
+            for wallet in &account.wallets {
+                let standing = &wallet.standing;
+                let before = census.low.len();
+                census.judge(standing, now);
+                census.wallets.push(Seen {
+                    account,
+                    standing,
+                    state: State::of(standing, now),
+                    stuck: stuck(account),
+                    low: census.low.len() - before,
+                    unreadable: holdings(standing, now)
+                        .iter()
+                        .filter(|holding| holding.row == Row::Unreadable)
+                        .count(),
+                });
+            }
+        }
+        census.low.sort_by(|a, b| a.gap.share().total_cmp(&b.gap.share()));
+        census
+    }
+
+    fn judge(&mut self, standing: &'a Standing, now: Moment) {
+        let holdings = holdings(standing, now);
+        for watch in standing.subject.watch.iter().filter(|watch| watch.threshold.is_some()) {
+            self.thresholds += 1;
+            let row = row_of(holdings, &watch.currency);
+            let free = row.and_then(Row::amounts).map(|(free, _)| free);
+            match (row, Gap::between(free, watch.threshold)) {
+                (Some(row), Some(gap)) => self.low.push(Low { standing, watch, row, gap }),
+                _ if free.is_none() => self.unjudged += 1,
+                _ => {}
+            }
+        }
+    }
+
+    fn count(&self, state: State) -> usize {
+        self.wallets.iter().filter(|seen| seen.state == state).count()
+    }
+
+    fn unreadable(&self) -> usize {
+        self.wallets.iter().map(|seen| seen.unreadable).sum()
+    }
+
+    /// What a browser tab says: the worst first, then the name.
+    pub(super) fn title(&self) -> String {
+        let counts = [
+            (self.low.len(), "low"),
+            (self.stuck, "stuck"),
+            (self.count(State::Unknown), "unknown"),
+            (self.count(State::Held), "held"),
+            (self.unreadable(), "unreadable"),
+            (self.paused, "paused"),
+            (self.count(State::Unpolled), "not polled yet"),
+        ];
+        let state = listing(&counts);
+        let state = match state.as_str() {
+            "" if self.level() == Level::Good => "all well",
+            "" => "not all known",
+            some => some,
+        };
+        format!("{state} · xt-balance-exporter")
+    }
+
+    pub(super) fn level(&self) -> Level {
+        self.lowness().level.max(self.freshness().level).max(self.health().level)
+    }
+
+    pub(super) fn lowness(&self) -> Verdict {
+        let thresholds = Count(self.thresholds, "threshold");
+        let unjudged = format!("{} of {thresholds} cannot be judged", self.unjudged);
+        let (level, text, note) = match (self.thresholds, self.low.len(), self.unjudged) {
+            (0, ..) => {
+                (Level::Good, "no thresholds".to_owned(), "none is set, so none can be low".to_owned())
+            }
+            (_, 0, 0) => (Level::Good, "nothing low".to_owned(), format!("{thresholds} kept")),
+            (_, 0, all) if all == self.thresholds => {
+                (Level::Warn, "low or not: unknown".to_owned(), unjudged)
+            }
+            (_, 0, _) => (Level::Warn, "nothing known is low".to_owned(), unjudged),
+            (_, low, 0) => (Level::Bad, format!("{low} low"), format!("of {thresholds}")),
+            (_, low, _) => (Level::Bad, format!("{low} low"), unjudged),
+        };
+        Verdict { level, text, note }
+    }
+
+    pub(super) fn freshness(&self) -> Verdict {
+        let all = self.wallets.len();
+        let [held, unknown, unpolled] = [State::Held, State::Unknown, State::Unpolled].map(|s| self.count(s));
+        let (stale, unreadable) = (held + unknown + unpolled, self.unreadable());
+        let level = match (unknown, stale + unreadable) {
+            (0, 0) => Level::Good,
+            (0, _) => Level::Warn,
+            _ => Level::Bad,
+        };
+        let wallets = format!("{} of {}", Count(all, "wallet"), Count(self.accounts, "account"));
+        let (text, note) = match (stale, unreadable) {
+            (0, 0) if all == 0 => ("nothing to read".to_owned(), "no account is configured".to_owned()),
+            (0, 0) => ("all fresh".to_owned(), wallets),
+            (0, _) => (format!("{unreadable} unreadable"), format!("all fresh: {wallets}")),
+            _ => {
+                let counts = [
+                    (unknown, "unknown"),
+                    (held, "held"),
+                    (unpolled, "not polled yet"),
+                    (unreadable, "unreadable"),
+                ];
+                (format!("{stale} of {all} not fresh"), listing(&counts))
+            }
+        };
+        Verdict { level, text, note }
+    }
+
+    pub(super) fn health(&self) -> Verdict {
+        let paused = Count(self.paused, "account");
+        let (level, text, note) = match (self.stuck, self.paused) {
+            (0, 0) => (Level::Good, "exporter works".to_owned(), "all pollers alive".to_owned()),
+            (0, _) => (Level::Warn, "exporter works".to_owned(), format!("{paused} paused")),
+            (stuck, _) => {
+                let all = Count(self.accounts, "poller");
+                (Level::Bad, "exporter in trouble".to_owned(), format!("{stuck} of {all} stuck or dead"))
+            }
+        };
+        Verdict { level, text, note }
+    }
+}
+
+impl Seen<'_> {
+    /// How soon it should be looked at; 0 if all is well. What is merely low has its own list.
+    pub(super) fn rank(&self) -> u8 {
+        let paused = self.account.facts.paused_until.is_some();
+        match self.state {
+            _ if self.stuck => 4,
+            State::Unknown => 3,
+            State::Held => 2,
+            State::Unpolled => 1,
+            State::Fresh => u8::from(paused || self.low > 0 || self.unreadable > 0),
+        }
+    }
+}
+
+/// How bad it is, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    Good,
+    Warn,
+    Bad,
+}
+
+impl Level {
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Warn => "warn",
+            Self::Bad => "bad",
+        }
+    }
+
+    /// A disc, a triangle or a square: the tab tells it by more than the colour.
+    pub(super) fn icon(self) -> &'static str {
+        match self {
+            Self::Good => {
+                "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E\
+                 %3Ccircle cx='4' cy='4' r='3' fill='%23279a4d'/%3E%3C/svg%3E"
+            }
+            Self::Warn => {
+                "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E\
+                 %3Cpath d='M4 0.5 8 7.5H0z' fill='%23e09a1a'/%3E%3C/svg%3E"
+            }
+            Self::Bad => {
+                "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E\
+                 %3Cpath d='M0 0h8v8H0z' fill='%23d93025'/%3E%3C/svg%3E"
+            }
+        }
+    }
+}
+
+/// What a wallet is called: its freshness, but that nobody is alarmed before the first poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Fresh,
+    Held,
+    Unknown,
+    Unpolled,
+}
+
+impl State {
+    pub(super) fn of(standing: &Standing, now: Moment) -> Self {
+        match standing.freshness(now) {
+            Freshness::Fresh => Self::Fresh,
+            Freshness::Held => Self::Held,
+            Freshness::Unknown if standing.tally.polls == 0 => Self::Unpolled,
+            Freshness::Unknown => Self::Unknown,
+        }
+    }
+
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Held => "held",
+            Self::Unknown => "unknown",
+            Self::Unpolled => "unpolled",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if *self == Self::Unpolled { "not polled yet" } else { self.class() };
+        write!(f, "<span class=\"state {}\">{word}</span>", self.class())
+    }
+}
+
+/// The counts that are not zero, in words.
+fn listing(counts: &[(usize, &str)]) -> String {
+    let some = counts.iter().filter(|(count, _)| *count > 0);
+    some.map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
+}
+
+/// How long the sign of life of an account's poller is overdue.
+pub(super) fn overdue(account: &Account, now: Moment) -> Option<Duration> {
+    now.elapsed.checked_sub(account.alive_until.elapsed)
+}
+
+/// What may be shown of the balances as of `now`.
+pub(super) fn holdings(standing: &Standing, now: Moment) -> &[Holding] {
+    standing.known(now).map(|good| &*good.holdings).unwrap_or_default()
+}
+
+/// What the answer said of a currency; holdings are sorted.
+pub(super) fn row_of<'a>(holdings: &'a [Holding], currency: &str) -> Option<&'a Row> {
+    let found = holdings.binary_search_by(|holding| (*holding.currency).cmp(currency)).ok();
+    found.and_then(|at| holdings.get(at)).map(|holding| &holding.row)
+}
