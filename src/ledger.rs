@@ -91,7 +91,7 @@ impl Ledger {
     #[must_use]
     pub fn ailing(&self, now: Moment) -> Vec<String> {
         let late = |account: &Arc<Account>| {
-            let late = now.elapsed.checked_sub(account.alive_until.elapsed)?;
+            let late = account.overdue(now)?;
             let name = &account.facts.name;
             Some(format!(
                 "the poller of account '{name}' is stuck or dead: its sign of life is {} s overdue",
@@ -123,6 +123,12 @@ impl Account {
         let pieces = Pieces::of_account(&facts);
         let wallets = subjects.into_iter().map(|subject| Wallet::new(Standing::new(subject)));
         Self { wallets: wallets.collect(), next_poll: None, alive_until, pieces, facts }
+    }
+
+    /// How long the sign of life of its poller is overdue; `None` if it is alive.
+    #[must_use]
+    pub fn overdue(&self, now: Moment) -> Option<Duration> {
+        now.elapsed.checked_sub(self.alive_until.elapsed)
     }
 
     /// Replaces the facts, and their text if they differ.

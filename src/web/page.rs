@@ -10,7 +10,7 @@ use std::{
 };
 
 use self::{
-    census::{Census, Low, Seen, State, Verdict, holdings, overdue, row_of},
+    census::{Census, Low, Seen, State, Verdict, holdings, row_of},
     words::{Cell, Count, Countdown, Gap, Id, Name, Place, Plain, Span, Text, Ticking, Utc, places},
 };
 use crate::{
@@ -206,7 +206,7 @@ fn overview_row(out: &mut String, now: Moment, seen: &Seen<'_>) -> fmt::Result {
         write!(out, "{comma}{} unreadable", seen.unreadable)?;
         comma = ", ";
     }
-    if overdue(seen.account, now).is_some() {
+    if seen.account.overdue(now).is_some() {
         write!(out, "{comma}<b>poller stuck</b>")?;
         comma = ", ";
     }
@@ -227,7 +227,7 @@ fn account_section(out: &mut String, now: Moment, account: &Account) -> fmt::Res
         write!(out, " <p>next poll {}</p>", Countdown(next.elapsed.saturating_sub(now.elapsed)))?;
     }
     out.write_str("</header>\n")?;
-    if let Some(overdue) = overdue(account, now) {
+    if let Some(overdue) = account.overdue(now) {
         let overdue = Ticking(overdue);
         writeln!(
             out,
