@@ -10,6 +10,8 @@
     reason = "a test ends at what it did not expect"
 )]
 
+pub mod browser;
+
 use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
     net::{SocketAddr, TcpStream},
@@ -124,7 +126,7 @@ pub struct Output {
 }
 
 impl Lines {
-    fn of(source: impl Read + Send + 'static) -> Self {
+    pub fn of(source: impl Read + Send + 'static) -> Self {
         let lines = Self::default();
         let writer = lines.clone();
         thread::spawn(move || {
