@@ -58,15 +58,25 @@ impl Ledger {
         self.accounts.iter().map(ArcSwap::load_full).collect()
     }
 
+    /// The account called `name` as it is now.
+    #[must_use]
+    pub fn account(&self, name: &str) -> Option<Arc<Account>> {
+        self.slot(name).map(ArcSwap::load_full)
+    }
+
     /// Changes the account called `name`. Only its own poller may call this: of two changes made
     /// at once from the same state, one would be lost.
     pub fn update(&self, name: &str, change: impl FnOnce(&mut Account)) {
-        let place = self.accounts.binary_search_by(|slot| (*slot.load().facts.name).cmp(name));
-        if let Some(slot) = place.ok().and_then(|place| self.accounts.get(place)) {
+        if let Some(slot) = self.slot(name) {
             let mut account = Account::clone(&slot.load());
             change(&mut account);
             slot.store(Arc::new(account));
         }
+    }
+
+    fn slot(&self, name: &str) -> Option<&ArcSwap<Account>> {
+        let place = self.accounts.binary_search_by(|slot| (*slot.load().facts.name).cmp(name));
+        place.ok().and_then(|place| self.accounts.get(place))
     }
 
     /// Notes that the clock of `host` is `seconds` ahead of ours.
