@@ -58,15 +58,25 @@ impl Ledger {
         self.accounts.iter().map(ArcSwap::load_full).collect()
     }
 
+    /// The account called `name` as it is now.
+    #[must_use]
+    pub fn account(&self, name: &str) -> Option<Arc<Account>> {
+        self.slot(name).map(ArcSwap::load_full)
+    }
+
     /// Changes the account called `name`. Only its own poller may call this: of two changes made
     /// at once from the same state, one would be lost.
     pub fn update(&self, name: &str, change: impl FnOnce(&mut Account)) {
-        let place = self.accounts.binary_search_by(|slot| (*slot.load().facts.name).cmp(name));
-        if let Some(slot) = place.ok().and_then(|place| self.accounts.get(place)) {
+        if let Some(slot) = self.slot(name) {
             let mut account = Account::clone(&slot.load());
             change(&mut account);
             slot.store(Arc::new(account));
         }
+    }
+
+    fn slot(&self, name: &str) -> Option<&ArcSwap<Account>> {
+        let place = self.accounts.binary_search_by(|slot| (*slot.load().facts.name).cmp(name));
+        place.ok().and_then(|place| self.accounts.get(place))
     }
 
     /// Notes that the clock of `host` is `seconds` ahead of ours.
@@ -91,7 +101,7 @@ impl Ledger {
     #[must_use]
     pub fn ailing(&self, now: Moment) -> Vec<String> {
         let late = |account: &Arc<Account>| {
-            let late = now.elapsed.checked_sub(account.alive_until.elapsed)?;
+            let late = account.overdue(now)?;
             let name = &account.facts.name;
             Some(format!(
                 "the poller of account '{name}' is stuck or dead: its sign of life is {} s overdue",
@@ -123,6 +133,12 @@ impl Account {
         let pieces = Pieces::of_account(&facts);
         let wallets = subjects.into_iter().map(|subject| Wallet::new(Standing::new(subject)));
         Self { wallets: wallets.collect(), next_poll: None, alive_until, pieces, facts }
+    }
+
+    /// How long the sign of life of its poller is overdue; `None` if it is alive.
+    #[must_use]
+    pub fn overdue(&self, now: Moment) -> Option<Duration> {
+        now.elapsed.checked_sub(self.alive_until.elapsed)
     }
 
     /// Replaces the facts, and their text if they differ.

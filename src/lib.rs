@@ -1,4 +1,37 @@
-//! Prometheus exporter for the balances of accounts on XT.
+//! Prometheus exporter for the balances of accounts on XT and exchanges with the same API.
+//!
+//! One poller an account asks the exchange on its own clock; what it learns becomes a [`standing`]
+//! and its text, put into the [`ledger`] as one; a scrape strings texts together. The two sides
+//! meet at the ledger and nowhere else, so a scrape can neither wait for the exchange nor cost a
+//! call of it.
+//!
+//! ```text
+//!  main ── cli          words → a command            log     what is logged, and what never is
+//!    │
+//!  command              what each command does: here the parts meet
+//!    ├── config         file, flags, environment → only valid accounts
+//!    ├── poll           when to ask, and what an answer changes
+//!    │     ├── exchange       asking: limits, clock, keys, signature, transport, v1, reasons
+//!    │     └── ledger         what is known now, and its text, swapped as one
+//!    │           └── exposition     what is known → text: every name and help in one table
+//!    │                 └── standing       fresh, held, unknown: pure
+//!    ├── web            serving the ledger: routes, deadlines, status page
+//!    └── simulator      the exchange, simulated; apart from all of the above
+//!
+//!  moment               one reading of the clocks; an argument of whatever is pure
+//! ```
+//!
+//! Arrows point down only. What is deliberately absent:
+//!
+//! * `web` knows no `exchange`, and `exchange` neither a metric nor a server.
+//! * Nothing but `exchange::signature` and the cleaning of texts can read a key; [`exchange::Secret`]
+//!   cannot be printed.
+//! * Signing, decoding, judging and rendering read no clock and do no I/O.
+//! * `simulator` shares no code with `exchange`, or it could not find its mistakes.
+//! * Balances are in no `GaugeVec`: its series are keyed by a hash of unseparated labels.
+//! * Each third-party crate has one home: reqwest and rustls in `exchange::transport`, hmac in
+//!   `exchange::signature` (and, apart from it, in `simulator`), hyper in `web` and `simulator`,
+//!   prometheus and procfs in `exposition::own`, clap in `cli`, YAML in `config`.
 
 pub mod cli;
 pub mod command;

@@ -27,7 +27,7 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_AGE: Duration = Duration::from_secs(20);
 
 /// Free USDT below which a person should know, by account.
-const THRESHOLDS: [(&str, f64); 2] = [("market-maker", 500.0), ("treasury", 5_000.0)];
+const THRESHOLDS: [(&str, f64); 2] = [("arbitrage", 2_000.0), ("market-maker", 500.0)];
 
 pub(super) async fn run(flags: &Demo) -> Result<(), Ended> {
     let clock = Clock::start();

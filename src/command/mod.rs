@@ -34,6 +34,7 @@ enum Ended {
 pub fn run(command: Command) -> ExitCode {
     // A scrape shall not wait for a poll's decoding, nor a poll for a scrape's compressing.
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let is_daemon = matches!(command, Command::Serve(_) | Command::Demo(_));
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(command)),
         Err(error) => Err(Ended::With(format!("cannot start the runtime: {error}"))),
@@ -42,12 +43,16 @@ pub fn run(command: Command) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Ended::Badly) => ExitCode::from(1),
         Err(Ended::With(text)) => {
-            tracing::error!("{text}");
+            // A daemon's end belongs into its log; to whoever waits at a prompt it is plainly said.
+            if is_daemon {
+                tracing::error!("{text}")
+            } else {
+                complain(&text)
+            }
             ExitCode::from(1)
         }
         Err(Ended::Misused(text)) => {
-            // As clap says what is wrong with a flag: to the person who typed it, not to a log.
-            let _ = writeln!(io::stderr(), "error: {text}");
+            complain(&text);
             ExitCode::from(2)
         }
     }
@@ -63,6 +68,11 @@ async fn dispatch(command: Command) -> Result<(), Ended> {
         Command::Check(flags) => check::run(&flags, &env).await,
         Command::Healthcheck(flags) => healthcheck::run(&flags).await,
     }
+}
+
+/// Prints an error to standard error, as the command line's own are.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "error: {text}");
 }
 
 /// Prints to standard output. Whoever has closed it does not want to know.

@@ -37,7 +37,7 @@
       read = asked;
       failure = "";
     } catch (error) {
-      failure = error.name === "Error" ? error.message : "connection lost";
+      failure = "connection lost" + (error.name === "Error" ? ` (${error.message})` : "");
     } finally {
       busy = false;
     }

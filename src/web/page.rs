@@ -10,7 +10,7 @@ use std::{
 };
 
 use self::{
-    census::{Census, Low, Seen, State, Verdict, holdings, overdue, row_of},
+    census::{Census, Low, Seen, State, Verdict, holdings, row_of},
     words::{Cell, Count, Countdown, Gap, Id, Name, Place, Plain, Span, Text, Ticking, Utc, places},
 };
 use crate::{
@@ -35,8 +35,8 @@ pub struct Page<'a> {
 /// The header of that name, to be sent with the page. It names the style and the script by hash:
 /// nothing else runs, whatever an exchange may call its currencies.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-J64szV83EtJRBY7oKqbB0b1ffIqHkENAvWyygW37/Wo='; \
-     style-src 'sha256-+YlLMZQ7Kfk9CP9k/ONPH+9eT4tGJl2GwOD9tELGn44='; \
+     script-src 'sha256-LjyjSAHWqGYGthDzHt9ZAKNCMrU+6UjEMB2wSxJPfqE='; \
+     style-src 'sha256-sbioA93PV04OAjLVrWANE1L5Y5G6rx62A2xltWYCWvY='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const STYLE: &str = include_str!("page.css");
@@ -78,7 +78,7 @@ fn document(out: &mut String, page: &Page<'_>, census: &Census<'_>) -> fmt::Resu
          <main>\n"
     )?;
     summary(out, page, census)?;
-    low(out, census)?;
+    low(out, page.now, census)?;
     if page.accounts.len() > FEW_ACCOUNTS {
         overview(out, page, census)?;
     }
@@ -119,22 +119,22 @@ fn summary(out: &mut String, page: &Page<'_>, census: &Census<'_>) -> fmt::Resul
 }
 
 /// Every balance under its threshold, the worst first.
-fn low(out: &mut String, census: &Census<'_>) -> fmt::Result {
+fn low(out: &mut String, now: Moment, census: &Census<'_>) -> fmt::Result {
     if census.low.is_empty() {
         return Ok(());
     }
     let (worst, others) = census.low.split_at(census.low.len().min(LOW_SHOWN));
     out.write_str("<section id=\"low\">\n<h2>Low balances</h2>\n")?;
-    low_table(out, worst)?;
+    low_table(out, now, worst)?;
     if !others.is_empty() {
         writeln!(out, "<details id=\"low-more\"><summary>{} more</summary>", others.len())?;
-        low_table(out, others)?;
+        low_table(out, now, others)?;
         out.write_str("</details>\n")?;
     }
     out.write_str("</section>\n")
 }
 
-fn low_table(out: &mut String, lows: &[Low<'_>]) -> fmt::Result {
+fn low_table(out: &mut String, now: Moment, lows: &[Low<'_>]) -> fmt::Result {
     let places = places(lows.iter().map(|low| low.row));
     write!(
         out,
@@ -149,7 +149,12 @@ fn low_table(out: &mut String, lows: &[Low<'_>]) -> fmt::Result {
             Row::Read { free, .. } => write!(out, "{}", Cell("", free.text()))?,
             Row::Missing | Row::Unreadable => out.write_str(MISSING)?,
         }
-        let held = if low.standing.trouble.is_some() { " <small>held</small>" } else { "" };
+        let held = match &low.standing.good {
+            Some(good) if low.standing.trouble.is_some() => {
+                format!(" <small>held, read {} ago</small>", Ticking(good.at.age(now)))
+            }
+            _ => String::new(),
+        };
         writeln!(out, "<td class=\"mark\">{gap}</td><td class=\"where\">{place}{held}</td></tr>")?;
     }
     out.write_str("</tbody>\n</table>\n")
@@ -201,7 +206,7 @@ fn overview_row(out: &mut String, now: Moment, seen: &Seen<'_>) -> fmt::Result {
         write!(out, "{comma}{} unreadable", seen.unreadable)?;
         comma = ", ";
     }
-    if overdue(seen.account, now).is_some() {
+    if seen.account.overdue(now).is_some() {
         write!(out, "{comma}<b>poller stuck</b>")?;
         comma = ", ";
     }
@@ -222,7 +227,7 @@ fn account_section(out: &mut String, now: Moment, account: &Account) -> fmt::Res
         write!(out, " <p>next poll {}</p>", Countdown(next.elapsed.saturating_sub(now.elapsed)))?;
     }
     out.write_str("</header>\n")?;
-    if let Some(overdue) = overdue(account, now) {
+    if let Some(overdue) = account.overdue(now) {
         let overdue = Ticking(overdue);
         writeln!(
             out,
@@ -315,8 +320,10 @@ fn balances(out: &mut String, now: Moment, standing: &Standing) -> fmt::Result {
     if !zeros.is_empty() {
         let (wallet, id, count) = (subject.wallet, Id(&subject.account), Count(zeros.len(), "zero balance"));
         write!(out, "<details id=\"zeros.{wallet}.{id}\"><summary>{count}</summary>\n<p>")?;
+        let mut comma = "";
         for zero in zeros {
-            write!(out, "{} ", Name(&zero.currency))?;
+            write!(out, "{comma}{}", Name(&zero.currency))?;
+            comma = ", ";
         }
         out.write_str("</p>\n</details>\n")?;
     } else if good.is_some() && !listed {
@@ -493,13 +500,15 @@ mod tests {
 
     #[test]
     fn held_balances_are_called_old_and_the_failure_is_told() {
-        let known = polled(account("main", &[("usdt", None)]), NOW - 64, Ok(answer(&[("usdt", "31", "0")])));
+        let known =
+            polled(account("main", &[("usdt", Some(50.0))]), NOW - 64, Ok(answer(&[("usdt", "31", "0")])));
         let held = polled(polled(known, NOW - 34, timeout()), NOW - 4, timeout());
         let html = html(vec![held]);
         let shown = text(&html);
         assert!(
             shown.contains("these are the balances of 1 min 4 s ago, shown until they are 1 min 30 s old")
         );
+        assert!(shown.contains("main spot held, read 1 min 4 s ago"), "{shown}");
         assert!(shown.contains("Free 1 min 4 s ago") && shown.contains("31"), "{shown}");
         let failure = "timeout no answer within 10 s failing for 34 s (since 00:59:26 UTC), last 4 s ago (00:59:56 UTC)";
         assert!(shown.contains(failure), "{shown}");
@@ -529,7 +538,7 @@ mod tests {
         ];
         let watch = [("btc", None), ("usdt", None)];
         let html = html(vec![polled(account("main", &watch), NOW, Ok(answer(&rows)))]);
-        let order = ["<bdi>btc", "<bdi>usdt", "<bdi>bbb", "<bdi>ccc", "<details", "<bdi>aaa"];
+        let order = [">btc<", ">usdt<", ">bbb<", ">ccc<", "<details", ">aaa<"];
         assert!(places_of(&html, order).is_sorted(), "{html}");
         assert!(text(&html).contains("1 zero balance\n"));
     }
@@ -568,13 +577,27 @@ mod tests {
     #[test]
     fn an_overview_of_many_accounts_leads_to_each_and_to_the_troubled_first() {
         let good = |name: &str| polled(account(name, &[]), NOW, Ok(answer(&[])));
-        let accounts = vec![good("a b"), good("a_b"), polled(good("held"), NOW, timeout()), good("z")];
-        let html = html(accounts);
-        let links =
-            ["href=\"#spot.held\"", "href=\"#spot.a_20b\"", "href=\"#spot.a_5fb\"", "href=\"#spot.z\""];
-        assert!(places_of(&html, links).is_sorted(), "{html}");
-        for id in ["spot.held", "spot.a_20b", "spot.a_5fb", "spot.z"] {
+        let mut stuck = good("z");
+        stuck.alive_until = at(NOW);
+        let html = html(vec![good("a b"), good("a_b"), polled(good("held"), NOW, timeout()), stuck]);
+        let ids = ["spot.z", "spot.held", "spot.a_20b", "spot.a_5fb"];
+        let links = ids.map(|id| format!("href=\"#{id}\""));
+        assert!(places_of(&html, links.iter().map(String::as_str)).is_sorted(), "{html}");
+        for id in ids {
             assert_eq!(html.matches(&format!("id=\"{id}\"")).count(), 1, "{id}");
+        }
+        assert!(text(&html).contains("poller stuck") && text(&html).contains("2 wallets fresh and not low"));
+    }
+
+    #[test]
+    fn links_stay_on_this_server() {
+        for (telemetry_path, expected) in [
+            ("/metrics", "href=\"./metrics\">/metrics<"),
+            ("//elsewhere/m", "href=\"./elsewhere/m\""),
+            ("javascript:alert(1)", "href=\"./javascript:alert(1)\""),
+        ] {
+            let html = render(&Page { accounts: &[], now: at(NOW), telemetry_path, version: "1.2.3" });
+            assert!(html.contains(expected), "{html}");
         }
     }
 

@@ -10,6 +10,8 @@
     reason = "a test ends at what it did not expect"
 )]
 
+pub mod browser;
+
 use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
     net::{SocketAddr, TcpStream},

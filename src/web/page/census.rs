@@ -1,6 +1,6 @@
 //! What the page has to say, before any markup: what is low, what is not fresh, what is in trouble.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use super::{
     Page,
@@ -54,7 +54,7 @@ pub(super) struct Verdict {
 impl<'a> Census<'a> {
     pub(super) fn of(page: &Page<'a>) -> Self {
         let now = page.now;
-        let stuck = |account: &Account| overdue(account, now).is_some();
+        let stuck = |account: &Account| account.overdue(now).is_some();
         let mut census = Self {
             wallets: Vec::new(),
             accounts: page.accounts.len(),
@@ -281,11 +281,6 @@ impl fmt::Display for State {
 fn listing(counts: &[(usize, &str)]) -> String {
     let some = counts.iter().filter(|(count, _)| *count > 0);
     some.map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
-}
-
-/// How long the sign of life of an account's poller is overdue.
-pub(super) fn overdue(account: &Account, now: Moment) -> Option<Duration> {
-    now.elapsed.checked_sub(account.alive_until.elapsed)
 }
 
 /// What may be shown of the balances as of `now`.

@@ -135,12 +135,14 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// A text from outside that also keeps its writing direction to itself.
+/// A text from outside that also keeps its writing direction to itself. ASCII has none to keep,
+/// and does without the element: a page of many accounts has tens of thousands of names.
 pub(super) struct Name<'a>(pub(super) &'a str);
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<bdi>{}</bdi>", Text(self.0))
+        let text = Text(self.0);
+        if self.0.is_ascii() { write!(f, "{text}") } else { write!(f, "<bdi>{text}</bdi>") }
     }
 }
 
