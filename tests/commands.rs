@@ -377,10 +377,19 @@ fn check_names_a_limit_however_the_exchange_says_so() {
     for limit_reply in [LimitReply::Code, LimitReply::Status429] {
         let rules = Rules { asset_calls_per_second: 0, limit_reply, ..Rules::default() };
         let exchange = exchange_with(rules, |_| {});
-        check_names(
-            &exchange,
-            "[rate_limited]",
-            "stop what else uses this key or address, and wait ten minutes",
+        let url = exchange.url();
+        let output = run(&format!("check --xt.wallet spot --xt.wallet fiat --xt.base-url {url}"));
+        ended(
+            &output,
+            1,
+            &[
+                "BAD  wallet spot: ",
+                "[rate_limited]",
+                "remedy: a limit was passed, and asking again prolongs it",
+                "stop what else uses this key or address, and wait ten minutes",
+                "BAD  wallet fiat: not asked",
+                "\n1 problem\n",
+            ],
         );
         let asked =
             exchange.simulator.calls().arrivals.iter().filter(|arrival| arrival.account.is_some()).count();

@@ -69,7 +69,7 @@ fn the_flags_are_what_help_prints() {
     let help: String = output.stdout.lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
     let shown = fenced(&section("## Flags"));
     assert!(
-        shown.iter().any(|block| *block == help),
+        shown.contains(&help),
         "the ```text block under \"## Flags\" in README.md must be what `serve --help` prints. Paste this:\n{help}"
     );
 }

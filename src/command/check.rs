@@ -76,7 +76,9 @@ async fn examine(account: Account, exchange: &Exchange) -> usize {
                 say(&line(false, &what, "not read, for the reason above"));
             }
             Ok(Err(failure)) => tell(false, &what, &with_remedy(&failure)),
-            Err(_) => tell(false, &what, "not asked: after a limit reply nothing is sent for ten minutes"),
+            Err(_) => {
+                say(&line(false, &what, "not asked: after a limit reply nothing is sent for ten minutes"));
+            }
         }
     }
     troubles

@@ -45,9 +45,9 @@ pub fn run(command: Command) -> ExitCode {
         Err(Ended::With(text)) => {
             // A daemon's end belongs into its log; to whoever waits at a prompt it is plainly said.
             if is_daemon {
-                tracing::error!("{text}")
+                tracing::error!("{text}");
             } else {
-                complain(&text)
+                complain(&text);
             }
             ExitCode::from(1)
         }
