@@ -97,6 +97,8 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(NEXT_REQUEST)
+        // Who has said all and closes its side, as `nc -N` does, still wants the answer.
+        .half_close(true)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let silent = async {
