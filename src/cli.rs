@@ -45,16 +45,15 @@ pub enum Command {
 }
 
 impl Command {
-    /// Where the log goes and what is in it.
+    /// What to log, if the command logs anything.
     #[must_use]
-    pub fn log(&self) -> &LogFlags {
+    pub fn log(&self) -> Option<&LogFlags> {
         match self {
             Self::Serve(Serve { log, .. })
             | Self::Demo(Demo { log, .. })
-            | Self::Simulate(Simulate { log, .. })
             | Self::Once(Once { log, .. })
-            | Self::Check(Check { log, .. })
-            | Self::Healthcheck(Healthcheck { log, .. }) => log,
+            | Self::Check(Check { log, .. }) => Some(log),
+            Self::Simulate(_) | Self::Healthcheck(_) => None,
         }
     }
 }
@@ -95,9 +94,6 @@ pub struct Simulate {
     /// Where the simulated exchange listens; an address of this machine
     #[arg(long = "listen", value_name = "ADDRESS", default_value = "127.0.0.1:8470")]
     pub listen: String,
-    #[command(flatten)]
-    #[expect(missing_docs)]
-    pub log: LogFlags,
 }
 
 /// Flags of `once`.
@@ -130,9 +126,6 @@ pub struct Healthcheck {
     /// Where the daemon listens
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10770")]
     pub listen_address: String,
-    #[command(flatten)]
-    #[expect(missing_docs)]
-    pub log: LogFlags,
 }
 
 /// Which accounts to ask for, and how to ask.
@@ -377,6 +370,7 @@ mod tests {
             ("demo --xt.account a", "it is a flag of `serve`, `once`, `check`"),
             ("--poll.interval 1m once", "it is a flag of `serve`"),
             ("simulate --config.check", "it is a flag of `serve`"),
+            ("healthcheck --log.level debug", "it is a flag of `serve`, `demo`, `once`, `check`"),
         ] {
             assert!(refusal(line).contains(said), "{line}: {}", refusal(line));
         }

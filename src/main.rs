@@ -12,6 +12,8 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2));
         }
     };
-    log::init(command.log());
+    if let Some(flags) = command.log() {
+        log::init(flags);
+    }
     command::run(command)
 }

@@ -529,12 +529,15 @@ fn help_names_every_command_and_says_what_is_done_without_one() {
         assert_eq!(output.stderr, "");
     }
     ended(&Exporter::run(&["--help"], &[]), 0, &["Without a command it serves"]);
-    for command in ["serve", "demo", "simulate", "once", "check", "healthcheck"] {
-        ended(
-            &Exporter::run(&[command, "--help"], &[]),
-            0,
-            &["Usage: xt-balance-exporter", command, "--log.level"],
-        );
+    for (command, flag) in [
+        ("serve", "--poll.max-age"),
+        ("demo", "--web.max-requests"),
+        ("simulate", "--listen"),
+        ("once", "--output"),
+        ("check", "--xt.account"),
+        ("healthcheck", "--web.listen-address"),
+    ] {
+        ended(&Exporter::run(&[command, "--help"], &[]), 0, &["Usage: xt-balance-exporter", command, flag]);
     }
 }
 
