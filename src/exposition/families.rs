@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::text::Samples;
+use super::text::{self, Samples};
 use crate::{
     exchange::Reason,
     standing::{Durations, Good, Standing, Subject},
@@ -22,6 +22,21 @@ pub struct Family {
     pub help: &'static str,
     /// Where its samples come from.
     pub source: Source,
+}
+
+impl Family {
+    /// The two comment lines that open it. No help text holds anything to escape: a test of the
+    /// table sees to it.
+    #[must_use]
+    pub fn header(&self) -> String {
+        text::header(self.name, self.help, self.kind.word())
+    }
+
+    /// A writer of its samples.
+    #[must_use]
+    pub fn samples(&self) -> Samples {
+        Samples::of(self.name, self.labels)
+    }
 }
 
 /// The type of a family.

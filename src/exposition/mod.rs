@@ -44,7 +44,7 @@ pub fn assemble(shown: &[Shown<'_>], own: &OwnFacts<'_>) -> Vec<Bytes> {
         let pieces = shown.iter().filter(|shown| !hides(shown)).map(|shown| shown.pieces.at(place));
         let mut pieces = pieces.filter(|piece| !piece.is_empty()).peekable();
         if pieces.peek().is_some() {
-            parts.push(text::header(family).into());
+            parts.push(family.header().into());
             parts.extend(pieces);
         }
     }
@@ -90,7 +90,7 @@ impl Pieces {
 }
 
 fn lines(family: &'static families::Family, write: impl FnOnce(&mut Samples)) -> Bytes {
-    let mut samples = Samples::of(family);
+    let mut samples = family.samples();
     write(&mut samples);
     samples.finish()
 }

@@ -108,7 +108,7 @@ mod tests {
         let texts = render(&OwnFacts { skews: &skews, process_started: Some(Duration::from_secs(5)) });
         for family in FAMILIES.iter().filter(|family| matches!(family.source, Source::Own)) {
             let text = String::from_utf8_lossy(texts.get(family.name).map_or(b"missing", Vec::as_slice));
-            assert!(text.starts_with(&super::super::text::header(family)), "{text}");
+            assert!(text.starts_with(&family.header()), "{text}");
         }
         let skew = texts.get("xt_clock_skew_seconds").map(|text| String::from_utf8_lossy(text));
         assert!(skew.is_some_and(|text| text.ends_with("{host=\"127.0.0.1\"} -0.25\n")));

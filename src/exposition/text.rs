@@ -5,23 +5,22 @@ use std::{fmt::Write as _, time::Duration};
 
 use bytes::Bytes;
 
-use super::families::Family;
-
 /// The `Content-Type` of what this module writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A writer of the samples of one family.
 #[derive(Debug)]
 pub struct Samples {
-    family: &'static Family,
+    name: &'static str,
+    labels: &'static [&'static str],
     out: String,
 }
 
 impl Samples {
-    /// A writer for `family` with nothing written.
+    /// A writer for the family `name` whose samples bear `labels`, with nothing written.
     #[must_use]
-    pub fn of(family: &'static Family) -> Self {
-        Self { family, out: String::new() }
+    pub fn of(name: &'static str, labels: &'static [&'static str]) -> Self {
+        Self { name, labels, out: String::new() }
     }
 
     /// Writes one sample; `values` are the label values in the order of the family's labels.
@@ -49,11 +48,11 @@ impl Samples {
     }
 
     fn line(&mut self, suffix: &str, values: &[&str], le: Option<f64>, value: f64) {
-        debug_assert_eq!(values.len(), self.family.labels.len(), "{}", self.family.name);
-        self.out.push_str(self.family.name);
+        debug_assert_eq!(values.len(), self.labels.len(), "{}", self.name);
+        self.out.push_str(self.name);
         self.out.push_str(suffix);
         let mut before = '{';
-        for (name, value) in self.family.labels.iter().zip(values) {
+        for (name, value) in self.labels.iter().zip(values) {
             self.out.push(before);
             self.out.push_str(name);
             self.out.push_str("=\"");
@@ -77,11 +76,10 @@ impl Samples {
     }
 }
 
-/// The two comment lines that open a family. Help texts hold nothing to escape: a test of the
-/// table sees to it.
+/// The two comment lines that open the family `name`. `help` must hold nothing to escape, and
+/// `kind` be a word of the format.
 #[must_use]
-pub fn header(family: &Family) -> String {
-    let (name, help, kind) = (family.name, family.help, family.kind.word());
+pub fn header(name: &str, help: &str, kind: &str) -> String {
     format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
 }
 
@@ -121,11 +119,6 @@ fn count_value(count: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exposition::families::FAMILIES;
-
-    fn family(name: &str) -> &'static Family {
-        FAMILIES.iter().find(|family| family.name == name).unwrap_or_else(|| panic!("{name}"))
-    }
 
     fn text(samples: Samples) -> String {
         String::from_utf8_lossy(&samples.finish()).into_owned()
@@ -133,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_sample_is_one_line_with_escaped_labels() {
-        let mut samples = Samples::of(family("xt_balance_free"));
+        let mut samples = Samples::of("xt_balance_free", &["account", "currency", "wallet"]);
         samples.sample(&["a\"b\\c\nd", "usdt", "spot"], 3_867.436_500_12);
         let expected = r#"xt_balance_free{account="a\"b\\c\nd",currency="usdt",wallet="spot"} 3867.43650012"#;
         assert_eq!(text(samples), format!("{expected}\n"));
@@ -141,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_histogram_is_cumulative_and_ends_in_infinity() {
-        let mut samples = Samples::of(family("xt_poll_duration_seconds"));
+        let mut samples = Samples::of("xt_poll_duration_seconds", &["account", "wallet"]);
         samples.histogram(&["m", "spot"], &[0.5, 1.0], &[2, 3], 7, Duration::from_millis(4_250));
         let expected = "xt_poll_duration_seconds_bucket{account=\"m\",wallet=\"spot\",le=\"0.5\"} 2\n\
                         xt_poll_duration_seconds_bucket{account=\"m\",wallet=\"spot\",le=\"1\"} 5\n\
