@@ -310,7 +310,7 @@ fn holdings(subject: &Subject, answer: Answer) -> Vec<Holding> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::exchange::Balance;
 
@@ -327,7 +327,8 @@ mod tests {
         })
     }
 
-    fn answer(rows: &[(&str, &str, &str)]) -> Answer {
+    /// An answer of these rows, which must be sorted by currency.
+    pub(crate) fn answer(rows: &[(&str, &str, &str)]) -> Answer {
         let amount = |text: &str| Amount::parse(text).unwrap_or_else(|| panic!("{text}"));
         let row = |(currency, free, frozen): &(&str, &str, &str)| Balance {
             currency: (*currency).into(),

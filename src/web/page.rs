@@ -376,9 +376,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        exchange::{Amount, Answer, Balance, Failure, Reason, Wallet},
+        exchange::{Answer, Failure, Reason, Wallet},
         exposition::families::AccountFacts,
-        standing::{Ended, Filter, Subject, Watch},
+        standing::{Ended, Filter, Subject, Watch, tests::answer},
     };
 
     const NOW: u64 = 10_000;
@@ -410,17 +410,6 @@ mod tests {
             wallet.set(wallet.standing.after(Ended { at: at(seconds), took, suspect: false, outcome }));
         }
         account
-    }
-
-    /// Rows sorted by currency.
-    fn answer(rows: &[(&str, &str, &str)]) -> Answer {
-        let amount = |text: &str| Amount::parse(text).unwrap_or_else(|| panic!("{text}"));
-        let row = |(currency, free, frozen): &(&str, &str, &str)| Balance {
-            currency: (*currency).into(),
-            free: amount(free),
-            frozen: amount(frozen),
-        };
-        Answer { balances: rows.iter().map(row).collect(), ..Answer::default() }
     }
 
     fn timeout() -> Result<Answer, Failure> {
