@@ -118,7 +118,7 @@ impl Poller {
 
     /// Polls every wallet once, for a command that does not stay. Returns how many polls there were
     /// and how many failed.
-    pub async fn run_once(mut self) -> (usize, usize) {
+    pub async fn run_once(&mut self) -> (usize, usize) {
         let mut failed = 0;
         for wallet in self.wallets.clone() {
             failed += usize::from(self.poll_wallet(wallet).await.is_some());
