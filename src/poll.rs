@@ -188,6 +188,7 @@ impl Poller {
 
     /// Polls one wallet and writes down what came of it. `None` if it was good.
     async fn poll_wallet(&mut self, wallet: Wallet) -> Option<Failure> {
+        self.refresh_key(self.clock.now());
         let accounts = self.ledger.accounts();
         let mine = accounts.iter().find(|account| *account.facts.name == *self.session.account)?;
         let before =
