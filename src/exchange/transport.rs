@@ -17,6 +17,10 @@ use super::failure::{Failure, Reason};
 /// The longest body that is read, after decompression: some 100 000 currencies.
 pub(super) const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// How long an idle connection is kept: for the calls of one poll, and not until a server closes it.
+/// A request that crosses the close on its way is lost, and with it the poll.
+const KEPT: Duration = Duration::from_secs(4);
+
 /// A client for the exchange.
 #[derive(Clone, Debug)]
 pub(super) struct Transport {
@@ -59,6 +63,7 @@ impl Transport {
             .referer(false)
             // A repeated request would repeat its nonce, and count against the limits unseen.
             .retry(reqwest::retry::never())
+            .pool_idle_timeout(KEPT)
             .no_proxy()
             .build()
             .map_err(|error| format!("cannot set up the HTTP client: {}", causes(&error.without_url())))?;
