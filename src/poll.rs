@@ -196,6 +196,8 @@ impl Poller {
         let (read, suspect) = match self.read(wallet, before).await {
             Ok(read) => read,
             Err(Paused { .. }) => {
+                let facts = self.facts(self.clock.now());
+                self.ledger.update(self.account(), |account| account.set_facts(facts));
                 return Some(Failure::new(Reason::RateLimited, "nothing was asked: the account is paused"));
             }
         };
