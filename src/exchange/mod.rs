@@ -261,7 +261,14 @@ impl Exchange {
             if failure.reason == Reason::Clock {
                 host.clock().doubt();
             }
-            if !(failure.reason.is_of_the_key() && attempt.session.keyring.refused()) {
+            let keyring = &mut attempt.session.keyring;
+            let the_other_may_work = match failure.reason {
+                reason if reason.is_of_the_key() => keyring.refused(),
+                // Nobody knows every way in which a key may be refused.
+                Reason::Http | Reason::Api | Reason::Decode => keyring.suspected(),
+                _ => false,
+            };
+            if !the_other_may_work {
                 return result;
             }
         }
