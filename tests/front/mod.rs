@@ -14,7 +14,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
 };
@@ -33,6 +33,7 @@ struct State {
     manner: Manner,
     tls: Option<Arc<ServerConfig>>,
     connections: usize,
+    streams: Vec<TcpStream>,
     requests: Vec<Request>,
 }
 
@@ -86,8 +87,14 @@ impl Front {
     pub fn new(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state =
-            State { upstream, manner: Manner::Relay, tls: None, connections: 0, requests: Vec::new() };
+        let state = State {
+            upstream,
+            manner: Manner::Relay,
+            tls: None,
+            connections: 0,
+            streams: Vec::new(),
+            requests: Vec::new(),
+        };
         let front = Self { address, state: Arc::new(Mutex::new(state)) };
         let serving = front.clone();
         thread::spawn(move || {
@@ -117,6 +124,19 @@ impl Front {
         self.state.lock().unwrap().tls = tls;
     }
 
+    /// Closes every connection.
+    pub fn hang_up(&self) {
+        for stream in self.state.lock().unwrap().streams.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// What the exchange answers to a request.
+    pub fn pass(&self, request: &Request) -> Vec<u8> {
+        let upstream = self.state.lock().unwrap().upstream;
+        relay(upstream, request).unwrap()
+    }
+
     pub fn connections(&self) -> usize {
         self.state.lock().unwrap().connections
     }
@@ -129,8 +149,10 @@ impl Front {
         let tls = {
             let mut state = self.state.lock().unwrap();
             state.connections += 1;
+            state.streams.extend(stream.try_clone());
             state.tls.clone()
         };
+        let kept = stream.try_clone();
         // Whoever is at the other end may leave at any time.
         let _ = match tls {
             None => self.answer_all(stream),
@@ -138,6 +160,7 @@ impl Front {
                 .map_err(io::Error::other)
                 .and_then(|connection| self.answer_all(StreamOwned::new(connection, stream))),
         };
+        let _ = kept.map(|stream| stream.shutdown(Shutdown::Both));
     }
 
     fn answer_all(&self, mut stream: impl Read + Write) -> io::Result<()> {

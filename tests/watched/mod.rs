@@ -45,10 +45,15 @@ impl Watched {
     }
 
     pub fn of(account: Account) -> Self {
+        Self::all(vec![account]).remove(0)
+    }
+
+    /// Several accounts that share what the accounts of one process share.
+    pub fn all(accounts: Vec<Account>) -> Vec<Self> {
         let clock = Clock::start();
         let exchange = Arc::new(Exchange::new(clock).unwrap());
-        let (mut pollers, ledger) = poll::pollers(vec![account], &exchange, clock);
-        Self { poller: pollers.remove(0), ledger, clock }
+        let (pollers, ledger) = poll::pollers(accounts, &exchange, clock);
+        pollers.into_iter().map(|poller| Self { poller, ledger: Arc::clone(&ledger), clock }).collect()
     }
 
     /// Polls once. Returns whether that was good.
