@@ -118,7 +118,7 @@ impl Poller {
 
     /// Polls every wallet once, for a command that does not stay. Returns how many polls there were
     /// and how many failed.
-    pub async fn run_once(mut self) -> (usize, usize) {
+    pub async fn run_once(&mut self) -> (usize, usize) {
         let mut failed = 0;
         for wallet in self.wallets.clone() {
             failed += usize::from(self.poll_wallet(wallet).await.is_some());
@@ -188,6 +188,7 @@ impl Poller {
 
     /// Polls one wallet and writes down what came of it. `None` if it was good.
     async fn poll_wallet(&mut self, wallet: Wallet) -> Option<Failure> {
+        self.refresh_key(self.clock.now());
         let accounts = self.ledger.accounts();
         let mine = accounts.iter().find(|account| *account.facts.name == *self.session.account)?;
         let before =
@@ -195,6 +196,8 @@ impl Poller {
         let (read, suspect) = match self.read(wallet, before).await {
             Ok(read) => read,
             Err(Paused { .. }) => {
+                let facts = self.facts(self.clock.now());
+                self.ledger.update(self.account(), |account| account.set_facts(facts));
                 return Some(Failure::new(Reason::RateLimited, "nothing was asked: the account is paused"));
             }
         };

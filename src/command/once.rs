@@ -30,7 +30,7 @@ pub(super) async fn run(flags: &Once, env: Env<'_>) -> Result<(), Ended> {
 
     let free = Arc::new(Semaphore::new(AT_ONCE));
     let mut polling = JoinSet::new();
-    for poller in pollers {
+    for mut poller in pollers {
         let free = Arc::clone(&free);
         polling.spawn(async move {
             let _permit = free.acquire_owned().await;

@@ -129,6 +129,16 @@ impl Keyring {
         false
     }
 
+    /// The pair of [`Keyring::pair`] has failed in a way that may or may not be its own. Returns
+    /// whether the one in use should be tried instead; the newer one is tried again next time.
+    pub fn suspected(&mut self) -> bool {
+        let was_new = self.candidate.take().is_some();
+        if was_new {
+            self.seen = None;
+        }
+        was_new && !self.current_refused
+    }
+
     /// Lets a pair that was refused be tried once more: whoever refused it may have changed.
     pub fn forgive(&mut self) {
         self.refused_candidate = None;

@@ -51,7 +51,8 @@ pub struct Exchange {
 /// needs the time never waits.
 #[derive(Debug, Default)]
 struct Host {
-    turn: tokio::sync::Mutex<()>,
+    /// How the last reading failed, if it did, and when.
+    turn: tokio::sync::Mutex<Option<(Duration, Failure)>>,
     clock: Mutex<ServerClock>,
 }
 
@@ -261,7 +262,14 @@ impl Exchange {
             if failure.reason == Reason::Clock {
                 host.clock().doubt();
             }
-            if !(failure.reason.is_of_the_key() && attempt.session.keyring.refused()) {
+            let keyring = &mut attempt.session.keyring;
+            let the_other_may_work = match failure.reason {
+                reason if reason.is_of_the_key() => keyring.refused(),
+                // Nobody knows every way in which a key may be refused.
+                Reason::Http | Reason::Api | Reason::Decode => keyring.suspected(),
+                _ => false,
+            };
+            if !the_other_may_work {
                 return result;
             }
         }
@@ -296,10 +304,15 @@ impl Exchange {
         host: &Host,
         share: u32,
     ) -> Result<(), Stop> {
-        // Others that ask the same host meanwhile wait here, and find it done.
-        let _turn = host.turn.lock().await;
+        // Others that ask the same host meanwhile wait here, and find it done, or share the failure:
+        // were each to wait for a silent host in turn, the last would wait for hours.
+        let waiting_since = self.clock.now().elapsed;
+        let mut turn = host.turn.lock().await;
         if !host.clock().is_due(self.clock.now()) {
             return Ok(());
+        }
+        if let Some((_, failure)) = turn.as_ref().filter(|(at, _)| *at >= waiting_since) {
+            return Err(failure.clone().into());
         }
         let timeout = self.time_left(attempt) / share;
         match self.read_clock(attempt, base, host, timeout).await {
@@ -318,6 +331,10 @@ impl Exchange {
                 );
                 host.clock().could_not_be_read(self.clock.now());
                 Ok(())
+            }
+            Err(Stop::Failed(failure)) if failure.reason.is_of_the_host() => {
+                *turn = Some((self.clock.now().elapsed, failure.clone()));
+                Err(failure.into())
             }
             Err(stop) => Err(stop),
         }

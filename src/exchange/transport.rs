@@ -17,6 +17,10 @@ use super::failure::{Failure, Reason};
 /// The longest body that is read, after decompression: some 100 000 currencies.
 pub(super) const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// How long an idle connection is kept: for the calls of one poll, and not until a server closes it.
+/// A request that crosses the close on its way is lost, and with it the poll.
+const KEPT: Duration = Duration::from_secs(4);
+
 /// A client for the exchange.
 #[derive(Clone, Debug)]
 pub(super) struct Transport {
@@ -59,6 +63,7 @@ impl Transport {
             .referer(false)
             // A repeated request would repeat its nonce, and count against the limits unseen.
             .retry(reqwest::retry::never())
+            .pool_idle_timeout(KEPT)
             .no_proxy()
             .build()
             .map_err(|error| format!("cannot set up the HTTP client: {}", causes(&error.without_url())))?;
@@ -76,14 +81,18 @@ impl Transport {
         query: &str,
         timeout: Duration,
     ) -> Result<Reply, Failure> {
-        let asked = self.ask(base.with(path, query));
+        let asked = async {
+            // A timeout of zero would still let the request start, and count against the limits.
+            if timeout.is_zero() {
+                let text = "the poll's time was up before this could be asked";
+                return Err(Failure::new(Reason::Timeout, text));
+            }
+            self.ask(base.with(path, query)).await
+        };
         let failure = match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(reply)) => return Ok(reply),
             Ok(Err(failure)) => failure,
-            Err(_) => Failure::new(
-                Reason::Timeout,
-                format!("no whole answer within {}", humantime::format_duration(timeout)),
-            ),
+            Err(_) => Failure::new(Reason::Timeout, format!("no whole answer within {}", rounded(timeout))),
         };
         Err(Failure { text: format!("{base}{path}: {}", failure.text), ..failure })
     }
@@ -250,6 +259,13 @@ fn roots() -> rustls::RootCertStore {
     roots
 }
 
+/// A duration for people: nobody wants to read the nanoseconds that a call before it took.
+fn rounded(time: Duration) -> humantime::FormattedDuration {
+    let unit = Duration::from_millis(if time < Duration::from_secs(1) { 1 } else { 100 });
+    let units = (time + unit / 2).as_nanos() / unit.as_nanos();
+    humantime::format_duration(unit * u32::try_from(units).unwrap_or(u32::MAX))
+}
+
 /// `Retry-After` in seconds or as a date.
 fn wait(value: &header::HeaderValue, now: SystemTime) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
@@ -297,6 +313,15 @@ mod tests {
             "https://api.xt.com/trade"
         );
         Ok(())
+    }
+
+    #[test]
+    fn durations_are_rounded_to_what_a_person_reads() {
+        let shown = |micros| rounded(Duration::from_micros(micros)).to_string();
+        assert_eq!(shown(9_999_971), "10s");
+        assert_eq!(shown(4_873_120), "4s 900ms");
+        assert_eq!(shown(499_600), "500ms");
+        assert_eq!(shown(400), "0s");
     }
 
     #[test]

@@ -1,0 +1,615 @@
+//! What the program does about a failure: which ones lead to the next base URL and which to silence,
+//! and what it takes for an answer or a new key to be believed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test ends at what it did not expect"
+)]
+
+mod common;
+mod front;
+mod watched;
+
+use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use common::{ACCESS_KEY, Exchange, SECRET_KEY, sample};
+use front::{Front, Manner, http};
+use serde_json::json;
+use tokio::{net::TcpSocket, task::JoinSet, task::yield_now};
+use watched::{FREE, Frozen, LOADED, PAUSED, POLLS, SUSPECT, UP, Watched, account, exposition, given, leap};
+use xt_balance_exporter::{
+    exchange::{KeyHalf, KeySource},
+    simulator::{Account, Cause, Effect, Endpoint, Fault, Rules, Wallet},
+};
+
+const HELD: Option<f64> = Some(3_867.436_500_12);
+
+fn main_account() -> Account {
+    Account::new("main", ACCESS_KEY, SECRET_KEY).with(Wallet::Spot, "usdt", "3867.43650012", "3062.17437341")
+}
+
+/// An exchange that does not mind clocks that leap: its own does not.
+fn patient(accounts: Vec<Account>) -> Exchange {
+    let window = Duration::from_hours(10);
+    let rules = Rules { nonce_window: window, asset_calls_per_second: 100, ..Rules::default() };
+    Exchange::new(rules, accounts)
+}
+
+fn body(text: &str) -> Effect {
+    Effect::Body(text.to_owned())
+}
+
+/// How many calls of balances the exchange has seen.
+fn asset_calls(exchange: &Exchange) -> usize {
+    exchange.simulator.calls().arrivals.iter().filter(|call| call.endpoint != Endpoint::GetServerTime).count()
+}
+
+fn clock_calls(exchange: &Exchange) -> usize {
+    exchange.simulator.calls().arrivals.len() - asset_calls(exchange)
+}
+
+// Failover.
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_fails_is_followed_by_the_next_within_the_same_poll() {
+    // Bound and not listening: whoever connects is refused, and no one else gets the port.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let silent = Exchange::documented();
+    silent.simulator.inject(Fault::new(Effect::Silence));
+    let mut proofs = JoinSet::new();
+    for first in [
+        format!("http://{}", closed.local_addr().unwrap()),
+        "https://nowhere.invalid".to_owned(),
+        // It does not speak TLS.
+        format!("https://{}", Front::decoy().address),
+        silent.url(),
+    ] {
+        proofs.spawn(async move {
+            let exchange = Exchange::documented();
+            let mut watched = Watched::new(&[&first, &exchange.url()]);
+            assert!(watched.poll().await, "{:?}", watched.failure());
+            assert_eq!((watched.sample(POLLS), watched.sample(FREE)), (Some(1.0), HELD), "{first}");
+            assert_eq!(watched.failures(), [], "{first}");
+        });
+    }
+    while let Some(proof) = proofs.join_next().await {
+        proof.unwrap();
+    }
+    assert_eq!(silent.simulator.calls().arrivals.len(), 1);
+}
+
+#[tokio::test]
+async fn the_next_host_is_asked_with_a_new_nonce() {
+    let exchange = Exchange::documented();
+    let front = Front::new(exchange.address);
+    // The exchange has taken the nonce before something on the way back failed.
+    front.set(Manner::Instead(http(502, &[], b"Bad Gateway")));
+    let mut watched = Watched::new(&[&front.url(), &exchange.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    let calls = &exchange.simulator.calls().accounts["main"];
+    assert_eq!((calls.accepted, calls.refused_for(Cause::Replay)), (2, 0));
+}
+
+#[tokio::test]
+async fn when_every_host_fails_the_text_tells_of_each_and_one_failure_is_counted() {
+    let exchange = Exchange::documented();
+    exchange.simulator.inject(Fault::new(Effect::status(503)).endpoint(Endpoint::GetBalance));
+    let front = Front::new(exchange.address);
+    front.set(Manner::Answer(Arc::new(|_| Vec::new())));
+    let mut watched = Watched::new(&[&exchange.url(), &front.url()]);
+    assert!(!watched.poll().await);
+    let text = watched.failure().unwrap().text;
+    let (first, second) = text.split_once("; then ").unwrap_or_else(|| panic!("{text}"));
+    assert!(first.starts_with(&format!("{}/trade/api/v1/getBalance: HTTP 503", exchange.url())), "{text}");
+    assert!(second.starts_with(&format!("{}/trade/api/v1/getBalance: the conn", front.url())), "{text}");
+    assert_eq!(watched.failures(), [("unavailable", 1.0)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_next_host_would_say_again_or_be_harmed_by_is_not_asked_there() {
+    let code =
+        |code: i64, info: &str| Effect::Code { code, info: Some(info.to_owned()), msg: None, msg_info: None };
+    let mut proofs = JoinSet::new();
+    for (effect, reason) in [
+        (code(307, "AccessKey error"), "auth"),
+        (code(308, "Sign error"), "signature"),
+        (code(400, "nonce is outside the window"), "clock"),
+        (code(106, "operate too frequently"), "rate_limited"),
+        (code(404, "account locked"), "rate_limited"),
+        (Effect::status(429), "rate_limited"),
+        (Effect::status(404), "http"),
+        (code(500, "price scale error"), "api"),
+        (body("{}"), "decode"),
+        (Effect::CutShort, "body"),
+    ] {
+        proofs.spawn(async move {
+            let exchange = Exchange::documented();
+            let next = Front::decoy();
+            exchange.simulator.inject(Fault::new(effect).endpoint(Endpoint::GetBalance));
+            let mut watched = Watched::new(&[&exchange.url(), &next.url()]);
+            assert!(!watched.poll().await, "{reason}");
+            assert_eq!(watched.failures(), [(reason, 1.0)]);
+            assert_eq!((next.connections(), asset_calls(&exchange)), (0, 1), "{reason}");
+        });
+    }
+    while let Some(proof) = proofs.join_next().await {
+        proof.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_host_that_worked_is_asked_first_for_ten_minutes() {
+    let exchange = patient(vec![main_account()]);
+    let (first, second) = (Front::new(exchange.address), Front::new(exchange.address));
+    let asked = || (first.requests().len(), second.requests().len());
+    first.set(Manner::Answer(Arc::new(|_| http(503, &[], b""))));
+    let mut watched = Watched::new(&[&first.url(), &second.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(asked(), (2, 2), "the clock and the balances of each");
+    first.set(Manner::Relay);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(asked(), (2, 3));
+    leap(Duration::from_mins(9)).await;
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(asked(), (2, 4), "also when the first is well again");
+    leap(Duration::from_mins(1)).await;
+    assert!(watched.poll().await);
+    assert_eq!(asked(), (3, 4), "until it is given another chance");
+    assert!(watched.poll().await);
+    assert_eq!(asked(), (4, 4), "and takes it");
+    assert_eq!(watched.failures(), []);
+}
+
+#[tokio::test]
+async fn when_the_spare_host_fails_the_first_is_asked_in_the_same_poll() {
+    let exchange = Exchange::documented();
+    let (first, second) = (Front::new(exchange.address), Front::new(exchange.address));
+    let down = Manner::Answer(Arc::new(|_| http(503, &[], b"")));
+    first.set(down.clone());
+    let mut watched = Watched::new(&[&first.url(), &second.url()]);
+    assert!(watched.poll().await);
+    first.set(Manner::Relay);
+    second.set(down);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(watched.failures(), []);
+}
+
+// Connections that are kept.
+
+#[tokio::test]
+async fn a_kept_connection_that_the_exchange_closed_meanwhile_fails_no_poll() {
+    let exchange = Exchange::documented();
+    let front = Front::new(exchange.address);
+    let mut watched = Watched::new(&[&front.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(front.connections(), 1, "within a poll the connection is kept");
+    front.hang_up();
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((front.connections(), watched.failures()), (2, vec![]));
+}
+
+/// A server closes an idle connection whenever it likes, and a request that crosses the close on
+/// its way is lost.
+#[tokio::test]
+async fn a_connection_is_not_kept_from_poll_to_poll() {
+    let exchange = Exchange::documented();
+    let front = Front::new(exchange.address);
+    let mut watched = Watched::new(&[&front.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    front.set(Manner::OncePerConnection);
+    leap(Duration::from_secs(5)).await;
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((front.connections(), watched.failures()), (2, vec![]));
+}
+
+// Suspect answers.
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slip_of_the_exchange_is_never_seen() {
+    let zero = json!({"available": "0.00", "freeze": "0"});
+    let mut proofs = JoinSet::new();
+    for slip in [
+        Effect::EmptyData,
+        Effect::DropCurrency("usdt".to_owned()),
+        Effect::Row { currency: "usdt".to_owned(), value: zero },
+    ] {
+        proofs.spawn(async move {
+            let exchange = Exchange::documented();
+            let mut watched = Watched::new(&[&exchange.url()]);
+            assert!(watched.poll().await, "{:?}", watched.failure());
+            exchange.simulator.inject(Fault::new(slip.clone()).calls(1));
+            let (ledger, clock) = (Arc::clone(&watched.ledger), watched.clock);
+            {
+                let poll = watched.poll();
+                tokio::pin!(poll);
+                loop {
+                    let shown = sample(&exposition(&ledger, clock.now()), FREE);
+                    assert_eq!(shown, HELD, "{slip:?}");
+                    tokio::select! {
+                        biased;
+                        good = &mut poll => break assert!(good, "{slip:?}"),
+                        () = yield_now() => {}
+                    }
+                }
+            }
+            assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (HELD, Some(1.0)), "{slip:?}");
+            assert_eq!((watched.sample(POLLS), asset_calls(&exchange)), (Some(2.0), 3), "{slip:?}");
+        });
+    }
+    while let Some(proof) = proofs.join_next().await {
+        proof.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_second_read_confirms_is_published_and_not_doubted_again() {
+    let exchange = Exchange::documented();
+    let present = FREE.replace("xt_balance_free", "xt_watch_present");
+    let mut watched = Watched::new(&[&exchange.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    exchange.simulator.inject(Fault::new(Effect::EmptyData));
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((watched.sample(FREE), watched.sample(&present)), (Some(0.0), Some(0.0)));
+    assert_eq!((watched.sample(SUSPECT), asset_calls(&exchange)), (Some(1.0), 3));
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((watched.sample(SUSPECT), asset_calls(&exchange)), (Some(1.0), 4));
+}
+
+#[tokio::test]
+async fn a_first_answer_without_balances_is_read_twice_too() {
+    let exchange = Exchange::documented();
+    exchange.simulator.inject(Fault::new(Effect::EmptyData).calls(1));
+    let mut watched = Watched::new(&[&exchange.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (HELD, Some(1.0)));
+}
+
+#[tokio::test]
+async fn a_suspect_answer_that_cannot_be_confirmed_fails_the_poll_and_the_old_values_are_held() {
+    let exchange = Exchange::documented();
+    let mut watched = Watched::new(&[&exchange.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    exchange.simulator.inject(Fault::new(body(r#"{"code":200,"data":{}}"#)).calls(1));
+    exchange.simulator.inject(Fault::new(Effect::status(503)).calls(1));
+    assert!(!watched.poll().await);
+    assert_eq!((watched.sample(FREE), watched.sample(UP)), (HELD, Some(0.0)));
+    assert_eq!((watched.sample(SUSPECT), watched.failures()), (Some(1.0), vec![("unavailable", 1.0)]));
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (HELD, Some(1.0)));
+}
+
+// Pauses.
+
+#[tokio::test]
+async fn after_a_limit_reply_nothing_is_sent_for_ten_minutes_or_as_long_as_was_asked_for() {
+    for (retry_after, minutes) in [(None, 10), (Some("5"), 10), (Some("1200"), 20)] {
+        let exchange = patient(vec![main_account()]);
+        let mut watched = Watched::new(&[&exchange.url()]);
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        let limited = Effect::Status {
+            status: 429,
+            body: String::new(),
+            content_type: None,
+            retry_after: retry_after.map(str::to_owned),
+            location: None,
+        };
+        exchange.simulator.inject(Fault::new(limited).calls(1));
+        let begin = watched.clock.now().unix;
+        assert!(!watched.poll().await);
+        let end = watched.clock.now().unix;
+        let says = format!("{}/trade/api/v1/getBalance: HTTP 429, an empty body", exchange.url());
+        assert_eq!(watched.failure().unwrap().text, says);
+        assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![("rate_limited", 1.0)]));
+        let until = Duration::from_secs_f64(watched.sample(PAUSED).unwrap());
+        let span = Duration::from_mins(minutes);
+        // What is read of a number of seconds is rounded.
+        let rounding = Duration::from_millis(1);
+        assert!(begin + span <= until + rounding && until <= end + span + rounding, "{until:?}");
+
+        let sent = exchange.simulator.calls().arrivals.len();
+        leap(span.saturating_sub(Duration::from_secs(20))).await;
+        assert!(!watched.poll().await);
+        assert_eq!(exchange.simulator.calls().arrivals.len(), sent, "nothing is sent");
+        assert_eq!(watched.sample(POLLS), Some(2.0), "and no poll is counted");
+        leap(Duration::from_secs(20)).await;
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert_eq!((watched.sample(FREE), watched.sample(PAUSED)), (HELD, Some(0.0)));
+    }
+}
+
+#[tokio::test]
+async fn limit_replies_to_two_accounts_within_a_minute_pause_all() {
+    let names = ["a", "b", "c"];
+    let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
+    let theirs = names.map(|name| Account::new(name, &keys(name).0, &keys(name).1));
+    let exchange = Exchange::new(Rules::default(), theirs.to_vec());
+    let url = exchange.url();
+    let ours = names.map(|name| account(name, &[&url], given(&keys(name).0, &keys(name).1)));
+    let mut watched = Watched::all(ours.into());
+    for name in ["a", "b"] {
+        exchange.simulator.inject(Fault::new(Effect::status(429)).account(name));
+    }
+    for watched in &mut watched {
+        assert!(!watched.poll().await);
+    }
+    let calls = exchange.simulator.calls();
+    assert_eq!(names.map(|name| calls.accounts[name].total()), [1, 1, 0]);
+    let text = watched[0].text();
+    for name in names {
+        let until = sample(&text, &PAUSED.replace("main", name));
+        assert!(until.is_some_and(|until| until > 0.0), "{name}: {until:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_restart_a_locked_account_is_tried_once_and_no_more() {
+    let exchange = Exchange::documented();
+    exchange.simulator.inject(Fault::new(Effect::status(429)).endpoint(Endpoint::GetBalance));
+    for restarts in 1..=2 {
+        let mut watched = Watched::new(&[&exchange.url()]);
+        for _ in 0..3 {
+            assert!(!watched.poll().await);
+        }
+        assert_eq!(asset_calls(&exchange), restarts);
+    }
+}
+
+/// A host that is silent about its time delays all accounts once, not each after the other.
+#[tokio::test]
+async fn accounts_that_wait_for_the_same_clock_share_its_failure() {
+    let exchange = Exchange::documented();
+    exchange.simulator.inject(Fault::new(Effect::Silence).endpoint(Endpoint::GetServerTime));
+    let url = exchange.url();
+    let ours = (0..5).map(|n| {
+        let mut account = account(&format!("a{n}"), &[&url], given(&format!("key{n}"), "s"));
+        account.poll_timeout = Duration::from_secs(1);
+        account
+    });
+    let mut polls = JoinSet::new();
+    for mut watched in Watched::all(ours.collect()) {
+        polls.spawn(async move { watched.poll().await });
+    }
+    assert_eq!(polls.join_all().await, [false; 5]);
+    assert_eq!(clock_calls(&exchange), 1);
+}
+
+// Keys.
+
+struct KeyFiles(tempfile::TempDir);
+
+impl KeyFiles {
+    fn new(access: &str, secret: &str) -> Self {
+        let files = Self(tempfile::tempdir().unwrap());
+        files.write(access, secret);
+        files
+    }
+
+    fn write(&self, access: &str, secret: &str) {
+        replace(&self.0.path().join("key"), access);
+        replace(&self.0.path().join("secret"), secret);
+    }
+
+    fn source(&self) -> KeySource {
+        let half = |name: &str| KeyHalf::File(self.0.path().join(name));
+        KeySource { access: half("key"), secret: half("secret") }
+    }
+}
+
+/// Replaces a file the way careful tools do, so that its inode changes too.
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+/// An exchange where `main` has the key of always, and `next` another with 7 USDT.
+fn two_keys() -> Exchange {
+    let next = Account::new("next", "nextKey", "nextSecret").with(Wallet::Spot, "usdt", "7", "0");
+    patient(vec![main_account(), next])
+}
+
+fn refused(exchange: &Exchange) -> u64 {
+    exchange.simulator.calls().ips.values().map(|counts| counts.refused.values().sum::<u64>()).sum()
+}
+
+#[tokio::test]
+async fn new_key_files_are_used_from_the_next_poll_on() {
+    let exchange = two_keys();
+    let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
+    let mut watched = Watched::of(account("main", &[&exchange.url()], files.source()));
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    let loaded = watched.sample(LOADED);
+    files.write("nextKey\n", "nextSecret\n");
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((watched.sample(FREE), watched.failures(), refused(&exchange)), (Some(7.0), vec![], 0));
+    assert!(watched.sample(LOADED) > loaded);
+}
+
+#[tokio::test]
+async fn new_key_files_that_are_wrong_leave_the_old_pair_at_work() {
+    let exchange = two_keys();
+    let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
+    let mut watched = Watched::of(account("main", &[&exchange.url()], files.source()));
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    let loaded = watched.sample(LOADED);
+    files.write("noKey", "noSecret");
+    for _ in 0..3 {
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert_eq!((watched.sample(FREE), watched.failures(), refused(&exchange)), (HELD, vec![], 1));
+        assert_eq!(watched.sample(LOADED), loaded);
+    }
+}
+
+/// The codes of a refused key are documented since 2021 and were others before.
+#[tokio::test]
+async fn a_new_pair_is_not_trusted_either_when_the_exchange_words_its_refusal_in_its_own_way() {
+    for reply in
+        [http(200, &[], br#"{"code":400,"info":"request error"}"#), http(403, &[], b"<html>Forbidden</html>")]
+    {
+        let exchange = two_keys();
+        let front = Front::new(exchange.address);
+        let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
+        let mut watched = Watched::of(account("main", &[&front.url()], files.source()));
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        files.write("nextKey", "nextSecret");
+        let old = Front::new(exchange.address);
+        front.set(Manner::Answer(Arc::new(move |request| {
+            if request.parameter("accesskey") == Some(ACCESS_KEY) { old.pass(request) } else { reply.clone() }
+        })));
+        for _ in 0..2 {
+            assert!(watched.poll().await, "{:?}", watched.failure());
+            assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![]));
+        }
+        front.set(Manner::Relay);
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert_eq!(watched.sample(FREE), Some(7.0), "it is taken once it works");
+    }
+}
+
+#[tokio::test]
+async fn a_torn_change_of_the_key_files_leaves_no_gap() {
+    let exchange = two_keys();
+    let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
+    let mut watched = Watched::of(account("main", &[&exchange.url()], files.source()));
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    for (access, secret) in [("nextKey", SECRET_KEY), ("", SECRET_KEY), ("nextKey", "")] {
+        files.write(access, secret);
+        for _ in 0..2 {
+            assert!(watched.poll().await, "{:?}", watched.failure());
+            assert_eq!(watched.sample(FREE), HELD);
+        }
+    }
+    files.write("nextKey", "nextSecret");
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((watched.sample(FREE), watched.failures()), (Some(7.0), vec![]));
+}
+
+#[tokio::test]
+async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_change() {
+    let exchange = two_keys();
+    let files = KeyFiles::new("nextKey", "wrongSecret");
+    let ours = account("main", &[&exchange.url()], files.source());
+    let interval = ours.poll_interval;
+    let mut ours = Watched::all(vec![ours]);
+    let Watched { poller, ledger, clock } = ours.remove(0);
+    let frozen = Frozen::new();
+    let running = tokio::spawn(poller.run());
+
+    let mut tries = Vec::new();
+    while tries.len() < 3 {
+        step(&ledger, clock).await;
+        if asset_calls(&exchange) > tries.len() {
+            tries.push(clock.now().elapsed);
+        }
+    }
+    for pair in tries.windows(2) {
+        let gap = pair[1].saturating_sub(pair[0]);
+        assert!(gap >= Duration::from_mins(5) && gap <= Duration::from_mins(6), "{tries:?}");
+    }
+    assert_eq!(sample(&exposition(&ledger, clock.now()), FREE), None);
+
+    files.write("nextKey", "nextSecret");
+    let changed = clock.now().elapsed;
+    while sample(&exposition(&ledger, clock.now()), FREE) != Some(7.0) {
+        step(&ledger, clock).await;
+        let waited = clock.now().elapsed.saturating_sub(changed);
+        assert!(waited < interval * 2, "{waited:?}");
+    }
+    assert_eq!(asset_calls(&exchange), 4);
+    running.abort();
+    drop(frozen);
+}
+
+/// Lets a second pass, and whatever that has set off come to its end.
+async fn step(ledger: &xt_balance_exporter::ledger::Ledger, clock: xt_balance_exporter::moment::Clock) {
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let busy = || {
+        let next = ledger.accounts()[0].next_poll;
+        next.is_none_or(|next| next.elapsed <= clock.now().elapsed)
+    };
+    // What waits for a limit waits for a later step.
+    let mut patience = 200;
+    while busy() && patience > 0 {
+        std::thread::sleep(Duration::from_millis(1));
+        yield_now().await;
+        patience -= 1;
+    }
+}
+
+// The clock.
+
+#[tokio::test]
+async fn a_machine_whose_clock_is_off_polls_without_a_failure() {
+    for offset in [90, -90] {
+        let exchange = Exchange::new(
+            Rules { clock_offset_ms: offset * 1_000, ..Rules::default() },
+            vec![main_account()],
+        );
+        let mut watched = Watched::new(&[&exchange.url()]);
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert_eq!((watched.failures(), clock_calls(&exchange)), (vec![], 1));
+        let series = format!("xt_clock_skew_seconds{{host=\"{}\"}}", exchange.address);
+        let skew = watched.sample(&series).unwrap();
+        // Half a round trip is what the reading may be off by, and no round trip takes this long.
+        assert!((skew - f64::from(i32::try_from(offset).unwrap())).abs() < 5.0, "{skew}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_refused_nonce_the_clock_is_read_again_before_the_next_call() {
+    let exchange = Exchange::documented();
+    let mut watched = Watched::new(&[&exchange.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(clock_calls(&exchange), 1);
+    let nonce = body(r#"{"code":400,"info":"nonce is outside the window"}"#);
+    exchange.simulator.inject(Fault::new(nonce).calls(1));
+    assert!(!watched.poll().await);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((clock_calls(&exchange), watched.failures()), (2, vec![("clock", 1.0)]));
+}
+
+#[tokio::test]
+async fn an_exchange_that_does_not_tell_the_time_is_polled_by_our_own() {
+    let exchange = Exchange::documented();
+    exchange.simulator.inject(Fault::new(Effect::status(404)).endpoint(Endpoint::GetServerTime));
+    let mut watched = Watched::new(&[&exchange.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![]));
+    assert!(!watched.text().contains("xt_clock_skew_seconds"));
+}
+
+// A poller that is stuck.
+
+#[tokio::test]
+async fn a_poller_that_gives_no_sign_of_life_is_named_and_the_others_run_on() {
+    let exchange = two_keys();
+    let url = exchange.url();
+    let mut stuck = account("stuck", &[&url], given("nextKey", "nextSecret"));
+    let mut well = account("main", &[&url], given(ACCESS_KEY, SECRET_KEY));
+    (stuck.poll_interval, well.poll_interval) = (Duration::from_secs(2), Duration::from_secs(2));
+    let mut watched = Watched::all(vec![stuck, well]);
+    let (ledger, clock) = (Arc::clone(&watched[0].ledger), watched[0].clock);
+    let stuck = tokio::spawn(watched.remove(0).poller.run());
+    let _well = tokio::spawn(watched.remove(0).poller.run());
+    let polls = |name: &str| sample(&exposition(&ledger, clock.now()), &POLLS.replace("main", name)).unwrap();
+    while polls("stuck") == 0.0 || polls("main") == 0.0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(ledger.ailing(clock.now()), [""; 0]);
+    // A task that is never run again is what a poller stuck in a loop or a lock looks like.
+    stuck.abort();
+    let alive_until = |name: &str| {
+        let accounts = ledger.accounts();
+        accounts.iter().find(|account| &*account.facts.name == name).unwrap().alive_until
+    };
+    let overdue = alive_until("stuck");
+    while alive_until("main").elapsed <= overdue.elapsed {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let said = "the poller of account 'stuck' is stuck or dead: its sign of life is 0 s overdue";
+    assert_eq!(ledger.ailing(overdue), [said]);
+}

@@ -1,0 +1,226 @@
+//! A server between the program and the simulated exchange: it passes calls on, or answers them in
+//! ways the exchange itself has no reason to, and keeps every request it has seen.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(missing_docs, unreachable_pub, reason = "this is no library")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a test ends at what it did not expect"
+)]
+
+use std::{
+    fmt::Write as _,
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// The server, on a free port of this process until its end.
+#[derive(Clone)]
+pub struct Front {
+    pub address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    upstream: SocketAddr,
+    manner: Manner,
+    tls: Option<Arc<ServerConfig>>,
+    connections: usize,
+    streams: Vec<TcpStream>,
+    requests: Vec<Request>,
+}
+
+/// What is done with a call of an asset endpoint; all others are passed on.
+#[derive(Clone)]
+pub enum Manner {
+    /// It is passed on.
+    Relay,
+    /// It is passed on, and the answer is kept back in favour of this one.
+    Instead(Vec<u8>),
+    /// It is answered with what this makes of it; with the end of the connection if that is nothing.
+    Answer(Answerer),
+    /// It is passed on, but a second call on the same connection ends that without an answer.
+    OncePerConnection,
+}
+
+/// Makes an answer to a request.
+pub type Answerer = Arc<dyn Fn(&Request) -> Vec<u8> + Send + Sync>;
+
+/// The head of a request as it came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub head: String,
+}
+
+impl Request {
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or_default()
+    }
+
+    /// The value of a parameter as it was sent.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let (_, query) = self.target().split_once('?')?;
+        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// Names of the headers in lower case.
+    pub fn header_names(&self) -> Vec<String> {
+        let names = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        names.map(|(name, _)| name.to_lowercase()).collect()
+    }
+
+    fn is_for_assets(&self) -> bool {
+        ["/getBalance", "/getFunds"].iter().any(|name| self.target().contains(name))
+    }
+}
+
+impl Front {
+    /// A server that passes everything on to `upstream`.
+    pub fn new(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = State {
+            upstream,
+            manner: Manner::Relay,
+            tls: None,
+            connections: 0,
+            streams: Vec::new(),
+            requests: Vec::new(),
+        };
+        let front = Self { address, state: Arc::new(Mutex::new(state)) };
+        let serving = front.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let front = serving.clone();
+                thread::spawn(move || front.connection(stream));
+            }
+        });
+        front
+    }
+
+    /// A server that nobody should connect to.
+    pub fn decoy() -> Self {
+        Self::new(SocketAddr::from(([127, 0, 0, 1], 1)))
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn set(&self, manner: Manner) {
+        self.state.lock().unwrap().manner = manner;
+    }
+
+    /// Speaks TLS on new connections; plain HTTP if `None`.
+    pub fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
+        self.state.lock().unwrap().tls = tls;
+    }
+
+    /// Closes every connection.
+    pub fn hang_up(&self) {
+        for stream in self.state.lock().unwrap().streams.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// What the exchange answers to a request.
+    pub fn pass(&self, request: &Request) -> Vec<u8> {
+        let upstream = self.state.lock().unwrap().upstream;
+        relay(upstream, request).unwrap()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.lock().unwrap().requests.clone()
+    }
+
+    fn connection(&self, stream: TcpStream) {
+        let tls = {
+            let mut state = self.state.lock().unwrap();
+            state.connections += 1;
+            state.streams.extend(stream.try_clone());
+            state.tls.clone()
+        };
+        let kept = stream.try_clone();
+        // Whoever is at the other end may leave at any time.
+        let _ = match tls {
+            None => self.answer_all(stream),
+            Some(tls) => ServerConnection::new(tls)
+                .map_err(io::Error::other)
+                .and_then(|connection| self.answer_all(StreamOwned::new(connection, stream))),
+        };
+        let _ = kept.map(|stream| stream.shutdown(Shutdown::Both));
+    }
+
+    fn answer_all(&self, mut stream: impl Read + Write) -> io::Result<()> {
+        let mut answered = 0;
+        while let Some(head) = head(&mut stream)? {
+            let request = Request { head };
+            let (upstream, manner) = {
+                let mut state = self.state.lock().unwrap();
+                state.requests.push(request.clone());
+                (state.upstream, state.manner.clone())
+            };
+            let reply = match manner {
+                Manner::Answer(answer) if request.is_for_assets() => answer(&request),
+                Manner::Instead(reply) if request.is_for_assets() => {
+                    relay(upstream, &request)?;
+                    reply
+                }
+                Manner::OncePerConnection if answered > 0 => return Ok(()),
+                _ => relay(upstream, &request)?,
+            };
+            if reply.is_empty() {
+                return Ok(());
+            }
+            stream.write_all(&reply)?;
+            stream.flush()?;
+            answered += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Reads to the end of a request's head; none of the requests here has a body.
+fn head(stream: &mut impl Read) -> io::Result<Option<String>> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        if stream.read(&mut byte)? == 0 {
+            return Ok(None);
+        }
+        head.push(byte[0]);
+    }
+    Ok(Some(String::from_utf8_lossy(&head).into_owned()))
+}
+
+/// Asks upstream on a connection of its own, and frames the answer anew.
+fn relay(upstream: SocketAddr, request: &Request) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(upstream)?;
+    write!(stream, "GET {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", request.target())?;
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw)?;
+    let split = raw.windows(4).position(|four| four == b"\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
+    let status = String::from_utf8_lossy(&raw[..split]).split(' ').nth(1).unwrap_or_default().to_owned();
+    Ok(http(status.parse().unwrap_or(502), &[], &raw[split + 4..]))
+}
+
+/// A whole HTTP answer.
+pub fn http(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len());
+    for (name, value) in headers {
+        let _ = write!(head, "{name}: {value}\r\n");
+    }
+    [head.as_bytes(), b"\r\n", body].concat()
+}
