@@ -189,8 +189,7 @@ impl Poller {
     /// Polls one wallet and writes down what came of it. `None` if it was good.
     async fn poll_wallet(&mut self, wallet: Wallet) -> Option<Failure> {
         self.refresh_key(self.clock.now());
-        let accounts = self.ledger.accounts();
-        let mine = accounts.iter().find(|account| *account.facts.name == *self.session.account)?;
+        let mine = self.ledger.account(&self.session.account)?;
         let before =
             mine.wallets.iter().map(|known| &known.standing).find(|known| known.subject.wallet == wallet)?;
         let (read, suspect) = match self.read(wallet, before).await {

@@ -543,8 +543,8 @@ fn exposition_of(bodies: &[Body]) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut polling = tokio::task::JoinSet::new();
-        for poller in pollers {
-            polling.spawn(poller.run_once());
+        for mut poller in pollers {
+            polling.spawn(async move { poller.run_once().await });
         }
         polling.join_all().await;
     });
