@@ -192,13 +192,10 @@ impl Poller {
         let mine = self.ledger.account(&self.session.account)?;
         let before =
             mine.wallets.iter().map(|known| &known.standing).find(|known| known.subject.wallet == wallet)?;
-        let (read, suspect) = match self.read(wallet, before).await {
-            Ok(read) => read,
-            Err(Paused { .. }) => {
-                let facts = self.facts(self.clock.now());
-                self.ledger.update(self.account(), |account| account.set_facts(facts));
-                return Some(Failure::new(Reason::RateLimited, "nothing was asked: the account is paused"));
-            }
+        let Ok((read, suspect)) = self.read(wallet, before).await else {
+            let facts = self.facts(self.clock.now());
+            self.ledger.update(self.account(), |account| account.set_facts(facts));
+            return Some(Failure::new(Reason::RateLimited, "nothing was asked: the account is paused"));
         };
         for (host, skew) in &read.skews {
             self.ledger.set_skew(host, *skew);
