@@ -309,9 +309,11 @@ fn a_scrape_sees_the_whole_of_one_answer_or_of_the_next() {
 
 // Whatever the exchange sends
 
-/// Text of any characters, among them all that have a meaning in the text format.
+/// Text of any characters, among them all that have a meaning in the text format, and a few texts
+/// again and again, so that what is watched is also sent.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
+        proptest::sample::select(vec!["usdt", "btc", "a\"b"]).prop_map(str::to_owned),
         "[a-z0-9]{1,6}",
         r#"[a-c"\\{}=, #\n\r<>&;]{1,8}"#,
         "\\PC{1,12}",

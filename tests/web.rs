@@ -210,7 +210,7 @@ fn more_scrapes_than_allowed_are_told_to_come_back() {
     slow.read_exact(&mut [0]).unwrap();
     let refused = get(address, "/metrics", &[]);
     assert_eq!(refused.status, 503);
-    assert_eq!(refused.text(), "1 scrapes are being answered already: try again later\n");
+    assert_eq!(refused.text(), "--web.max-requests=1 is reached: try again later\n");
     assert_eq!(request("HEAD", address, "/metrics", &[]).status, 503);
     for path in ["/-/healthy", "/-/ready", "/"] {
         assert_eq!(get(address, path, &[]).status, 200, "{path} is no scrape");

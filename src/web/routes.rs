@@ -43,7 +43,7 @@ fn metrics(site: &Site, headers: &HeaderMap) -> Response<Parts> {
             if let Ok(permit) = scrapes.free.clone().try_acquire_owned() {
                 Some(permit)
             } else {
-                let said = format!("{} scrapes are being answered already: try again later\n", scrapes.limit);
+                let said = format!("--web.max-requests={} is reached: try again later\n", scrapes.limit);
                 return text(StatusCode::SERVICE_UNAVAILABLE, said);
             }
         }
