@@ -187,12 +187,7 @@ fn no_answer(error: &reqwest::Error) -> Failure {
     let (mut dns, mut tls) = (false, false);
     while let Some(error) = cause {
         dns |= error.is::<DnsError>();
-        tls |= error.is::<rustls::Error>();
-        // An io::Error hands out the source of what it wraps, not the wrapped error itself.
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        tls |= wrapped.is_some_and(
-            <dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static>::is::<rustls::Error>,
-        );
+        tls |= is_of_tls(error);
         cause = error.source();
     }
     let (reason, what) = match () {
@@ -203,6 +198,13 @@ fn no_answer(error: &reqwest::Error) -> Failure {
         () => (Reason::Connect, "the connection broke before an answer came"),
     };
     Failure::new(reason, format!("{what}: {}", causes(error)))
+}
+
+/// Whether TLS is what failed. An `io::Error` hands out the source of what it wraps, not the wrapped
+/// error itself, and TLS errors come wrapped in two of them.
+fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_of_tls(wrapped))
 }
 
 /// The innermost causes, outermost first; the client's own layers say nothing to a reader.

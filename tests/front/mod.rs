@@ -166,6 +166,9 @@ impl Front {
     fn answer_all(&self, mut stream: impl Read + Write) -> io::Result<()> {
         let mut answered = 0;
         while let Some(head) = head(&mut stream)? {
+            if head.starts_with(TLS_HELLO) {
+                return stream.write_all(&http(400, &[], b"this is plain HTTP"));
+            }
             let request = Request { head };
             let (upstream, manner) = {
                 let mut state = self.state.lock().unwrap();
@@ -192,6 +195,9 @@ impl Front {
     }
 }
 
+/// How TLS begins, and no HTTP does.
+const TLS_HELLO: char = '\u{16}';
+
 /// Reads to the end of a request's head; none of the requests here has a body.
 fn head(stream: &mut impl Read) -> io::Result<Option<String>> {
     let mut head = Vec::new();
@@ -201,6 +207,9 @@ fn head(stream: &mut impl Read) -> io::Result<Option<String>> {
             return Ok(None);
         }
         head.push(byte[0]);
+        if byte[0] == TLS_HELLO as u8 {
+            break;
+        }
     }
     Ok(Some(String::from_utf8_lossy(&head).into_owned()))
 }

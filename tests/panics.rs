@@ -1,0 +1,147 @@
+//! A poller that panics: the others run on and `/-/healthy` tells of it; when all have died the
+//! daemon ends with an error. The panic comes from where any task may meet one, a log line that
+//! cannot be written, so the daemon runs inside this process with a log of the test's own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test ends at what it did not expect"
+)]
+
+mod common;
+
+use std::{
+    fmt, fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    panic,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use common::{Exchange, get, sample, until};
+use tracing::field::{Field, Visit};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use xt_balance_exporter::{
+    cli, command,
+    simulator::{Account, Rules, Wallet},
+};
+
+/// Keeps every line, and panics at the lines of accounts that are to die.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    lines: Vec<String>,
+    address: Option<SocketAddr>,
+    doomed: Vec<&'static str>,
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Log {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        let Ok(mut kept) = self.0.lock() else { return };
+        if line.text.contains("message=listening") {
+            kept.address = line.address.as_deref().and_then(|address| address.parse().ok());
+        }
+        kept.lines.push(line.text);
+        let dies = line.account.is_some_and(|account| kept.doomed.contains(&&*account));
+        drop(kept);
+        // The death itself is written elsewhere than in the task that dies.
+        assert!(!dies || *event.metadata().level() == tracing::Level::ERROR, "this line cannot be written");
+    }
+}
+
+#[derive(Default)]
+struct Line {
+    text: String,
+    account: Option<String>,
+    address: Option<String>,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let value = format!("{value:?}");
+        match field.name() {
+            "account" => self.account = Some(value.clone()),
+            "address" => self.address = Some(value.clone()),
+            _ => {}
+        }
+        self.text += &format!("{}={value} ", field.name());
+    }
+}
+
+#[test]
+fn a_poller_that_panics_is_told_of_while_the_others_run_on_and_the_last_one_ends_the_daemon() {
+    let log = Log::default();
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log.clone())).unwrap();
+    let panics = Log::default();
+    let texts = panics.clone();
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| match thread::current().name() {
+        Some("tokio-rt-worker") => texts.0.lock().unwrap().lines.push(panic.to_string()),
+        _ => usual(panic),
+    }));
+
+    let names = ["dies", "lives"];
+    let theirs = names.map(|name| {
+        Account::new(name, &format!("{name}-canary-key"), &format!("{name}-canary-secret")).with(
+            Wallet::Spot,
+            "usdt",
+            "5",
+            "0",
+        )
+    });
+    let exchange = Exchange::new(Rules::default(), theirs.to_vec());
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = format!(
+        "base_urls: ['{}']\npoll_interval: 1s\npoll_timeout: 900ms\nmax_age: 1h\naccounts:\n",
+        exchange.url()
+    );
+    for name in names {
+        for half in ["key", "secret"] {
+            let path = folder.path().join(format!("{name}.{half}"));
+            fs::write(&path, format!("{name}-canary-{half}")).unwrap();
+            // Others may not read it, or there is a line about it before there is a poller.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        file += &format!("- {{name: {name}, access_key_file: {name}.key, secret_key_file: {name}.secret}}\n");
+    }
+    let path = folder.path().join("accounts.yml");
+    fs::write(&path, file).unwrap();
+
+    log.0.lock().unwrap().doomed = vec!["dies"];
+    let words = ["xt-balance-exporter", "--web.listen-address=127.0.0.1:0", "--config.file"];
+    let words = words.iter().map(Into::into).chain([path.into_os_string()]);
+    let daemon = cli::parse(words).unwrap();
+    let daemon = thread::spawn(move || format!("{:?}", command::run(daemon)));
+
+    let address = until("it listens", || log.0.lock().unwrap().address);
+    let sick = until("it says that it is sick", || {
+        Some(get(address, "/-/healthy", &[])).filter(|answer| answer.status == 503)
+    });
+    assert!(sick.text().starts_with("the poller of account 'dies' is stuck or dead"), "{}", sick.text());
+    assert!(!sick.text().contains("lives"), "{}", sick.text());
+    let polls =
+        || sample(&get(address, "/metrics", &[]).text(), "xt_polls_total{account=\"lives\",wallet=\"spot\"}");
+    let before = polls();
+    until("the other has polled again", || (polls() > before).then_some(()));
+    let metrics = get(address, "/metrics", &[]).text();
+    let page = get(address, "/", &[]).text();
+
+    log.0.lock().unwrap().doomed = vec!["dies", "lives"];
+    assert_eq!(daemon.join().unwrap(), format!("{:?}", std::process::ExitCode::FAILURE));
+    let log = log.0.lock().unwrap().lines.join("\n");
+    let panics = panics.0.lock().unwrap().lines.join("\n");
+    for said in ["the poller of this account has died", "every poller has died: there is nothing left to do"]
+    {
+        assert!(log.contains(said), "no {said:?} in\n{log}");
+    }
+    assert!(panics.contains("this line cannot be written"), "{panics}");
+    for text in [&log, &panics, &metrics, &page, &sick.text()] {
+        assert!(!text.contains("canary"), "{text}");
+    }
+}
