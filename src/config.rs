@@ -88,11 +88,19 @@ impl Config {
         env: Env<'_>,
         unix: Duration,
     ) -> Result<Self, Invalid> {
-        let config = match &flags.config_file {
+        match &flags.config_file {
             Some(path) => Self::from_file(path, env, unix),
             None => Self::from_flags(flags, poll, env, unix),
-        };
-        config.and_then(Self::within_limits)
+        }
+    }
+
+    /// Settles what the `text` of a file in `folder` says. `unix` is the time now.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn from_yaml(text: &str, folder: &Path, unix: Duration) -> Result<Self, Invalid> {
+        let file = read_yaml(text).map_err(Invalid)?;
+        Self { accounts: file.accounts(folder, unix)? }.within_limits()
     }
 
     fn from_flags(
@@ -117,7 +125,7 @@ impl Config {
         };
         let Api::V1 = flags.api;
         let account = draft.account(&key_source(flags, env)?, unix)?;
-        Ok(Self { accounts: vec![account] })
+        Self { accounts: vec![account] }.within_limits()
     }
 
     fn from_file(path: &Path, env: Env<'_>, unix: Duration) -> Result<Self, Invalid> {
@@ -129,12 +137,9 @@ impl Config {
         }
         let text = fs::read_to_string(path)
             .map_err(|error| Invalid(format!("cannot read --config.file {shown}: {error}")))?;
-        let file = read_yaml(&text).map_err(|error| Invalid(format!("--config.file {shown}: {error}")))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let accounts = file
-            .accounts(folder, unix)
-            .map_err(|Invalid(text)| Invalid(format!("--config.file {shown}: {text}")))?;
-        Ok(Self { accounts })
+        Self::from_yaml(&text, folder, unix)
+            .map_err(|Invalid(why)| Invalid(format!("--config.file {shown}: {why}")))
     }
 
     /// Refuses a load that the exchange would lock accounts for.

@@ -34,7 +34,7 @@ pub(super) fn balances_call(wallet: Wallet) -> (&'static str, &'static [(&'stati
 /// # Errors
 /// Any answer but `code` 200 with a `data` object, with its reason. The text may hold anything the
 /// exchange sent.
-pub(super) fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
+pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
     let data = data(status, body)?;
     let Rows(rows) = object(data).ok_or_else(|| decode("`data` is not an object of currencies"))?;
     let mut answer = Answer::default();
@@ -61,7 +61,7 @@ pub(super) fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
 ///
 /// # Errors
 /// As [`balances`].
-pub(super) fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
+pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Time {
