@@ -57,8 +57,22 @@ pub struct Account {
 pub struct Invalid(String);
 
 impl fmt::Display for Invalid {
+    /// On one line and not without end, whatever of a file is quoted in it. What is too long loses
+    /// its middle: the beginning says where, the end how to mend it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        const HEAD: usize = 300;
+        const TAIL: usize = 200;
+        let mut text = String::with_capacity(self.0.len());
+        for c in self.0.chars() {
+            if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
+        }
+        let count = text.chars().count();
+        if count <= HEAD + TAIL {
+            return f.write_str(&text);
+        }
+        let head: String = text.chars().take(HEAD).collect();
+        let tail: String = text.chars().skip(count - TAIL).collect();
+        write!(f, "{head} … {tail}")
     }
 }
 
@@ -88,11 +102,19 @@ impl Config {
         env: Env<'_>,
         unix: Duration,
     ) -> Result<Self, Invalid> {
-        let config = match &flags.config_file {
+        match &flags.config_file {
             Some(path) => Self::from_file(path, env, unix),
             None => Self::from_flags(flags, poll, env, unix),
-        };
-        config.and_then(Self::within_limits)
+        }
+    }
+
+    /// Settles what the `text` of a file in `folder` says. `unix` is the time now.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn from_yaml(text: &str, folder: &Path, unix: Duration) -> Result<Self, Invalid> {
+        let file = read_yaml(text).map_err(Invalid)?;
+        Self { accounts: file.accounts(folder, unix)? }.within_limits()
     }
 
     fn from_flags(
@@ -102,7 +124,7 @@ impl Config {
         unix: Duration,
     ) -> Result<Self, Invalid> {
         let watch = flags.watch.iter().map(|text| watch_flag(text)).collect::<Result<Vec<_>, _>>()?;
-        let interval = poll.map_or(INTERVAL.max(flags.timeout * 2), |poll| poll.interval);
+        let interval = poll.map_or(INTERVAL.max(flags.timeout.saturating_mul(2)), |poll| poll.interval);
         let draft = Draft {
             place: String::new(),
             words: &FLAG_WORDS,
@@ -117,7 +139,7 @@ impl Config {
         };
         let Api::V1 = flags.api;
         let account = draft.account(&key_source(flags, env)?, unix)?;
-        Ok(Self { accounts: vec![account] })
+        Self { accounts: vec![account] }.within_limits()
     }
 
     fn from_file(path: &Path, env: Env<'_>, unix: Duration) -> Result<Self, Invalid> {
@@ -129,12 +151,9 @@ impl Config {
         }
         let text = fs::read_to_string(path)
             .map_err(|error| Invalid(format!("cannot read --config.file {shown}: {error}")))?;
-        let file = read_yaml(&text).map_err(|error| Invalid(format!("--config.file {shown}: {error}")))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let accounts = file
-            .accounts(folder, unix)
-            .map_err(|Invalid(text)| Invalid(format!("--config.file {shown}: {text}")))?;
-        Ok(Self { accounts })
+        Self::from_yaml(&text, folder, unix)
+            .map_err(|Invalid(why)| Invalid(format!("--config.file {shown}: {why}")))
     }
 
     /// Refuses a load that the exchange would lock accounts for.
@@ -579,7 +598,7 @@ mod tests {
             return Err("not serve".to_owned());
         };
         let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-        Config::load(&serve.account, Some(&serve.poll), &env, NOW).map_err(|Invalid(text)| text)
+        Config::load(&serve.account, Some(&serve.poll), &env, NOW).map_err(|invalid| invalid.to_string())
     }
 
     fn from_yaml(text: &str) -> Result<Config, String> {
@@ -690,6 +709,7 @@ accounts:
             ("--poll.timeout 0s", KEYS, "--poll.timeout is 0s and must be above 0"),
             ("--poll.max-age 29s", KEYS, "--poll.max-age is 29s and must be at least --poll.interval, 30s"),
             ("--poll.max-age 3years", KEYS, "must be under a year"),
+            ("--poll.timeout 500000000000years", KEYS, "must be under a year"),
             (
                 "--xt.base-url http://api.xt.com",
                 KEYS,
@@ -749,6 +769,17 @@ accounts:
             let refused = from_yaml(&yaml).err().unwrap_or_default();
             assert!(refused.contains(said), "{yaml}: {refused}");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_that_a_person_can_read_whatever_the_file_says() {
+        let account =
+            |name: &str| format!("accounts: [{{name: {name}, access_key_file: k, secret_key_file: s}}]");
+        let refused = from_yaml(&account("\"a\\n\\e[2J\"")).err().unwrap_or_default();
+        assert!(refused.contains(r"account 'a\n\u{1b}[2J': name is"), "{refused:?}");
+        let refused = from_yaml(&account(&"é".repeat(5_000))).err().unwrap_or_default();
+        assert!(refused.chars().count() < 510 && refused.starts_with("--config.file"), "{refused}");
+        assert!(refused.ends_with("without blanks around it or control characters"), "{refused}");
     }
 
     #[test]

@@ -31,6 +31,9 @@ const PAUSE_MAX: Duration = Duration::from_hours(24);
 /// Two accounts with a limit reply within this time pause all: then it is the address.
 const CONTAGION: Duration = Duration::from_mins(1);
 
+/// A nonce cannot get further ahead of the exchange's time than this by counting.
+const NONCE_AHEAD_MAX_MS: u64 = 60_000;
+
 /// The guard every call of the process passes.
 #[derive(Debug)]
 pub(super) struct Limits {
@@ -176,9 +179,13 @@ impl Limits {
 
 impl Permit {
     /// A nonce for this call: the exchange's time in Unix milliseconds, or one more than the last
-    /// nonce of this key if the time has not moved on since.
+    /// nonce of this key if the time has not moved on since. A last nonce far ahead of the time was
+    /// made from a time that has since been put right; to count on from it would be refused for as
+    /// long as it is ahead.
     pub(super) fn nonce(&mut self, exchange_time: u64) -> u64 {
-        let nonce = exchange_time.max(self.lane.last_nonce + 1);
+        let next = self.lane.last_nonce.saturating_add(1);
+        let was_wrong = next.saturating_sub(exchange_time) > NONCE_AHEAD_MAX_MS;
+        let nonce = if was_wrong { exchange_time } else { exchange_time.max(next) };
         self.lane.last_nonce = nonce;
         nonce
     }
@@ -336,6 +343,17 @@ mod tests {
         drop(first);
         let Ok(mut third) = limits.permit(key("a"), "main").await else { panic!("not paused") };
         assert_eq!(third.nonce(5), 1_002, "also when the clock was set back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_time_of_the_exchange_spoils_no_nonce_after_it_was_put_right() {
+        let (limits, _) = limits();
+        let Ok(mut permit) = limits.permit(key("a"), "main").await else { panic!("not paused") };
+        assert_eq!(permit.nonce(u64::MAX), u64::MAX);
+        assert_eq!(permit.nonce(u64::MAX), u64::MAX, "there is nothing above");
+        assert_eq!(permit.nonce(1_700_000_000_000), 1_700_000_000_000);
+        assert_eq!(permit.nonce(1_700_000_000_000), 1_700_000_000_001);
+        assert_eq!(permit.nonce(1_699_999_940_002), 1_700_000_000_002, "a minute back is no mistake");
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ mod secret;
 mod server_clock;
 mod signature;
 mod transport;
-mod v1;
+pub mod v1;
 
 use std::{
     collections::HashMap,

@@ -34,7 +34,7 @@ pub(super) fn balances_call(wallet: Wallet) -> (&'static str, &'static [(&'stati
 /// # Errors
 /// Any answer but `code` 200 with a `data` object, with its reason. The text may hold anything the
 /// exchange sent.
-pub(super) fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
+pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
     let data = data(status, body)?;
     let Rows(rows) = object(data).ok_or_else(|| decode("`data` is not an object of currencies"))?;
     let mut answer = Answer::default();
@@ -61,7 +61,7 @@ pub(super) fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
 ///
 /// # Errors
 /// As [`balances`].
-pub(super) fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
+pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Time {
@@ -282,8 +282,11 @@ fn reject_doubles(answer: &mut Answer) {
         })
         .collect();
     let before = answer.balances.len();
+    answer.unreadable.sort_unstable();
+    // Both are sorted: an answer full of doubles must not take a time that grows with its square.
+    let is_in = |list: &[Box<str>], row: &Balance| list.binary_search(&row.currency).is_ok();
     let unreadable = &answer.unreadable;
-    answer.balances.retain(|row| !doubled.contains(&row.currency) && !unreadable.contains(&row.currency));
+    answer.balances.retain(|row| !is_in(&doubled, row) && !is_in(unreadable, row));
     answer.rejected += (before - answer.balances.len()) as u64;
     answer.unreadable.extend(doubled);
     answer.unreadable.sort();
@@ -395,6 +398,18 @@ mod tests {
         assert_eq!((doubled.rejected, doubled.unreadable), (3, vec!["usdt".into()]));
         let half = read(&format!(r#"{{"code":200,"data":{{"usdt":{row},"btc":{row},"USDT":null}}}}"#))?;
         assert_eq!((half.balances.len(), half.rejected, half.unreadable), (1, 2, vec!["usdt".into()]));
+        Ok(())
+    }
+
+    /// Compared each with each, the rows of the largest body there is would take minutes.
+    #[test]
+    fn an_answer_full_of_doubles_is_read_in_a_moment() -> Result<(), Failure> {
+        let rows = (0..90_000)
+            .map(|n| format!(r#""c{n}":{{"available":1,"freeze":0}},"C{n}":{{"available":1,"freeze":0}}"#));
+        let rows = rows.collect::<Vec<_>>().join(",");
+        let once = r#""usdt":{"available":1,"freeze":0}"#;
+        let answer = read(&format!(r#"{{"code":200,"data":{{{rows},{once}}}}}"#))?;
+        assert_eq!((answer.balances.len(), answer.rejected, answer.unreadable.len()), (1, 180_000, 90_000));
         Ok(())
     }
 

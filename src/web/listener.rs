@@ -8,8 +8,9 @@ use hyper_util::{
     server::graceful::{GracefulShutdown, Watcher},
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::{Notify, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
@@ -67,7 +68,12 @@ where
         match listener.accept().await {
             Ok((stream, _)) => match free.clone().try_acquire_owned() {
                 Ok(permit) => {
-                    tokio::spawn(converse(stream, respond.clone(), permit, graceful.watcher()));
+                    let _ = stream.set_nodelay(true);
+                    let conversation = converse(stream, respond.clone(), graceful.watcher());
+                    tokio::spawn(async move {
+                        conversation.await;
+                        drop(permit);
+                    });
                 }
                 // Nothing waits for this: what the socket does not take at once is not said.
                 Err(_) => drop(stream.try_write(BUSY)),
@@ -80,12 +86,12 @@ where
     }
 }
 
-async fn converse<F>(stream: TcpStream, respond: F, permit: OwnedSemaphorePermit, watcher: Watcher)
+/// Answers the requests that come over `stream` until it ends, or dawdles.
+pub(super) async fn converse<S, F>(stream: S, respond: F, watcher: Watcher)
 where
+    S: AsyncRead + AsyncWrite + 'static,
     F: Fn(Request<Incoming>) -> Response<Parts> + Sync,
 {
-    let _permit = permit;
-    let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE));
     let asked = Notify::new();

@@ -9,7 +9,12 @@ mod routes;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::Semaphore};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+};
 
 use crate::{ledger::Ledger, moment::Clock};
 
@@ -47,5 +52,12 @@ impl Site {
     /// most five seconds.
     pub async fn serve(self: Arc<Self>, listeners: Vec<TcpListener>, shutdown: impl Future<Output = ()>) {
         listener::serve(listeners, move |request| routes::respond(&self, &request), shutdown).await;
+    }
+
+    /// Answers the requests of one client, whatever carries them, until it ends or dawdles.
+    pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + 'static) {
+        // Nobody asks it to end early.
+        let graceful = GracefulShutdown::new();
+        listener::converse(stream, |request| routes::respond(self, &request), graceful.watcher()).await;
     }
 }
