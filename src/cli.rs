@@ -17,7 +17,7 @@ use crate::exchange::Wallet;
 /// lists the flags of a command.
 #[derive(Debug, Parser)]
 #[command(name = "xt-balance-exporter", version, styles = Styles::plain(), subcommand_required = true)]
-#[command(override_usage = "xt-balance-exporter [COMMAND] [FLAGS]", next_help_heading = "Flags")]
+#[command(override_usage = "xt-balance-exporter [COMMAND] [OPTIONS]")]
 #[command(max_term_width = 100, arg_required_else_help = false, disable_help_subcommand = true)]
 #[command(long_version = concat!(
     env!("CARGO_PKG_VERSION"), " (revision ", env!("XT_REVISION"), ", rustc ", env!("XT_RUSTVERSION"), ")"

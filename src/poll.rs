@@ -206,14 +206,15 @@ impl Poller {
         let failure = read.outcome.as_ref().err().cloned();
         let after =
             before.after(Ended { at: self.clock.now(), took: read.took, suspect, outcome: read.outcome });
-        log_change(before, &after, read.took);
         self.ledger.update(&self.session.account, |account| {
             let known = account.wallets.iter_mut().find(|known| known.standing.subject.wallet == wallet);
             if let Some(known) = known {
-                known.set(after);
+                known.set(after.clone());
             }
             account.set_facts(self.facts(self.clock.now()));
         });
+        // What a line says shall be seen by whoever looks because of it.
+        log_change(before, &after, read.took);
         failure
     }
 

@@ -525,7 +525,7 @@ fn help_names_every_command_and_says_what_is_done_without_one() {
         let output = Exporter::run(&[flag], &[]);
         let commands = ["serve ", "demo ", "simulate ", "once ", "check ", "healthcheck "];
         ended(&output, 0, &commands);
-        ended(&output, 0, &["Usage: xt-balance-exporter [COMMAND] [FLAGS]"]);
+        ended(&output, 0, &["Usage: xt-balance-exporter [COMMAND] [OPTIONS]"]);
         assert_eq!(output.stderr, "");
     }
     ended(&Exporter::run(&["--help"], &[]), 0, &["Without a command it serves"]);

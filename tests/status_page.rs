@@ -36,7 +36,7 @@ fn every_state_is_shown_in_words_and_the_page_follows_by_itself() {
             "--balance.watch=xrp",
         ],
     );
-    exporter.stderr.wait_for("the first poll was good");
+    exporter.ready();
     let mut browser = Browser::start();
     browser.open(&format!("http://{}/", exporter.address()));
     let shown = text(&mut browser);
@@ -75,7 +75,7 @@ fn a_refresh_keeps_the_scroll_position_and_what_was_opened() {
     });
     let exchange = Exchange::new(Rules::default(), vec![rows]);
     let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=1s", "--poll.timeout=900ms"]);
-    exporter.stderr.wait_for("the first poll was good");
+    exporter.ready();
     let mut browser = Browser::start();
     browser.set_screen(800, 600, false);
     browser.open(&format!("http://{}/", exporter.address()));
@@ -94,7 +94,7 @@ fn a_refresh_keeps_the_scroll_position_and_what_was_opened() {
 fn a_page_whose_exporter_is_gone_says_so() {
     let exchange = Exchange::documented();
     let exporter = Exporter::serve(&exchange.url(), &[]);
-    exporter.stderr.wait_for("the first poll was good");
+    exporter.ready();
     let mut browser = Browser::start();
     browser.open(&format!("http://{}/", exporter.address()));
     assert!(!text(&mut browser).contains("connection lost"));
@@ -110,7 +110,7 @@ fn hostile_names_are_text() {
     let exchange = Exchange::new(Rules::default(), vec![hostile]);
     let name = "<script>document.title='broken'</script>";
     let exporter = Exporter::serve(&exchange.url(), &["--xt.account", name]);
-    exporter.stderr.wait_for("the first poll was good");
+    exporter.ready();
     let mut browser = Browser::start();
     browser.open(&format!("http://{}/", exporter.address()));
     let shown = text(&mut browser);
@@ -139,7 +139,7 @@ fn a_phone_shows_all_of_it_without_sideways_scrolling() {
         &exchange.url(),
         &["--balance.watch=usdt=500", "--xt.account=the-desk-with-a-rather-long-name"],
     );
-    exporter.stderr.wait_for("the first poll was good");
+    exporter.ready();
     let mut browser = Browser::start();
     for dark in [false, true] {
         browser.set_screen(360, 740, dark);
