@@ -33,6 +33,8 @@ pub struct Poller {
     exchange: Arc<Exchange>,
     ledger: Arc<Ledger>,
     clock: Clock,
+    /// What is wrong with the key files, once it has been said.
+    complaint: Option<String>,
 }
 
 /// Readies a poller for each of `accounts`, their first polls spread evenly over the interval, and
@@ -56,6 +58,7 @@ pub fn pollers(accounts: Vec<Account>, exchange: &Arc<Exchange>, clock: Clock) -
         exchange: Arc::clone(exchange),
         ledger: Arc::clone(&ledger),
         clock,
+        complaint: None,
         session: Session::new(account.name, account.base_urls, account.keyring),
     };
     (rest.into_iter().map(poller).collect(), ledger)
@@ -173,17 +176,17 @@ impl Poller {
     /// Reads the key files if they have changed. Returns whether there is a new pair to be tried.
     fn refresh_key(&mut self, now: Moment) -> bool {
         let account = &self.session.account;
-        match self.session.keyring.refresh(now.unix) {
-            Ok(true) => {
-                tracing::info!(%account, "the key files have changed: the new pair is tried with the next poll");
-                true
-            }
-            Ok(false) => false,
-            Err(error) => {
+        let refreshed = self.session.keyring.refresh(now.unix);
+        let complaint = refreshed.as_ref().err().cloned();
+        match &refreshed {
+            Ok(true) => tracing::info!(%account, "the key files have changed: the new pair is tried"),
+            Err(error) if complaint != self.complaint => {
                 tracing::warn!(%account, "the changed key files are not used: {error}");
-                false
             }
+            _ => {}
         }
+        self.complaint = complaint;
+        refreshed == Ok(true)
     }
 
     /// Polls one wallet and writes down what came of it. `None` if it was good.

@@ -106,6 +106,8 @@ pub struct Failure {
 
 /// The longest text kept of a failure, in characters.
 const TEXT_MAX_CHARS: usize = 300;
+/// How much of a text is searched for secrets: more than is kept, because what is replaced shrinks.
+const SEARCHED_MAX_CHARS: usize = 8_192;
 
 impl Failure {
     /// A failure whose text may still hold anything the exchange sent.
@@ -115,12 +117,12 @@ impl Failure {
     }
 
     /// Makes the text fit to be shown: on one line, without the `secrets`, bounded. In this order,
-    /// because a cut or a line break inside a secret would hide the rest of it from the search.
+    /// because a line break inside a secret would hide the rest of it from the search.
     #[must_use]
     pub fn without(mut self, secrets: &[&str]) -> Self {
-        let mut text = one_line(&self.text);
+        let (mut text, is_cut) = one_line(&self.text);
         for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-            text = replace_ignoring_case(&text, secret);
+            text = redacted(&text, secret, is_cut);
         }
         self.text = bounded(text);
         self
@@ -135,11 +137,23 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Runs of white space and control characters become one blank.
-fn one_line(text: &str) -> String {
-    let fit = |c: char| if c.is_whitespace() { ' ' } else { c };
-    let shown: String = text.chars().map(fit).filter(|c| !c.is_control()).collect();
-    shown.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+/// Runs of white space become one blank, control characters nothing. Returns whether the text went
+/// on after what is searched of it.
+fn one_line(text: &str) -> (String, bool) {
+    let mut line = String::new();
+    let mut length = 0;
+    for c in text.trim_end().chars() {
+        let c = if c.is_whitespace() { ' ' } else { c };
+        if c.is_control() || (c == ' ' && (line.is_empty() || line.ends_with(' '))) {
+            continue;
+        }
+        if length == SEARCHED_MAX_CHARS {
+            return (line, true);
+        }
+        line.push(c);
+        length += 1;
+    }
+    (line, false)
 }
 
 fn bounded(text: String) -> String {
@@ -149,18 +163,53 @@ fn bounded(text: String) -> String {
     }
 }
 
-/// Replaces each ASCII-case-insensitive occurrence of `secret`: hex may come back in either case.
-fn replace_ignoring_case(text: &str, secret: &str) -> String {
-    let (hay, needle) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
-    let mut shown = String::with_capacity(text.len());
-    let mut from = 0;
-    for (at, found) in hay.match_indices(&needle) {
-        shown.push_str(text.get(from..at).unwrap_or_default());
-        shown.push_str("[redacted]");
-        from = at + found.len();
+/// Replaces each occurrence of `secret`, in either case because hex comes back in both, and
+/// percent-encoded or not. Where the text is cut, the beginning of a secret is one too.
+fn redacted(text: &str, secret: &str, is_cut: bool) -> String {
+    let letters: Vec<Letter> = letters(text.as_bytes()).collect();
+    let begins = |at: usize| {
+        let rest = letters.get(at..).unwrap_or_default();
+        let alike =
+            rest.iter().zip(secret.bytes()).take_while(|(letter, byte)| letter.0.eq_ignore_ascii_case(byte));
+        let length = alike.count();
+        (length == secret.len() || (is_cut && length > 0 && length == rest.len())).then_some(length)
+    };
+    let mut shown = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(Letter(_, written)) = letters.get(at) {
+        if let Some(length) = begins(at) {
+            shown.extend_from_slice(b"[redacted]");
+            at += length;
+        } else {
+            shown.extend_from_slice(written);
+            at += 1;
+        }
     }
-    shown.push_str(text.get(from..).unwrap_or_default());
-    shown
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+/// A byte, and how it is written.
+struct Letter<'a>(u8, &'a [u8]);
+
+/// Undoes percent-encoding, also of what was encoded more than once.
+fn letters(text: &[u8]) -> impl Iterator<Item = Letter<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let mut byte = *rest.first()?;
+        let mut length = 1;
+        while let Some(next) = rest.get(length..length + 2).filter(|_| byte == b'%').and_then(hex) {
+            byte = next;
+            length += 2;
+        }
+        let (written, after) = rest.split_at(length);
+        rest = after;
+        Some(Letter(byte, written))
+    })
+}
+
+fn hex(digits: &[u8]) -> Option<u8> {
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+    u8::from_str_radix(digits, 16).ok()
 }
 
 #[cfg(test)]
@@ -185,5 +234,30 @@ mod tests {
         assert_eq!(long.chars().count(), TEXT_MAX_CHARS + 1);
         let cut = shown(&format!("{}s3cret", "x".repeat(TEXT_MAX_CHARS - 3)));
         assert!(!cut.contains("s3c"), "{cut}");
+    }
+
+    #[test]
+    fn a_secret_is_found_however_it_was_encoded() {
+        let shown = |text: &str| Failure::new(Reason::Api, text).without(&["a+/b"]).text;
+        for text in ["A+/B", "a%2B%2fb", "%61%2b/%62", "a%252B%2Fb", "%2561+/b"] {
+            assert_eq!(shown(&format!("x{text}y")), "x[redacted]y", "{text}");
+        }
+        for text in ["a+b", "a%2B%2", "100% of é%", "%zz%+1", "a%2B%2Fc", "%"] {
+            assert_eq!(shown(text), text);
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_cut_off_where_the_search_ends_is_not_shown() {
+        let secret = "0123456789".repeat(400);
+        let shown = |length: usize| {
+            let text = secret.repeat(2).to_uppercase() + &"9".repeat(SEARCHED_MAX_CHARS);
+            let text = format!("{}{text}", "x".repeat(length));
+            Failure::new(Reason::Api, text).without(&[&secret]).text
+        };
+        assert!(shown(5).starts_with("xxxxx[redacted][redacted]999"));
+        let cut = format!("{secret}{secret}{}", &secret[..3_000]);
+        let text = Failure::new(Reason::Api, cut).without(&[&secret]).text;
+        assert_eq!(text, "[redacted][redacted][redacted]");
     }
 }

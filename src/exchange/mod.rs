@@ -353,7 +353,9 @@ impl Exchange {
         let reply = self.transport.get(base, v1::SERVER_TIME_PATH, "", timeout).await;
         let received = self.clock.now();
         drop(permit);
-        let time = self.judge(attempt, base, v1::SERVER_TIME_PATH, reply, &[], v1::server_time)?;
+        // It is not signed, but whoever answers may remember what was.
+        let secrets = [pair.access.reveal(), pair.secret.reveal()];
+        let time = self.judge(attempt, base, v1::SERVER_TIME_PATH, reply, &secrets, v1::server_time)?;
         Ok(host.clock().read(time, sent, received))
     }
 
