@@ -70,7 +70,7 @@ impl Visit for Line {
             "address" => self.address = Some(value.clone()),
             _ => {}
         }
-        self.text += &format!("{}={value} ", field.name());
+        self.text.extend([field.name(), "=", &value, " "]);
     }
 }
 
@@ -108,7 +108,15 @@ fn a_poller_that_panics_is_told_of_while_the_others_run_on_and_the_last_one_ends
             // Others may not read it, or there is a line about it before there is a poller.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         }
-        file += &format!("- {{name: {name}, access_key_file: {name}.key, secret_key_file: {name}.secret}}\n");
+        file.extend([
+            "- {name: ",
+            name,
+            ", access_key_file: ",
+            name,
+            ".key, secret_key_file: ",
+            name,
+            ".secret}\n",
+        ]);
     }
     let path = folder.path().join("accounts.yml");
     fs::write(&path, file).unwrap();
