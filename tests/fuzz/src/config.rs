@@ -1,0 +1,122 @@
+//! The text of a configuration file → accounts. Whatever it says: no panic, no hang; a refusal is one sentence that
+//! can be read where it is shown; what is accepted keeps every promise that the rest of the program builds on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use xt_balance_exporter::{
+    config::{Account, Config},
+    exchange::{Exchange, currency_name},
+    moment::Clock,
+    poll,
+};
+
+use super::{exposition, is_readable};
+
+/// The key files that inputs may name: `k`, `k2` and `s` are good, `empty`, `blank` and `binary` are not.
+static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = [here.join("tests/fuzz/keys"), here.join("keys")];
+    let found = folders.iter().find(|folder| folder.is_dir());
+    found.cloned().unwrap_or_else(|| panic!("no key files in {folders:?}"))
+});
+
+static EXCHANGE: LazyLock<Arc<Exchange>> =
+    LazyLock::new(|| Arc::new(Exchange::new(Clock::start()).unwrap_or_else(|error| panic!("{error}"))));
+
+/// The longest sentence that anyone reads.
+const SENTENCE_MAX_CHARS: usize = 600;
+
+/// Has the exporter read `input` as its configuration file.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn run(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    match Config::from_yaml(text, &KEYS, Duration::from_secs(1_700_000_000)) {
+        Ok(config) => valid(config),
+        Err(invalid) => {
+            let said = invalid.to_string();
+            assert!(is_readable(&said), "{said:?}");
+            assert!(said.chars().count() <= SENTENCE_MAX_CHARS, "{said}");
+        }
+    }
+}
+
+fn valid(config: Config) {
+    let accounts = &config.accounts;
+    let names: BTreeSet<_> = accounts.iter().map(|account| account.name.clone()).collect();
+    assert!(!accounts.is_empty() && names.len() == accounts.len(), "names are missing or double: {names:?}");
+    for account in accounts {
+        valid_account(account);
+    }
+    load(accounts);
+    starts(config, &names);
+}
+
+fn valid_account(account: &Account) {
+    let Account { name, base_urls, wallets, watch, filter, .. } = account;
+    assert!((1..=64).contains(&name.len()) && is_readable(name) && name.trim() == &**name, "{name:?}");
+    assert!(!base_urls.is_empty());
+    for url in base_urls {
+        let url = url.to_string();
+        let is_here =
+            ["http://localhost", "http://127.", "http://[::1]"].iter().any(|here| url.starts_with(here));
+        assert!(url.starts_with("https://") || is_here, "{url}");
+        assert!(is_readable(&url) && !url.contains(['?', '#', ' ']), "{url:?}");
+        assert!(!url.split('/').nth(2).is_none_or(|host| host.contains('@')), "{url:?}");
+    }
+    assert!(!wallets.is_empty() && wallets.is_sorted_by(|a, b| a < b), "{wallets:?}");
+    assert!(watch.is_sorted_by(|a, b| a.currency < b.currency), "{watch:?}");
+    let thresholds = watch.iter().filter_map(|watch| watch.threshold);
+    assert!({ thresholds }.all(|threshold| threshold.is_finite() && threshold > 0.0), "{watch:?}");
+    let watched: Vec<_> = watch.iter().map(|watch| &watch.currency).collect();
+    for currency in watched.iter().copied().chain(&filter.only).chain(&filter.exclude) {
+        assert_eq!(currency_name(currency).as_ref(), Some(currency), "a name that no answer could have");
+    }
+    let mut wanted = watched.into_iter().chain(&filter.only);
+    assert!(!wanted.any(|name| filter.exclude.contains(name)), "wanted and excluded: {filter:?}");
+    let second = Duration::from_secs(1);
+    let (interval, timeout, max_age) = (account.poll_interval, account.poll_timeout, account.max_age);
+    assert!(interval >= second && interval <= second * 366 * 24 * 3600, "{interval:?}");
+    assert!(!timeout.is_zero() && timeout < interval, "{timeout:?} of {interval:?}");
+    assert!(max_age >= interval && max_age <= second * 3 * 366 * 24 * 3600, "{max_age:?} of {interval:?}");
+}
+
+/// What is asked in all and for one key stays below what the exchange locks accounts for.
+fn load(accounts: &[Account]) {
+    let mut keys = BTreeMap::new();
+    for account in accounts {
+        let calls = f64::from(u32::try_from(account.wallets.len()).unwrap_or(u32::MAX));
+        let key = format!("{:?}", account.keyring.pair().id());
+        *keys.entry(key).or_insert(0.0) += calls / account.poll_interval.as_secs_f64();
+    }
+    let (busiest, all) =
+        keys.values().fold((0.0_f64, 0.0), |(busiest, all), rate| (busiest.max(*rate), all + rate));
+    assert!(busiest <= 2.000_001 && all <= 15.000_001, "{busiest} calls a second for one key, {all} in all");
+}
+
+/// Readies the pollers, as the program does next; what is served before the first poll is whole.
+fn starts(config: Config, names: &BTreeSet<Box<str>>) {
+    let clock = Clock::start();
+    let wallets: usize = config.accounts.iter().map(|account| account.wallets.len()).sum();
+    let marks = |account: &Account| {
+        account.watch.iter().filter(|watch| watch.threshold.is_some()).count() * account.wallets.len()
+    };
+    let thresholds: usize = config.accounts.iter().map(marks).sum();
+    let (pollers, ledger) = poll::pollers(config.accounts, &EXCHANGE, clock);
+    assert_eq!(pollers.len(), names.len());
+    let now = clock.now();
+    assert_eq!(ledger.ailing(now), [""; 0]);
+    assert!(ledger.unpolled().iter().eq(names));
+    let text = ledger.exposition(now, None).concat();
+    let text = String::from_utf8_lossy(&text);
+    let samples = exposition::read(&text);
+    assert_eq!(samples.of("xt_up").count(), wallets);
+    assert_eq!(samples.of("xt_balance_free_threshold").count(), thresholds);
+    assert_eq!(samples.of("xt_credentials_loaded_timestamp_seconds").count(), names.len());
+}

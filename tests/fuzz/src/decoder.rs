@@ -1,0 +1,369 @@
+//! What the exchange answers → standing → exposition. Whatever it answers: no panic, an exposition that is whole, in
+//! it the numbers that a slow second reading finds in the same bytes, no number that is too old, and no secret in
+//! what is said of a failure.
+//!
+//! An input is a list of answers with a line `%%` between them. An answer is a line with the HTTP status and, if they
+//! are not 30, the seconds since the answer before; then the body. Without such a line the status is 200.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::Value;
+use xt_balance_exporter::{
+    exchange::{Answer, Failure, Reason, Wallet, v1},
+    exposition::families::AccountFacts,
+    ledger::{Account, Ledger},
+    moment::Moment,
+    standing::{Ended, Filter, Subject, Watch},
+    web::page::{self, Page},
+};
+
+use super::{
+    exposition::{self, Samples},
+    is_readable,
+    json::{self, Json},
+};
+
+/// What no text may show.
+const SECRETS: [&str; 2] = ["fuzzaccesskey", "FuzzSecretKey"];
+const MAX_AGE: Duration = Duration::from_secs(90);
+const ANSWERS_MAX: usize = 8;
+const ACCOUNT: &str = "main \\\"\u{1F4B0}";
+
+/// Has the exporter read the answers in `input`.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn run(input: &[u8]) {
+    let mut now = Moment { elapsed: Duration::from_secs(5), unix: Duration::from_secs(1_700_000_000) };
+    let ledger = Ledger::new(vec![account(now)]);
+    let mut models = WALLETS.map(|(wallet, wishes)| Model::new(wallet, wishes()));
+    for (status, wait, body) in answers(input).into_iter().take(ANSWERS_MAX) {
+        now = now.later(wait);
+        server_time(status, body);
+        let seen = Seen::read(status, body);
+        let read = decoded(status, body, &seen);
+        ledger.update(ACCOUNT, |account| {
+            for (known, model) in account.wallets.iter_mut().zip(&mut models) {
+                let suspect = read.as_ref().is_ok_and(|answer| known.standing.doubts(answer));
+                model.take(&seen, suspect, now);
+                let took = Duration::from_millis(250);
+                known.set(known.standing.after(Ended { at: now, took, suspect, outcome: read.clone() }));
+            }
+        });
+        agree(&ledger, &models, now);
+    }
+    agree(&ledger, &models, now.later(MAX_AGE));
+    status_page(&ledger, now);
+}
+
+/// Takes an input apart.
+fn answers(input: &[u8]) -> Vec<(u16, Duration, &[u8])> {
+    let mut left = input;
+    let mut answers = Vec::new();
+    loop {
+        let end = left.windows(4).position(|four| four == b"\n%%\n");
+        let (answer, after) = end.map_or((left, None), |end| (&left[..end], Some(&left[end + 4..])));
+        answers.push(answer_of(answer));
+        match after {
+            Some(after) => left = after,
+            None => return answers,
+        }
+    }
+}
+
+fn answer_of(answer: &[u8]) -> (u16, Duration, &[u8]) {
+    let first = |text: &str| -> Option<(u16, u64)> {
+        let (status, wait) = text.split_once(' ').unwrap_or((text, "30"));
+        Some((status.parse().ok().filter(|status| (100..1000).contains(status))?, wait.parse().ok()?))
+    };
+    let mut lines = answer.splitn(2, |byte| *byte == b'\n');
+    let head = lines.next().and_then(|line| std::str::from_utf8(line).ok()).and_then(first);
+    match head {
+        Some((status, wait)) => {
+            (status, Duration::from_secs(wait.min(100_000)), lines.next().unwrap_or_default())
+        }
+        None => (200, Duration::from_secs(30), answer),
+    }
+}
+
+/// The owner's wishes for a wallet.
+#[derive(Clone)]
+struct Wishes {
+    watch: Vec<Watch>,
+    filter: Filter,
+}
+
+/// One wallet without any wish, and two with different ones.
+const WALLETS: [(Wallet, fn() -> Wishes); 3] = [
+    (Wallet::Spot, || Wishes { watch: vec![], filter: Filter::default() }),
+    (Wallet::Wallet, || Wishes {
+        watch: vec![Watch { currency: "usdt".into(), threshold: Some(500.0) }],
+        filter: Filter { only: vec!["btc".into(), "eth".into()], exclude: vec![], hide_zero: false },
+    }),
+    (Wallet::Fiat, || Wishes {
+        watch: vec![
+            Watch { currency: "btc".into(), threshold: None },
+            Watch { currency: "usdt".into(), threshold: Some(0.1) },
+        ],
+        filter: Filter { only: vec![], exclude: vec!["doge".into()], hide_zero: true },
+    }),
+];
+
+fn account(now: Moment) -> Account {
+    let subject = |(wallet, wishes): (Wallet, fn() -> Wishes)| {
+        let Wishes { watch, filter } = wishes();
+        Arc::new(Subject { account: ACCOUNT.into(), wallet, watch, filter, max_age: MAX_AGE })
+    };
+    let facts = AccountFacts { name: ACCOUNT.into(), paused_until: None, credentials_loaded: now.unix };
+    Account::new(facts, WALLETS.map(subject).into(), now)
+}
+
+/// What a second reading finds in an answer to a balance call.
+#[derive(Debug)]
+enum Seen {
+    /// No good answer.
+    Bad,
+    /// Amounts by name, the names of unusable rows, and how many rows there are in all.
+    Good { rows: BTreeMap<String, (f64, f64)>, unusable: BTreeSet<String>, all: usize },
+}
+
+impl Seen {
+    fn read(status: u16, body: &[u8]) -> Self {
+        let Some(data) = data(status, body) else { return Self::Bad };
+        let Json::Object(entries) = data else { return Self::Bad };
+        let all = entries.len();
+        let mut by_name: BTreeMap<String, Vec<Option<(f64, f64)>>> = BTreeMap::new();
+        for (name, row) in &entries {
+            // A name that is no text or does not fit a label names nothing.
+            if let Some(name) = name.as_deref().and_then(label) {
+                by_name.entry(name).or_default().push(amounts(row));
+            }
+        }
+        let (mut rows, mut unusable) = (BTreeMap::new(), BTreeSet::new());
+        for (name, found) in by_name {
+            match found.as_slice() {
+                [Some(amounts)] => drop(rows.insert(name, *amounts)),
+                // Two rows of one currency contradict each other even if one is unusable.
+                _ => drop(unusable.insert(name)),
+            }
+        }
+        if rows.is_empty() && all > 0 { Self::Bad } else { Self::Good { rows, unusable, all } }
+    }
+}
+
+/// The `data` of a good answer.
+fn data(status: u16, body: &[u8]) -> Option<Json> {
+    let text = std::str::from_utf8(body).ok();
+    let read = text.and_then(json::read);
+    match (&read, serde_json::from_slice::<Value>(body)) {
+        (Some(read), Ok(value)) => assert!(read.is_like(&value), "{value} was read as {read:?}"),
+        (Some(read), Err(error)) => assert!(read.is_beyond_value(), "{error}: {read:?}"),
+        (None, Ok(value)) => panic!("not read: {value}"),
+        (None, Err(_)) => {}
+    }
+    let read = read?;
+    for name in ["code", "data", "info", "msg", "msgInfo"] {
+        if read.fields(name)?.len() > 1 {
+            return None;
+        }
+    }
+    let code = read.field("code")?;
+    if !matches!(code, Json::Number(digits) if digits == "200") || !(200..300).contains(&status) {
+        return None;
+    }
+    let Json::Object(entries) = read else { return None };
+    entries.into_iter().find(|(name, _)| name.as_deref() == Some("data")).map(|(_, data)| data)
+}
+
+fn amounts(row: &Json) -> Option<(f64, f64)> {
+    let (free, frozen) = (row.field("available")?, row.field("freeze")?);
+    Some((amount(free)?, amount(frozen)?))
+}
+
+/// Digits with at most one point among them, a sign before, an exponent after; what an f64 can hold.
+fn amount(json: &Json) -> Option<f64> {
+    let (Json::Number(text) | Json::Text(Some(text))) = json else { return None };
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let unsigned = |text: &str| text.strip_prefix(['+', '-']).unwrap_or(text).to_owned();
+    let plain = unsigned(text);
+    let (mantissa, exponent) = plain.split_once(['e', 'E']).map_or((&*plain, None), |(m, e)| (m, Some(e)));
+    let exponent = exponent.map(unsigned);
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let fits = text.len() <= 128
+        && digits(whole)
+        && digits(fraction)
+        && whole.len() + fraction.len() > 0
+        && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(&exponent));
+    let value: f64 = fits.then(|| text.parse().ok())??;
+    value.is_finite().then_some(value)
+}
+
+/// A currency's name as a label has it.
+fn label(name: &str) -> Option<String> {
+    let name: String = name.to_lowercase();
+    let control = |c: char| c < ' ' || ('\u{7f}'..='\u{9f}').contains(&c);
+    ((1..=64).contains(&name.len()) && !name.contains(control)).then_some(name)
+}
+
+/// Decodes the answer and holds the result against the second reading.
+fn decoded(status: u16, body: &[u8], seen: &Seen) -> Result<Answer, Failure> {
+    let read = v1::balances(status, body).map_err(|failure| failure.without(&SECRETS));
+    match (&read, seen) {
+        (Err(failure), Seen::Bad) => fit_to_be_shown(status, failure),
+        (Ok(answer), Seen::Good { rows, unusable, all }) => {
+            let names: Vec<_> = answer.balances.iter().map(|row| &*row.currency).collect();
+            assert_eq!(names, rows.keys().map(String::as_str).collect::<Vec<_>>());
+            assert!(answer.unreadable.iter().map(|name| &**name).eq(unusable.iter().map(String::as_str)));
+            assert_eq!(answer.rejected, (all - rows.len()) as u64);
+        }
+        _ => panic!("read as {read:?}, and on second sight as {seen:?}"),
+    }
+    read
+}
+
+fn fit_to_be_shown(status: u16, failure: &Failure) {
+    let text = &failure.text;
+    assert!(is_readable(text) && text.chars().count() <= 301, "{text:?}");
+    let lower = text.to_ascii_lowercase();
+    assert!(!SECRETS.iter().any(|secret| lower.contains(&secret.to_ascii_lowercase())), "{text:?}");
+    assert!(status != 429 || failure.reason == Reason::RateLimited, "{failure:?}");
+}
+
+/// Reads the same body as an answer to the other call.
+fn server_time(status: u16, body: &[u8]) {
+    let read = v1::server_time(status, body).map_err(|failure| failure.without(&SECRETS));
+    let seen = data(status, body).and_then(|data| match data.field("serverTime") {
+        Some(Json::Number(digits)) => digits.parse::<u64>().ok(),
+        _ => None,
+    });
+    assert_eq!(read.as_ref().ok(), seen.as_ref(), "{read:?}");
+    if let Err(failure) = read {
+        fit_to_be_shown(status, &failure);
+    }
+}
+
+/// What should be shown of a wallet.
+struct Model {
+    wallet: &'static str,
+    wishes: Wishes,
+    good: Option<(Moment, Shown, usize)>,
+    up: bool,
+    polls: usize,
+    failures: usize,
+    rejected: usize,
+    suspect: usize,
+}
+
+/// Free and frozen amount by name, and whether a row was there by name of what is watched.
+#[derive(Clone, Default)]
+struct Shown {
+    amounts: BTreeMap<String, (f64, f64)>,
+    present: BTreeMap<String, bool>,
+}
+
+impl Model {
+    fn new(wallet: Wallet, wishes: Wishes) -> Self {
+        let wallet = wallet.label();
+        Self { wallet, wishes, good: None, up: false, polls: 0, failures: 0, rejected: 0, suspect: 0 }
+    }
+
+    fn take(&mut self, seen: &Seen, suspect: bool, now: Moment) {
+        self.polls += 1;
+        self.suspect += usize::from(suspect);
+        let Seen::Good { rows, unusable, all } = seen else {
+            self.failures += 1;
+            self.up = false;
+            return;
+        };
+        self.up = true;
+        self.rejected += all - rows.len();
+        let mut shown = Shown::default();
+        for (name, amounts) in rows {
+            let filter = &self.wishes.filter;
+            let is_in = |list: &[Box<str>]| list.iter().any(|listed| **listed == **name);
+            let hidden = is_in(&filter.exclude)
+                || !filter.only.is_empty() && !is_in(&filter.only)
+                || filter.hide_zero && *amounts == (0.0, 0.0);
+            if !hidden {
+                shown.amounts.insert(name.clone(), *amounts);
+            }
+        }
+        for Watch { currency, .. } in &self.wishes.watch {
+            let name = String::from(currency.clone());
+            let row = rows.get(&name);
+            shown.present.insert(name.clone(), row.is_some() || unusable.contains(&name));
+            match row {
+                Some(amounts) => drop(shown.amounts.insert(name, *amounts)),
+                None if unusable.contains(&name) => {}
+                None => drop(shown.amounts.insert(name, (0.0, 0.0))),
+            }
+        }
+        self.good = Some((now, shown, *all));
+    }
+
+    /// Holds what is shown of this wallet against what should be.
+    fn agrees(&self, samples: &Samples<'_>, now: Moment) {
+        let own = [("account", ACCOUNT), ("wallet", self.wallet)];
+        let by_currency = |name: &str| -> BTreeMap<String, f64> {
+            let mine = samples.of(name).filter(|(labels, _)| labels["wallet"] == self.wallet);
+            mine.map(|(labels, value)| (labels["currency"].clone().into_owned(), value)).collect()
+        };
+        let known = self.good.as_ref().filter(|(at, ..)| now.elapsed < at.elapsed + MAX_AGE);
+        let Shown { amounts, present } = known.map(|(_, shown, _)| shown.clone()).unwrap_or_default();
+        for (name, pick) in [
+            ("xt_balance_free", (|(free, _)| free) as fn((f64, f64)) -> f64),
+            ("xt_balance_frozen", |(_, frozen)| frozen),
+        ] {
+            let expected = amounts.iter().map(|(name, amounts)| (name.clone(), pick(*amounts))).collect();
+            assert_eq!(by_currency(name), expected, "{name}");
+        }
+        let present = present.into_iter().map(|(name, present)| (name, f64::from(u8::from(present))));
+        assert_eq!(by_currency("xt_watch_present"), present.collect());
+        let thresholds = self
+            .wishes
+            .watch
+            .iter()
+            .filter_map(|watch| Some((String::from(watch.currency.clone()), watch.threshold?)));
+        assert_eq!(by_currency("xt_balance_free_threshold"), thresholds.collect());
+        let count = |name: &str| samples.one(name, &own);
+        let exactly = |count: usize| Some(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+        assert_eq!(count("xt_currencies"), known.and_then(|(.., all)| exactly(*all)));
+        assert_eq!(count("xt_polls_total"), exactly(self.polls));
+        assert_eq!(count("xt_poll_duration_seconds_count"), exactly(self.polls));
+        assert_eq!(count("xt_rows_rejected_total"), exactly(self.rejected));
+        assert_eq!(count("xt_suspect_snapshots_total"), exactly(self.suspect));
+        assert_eq!(count("xt_up"), exactly(usize::from(self.up)));
+        let at = self.good.as_ref().map_or(0.0, |(at, ..)| at.unix.as_secs_f64());
+        assert_eq!(count("xt_last_success_timestamp_seconds"), Some(at));
+        let failures =
+            samples.of("xt_poll_failures_total").filter(|(labels, _)| labels["wallet"] == self.wallet);
+        let failures: Vec<_> = failures.map(|(_, count)| count).collect();
+        assert_eq!(
+            (failures.len(), Some(failures.iter().sum())),
+            (Reason::ALL.len(), exactly(self.failures))
+        );
+    }
+}
+
+fn agree(ledger: &Ledger, models: &[Model], now: Moment) {
+    let text = ledger.exposition(now, None).concat();
+    let text = String::from_utf8(text).unwrap_or_else(|error| panic!("{error}"));
+    let samples = exposition::read(&text);
+    for model in models {
+        model.agrees(&samples, now);
+    }
+}
+
+/// Renders the status page: nothing that was answered may become markup.
+fn status_page(ledger: &Ledger, now: Moment) {
+    let accounts = ledger.accounts();
+    let page = page::render(&Page { accounts: &accounts, now, telemetry_path: "/metrics", version: "0" });
+    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+    for (open, close) in [("<style>", "</style>"), ("<script>", "</script>")] {
+        assert_eq!((page.matches(open).count(), page.matches(close).count()), (1, 1));
+    }
+}

@@ -1,0 +1,251 @@
+//! What a client sends → answers, through the real connection over a pipe in memory, on a clock that does not wait.
+//! Whatever it sends, and in whatever pieces: no panic, no connection that never ends, every answer well-formed and
+//! exactly as long as it says, every 200 whole; and the next client is served as if nothing had been.
+
+use std::{io::Read as _, sync::Arc, time::Duration};
+
+use flate2::read::GzDecoder;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, duplex, split},
+    runtime::{Builder, Runtime},
+    task::yield_now,
+    time::{Instant, timeout},
+};
+use xt_balance_exporter::{
+    exchange::{Wallet, v1},
+    exposition::families::AccountFacts,
+    ledger::{Account, Ledger},
+    moment::Clock,
+    standing::{Ended, Filter, Subject, Watch},
+    web::Site,
+};
+
+use super::exposition;
+
+/// The most a connection may live after its last byte, by the listener's own deadlines, and a little more.
+const LIFE_MAX: Duration = Duration::from_secs(101);
+const STATUSES: [u16; 7] = [200, 400, 404, 405, 414, 431, 503];
+
+/// Has the exporter answer `input`.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn run(input: &[u8]) {
+    let whole = conversation(&[b"GET /-/ready HTTP/1.1\r\n\r\n", input].concat(), usize::MAX);
+    let (first, whole) =
+        whole.split_first().unwrap_or_else(|| panic!("a good request first is not answered"));
+    assert_eq!(first.status, 200, "a good request first");
+    let step = (input.len() % 13 + 1).max(input.len() / 50);
+    let pieces = conversation(input, step);
+    let (whole, pieces) = (answered(whole), answered(&pieces));
+    // A body that nobody asked for ends the connection unless it is there at once.
+    let common = whole.len().min(pieces.len());
+    let bodies = ["content-length", "transfer-encoding"].iter().any(|name| mentions(input, name));
+    let (whole, pieces) = if bodies { (&whole[..common], &pieces[..common]) } else { (&*whole, &*pieces) };
+    assert_eq!(whole, pieces, "sent whole and in pieces");
+}
+
+fn mentions(input: &[u8], name: &str) -> bool {
+    input.windows(name.len()).any(|bytes| bytes.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// The statuses up to the end, without the complaint of what cannot be read: of a request that has no end yet, the
+/// connection may find out or not.
+fn answered(answers: &[Answer]) -> Vec<u16> {
+    answers
+        .iter()
+        .map(|answer| answer.status)
+        .take_while(|status| ![400, 414, 431].contains(status))
+        .collect()
+}
+
+/// Sends `input` in pieces of `step` bytes, and on another connection a good request.
+fn conversation(input: &[u8], step: usize) -> Vec<Answer> {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let site = site();
+        let sent = talk(&site, input, step).await;
+        let bodiless = input.windows(5).filter(|five| five == b"HEAD ").count();
+        let answers = answers(&sent, bodiless);
+        // One after the other, so that leave which is not given back is missed at once.
+        let after = talk(&site, b"GET /metrics HTTP/1.0\r\n\r\n", usize::MAX).await;
+        let after = self::answers(&after, 0);
+        assert!(
+            after.len() == 1 && after.iter().all(|answer| answer.status == 200),
+            "the next client: {after:?}"
+        );
+        answers
+    })
+}
+
+fn runtime() -> Runtime {
+    let built = Builder::new_current_thread().enable_time().start_paused(true).build();
+    built.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A site that answers one scrape at a time.
+fn site() -> Site {
+    let clock = Clock::start();
+    let now = clock.now();
+    let watch = ["btc", "usdt"].map(|name| Watch { currency: name.into(), threshold: Some(500.0) });
+    let subject = Arc::new(Subject {
+        account: "main".into(),
+        wallet: Wallet::Spot,
+        watch: watch.into(),
+        filter: Filter::default(),
+        max_age: Duration::from_secs(90),
+    });
+    let facts = AccountFacts { name: "main".into(), paused_until: None, credentials_loaded: now.unix };
+    let ledger = Ledger::new(vec![Account::new(facts, vec![subject], now.later(Duration::from_hours(1)))]);
+    let body = br#"{"code":200,"data":{"usdt":{"available":"1.5","freeze":"0"},"<b>\"\\":{"available":2,"freeze":0}}}"#;
+    ledger.update("main", |account| {
+        for known in &mut account.wallets {
+            let took = Duration::from_millis(120);
+            let outcome = v1::balances(200, body);
+            known.set(known.standing.after(Ended { at: now, took, suspect: false, outcome }));
+        }
+    });
+    Site::new(Arc::new(ledger), clock, "/metrics".to_owned(), 1)
+}
+
+/// Everything that is answered to `input` until the connection ends. The client never ends it.
+async fn talk(site: &Site, input: &[u8], step: usize) -> Vec<u8> {
+    let (client, server) = duplex(64 * 1024);
+    let (mut reader, mut writer) = split(client);
+    let asking = async {
+        for piece in input.chunks(step) {
+            if writer.write_all(piece).await.is_err() {
+                break;
+            }
+            yield_now().await;
+        }
+    };
+    let hearing = async {
+        let mut heard = Vec::new();
+        let end = reader.read_to_end(&mut heard).await;
+        assert!(end.is_ok(), "{end:?}");
+        heard
+    };
+    let started = Instant::now();
+    let all = async { tokio::join!(site.converse(server), asking, hearing) };
+    let Ok(((), (), heard)) = timeout(LIFE_MAX * 2, all).await else { panic!("the connection never ends") };
+    assert!(started.elapsed() <= LIFE_MAX, "the connection lived for {:?}", started.elapsed());
+    heard
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+}
+
+/// Takes apart what was heard; at most `bodiless_max` answers have no body where they name a length.
+fn answers(all: &[u8], bodiless_max: usize) -> Vec<Answer> {
+    let mut left = all;
+    let mut bodiless = 0;
+    let mut answers = Vec::new();
+    while !left.is_empty() {
+        let Some(end) = left.windows(4).position(|four| four == b"\r\n\r\n") else {
+            panic!("{}", shown(left))
+        };
+        let head = Head::read(&left[..end]);
+        left = &left[end + 4..];
+        let length = head.length();
+        // No body begins like an answer, so this is an answer without one.
+        let body = if length > 0 && (left.is_empty() || left.starts_with(b"HTTP/1.")) {
+            bodiless += 1;
+            None
+        } else {
+            assert!(left.len() >= length, "{length} bytes are promised and {} sent: {head:?}", left.len());
+            let (body, after) = left.split_at(length);
+            left = after;
+            Some(body)
+        };
+        head.judge(body);
+        answers.push(Answer { status: head.status });
+    }
+    assert!(
+        bodiless <= bodiless_max,
+        "{bodiless} answers have no body, and {bodiless_max} were asked for without"
+    );
+    answers
+}
+
+fn shown(bytes: &[u8]) -> String {
+    bytes.escape_ascii().take(2_000).map(char::from).collect()
+}
+
+#[derive(Debug)]
+struct Head {
+    status: u16,
+    fields: Vec<(String, String)>,
+}
+
+impl Head {
+    fn read(bytes: &[u8]) -> Self {
+        let text = std::str::from_utf8(bytes).unwrap_or_else(|_| panic!("{}", shown(bytes)));
+        let mut lines = text.split("\r\n");
+        let first = lines.next().unwrap_or_default();
+        let version = first.strip_prefix("HTTP/1.1 ").or_else(|| first.strip_prefix("HTTP/1.0 "));
+        let status = version.and_then(|rest| rest.split(' ').next()).filter(|code| code.len() == 3);
+        let status = status.and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{first:?}"));
+        let field = |line: &str| {
+            let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("{line:?} is no header"));
+            let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            assert!(!name.is_empty() && name.bytes().all(token), "{line:?}");
+            assert!(!value.chars().any(char::is_control), "{line:?}");
+            (name.to_ascii_lowercase(), value.to_owned())
+        };
+        Self { status, fields: lines.map(field).collect() }
+    }
+
+    fn one(&self, name: &str) -> Option<&str> {
+        let mut values = self.fields.iter().filter(|(known, _)| known == name).map(|(_, value)| &**value);
+        let value = values.next();
+        assert_eq!(values.next(), None, "{name} comes twice: {self:?}");
+        value
+    }
+
+    fn length(&self) -> usize {
+        assert_eq!(self.one("transfer-encoding"), None, "{self:?}");
+        let length = self.one("content-length").and_then(|length| length.parse().ok());
+        length.unwrap_or_else(|| panic!("no length: {self:?}"))
+    }
+
+    fn judge(&self, body: Option<&[u8]>) {
+        assert!(STATUSES.contains(&self.status), "{self:?}");
+        let Some(content_type) = self.one("content-type") else {
+            assert!([400, 414, 431].contains(&self.status), "{self:?}");
+            return;
+        };
+        assert_eq!(self.one("cache-control"), Some("no-store"), "{self:?}");
+        assert_eq!(self.one("x-content-type-options"), Some("nosniff"), "{self:?}");
+        assert_eq!(self.one("allow"), (self.status == 405).then_some("GET, HEAD"), "{self:?}");
+        let Some(body) = body else { return };
+        let text = match self.one("content-encoding") {
+            None => String::from_utf8(body.to_vec()).unwrap_or_else(|error| panic!("{error}")),
+            Some("gzip") => {
+                let (mut text, mut decoder) = (String::new(), GzDecoder::new(body));
+                let read = decoder.read_to_string(&mut text);
+                assert!(read.is_ok() && decoder.into_inner().is_empty(), "{read:?}: {self:?}");
+                text
+            }
+            Some(other) => panic!("{other} was never offered"),
+        };
+        match (self.status, content_type) {
+            (200, "text/plain; version=0.0.4; charset=utf-8") => {
+                let samples = exposition::read(&text);
+                assert!(samples.one("process_start_time_seconds", &[]).is_some(), "{text}");
+                assert_eq!(samples.of("xt_up").map(|(_, up)| up).collect::<Vec<_>>(), [1.0], "{text}");
+            }
+            (200, "text/html; charset=utf-8") => {
+                assert!(text.starts_with("<!doctype html>") && text.ends_with("</html>\n"), "{text}");
+                assert!(!text.contains("<b>\""), "a currency's name became markup: {text}");
+                assert!(self.one("content-security-policy").is_some(), "{self:?}");
+            }
+            (_, "text/plain; charset=utf-8") => {
+                assert!(text.ends_with('\n') && !text.trim().is_empty(), "{text:?}");
+            }
+            _ => panic!("{self:?}"),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What the exporter promises of anything that comes from outside, as functions of bytes that panic when a promise is
+//! broken. The programs in `bin` let the fuzzer call them; `tests/fuzz_corpus.rs` of the main crate calls the same
+//! ones with every file of `corpus`.
+
+pub mod config;
+pub mod decoder;
+pub mod exposition;
+pub mod http;
+pub mod json;
+
+/// Whether a person can read it where it is shown: on one line, not empty, no control character that would move the
+/// cursor or forge another line.
+#[must_use]
+pub fn is_readable(text: &str) -> bool {
+    !text.trim().is_empty() && !text.chars().any(char::is_control)
+}
