@@ -1,0 +1,511 @@
+//! The alerts as they are delivered: rules, their tests, Alertmanager's routes and mutes, and the
+//! runbooks. What the rules and runbooks name must be what the exporter exports.
+//! Needs promtool, amtool, prometheus-alertmanager and Python.
+
+mod common;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    fmt::Write as _,
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use common::{Lines, PATIENCE, answer, get, until};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use xt_balance_exporter::exposition::families::{FAMILIES, Kind};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+const RULES: &str = "deploy/prometheus/xt-balance.rules.yml";
+const TESTS: &str = "deploy/prometheus/xt-balance.rules.test.yml";
+const PROMETHEUS: &str = "deploy/prometheus/prometheus.yml";
+const ALERTMANAGER: &str = "deploy/alertmanager/alertmanager.yml";
+const RUNBOOKS: &str = "deploy/runbooks";
+
+/// Labels that a scrape adds, or that a histogram has beside those of its family.
+const ADDED: [&str; 3] = ["instance", "job", "le"];
+
+#[derive(Deserialize)]
+struct RuleFile {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    record: Option<String>,
+    alert: Option<String>,
+    expr: String,
+    #[serde(rename = "for")]
+    waits: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct TestFile {
+    tests: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    #[serde(default)]
+    alert_rule_test: Vec<Expectation>,
+}
+
+#[derive(Deserialize)]
+struct Expectation {
+    alertname: String,
+    exp_alerts: Vec<ExpectedAlert>,
+}
+
+#[derive(Deserialize)]
+struct ExpectedAlert {
+    exp_labels: BTreeMap<String, String>,
+    exp_annotations: BTreeMap<String, String>,
+}
+
+fn read<T: DeserializeOwned>(path: &str) -> Result<T, Box<dyn Error>> {
+    Ok(serde_saphyr::from_str(&fs::read_to_string(path)?)?)
+}
+
+fn rules() -> Result<Vec<Rule>, Box<dyn Error>> {
+    Ok(read::<RuleFile>(RULES)?.groups.into_iter().flat_map(|group| group.rules).collect())
+}
+
+fn alerts() -> Result<BTreeSet<String>, Box<dyn Error>> {
+    Ok(rules()?.into_iter().filter_map(|rule| rule.alert).collect())
+}
+
+/// Runs a program that must succeed, and returns what it printed.
+fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}; see tests/install"));
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}:\n{text}");
+    text
+}
+
+#[test]
+fn prometheus_accepts_the_configuration_and_the_rules_without_a_remark() {
+    run("promtool", &["check", "rules", "--lint=all", "--lint-fatal", RULES]);
+    run("promtool", &["check", "config", "--lint=all", "--lint-fatal", PROMETHEUS]);
+}
+
+#[test]
+fn every_alert_fires_when_it_should_and_only_then() {
+    run("promtool", &["test", "rules", TESTS]);
+}
+
+#[test]
+fn the_tests_of_the_rules_notice_every_change_of_a_rule() {
+    let counts = run("tests/mutate-rules", &[]);
+    assert!(counts.contains("mutants, "), "{counts}");
+}
+
+#[test]
+fn every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> Outcome {
+    let cases = read::<TestFile>(TESTS)?.tests;
+    let expectations: Vec<_> = cases.iter().flat_map(|case| &case.alert_rule_test).collect();
+    for rule in rules()?.iter().filter(|rule| rule.alert.is_some()) {
+        let name = rule.alert.as_deref().unwrap_or_default();
+        let mine: Vec<_> = expectations.iter().filter(|expectation| expectation.alertname == name).collect();
+        let severity = rule.labels.get("severity");
+        assert!(
+            mine.iter().flat_map(|expectation| &expectation.exp_alerts).any(|alert| {
+                alert.exp_labels.get("severity") == severity
+                    && alert.exp_annotations.get("summary") == rule.annotations.get("summary")
+            }),
+            "{name} {severity:?} never fires"
+        );
+        assert!(mine.iter().any(|expectation| expectation.exp_alerts.is_empty()), "{name} is never silent");
+    }
+    let known = alerts()?;
+    for case in &cases {
+        assert!(case.name.contains(' '), "a name is a sentence: {}", case.name);
+        for expectation in &case.alert_rule_test {
+            assert!(known.contains(&expectation.alertname), "{} in {}", expectation.alertname, case.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_alert_says_how_bad_what_and_where_to_read_on() -> Outcome {
+    for rule in rules()?.iter().filter(|rule| rule.alert.is_some()) {
+        let name = rule.alert.as_deref().unwrap_or_default();
+        assert!(rule.waits.is_some(), "{name} waits for nothing");
+        let severity = rule.labels.get("severity").map(String::as_str);
+        assert!(matches!(severity, Some("critical" | "warning" | "info")), "{name}: {severity:?}");
+        assert_eq!(rule.labels.len(), 1, "{name}: a label that changes would begin the wait anew");
+        let annotation = |key: &str| rule.annotations.get(key).map(String::as_str).unwrap_or_default();
+        let summary = annotation("summary");
+        assert!(summary.ends_with('.') && !summary.contains("{{"), "{name}: {summary}");
+        assert!(annotation("description").contains("{{ $labels."), "{name} does not say of what it speaks");
+        assert_eq!(annotation("runbook_url"), format!("{RUNBOOKS}/{name}.md"));
+    }
+    Ok(())
+}
+
+#[test]
+fn every_alert_has_a_runbook_and_every_runbook_an_alert() -> Outcome {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(RUNBOOKS)? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path)?;
+        let headings: Vec<_> = text.lines().filter(|line| line.starts_with('#')).collect();
+        let title = format!("# {name}");
+        assert_eq!(headings, [&*title, "## Meaning", "## Impact", "## Diagnosis", "## Mitigation"], "{name}");
+        for section in text.split("\n## ").skip(1) {
+            assert!(section.lines().skip(1).any(|line| !line.is_empty()), "{name}: nothing under {section}");
+        }
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            assert!(Path::new(RUNBOOKS).join(target).exists(), "{name} points to {target}");
+        }
+        found.insert(name);
+    }
+    assert_eq!(found, alerts()?);
+    Ok(())
+}
+
+/// What may be named in an expression: the labels of each metric.
+fn vocabulary() -> Result<BTreeMap<String, BTreeSet<String>>, Box<dyn Error>> {
+    let mut known = BTreeMap::new();
+    for family in &FAMILIES {
+        let labels: BTreeSet<_> = family.labels.iter().chain(&ADDED).map(|&name| name.to_owned()).collect();
+        if family.kind == Kind::Histogram {
+            for suffix in ["_bucket", "_count", "_sum"] {
+                known.insert(format!("{}{suffix}", family.name), labels.clone());
+            }
+        } else {
+            known.insert(family.name.to_owned(), labels);
+        }
+    }
+    let targets: BTreeSet<_> = ["instance", "job"].map(str::to_owned).into();
+    known.insert("up".to_owned(), targets.clone());
+    for name in rules()?.into_iter().filter_map(|rule| rule.record) {
+        // The level a recording rule begins with is the list of its labels.
+        let level = name.split(':').next().unwrap_or_default().replace("account_wallet", "account,wallet");
+        let level = level.replace("wallet_currency", "wallet,currency");
+        let labels = level.split(',').map(str::to_owned).chain(targets.clone()).collect();
+        known.insert(name, labels);
+    }
+    Ok(known)
+}
+
+/// The words and signs of an expression, strings left out.
+fn tokens(expression: &str) -> Vec<&str> {
+    let mut tokens = Vec::new();
+    let mut rest = expression.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || "_:.".contains(c);
+        let length = match first {
+            '"' => rest.get(1..).and_then(|tail| tail.find('"')).map_or(rest.len(), |end| end + 2),
+            _ if is_word(first) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+            _ => first.len_utf8(),
+        };
+        let (token, tail) = rest.split_at(length);
+        if first != '"' {
+            tokens.push(token);
+        }
+        rest = tail.trim_start();
+    }
+    tokens
+}
+
+/// Whether an expression names only metrics that there are, and of each only its labels.
+fn hold(expression: &str, known: &BTreeMap<String, BTreeSet<String>>) -> Result<(), String> {
+    let is_name = |word: &str| word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let words = tokens(expression);
+    let mut metrics: Vec<&BTreeSet<String>> = Vec::new();
+    let mut grouped = Vec::new();
+    let mut words = words.iter().copied().peekable();
+    while let Some(word) = words.next() {
+        if matches!(word, "on" | "ignoring" | "by" | "without") {
+            grouped.extend(words.by_ref().take_while(|word| *word != ")").filter(|word| is_name(word)));
+            continue;
+        }
+        if matches!(word, "offset" | "[") {
+            words.next();
+        }
+        // What stands before a parenthesis or a grouping is a function.
+        let is_function = matches!(words.peek(), Some(&("(" | "by" | "without")));
+        if !is_name(word) || is_function || matches!(word, "offset" | "and" | "or" | "unless") {
+            continue;
+        }
+        let labels = known.get(word).ok_or_else(|| format!("{word} in {expression}"))?;
+        metrics.push(labels);
+        if words.next_if_eq(&"{").is_some()
+            && let Some(label) = words
+                .by_ref()
+                .take_while(|word| *word != "}")
+                .find(|label| is_name(label) && !labels.contains(*label))
+        {
+            return Err(format!("label {label} of {word} in {expression}"));
+        }
+    }
+    if metrics.is_empty() {
+        return Err(format!("no metric in {expression}"));
+    }
+    match grouped.iter().find(|label| !metrics.iter().any(|labels| labels.contains(**label))) {
+        Some(label) => Err(format!("label {label} of no metric in {expression}")),
+        None => Ok(()),
+    }
+}
+
+#[test]
+fn the_check_of_names_finds_what_is_wrong() -> Outcome {
+    let known = vocabulary()?;
+    let wrong = [
+        "xt_balance_fre < 500",
+        "xt_up{currency=\"usdt\"} == 0",
+        "xt_up unless on (account, purse) xt_currencies",
+        "sum without (raison) (increase(xt_poll_failures_total[5m]))",
+        "sum(rate(xt_poll_duration_seconds[5m]))",
+        "vector(1)",
+    ];
+    for expression in wrong {
+        assert!(hold(expression, &known).is_err(), "{expression}");
+    }
+    Ok(())
+}
+
+#[test]
+fn rules_name_only_what_is_exported() -> Outcome {
+    let known = vocabulary()?;
+    let all: BTreeSet<_> = known.values().flatten().map(String::as_str).collect();
+    for rule in rules()? {
+        let name = rule.alert.or(rule.record).unwrap_or_default();
+        hold(&rule.expr, &known).map_err(|wrong| format!("{name}: {wrong}"))?;
+        for text in rule.annotations.values() {
+            // A query stands in a text as a string with %q for the values of labels.
+            for query in text.split("printf \"").skip(1).filter_map(|rest| rest.split("\" $labels").next()) {
+                if query.contains("xt_") {
+                    hold(&query.replace("%q", "\"\""), &known).map_err(|wrong| format!("{name}: {wrong}"))?;
+                }
+            }
+            let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            for label in text.split("$labels.").skip(1).filter_map(|rest| rest.split(|c| !is_word(c)).next())
+            {
+                assert!(all.contains(label), "{name} speaks of the label {label}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn runbooks_name_only_what_is_exported_and_their_queries_are_valid() -> Outcome {
+    let known = vocabulary()?;
+    let mut file = "groups:\n  - name: runbooks\n    rules:\n".to_owned();
+    for entry in fs::read_dir(RUNBOOKS)? {
+        let path = entry?.path();
+        let place = path.display().to_string();
+        let text = fs::read_to_string(&path)?;
+        for query in text.split("```promql\n").skip(1).filter_map(|rest| rest.split("\n```").next()) {
+            for line in query.lines() {
+                hold(line, &known).map_err(|wrong| format!("{place}: {wrong}"))?;
+                writeln!(file, "      - {{record: 'query:{}', expr: '{line}'}}", file.len())?;
+            }
+        }
+        for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c))) {
+            if word.starts_with("xt_") {
+                assert!(known.contains_key(word), "{place} names {word}");
+            }
+        }
+    }
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("runbooks.yml");
+    fs::write(&path, file)?;
+    run("promtool", &["check", "rules", &path.display().to_string()]);
+    Ok(())
+}
+
+#[test]
+fn alertmanager_accepts_its_configuration_and_each_severity_goes_where_it_should() {
+    run("amtool", &["check-config", ALERTMANAGER]);
+    let file = format!("--config.file={ALERTMANAGER}");
+    for (severity, receiver) in
+        [("critical", "page"), ("warning", "ticket"), ("info", "note"), ("unheard-of", "page")]
+    {
+        let receiver = format!("--verify.receivers={receiver}");
+        let severity = format!("severity={severity}");
+        run("amtool", &["config", "routes", "test", &file, &receiver, &severity]);
+    }
+}
+
+/// Alertmanager with the delivered configuration, on a free port. Killed when dropped.
+struct Alertmanager {
+    child: Child,
+    address: SocketAddr,
+    _storage: tempfile::TempDir,
+}
+
+impl Alertmanager {
+    fn start() -> Result<Self, Box<dyn Error>> {
+        let storage = tempfile::tempdir()?;
+        let mut child = Command::new("prometheus-alertmanager")
+            .args([&format!("--config.file={ALERTMANAGER}"), "--web.listen-address=127.0.0.1:0"])
+            .args(["--cluster.listen-address=", &format!("--storage.path={}", storage.path().display())])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let log = Lines::of(child.stderr.take().ok_or("its log is not piped")?);
+        let line = log.wait_for("Listening on");
+        let address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next());
+        let address = address.ok_or(line.clone())?.parse()?;
+        Ok(Self { child, address, _storage: storage })
+    }
+
+    fn post(&self, alerts: &Value) -> Outcome {
+        let body = alerts.to_string();
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let head = format!(
+            "POST /api/v2/alerts HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes())?;
+        let mut raw = Vec::new();
+        stream.read_to_end(&mut raw)?;
+        let answer = answer(&raw);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        Ok(())
+    }
+
+    /// The alerts it knows, each with whether another mutes it.
+    fn alerts(&self) -> Vec<(BTreeMap<String, String>, bool)> {
+        let text = get(self.address, "/api/v2/alerts", &[("Accept", "application/json")]).text();
+        // The body may come in chunks; the list is what stands between the outermost brackets.
+        let list = text.find('[').zip(text.rfind(']')).and_then(|(from, to)| text.get(from..=to));
+        let list = list.map(|list| list.replace("\r\n", "")).unwrap_or_default();
+        let Ok(Value::Array(alerts)) = serde_json::from_str(&list) else { panic!("{text}") };
+        let alert = |alert: Value| {
+            let labels = alert.get("labels").cloned().and_then(|labels| serde_json::from_value(labels).ok());
+            let by = alert.pointer("/status/inhibitedBy").and_then(Value::as_array);
+            (labels.unwrap_or_default(), by.is_some_and(|by| !by.is_empty()))
+        };
+        alerts.into_iter().map(alert).collect()
+    }
+}
+
+impl Drop for Alertmanager {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An alert in short: its name, perhaps with `:` and what is different about it.
+fn labels(short: &str, place: usize) -> BTreeMap<String, String> {
+    let (name, rest) = short.split_once(':').unwrap_or((short, ""));
+    let severity = match name {
+        "XtBalanceLow" | "XtBalanceUnknown" | "XtAuthFailing" | "XtExporterDown" => "critical",
+        "XtFundsStuckFrozen" => "info",
+        _ => "warning",
+    };
+    let reach: &[_] = match name {
+        "XtExporterDown" => &[],
+        "XtAccountPaused" => &[("account", "desk")],
+        "XtPollFailing" | "XtAuthFailing" => &[("account", "desk"), ("wallet", "spot")],
+        _ => &[("account", "desk"), ("wallet", "spot"), ("currency", "usdt")],
+    };
+    let mut labels: BTreeMap<_, _> =
+        reach.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let own = [("alertname", name), ("severity", severity), ("job", "xt-balance-exporter")];
+    labels.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    // Each case has an exporter of its own, so that none disturbs another.
+    labels.insert("instance".to_owned(), format!("{place}:10770"));
+    for (name, value) in rest.split(',').filter_map(|part| part.split_once('=')) {
+        let value = if name == "instance" { format!("{value}-{place}") } else { value.to_owned() };
+        labels.insert(name.to_owned(), value);
+    }
+    labels
+}
+
+#[test]
+fn a_cause_mutes_what_follows_from_it_and_nothing_else() -> Outcome {
+    let low_warning = "XtBalanceLow:severity=warning";
+    let cases = [
+        ("XtExporterDown", "XtBalanceUnknown", true),
+        ("XtExporterDown", "XtPollFailing", true),
+        ("XtExporterDown", "XtBalanceUnknown:instance=other", false),
+        ("XtExporterDown", "XtBalanceLow", false),
+        ("XtAuthFailing", "XtBalanceUnknown", true),
+        ("XtAuthFailing", "XtPollFailing", true),
+        ("XtAuthFailing", "XtPollFailing:wallet=fiat", false),
+        ("XtAuthFailing", "XtBalanceUnknown:account=other", false),
+        ("XtAuthFailing", "XtBalanceUnknown:instance=other", false),
+        ("XtAuthFailing", "XtBalanceLow", false),
+        ("XtAccountPaused", "XtPollFailing", true),
+        ("XtAccountPaused", "XtPollFailing:account=other", false),
+        ("XtAccountPaused", "XtBalanceUnknown", false),
+        ("XtAccountPaused", "XtAuthFailing", false),
+        ("XtBalanceUnknown", "XtPollFailing", true),
+        ("XtBalanceUnknown", "XtPollFailing:wallet=fiat", false),
+        ("XtBalanceUnknown", "XtBalanceLow", true),
+        ("XtBalanceUnknown", low_warning, true),
+        ("XtBalanceUnknown", "XtBalanceDraining", true),
+        ("XtBalanceUnknown", "XtBalanceLow:currency=btc", false),
+        ("XtBalanceUnknown", "XtBalanceLow:instance=other", false),
+        ("XtBalanceUnknown", "XtAuthFailing", false),
+        ("XtBalanceUnknown", "XtAccountPaused", false),
+        ("XtBalanceLow", low_warning, true),
+        ("XtBalanceLow", "XtWatchedCurrencyMissing", true),
+        ("XtBalanceLow", "XtBalanceDraining", true),
+        ("XtBalanceLow", "XtBalanceLow:severity=warning,currency=btc", false),
+        ("XtBalanceLow", "XtBalanceLow:severity=warning,account=other", false),
+        ("XtBalanceLow", "XtBalanceLow:severity=warning,wallet=fiat", false),
+        ("XtBalanceLow", "XtBalanceUnknown", false),
+        ("XtBalanceLow", "XtPollFailing", false),
+        ("XtBalanceLow", "XtFundsStuckFrozen", false),
+        (low_warning, "XtBalanceLow", false),
+        (low_warning, "XtBalanceDraining", true),
+        (low_warning, "XtWatchedCurrencyMissing", false),
+        ("XtPollFailing", "XtBalanceUnknown", false),
+        ("XtBalanceDraining", low_warning, false),
+    ];
+    let known = alerts()?;
+    let mut posted = Vec::new();
+    let mut expected = Vec::new();
+    for (place, (cause, effect, muted)) in cases.into_iter().enumerate() {
+        let (cause, effect) = (labels(cause, place), labels(effect, place));
+        for alert in [&cause, &effect] {
+            assert!(known.contains(&alert["alertname"]), "there is no alert {alert:?}");
+            posted.push(json!({"labels": alert}));
+        }
+        expected.push((place, cause, effect, muted));
+    }
+    let alertmanager = Alertmanager::start()?;
+    alertmanager.post(&Value::Array(posted))?;
+    let different: BTreeSet<_> =
+        expected.iter().flat_map(|(_, cause, effect, _)| [cause, effect]).cloned().collect();
+    let shown = until("Alertmanager has them all", || {
+        let shown = alertmanager.alerts();
+        (shown.len() == different.len()).then_some(shown)
+    });
+    for (place, cause, effect, muted) in expected {
+        let (_, is_muted) = shown
+            .iter()
+            .find(|(labels, _)| *labels == effect)
+            .ok_or_else(|| format!("{place}: {effect:?} is gone"))?;
+        assert_eq!(*is_muted, muted, "{cause:?}\nand {effect:?}");
+    }
+    Ok(())
+}
