@@ -1,6 +1,6 @@
 //! TLS between the program and the exchange: only a certificate that is valid now, for this name,
 //! from an authority that is trusted, is given a key. The program is told of the authority the way
-//! a user tells it, with SSL_CERT_FILE.
+//! a user tells it, with `SSL_CERT_FILE`.
 
 #![allow(
     clippy::unwrap_used,

@@ -46,6 +46,8 @@ pub enum Manner {
     Instead(Vec<u8>),
     /// It is answered with what this makes of it; with the end of the connection if that is nothing.
     Answer(Answerer),
+    /// It is read and never answered.
+    Silence,
     /// It is passed on, but a second call on the same connection ends that without an answer.
     OncePerConnection,
 }
@@ -181,6 +183,7 @@ impl Front {
                     relay(upstream, &request)?;
                     reply
                 }
+                Manner::Silence if request.is_for_assets() => continue,
                 Manner::OncePerConnection if answered > 0 => return Ok(()),
                 _ => relay(upstream, &request)?,
             };
