@@ -12,7 +12,9 @@
 mod common;
 
 use std::{
-    fmt, fs,
+    fmt,
+    fmt::Write as _,
+    fs,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     panic,
@@ -70,7 +72,7 @@ impl Visit for Line {
             "address" => self.address = Some(value.clone()),
             _ => {}
         }
-        self.text.extend([field.name(), "=", &value, " "]);
+        let _ = write!(self.text, "{}={value} ", field.name());
     }
 }
 
@@ -108,15 +110,8 @@ fn a_poller_that_panics_is_told_of_while_the_others_run_on_and_the_last_one_ends
             // Others may not read it, or there is a line about it before there is a poller.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         }
-        file.extend([
-            "- {name: ",
-            name,
-            ", access_key_file: ",
-            name,
-            ".key, secret_key_file: ",
-            name,
-            ".secret}\n",
-        ]);
+        let keys = format!("access_key_file: {name}.key, secret_key_file: {name}.secret");
+        let _ = writeln!(file, "- {{name: {name}, {keys}}}");
     }
     let path = folder.path().join("accounts.yml");
     fs::write(&path, file).unwrap();
