@@ -56,6 +56,10 @@ impl Clock {
 /// How long the machine has been suspended since it booted: a monotonic clock stands still then,
 /// and a balance read before the lid was closed would pass for new after it opened.
 fn suspended() -> Duration {
+    #[cfg(test)]
+    if let Some(asleep) = simulated::asleep() {
+        return asleep;
+    }
     let read = |id| {
         let time = clock_gettime(id);
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
@@ -66,9 +70,42 @@ fn suspended() -> Duration {
     boot.saturating_sub(read(ClockId::Monotonic))
 }
 
+/// A machine that is suspended when a test says so, for the clocks of the test's own thread.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::{cell::Cell, time::Duration};
+
+    thread_local! {
+        static ASLEEP: Cell<Option<Duration>> = const { Cell::new(None) };
+    }
+
+    /// From now on this machine is suspended only by [`suspend`].
+    pub(crate) fn start() {
+        ASLEEP.set(Some(Duration::ZERO));
+    }
+
+    /// Suspends the machine for `time`, during which no timer moves.
+    pub(crate) fn suspend(time: Duration) {
+        ASLEEP.set(ASLEEP.get().map(|before| before + time));
+    }
+
+    pub(crate) fn asleep() -> Option<Duration> {
+        ASLEEP.get()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspended_machine_grows_older_while_its_timers_stand_still() {
+        simulated::start();
+        let clock = Clock::start();
+        let before = clock.now();
+        simulated::suspend(Duration::from_hours(8));
+        assert_eq!(before.age(clock.now()), Duration::from_hours(8));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn elapsed_follows_the_clock_and_not_the_wall() {

@@ -2,13 +2,16 @@
 //! wallets in turn, spread evenly over the interval, and writes what it learns into the ledger.
 //! Knows no HTTP, no JSON and no text format.
 
+#[cfg(test)]
+mod lockout_proof;
+
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use crate::{
     config::Account,
-    exchange::{Exchange, Failure, Keyring, Paused, Read, Reason, Session, Wallet},
+    exchange::{Exchange, Failure, KEY_SPAN, Keyring, Paused, Read, Reason, Session, Wallet},
     exposition::families::AccountFacts,
     ledger::{self, Ledger},
     moment::{Clock, Moment},
@@ -17,9 +20,13 @@ use crate::{
 
 /// After the key was refused, the next try.
 const AUTH_RETRY: Duration = Duration::from_mins(5);
-/// A poller's sign of life may be late by this much: a full minute's window may have to pass
-/// before a call is allowed, and a busy machine is no dead one.
-const GRACE: Duration = Duration::from_secs(90);
+/// A poller's sign of life may be late by this much: two reads may each wait a minute for leave to
+/// make their calls, and a busy machine is no dead one.
+const GRACE: Duration = Duration::from_secs(150);
+/// Whoever wakes later than this after its slot leaves it out.
+const LATE: Duration = Duration::from_secs(1);
+/// So many slots in a row are left out at the most: a machine that is always late polls all the same.
+const LATE_SLOTS_MAX: u32 = 5;
 /// The longest that a sleeping poller may miss that the machine was suspended.
 const NAP: Duration = Duration::from_secs(5);
 
@@ -37,16 +44,15 @@ pub struct Poller {
     complaint: Option<String>,
 }
 
-/// Readies a poller for each of `accounts`, their first polls spread evenly over the interval, and
-/// the ledger they write into. Nothing is sent yet.
+/// Readies a poller for each of `accounts`, their polls spread evenly over the slots, and the ledger
+/// they write into. Nothing is sent yet, nor could it be in the first second.
 #[must_use]
 pub fn pollers(accounts: Vec<Account>, exchange: &Arc<Exchange>, clock: Clock) -> (Vec<Poller>, Arc<Ledger>) {
-    let count = u32::try_from(accounts.len()).unwrap_or(u32::MAX).max(1);
     let now = clock.now();
     let (mut pages, mut rest) = (Vec::new(), Vec::new());
     for (place, account) in (0..).zip(accounts) {
         let slot = account.poll_interval / u32::try_from(account.wallets.len()).unwrap_or(u32::MAX).max(1);
-        let schedule = Schedule { first: now.elapsed + account.poll_interval / count * place, slot };
+        let schedule = Schedule { first: now.elapsed + KEY_SPAN + slot.mul_f64(phase(place)), slot };
         pages.push(page(&account, now.later(schedule.first.saturating_sub(now.elapsed) + GRACE)));
         rest.push((account, schedule));
     }
@@ -62,6 +68,13 @@ pub fn pollers(accounts: Vec<Account>, exchange: &Arc<Exchange>, clock: Clock) -
         session: Session::new(account.name, account.base_urls, account.keyring),
     };
     (rest.into_iter().map(poller).collect(), ledger)
+}
+
+/// Where in its slot the account in this place polls, from 0 to 1. Steps of the golden ratio spread
+/// any number of neighbours evenly, also those that alone have a slot of this length.
+fn phase(place: u32) -> f64 {
+    const GOLDEN: f64 = 0.618_033_988_749_895;
+    (f64::from(place) * GOLDEN).fract()
 }
 
 fn page(account: &Account, alive_until: Moment) -> ledger::Account {
@@ -132,9 +145,10 @@ impl Poller {
     /// Waits until a poll is due and the account not paused, and keeps the ledger told.
     async fn wait_until(&self, due: Duration, pauses: &mut watch::Receiver<()>) {
         let mut due = due;
+        let mut left_out = 0;
         loop {
             let now = self.clock.now();
-            if let Some(paused) = self.exchange.pause(self.account()) {
+            if let Some(paused) = self.exchange.pause(&self.session) {
                 // All accounts may be paused until the same moment: each resumes in its own slot.
                 due = due.max(self.schedule.next(paused.until, 0.0));
             }
@@ -145,22 +159,28 @@ impl Poller {
                 account.alive_until = now.later(ahead + self.timeout + GRACE);
             });
             tokio::select! {
-                awake = self.sleep_until(due) => match awake {
-                    Awake::InTime => return,
-                    Awake::Late(now) => due = self.schedule.next(now, fastrand::f64()),
-                },
+                biased;
                 _ = pauses.changed() => {}
+                awake = self.sleep_until(due) => match awake {
+                    Awake::Late(now) if left_out < LATE_SLOTS_MAX => {
+                        left_out += 1;
+                        due = self.schedule.next(now, fastrand::f64());
+                    }
+                    Awake::InTime | Awake::Late(_) => return,
+                },
             }
         }
     }
 
     /// Sleeps in short naps: timers stand still while the machine is suspended, and after it wakes
-    /// the balances are old. Whoever wakes a whole slot late says so, for all do at once.
+    /// the balances are old. Whoever wakes late says so, for all do at once.
     async fn sleep_until(&self, due: Duration) -> Awake {
         loop {
             let now = self.clock.now().elapsed;
             match due.saturating_sub(now) {
-                Duration::ZERO if now.saturating_sub(due) > self.schedule.slot => return Awake::Late(now),
+                Duration::ZERO if now.saturating_sub(due) > self.schedule.slot.min(LATE) => {
+                    return Awake::Late(now);
+                }
                 Duration::ZERO => return Awake::InTime,
                 ahead => tokio::time::sleep(ahead.min(NAP)).await,
             }
@@ -168,7 +188,7 @@ impl Poller {
     }
 
     fn facts(&self, now: Moment) -> AccountFacts {
-        let paused = self.exchange.pause(self.account());
+        let paused = self.exchange.pause(&self.session);
         let paused_until = paused.map(|paused| now.unix + paused.until.saturating_sub(now.elapsed));
         facts(self.account(), &self.session.keyring, paused_until)
     }

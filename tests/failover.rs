@@ -523,9 +523,10 @@ async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_ch
     drop(frozen);
 }
 
-/// Lets a second pass, and whatever that has set off come to its end.
+/// Lets half a second pass, and whatever that has set off come to its end. A longer leap would make
+/// every poller late for its slot, and a late one leaves the slot out.
 async fn step(ledger: &xt_balance_exporter::ledger::Ledger, clock: xt_balance_exporter::moment::Clock) {
-    tokio::time::advance(Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_millis(500)).await;
     let busy = || {
         let next = ledger.accounts()[0].next_poll;
         next.is_none_or(|next| next.elapsed <= clock.now().elapsed)

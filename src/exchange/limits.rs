@@ -3,7 +3,13 @@
 //! 1000 calls a minute. This stays at 2 and 900 over every sliding window. A call takes its place
 //! in the window from when it starts until the window's length after it ended, so that the limit
 //! holds wherever between the two the exchange counts it.
-//! Knows no HTTP and no JSON.
+//!
+//! Nothing of this outlives the process, so a new one takes it that the last was killed that very
+//! moment with a second's calls just made: it is silent for a second. With never more than 16 calls
+//! sent in a second, restarts can lead to 2 calls a second for a key and 976 a minute at the most,
+//! however many there are. A pause is forgotten: each account is tried once, and paused again by
+//! the answer.
+//! Knows no HTTP and no JSON. `poll/lockout_proof` proves it.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -24,15 +30,18 @@ pub const KEY_SPAN: Duration = Duration::from_secs(1);
 pub const PROCESS_CALLS: usize = 900;
 /// See [`PROCESS_CALLS`].
 pub const PROCESS_SPAN: Duration = Duration::from_mins(1);
+/// Calls of the whole process sent in any [`PACE_SPAN`]: hardly more than [`PROCESS_CALLS`] evenly
+/// spread, so that a minute's calls are never spent in its first seconds. At most 61 such spans fit
+/// the minute in which a process is restarted, and they stay below what XT allows.
+const PACE_CALLS: usize = 16;
+/// See [`PACE_CALLS`]; also how long a new process is silent.
+const PACE_SPAN: Duration = KEY_SPAN;
 /// How long nothing is sent after a limit reply: as long as XT's lock.
 pub(super) const PAUSE: Duration = Duration::from_mins(10);
 /// The longest `Retry-After` that is believed.
 const PAUSE_MAX: Duration = Duration::from_hours(24);
 /// Two accounts with a limit reply within this time pause all: then it is the address.
 const CONTAGION: Duration = Duration::from_mins(1);
-
-/// A nonce cannot get further ahead of the exchange's time than this by counting.
-const NONCE_AHEAD_MAX_MS: u64 = 60_000;
 
 /// The guard every call of the process passes.
 #[derive(Debug)]
@@ -41,7 +50,7 @@ pub(super) struct Limits {
     state: Mutex<State>,
     /// Calls wait for the process's window in the order they came.
     turn: tokio::sync::Mutex<()>,
-    /// A call has ended.
+    /// A call has ended. Only the one whose turn it is ever waits for that.
     ended: Notify,
     /// A pause has begun.
     paused: watch::Sender<()>,
@@ -65,6 +74,7 @@ pub struct Paused {
 #[derive(Debug)]
 struct State {
     process: Window,
+    pace: Window,
     keys: HashMap<KeyId, Key>,
     pauses: Pauses,
 }
@@ -79,14 +89,18 @@ struct Key {
 #[derive(Debug, Default)]
 struct Lane {
     last_nonce: u64,
+    /// The last nonce with which a call was answered well.
+    good_nonce: u64,
 }
 
 impl Limits {
-    /// A guard that has seen no call yet.
+    /// A guard that has seen no call yet, and lets none through for a second.
     #[must_use]
     pub(super) fn new(clock: Clock) -> Self {
+        let now = clock.now().elapsed;
         let state = State {
             process: Window::new(PROCESS_CALLS, PROCESS_SPAN),
+            pace: Window::used_up(PACE_CALLS, PACE_SPAN, now),
             keys: HashMap::new(),
             pauses: Pauses::default(),
         };
@@ -107,31 +121,34 @@ impl Limits {
     pub(super) async fn permit(self: &Arc<Self>, key: KeyId, account: &str) -> Result<Permit, Paused> {
         let lane = Arc::clone(&self.state().key(key).lane);
         let lane = lane.lock_owned().await;
-        self.wait(account, |state, now| state.key(key).window.vacancy(now)).await?;
+        self.wait(key, account, |state, now| state.key(key).window.vacancy(now)).await?;
         let _turn = self.turn.lock().await;
-        self.wait(account, |state, now| state.process.vacancy(now)).await?;
+        self.wait(key, account, |state, now| state.process.vacancy(now).max(state.pace.vacancy(now))).await?;
+        let now = self.clock.now().elapsed;
         let mut state = self.state();
         // Only this call holds the key's lane and the turn, so what was vacant still is.
         state.process.start();
+        state.pace.start();
+        state.pace.end(now);
         state.key(key).window.start();
         drop(state);
         Ok(Permit { limits: Arc::clone(self), key, lane })
     }
 
-    /// Notes that the exchange spoke of a limit or a lock when asked for `account`: nothing is sent
-    /// for it for ten minutes, or for `retry_after` if that is longer.
-    pub(super) fn limit_reply(&self, account: &str, retry_after: Option<Duration>) {
+    /// Notes that the exchange spoke of a limit or a lock when asked for `account` with `key`:
+    /// nothing is sent for either for ten minutes, or for `retry_after` if that is longer.
+    pub(super) fn limit_reply(&self, key: KeyId, account: &str, retry_after: Option<Duration>) {
         let now = self.clock.now().elapsed;
         let length = retry_after.unwrap_or_default().clamp(PAUSE, PAUSE_MAX);
-        self.state().pauses.limit_reply(account, now, length);
+        self.state().pauses.limit_reply(key, account, now, length);
         self.paused.send_replace(());
     }
 
-    /// The pause `account` is in now.
+    /// The pause `account` is in now if it asks with `key`.
     #[must_use]
-    pub(super) fn pause(&self, account: &str) -> Option<Paused> {
+    pub(super) fn pause(&self, key: KeyId, account: &str) -> Option<Paused> {
         let now = self.clock.now().elapsed;
-        self.state().pauses.of(account, now)
+        self.state().pauses.of(key, account, now)
     }
 
     /// Changes whenever a pause begins, of whichever account.
@@ -142,6 +159,7 @@ impl Limits {
 
     async fn wait(
         &self,
+        key: KeyId,
         account: &str,
         vacancy: impl Fn(&mut State, Duration) -> Vacancy,
     ) -> Result<(), Paused> {
@@ -153,20 +171,25 @@ impl Limits {
             let now = self.clock.now().elapsed;
             let vacancy = {
                 let mut state = self.state();
-                if let Some(paused) = state.pauses.of(account, now) {
+                if let Some(paused) = state.pauses.of(key, account, now) {
                     return Err(paused);
                 }
-                vacancy(&mut state, now)
+                match vacancy(&mut state, now) {
+                    Vacancy::Now => return Ok(()),
+                    taken => taken,
+                }
             };
-            let at = match vacancy {
-                Vacancy::Now => return Ok(()),
-                Vacancy::In(time) => time,
-                Vacancy::WhenACallEnds => Duration::MAX,
+            let vacant = async {
+                match vacancy {
+                    Vacancy::Now => {}
+                    Vacancy::In(time) => tokio::time::sleep(time).await,
+                    Vacancy::WhenACallEnds => ended.await,
+                }
             };
             tokio::select! {
-                () = tokio::time::sleep(at) => {}
-                () = ended => {}
+                biased;
                 _ = pauses.changed() => {}
+                () = vacant => {}
             }
         }
     }
@@ -179,15 +202,23 @@ impl Limits {
 
 impl Permit {
     /// A nonce for this call: the exchange's time in Unix milliseconds, or one more than the last
-    /// nonce of this key if the time has not moved on since. A last nonce far ahead of the time was
-    /// made from a time that has since been put right; to count on from it would be refused for as
-    /// long as it is ahead.
+    /// nonce of this key if the time has not moved on since.
     pub(super) fn nonce(&mut self, exchange_time: u64) -> u64 {
-        let next = self.lane.last_nonce.saturating_add(1);
-        let was_wrong = next.saturating_sub(exchange_time) > NONCE_AHEAD_MAX_MS;
-        let nonce = if was_wrong { exchange_time } else { exchange_time.max(next) };
+        let nonce = exchange_time.max(self.lane.last_nonce.saturating_add(1));
         self.lane.last_nonce = nonce;
         nonce
+    }
+
+    /// The last nonce was accepted.
+    pub(super) fn nonce_was_good(&mut self) {
+        self.lane.good_nonce = self.lane.last_nonce;
+    }
+
+    /// The last nonce was refused for its time. Those since the last good one may be as wrong, and
+    /// nonces start from that one again: otherwise a host that once told a time far in the future
+    /// would spoil the key until then.
+    pub(super) fn nonce_was_refused(&mut self) {
+        self.lane.last_nonce = self.lane.good_nonce;
     }
 }
 
@@ -218,7 +249,8 @@ struct Window {
     ended: VecDeque<Duration>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// In order: of two, the greater is when both are vacant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Vacancy {
     Now,
     In(Duration),
@@ -228,6 +260,11 @@ enum Vacancy {
 impl Window {
     fn new(limit: usize, span: Duration) -> Self {
         Self { limit, span, under_way: 0, ended: VecDeque::new() }
+    }
+
+    /// A window whose calls have all just ended at `now`.
+    fn used_up(limit: usize, span: Duration, now: Duration) -> Self {
+        Self { limit, span, under_way: 0, ended: VecDeque::from(vec![now; limit]) }
     }
 
     fn vacancy(&mut self, now: Duration) -> Vacancy {
@@ -259,6 +296,8 @@ impl Window {
 #[derive(Debug, Default)]
 struct Pauses {
     accounts: BTreeMap<Box<str>, Pause>,
+    /// Two accounts that ask with one key are one to the exchange.
+    keys: HashMap<KeyId, Duration>,
     all_until: Duration,
 }
 
@@ -269,7 +308,7 @@ struct Pause {
 }
 
 impl Pauses {
-    fn limit_reply(&mut self, account: &str, now: Duration, length: Duration) {
+    fn limit_reply(&mut self, key: KeyId, account: &str, now: Duration, length: Duration) {
         let until = now + length;
         let recent = |pause: &Pause| now.saturating_sub(pause.replied) <= CONTAGION;
         if self.accounts.iter().any(|(name, pause)| **name != *account && recent(pause)) {
@@ -278,11 +317,14 @@ impl Pauses {
         let pause = self.accounts.entry(account.into()).or_insert(Pause { replied: now, until });
         pause.replied = now;
         pause.until = pause.until.max(until);
+        let of_key = self.keys.entry(key).or_default();
+        *of_key = until.max(*of_key);
     }
 
-    fn of(&self, account: &str, now: Duration) -> Option<Paused> {
+    fn of(&self, key: KeyId, account: &str, now: Duration) -> Option<Paused> {
         let own = self.accounts.get(account).map_or(Duration::ZERO, |pause| pause.until);
-        let until = own.max(self.all_until);
+        let of_key = self.keys.get(&key).copied().unwrap_or_default();
+        let until = own.max(of_key).max(self.all_until);
         (until > now).then_some(Paused { until })
     }
 }
@@ -346,37 +388,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wrong_time_of_the_exchange_spoils_no_nonce_after_it_was_put_right() {
+    async fn a_nonce_that_was_refused_for_its_time_spoils_none_after_it() {
         let (limits, _) = limits();
         let Ok(mut permit) = limits.permit(key("a"), "main").await else { panic!("not paused") };
-        assert_eq!(permit.nonce(u64::MAX), u64::MAX);
-        assert_eq!(permit.nonce(u64::MAX), u64::MAX, "there is nothing above");
         assert_eq!(permit.nonce(1_700_000_000_000), 1_700_000_000_000);
-        assert_eq!(permit.nonce(1_700_000_000_000), 1_700_000_000_001);
-        assert_eq!(permit.nonce(1_699_999_940_002), 1_700_000_000_002, "a minute back is no mistake");
+        permit.nonce_was_good();
+        assert_eq!(permit.nonce(u64::MAX), u64::MAX, "a host that tells nonsense");
+        assert_eq!(permit.nonce(u64::MAX), u64::MAX, "there is nothing above");
+        permit.nonce_was_refused();
+        assert_eq!(permit.nonce(1_700_000_001_000), 1_700_000_001_000);
+        permit.nonce_was_refused();
+        assert_eq!(permit.nonce(5), 1_700_000_000_001, "never back behind one that was good");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_limit_reply_pauses_its_account_and_two_pause_all() {
         let (limits, clock) = limits();
         let mut begun = limits.pauses();
-        limits.limit_reply("a", None);
+        limits.limit_reply(key("a"), "a", None);
         assert!(begun.has_changed().is_ok_and(|changed| changed));
         begun.mark_unchanged();
         assert!(limits.permit(key("a"), "a").await.is_err());
         assert!(limits.permit(key("b"), "b").await.is_ok(), "one account is its own affair");
 
         tokio::time::advance(Duration::from_secs(61)).await;
-        limits.limit_reply("b", Some(Duration::from_hours(1)));
-        assert!(limits.pause("c").is_none(), "a minute later is another matter");
+        limits.limit_reply(key("b"), "b", Some(Duration::from_hours(1)));
+        assert!(limits.pause(key("c"), "c").is_none(), "a minute later is another matter");
         tokio::time::advance(Duration::from_mins(1)).await;
-        limits.limit_reply("d", Some(Duration::from_secs(1)));
-        let until = limits.pause("c").map(|paused| paused.until);
+        limits.limit_reply(key("d"), "d", Some(Duration::from_secs(1)));
+        let until = limits.pause(key("c"), "c").map(|paused| paused.until);
         assert!(until.is_some_and(|until| until >= clock.now().elapsed + PAUSE), "{until:?}");
 
         tokio::time::advance(PAUSE).await;
-        assert!(limits.pause("c").is_none());
-        assert!(limits.pause("b").is_some(), "a longer Retry-After is kept to");
+        assert!(limits.pause(key("c"), "c").is_none());
+        assert!(limits.pause(key("b"), "b").is_some(), "a longer Retry-After is kept to");
         assert!(limits.permit(key("a"), "a").await.is_ok());
     }
 
@@ -390,14 +435,14 @@ mod tests {
             async move { limits.permit(key("a"), "a").await.map(drop) }
         });
         tokio::task::yield_now().await;
-        limits.limit_reply("a", None);
+        limits.limit_reply(key("a"), "a", None);
         assert!(waiting.await.is_ok_and(|permit| permit.is_err()));
     }
 
     #[test]
     fn an_absurd_retry_after_does_not_pause_for_ever() {
         let mut pauses = Pauses::default();
-        pauses.limit_reply("a", Duration::ZERO, Duration::MAX.clamp(PAUSE, PAUSE_MAX));
-        assert_eq!(pauses.of("a", Duration::ZERO), Some(Paused { until: PAUSE_MAX }));
+        pauses.limit_reply(key("a"), "a", Duration::ZERO, Duration::MAX.clamp(PAUSE, PAUSE_MAX));
+        assert_eq!(pauses.of(key("a"), "a", Duration::ZERO), Some(Paused { until: PAUSE_MAX }));
     }
 }

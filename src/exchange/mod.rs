@@ -11,6 +11,7 @@ mod server_clock;
 mod signature;
 mod transport;
 pub mod v1;
+mod wire;
 
 use std::{
     collections::HashMap,
@@ -20,6 +21,8 @@ use std::{
 
 use tokio::sync::watch;
 
+#[cfg(test)]
+pub(crate) use self::wire::{Asked, Script, Told};
 pub use self::{
     balance::{Amount, Answer, Balance, Wallet, currency_name},
     failure::{Failure, Reason},
@@ -31,18 +34,24 @@ pub use self::{
 use self::{
     limits::{Limits, Permit},
     server_clock::ServerClock,
-    transport::{Reply, Transport},
+    transport::Reply,
+    wire::Wire,
 };
-use crate::moment::Clock;
+use crate::moment::{Clock, Moment};
 
 /// After this long on a spare base URL, the first of the list is tried first again.
 const HOMESICK: Duration = Duration::from_mins(10);
+/// How long a read waits in all for leave to make its calls. Where this is not enough, others use up
+/// the limits, and a poll that fails and says so is better than one that hangs.
+const LEAVE_PATIENCE: Duration = Duration::from_mins(1);
+/// How long a read waits for another's reading of the host's clock before it does without.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What all accounts share: the connection pool, the limits, the exchange's clocks.
 #[derive(Debug)]
 pub struct Exchange {
     clock: Clock,
-    transport: Transport,
+    wire: Wire,
     limits: Arc<Limits>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
 }
@@ -87,7 +96,7 @@ struct Spare {
 pub struct Read {
     /// What came of it.
     pub outcome: Result<Answer, Failure>,
-    /// From the first call's start, waiting for leave to make it not counted.
+    /// The time its calls took, waiting for leave to make them not counted.
     pub took: Duration,
     /// How far the clock of a host was found to be ahead of ours, in seconds, if it was asked.
     pub skews: Vec<(String, f64)>,
@@ -123,9 +132,22 @@ struct Attempt<'a> {
     session: &'a mut Session,
     /// The most time all its calls may take together.
     timeout: Duration,
-    /// When the first call started; `None` while waiting for leave to make it.
-    started: Option<Duration>,
+    /// How long its calls have taken so far; `None` before the first. Waiting for leave to make one
+    /// is not the exchange's doing, and takes none of their time.
+    spent: Option<Duration>,
+    /// How long it has waited for leave to make its calls.
+    waited: Duration,
     skews: Vec<(String, f64)>,
+}
+
+impl Attempt<'_> {
+    fn spend(&mut self, time: Duration) {
+        self.spent = Some(self.spent.unwrap_or_default() + time);
+    }
+
+    fn time_left(&self) -> Duration {
+        self.timeout.saturating_sub(self.spent.unwrap_or_default())
+    }
 }
 
 /// Why a call brought nothing.
@@ -152,8 +174,17 @@ impl Exchange {
     /// # Errors
     /// If the TLS library cannot be set up.
     pub fn new(clock: Clock) -> Result<Self, String> {
-        let limits = Arc::new(Limits::new(clock));
-        Ok(Self { clock, transport: Transport::new()?, limits, hosts: Mutex::default() })
+        Ok(Self::over(Wire::http()?, clock))
+    }
+
+    /// An exchange whose answers are made up by `script`.
+    #[cfg(test)]
+    pub(crate) fn scripted(script: Script, clock: Clock) -> Self {
+        Self::over(Wire::Script(script), clock)
+    }
+
+    fn over(wire: Wire, clock: Clock) -> Self {
+        Self { clock, wire, limits: Arc::new(Limits::new(clock)), hosts: Mutex::default() }
     }
 
     /// Reads `wallet` once: from the base URL that worked last, then, if it is the host that fails,
@@ -167,11 +198,12 @@ impl Exchange {
         wallet: Wallet,
         timeout: Duration,
     ) -> Result<Read, Paused> {
-        let mut attempt = Attempt { session, timeout, started: None, skews: Vec::new() };
+        let mut attempt =
+            Attempt { session, timeout, spent: None, waited: Duration::ZERO, skews: Vec::new() };
         let outcome = match self.read_from_any(&mut attempt, wallet).await {
             Ok(answer) => Ok(answer),
             Err(Stop::Failed(failure)) => Err(failure),
-            Err(Stop::Paused(paused)) if attempt.started.is_none() => return Err(paused),
+            Err(Stop::Paused(paused)) if attempt.spent.is_none() => return Err(paused),
             // A pause that began between two calls of this read: the first call's own failure was
             // the host's, and is lost to the pause; what can be said is that no answer came.
             Err(Stop::Paused(_)) => Err(Failure::new(
@@ -179,9 +211,7 @@ impl Exchange {
                 "stopped halfway: all accounts were paused after limit replies",
             )),
         };
-        let took = attempt
-            .started
-            .map_or(Duration::ZERO, |started| self.clock.now().elapsed.saturating_sub(started));
+        let took = attempt.spent.unwrap_or_default();
         let skews = std::mem::take(&mut attempt.skews);
         let rotated = outcome.is_ok() && session.keyring.worked();
         Ok(Read { outcome, took, skews, rotated })
@@ -197,7 +227,8 @@ impl Exchange {
         base: &BaseUrl,
         timeout: Duration,
     ) -> Result<f64, Failure> {
-        let mut attempt = Attempt { session, timeout, started: None, skews: Vec::new() };
+        let mut attempt =
+            Attempt { session, timeout, spent: None, waited: Duration::ZERO, skews: Vec::new() };
         let host = self.host(&base.host());
         match self.read_clock(&mut attempt, base, &host, timeout).await {
             Ok(skew) => Ok(skew),
@@ -206,10 +237,10 @@ impl Exchange {
         }
     }
 
-    /// The pause `account` is in now.
+    /// The pause the session's account is in now.
     #[must_use]
-    pub fn pause(&self, account: &str) -> Option<Paused> {
-        self.limits.pause(account)
+    pub fn pause(&self, session: &Session) -> Option<Paused> {
+        self.limits.pause(session.keyring.pair().id(), &session.account)
     }
 
     /// Changes whenever a pause begins, of whichever account.
@@ -223,6 +254,9 @@ impl Exchange {
         let mut first: Option<Failure> = None;
         for (tried, place) in order.iter().enumerate() {
             let Some(base) = attempt.session.base_urls.get(*place).cloned() else { continue };
+            if tried > 0 && attempt.time_left().is_zero() {
+                break;
+            }
             let share = u32::try_from(order.len() - tried).unwrap_or(u32::MAX);
             let failure = match self.read_from(attempt, &base, wallet, share).await {
                 Ok(answer) => {
@@ -233,8 +267,13 @@ impl Exchange {
                 Err(paused) => return Err(paused),
             };
             let goes_on = failure.reason.is_of_the_host();
-            // The first URL's trouble is the one to be told; the others' is added to it.
+            // The first URL's trouble is the one to be told; the others' is added to it. But when
+            // to ask again hangs on a refused key or a limit, whichever URL spoke of it.
+            let decides = failure.reason.is_of_the_key() || failure.reason == Reason::RateLimited;
             let whole = match first.take() {
+                Some(first) if decides => {
+                    Failure { text: format!("{}; before that {}", failure.text, first.text), ..failure }
+                }
                 Some(first) => Failure { text: format!("{}; then {}", first.text, failure.text), ..first },
                 None => failure,
             };
@@ -285,18 +324,27 @@ impl Exchange {
     ) -> Result<Answer, Stop> {
         let (path, parameters) = v1::balances_call(wallet);
         let pair = attempt.session.keyring.pair().clone();
+        let timeout = Self::time_for_a_call(attempt, base, share)?;
         let mut permit = self.permit(attempt, &pair).await?;
-        let time = host.clock().time_ms(self.clock.now());
-        let signed = signature::signed_query(&pair, parameters, permit.nonce(time));
-        let timeout = self.time_left(attempt) / share;
-        let reply = self.transport.get(base, path, &signed.query, timeout).await;
-        drop(permit);
+        let sent = self.clock.now();
+        let nonce = permit.nonce(self.time_ms(attempt.session, host, sent));
+        let signed = signature::signed_query(&pair, parameters, nonce);
+        let reply = self.wire.get(base, path, &signed.query, timeout).await;
+        attempt.spend(sent.age(self.clock.now()));
         let secrets = [pair.access.reveal(), pair.secret.reveal(), &signed.signature];
-        Ok(self.judge(attempt, base, path, reply, &secrets, v1::balances)?)
+        // The permit is held until the reply is understood: nobody may slip in before a pause.
+        let result = self.judge(attempt, base, path, reply, &secrets, v1::balances);
+        match &result {
+            Ok(_) => permit.nonce_was_good(),
+            Err(failure) if failure.reason == Reason::Clock => permit.nonce_was_refused(),
+            Err(_) => {}
+        }
+        drop(permit);
+        Ok(result?)
     }
 
     /// Reads the clock of `base` if that is due. A host that cannot even tell the time fails the
-    /// read; one that has no such endpoint does not.
+    /// read, but only that of who asked; one that has no such endpoint does not.
     async fn sync_clock(
         &self,
         attempt: &mut Attempt<'_>,
@@ -304,40 +352,43 @@ impl Exchange {
         host: &Host,
         share: u32,
     ) -> Result<(), Stop> {
+        if !host.clock().is_due(self.clock.now()) {
+            return Ok(());
+        }
         // Others that ask the same host meanwhile wait here, and find it done, or share the failure:
-        // were each to wait for a silent host in turn, the last would wait for hours.
+        // were each to wait for a silent host in turn, the last would wait for hours. But none waits
+        // for long: who has the turn may be waiting for leave itself, and what is known will do.
         let waiting_since = self.clock.now().elapsed;
-        let mut turn = host.turn.lock().await;
+        let Ok(mut turn) = tokio::time::timeout(CLOCK_PATIENCE, host.turn.lock()).await else {
+            return Ok(());
+        };
         if !host.clock().is_due(self.clock.now()) {
             return Ok(());
         }
         if let Some((_, failure)) = turn.as_ref().filter(|(at, _)| *at >= waiting_since) {
             return Err(failure.clone().into());
         }
-        let timeout = self.time_left(attempt) / share;
-        match self.read_clock(attempt, base, host, timeout).await {
+        let timeout = Self::time_for_a_call(attempt, base, share)?;
+        let failure = match self.read_clock(attempt, base, host, timeout).await {
             Ok(skew) => {
                 attempt.skews.push((base.host(), skew));
-                Ok(())
+                return Ok(());
             }
-            Err(Stop::Failed(failure))
-                if !failure.reason.is_of_the_host() && failure.reason != Reason::RateLimited =>
-            {
-                tracing::warn!(
-                    host = base.host(),
-                    reason = failure.reason.label(),
-                    "cannot read the exchange's clock, so nonces use ours: {}",
-                    failure.text
-                );
-                host.clock().could_not_be_read(self.clock.now());
-                Ok(())
-            }
-            Err(Stop::Failed(failure)) if failure.reason.is_of_the_host() => {
-                *turn = Some((self.clock.now().elapsed, failure.clone()));
-                Err(failure.into())
-            }
-            Err(stop) => Err(stop),
+            Err(Stop::Failed(failure)) if failure.reason != Reason::RateLimited => failure,
+            Err(stop) => return Err(stop),
+        };
+        if failure.reason.is_of_the_host() {
+            *turn = Some((self.clock.now().elapsed, failure.clone()));
+            return Err(failure.into());
         }
+        host.clock().could_not_be_read(self.clock.now());
+        tracing::warn!(
+            host = base.host(),
+            reason = failure.reason.label(),
+            "cannot read the exchange's clock, so nonces use ours: {}",
+            failure.text
+        );
+        Ok(())
     }
 
     async fn read_clock(
@@ -350,19 +401,26 @@ impl Exchange {
         let pair = attempt.session.keyring.pair().clone();
         let permit = self.permit(attempt, &pair).await?;
         let sent = self.clock.now();
-        let reply = self.transport.get(base, v1::SERVER_TIME_PATH, "", timeout).await;
+        let reply = self.wire.get(base, v1::SERVER_TIME_PATH, "", timeout).await;
         let received = self.clock.now();
-        drop(permit);
+        attempt.spend(sent.age(received));
         // It is not signed, but whoever answers may remember what was.
         let secrets = [pair.access.reveal(), pair.secret.reveal()];
-        let time = self.judge(attempt, base, v1::SERVER_TIME_PATH, reply, &secrets, v1::server_time)?;
-        Ok(host.clock().read(time, sent, received))
+        let time = self.judge(attempt, base, v1::SERVER_TIME_PATH, reply, &secrets, v1::server_time);
+        drop(permit);
+        Ok(host.clock().read(time?, sent, received))
     }
 
-    async fn permit(&self, attempt: &mut Attempt<'_>, pair: &KeyPair) -> Result<Permit, Paused> {
-        let permit = self.limits.permit(pair.id(), &attempt.session.account).await?;
-        attempt.started.get_or_insert(self.clock.now().elapsed);
-        Ok(permit)
+    async fn permit(&self, attempt: &mut Attempt<'_>, pair: &KeyPair) -> Result<Permit, Stop> {
+        let began = self.clock.now();
+        let leave = self.limits.permit(pair.id(), &attempt.session.account);
+        let leave = tokio::time::timeout(LEAVE_PATIENCE.saturating_sub(attempt.waited), leave).await;
+        attempt.waited += began.age(self.clock.now());
+        let Ok(leave) = leave else {
+            let text = "nothing was asked: calls of other accounts or with the same key take up the limits";
+            return Err(Failure::new(Reason::Timeout, text).into());
+        };
+        Ok(leave?)
     }
 
     /// Turns a reply into what it says, and a failure into one that may be shown.
@@ -384,18 +442,29 @@ impl Exchange {
         });
         decoded.map_err(|failure| {
             if failure.reason == Reason::RateLimited {
-                self.limits.limit_reply(&attempt.session.account, failure.retry_after);
+                let key = attempt.session.keyring.pair().id();
+                self.limits.limit_reply(key, &attempt.session.account, failure.retry_after);
             }
             failure.without(secrets)
         })
     }
 
-    /// What is left of the read's time. Waiting for leave to make the first call takes none of it.
-    fn time_left(&self, attempt: &Attempt<'_>) -> Duration {
-        let spent = attempt
-            .started
-            .map_or(Duration::ZERO, |started| self.clock.now().elapsed.saturating_sub(started));
-        attempt.timeout.saturating_sub(spent)
+    /// What the next call may take if `share` base URLs are still to be tried with what is left.
+    fn time_for_a_call(attempt: &Attempt<'_>, base: &BaseUrl, share: u32) -> Result<Duration, Failure> {
+        let time = attempt.time_left() / share;
+        // To send a call and not wait for its answer would do nothing but count.
+        (!time.is_zero())
+            .then_some(time)
+            .ok_or_else(|| Failure::new(Reason::Timeout, format!("{base}: no time was left to ask")))
+    }
+
+    /// The exchange's time. A host that has never told it has that of the session's others: our own,
+    /// if it is ahead, would make a nonce that none of them can follow.
+    fn time_ms(&self, session: &Session, host: &Host, now: Moment) -> u64 {
+        let own = *host.clock();
+        let others = session.base_urls.iter().map(|base| *self.host(&base.host()).clock());
+        let known = std::iter::once(own).chain(others).find(ServerClock::is_known);
+        known.unwrap_or(own).time_ms(now)
     }
 
     fn host(&self, name: &str) -> Arc<Host> {

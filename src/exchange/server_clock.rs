@@ -31,6 +31,12 @@ impl ServerClock {
         now.elapsed >= self.due
     }
 
+    /// Whether it has ever been read.
+    #[must_use]
+    pub(super) fn is_known(&self) -> bool {
+        self.anchor.is_some()
+    }
+
     /// Takes a reading: `server_ms` was answered to a call that ran from `sent` to `received`.
     /// Returns how far the exchange's clock is ahead of ours, in seconds.
     pub(super) fn read(&mut self, server_ms: u64, sent: Moment, received: Moment) -> f64 {

@@ -1,0 +1,83 @@
+//! The one way out of the process: HTTP, or in tests a function that makes up the answers. Real
+//! sockets do not move with a simulated clock, and what must hold for hours has to be tested on one.
+
+use std::time::Duration;
+
+use super::{
+    failure::Failure,
+    transport::{BaseUrl, Reply, Transport},
+};
+
+/// What takes a call out and brings the answer back.
+#[derive(Debug)]
+pub(super) enum Wire {
+    Http(Transport),
+    #[cfg(test)]
+    Script(Script),
+}
+
+impl Wire {
+    /// The way over the network.
+    ///
+    /// # Errors
+    /// If the TLS library cannot be set up.
+    pub(super) fn http() -> Result<Self, String> {
+        Transport::new().map(Self::Http)
+    }
+
+    /// See [`Transport::get`].
+    pub(super) async fn get(
+        &self,
+        base: &BaseUrl,
+        path: &str,
+        query: &str,
+        timeout: Duration,
+    ) -> Result<Reply, Failure> {
+        match self {
+            Self::Http(transport) => transport.get(base, path, query, timeout).await,
+            #[cfg(test)]
+            Self::Script(Script(script)) => {
+                let asked =
+                    Asked { host: base.host(), path: path.to_owned(), query: query.to_owned(), timeout };
+                let Told { status, retry_after, body } = script(asked).await?;
+                Ok(Reply { status, retry_after, body })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) use self::script::{Asked, Script, Told};
+
+#[cfg(test)]
+mod script {
+    use std::{fmt, pin::Pin, time::Duration};
+
+    use crate::exchange::Failure;
+
+    /// Answers calls. It must end within the call's timeout, as HTTP does.
+    pub(crate) struct Script(pub(crate) Box<dyn Fn(Asked) -> Answering + Send + Sync>);
+
+    pub(crate) type Answering = Pin<Box<dyn Future<Output = Result<Told, Failure>> + Send>>;
+
+    /// A call as it leaves.
+    pub(crate) struct Asked {
+        pub(crate) host: String,
+        pub(crate) path: String,
+        pub(crate) query: String,
+        pub(crate) timeout: Duration,
+    }
+
+    /// The answer to it.
+    pub(crate) struct Told {
+        pub(crate) status: u16,
+        pub(crate) retry_after: Option<Duration>,
+        pub(crate) body: Vec<u8>,
+    }
+
+    impl fmt::Debug for Script {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Script")
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What the exchange would have seen: every call with its start and its end, and an opinion on
+//! them that shares no code with the guard it judges.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::world::{Call, Event, Verdict};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// Promised: calls of a key in any second, wherever between start and end each is counted, and
+/// whichever life of the process made it.
+const OF_A_KEY: usize = 2;
+/// Promised: calls of one life of the process in any minute, counted in the same way.
+const OF_A_LIFE: usize = 900;
+/// Promised: calls of the process sent in any second, over all its lives.
+const A_SECOND: usize = 16;
+/// What follows from that and the second of silence at every start: calls sent in any minute over
+/// all lives, however often the process is restarted. XT allows 1000.
+const OF_ALL_LIVES: usize = 976;
+const PAUSE: Duration = Duration::from_mins(10);
+const PAUSE_MAX: Duration = Duration::from_hours(24);
+const AUTH: Duration = Duration::from_mins(5);
+
+/// The most intervals that one closed window of length `span` can touch. A window that touches the
+/// most can be moved until it ends at a start; it then touches all that have started by then but
+/// those that ended before it began.
+pub(super) fn most(intervals: impl Iterator<Item = (Duration, Duration)>, span: Duration) -> usize {
+    let (mut starts, mut ends): (Vec<_>, Vec<_>) = intervals.unzip();
+    starts.sort_unstable();
+    ends.sort_unstable();
+    let mut gone = 0;
+    let touched = |(started, start): (usize, &Duration)| {
+        while ends.get(gone).is_some_and(|end| *end + span < *start) {
+            gone += 1;
+        }
+        started + 1 - gone
+    };
+    starts.iter().enumerate().map(touched).max().unwrap_or(0)
+}
+
+/// The first promise that was broken, if any.
+pub(super) fn judge(calls: &[Call], log: &[(Duration, Event)]) -> Result<(), String> {
+    rates(calls)?;
+    let mut lives: HashMap<usize, Life> = HashMap::new();
+    for (at, event) in log {
+        let (Event::Start(id) | Event::End(id, _)) = *event;
+        let call = &calls[id];
+        let life = lives.entry(call.life).or_default();
+        let broken = match event {
+            Event::Start(_) => life.start(*at, call),
+            Event::End(_, verdict) => {
+                life.end(*at, call, *verdict);
+                None
+            }
+        };
+        if let Some(broken) = broken {
+            return Err(format!("{broken}: call {id} {call:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn rates(calls: &[Call]) -> Result<(), String> {
+    let within = |what: &str, count: usize, limit: usize| {
+        (count <= limit).then_some(()).ok_or_else(|| format!("{count} calls of {what}, {limit} promised"))
+    };
+    let whole = |call: &Call| (call.start, call.end);
+    let sent = |call: &Call| (call.start, call.start);
+    let mut keys: HashMap<usize, Vec<_>> = HashMap::new();
+    let mut lives: HashMap<usize, Vec<_>> = HashMap::new();
+    for call in calls {
+        keys.entry(call.key).or_default().push(whole(call));
+        lives.entry(call.life).or_default().push(whole(call));
+    }
+    for (key, calls) in keys {
+        within(&format!("key {key} in a second"), most(calls.into_iter(), SECOND), OF_A_KEY)?;
+    }
+    for (life, calls) in lives {
+        within(&format!("life {life} in a minute"), most(calls.into_iter(), MINUTE), OF_A_LIFE)?;
+    }
+    within("the process in a second", most(calls.iter().map(sent), SECOND), A_SECOND)?;
+    within("all lives in a minute", most(calls.iter().map(sent), MINUTE), OF_ALL_LIVES)
+}
+
+/// What one life of the process must remember.
+#[derive(Default)]
+struct Life {
+    accounts_in_flight: HashMap<usize, usize>,
+    keys_in_flight: HashMap<usize, usize>,
+    /// The last nonce of a key, and the last that was good: from there they start again after one
+    /// was refused for its time.
+    nonces: HashMap<usize, (u64, u64)>,
+    limited: HashMap<usize, Duration>,
+    keys_paused: HashMap<usize, Duration>,
+    all_paused: Duration,
+    refused: HashMap<usize, Duration>,
+}
+
+impl Life {
+    fn start(&mut self, at: Duration, call: &Call) -> Option<&'static str> {
+        let before = |until: Option<&Duration>| until.is_some_and(|until| at < *until);
+        let accounts = self.accounts_in_flight.entry(call.account).or_default();
+        let keys = self.keys_in_flight.entry(call.key).or_default();
+        *accounts += 1;
+        *keys += 1;
+        let (last, _) = self.nonces.entry(call.key).or_default();
+        let old = call.nonce.is_some_and(|nonce| std::mem::replace(last, nonce) >= nonce);
+        match () {
+            () if *accounts > 1 => Some("two calls of an account in flight"),
+            () if *keys > 1 => Some("two calls of a key in flight"),
+            () if old => Some("a nonce that has not grown"),
+            () if before(self.keys_paused.get(&call.key)) => Some("a call during the key's pause"),
+            () if at < self.all_paused => Some("a call while all are paused"),
+            () if before(self.refused.get(&call.account)) => {
+                Some("a call within five minutes of a refused key")
+            }
+            () if call.timeout.is_zero() => Some("a call without any time to be answered in"),
+            () => None,
+        }
+    }
+
+    fn end(&mut self, at: Duration, call: &Call, verdict: Verdict) {
+        let (last, good) = self.nonces.entry(call.key).or_default();
+        match (call.nonce, verdict) {
+            (Some(_), Verdict::Nonce) => *last = *good,
+            (Some(nonce), Verdict::Good) => *good = nonce,
+            _ => {}
+        }
+        *self.accounts_in_flight.entry(call.account).or_default() -= 1;
+        *self.keys_in_flight.entry(call.key).or_default() -= 1;
+        match verdict {
+            Verdict::Limit(retry_after) => {
+                let until = at + retry_after.unwrap_or_default().max(PAUSE).min(PAUSE_MAX);
+                let mut others = self.limited.iter().filter(|(account, _)| **account != call.account);
+                if others.any(|(_, replied)| at <= *replied + MINUTE) {
+                    self.all_paused = self.all_paused.max(until);
+                }
+                self.limited.insert(call.account, at);
+                let key = self.keys_paused.entry(call.key).or_default();
+                *key = until.max(*key);
+            }
+            Verdict::Refused => {
+                self.refused.insert(call.account, at + AUTH);
+            }
+            Verdict::Good | Verdict::Nonce | Verdict::Other => {}
+        }
+    }
+}

@@ -1,0 +1,543 @@
+//! A simulated world around the real scheduler: accounts, an exchange that answers as badly as it
+//! likes, a machine that sleeps and a process that is killed. Its time is tokio's paused clock, so
+//! that hours pass in no time; all that happens in it follows from a [`Plan`].
+
+use std::{
+    cmp::Ordering,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    config::Account,
+    exchange::{
+        Asked, BaseUrl, Exchange, Failure, KeyHalf, KeySource, Keyring, Reason, Script, Secret, Told, Wallet,
+    },
+    moment::{Clock, simulated},
+    poll::pollers,
+    standing::Filter,
+};
+
+const WALLETS: [Wallet; 3] = [Wallet::Spot, Wallet::Wallet, Wallet::Fiat];
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub accounts: usize,
+    /// The shortest interval, in milliseconds.
+    pub interval: u64,
+    /// Whether accounts have intervals of their own, up to four times the shortest.
+    pub varied: bool,
+    /// The most wallets of an account; all have as many unless `varied`.
+    pub wallets: usize,
+    pub hosts: usize,
+    /// Accounts that share a key.
+    pub sharing: usize,
+    /// The time a poll may take, in thousandths of its interval.
+    pub timeout: u64,
+    /// Whether to keep a load that the configuration would refuse.
+    pub heedless: bool,
+    pub weather: Weather,
+    /// What happens to the process, at which thousandth of the bad time.
+    pub upsets: Vec<(u64, Upset)>,
+    pub seed: u64,
+}
+
+/// How often, in thousandths of all calls, something goes wrong during the bad time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Weather {
+    pub unreachable: u32,
+    pub hanging: u32,
+    pub unavailable: u32,
+    pub limited: u32,
+    pub refused: u32,
+    pub nonce: u32,
+    pub empty: u32,
+    pub garbage: u32,
+    /// The longest latency, in thousandths of the time the call has; some take exactly all of it.
+    pub latency: u64,
+    /// What is wrong with each host for good.
+    pub hosts: [Fate; 3],
+}
+
+impl Weather {
+    /// Whether nothing goes wrong.
+    pub(super) fn is_fair(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Fate {
+    #[default]
+    Well,
+    Unreachable,
+    Hanging,
+    /// Every call takes almost all the time it has.
+    Slow,
+    /// Does not tell the time.
+    Timeless,
+    /// Tells a wrong time, off by this many seconds, and yet refuses nonces by the right one.
+    Off(i64),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Upset {
+    /// The process is killed and started again after this many milliseconds.
+    Restart(u64),
+    /// The machine is suspended for this many seconds.
+    Suspend(u64),
+}
+
+/// One call, as the exchange sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub life: usize,
+    pub account: usize,
+    pub key: usize,
+    /// `None` for the clock.
+    pub nonce: Option<u64>,
+    pub timeout: Duration,
+    pub start: Duration,
+    pub end: Duration,
+    pub good: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Event {
+    Start(usize),
+    End(usize, Verdict),
+}
+
+/// What the exchange meant by its answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Verdict {
+    Good,
+    Limit(Option<Duration>),
+    Refused,
+    /// The nonce was out of its time.
+    Nonce,
+    Other,
+}
+
+/// All that happened.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub calls: Vec<Call>,
+    pub log: Vec<(Duration, Event)>,
+    /// Sentences of `/-/healthy` about pollers that were alive.
+    pub slandered: Vec<String>,
+    /// From when on all should be well again, and until when it was watched.
+    pub well: (Duration, Duration),
+    /// When the bad time ended.
+    pub bad_until: Duration,
+    /// How long the timers ran; the time the machine was suspended does not count.
+    pub driven: Duration,
+    pub slots: Vec<Duration>,
+    /// How much of what the limits let through the polls ask for, 1 being all of it.
+    pub load: f64,
+    /// Polls a second of all accounts together: their even share.
+    pub rate: f64,
+}
+
+struct World {
+    born: Instant,
+    plan: Plan,
+    rng: Rng,
+    bad: bool,
+    life: usize,
+    keys: Vec<usize>,
+    /// Until when an account is locked at the exchange, which knows of no restart.
+    locked: Vec<Duration>,
+    asleep: Duration,
+    calls: Vec<Call>,
+    log: Vec<(Duration, Event)>,
+}
+
+tokio::task_local! {
+    /// Whose poller is asking: a call for the time does not say.
+    static ACCOUNT: usize;
+}
+
+type Shared = Arc<Mutex<World>>;
+
+fn locked(world: &Shared) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An account's settings, without what can be made but once.
+#[derive(Clone, Debug)]
+struct Draft {
+    interval: Duration,
+    timeout: Duration,
+    wallets: usize,
+    key: usize,
+}
+
+impl Plan {
+    fn drafts(&self, rng: &mut Rng) -> Vec<Draft> {
+        let draft = |place: usize, rng: &mut Rng| {
+            let factor = if self.varied { rng.u64(100..=400) } else { 100 };
+            let interval = self.interval * factor / 100;
+            Draft {
+                interval: Duration::from_millis(interval),
+                timeout: Duration::ZERO,
+                wallets: if self.varied { rng.usize(1..=self.wallets) } else { self.wallets },
+                key: place / self.sharing,
+            }
+        };
+        let mut drafts: Vec<_> = (0..self.accounts).map(|place| draft(place, rng)).collect();
+        if !self.heedless {
+            let stretch = (rate(&drafts) / 15.0).max(busiest_key(&drafts) / 2.0);
+            if stretch > 1.0 {
+                for draft in &mut drafts {
+                    draft.interval = draft.interval.mul_f64(stretch);
+                }
+            }
+        }
+        for draft in &mut drafts {
+            let timeout = draft.interval * u32::try_from(self.timeout).unwrap_or(1) / 1_000;
+            draft.timeout = timeout.max(Duration::from_millis(1));
+        }
+        drafts
+    }
+
+    /// Lives through the plan: a bad time, then a good one, in which all must become well.
+    pub(super) fn run(&self) -> Record {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = runtime.unwrap_or_else(|error| panic!("{error}"));
+        fastrand::seed(self.seed);
+        simulated::start();
+        runtime.block_on(self.live())
+    }
+
+    async fn live(&self) -> Record {
+        let mut rng = Rng::with_seed(self.seed);
+        let drafts = self.drafts(&mut rng);
+        let (rate, longest) =
+            (rate(&drafts), drafts.iter().map(|draft| draft.interval).max().unwrap_or_default());
+        // As long as some thousand calls and naps take, so that small worlds get to see whole days.
+        let naps = 0.01 * f64::from(u32::try_from(drafts.len()).unwrap_or(0));
+        let bad = Duration::from_secs_f64((1_500.0 / (rate + naps)).clamp(600.0, 172_800.0));
+        // Pauses last 20 minutes at the most here, and a clock is tried again after five.
+        let paused = self.weather.limited > 0 || self.weather.refused > 0;
+        let recovery = Duration::from_mins(if paused { 22 } else { 6 }) + longest;
+        let well = (longest * 3).max(Duration::from_mins(3));
+        let world = World {
+            born: Instant::now(),
+            plan: self.clone(),
+            rng,
+            bad: true,
+            life: 0,
+            keys: drafts.iter().map(|draft| draft.key).collect(),
+            locked: vec![Duration::ZERO; drafts.len()],
+            asleep: Duration::ZERO,
+            calls: Vec::new(),
+            log: Vec::new(),
+        };
+        let world = Arc::new(Mutex::new(world));
+        let mut slandered = Vec::new();
+        let mut process = Process::start(&world, &drafts);
+        let mut upsets = self.upsets.clone();
+        upsets.sort_unstable_by_key(|(when, _)| *when);
+        let mut spent = Duration::ZERO;
+        for (when, upset) in upsets {
+            let when = bad.mul_f64(f64::from(u32::try_from(when).unwrap_or(0)) / 1_000.0);
+            process.watch(when.saturating_sub(spent), &mut slandered).await;
+            spent = spent.max(when);
+            match upset {
+                Upset::Suspend(seconds) => {
+                    simulated::suspend(Duration::from_secs(seconds));
+                    locked(&world).asleep += Duration::from_secs(seconds);
+                    // Health is not asked for before calls that were under way have ended.
+                    process.watch(longest + Duration::from_mins(3), &mut Vec::new()).await;
+                }
+                Upset::Restart(milliseconds) => {
+                    process.polling.shutdown().await;
+                    sleep(Duration::from_millis(milliseconds)).await;
+                    locked(&world).life += 1;
+                    process = Process::start(&world, &drafts);
+                }
+            }
+        }
+        process.watch(bad.saturating_sub(spent), &mut slandered).await;
+        locked(&world).bad = false;
+        let bad_until = locked(&world).now();
+        process.watch(recovery, &mut slandered).await;
+        let from = locked(&world).now();
+        process.watch(well, &mut slandered).await;
+        let until = locked(&world).now();
+        process.polling.shutdown().await;
+        let mut world = locked(&world);
+        // A call occupies its key while it lasts, so that latency takes its share of the limits.
+        let latency = CALM_LATENCY_MAX.as_secs_f64();
+        let load = (busiest_key(&drafts) * (1.001 + latency) / 2.0).max(rate * (60.001 + latency) / 900.0);
+        Record {
+            calls: std::mem::take(&mut world.calls),
+            log: std::mem::take(&mut world.log),
+            slandered,
+            well: (from, until),
+            bad_until,
+            driven: world.born.elapsed(),
+            slots: drafts.iter().map(slot).collect(),
+            load,
+            rate,
+        }
+    }
+}
+
+fn slot(draft: &Draft) -> Duration {
+    draft.interval / u32::try_from(draft.wallets).unwrap_or(1)
+}
+
+/// Calls a second of all together.
+fn rate(drafts: &[Draft]) -> f64 {
+    drafts.iter().map(|draft| 1.0 / slot(draft).as_secs_f64()).sum()
+}
+
+/// Calls a second of the key that makes the most.
+fn busiest_key(drafts: &[Draft]) -> f64 {
+    let of_a_key = |drafts: &[Draft]| rate(drafts);
+    drafts.chunk_by(|a, b| a.key == b.key).map(of_a_key).max_by(f64::total_cmp).unwrap_or(0.0)
+}
+
+/// One life of the process: everything made anew, as `serve` does it.
+struct Process {
+    clock: Clock,
+    ledger: Arc<crate::ledger::Ledger>,
+    polling: JoinSet<()>,
+}
+
+impl Process {
+    fn start(world: &Shared, drafts: &[Draft]) -> Self {
+        let clock = Clock::start();
+        let script = {
+            let world = Arc::clone(world);
+            Script(Box::new(move |asked| Box::pin(answer(Arc::clone(&world), asked))))
+        };
+        let exchange = Arc::new(Exchange::scripted(script, clock));
+        let hosts = locked(world).plan.hosts;
+        let accounts = (0..).zip(drafts).map(|(place, draft)| account(place, draft, hosts)).collect();
+        let (pollers, ledger) = pollers(accounts, &exchange, clock);
+        let mut polling = JoinSet::new();
+        for (place, poller) in pollers.into_iter().enumerate() {
+            polling.spawn(ACCOUNT.scope(place, async { match poller.run().await {} }));
+        }
+        Self { clock, ledger, polling }
+    }
+
+    /// Lets time pass, and looks once a minute whether the pollers are said to be alive.
+    async fn watch(&mut self, time: Duration, slandered: &mut Vec<String>) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            sleep((until - Instant::now()).min(Duration::from_mins(1))).await;
+            assert!(self.polling.try_join_next().is_none(), "a poller has died");
+            slandered.extend(self.ledger.ailing(self.clock.now()));
+        }
+    }
+}
+
+fn account(place: usize, draft: &Draft, hosts: usize) -> Account {
+    let secret = |text: String| Secret::new(&Zeroizing::new(text)).unwrap_or_else(|why| panic!("{why}"));
+    let source = KeySource {
+        access: KeyHalf::Given(secret(format!("key{}", draft.key))),
+        secret: KeyHalf::Given(secret("secret".to_owned())),
+    };
+    let url = |host: usize| BaseUrl::parse(&format!("https://host{host}.test"));
+    let base_urls: Result<Vec<_>, String> = (0..hosts).map(url).collect();
+    Account {
+        name: format!("account{place}").into(),
+        base_urls: base_urls.unwrap_or_else(|why| panic!("{why}")),
+        keyring: Keyring::open(source, Duration::ZERO).unwrap_or_else(|why| panic!("{why}")),
+        wallets: WALLETS.into_iter().take(draft.wallets).collect(),
+        watch: Vec::new(),
+        filter: Filter::default(),
+        poll_interval: draft.interval,
+        poll_timeout: draft.timeout,
+        max_age: draft.interval * 3,
+    }
+}
+
+/// Ends its call when it is dropped, be it because the process was killed.
+struct Flight {
+    world: Shared,
+    id: usize,
+    verdict: Verdict,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut world = locked(&self.world);
+        let now = world.now();
+        world.log.push((now, Event::End(self.id, self.verdict)));
+        let call = &mut world.calls[self.id];
+        call.end = now;
+        call.good = self.verdict == Verdict::Good && call.nonce.is_some();
+    }
+}
+
+/// What will come of a call.
+struct Turn {
+    latency: Duration,
+    verdict: Verdict,
+    told: Result<Told, Failure>,
+}
+
+async fn answer(world: Shared, asked: Asked) -> Result<Told, Failure> {
+    let account = ACCOUNT.get();
+    let (id, turn) = {
+        let mut world = locked(&world);
+        let id = world.receive(account, &asked);
+        (id, world.turn(account, &asked))
+    };
+    let mut flight = Flight { world, id, verdict: Verdict::Other };
+    if turn.latency.cmp(&asked.timeout) == Ordering::Greater {
+        sleep(asked.timeout).await;
+        return Err(Failure::new(Reason::Timeout, "no answer"));
+    }
+    if !turn.latency.is_zero() {
+        sleep(turn.latency).await;
+    }
+    flight.verdict = turn.verdict;
+    turn.told
+}
+
+/// The exchange's time when the world began, since the Unix epoch: some years ago, so that our own
+/// clock is never a good one.
+const BIRTH: Duration = Duration::from_secs(1_700_000_000);
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The longest an answer takes while all is well.
+const CALM_LATENCY_MAX: Duration = Duration::from_millis(200);
+
+impl World {
+    /// Time as people have it: suspended machines grow older too.
+    fn now(&self) -> Duration {
+        self.born.elapsed() + self.asleep
+    }
+
+    fn receive(&mut self, account: usize, asked: &Asked) -> usize {
+        let nonce = asked.query.split('&').find_map(|pair| pair.strip_prefix("nonce="));
+        let now = self.now();
+        let id = self.calls.len();
+        self.calls.push(Call {
+            life: self.life,
+            account,
+            key: self.keys[account],
+            nonce: nonce.map(|nonce| nonce.parse().unwrap_or_else(|_| panic!("{nonce}"))),
+            timeout: asked.timeout,
+            start: now,
+            end: Duration::MAX,
+            good: false,
+        });
+        self.log.push((now, Event::Start(id)));
+        id
+    }
+
+    fn turn(&mut self, account: usize, asked: &Asked) -> Turn {
+        let is_clock = asked.path.ends_with("getServerTime");
+        let nonce = self.calls.last().and_then(|call| call.nonce);
+        let nonce_is_bad = nonce.is_some_and(|nonce| nonce.abs_diff(millis(BIRTH + self.now())) > 60_000);
+        let expired =
+            |latency| told(latency, 200, None, r#"{"code":400,"info":"nonce expired"}"#, Verdict::Nonce);
+        if !self.bad {
+            let longest = CALM_LATENCY_MAX.min(asked.timeout / 4);
+            let latency = self.random(longest);
+            return if nonce_is_bad { expired(latency) } else { self.good(is_clock, 0, latency) };
+        }
+        let host = asked.host.bytes().find(u8::is_ascii_digit).map_or(0, |digit| usize::from(digit - b'0'));
+        let fate = self.plan.weather.hosts[host];
+        let weather = self.plan.weather.clone();
+        let span = asked.timeout.mul_f64(f64::from(u32::try_from(weather.latency).unwrap_or(0)) / 1_000.0);
+        let latency = match self.rng.u8(..) {
+            0 => asked.timeout,
+            1 => Duration::ZERO,
+            _ => self.random(span),
+        };
+        let failed =
+            |reason| Turn { latency, verdict: Verdict::Other, told: Err(Failure::new(reason, "simulated")) };
+        match fate {
+            Fate::Unreachable => return failed(Reason::Connect),
+            Fate::Hanging => return Turn { latency: Duration::MAX, ..failed(Reason::Timeout) },
+            Fate::Timeless if is_clock && self.rng.bool() => return failed(Reason::Http),
+            Fate::Timeless if is_clock => return failed(Reason::Unavailable),
+            _ => {}
+        }
+        let latency = if matches!(fate, Fate::Slow) { asked.timeout.mul_f64(0.95) } else { latency };
+        let now = self.now();
+        if self.locked[account] > now + latency {
+            return self.limited(latency);
+        }
+        if nonce_is_bad {
+            return expired(latency);
+        }
+        let mut dice = self.rng.u32(0..1_000);
+        let mut falls = |chance: u32| {
+            let hit = dice < chance;
+            dice = if hit { u32::MAX } else { dice.saturating_sub(chance) };
+            hit
+        };
+        match () {
+            () if falls(weather.unreachable) => failed(Reason::Connect),
+            () if falls(weather.hanging) => Turn { latency: Duration::MAX, ..failed(Reason::Timeout) },
+            () if falls(weather.unavailable) => told(latency, 503, None, "busy", Verdict::Other),
+            () if falls(weather.limited) => {
+                if self.rng.bool() {
+                    self.locked[account] = now + latency + Duration::from_mins(10);
+                }
+                self.limited(latency)
+            }
+            () if falls(weather.refused) && !is_clock => {
+                let (code, info) =
+                    if self.rng.bool() { (307, "AccessKey error") } else { (308, "sign error") };
+                let body = format!(r#"{{"code":{code},"data":null,"info":"{info}"}}"#);
+                told(latency, 200, None, &body, Verdict::Refused)
+            }
+            () if falls(weather.nonce) && !is_clock => expired(latency),
+            () if falls(weather.empty) && !is_clock => {
+                told(latency, 200, None, r#"{"code":200,"data":{}}"#, Verdict::Good)
+            }
+            () if falls(weather.garbage) => told(latency, 200, None, "<html>", Verdict::Other),
+            () => self.good(is_clock, if let Fate::Off(seconds) = fate { seconds } else { 0 }, latency),
+        }
+    }
+
+    /// Some time up to `longest`.
+    fn random(&mut self, longest: Duration) -> Duration {
+        Duration::from_millis(self.rng.u64(0..=millis(longest)))
+    }
+
+    fn good(&self, is_clock: bool, off_seconds: i64, latency: Duration) -> Turn {
+        let body = if is_clock {
+            let now = millis(BIRTH + self.now() + latency / 2);
+            let time = now.saturating_add_signed(off_seconds.saturating_mul(1_000));
+            format!(r#"{{"code":200,"data":{{"serverTime":{time}}},"info":"success"}}"#)
+        } else {
+            r#"{"code":200,"data":{"usdt":{"available":"5","freeze":"0"}},"info":"success"}"#.to_owned()
+        };
+        told(latency, 200, None, &body, Verdict::Good)
+    }
+
+    fn limited(&mut self, latency: Duration) -> Turn {
+        let retry_after = self.rng.bool().then(|| Duration::from_secs(self.rng.u64(1..=1_200)));
+        let verdict = Verdict::Limit(retry_after);
+        if retry_after.is_some() || self.rng.bool() {
+            return told(latency, 429, retry_after, "", verdict);
+        }
+        told(latency, 200, None, r#"{"code":404,"info":"account locked"}"#, verdict)
+    }
+}
+
+fn told(latency: Duration, status: u16, retry_after: Option<Duration>, body: &str, verdict: Verdict) -> Turn {
+    Turn { latency, verdict, told: Ok(Told { status, retry_after, body: body.as_bytes().to_vec() }) }
+}
