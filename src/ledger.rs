@@ -135,10 +135,11 @@ impl Account {
         Self { wallets: wallets.collect(), next_poll: None, alive_until, pieces, facts }
     }
 
-    /// How long the sign of life of its poller is overdue; `None` if it is alive.
+    /// How long the sign of life of its poller is overdue; `None` if it is alive. Whoever was
+    /// suspended with the machine is not late.
     #[must_use]
     pub fn overdue(&self, now: Moment) -> Option<Duration> {
-        now.elapsed.checked_sub(self.alive_until.elapsed)
+        now.awake.checked_sub(self.alive_until.awake)
     }
 
     /// Replaces the facts, and their text if they differ.

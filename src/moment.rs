@@ -7,11 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
-/// A point in time on both clocks, as [`Clock::now`] read them.
+/// A point in time on all clocks, as [`Clock::now`] read them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moment {
     /// Time since the clock was started, suspended time included. Only this is good for ages.
     pub elapsed: Duration,
+    /// Time since the clock was started, suspended time left out: what timers go by, and so what
+    /// may be asked of whoever waits for one.
+    pub awake: Duration,
     /// Time since the Unix epoch on the wall clock, which may jump.
     pub unix: Duration,
 }
@@ -26,7 +29,7 @@ impl Moment {
     /// The moment `time` later, if nobody sets the wall clock until then.
     #[must_use]
     pub fn later(self, time: Duration) -> Moment {
-        Self { elapsed: self.elapsed + time, unix: self.unix + time }
+        Self { elapsed: self.elapsed + time, awake: self.awake + time, unix: self.unix + time }
     }
 }
 
@@ -44,12 +47,13 @@ impl Clock {
         Self { started: Instant::now(), suspended: suspended() }
     }
 
-    /// Reads both clocks.
+    /// Reads the clocks.
     #[must_use]
     pub fn now(&self) -> Moment {
         let asleep = suspended().saturating_sub(self.suspended);
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Moment { elapsed: self.started.elapsed() + asleep, unix }
+        let awake = self.started.elapsed();
+        Moment { elapsed: awake + asleep, awake, unix }
     }
 }
 
@@ -104,7 +108,9 @@ mod tests {
         let clock = Clock::start();
         let before = clock.now();
         simulated::suspend(Duration::from_hours(8));
-        assert_eq!(before.age(clock.now()), Duration::from_hours(8));
+        let after = clock.now();
+        assert_eq!(before.age(after), Duration::from_hours(8));
+        assert_eq!(after.awake, before.awake);
     }
 
     #[tokio::test(start_paused = true)]
@@ -118,8 +124,11 @@ mod tests {
 
     #[test]
     fn a_moment_in_the_future_has_no_age() {
-        let early = Moment { elapsed: Duration::from_secs(1), unix: Duration::from_secs(50) };
-        let late = Moment { elapsed: Duration::from_secs(2), unix: Duration::ZERO };
+        let moment = |elapsed, unix| {
+            let [elapsed, unix] = [elapsed, unix].map(Duration::from_secs);
+            Moment { elapsed, awake: elapsed, unix }
+        };
+        let (early, late) = (moment(1, 50), moment(2, 0));
         assert_eq!(late.age(early), Duration::ZERO);
         assert_eq!(early.age(late), Duration::from_secs(1));
     }

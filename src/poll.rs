@@ -7,19 +7,15 @@ mod lockout_proof;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
-
 use crate::{
     config::Account,
-    exchange::{Exchange, Failure, KEY_SPAN, Keyring, Paused, Read, Reason, Session, Wallet},
+    exchange::{Exchange, Failure, Keyring, Read, Reason, Session, Unasked, Wallet},
     exposition::families::AccountFacts,
     ledger::{self, Ledger},
     moment::{Clock, Moment},
     standing::{Ended, Standing, Subject},
 };
 
-/// After the key was refused, the next try.
-const AUTH_RETRY: Duration = Duration::from_mins(5);
 /// A poller's sign of life may be late by this much: two reads may each wait a minute for leave to
 /// make their calls, and a busy machine is no dead one.
 const GRACE: Duration = Duration::from_secs(150);
@@ -45,14 +41,15 @@ pub struct Poller {
 }
 
 /// Readies a poller for each of `accounts`, their polls spread evenly over the slots, and the ledger
-/// they write into. Nothing is sent yet, nor could it be in the first second.
+/// they write into. Nothing is sent yet.
 #[must_use]
 pub fn pollers(accounts: Vec<Account>, exchange: &Arc<Exchange>, clock: Clock) -> (Vec<Poller>, Arc<Ledger>) {
     let now = clock.now();
     let (mut pages, mut rest) = (Vec::new(), Vec::new());
     for (place, account) in (0..).zip(accounts) {
         let slot = account.poll_interval / u32::try_from(account.wallets.len()).unwrap_or(u32::MAX).max(1);
-        let schedule = Schedule { first: now.elapsed + KEY_SPAN + slot.mul_f64(phase(place)), slot };
+        let schedule =
+            Schedule { first: now.elapsed + exchange.silence() + slot.mul_f64(phase(place)), slot };
         pages.push(page(&account, now.later(schedule.first.saturating_sub(now.elapsed) + GRACE)));
         rest.push((account, schedule));
     }
@@ -104,29 +101,13 @@ impl Poller {
 
     /// Polls on schedule, for ever.
     pub async fn run(mut self) -> Infallible {
-        let mut pauses = self.exchange.pauses();
         let mut due = self.schedule.first;
-        let mut refused_until = None;
         for wallet in self.wallets.clone().into_iter().cycle() {
-            loop {
-                self.wait_until(due, &mut pauses).await;
-                let now = self.clock.now();
-                due = self.schedule.next(now.elapsed, fastrand::f64());
-                match refused_until {
-                    Some(until) if now.elapsed < until && !self.refresh_key(now) => {}
-                    Some(until) if now.elapsed >= until => {
-                        // Time is up for the key: whatever stands in the files gets another chance.
-                        self.session.keyring.forgive();
-                        break;
-                    }
-                    _ => break,
-                }
+            self.wait_until(due).await;
+            if !self.is_refused(wallet) {
+                self.poll_wallet(wallet).await;
             }
-            let failed = self.poll_wallet(wallet).await;
-            let now = self.clock.now().elapsed;
-            refused_until =
-                failed.is_some_and(|failure| failure.reason.is_of_the_key()).then_some(now + AUTH_RETRY);
-            due = self.schedule.next(now, fastrand::f64());
+            due = self.schedule.next(self.clock.now().elapsed, fastrand::f64());
         }
         // An account has at least one wallet, so the cycle has no end.
         std::future::pending().await
@@ -137,16 +118,17 @@ impl Poller {
     pub async fn run_once(&mut self) -> (usize, usize) {
         let mut failed = 0;
         for wallet in self.wallets.clone() {
-            failed += usize::from(self.poll_wallet(wallet).await.is_some());
+            failed += usize::from(!self.poll_wallet(wallet).await);
         }
         (self.wallets.len(), failed)
     }
 
     /// Waits until a poll is due and the account not paused, and keeps the ledger told.
-    async fn wait_until(&self, due: Duration, pauses: &mut watch::Receiver<()>) {
+    async fn wait_until(&self, due: Duration) {
         let mut due = due;
         let mut left_out = 0;
         loop {
+            let pause_begins = self.exchange.pause_begins();
             let now = self.clock.now();
             if let Some(paused) = self.exchange.pause(&self.session) {
                 // All accounts may be paused until the same moment: each resumes in its own slot.
@@ -160,7 +142,7 @@ impl Poller {
             });
             tokio::select! {
                 biased;
-                _ = pauses.changed() => {}
+                () = pause_begins => {}
                 awake = self.sleep_until(due) => match awake {
                     Awake::Late(now) if left_out < LATE_SLOTS_MAX => {
                         left_out += 1;
@@ -193,8 +175,21 @@ impl Poller {
         facts(self.account(), &self.session.keyring, paused_until)
     }
 
-    /// Reads the key files if they have changed. Returns whether there is a new pair to be tried.
-    fn refresh_key(&mut self, now: Moment) -> bool {
+    /// Whether the key was refused too short a time ago to be tried for `wallet`.
+    fn is_refused(&mut self, wallet: Wallet) -> bool {
+        let now = self.clock.now();
+        let until = |this: &Self| this.exchange.refused_until(&this.session, wallet);
+        let Some(known) = until(self) else { return false };
+        if known <= now.elapsed {
+            // Time is up for the key: whatever stands in the files gets another chance.
+            self.session.keyring.forgive();
+        }
+        self.refresh_key(now);
+        until(self).is_some_and(|until| until > now.elapsed)
+    }
+
+    /// Reads the key files if they have changed.
+    fn refresh_key(&mut self, now: Moment) {
         let account = &self.session.account;
         let refreshed = self.session.keyring.refresh(now.unix);
         let complaint = refreshed.as_ref().err().cloned();
@@ -206,19 +201,18 @@ impl Poller {
             _ => {}
         }
         self.complaint = complaint;
-        refreshed == Ok(true)
     }
 
-    /// Polls one wallet and writes down what came of it. `None` if it was good.
-    async fn poll_wallet(&mut self, wallet: Wallet) -> Option<Failure> {
+    /// Polls one wallet and writes down what came of it. Returns whether it was good.
+    async fn poll_wallet(&mut self, wallet: Wallet) -> bool {
         self.refresh_key(self.clock.now());
-        let mine = self.ledger.account(&self.session.account)?;
-        let before =
-            mine.wallets.iter().map(|known| &known.standing).find(|known| known.subject.wallet == wallet)?;
+        let Some(mine) = self.ledger.account(&self.session.account) else { return false };
+        let mut standings = mine.wallets.iter().map(|known| &known.standing);
+        let Some(before) = standings.find(|known| known.subject.wallet == wallet) else { return false };
         let Ok((read, suspect)) = self.read(wallet, before).await else {
             let facts = self.facts(self.clock.now());
             self.ledger.update(self.account(), |account| account.set_facts(facts));
-            return Some(Failure::new(Reason::RateLimited, "nothing was asked: the account is paused"));
+            return false;
         };
         for (host, skew) in &read.skews {
             self.ledger.set_skew(host, *skew);
@@ -226,7 +220,7 @@ impl Poller {
         if read.rotated {
             tracing::info!(account = %self.session.account, "the new key pair has worked and is in use");
         }
-        let failure = read.outcome.as_ref().err().cloned();
+        let is_good = read.outcome.is_ok();
         let after =
             before.after(Ended { at: self.clock.now(), took: read.took, suspect, outcome: read.outcome });
         self.ledger.update(&self.session.account, |account| {
@@ -238,12 +232,12 @@ impl Poller {
         });
         // What a line says shall be seen by whoever looks because of it.
         log_change(before, &after, read.took);
-        failure
+        is_good
     }
 
     /// Reads a wallet; an answer that is hard to believe is read a second time, and what the second
     /// read says is believed. Returns whether there was one.
-    async fn read(&mut self, wallet: Wallet, before: &Standing) -> Result<(Read, bool), Paused> {
+    async fn read(&mut self, wallet: Wallet, before: &Standing) -> Result<(Read, bool), Unasked> {
         let first = self.exchange.read(&mut self.session, wallet, self.timeout).await?;
         if !first.outcome.as_ref().is_ok_and(|answer| before.doubts(answer)) {
             return Ok((first, false));

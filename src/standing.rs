@@ -340,7 +340,7 @@ pub(crate) mod tests {
 
     fn at(seconds: u64) -> Moment {
         let elapsed = Duration::from_secs(seconds);
-        Moment { elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
+        Moment { elapsed, awake: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
     }
 
     fn ended(seconds: u64, outcome: Result<Answer, Failure>) -> Ended {

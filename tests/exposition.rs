@@ -371,7 +371,7 @@ fn any_course() -> impl Strategy<Value = Course> {
 
 fn at(seconds: u64) -> Moment {
     let elapsed = Duration::from_secs(seconds);
-    Moment { elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
+    Moment { elapsed, awake: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
 }
 
 const MAX_AGE: u64 = 10;
@@ -540,7 +540,7 @@ fn exposition_of(bodies: &[Body]) -> String {
         max_age: Duration::from_mins(5),
     });
     let clock = Clock::start();
-    let asking = Arc::new(exchange::Exchange::new(clock).unwrap());
+    let asking = Arc::new(exchange::Exchange::new(clock, []).unwrap());
     let (pollers, ledger) = poll::pollers(watched.collect(), &asking, clock);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

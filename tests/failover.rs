@@ -14,7 +14,7 @@ mod watched;
 
 use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use common::{ACCESS_KEY, Exchange, SECRET_KEY, sample};
+use common::{ACCESS_KEY, Exchange, SECRET_KEY, get, sample};
 use front::{Front, Manner, http};
 use serde_json::json;
 use tokio::{net::TcpSocket, task::JoinSet, task::yield_now};
@@ -22,6 +22,7 @@ use watched::{FREE, Frozen, LOADED, PAUSED, POLLS, SUSPECT, UP, Watched, account
 use xt_balance_exporter::{
     exchange::{KeyHalf, KeySource},
     simulator::{Account, Cause, Effect, Endpoint, Fault, Rules, Wallet},
+    web::Site,
 };
 
 const HELD: Option<f64> = Some(3_867.436_500_12);
@@ -607,10 +608,28 @@ async fn a_poller_that_gives_no_sign_of_life_is_named_and_the_others_run_on() {
         let accounts = ledger.accounts();
         accounts.iter().find(|account| &*account.facts.name == name).unwrap().alive_until
     };
-    let overdue = alive_until("stuck");
-    while alive_until("main").elapsed <= overdue.elapsed {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let site = Arc::new(Site::new(Arc::clone(&ledger), clock, "/metrics".to_owned(), 40));
+    let _site = tokio::spawn(site.serve(vec![listener], std::future::pending()));
+    let ask =
+        |path| async move { tokio::task::spawn_blocking(move || get(address, path, &[])).await.unwrap() };
+    assert_eq!(ask("/-/healthy").await.status, 200);
+
+    // More time than any poller may stay silent, gone by at once.
+    tokio::time::pause();
+    tokio::time::advance(alive_until("stuck").awake.saturating_sub(clock.now().awake)).await;
+    tokio::time::resume();
+    while alive_until("main").awake <= clock.now().awake {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let said = "the poller of account 'stuck' is stuck or dead: its sign of life is 0 s overdue";
-    assert_eq!(ledger.ailing(overdue), [said]);
+    let health = ask("/-/healthy").await;
+    assert_eq!(health.status, 503);
+    let said = "the poller of account 'stuck' is stuck or dead: its sign of life is ";
+    assert!(health.text().starts_with(said), "{}", health.text());
+    assert!(!health.text().contains("'main'"), "{}", health.text());
+    let before = polls("main");
+    while polls("main") <= before {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

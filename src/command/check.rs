@@ -22,7 +22,7 @@ pub(super) async fn run(flags: &Check, env: Env<'_>) -> Result<(), Ended> {
     let config = Config::load(&flags.account, None, env, clock.now().unix);
     let config = config.map_err(|error| Ended::Misused(error.to_string()))?;
     say(&line(true, "configuration", &format!("valid, {}", count(config.accounts.len(), "account"))));
-    let exchange = Exchange::new(clock).map_err(Ended::With)?;
+    let exchange = super::exchange(clock, &config.accounts)?;
     let mut troubles = 0;
     for account in config.accounts {
         troubles += examine(account, &exchange).await;

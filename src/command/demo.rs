@@ -14,7 +14,7 @@ use super::{Ended, daemon, say};
 use crate::{
     cli::Demo,
     config::Account,
-    exchange::{BaseUrl, Exchange, KeyHalf, KeySource, Keyring, Secret, Wallet},
+    exchange::{BaseUrl, KeyHalf, KeySource, Keyring, Secret, Wallet},
     moment::Clock,
     poll,
     simulator::{self, Rules, Simulator, market},
@@ -48,7 +48,7 @@ pub(super) async fn run(flags: &Demo) -> Result<(), Ended> {
     tokio::spawn(async move { simulator.serve(exchange_listener, std::future::pending()).await });
     tokio::spawn(async move { market::live(&living, std::future::pending()).await });
 
-    let exchange = Arc::new(Exchange::new(clock).map_err(Ended::With)?);
+    let exchange = Arc::new(super::exchange(clock, &watched)?);
     let (pollers, ledger) = poll::pollers(watched, &exchange, clock);
     daemon::run(pollers, &ledger, clock, &flags.web, listeners).await
 }

@@ -13,7 +13,6 @@ use super::{Ended, serve::count};
 use crate::{
     cli::Once,
     config::{Config, Env},
-    exchange::Exchange,
     moment::Clock,
     poll,
 };
@@ -25,7 +24,7 @@ pub(super) async fn run(flags: &Once, env: Env<'_>) -> Result<(), Ended> {
     let clock = Clock::start();
     let config = Config::load(&flags.account, None, env, clock.now().unix);
     let config = config.map_err(|error| Ended::Misused(error.to_string()))?;
-    let exchange = Arc::new(Exchange::new(clock).map_err(Ended::With)?);
+    let exchange = Arc::new(super::exchange(clock, &config.accounts)?);
     let (pollers, ledger) = poll::pollers(config.accounts, &exchange, clock);
 
     let free = Arc::new(Semaphore::new(AT_ONCE));

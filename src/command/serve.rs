@@ -6,7 +6,6 @@ use super::{Ended, daemon, say};
 use crate::{
     cli::Serve,
     config::{Config, Env},
-    exchange::Exchange,
     moment::Clock,
     poll,
 };
@@ -25,7 +24,7 @@ pub(super) async fn run(flags: &Serve, env: Env<'_>) -> Result<(), Ended> {
         return Ok(());
     }
     let listeners = daemon::listen(&flags.web).await?;
-    let exchange = Arc::new(Exchange::new(clock).map_err(Ended::With)?);
+    let exchange = Arc::new(super::exchange(clock, &config.accounts)?);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("XT_REVISION"),

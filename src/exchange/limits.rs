@@ -5,10 +5,11 @@
 //! holds wherever between the two the exchange counts it.
 //!
 //! Nothing of this outlives the process, so a new one takes it that the last was killed that very
-//! moment with a second's calls just made: it is silent for a second. With never more than 16 calls
-//! sent in a second, restarts can lead to 2 calls a second for a key and 976 a minute at the most,
-//! however many there are. A pause is forgotten: each account is tried once, and paused again by
-//! the answer.
+//! moment with a second's calls just made: it is silent for a second. With never more than 15 calls
+//! sent in a second, both limits hold over any number of restarts. A pause is forgotten: each
+//! account is tried once, and paused again by the answer.
+//! What it cannot know is another process with the same key: a `check` beside the daemon, or a
+//! second exporter, has limits of its own.
 //! Knows no HTTP and no JSON. `poll/lockout_proof` proves it.
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, OwnedMutexGuard, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, futures::Notified};
 
 use super::secret::KeyId;
 use crate::moment::Clock;
@@ -30,12 +31,12 @@ pub const KEY_SPAN: Duration = Duration::from_secs(1);
 pub const PROCESS_CALLS: usize = 900;
 /// See [`PROCESS_CALLS`].
 pub const PROCESS_SPAN: Duration = Duration::from_mins(1);
-/// Calls of the whole process sent in any [`PACE_SPAN`]: hardly more than [`PROCESS_CALLS`] evenly
-/// spread, so that a minute's calls are never spent in its first seconds. At most 61 such spans fit
-/// the minute in which a process is restarted, and they stay below what XT allows.
-const PACE_CALLS: usize = 16;
+/// Calls of the whole process sent in any [`PACE_SPAN`]: [`PROCESS_CALLS`] evenly spread, so that a
+/// minute's calls are never spent in its first seconds, and those of a process and of the one that
+/// takes its place are no more than those of one.
+const PACE_CALLS: usize = 15;
 /// See [`PACE_CALLS`]; also how long a new process is silent.
-const PACE_SPAN: Duration = KEY_SPAN;
+pub(super) const PACE_SPAN: Duration = KEY_SPAN;
 /// How long nothing is sent after a limit reply: as long as XT's lock.
 pub(super) const PAUSE: Duration = Duration::from_mins(10);
 /// The longest `Retry-After` that is believed.
@@ -52,8 +53,8 @@ pub(super) struct Limits {
     turn: tokio::sync::Mutex<()>,
     /// A call has ended. Only the one whose turn it is ever waits for that.
     ended: Notify,
-    /// A pause has begun.
-    paused: watch::Sender<()>,
+    /// A pause has begun. Wakes in the order of waiting, so that a proof can be repeated.
+    paused: Notify,
 }
 
 /// Leave to make one call, to be held until it has ended.
@@ -94,23 +95,27 @@ struct Lane {
 }
 
 impl Limits {
-    /// A guard that has seen no call yet, and lets none through for a second.
+    /// A guard that has seen no call yet. If `others_before`, a process that was killed this moment
+    /// may have made calls, and this one lets none through for a second.
     #[must_use]
-    pub(super) fn new(clock: Clock) -> Self {
-        let now = clock.now().elapsed;
+    pub(super) fn new(clock: Clock, others_before: bool) -> Self {
+        let pace = if others_before {
+            Window::used_up(PACE_CALLS, PACE_SPAN, clock.now().elapsed)
+        } else {
+            Window::new(PACE_CALLS, PACE_SPAN)
+        };
         let state = State {
             process: Window::new(PROCESS_CALLS, PROCESS_SPAN),
-            pace: Window::used_up(PACE_CALLS, PACE_SPAN, now),
+            pace,
             keys: HashMap::new(),
             pauses: Pauses::default(),
         };
-        let (paused, _) = watch::channel(());
         Self {
             clock,
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
             ended: Notify::new(),
-            paused,
+            paused: Notify::new(),
         }
     }
 
@@ -141,7 +146,7 @@ impl Limits {
         let now = self.clock.now().elapsed;
         let length = retry_after.unwrap_or_default().clamp(PAUSE, PAUSE_MAX);
         self.state().pauses.limit_reply(key, account, now, length);
-        self.paused.send_replace(());
+        self.paused.notify_waiters();
     }
 
     /// The pause `account` is in now if it asks with `key`.
@@ -151,10 +156,9 @@ impl Limits {
         self.state().pauses.of(key, account, now)
     }
 
-    /// Changes whenever a pause begins, of whichever account.
-    #[must_use]
-    pub(super) fn pauses(&self) -> watch::Receiver<()> {
-        self.paused.subscribe()
+    /// Ends when a pause begins, of whichever account, after this was called.
+    pub(super) fn pause_begins(&self) -> Notified<'_> {
+        self.paused.notified()
     }
 
     async fn wait(
@@ -163,11 +167,9 @@ impl Limits {
         account: &str,
         vacancy: impl Fn(&mut State, Duration) -> Vacancy,
     ) -> Result<(), Paused> {
-        let mut pauses = self.pauses();
         loop {
-            let ended = self.ended.notified();
-            tokio::pin!(ended);
-            ended.as_mut().enable();
+            // Made before the state is looked at, so that neither can be missed.
+            let (ended, paused) = (self.ended.notified(), self.pause_begins());
             let now = self.clock.now().elapsed;
             let vacancy = {
                 let mut state = self.state();
@@ -188,7 +190,7 @@ impl Limits {
             };
             tokio::select! {
                 biased;
-                _ = pauses.changed() => {}
+                () = paused => {}
                 () = vacant => {}
             }
         }
@@ -343,7 +345,7 @@ mod tests {
 
     fn limits() -> (Arc<Limits>, Clock) {
         let clock = Clock::start();
-        (Arc::new(Limits::new(clock)), clock)
+        (Arc::new(Limits::new(clock, true)), clock)
     }
 
     #[tokio::test(start_paused = true)]
@@ -366,12 +368,53 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_new_process_is_silent_for_a_second_and_sends_fifteen_in_the_next() {
+        for (others_before, silence) in [(true, KEY_SPAN), (false, Duration::ZERO)] {
+            let clock = Clock::start();
+            let limits = Arc::new(Limits::new(clock, others_before));
+            let mut sent = Vec::new();
+            for call in 0..=PACE_CALLS {
+                drop(limits.permit(key(&format!("key{call}")), "main").await);
+                sent.push(clock.now().elapsed);
+            }
+            assert!(sent.iter().all(|sent| *sent > silence || !others_before), "{sent:?}");
+            let late = |sent: &Duration| sent.saturating_sub(silence) > PACE_SPAN;
+            assert_eq!(sent.iter().position(late), Some(PACE_CALLS), "{sent:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn accounts_that_share_a_key_share_its_pause() {
+        let (limits, _) = limits();
+        limits.limit_reply(key("a"), "one", None);
+        assert!(limits.permit(key("a"), "two").await.is_err());
+        assert!(limits.pause(key("a"), "two").is_some());
+        assert!(limits.permit(key("b"), "three").await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_process_makes_900_calls_a_minute() {
         let (limits, clock) = limits();
-        for call in 0..=PROCESS_CALLS {
-            drop(limits.permit(key(&format!("key{call}")), "main").await);
-            assert_eq!(clock.now().elapsed > PROCESS_SPAN, call == PROCESS_CALLS, "call {call}");
+        let mut under_way = Vec::new();
+        let mut sent = Vec::new();
+        for call in 0..PROCESS_CALLS {
+            under_way.push(limits.permit(key(&format!("key{call}")), "main").await);
+            sent.push(clock.now().elapsed);
         }
+        let took = sent.last().zip(sent.first()).map(|(last, first)| last.saturating_sub(*first));
+        assert!(took.is_some_and(|took| took < PROCESS_SPAN), "evenly, and not slower than needed: {took:?}");
+
+        let next = limits.permit(key("next"), "main");
+        tokio::pin!(next);
+        let patience = Duration::from_hours(1);
+        assert!(tokio::time::timeout(patience, &mut next).await.is_err(), "900 are under way");
+        let ended = clock.now().elapsed;
+        drop(under_way);
+        assert!(next.await.is_ok());
+        assert!(
+            clock.now().elapsed > ended + PROCESS_SPAN,
+            "wherever between start and end they are counted"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -404,10 +447,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_limit_reply_pauses_its_account_and_two_pause_all() {
         let (limits, clock) = limits();
-        let mut begun = limits.pauses();
+        let begun = limits.pause_begins();
         limits.limit_reply(key("a"), "a", None);
-        assert!(begun.has_changed().is_ok_and(|changed| changed));
-        begun.mark_unchanged();
+        assert!(tokio::time::timeout(Duration::ZERO, begun).await.is_ok());
         assert!(limits.permit(key("a"), "a").await.is_err());
         assert!(limits.permit(key("b"), "b").await.is_ok(), "one account is its own affair");
 

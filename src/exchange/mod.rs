@@ -6,6 +6,7 @@ mod balance;
 mod failure;
 mod keyring;
 mod limits;
+mod refusals;
 mod secret;
 mod server_clock;
 mod signature;
@@ -19,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::sync::futures::Notified;
 
 #[cfg(test)]
 pub(crate) use self::wire::{Asked, Script, Told};
@@ -32,7 +33,8 @@ pub use self::{
     transport::BaseUrl,
 };
 use self::{
-    limits::{Limits, Permit},
+    limits::{Limits, PACE_SPAN, Permit},
+    refusals::Refusals,
     server_clock::ServerClock,
     transport::Reply,
     wire::Wire,
@@ -47,13 +49,15 @@ const LEAVE_PATIENCE: Duration = Duration::from_mins(1);
 /// How long a read waits for another's reading of the host's clock before it does without.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What all accounts share: the connection pool, the limits, the exchange's clocks.
+/// What all accounts share: the connection pool, the limits, the refused keys, the exchange's clocks.
 #[derive(Debug)]
 pub struct Exchange {
     clock: Clock,
     wire: Wire,
     limits: Arc<Limits>,
+    refusals: Mutex<Refusals>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
+    silence: Duration,
 }
 
 /// The clock of one host. Whoever reads it from the exchange takes the turn first; whoever only
@@ -90,6 +94,11 @@ struct Spare {
     place: usize,
     since: Duration,
 }
+
+/// Nothing was sent: the account is paused, or its key was refused to another account while the
+/// read waited for its turn. That is no failed poll, for none was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unasked;
 
 /// A read that came to an end.
 #[derive(Debug)]
@@ -130,6 +139,7 @@ impl Session {
 /// The state of one read under way.
 struct Attempt<'a> {
     session: &'a mut Session,
+    began: Duration,
     /// The most time all its calls may take together.
     timeout: Duration,
     /// How long its calls have taken so far; `None` before the first. Waiting for leave to make one
@@ -140,7 +150,11 @@ struct Attempt<'a> {
     skews: Vec<(String, f64)>,
 }
 
-impl Attempt<'_> {
+impl<'a> Attempt<'a> {
+    fn new(session: &'a mut Session, began: Duration, timeout: Duration) -> Self {
+        Self { session, began, timeout, spent: None, waited: Duration::ZERO, skews: Vec::new() }
+    }
+
     fn spend(&mut self, time: Duration) {
         self.spent = Some(self.spent.unwrap_or_default() + time);
     }
@@ -152,13 +166,15 @@ impl Attempt<'_> {
 
 /// Why a call brought nothing.
 enum Stop {
-    Paused(Paused),
+    Paused,
+    /// Another account's call with the same key was refused meanwhile.
+    Refused,
     Failed(Failure),
 }
 
 impl From<Paused> for Stop {
-    fn from(paused: Paused) -> Self {
-        Self::Paused(paused)
+    fn from(_: Paused) -> Self {
+        Self::Paused
     }
 }
 
@@ -169,44 +185,61 @@ impl From<Failure> for Stop {
 }
 
 impl Exchange {
-    /// An exchange that has not been asked yet.
+    /// An exchange that has not been asked yet, and will be at `places`. If one of them is beyond
+    /// this machine, it is not asked for the first [`silence`](Self::silence).
     ///
     /// # Errors
     /// If the TLS library cannot be set up.
-    pub fn new(clock: Clock) -> Result<Self, String> {
-        Ok(Self::over(Wire::http()?, clock))
+    pub fn new<'a>(clock: Clock, places: impl IntoIterator<Item = &'a BaseUrl>) -> Result<Self, String> {
+        let is_real = !places.into_iter().all(BaseUrl::is_plain);
+        Ok(Self::over(Wire::http()?, clock, is_real))
     }
 
     /// An exchange whose answers are made up by `script`.
     #[cfg(test)]
     pub(crate) fn scripted(script: Script, clock: Clock) -> Self {
-        Self::over(Wire::Script(script), clock)
+        Self::over(Wire::Script(script), clock, true)
     }
 
-    fn over(wire: Wire, clock: Clock) -> Self {
-        Self { clock, wire, limits: Arc::new(Limits::new(clock)), hosts: Mutex::default() }
+    fn over(wire: Wire, clock: Clock, is_real: bool) -> Self {
+        Self {
+            clock,
+            wire,
+            limits: Arc::new(Limits::new(clock, is_real)),
+            refusals: Mutex::default(),
+            hosts: Mutex::default(),
+            silence: if is_real { PACE_SPAN } else { Duration::ZERO },
+        }
+    }
+
+    /// How long nothing is sent after the start. A process that was killed this very moment may
+    /// have made all the calls that a second allows; a simulated exchange on this machine, over plain
+    /// HTTP, forgives them.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.silence
     }
 
     /// Reads `wallet` once: from the base URL that worked last, then, if it is the host that fails,
     /// from the others, freshly signed, all within `timeout`.
     ///
     /// # Errors
-    /// If nothing was sent because the account is paused. That is no failed poll: none was made.
+    /// If nothing was asked: see [`Unasked`].
     pub async fn read(
         &self,
         session: &mut Session,
         wallet: Wallet,
         timeout: Duration,
-    ) -> Result<Read, Paused> {
-        let mut attempt =
-            Attempt { session, timeout, spent: None, waited: Duration::ZERO, skews: Vec::new() };
+    ) -> Result<Read, Unasked> {
+        let mut attempt = Attempt::new(session, self.clock.now().elapsed, timeout);
         let outcome = match self.read_from_any(&mut attempt, wallet).await {
             Ok(answer) => Ok(answer),
             Err(Stop::Failed(failure)) => Err(failure),
-            Err(Stop::Paused(paused)) if attempt.spent.is_none() => return Err(paused),
+            Err(Stop::Refused) => return Err(Unasked),
+            Err(Stop::Paused) if attempt.spent.is_none() => return Err(Unasked),
             // A pause that began between two calls of this read: the first call's own failure was
             // the host's, and is lost to the pause; what can be said is that no answer came.
-            Err(Stop::Paused(_)) => Err(Failure::new(
+            Err(Stop::Paused) => Err(Failure::new(
                 Reason::RateLimited,
                 "stopped halfway: all accounts were paused after limit replies",
             )),
@@ -227,13 +260,14 @@ impl Exchange {
         base: &BaseUrl,
         timeout: Duration,
     ) -> Result<f64, Failure> {
-        let mut attempt =
-            Attempt { session, timeout, spent: None, waited: Duration::ZERO, skews: Vec::new() };
+        let mut attempt = Attempt::new(session, self.clock.now().elapsed, timeout);
         let host = self.host(&base.host());
         match self.read_clock(&mut attempt, base, &host, timeout).await {
             Ok(skew) => Ok(skew),
             Err(Stop::Failed(failure)) => Err(failure),
-            Err(Stop::Paused(_)) => Err(Failure::new(Reason::RateLimited, "paused after a limit reply")),
+            Err(Stop::Paused | Stop::Refused) => {
+                Err(Failure::new(Reason::RateLimited, "paused after a limit reply"))
+            }
         }
     }
 
@@ -243,10 +277,16 @@ impl Exchange {
         self.limits.pause(session.keyring.pair().id(), &session.account)
     }
 
-    /// Changes whenever a pause begins, of whichever account.
+    /// Ends when a pause begins, of whichever account, after this was called.
+    pub fn pause_begins(&self) -> Notified<'_> {
+        self.limits.pause_begins()
+    }
+
+    /// Until when the session's key pair is not to be tried for `wallet` because it was refused,
+    /// even if that is past by now; `None` if it was not.
     #[must_use]
-    pub fn pauses(&self) -> watch::Receiver<()> {
-        self.limits.pauses()
+    pub fn refused_until(&self, session: &Session, wallet: Wallet) -> Option<Duration> {
+        self.refusals().until(session.keyring.pair().pair_id(), wallet)
     }
 
     async fn read_from_any(&self, attempt: &mut Attempt<'_>, wallet: Wallet) -> Result<Answer, Stop> {
@@ -264,7 +304,7 @@ impl Exchange {
                     return Ok(answer);
                 }
                 Err(Stop::Failed(failure)) => failure,
-                Err(paused) => return Err(paused),
+                Err(stop) => return Err(stop),
             };
             let goes_on = failure.reason.is_of_the_host();
             // The first URL's trouble is the one to be told; the others' is added to it. But when
@@ -326,6 +366,10 @@ impl Exchange {
         let pair = attempt.session.keyring.pair().clone();
         let timeout = Self::time_for_a_call(attempt, base, share)?;
         let mut permit = self.permit(attempt, &pair).await?;
+        let refused_meanwhile = self.refusals().noted(pair.pair_id(), wallet, attempt.began);
+        if refused_meanwhile {
+            return Err(Stop::Refused);
+        }
         let sent = self.clock.now();
         let nonce = permit.nonce(self.time_ms(attempt.session, host, sent));
         let signed = signature::signed_query(&pair, parameters, nonce);
@@ -334,8 +378,16 @@ impl Exchange {
         let secrets = [pair.access.reveal(), pair.secret.reveal(), &signed.signature];
         // The permit is held until the reply is understood: nobody may slip in before a pause.
         let result = self.judge(attempt, base, path, reply, &secrets, v1::balances);
+        let note = |worked| {
+            let now = self.clock.now().elapsed;
+            self.refusals().note(pair.pair_id(), wallet, worked, now);
+        };
         match &result {
-            Ok(_) => permit.nonce_was_good(),
+            Ok(_) => {
+                permit.nonce_was_good();
+                note(true);
+            }
+            Err(failure) if failure.reason.is_of_the_key() => note(false),
             Err(failure) if failure.reason == Reason::Clock => permit.nonce_was_refused(),
             Err(_) => {}
         }
@@ -465,6 +517,10 @@ impl Exchange {
         let others = session.base_urls.iter().map(|base| *self.host(&base.host()).clock());
         let known = std::iter::once(own).chain(others).find(ServerClock::is_known);
         known.unwrap_or(own).time_ms(now)
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn host(&self, name: &str) -> Arc<Host> {

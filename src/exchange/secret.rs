@@ -54,11 +54,23 @@ pub struct KeyPair {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyId([u8; 32]);
 
+/// Tells pairs apart without showing them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PairId([u8; 32]);
+
 impl KeyPair {
     /// The same for the same access key, whatever the secret: limits and nonces go by the key.
     #[must_use]
     pub fn id(&self) -> KeyId {
         KeyId(Sha256::digest(self.access.reveal().as_bytes()).into())
+    }
+
+    /// The same for the same access and secret key only: what was refused is refused as a pair.
+    #[must_use]
+    pub(super) fn pair_id(&self) -> PairId {
+        // Neither half can hold a line break.
+        let whole = Sha256::new().chain_update(self.access.reveal()).chain_update("\n");
+        PairId(whole.chain_update(self.secret.reveal()).finalize().into())
     }
 }
 

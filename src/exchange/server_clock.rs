@@ -41,7 +41,7 @@ impl ServerClock {
     /// Returns how far the exchange's clock is ahead of ours, in seconds.
     pub(super) fn read(&mut self, server_ms: u64, sent: Moment, received: Moment) -> f64 {
         let half = sent.age(received) / 2;
-        let ours = Moment { elapsed: sent.elapsed + half, unix: sent.unix + half };
+        let ours = sent.later(half);
         let server = Duration::from_millis(server_ms);
         self.anchor = Some(Anchor { server, ours });
         self.due = received.elapsed + GOOD_FOR;
@@ -71,7 +71,8 @@ mod tests {
     use super::*;
 
     fn moment(elapsed_ms: u64, unix_ms: u64) -> Moment {
-        Moment { elapsed: Duration::from_millis(elapsed_ms), unix: Duration::from_millis(unix_ms) }
+        let elapsed = Duration::from_millis(elapsed_ms);
+        Moment { elapsed, awake: elapsed, unix: Duration::from_millis(unix_ms) }
     }
 
     #[test]

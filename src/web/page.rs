@@ -385,7 +385,7 @@ mod tests {
 
     fn at(seconds: u64) -> Moment {
         let elapsed = Duration::from_secs(seconds);
-        Moment { elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
+        Moment { elapsed, awake: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
     }
 
     fn account(name: &str, watch: &[(&str, Option<f64>)]) -> Account {

@@ -51,7 +51,7 @@ impl Watched {
     /// Several accounts that share what the accounts of one process share.
     pub fn all(accounts: Vec<Account>) -> Vec<Self> {
         let clock = Clock::start();
-        let exchange = Arc::new(Exchange::new(clock).unwrap());
+        let exchange = Arc::new(Exchange::new(clock, []).unwrap());
         let (pollers, ledger) = poll::pollers(accounts, &exchange, clock);
         pollers.into_iter().map(|poller| Self { poller, ledger: Arc::clone(&ledger), clock }).collect()
     }

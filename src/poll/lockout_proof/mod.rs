@@ -273,6 +273,29 @@ fn a_locked_address_is_tried_twice_a_life_and_resumed_without_a_burst() {
 }
 
 #[test]
+fn accounts_that_share_a_refused_key_make_one_try_in_five_minutes() {
+    // Calls so slow that all the others wait for the first to end.
+    let weather = Weather { refused: 1_000, hosts: [Fate::Slow; 3], ..Weather::default() };
+    let plan = Plan { hosts: 1, sharing: 6, wallets: 3, timeout: 999, weather, ..plain(6) };
+    let record = plan.run();
+    assert_eq!(promises(&plan, &record), Ok(()));
+    let tried = record.calls.iter().filter(|call| call.wallet.is_some() && call.start < record.bad_until);
+    let most = record.bad_until.as_secs() / 300 + 1;
+    assert!(tried.clone().count() as u64 <= most, "{} tries in {:?}", tried.count(), record.bad_until);
+}
+
+#[test]
+fn the_same_plan_goes_the_same_way() {
+    let weather = Weather { limited: 20, unavailable: 50, refused: 20, latency: 300, ..Weather::default() };
+    let upsets = vec![(300, Upset::Restart(100)), (600, Upset::Suspend(100))];
+    let plan = Plan { sharing: 2, wallets: 2, weather, upsets, ..plain(30) };
+    let (first, second) = (plan.run(), plan.run());
+    let differ = (0..).zip(&first.log).zip(&second.log).find(|((_, one), other)| one != other);
+    assert_eq!(differ, None);
+    assert_eq!(first.calls, second.calls);
+}
+
+#[test]
 fn the_count_itself_counts() {
     let ms = Duration::from_millis;
     let count = |calls: &[(u64, u64)]| {

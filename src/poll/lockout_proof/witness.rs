@@ -14,10 +14,9 @@ const OF_A_KEY: usize = 2;
 /// Promised: calls of one life of the process in any minute, counted in the same way.
 const OF_A_LIFE: usize = 900;
 /// Promised: calls of the process sent in any second, over all its lives.
-const A_SECOND: usize = 16;
-/// What follows from that and the second of silence at every start: calls sent in any minute over
-/// all lives, however often the process is restarted. XT allows 1000.
-const OF_ALL_LIVES: usize = 976;
+const A_SECOND: usize = 15;
+/// Promised: calls of the process sent in any minute, however often it is restarted.
+const OF_ALL_LIVES: usize = 900;
 const PAUSE: Duration = Duration::from_mins(10);
 const PAUSE_MAX: Duration = Duration::from_hours(24);
 const AUTH: Duration = Duration::from_mins(5);
@@ -94,7 +93,8 @@ struct Life {
     limited: HashMap<usize, Duration>,
     keys_paused: HashMap<usize, Duration>,
     all_paused: Duration,
-    refused: HashMap<usize, Duration>,
+    /// Of each key and wallet, whether the last try worked, and when it ended.
+    tried: HashMap<usize, HashMap<String, (bool, Duration)>>,
 }
 
 impl Life {
@@ -112,11 +112,21 @@ impl Life {
             () if old => Some("a nonce that has not grown"),
             () if before(self.keys_paused.get(&call.key)) => Some("a call during the key's pause"),
             () if at < self.all_paused => Some("a call while all are paused"),
-            () if before(self.refused.get(&call.account)) => {
-                Some("a call within five minutes of a refused key")
-            }
+            () if self.is_refused(at, call) => Some("a call within five minutes of a refused key"),
             () if call.timeout.is_zero() => Some("a call without any time to be answered in"),
             () => None,
+        }
+    }
+
+    /// Whether the key has been refused in the last five minutes: everywhere, so that nothing may be
+    /// asked with it, or for the wallet of this call.
+    fn is_refused(&self, at: Duration, call: &Call) -> bool {
+        let Some(tried) = self.tried.get(&call.key) else { return false };
+        let recent = |(worked, when): &(bool, Duration)| !worked && at < *when + AUTH;
+        match &call.wallet {
+            _ if tried.values().all(|(worked, _)| !worked) => tried.values().any(recent),
+            Some(wallet) => tried.get(wallet).is_some_and(recent),
+            None => false,
         }
     }
 
@@ -140,10 +150,13 @@ impl Life {
                 let key = self.keys_paused.entry(call.key).or_default();
                 *key = until.max(*key);
             }
-            Verdict::Refused => {
-                self.refused.insert(call.account, at + AUTH);
+            Verdict::Good | Verdict::Refused => {
+                if let Some(wallet) = &call.wallet {
+                    let tried = self.tried.entry(call.key).or_default();
+                    tried.insert(wallet.clone(), (verdict == Verdict::Good, at));
+                }
             }
-            Verdict::Good | Verdict::Nonce | Verdict::Other => {}
+            Verdict::Nonce | Verdict::Other => {}
         }
     }
 }

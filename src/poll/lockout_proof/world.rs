@@ -97,11 +97,13 @@ pub(super) enum Upset {
 }
 
 /// One call, as the exchange sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Call {
     pub life: usize,
     pub account: usize,
     pub key: usize,
+    /// Path and parameters that say which wallet is asked for; `None` for the clock.
+    pub wallet: Option<String>,
     /// `None` for the clock.
     pub nonce: Option<u64>,
     pub timeout: Duration,
@@ -110,7 +112,7 @@ pub(super) struct Call {
     pub good: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Event {
     Start(usize),
     End(usize, Verdict),
@@ -256,8 +258,6 @@ impl Plan {
                 Upset::Suspend(seconds) => {
                     simulated::suspend(Duration::from_secs(seconds));
                     locked(&world).asleep += Duration::from_secs(seconds);
-                    // Health is not asked for before calls that were under way have ended.
-                    process.watch(longest + Duration::from_mins(3), &mut Vec::new()).await;
                 }
                 Upset::Restart(milliseconds) => {
                     process.polling.shutdown().await;
@@ -434,6 +434,10 @@ impl World {
             life: self.life,
             account,
             key: self.keys[account],
+            wallet: nonce.is_some().then(|| {
+                let account = asked.query.split('&').find(|pair| pair.starts_with("account="));
+                format!("{} {}", asked.path, account.unwrap_or_default())
+            }),
             nonce: nonce.map(|nonce| nonce.parse().unwrap_or_else(|_| panic!("{nonce}"))),
             timeout: asked.timeout,
             start: now,

@@ -310,7 +310,11 @@ mod tests {
 
     #[test]
     fn a_time_of_another_day_has_its_date() {
-        let now = Moment { elapsed: Duration::ZERO, unix: Duration::from_secs(1_700_000_000) };
+        let now = Moment {
+            elapsed: Duration::ZERO,
+            awake: Duration::ZERO,
+            unix: Duration::from_secs(1_700_000_000),
+        };
         let shown = |seconds| Utc { at: Duration::from_secs(seconds), now }.to_string();
         assert_eq!(shown(1_700_000_001), "<time datetime=\"2023-11-14T22:13:21Z\">22:13:21 UTC</time>");
         assert!(shown(1_700_100_000).contains(">2023-11-16 02:00:00 UTC<"));

@@ -38,7 +38,11 @@ const ACCOUNT: &str = "main \\\"\u{1F4B0}";
 /// # Panics
 /// If a promise is broken.
 pub fn run(input: &[u8]) {
-    let mut now = Moment { elapsed: Duration::from_secs(5), unix: Duration::from_secs(1_700_000_000) };
+    let mut now = Moment {
+        elapsed: Duration::from_secs(5),
+        awake: Duration::from_secs(5),
+        unix: Duration::from_secs(1_700_000_000),
+    };
     let ledger = Ledger::new(vec![account(now)]);
     let mut models = WALLETS.map(|(wallet, wishes)| Model::new(wallet, wishes()));
     for (status, wait, body) in answers(input).into_iter().take(ANSWERS_MAX) {

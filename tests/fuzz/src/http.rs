@@ -145,7 +145,11 @@ fn answers(all: &[u8], bodiless_max: usize) -> Vec<Answer> {
     let mut answers = Vec::new();
     while !left.is_empty() {
         let Some(end) = left.windows(4).position(|four| four == b"\r\n\r\n") else {
-            panic!("{}", shown(left))
+            // The complaint about what cannot be read is the last word, and hyper does not wait for the client to
+            // make room for all of it.
+            let complaint = b"HTTP/1.1 4";
+            assert!(left.starts_with(complaint) || complaint.starts_with(left), "{}", shown(left));
+            break;
         };
         let head = Head::read(&left[..end]);
         left = &left[end + 4..];
