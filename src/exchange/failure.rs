@@ -172,15 +172,13 @@ fn redacted(text: &str, secret: &str, is_cut: bool) -> String {
     // From every byte, and not from every letter: what comes before a secret may look as if it took
     // the secret's first bytes for its own, as `%d` does before `Fxyz`.
     while let Some((byte, after)) = text.get(at..).and_then(<[u8]>::split_first) {
-        match begins_with(text.get(at..).unwrap_or_default(), secret.as_bytes(), is_cut) {
-            Some(length) => {
-                shown.extend_from_slice(b"[redacted]");
-                at += length;
-            }
-            None => {
-                shown.push(*byte);
-                at = text.len() - after.len();
-            }
+        let length = begins_with(text.get(at..).unwrap_or_default(), secret.as_bytes(), is_cut);
+        if let Some(length) = length {
+            shown.extend_from_slice(b"[redacted]");
+            at += length;
+        } else {
+            shown.push(*byte);
+            at = text.len() - after.len();
         }
     }
     String::from_utf8_lossy(&shown).into_owned()
