@@ -164,8 +164,9 @@ pub struct AccountFlags {
     /// Wallet to read: spot, wallet or fiat; repeatable
     #[arg(id = "xt.wallet", long = "xt.wallet", value_name = "WALLET", default_value = "spot")]
     pub wallet: Vec<Wallet>,
-    /// Currency that is always shown, perhaps with a low-water mark: usdt or usdt=500; repeatable
-    #[arg(id = "balance.watch", long = "balance.watch", value_name = "CURRENCY[=AMOUNT]")]
+    /// Currency that is always shown, perhaps with a low-water mark: usdt or usdt=500, in all wallets,
+    /// or spot/usdt=500 in one; repeatable
+    #[arg(id = "balance.watch", long = "balance.watch", value_name = "[WALLET/]CURRENCY[=AMOUNT]")]
     pub watch: Vec<String>,
     /// The most time a poll may take, failover included; under the interval
     #[arg(id = "poll.timeout", long = "poll.timeout", value_name = "DURATION", default_value = "10s", value_parser = duration)]

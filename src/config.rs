@@ -40,8 +40,8 @@ pub struct Account {
     pub keyring: Keyring,
     /// What to read, in the order of [`Wallet`]; at least one, none twice.
     pub wallets: Vec<Wallet>,
-    /// Always shown, sorted by name.
-    pub watch: Vec<Watch>,
+    /// Always shown in that wallet; sorted.
+    pub watch: Vec<(Wallet, Watch)>,
     /// Which of the others are shown.
     pub filter: Filter,
     /// Time from one poll to the next.
@@ -190,7 +190,8 @@ struct Draft<'a> {
     name: &'a str,
     base_urls: &'a [String],
     wallets: Vec<Wallet>,
-    watch: Vec<Watch>,
+    /// In all wallets if none is named.
+    watch: Vec<(Option<Wallet>, Watch)>,
     currencies: CurrenciesYaml,
     poll_interval: Duration,
     poll_timeout: Duration,
@@ -254,11 +255,23 @@ impl Draft<'_> {
         if let Some(twice) = doubled(&self.wallets, |a, b| a == b) {
             return self.refuse(format!("{wallet} names '{twice}' twice: name it once"));
         }
-        self.watch.sort_by(|a, b| a.currency.cmp(&b.currency));
-        if let Some(twice) = doubled(&self.watch, |a, b| a.currency == b.currency) {
+        let elsewhere = |wallet: &Wallet| !self.wallets.contains(wallet);
+        if let Some(absent) = self.watch.iter().filter_map(|(wallet, _)| *wallet).find(elsewhere) {
+            return self.refuse(format!("{watch} names a currency of wallet '{absent}', which {wallet} does not: add it there, or leave '{absent}/' out"));
+        }
+        let in_wallets = |(wallet, mark): &(Option<Wallet>, Watch)| {
+            let wallets = wallet.map_or_else(|| self.wallets.clone(), |wallet| vec![wallet]);
+            let mark = mark.clone();
+            wallets.into_iter().map(move |wallet| (wallet, mark.clone()))
+        };
+        let mut watched: Vec<_> = self.watch.iter().flat_map(in_wallets).collect();
+        watched.sort_by(|(wallet, a), (other, b)| (wallet, &a.currency).cmp(&(other, &b.currency)));
+        if let Some((_, twice)) =
+            doubled(&watched, |(wallet, a), (other, b)| (wallet, &a.currency) == (other, &b.currency))
+        {
             return self.refuse(format!("{watch} names '{}' twice: name it once", twice.currency));
         }
-        for mark in &self.watch {
+        for (_, mark) in &watched {
             // A mark that nothing can sink below is an alert that cannot fire.
             if let Some(threshold) =
                 mark.threshold.filter(|threshold| !(threshold.is_finite() && *threshold > 0.0))
@@ -307,7 +320,7 @@ impl Draft<'_> {
             base_urls,
             keyring,
             wallets: self.wallets,
-            watch: self.watch,
+            watch: watched,
             filter,
             poll_interval: self.poll_interval,
             poll_timeout: self.poll_timeout,
@@ -323,7 +336,7 @@ impl Draft<'_> {
                 .collect()
         };
         let (only, exclude) = (names(only)?, names(exclude)?);
-        let wanted = self.watch.iter().map(|watch| &watch.currency).chain(&only);
+        let wanted = self.watch.iter().map(|(_, watch)| &watch.currency).chain(&only);
         if let Some(both) = wanted.into_iter().find(|name| exclude.contains(name)) {
             return self.refuse(format!("currencies.exclude names '{both}', which `watch` or currencies.only asks for: remove it from one"));
         }
@@ -347,20 +360,27 @@ fn currency(text: &str) -> Result<Box<str>, String> {
     currency_name(text.trim()).ok_or_else(|| format!("{text:?} is no currency name: write one such as usdt"))
 }
 
-/// Reads `usdt` or `usdt=500`.
-fn watch_flag(text: &str) -> Result<Watch, Invalid> {
+/// Reads `usdt`, or `spot/usdt` for that of one wallet.
+fn watched_name(text: &str) -> Result<(Option<Wallet>, Box<str>), String> {
+    let Some((wallet, name)) = text.split_once('/') else { return Ok((None, currency(text)?)) };
+    let wallet = wallet.trim().parse().map_err(|why| format!("{text:?}: {why}"))?;
+    Ok((Some(wallet), currency(name)?))
+}
+
+/// Reads `usdt`, `usdt=500` or `spot/usdt=500`.
+fn watch_flag(text: &str) -> Result<(Option<Wallet>, Watch), Invalid> {
     let (name, threshold) = match text.rsplit_once('=') {
         Some((name, amount)) => (name, Some(amount)),
         None => (text, None),
     };
-    let currency = currency(name).map_err(|why| Invalid(format!("--balance.watch: {why}")))?;
+    let (wallet, currency) = watched_name(name).map_err(|why| Invalid(format!("--balance.watch: {why}")))?;
     let threshold = threshold.map(|amount| {
         let read = amount.trim().parse::<f64>();
         read.map_err(|_| {
             Invalid(format!("--balance.watch {text}: {amount:?} is no number: write it like usdt=500"))
         })
     });
-    Ok(Watch { currency, threshold: threshold.transpose()? })
+    Ok((wallet, Watch { currency, threshold: threshold.transpose()? }))
 }
 
 /// Finds the one source of each half of the key pair.
@@ -539,8 +559,9 @@ impl AccountYaml {
     fn account(&self, file: &FileYaml, folder: &Path, unix: Duration) -> Result<Account, Invalid> {
         let place = format!("account '{}': ", self.name);
         let watch = self.watch.iter().map(|(name, threshold)| {
-            let currency = currency(name).map_err(|why| Invalid(format!("{place}watch: {why}")))?;
-            Ok(Watch { currency, threshold: *threshold })
+            let (wallet, currency) =
+                watched_name(name).map_err(|why| Invalid(format!("{place}watch: {why}")))?;
+            Ok((wallet, Watch { currency, threshold: *threshold }))
         });
         let watch = watch.collect::<Result<Vec<_>, _>>()?;
         let CurrenciesYaml { only, exclude, hide_zero } = &self.currencies;
@@ -613,7 +634,10 @@ mod tests {
             let Account { name, base_urls, wallets, watch, filter, .. } = account;
             let (interval, timeout, age) = (account.poll_interval, account.poll_timeout, account.max_age);
             let urls: Vec<_> = base_urls.iter().map(ToString::to_string).collect();
-            let watch: Vec<_> = watch.iter().map(|watch| (&*watch.currency, watch.threshold)).collect();
+            let watch: Vec<_> = watch
+                .iter()
+                .map(|(wallet, watch)| format!("{wallet}/{}={:?}", watch.currency, watch.threshold))
+                .collect();
             let Filter { only, exclude, hide_zero } = filter;
             format!(
                 "{name} {urls:?} {wallets:?} {watch:?} {only:?} {exclude:?} {hide_zero} {interval:?} {timeout:?} {age:?}"
@@ -634,8 +658,8 @@ mod tests {
     #[test]
     fn flags_are_read() -> Outcome {
         let line = "--xt.base-url https://api.a.top --xt.account desk --xt.wallet fiat --xt.wallet spot \
-                    --balance.watch USDT=500.5 --balance.watch btc --poll.interval 1m --poll.timeout 5s --poll.max-age 2m";
-        let expected = r#"desk ["https://api.a.top"] [Spot, Fiat] [("btc", None), ("usdt", Some(500.5))] [] [] false 60s 5s 120s"#;
+                    --balance.watch USDT=500.5 --balance.watch btc --balance.watch fiat/EUR=9 --poll.interval 1m --poll.timeout 5s --poll.max-age 2m";
+        let expected = r#"desk ["https://api.a.top"] [Spot, Fiat] ["spot/btc=None", "spot/usdt=Some(500.5)", "fiat/btc=None", "fiat/eur=Some(9.0)", "fiat/usdt=Some(500.5)"] [] [] false 60s 5s 120s"#;
         assert_eq!(shown(&load(line, KEYS)?), [expected]);
         Ok(())
     }
@@ -653,7 +677,7 @@ accounts:
 - name: one
   access_key_file: k
   secret_key_file: s
-  watch: {USDT: 500, btc: ~}
+  watch: {USDT: 500, wallet/btc: ~}
   wallets: [wallet]
   currencies: {only: [ETH], exclude: [doge], hide_zero: true}
 - name: two
@@ -667,7 +691,7 @@ accounts:
 ",
         )?;
         let expected = [
-            r#"one ["https://api.a.top"] [Wallet] [("btc", None), ("usdt", Some(500.0))] ["eth"] ["doge"] true 40s 5s 120s"#,
+            r#"one ["https://api.a.top"] [Wallet] ["wallet/btc=None", "wallet/usdt=Some(500.0)"] ["eth"] ["doge"] true 40s 5s 120s"#,
             r#"two ["https://b.c"] [Spot] [] [] [] false 60s 6s 180s"#,
         ];
         assert_eq!(shown(&config), expected);
@@ -721,6 +745,13 @@ accounts:
             ("--balance.watch usdt=nan", KEYS, "must be above 0"),
             ("--balance.watch usdt=0", KEYS, "the threshold of 'usdt' is 0 and must be above 0"),
             ("--balance.watch =5", KEYS, "\"\" is no currency name"),
+            ("--balance.watch bank/usdt=5", KEYS, "--balance.watch: \"bank/usdt\": "),
+            (
+                "--balance.watch fiat/eur=5",
+                KEYS,
+                "--balance.watch names a currency of wallet 'fiat', which --xt.wallet does not",
+            ),
+            ("--balance.watch usdt --balance.watch spot/usdt=5", KEYS, "--balance.watch names 'usdt' twice"),
             (
                 "--xt.wallet spot --xt.wallet wallet --xt.wallet fiat --poll.interval 1s --poll.timeout 900ms",
                 KEYS,
@@ -751,6 +782,8 @@ accounts:
             (account(", wallets: []"), "account 'a': wallets is empty"),
             (account(", base_urls: []"), "account 'a': base_urls is empty"),
             (account(", watch: {usdt: 1, USDT: 2}"), "watch names 'usdt' twice"),
+            (account(", watch: {spot/usdt: 1, usdt: 2}"), "watch names 'usdt' twice"),
+            (account(", watch: {fiat/eur: 1}"), "add it there, or leave 'fiat/' out"),
             (account(", watch: {usdt: -1}"), "the threshold of 'usdt' is -1 and must be above 0"),
             (account(", watch: {usdt: 1, usdt: 2}"), "usdt"),
             (account(", watch: {usdt: 1}, currencies: {exclude: [USDT]}"), "currencies.exclude names 'usdt'"),

@@ -76,10 +76,11 @@ fn phase(place: u32) -> f64 {
 
 fn page(account: &Account, alive_until: Moment) -> ledger::Account {
     let subject = |wallet: &Wallet| {
+        let watch = account.watch.iter();
         Arc::new(Subject {
             account: account.name.clone(),
             wallet: *wallet,
-            watch: account.watch.clone(),
+            watch: watch.filter(|(place, _)| place == wallet).map(|(_, watch)| watch.clone()).collect(),
             filter: account.filter.clone(),
             max_age: account.max_age,
         })

@@ -132,7 +132,7 @@ fn serve_reads_many_accounts_and_wallets_from_a_file_with_keys_beside_it() {
         "accounts.yaml",
         &format!(
             "base_urls: [\"{url}\"]\npoll_interval: 3s\npoll_timeout: 1s\naccounts:\n\
-             - name: treasury\n  access_key_file: keys/t.key\n  secret_key_file: keys/t.secret\n  wallets: [spot, wallet, fiat]\n  watch: {{usdt: 500}}\n\
+             - name: treasury\n  access_key_file: keys/t.key\n  secret_key_file: keys/t.secret\n  wallets: [spot, wallet, fiat]\n  watch: {{usdt: 500, wallet/xrp: ~}}\n\
              - name: bots\n  access_key_file: keys/b.key\n  secret_key_file: b.secret\n  currencies: {{exclude: [doge]}}\n"
         ),
     );
@@ -149,6 +149,8 @@ fn serve_reads_many_accounts_and_wallets_from_a_file_with_keys_beside_it() {
     assert_eq!(free("treasury", "wallet", "usdt"), Some(2.5));
     assert_eq!(free("treasury", "fiat", "eur"), Some(3.5));
     assert_eq!(free("treasury", "fiat", "usdt"), Some(0.0), "a watch is on every wallet of its account");
+    let xrp = ["spot", "wallet", "fiat"].map(|wallet| free("treasury", wallet, "xrp"));
+    assert_eq!(xrp, [None, Some(0.0), None], "but for one that names its wallet");
     assert_eq!(free("bots", "spot", "btc"), Some(4.5));
     assert_eq!(free("bots", "spot", "doge"), None, "excluded");
 }

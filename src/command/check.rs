@@ -66,7 +66,7 @@ async fn examine(account: Account, exchange: &Exchange) -> usize {
         match exchange.read(&mut session, wallet, poll_timeout).await.map(|read| read.outcome) {
             Ok(Ok(answer)) => {
                 tell(answer.rejected == 0, &what, &answer_finding(&answer));
-                for watch in &watch {
+                for (_, watch) in watch.iter().filter(|(place, _)| *place == wallet) {
                     let (good, finding) = watch_finding(&answer, &watch.currency, watch.threshold);
                     tell(good, &format!("watch {}", watch.currency), &finding);
                 }

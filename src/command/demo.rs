@@ -69,7 +69,7 @@ fn watched(account: &simulator::Account, exchange: SocketAddr, clock: Clock) -> 
         base_urls: vec![BaseUrl::parse(&format!("http://{exchange}"))?],
         keyring: Keyring::open(keys, clock.now().unix)?,
         wallets: wallets.collect(),
-        watch: vec![Watch { currency: "usdt".into(), threshold }],
+        watch: vec![(Wallet::Spot, Watch { currency: "usdt".into(), threshold })],
         filter: Filter::default(),
         poll_interval: POLL_INTERVAL,
         poll_timeout: POLL_TIMEOUT,

@@ -119,7 +119,7 @@ pub fn account(name: &str, urls: &[&str], keys: KeySource) -> Account {
         base_urls: urls.iter().map(|url| BaseUrl::parse(url).unwrap()).collect(),
         keyring,
         wallets: vec![Wallet::Spot],
-        watch: vec![Watch { currency: "usdt".into(), threshold: Some(500.0) }],
+        watch: vec![(Wallet::Spot, Watch { currency: "usdt".into(), threshold: Some(500.0) })],
         filter: Filter::default(),
         poll_interval: Duration::from_secs(30),
         poll_timeout: Duration::from_secs(10),

@@ -71,10 +71,13 @@ fn valid_account(account: &Account) {
         assert!(!url.split('/').nth(2).is_none_or(|host| host.contains('@')), "{url:?}");
     }
     assert!(!wallets.is_empty() && wallets.is_sorted_by(|a, b| a < b), "{wallets:?}");
-    assert!(watch.is_sorted_by(|a, b| a.currency < b.currency), "{watch:?}");
-    let thresholds = watch.iter().filter_map(|watch| watch.threshold);
+    assert!(
+        watch.is_sorted_by(|(wallet, a), (other, b)| (wallet, &a.currency) < (other, &b.currency)),
+        "{watch:?}"
+    );
+    let thresholds = watch.iter().filter_map(|(_, watch)| watch.threshold);
     assert!({ thresholds }.all(|threshold| threshold.is_finite() && threshold > 0.0), "{watch:?}");
-    let watched: Vec<_> = watch.iter().map(|watch| &watch.currency).collect();
+    let watched: Vec<_> = watch.iter().map(|(_, watch)| &watch.currency).collect();
     for currency in watched.iter().copied().chain(&filter.only).chain(&filter.exclude) {
         assert_eq!(currency_name(currency).as_ref(), Some(currency), "a name that no answer could have");
     }
@@ -104,9 +107,8 @@ fn load(accounts: &[Account]) {
 fn starts(config: Config, names: &BTreeSet<Box<str>>) {
     let clock = Clock::start();
     let wallets: usize = config.accounts.iter().map(|account| account.wallets.len()).sum();
-    let marks = |account: &Account| {
-        account.watch.iter().filter(|watch| watch.threshold.is_some()).count() * account.wallets.len()
-    };
+    let marks =
+        |account: &Account| account.watch.iter().filter(|(_, watch)| watch.threshold.is_some()).count();
     let thresholds: usize = config.accounts.iter().map(marks).sum();
     let (pollers, ledger) = poll::pollers(config.accounts, &EXCHANGE, clock);
     assert_eq!(pollers.len(), names.len());
