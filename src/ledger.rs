@@ -2,13 +2,19 @@
 //! A reader takes an account whole, the old state or the new, and waits for nobody.
 //! Knows neither who asks the exchange nor who serves the text.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 
 use crate::{
-    exposition::{self, Pieces, Shown, families::AccountFacts, own::OwnFacts},
+    exposition::{self, Pieces, Shown, Whole, families::AccountFacts, own::OwnFacts},
     moment::Moment,
     standing::{Standing, Subject},
 };
@@ -18,6 +24,7 @@ use crate::{
 pub struct Ledger {
     accounts: Vec<ArcSwap<Account>>,
     skews: ArcSwap<BTreeMap<String, f64>>,
+    changes: AtomicU64,
 }
 
 /// What is known of an account. Immutable: its poller puts a new one in its place.
@@ -49,7 +56,7 @@ impl Ledger {
         let mut accounts = accounts;
         accounts.sort_by(|a, b| a.facts.name.cmp(&b.facts.name));
         let accounts = accounts.into_iter().map(ArcSwap::from_pointee).collect();
-        Self { accounts, skews: ArcSwap::default() }
+        Self { accounts, skews: ArcSwap::default(), changes: AtomicU64::new(0) }
     }
 
     /// Every account as it is now, sorted by name.
@@ -71,6 +78,7 @@ impl Ledger {
             let mut account = Account::clone(&slot.load());
             change(&mut account);
             slot.store(Arc::new(account));
+            self.changes.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -86,12 +94,29 @@ impl Ledger {
             skews.insert(host.to_owned(), seconds);
             skews
         });
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// The exposition as of `now`, in parts to be sent one after the other. `process_started` is
-    /// the Unix time the process started, `None` to leave out `process_*`.
+    /// How often anything has changed. If this is the same after as before, what was read between is
+    /// still what is known.
     #[must_use]
-    pub fn exposition(&self, now: Moment, process_started: Option<Duration>) -> Vec<Bytes> {
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// When the next answer becomes too old to be shown, on [`Moment::elapsed`]; `None` if none is
+    /// shown as of `now`.
+    #[must_use]
+    pub fn next_unknown(&self, now: Moment) -> Option<Duration> {
+        let accounts = self.accounts();
+        let standings = accounts.iter().flat_map(|account| &account.wallets).map(|wallet| &wallet.standing);
+        standings.filter_map(|standing| standing.known_until(now)).min()
+    }
+
+    /// The exposition as of `now`. `process_started` is the Unix time the process started, `None` to
+    /// leave out `process_*`.
+    #[must_use]
+    pub fn exposition(&self, now: Moment, process_started: Option<Duration>) -> Whole {
         let accounts = self.accounts();
         let shown: Vec<_> = accounts.iter().flat_map(|account| account.shown(now)).collect();
         exposition::assemble(&shown, &OwnFacts { skews: &self.skews.load(), process_started })

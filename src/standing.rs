@@ -212,6 +212,12 @@ impl Standing {
         self.good.as_ref().filter(|good| good.at.age(now) < self.subject.max_age)
     }
 
+    /// When the answer that may be shown as of `now` becomes too old, on [`Moment::elapsed`].
+    #[must_use]
+    pub fn known_until(&self, now: Moment) -> Option<Duration> {
+        self.known(now).map(|good| good.at.elapsed + self.subject.max_age)
+    }
+
     /// Fresh, held or unknown, as of `now`.
     #[must_use]
     pub fn freshness(&self, now: Moment) -> Freshness {

@@ -461,7 +461,7 @@ proptest! {
             ledger.set_skew(host, *seconds);
         }
 
-        let bytes = ledger.exposition(at(now), Some(Duration::from_secs(1))).concat();
+        let bytes = ledger.exposition(at(now), Some(Duration::from_secs(1))).plain.parts.concat();
         let exposition = String::from_utf8(bytes).unwrap();
         let families = text_format::read(&exposition).map_err(TestCaseError::fail)?;
         is_well_formed(&families)?;
@@ -550,7 +550,7 @@ fn exposition_of(bodies: &[Body]) -> String {
         }
         polling.join_all().await;
     });
-    String::from_utf8(ledger.exposition(clock.now(), None).concat()).unwrap()
+    String::from_utf8(ledger.exposition(clock.now(), None).plain.parts.concat()).unwrap()
 }
 
 proptest! {

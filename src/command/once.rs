@@ -43,7 +43,7 @@ pub(super) async fn run(flags: &Once, env: Env<'_>) -> Result<(), Ended> {
     }
 
     // The process's own metrics would clash with those of whoever reads the file.
-    let parts = ledger.exposition(clock.now(), None);
+    let parts = ledger.exposition(clock.now(), None).plain.parts;
     match &flags.output {
         Some(path) => replace(path, &parts)
             .map_err(|error| Ended::With(format!("cannot write --output {}: {error}", path.display())))?,

@@ -1,15 +1,19 @@
-//! What is known → text. Balances and the course of polls are rendered when a poll ends, and only
-//! what changed; a scrape strings the pieces together under their family headers.
+//! What is known → text. Balances and the course of polls are rendered and compressed when a poll
+//! ends, and only what changed; a scrape strings the pieces together under their family headers.
 //! Knows no socket and no exchange.
 
 pub mod families;
+pub mod gzip;
 pub mod own;
 pub mod text;
+
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 
 use self::{
     families::{AccountFacts, FAMILIES, Source},
+    gzip::{Member, Piece},
     own::OwnFacts,
     text::Samples,
 };
@@ -18,7 +22,7 @@ use crate::standing::Standing;
 /// The lines of one account or one wallet: a piece per family, at the family's place in
 /// [`FAMILIES`], empty where the family is none of its own.
 #[derive(Clone, Debug)]
-pub struct Pieces(Vec<Bytes>);
+pub struct Pieces(Vec<Piece>);
 
 /// Pieces as a scrape wants them.
 #[derive(Clone, Copy, Debug)]
@@ -29,26 +33,118 @@ pub struct Shown<'a> {
     pub known: bool,
 }
 
-/// The whole exposition, in parts to be sent one after the other: families sorted by name, and
-/// within a family the accounts and wallets in the order of `shown`.
+/// The whole exposition, ready to be sent any number of times.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// As text.
+    pub plain: Strung,
+    /// The same as one gzip member.
+    pub gzip: Strung,
+}
+
+/// Parts to be sent one after the other.
+#[derive(Clone, Debug)]
+pub struct Strung {
+    /// None empty.
+    pub parts: Arc<[Bytes]>,
+    /// Of all parts together, in bytes.
+    pub length: u64,
+}
+
+/// Strings the whole exposition together: families sorted by name, and within a family the accounts
+/// and wallets in the order of `shown`.
 #[must_use]
-pub fn assemble(shown: &[Shown<'_>], own: &OwnFacts<'_>) -> Vec<Bytes> {
+pub fn assemble(shown: &[Shown<'_>], own: &OwnFacts<'_>) -> Whole {
+    static HEADERS: LazyLock<Vec<Piece>> =
+        LazyLock::new(|| FAMILIES.iter().map(|family| Piece::new(family.header().into())).collect());
     let mut own = own::render(own);
-    let mut parts = Vec::new();
-    for (place, family) in FAMILIES.iter().enumerate() {
+    let mut string = Stringing::new();
+    for ((place, family), header) in FAMILIES.iter().enumerate().zip(&*HEADERS) {
         if let Source::Own = family.source {
-            parts.extend(own.remove(family.name).map(Bytes::from));
+            if let Some(text) = own.remove(family.name) {
+                string.append(&Piece::new(text.into()));
+            }
             continue;
         }
         let hides = |shown: &Shown<'_>| matches!(family.source, Source::Answer(_)) && !shown.known;
-        let pieces = shown.iter().filter(|shown| !hides(shown)).map(|shown| shown.pieces.at(place));
-        let mut pieces = pieces.filter(|piece| !piece.is_empty()).peekable();
+        let pieces = shown.iter().filter(|shown| !hides(shown)).filter_map(|shown| shown.pieces.0.get(place));
+        let mut pieces = pieces.filter(|piece| !piece.plain.is_empty()).peekable();
         if pieces.peek().is_some() {
-            parts.push(family.header().into());
-            parts.extend(pieces);
+            string.append(header);
+            pieces.for_each(|piece| string.append(piece));
         }
     }
-    parts
+    string.finish()
+}
+
+struct Stringing {
+    plain: Joining,
+    gzip: Joining,
+    member: Member,
+}
+
+impl Stringing {
+    fn new() -> Self {
+        let mut gzip = Joining::up_to(usize::MAX);
+        gzip.joined.extend_from_slice(&Member::HEAD);
+        Self { plain: Joining::up_to(PLAIN_COPIED_MAX), gzip, member: Member::new() }
+    }
+
+    fn append(&mut self, piece: &Piece) {
+        self.plain.append(&piece.plain);
+        self.gzip.append(self.member.append(piece));
+    }
+
+    fn finish(mut self) -> Whole {
+        self.gzip.joined.extend_from_slice(&self.member.tail());
+        Whole { plain: self.plain.finish(), gzip: self.gzip.finish() }
+    }
+}
+
+/// What is copied of the plain text to make few parts of it; the rest is shared with the pieces.
+const PLAIN_COPIED_MAX: usize = 1024 * 1024;
+
+/// Joins parts, because each costs a call of the kernel, and one has its price like some ten
+/// thousand bytes copied.
+struct Joining {
+    parts: Vec<Bytes>,
+    joined: Vec<u8>,
+    /// How many bytes of long pieces may still be copied.
+    budget: usize,
+}
+
+impl Joining {
+    /// From this length on a piece may be a part of its own.
+    const LONG: usize = 4096;
+
+    fn up_to(budget: usize) -> Self {
+        Self { parts: Vec::new(), joined: Vec::new(), budget }
+    }
+
+    fn append(&mut self, bytes: &Bytes) {
+        if bytes.len() < Self::LONG {
+            self.joined.extend_from_slice(bytes);
+        } else if bytes.len() <= self.budget {
+            self.budget -= bytes.len();
+            self.joined.extend_from_slice(bytes);
+        } else {
+            self.part();
+            self.parts.push(bytes.clone());
+        }
+    }
+
+    /// What is joined ends here.
+    fn part(&mut self) {
+        if !self.joined.is_empty() {
+            self.parts.push(std::mem::take(&mut self.joined).into_boxed_slice().into());
+        }
+    }
+
+    fn finish(mut self) -> Strung {
+        self.part();
+        let length = self.parts.iter().map(|part| part.len() as u64).sum();
+        Strung { parts: self.parts.into(), length }
+    }
 }
 
 impl Pieces {
@@ -57,7 +153,7 @@ impl Pieces {
     pub fn of_account(facts: &AccountFacts) -> Self {
         Self::each(|_, family| match family.source {
             Source::Account(write) => lines(family, |out| write(facts, out)),
-            _ => Bytes::new(),
+            _ => Piece::default(),
         })
     }
 
@@ -73,24 +169,24 @@ impl Pieces {
             (Source::Wish(write), ..) => lines(family, |out| write(&standing.subject, out)),
             (Source::Answer(write), ..) => match &standing.good {
                 Some(good) => lines(family, |out| write(&standing.subject, good, out)),
-                None => Bytes::new(),
+                None => Piece::default(),
             },
             (Source::Poll(write), ..) => lines(family, |out| write(standing, out)),
-            (Source::Account(_) | Source::Own, ..) => Bytes::new(),
+            (Source::Account(_) | Source::Own, ..) => Piece::default(),
         })
     }
 
-    fn each(piece: impl Fn(usize, &'static families::Family) -> Bytes) -> Self {
+    fn each(piece: impl Fn(usize, &'static families::Family) -> Piece) -> Self {
         Self(FAMILIES.iter().enumerate().map(|(place, family)| piece(place, family)).collect())
     }
 
-    fn at(&self, place: usize) -> Bytes {
+    fn at(&self, place: usize) -> Piece {
         self.0.get(place).cloned().unwrap_or_default()
     }
 }
 
-fn lines(family: &'static families::Family, write: impl FnOnce(&mut Samples)) -> Bytes {
+fn lines(family: &'static families::Family, write: impl FnOnce(&mut Samples)) -> Piece {
     let mut samples = family.samples();
     write(&mut samples);
-    samples.finish()
+    Piece::new(samples.finish())
 }

@@ -1,8 +1,7 @@
 //! What goes over the wire in answer: parts already rendered, sent one after the other without a
-//! copy, or gzip of them. Knows no route.
+//! copy. Knows no route.
 
 use std::{
-    collections::VecDeque,
     convert::Infallible,
     io::{self, Write as _},
     pin::Pin,
@@ -13,35 +12,37 @@ use flate2::{Compression, write::GzEncoder};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::exposition::Strung;
+
 /// Parts of a body, its length known.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Parts {
-    parts: VecDeque<Bytes>,
+    all: Strung,
+    sent: usize,
     /// Held until the last byte is handed to the connection, or the connection is gone.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Parts {
-    pub(super) fn new(parts: Vec<Bytes>) -> Self {
-        Self { parts: parts.into(), _permit: None }
+    pub(super) fn new(all: Strung) -> Self {
+        Self { all, sent: 0, _permit: None }
+    }
+
+    pub(super) fn of(text: Vec<u8>) -> Self {
+        let length = text.len() as u64;
+        Self::new(Strung { parts: [Bytes::from(text)].into(), length })
     }
 
     pub(super) fn holding(self, permit: Option<OwnedSemaphorePermit>) -> Self {
         Self { _permit: permit, ..self }
     }
+}
 
-    pub(super) fn len(&self) -> u64 {
-        self.parts.iter().map(|part| part.len() as u64).sum()
-    }
-
-    /// The same content, compressed.
-    pub(super) fn gzip(&self) -> io::Result<Self> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::new(5));
-        for part in &self.parts {
-            encoder.write_all(part)?;
-        }
-        Ok(Self::new(vec![encoder.finish()?.into()]))
-    }
+/// `text`, compressed.
+pub(super) fn gzip(text: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(5));
+    encoder.write_all(text)?;
+    encoder.finish()
 }
 
 impl Body for Parts {
@@ -52,15 +53,18 @@ impl Body for Parts {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.parts.pop_front().map(|part| Ok(Frame::data(part))))
+        let part = self.all.parts.get(self.sent).cloned();
+        self.sent += usize::from(part.is_some());
+        Poll::Ready(part.map(|part| Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.parts.is_empty()
+        self.sent == self.all.parts.len()
     }
 
+    /// Asked for before the first part is sent.
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.len())
+        SizeHint::with_exact(self.all.length)
     }
 }
 

@@ -6,6 +6,7 @@ mod body;
 mod listener;
 pub mod page;
 mod routes;
+mod scrape;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use tokio::{
     sync::Semaphore,
 };
 
+use self::scrape::Latest;
 use crate::{ledger::Ledger, moment::Clock};
 
 /// What is served.
@@ -30,6 +32,7 @@ pub struct Site {
     /// Unix time at which the process started.
     pub process_started: Duration,
     scrapes: Option<Scrapes>,
+    latest: Latest,
 }
 
 /// Leave for so many scrapes at a time.
@@ -45,7 +48,14 @@ impl Site {
     pub fn new(ledger: Arc<Ledger>, clock: Clock, telemetry_path: String, max_requests: usize) -> Self {
         let free = Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS)));
         let scrapes = (max_requests > 0).then_some(Scrapes { limit: max_requests, free });
-        Self { ledger, clock, telemetry_path, process_started: clock.now().unix, scrapes }
+        Self {
+            ledger,
+            clock,
+            telemetry_path,
+            process_started: clock.now().unix,
+            scrapes,
+            latest: Latest::default(),
+        }
     }
 
     /// Answers on `listeners` until `shutdown` is done, then lets running answers finish, for at

@@ -2,19 +2,16 @@
 
 use std::fmt::Write as _;
 
-use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
-    body::Bytes,
-    header::{self, HeaderName, HeaderValue},
-};
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::{
     Site,
-    body::{Parts, wants_gzip},
+    body::{Parts, gzip, wants_gzip},
     page::{self, Page},
 };
 use crate::exposition::text::CONTENT_TYPE;
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    header::{self, HeaderName, HeaderValue},
+};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -48,8 +45,10 @@ fn metrics(site: &Site, headers: &HeaderMap) -> Response<Parts> {
             }
         }
     };
-    let parts = site.ledger.exposition(site.clock.now(), Some(site.process_started));
-    encoded(headers, CONTENT_TYPE, Parts::new(parts), permit)
+    let whole = site.latest.get(&site.ledger, site.clock.now(), site.process_started);
+    let is_compressed = asks_for_gzip(headers);
+    let body = Parts::new(if is_compressed { whole.gzip } else { whole.plain });
+    encoded(CONTENT_TYPE, body.holding(permit), is_compressed)
 }
 
 fn status_page(site: &Site, headers: &HeaderMap) -> Response<Parts> {
@@ -59,7 +58,11 @@ fn status_page(site: &Site, headers: &HeaderMap) -> Response<Parts> {
         telemetry_path: &site.telemetry_path,
         version: env!("CARGO_PKG_VERSION"),
     });
-    let response = encoded(headers, HTML, Parts::new(vec![page.into()]), None);
+    let page = page.into_bytes();
+    // Compressing into memory does not fail; should it, plain is an answer too.
+    let compressed = asks_for_gzip(headers).then(|| gzip(&page).ok()).flatten();
+    let is_compressed = compressed.is_some();
+    let response = encoded(HTML, Parts::of(compressed.unwrap_or(page)), is_compressed);
     let response = with(response, header::CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY);
     with(response, header::REFERRER_POLICY, "no-referrer")
 }
@@ -92,25 +95,24 @@ fn not_found(site: &Site) -> String {
     said
 }
 
-/// A body in the encoding the client prefers.
-fn encoded(
-    headers: &HeaderMap,
-    content_type: &'static str,
-    parts: Parts,
-    permit: Option<OwnedSemaphorePermit>,
-) -> Response<Parts> {
-    let asked = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    let asked = asked.collect::<Vec<_>>().join(",");
-    // Compressing into memory does not fail; should it, plain is an answer too.
-    let compressed = wants_gzip(&asked).then(|| parts.gzip().ok()).flatten();
-    let is_compressed = compressed.is_some();
-    let response = response(StatusCode::OK, content_type, compressed.unwrap_or(parts).holding(permit));
+fn asks_for_gzip(headers: &HeaderMap) -> bool {
+    let mut asked = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let Some(first) = asked.next() else { return false };
+    match asked.next() {
+        None => wants_gzip(first),
+        Some(second) => wants_gzip(&[first, second].into_iter().chain(asked).collect::<Vec<_>>().join(",")),
+    }
+}
+
+/// A body in one of the encodings that the client may choose from.
+fn encoded(content_type: &'static str, body: Parts, is_compressed: bool) -> Response<Parts> {
+    let response = response(StatusCode::OK, content_type, body);
     let response = with(response, header::VARY, "Accept-Encoding");
     if is_compressed { with(response, header::CONTENT_ENCODING, "gzip") } else { response }
 }
 
 fn text(status: StatusCode, text: String) -> Response<Parts> {
-    response(status, PLAIN, Parts::new(vec![Bytes::from(text)]))
+    response(status, PLAIN, Parts::of(text.into_bytes()))
 }
 
 fn response(status: StatusCode, content_type: &'static str, body: Parts) -> Response<Parts> {

@@ -115,7 +115,7 @@ fn starts(config: Config, names: &BTreeSet<Box<str>>) {
     let now = clock.now();
     assert_eq!(ledger.ailing(now), [""; 0]);
     assert!(ledger.unpolled().iter().eq(names));
-    let text = ledger.exposition(now, None).concat();
+    let text = ledger.exposition(now, None).plain.parts.concat();
     let text = String::from_utf8_lossy(&text);
     let samples = exposition::read(&text);
     assert_eq!(samples.of("xt_up").count(), wallets);

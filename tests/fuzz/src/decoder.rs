@@ -354,7 +354,7 @@ impl Model {
 }
 
 fn agree(ledger: &Ledger, models: &[Model], now: Moment) {
-    let text = ledger.exposition(now, None).concat();
+    let text = ledger.exposition(now, None).plain.parts.concat();
     let text = String::from_utf8(text).unwrap_or_else(|error| panic!("{error}"));
     let samples = exposition::read(&text);
     for model in models {

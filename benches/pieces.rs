@@ -1,0 +1,106 @@
+//! What the parts of a poll and of a scrape cost: one account with a thousand currencies.
+//! `cargo bench`; what a whole scrape costs, and beside what, is told by benches/compare.py.
+
+#![allow(clippy::indexing_slicing, reason = "a benchmark ends at what it did not expect")]
+
+use std::{fmt::Write as _, hint::black_box, sync::Arc, time::Duration};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use xt_balance_exporter::{
+    exchange::{Wallet, v1},
+    exposition::{families::AccountFacts, gzip::Piece},
+    ledger::{Account, Ledger},
+    moment::Moment,
+    standing::{Ended, Filter, Standing, Subject},
+};
+
+const NOW: Moment = Moment {
+    elapsed: Duration::from_secs(5),
+    awake: Duration::from_secs(5),
+    unix: Duration::from_secs(1_700_000_000),
+};
+
+/// An answer of a thousand rows; all amounts differ from those of another `variant`.
+fn body(variant: u64) -> Vec<u8> {
+    let mut body = r#"{"code":200,"data":{"#.to_owned();
+    for row in 0..1_000_u64 {
+        let amount = |factor: u64| (row * 7_919 + variant * 104_729) * factor % 1_000_003;
+        let (free, frozen) = (amount(97), amount(89));
+        let comma = if row == 0 { "" } else { "," };
+        let _ =
+            write!(body, r#"{comma}"c{row:03x}":{{"available":"{free}.{frozen:08}","freeze":"{frozen}.5"}}"#);
+    }
+    body.push_str(r#"},"info":"success"}"#);
+    body.into_bytes()
+}
+
+fn subject() -> Arc<Subject> {
+    let max_age = Duration::from_secs(90);
+    Arc::new(Subject {
+        account: "account000".into(),
+        wallet: Wallet::Spot,
+        watch: Vec::new(),
+        filter: Filter::default(),
+        max_age,
+    })
+}
+
+fn after(standing: &Standing, body: &[u8]) -> Standing {
+    let took = Duration::from_millis(80);
+    standing.after(Ended { at: NOW, took, suspect: false, outcome: v1::balances(200, body) })
+}
+
+fn ledger() -> Ledger {
+    let facts = AccountFacts { name: "account000".into(), paused_until: None, credentials_loaded: NOW.unix };
+    Ledger::new(vec![Account::new(facts, vec![subject()], NOW)])
+}
+
+fn poll(ledger: &Ledger, standing: &Standing) {
+    ledger.update("account000", |account| {
+        account.wallets.iter_mut().for_each(|wallet| wallet.set(standing.clone()));
+    });
+}
+
+fn pieces(criterion: &mut Criterion) {
+    let bodies = [body(1), body(2)];
+    let mut group = criterion.benchmark_group("1000 currencies");
+    group.bench_function("decode", |bencher| bencher.iter(|| v1::balances(200, black_box(&bodies[0]))));
+
+    let before = after(&Standing::new(subject()), &bodies[0]);
+    group.bench_function("judge, all changed", |bencher| {
+        bencher.iter_batched(
+            || v1::balances(200, &bodies[1]),
+            |outcome| before.after(Ended { at: NOW, took: Duration::ZERO, suspect: false, outcome }),
+            criterion::BatchSize::SmallInput,
+        );
+    });
+
+    let changing = [&before, &after(&before, &bodies[1])].map(Standing::clone);
+    let known = ledger();
+    let mut turn = 0;
+    group.bench_function("render and deflate, all changed", |bencher| {
+        bencher.iter(|| {
+            turn += 1;
+            poll(&known, &changing[turn % 2]);
+        });
+    });
+    let same = after(&before, &bodies[0]);
+    poll(&known, &before);
+    group.bench_function("render and deflate, nothing changed", |bencher| {
+        bencher.iter(|| poll(&known, &same));
+    });
+    group.bench_function("assemble", |bencher| bencher.iter(|| known.exposition(NOW, None)));
+    group.bench_function("assemble, and the exporter's own metrics", |bencher| {
+        bencher.iter(|| known.exposition(NOW, Some(NOW.unix)));
+    });
+
+    let text = known.exposition(NOW, None).plain.parts.concat();
+    group.throughput(Throughput::Bytes(text.len() as u64));
+    group.bench_function("deflate the text as one piece", |bencher| {
+        bencher.iter(|| Piece::new(black_box(&text).clone().into()));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, pieces);
+criterion_main!(benches);

@@ -1,0 +1,200 @@
+//! Compression that is paid once a change and not once a scrape: each piece is deflated for itself,
+//! ending on a byte boundary and referring to nothing outside, so that any pieces strung together
+//! are one deflate stream; their checksums combine. RFC 1951 and 1952.
+//! Knows no metric.
+
+use std::{cell::RefCell, iter};
+
+use bytes::Bytes;
+use flate2::{Compress, Compression, Crc, FlushCompress};
+
+/// Text this short is only wrapped: to compress it would save less than it costs.
+const SHORT: usize = 160;
+/// Of higher levels the text gets little smaller, and polls slower: see benches/.
+const LEVEL: u32 = 1;
+
+/// A piece of text, plain and deflated.
+#[derive(Clone, Debug, Default)]
+pub struct Piece {
+    /// As it is.
+    pub plain: Bytes,
+    /// Whole blocks of a deflate stream, not the last ones.
+    deflated: Bytes,
+    crc: u32,
+    /// What a checksum is multiplied with when this is appended.
+    shift: u32,
+}
+
+impl Piece {
+    /// Compresses `plain`.
+    #[must_use]
+    pub fn new(plain: Bytes) -> Self {
+        if plain.is_empty() {
+            return Self::default();
+        }
+        let mut crc = Crc::new();
+        crc.update(&plain);
+        Self { deflated: deflate(&plain), crc: crc.sum(), shift: shift(plain.len()), plain }
+    }
+}
+
+/// A gzip member in the making.
+#[derive(Debug)]
+pub struct Member {
+    crc: u32,
+    length: u32,
+}
+
+impl Member {
+    /// What every member begins with: deflate, no name, no time, made on Unix.
+    pub const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+
+    /// A member of nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { crc: 0, length: 0 }
+    }
+
+    /// Takes `piece` up. Returns what is to be sent for it.
+    pub fn append<'a>(&mut self, piece: &'a Piece) -> &'a Bytes {
+        if !piece.plain.is_empty() {
+            self.crc = product(piece.shift, self.crc) ^ piece.crc;
+            // The length is told modulo 2^32.
+            #[expect(clippy::cast_possible_truncation)]
+            let length = piece.plain.len() as u32;
+            self.length = self.length.wrapping_add(length);
+        }
+        &piece.deflated
+    }
+
+    /// What every member ends with: an empty last block, checksum and length.
+    #[must_use]
+    pub fn tail(&self) -> [u8; 10] {
+        let mut tail = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let sums = self.crc.to_le_bytes().into_iter().chain(self.length.to_le_bytes());
+        tail.iter_mut().skip(2).zip(sums).for_each(|(to, from)| *to = from);
+        tail
+    }
+}
+
+impl Default for Member {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+thread_local! {
+    /// Its memory is large, and as dear to make as a piece to compress.
+    static DEFLATE: RefCell<Compress> = RefCell::new(Compress::new(Compression::new(LEVEL), false));
+}
+
+fn deflate(plain: &[u8]) -> Bytes {
+    let compressed =
+        (plain.len() >= SHORT).then(|| DEFLATE.with_borrow_mut(|deflate| compress(deflate, plain)));
+    compressed.flatten().unwrap_or_else(|| stored(plain)).into()
+}
+
+/// `None` if the compressor refuses, which it does for no input.
+fn compress(deflate: &mut Compress, plain: &[u8]) -> Option<Vec<u8>> {
+    deflate.reset();
+    let mut out = Vec::with_capacity(plain.len() / 6 + 64);
+    loop {
+        let read = usize::try_from(deflate.total_in()).ok()?;
+        deflate.compress_vec(plain.get(read..)?, &mut out, FlushCompress::Full).ok()?;
+        // Room left over says that all is written.
+        if out.len() < out.capacity() {
+            out.shrink_to_fit();
+            return Some(out);
+        }
+        out.reserve(out.len().max(64));
+    }
+}
+
+/// Blocks that hold the text as it is.
+fn stored(plain: &[u8]) -> Vec<u8> {
+    let block = |text: &[u8]| {
+        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        let head = iter::once(0).chain(length.to_le_bytes()).chain((!length).to_le_bytes());
+        head.chain(text.iter().copied()).collect::<Vec<_>>()
+    };
+    plain.chunks(usize::from(u16::MAX)).flat_map(block).collect()
+}
+
+// Checksums are polynomials over GF(2), modulo the one of CRC-32, the lowest bit the highest power.
+// That of two texts in a row is that of the first, times x for every bit of the second, plus that
+// of the second.
+
+const POLYNOMIAL: u32 = 0xedb8_8320;
+const ONE: u32 = 1 << 31;
+const X: u32 = 1 << 30;
+
+/// x to the power of eight times `bytes`.
+fn shift(bytes: usize) -> u32 {
+    let mut power = (0..3).fold(X, |power, _| product(power, power));
+    let (mut all, mut left) = (ONE, bytes);
+    while left > 0 {
+        if left & 1 == 1 {
+            all = product(all, power);
+        }
+        power = product(power, power);
+        left >>= 1;
+    }
+    all
+}
+
+fn product(a: u32, b: u32) -> u32 {
+    let (mut a, mut b, mut sum) = (a, b, 0);
+    while a != 0 {
+        if a & ONE != 0 {
+            sum ^= b;
+        }
+        a <<= 1;
+        b = (b >> 1) ^ if b & 1 == 1 { POLYNOMIAL } else { 0 };
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::GzDecoder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn member(pieces: &[Piece]) -> Vec<u8> {
+        let mut member = Member::new();
+        let mut all = Member::HEAD.to_vec();
+        for piece in pieces {
+            all.extend_from_slice(member.append(piece));
+        }
+        all.extend_from_slice(&member.tail());
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn any_pieces_make_one_member(texts in prop::collection::vec(prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..2_000),
+            (any::<u8>(), 0usize..200_000).prop_map(|(byte, length)| vec![byte; length]),
+        ], 0..6)) {
+            let pieces: Vec<_> = texts.iter().map(|text| Piece::new(text.clone().into())).collect();
+            let packed = member(&pieces);
+            let mut decoder = GzDecoder::new(&packed[..]);
+            let mut unpacked = Vec::new();
+            prop_assert!(decoder.read_to_end(&mut unpacked).is_ok(), "the checksum is part of it");
+            prop_assert_eq!(unpacked, texts.concat());
+            prop_assert!(decoder.into_inner().is_empty(), "nothing is left for a second member");
+        }
+    }
+
+    #[test]
+    fn a_long_text_that_cannot_be_compressed_is_wrapped_in_several_blocks() {
+        let text: Vec<u8> = (0..200_000u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        let whole = Piece { deflated: stored(&text).into(), ..Piece::new(text.clone().into()) };
+        let mut unpacked = Vec::new();
+        let read = GzDecoder::new(&member(&[whole])[..]).read_to_end(&mut unpacked);
+        assert!(read.is_ok_and(|read| read == text.len()) && unpacked == text);
+    }
+}
