@@ -1,0 +1,444 @@
+//! The fire drill: what is deployed, run whole, so that what ought to page pages, once, and nothing
+//! else does. Real Prometheus, real Alertmanager, the daemon, three simulated exchanges, a receiver.
+//!
+//! Everything goes wrong at the same moment, each time for another account, so that one trouble
+//! has every chance to be taken for another or to be drowned by it; then everything is put right.
+//! A message that is not expected ends the drill when it arrives, one that is missing at the end.
+//!
+//! `make drill` shows the story as it happens and a table of what arrived, when.
+//! Needs the Debian packages prometheus and prometheus-alertmanager.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test ends at what it did not expect, and this one tells a story"
+)]
+
+mod common;
+#[path = "drill/servers.rs"]
+mod servers;
+#[path = "drill/shipped.rs"]
+mod shipped;
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use common::Exporter;
+use serde_json::json;
+use servers::{Alertmanager, Exchange, Message, Prometheus, Receiver, Reserved};
+use shipped::FACTOR;
+
+/// The longest wait for messages: none is due later than two minutes after what causes it.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// Evaluations of the rules, one a second, before anything goes wrong: more than `max_age`, so that
+/// an exporter's first minutes are not what is tried.
+const SETTLED: u64 = 20;
+
+/// Evaluations of the rules, one a second, after which Alertmanager has sent whatever it had: more
+/// than `group_interval`, 20 seconds, the longest that it waits.
+const QUIET: u64 = 25;
+
+#[test]
+fn each_trouble_pages_once_and_nothing_else_pages() {
+    let mut scene = Scene::set();
+    scene.drill.begin();
+    say(&format!("\nEvery time is {FACTOR} times shorter than shipped. All of this happens at once:"));
+    scene.everything_goes_wrong();
+    scene.drill.wait_for_messages();
+    for (muted, by) in [
+        ("XtBalanceLow warning of market-maker/usdt", "XtBalanceLow critical of market-maker/usdt"),
+        ("XtBalanceLow warning of treasury/usdt", "XtBalanceLow critical of treasury/usdt"),
+        ("XtWatchedCurrencyMissing warning of treasury/usdt", "XtBalanceLow critical of treasury/usdt"),
+        ("XtBalanceUnknown critical of arbitrage/usdt", "XtAuthFailing critical of arbitrage"),
+        ("XtPollFailing warning of arbitrage", "XtAuthFailing critical of arbitrage"),
+        ("XtPollFailing warning of otc-desk", "XtBalanceUnknown critical of otc-desk/usdt"),
+    ] {
+        scene.drill.wait_until_muted(muted, by);
+    }
+    say("\nAll is put right:");
+    scene.everything_is_put_right();
+    scene.drill.wait_for_messages();
+    scene.drill.wait_for_quiet();
+    say(&scene.drill.table());
+}
+
+/// Two exporters, their accounts on three exchanges, and the drill that watches them.
+struct Scene {
+    drill: Drill,
+    desks: Exchange,
+    /// Only the account otc-desk is there.
+    elsewhere: Exchange,
+    third: Exchange,
+    _main: Exporter,
+    hedge: Option<Exporter>,
+    hedge_file: String,
+    hedge_port: Reserved,
+    _main_port: Reserved,
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    /// All is well.
+    fn set() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path();
+        let (desks, elsewhere, third) = (Exchange::start(), Exchange::start(), Exchange::start());
+        desks.set("market-maker", "usdt", "1800");
+        desks.set("treasury", "usdt", "9000");
+        desks.set("treasury", "btc", "2");
+        third.set("cold-storage", "usdt", "500.01");
+        let accounts = [
+            ("market-maker", &desks, "market-maker", "{usdt: 500}"),
+            ("treasury", &desks, "treasury", "{usdt: 500, btc: ~, eth: ~}"),
+            // Unknown as soon as a poll fails: what follows from a refused key does not wait for it to page.
+            ("arbitrage", &desks, "arbitrage", "{usdt: 1}, max_age: 3s"),
+            ("otc-desk", &elsewhere, "treasury", "{usdt: 1}"),
+            ("reserve", &third, "cold-storage", "{usdt: 500}"),
+        ];
+        let main_file = config(folder, "main", &accounts);
+        let hedge_file = config(folder, "hedge", &[("hedge", &third, "treasury", "{usdt: 1}")]);
+        let (main_port, hedge_port) = (Reserved::new(), Reserved::new());
+        let main = serve(&main_file, main_port.address);
+        let hedge = serve(&hedge_file, hedge_port.address);
+        main.ready();
+        hedge.ready();
+
+        let receiver = Receiver::start();
+        let alertmanager = Alertmanager::start(folder, receiver.address);
+        let exporters = [main_port.address, hedge_port.address];
+        let prometheus = Prometheus::start(folder, alertmanager.address, &exporters);
+        Self {
+            drill: Drill { prometheus, alertmanager, receiver, acts: Vec::new(), known: 0 },
+            desks,
+            elsewhere,
+            third,
+            _main: main,
+            hedge: Some(hedge),
+            hedge_file,
+            hedge_port,
+            _main_port: main_port,
+            folder: temporary,
+        }
+    }
+
+    fn everything_goes_wrong(&mut self) {
+        let Self { drill, desks, elsewhere, third, .. } = self;
+
+        drill.act("market-maker: 1800 USDT become 120.5, threshold 500", || {
+            desks.set("market-maker", "usdt", "120.5");
+        });
+        drill.pages(
+            "XtBalanceLow critical of market-maker/usdt",
+            "Account market-maker, wallet spot: 120.5 USDT are free, the threshold is 500.",
+        );
+
+        drill.act("otc-desk: its exchange answers 500", || {
+            elsewhere.inject(&json!({"effect": {"status": {"status": 500}}}));
+        });
+        drill.pages(
+            "XtBalanceUnknown critical of otc-desk/usdt",
+            "Account otc-desk, wallet spot: how many USDT are free is unknown, the threshold is 1. \
+            Failed polls of the last 15 minutes: unavailable.",
+        );
+
+        drill.act("arbitrage: its key is revoked", || {
+            desks.inject(&json!({"account": "arbitrage", "effect": "revoked"}));
+        });
+        drill.pages(
+            "XtAuthFailing critical of arbitrage",
+            "Account arbitrage, wallet spot: the exchange refuses the key (reason auth). \
+            Its balances stay unknown until a person puts that right.",
+        );
+
+        drill.act("treasury: its rows of USDT (threshold 500) and BTC (no threshold) vanish", || {
+            desks.remove("treasury", "usdt");
+            desks.remove("treasury", "btc");
+        });
+        drill.pages(
+            "XtBalanceLow critical of treasury/usdt",
+            "Account treasury, wallet spot: 0 USDT are free, the threshold is 500.",
+        );
+        drill.tickets(
+            "XtWatchedCurrencyMissing warning of treasury/btc",
+            "Account treasury, wallet spot: the exchange's last good answer has no row for BTC, so its balance reads 0. \
+            It is empty, or not spelt as the exchange spells it.",
+        );
+
+        let hedge = self.hedge.take();
+        drill.act("hedge: its exporter is killed", || drop(hedge));
+        let address = self.hedge_port.address;
+        drill.pages(
+            &format!("XtExporterDown critical of {address}"),
+            &format!(
+                "Prometheus cannot scrape the exporter {address}: whether a balance runs out cannot be told."
+            ),
+        );
+
+        drill.act("reserve: 500.01 USDT, threshold 500, and its exchange answers 500 for 4 s", || {
+            let fault =
+                json!({"effect": {"status": {"status": 500}}, "seconds": 4, "account": "cold-storage"});
+            third.inject(&fault);
+        });
+    }
+
+    fn everything_is_put_right(&mut self) {
+        let Self { drill, desks, elsewhere, hedge, .. } = self;
+
+        drill.act("market-maker: topped up to 1800 USDT", || desks.set("market-maker", "usdt", "1800"));
+        drill.resolves("page: XtBalanceLow critical of market-maker/usdt resolved");
+
+        drill.act("otc-desk: its exchange answers again", || elsewhere.clear_faults());
+        drill.resolves("page: XtBalanceUnknown critical of otc-desk/usdt resolved");
+        // Muted until now, and still true: most polls of the last quarter of an hour failed.
+        drill.tickets(
+            "XtPollFailing warning of otc-desk",
+            "Account otc-desk, wallet spot: most polls fail, or there has been no good one for too long. \
+            Failed polls of the last 15 minutes: unavailable.",
+        );
+        drill.resolves("ticket: XtPollFailing warning of otc-desk resolved");
+
+        drill.act("arbitrage: a new key is put into its files", || {
+            write_keys(self.folder.path(), "arbitrage", &desks.key_pair("cold-storage"));
+        });
+        // What was muted until now is over as well, and the one message says so.
+        drill.resolves(
+            "page: XtAuthFailing critical of arbitrage resolved and XtBalanceUnknown critical of arbitrage/usdt resolved",
+        );
+
+        drill.act("treasury: both rows are back", || {
+            desks.set("treasury", "usdt", "9000");
+            desks.set("treasury", "btc", "2");
+        });
+        drill.resolves("ticket: XtWatchedCurrencyMissing warning of treasury/btc resolved");
+        drill.resolves("page: XtBalanceLow critical of treasury/usdt resolved");
+
+        let address = self.hedge_port.address;
+        drill.act("hedge: its exporter is started again", || {
+            *hedge = Some(serve(&self.hedge_file, address));
+        });
+        drill.resolves(&format!("page: XtExporterDown critical of {address} resolved"));
+    }
+}
+
+/// What has been done, what was expected of it, and what has arrived.
+struct Drill {
+    prometheus: Prometheus,
+    alertmanager: Alertmanager,
+    receiver: Receiver,
+    acts: Vec<Act>,
+    /// How many messages have been looked at.
+    known: usize,
+}
+
+struct Act {
+    what: String,
+    at: Instant,
+    expected: Vec<Expected>,
+}
+
+/// A message, and what its alert says of itself; of one that is over that is no matter.
+struct Expected {
+    told: String,
+    description: Option<String>,
+}
+
+impl Drill {
+    /// Waits until all is well: the rules are loaded as they are meant to be, every balance is
+    /// known, and nothing fires or is about to.
+    fn begin(&mut self) {
+        self.until("the rules are loaded", |drill| !drill.prometheus.rules().is_empty());
+        let shipped = shipped::alerts();
+        let longer = |seconds: f64| seconds * f64::from(FACTOR);
+        for (alert, (waits, kept)) in self.prometheus.rules() {
+            let as_shipped = (longer(waits), longer(kept));
+            assert_eq!(Some(&as_shipped), shipped.get(&alert), "{alert:?}: as loaded, and as shipped");
+        }
+        assert_eq!(self.prometheus.rules().len(), shipped.len(), "alerts that are loaded, and shipped");
+        self.until("every balance is known, well, and has been for a while", |drill| {
+            let known = drill.prometheus.count("xt_balance_free and xt_balance_free_threshold") == 6;
+            known && drill.prometheus.evaluations() >= SETTLED && drill.prometheus.alerts().is_empty()
+        });
+    }
+
+    /// Does something, and takes the time from when it is done.
+    fn act(&mut self, what: &str, does: impl FnOnce()) {
+        say(&format!("  {what}"));
+        does();
+        self.acts.push(Act { what: what.to_owned(), at: Instant::now(), expected: Vec::new() });
+    }
+
+    /// The last act will make this message arrive at the receiver of pages, once.
+    fn pages(&mut self, alert: &str, description: &str) {
+        self.expect(format!("page: {alert} firing"), Some(description));
+    }
+
+    /// The same, at the receiver of tickets.
+    fn tickets(&mut self, alert: &str, description: &str) {
+        self.expect(format!("ticket: {alert} firing"), Some(description));
+    }
+
+    /// The last act will make this message arrive, once: something is over.
+    fn resolves(&mut self, told: &str) {
+        self.expect(told.to_owned(), None);
+    }
+
+    fn expect(&mut self, told: String, description: Option<&str>) {
+        let description = description.map(str::to_owned);
+        self.acts.last_mut().unwrap().expected.push(Expected { told, description });
+    }
+
+    /// Waits until every message that is expected has arrived.
+    fn wait_for_messages(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let missing = self.look();
+            if missing.is_empty() {
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "has not arrived: {missing:#?}\n{}", self.situation());
+            self.receiver.wait_for_more_than(self.known, left);
+        }
+    }
+
+    /// Looks at what is new, and returns what is still missing. A message that nobody expects, or
+    /// that comes twice, ends the drill.
+    fn look(&mut self) -> BTreeSet<String> {
+        let messages = self.receiver.messages();
+        let expected =
+            self.acts.iter().flat_map(|act| act.expected.iter().map(move |expected| (act, expected)));
+        let expected: Vec<_> = expected.collect();
+        for message in &messages[self.known..] {
+            let Some((act, expected)) = expected.iter().find(|(_, expected)| expected.told == message.told)
+            else {
+                panic!("nobody expected {}\n{}", message.told, self.situation());
+            };
+            if let Some(description) = &expected.description {
+                assert_eq!(message.descriptions, [description.as_str()], "{}", message.told);
+            }
+            let after = message.at.saturating_duration_since(act.at);
+            say(&format!("{:7.1} s  {}", after.as_secs_f64(), message.told));
+        }
+        let mut missing: BTreeSet<_> = expected.iter().map(|(_, expected)| expected.told.clone()).collect();
+        for message in &messages {
+            assert!(missing.remove(&message.told), "{} came twice\n{}", message.told, self.situation());
+        }
+        self.known = messages.len();
+        missing
+    }
+
+    /// Asks again and again until it is so; a message that is not expected ends the drill.
+    fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "waited in vain until {what}\n{}", self.situation());
+            self.look();
+            self.receiver.wait_for_more_than(self.known, Duration::from_millis(200));
+        }
+        self.look();
+    }
+
+    /// Waits until Alertmanager holds an alert back because of another.
+    fn wait_until_muted(&mut self, muted: &str, by: &str) {
+        self.until(&format!("{muted} is muted by {by}"), |drill| {
+            let is_by = |mutes: &[String]| mutes.iter().any(|name| name == by);
+            drill.alertmanager.alerts().iter().any(|(name, mutes)| name == muted && is_by(mutes))
+        });
+        say(&format!("   muted   {muted}, by {by}"));
+    }
+
+    /// Waits until nothing fires or is about to, and whatever was to be sent has been.
+    fn wait_for_quiet(&mut self) {
+        self.until("no alert is left", |drill| drill.prometheus.alerts().is_empty());
+        let now = self.prometheus.evaluations();
+        self.until("the rules have been evaluated often", |drill| {
+            drill.prometheus.evaluations() >= now + QUIET
+        });
+        assert_eq!(self.look(), BTreeSet::new());
+        assert_eq!(self.prometheus.alerts(), Vec::<String>::new());
+        assert_eq!(self.alertmanager.alerts(), Vec::new());
+    }
+
+    /// What was done, what arrived, after how long, and how long that is with the times as shipped.
+    fn table(&self) -> String {
+        let messages = self.receiver.messages();
+        let mut table = format!("\n   after  {:>12}  what arrived\n", format!("times {FACTOR}"));
+        for act in &self.acts {
+            let _ = writeln!(table, "\n{}", act.what);
+            if act.expected.is_empty() {
+                let _ = writeln!(table, "{:24}nothing", "");
+            }
+            let is_of_it =
+                |message: &&Message| act.expected.iter().any(|expected| expected.told == message.told);
+            for message in messages.iter().filter(is_of_it) {
+                let after = message.at.saturating_duration_since(act.at);
+                let shipped = (after * FACTOR).as_secs();
+                let shipped = format!("{} min {:2} s", shipped / 60, shipped % 60);
+                let _ = writeln!(table, "{:6.1} s  {shipped:>12}  {}", after.as_secs_f64(), message.told);
+                if message.told.ends_with("firing") {
+                    let _ = writeln!(table, "{:24}{}", "", message.descriptions.join(" "));
+                }
+            }
+        }
+        table
+    }
+
+    /// What there is to know when the drill ends before its time.
+    fn situation(&self) -> String {
+        let messages: Vec<_> = self.receiver.messages().into_iter().map(|message| message.told).collect();
+        format!(
+            "messages: {messages:#?}\nPrometheus: {:#?}\nAlertmanager, each with what mutes it: {:#?}",
+            self.prometheus.alerts(),
+            self.alertmanager.alerts()
+        )
+    }
+}
+
+fn say(text: &str) {
+    println!("{text}");
+}
+
+/// Writes a configuration: the daemon's default times, shortened, and accounts, each by its name,
+/// its exchange, its name there and what is watched (and what else is set). Returns the file.
+fn config(folder: &Path, name: &str, accounts: &[(&str, &Exchange, &str, &str)]) -> String {
+    let interval = shipped::short(Duration::from_secs(30));
+    // The timeout is for a machine, which is not faster than it is: nearly the interval.
+    let mut text = format!("poll_interval: {}ms\npoll_timeout: 1900ms\naccounts:\n", interval.as_millis());
+    for (account, exchange, there, watch) in accounts {
+        write_keys(folder, account, &exchange.key_pair(there));
+        let _ = writeln!(
+            text,
+            "  - {{name: {account}, base_urls: [\"http://{}\"], access_key_file: {account}.key, secret_key_file: {account}.secret, watch: {watch}}}",
+            exchange.address
+        );
+    }
+    let file = folder.join(name).with_extension("yml");
+    fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
+
+/// Puts a key pair into an account's files.
+fn write_keys(folder: &Path, account: &str, (access, secret): &(String, String)) {
+    for (kind, text) in [("key", access), ("secret", secret)] {
+        let new = folder.join(format!("{account}.new"));
+        fs::write(&new, text).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::rename(new, folder.join(format!("{account}.{kind}"))).unwrap();
+    }
+}
+
+fn serve(file: &str, address: SocketAddr) -> Exporter {
+    let exporter =
+        Exporter::start(&["serve", "--config.file", file, &format!("--web.listen-address={address}")], &[]);
+    assert_eq!(exporter.address(), address);
+    exporter
+}
