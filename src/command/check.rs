@@ -37,7 +37,7 @@ pub(super) async fn run(flags: &Check, env: Env<'_>) -> Result<(), Ended> {
 
 /// Examines one account and tells what it finds. Returns how many troubles there are.
 async fn examine(account: Account, exchange: &Exchange) -> usize {
-    let Account { name, base_urls, keyring, wallets, watch, poll_timeout, .. } = account;
+    let Account { name, venue, keyring, wallets, watch, poll_timeout, .. } = account;
     say(&format!("\naccount '{name}'\n"));
     let mut troubles = 0;
     let mut tell = |good: bool, what: &str, finding: &str| {
@@ -48,9 +48,9 @@ async fn examine(account: Account, exchange: &Exchange) -> usize {
         warnings if warnings.is_empty() => tell(true, "key pair", "read"),
         warnings => warnings.iter().for_each(|warning| tell(false, "key pair", warning)),
     }
-    let mut session = Session::new(name, base_urls.clone(), keyring);
+    let mut session = Session::new(name, venue.clone(), keyring);
     let mut unreached = Vec::new();
-    for base in &base_urls {
+    for base in &venue.base_urls {
         match exchange.skew(&mut session, base, poll_timeout).await {
             Ok(skew) => tell(skew.abs() <= SKEW_MAX, &base.to_string(), &clock_finding(skew)),
             Err(failure) => {

@@ -14,7 +14,7 @@ use super::{Ended, daemon, say};
 use crate::{
     cli::Demo,
     config::Account,
-    exchange::{BaseUrl, KeyHalf, KeySource, Keyring, Secret, Wallet},
+    exchange::{BaseUrl, KeyHalf, KeySource, Keyring, Secret, Venue, Wallet},
     moment::Clock,
     poll,
     simulator::{self, Rules, Simulator, market},
@@ -66,7 +66,7 @@ fn watched(account: &simulator::Account, exchange: SocketAddr, clock: Clock) -> 
     });
     Ok(Account {
         name: account.name.as_str().into(),
-        base_urls: vec![BaseUrl::parse(&format!("http://{exchange}"))?],
+        venue: Venue { base_urls: vec![BaseUrl::parse(&format!("http://{exchange}"))?], ..Venue::default() },
         keyring: Keyring::open(keys, clock.now().unix)?,
         wallets: wallets.collect(),
         watch: vec![(Wallet::Spot, Watch { currency: "usdt".into(), threshold })],
