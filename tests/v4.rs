@@ -389,3 +389,68 @@ async fn a_bad_row_costs_itself_and_no_other() {
         assert!(watched.sample(&series("xt_balance_free", "usdt", wallet)).is_some(), "{wallet}");
     }
 }
+
+// check
+
+fn check(exchange: &Exchange, words: &[&str]) -> common::Output {
+    let url = exchange.url();
+    let words = [&["check", "--xt.base-url", &url], words].concat();
+    Exporter::run(&words, &[("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)])
+}
+
+#[test]
+fn check_is_content_with_a_key_of_v4() {
+    let exchange = exchange();
+    let (fapi, dapi) = (format!("{}/fapi", exchange.url()), format!("{}/dapi", exchange.url()));
+    let words = [
+        "--xt.api=v4",
+        "--xt.wallet=spot",
+        "--xt.wallet=futures_usdt",
+        "--xt.wallet=futures_coin",
+        "--xt.futures-usdt-base-url",
+        &fapi,
+        "--xt.futures-coin-base-url",
+        &dapi,
+    ];
+    let output = check(&exchange, &words);
+    assert_eq!(output.status.code(), Some(0), "{}", output.stdout);
+    for wallet in ["spot", "futures_usdt", "futures_coin"] {
+        let said = format!("wallet {wallet}: read, 1 of 1 currencies above zero");
+        assert!(output.stdout.contains(&said), "{}", output.stdout);
+    }
+}
+
+#[test]
+fn check_names_the_other_version_when_a_key_is_refused_and_tries_it_nowhere() {
+    for (known, asked, said) in [
+        (
+            simulator::Api::V4,
+            "--xt.api=v1",
+            "Or the key is one of API v4, as all are that are made at XT today",
+        ),
+        (
+            simulator::Api::V1,
+            "--xt.api=v4",
+            "Or the key is one of API v1, of before 2022 or of a sister exchange",
+        ),
+    ] {
+        let exchange = exchange_with(Rules::default(), |account| account.api = Some(known));
+        let output = check(&exchange, &[asked]);
+        assert_eq!(output.status.code(), Some(1), "{}", output.stdout);
+        assert!(output.stdout.contains("[auth]") && output.stdout.contains(said), "{}", output.stdout);
+        let calls = exchange.simulator.calls();
+        assert_eq!((calls.arrivals.len(), calls.strays), (2, 0), "the clock and the balances, once");
+    }
+}
+
+#[test]
+fn check_names_the_permission_that_futures_need() {
+    let exchange = exchange_with(Rules::default(), |account| account.key = KeyState::NotForFutures);
+    let fapi = format!("{}/fapi", exchange.url());
+    let words =
+        ["--xt.api=v4", "--xt.wallet=spot", "--xt.wallet=futures_usdt", "--xt.futures-usdt-base-url", &fapi];
+    let output = check(&exchange, &words);
+    assert_eq!(output.status.code(), Some(1), "{}", output.stdout);
+    assert!(output.stdout.contains("ok   wallet spot: read"), "{}", output.stdout);
+    assert!(output.stdout.contains("the permission for futures"), "{}", output.stdout);
+}
