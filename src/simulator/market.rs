@@ -174,7 +174,7 @@ const HABITS: [Habit; 9] = [
     habit("market-maker", Wallet::Spot, 36, 9_000_000, 7, 3, 70),
     habit("arbitrage", Wallet::Spot, 28, 21_000_000, 6, 2, 35),
     habit("arbitrage", Wallet::FuturesUsdt, 1, 14_000_000, 0, 4, 60),
-    habit("arbitrage", Wallet::FuturesCoin, 3, 8_000_000, 0, 6, 40),
+    habit("arbitrage", Wallet::FuturesCoin, 2, 8_000_000, 0, 6, 40),
     habit("cold-storage", Wallet::Spot, 24, 2_600_000_000, 3, 0, 0),
     habit("grid-bot", Wallet::Spot, 26, 1_400_000, 5, 5, 85),
     habit("grid-bot", Wallet::Wallet, 6, 300_000, 2, 0, 0),
