@@ -127,7 +127,7 @@ fn ccxt_finds_the_balances_that_are_exported() {
     assert_eq!(read.keys().collect::<Vec<_>>(), exported.keys().collect::<Vec<_>>());
     for (key, [free, used, total]) in read {
         let ours = exported[&key];
-        assert_eq!([free, used], [ours[0], ours[1]], "{key:?}");
+        assert_eq!(format!("{free} {used}"), format!("{} {}", ours[0], ours[1]), "{key:?}");
         // Their total is the exchange's own text, ours a sum of floats.
         assert!((total - ours[2]).abs() <= total * 1e-15, "{key:?}: {total} and {}", ours[2]);
     }

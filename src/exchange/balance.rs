@@ -103,7 +103,7 @@ impl Amount {
     }
 
     fn exact(number: &BigDecimal) -> Option<Self> {
-        Self::parse(&number.to_plain_string())
+        Self::parse(&number.normalized().to_plain_string())
     }
 
     /// The value rounded to an f64, always finite.

@@ -72,10 +72,9 @@ fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
         (0, Some("SUCCESS")) if rc.get().starts_with('"') => {
             Err(decode("`rc` is the text \"0\", not the number 0"))
         }
-        (0, Some("SUCCESS")) => envelope
-            .result
-            .filter(|result| result.get() != "null")
-            .ok_or_else(|| decode("`mc` is SUCCESS and there is no `result`")),
+        (0, Some("SUCCESS")) => {
+            envelope.result.ok_or_else(|| decode("`mc` is SUCCESS and there is no `result`"))
+        }
         (rc, None) => {
             let text = format!("the exchange answered rc {rc} without a code in `mc`");
             Err(Failure::new(if rc == 0 { Reason::Decode } else { unless_down(Reason::Api, status) }, text))
