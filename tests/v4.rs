@@ -431,7 +431,7 @@ fn check_names_the_other_version_when_a_key_is_refused_and_tries_it_nowhere() {
         (
             simulator::Api::V1,
             "--xt.api=v4",
-            "Or the key is one of API v1, of before 2022 or of a sister exchange",
+            "Or the key is one of API v1, made before XT withdrew that in 2022 or at a sister exchange",
         ),
     ] {
         let exchange = exchange_with(Rules::default(), |account| account.api = Some(known));

@@ -156,7 +156,7 @@ fn with_remedy(api: Api, wallet: Option<Wallet>, failure: &Failure) -> String {
 /// What it may be instead. Only words: to try a key at a host that nobody named would give it away.
 fn other_remedy(api: Api, wallet: Option<Wallet>, failure: &Failure) -> Option<&'static str> {
     const V4: &str = "Or the key is one of API v4, as all are that are made at XT today: then set --xt.api v4, in a file api: v4";
-    const V1: &str = "Or the key is one of API v1, of before 2022 or of a sister exchange: then set --xt.api v1, in a file api: v1, and the base URL of that exchange";
+    const V1: &str = "Or the key is one of API v1, made before XT withdrew that in 2022 or at a sister exchange: then set --xt.api v1, in a file api: v1, and the base URL of that exchange";
     let is_unknown = failure.reason == Reason::Auth && remedy(failure) == UNKNOWN_KEY;
     match (api, wallet, failure.reason) {
         (_, Some(Wallet::FuturesUsdt | Wallet::FuturesCoin), Reason::Auth) => Some(
