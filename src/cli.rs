@@ -5,11 +5,11 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
     Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-    builder::Styles,
+    builder::{PossibleValuesParser, Styles, TypedValueParser as _},
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::exchange::Wallet;
+use crate::exchange::{Api, Wallet};
 
 /// Prometheus exporter for the balances of accounts on XT and exchanges with the same API.
 ///
@@ -136,22 +136,45 @@ pub struct AccountFlags {
         long = "config.file",
         value_name = "FILE",
         conflicts_with_all = [
-            "xt.api", "xt.base-url", "xt.account", "xt.access-key-file", "xt.secret-key-file", "xt.wallet",
+            "xt.api", "xt.base-url", "xt.futures-usdt-base-url", "xt.futures-coin-base-url", "xt.account", "xt.access-key-file", "xt.secret-key-file", "xt.wallet",
             "balance.watch", "poll.timeout",
         ],
     )]
     pub config_file: Option<PathBuf>,
-    /// Version of the exchange's API
-    #[arg(id = "xt.api", long = "xt.api", value_name = "VERSION", default_value = "v1")]
+    /// Version of the exchange's API: v4 for a key made at XT today, v1 for a sister exchange
+    #[arg(
+        id = "xt.api",
+        long = "xt.api",
+        value_name = "VERSION",
+        default_value = "v1",
+        value_parser = PossibleValuesParser::new([Api::V1.label(), Api::V4.label()]).map(|label| api(&label)),
+    )]
     pub api: Api,
-    /// Where the exchange listens; repeatable, tried in order. Plain http:// only to this machine
+    /// Where the exchange listens; the exchange's own hosts if empty.
     #[arg(
         id = "xt.base-url",
         long = "xt.base-url",
         value_name = "URL",
-        default_values = ["https://api.xt.com", "https://api.xt.pub"],
+        help = "Where the exchange listens; repeatable, tried in order. Plain http:// only to this machine \
+                [default: https://api.xt.com and https://api.xt.pub; with v4 https://sapi.xt.com]"
     )]
     pub base_url: Vec<String>,
+    /// Where USDT-margined futures listen; the exchange's own hosts if empty.
+    #[arg(
+        id = "xt.futures-usdt-base-url",
+        long = "xt.futures-usdt-base-url",
+        value_name = "URL",
+        help = "Where USDT-margined futures listen; repeatable [default: https://fapi.xt.com]"
+    )]
+    pub futures_usdt_base_url: Vec<String>,
+    /// Where coin-margined futures listen; the exchange's own hosts if empty.
+    #[arg(
+        id = "xt.futures-coin-base-url",
+        long = "xt.futures-coin-base-url",
+        value_name = "URL",
+        help = "Where coin-margined futures listen; repeatable [default: https://dapi.xt.com]"
+    )]
+    pub futures_coin_base_url: Vec<String>,
     /// Name of the account: the value of the label `account`, never the key or a login
     #[arg(id = "xt.account", long = "xt.account", value_name = "NAME", default_value = "main")]
     pub account: String,
@@ -161,7 +184,7 @@ pub struct AccountFlags {
     /// File that holds the secret key. Or set `XT_SECRET_KEY_FILE` or `XT_SECRET_KEY`
     #[arg(id = "xt.secret-key-file", long = "xt.secret-key-file", value_name = "FILE")]
     pub secret_key_file: Option<PathBuf>,
-    /// Wallet to read: spot, wallet or fiat; repeatable
+    /// Wallet to read: spot, wallet or fiat, with v4 spot, `futures_usdt` or `futures_coin`; repeatable
     #[arg(id = "xt.wallet", long = "xt.wallet", value_name = "WALLET", default_value = "spot")]
     pub wallet: Vec<Wallet>,
     /// Currency that is always shown, perhaps with a low-water mark: usdt or usdt=500, in all wallets,
@@ -213,13 +236,6 @@ pub struct LogFlags {
     /// How a line is written
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
     pub format: LogFormat,
-}
-
-/// Version of the exchange's API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs)]
-pub enum Api {
-    V1,
 }
 
 /// Severity of a log line.
@@ -312,6 +328,10 @@ fn explain(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     error
 }
 
+fn api(label: &str) -> Api {
+    if label == Api::V4.label() { Api::V4 } else { Api::V1 }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}: write it like 30s, 1m30s or 500ms"))
 }
@@ -395,6 +415,8 @@ mod tests {
             "--poll.timeout 5s",
             "--poll.max-age 5m",
             "--xt.api v1",
+            "--xt.futures-usdt-base-url https://a.b",
+            "--xt.futures-coin-base-url https://a.b",
         ] {
             let line = format!("--config.file f {flag}");
             assert!(refusal(&line).contains("cannot be used with"), "{line}: {}", refusal(&line));
@@ -409,7 +431,7 @@ mod tests {
             ("--web.telemetry-path metrics", "begins with /"),
             ("--web.telemetry-path /", "is taken"),
             ("--xt.wallet Spot", "the wallets are spot, wallet and fiat"),
-            ("--xt.api v4", "possible values: v1"),
+            ("--xt.api v2", "possible values: v1, v4"),
             ("--log.level loud", "possible values: error, warn, info, debug, trace"),
             ("sevre", "'serve'"),
             ("--xt.acount once", "'--xt.account'"),

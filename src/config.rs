@@ -15,9 +15,10 @@ use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{AccountFlags, Api, PollFlags},
+    cli::{AccountFlags, PollFlags},
     exchange::{
-        BaseUrl, KEY_CALLS, KeyHalf, KeyId, KeySource, Keyring, PROCESS_CALLS, Secret, Wallet, currency_name,
+        Api, BaseUrl, KEY_CALLS, KeyHalf, KeyId, KeySource, Keyring, PROCESS_CALLS, Secret, Venue, Wallet,
+        currency_name,
     },
     standing::{Filter, Watch},
 };
@@ -34,8 +35,8 @@ pub struct Config {
 pub struct Account {
     /// The `account` label.
     pub name: Box<str>,
-    /// Where to ask, in order; at least one.
-    pub base_urls: Vec<BaseUrl>,
+    /// Where to ask, and in which version of the API; base URLs for all of `wallets`.
+    pub venue: Venue,
     /// What to sign with.
     pub keyring: Keyring,
     /// What to read, in the order of [`Wallet`]; at least one, none twice.
@@ -129,7 +130,12 @@ impl Config {
             place: String::new(),
             words: &FLAG_WORDS,
             name: &flags.account,
-            base_urls: &flags.base_url,
+            api: flags.api,
+            urls: Urls {
+                base: some(&flags.base_url),
+                futures_usdt: some(&flags.futures_usdt_base_url),
+                futures_coin: some(&flags.futures_coin_base_url),
+            },
             wallets: flags.wallet.clone(),
             watch,
             currencies: CurrenciesYaml::default(),
@@ -137,7 +143,6 @@ impl Config {
             poll_timeout: flags.timeout,
             max_age: poll.and_then(|poll| poll.max_age),
         };
-        let Api::V1 = flags.api;
         let account = draft.account(&key_source(flags, env)?, unix)?;
         Self { accounts: vec![account] }.within_limits()
     }
@@ -188,7 +193,8 @@ struct Draft<'a> {
     place: String,
     words: &'static Words,
     name: &'a str,
-    base_urls: &'a [String],
+    api: Api,
+    urls: Urls<'a>,
     wallets: Vec<Wallet>,
     /// In all wallets if none is named.
     watch: Vec<(Option<Wallet>, Watch)>,
@@ -198,10 +204,27 @@ struct Draft<'a> {
     max_age: Option<Duration>,
 }
 
+/// The base URLs that were written down. `None` stands for the exchange's own; what is empty was
+/// written so.
+#[derive(Clone, Copy)]
+struct Urls<'a> {
+    base: Option<&'a [String]>,
+    futures_usdt: Option<&'a [String]>,
+    futures_coin: Option<&'a [String]>,
+}
+
+/// Flags that are not given have no values.
+fn some(values: &[String]) -> Option<&[String]> {
+    Some(values).filter(|values| !values.is_empty())
+}
+
 /// What the settings are called where they were written.
 struct Words {
     name: &'static str,
+    api: &'static str,
     base_url: &'static str,
+    futures_usdt: &'static str,
+    futures_coin: &'static str,
     wallet: &'static str,
     watch: &'static str,
     interval: &'static str,
@@ -211,7 +234,10 @@ struct Words {
 
 const FLAG_WORDS: Words = Words {
     name: "--xt.account",
+    api: "--xt.api",
     base_url: "--xt.base-url",
+    futures_usdt: "--xt.futures-usdt-base-url",
+    futures_coin: "--xt.futures-coin-base-url",
     wallet: "--xt.wallet",
     watch: "--balance.watch",
     interval: "--poll.interval",
@@ -221,7 +247,10 @@ const FLAG_WORDS: Words = Words {
 
 const FILE_WORDS: Words = Words {
     name: "name",
+    api: "api",
     base_url: "base_urls",
+    futures_usdt: "futures_usdt_base_urls",
+    futures_coin: "futures_coin_base_urls",
     wallet: "wallets",
     watch: "watch",
     interval: "poll_interval",
@@ -231,30 +260,24 @@ const FILE_WORDS: Words = Words {
 
 impl Draft<'_> {
     fn account(mut self, keys: &KeySource, unix: Duration) -> Result<Account, Invalid> {
-        let Words { name, base_url, wallet, watch, interval, timeout, max_age } = self.words;
+        let Words { name, wallet, watch, interval, timeout, max_age, .. } = self.words;
         let fit = !self.name.is_empty()
             && self.name.len() <= NAME_MAX_BYTES
             && !self.name.chars().any(char::is_control);
         if !fit || self.name.trim() != self.name {
             return self.refuse(format!("{name} is {:?} and must be 1 to {NAME_MAX_BYTES} bytes without blanks around it or control characters", self.name));
         }
-        let base_urls = self.base_urls.iter().map(|url| BaseUrl::parse(url)).collect::<Result<Vec<_>, _>>();
-        let base_urls = match base_urls {
-            Ok(urls) => urls,
-            Err(why) => return self.refuse(format!("{base_url}: {why}")),
-        };
-        if base_urls.is_empty() {
-            return self.refuse(format!("{base_url} is empty: name at least one, or leave it out"));
-        }
         if self.wallets.is_empty() {
             return self.refuse(format!(
-                "{wallet} is empty: name at least one of spot, wallet and fiat, or leave it out"
+                "{wallet} is empty: name at least one of {}, or leave it out",
+                self.wallets_there_are()
             ));
         }
         self.wallets.sort_unstable();
         if let Some(twice) = doubled(&self.wallets, |a, b| a == b) {
             return self.refuse(format!("{wallet} names '{twice}' twice: name it once"));
         }
+        let venue = self.venue()?;
         let elsewhere = |wallet: &Wallet| !self.wallets.contains(wallet);
         if let Some(absent) = self.watch.iter().filter_map(|(wallet, _)| *wallet).find(elsewhere) {
             return self.refuse(format!("{watch} names a currency of wallet '{absent}', which {wallet} does not: add it there, or leave '{absent}/' out"));
@@ -317,7 +340,7 @@ impl Draft<'_> {
         };
         Ok(Account {
             name: self.name.into(),
-            base_urls,
+            venue,
             keyring,
             wallets: self.wallets,
             watch: watched,
@@ -326,6 +349,79 @@ impl Draft<'_> {
             poll_timeout: self.poll_timeout,
             max_age: oldest,
         })
+    }
+
+    /// Settles which hosts are asked. The exchange's own stand in only where none was named: a key
+    /// shall reach no host of one exchange that belongs to another.
+    fn venue(&self) -> Result<Venue, Invalid> {
+        let Self { api, urls, words, .. } = self;
+        let Words { base_url, futures_usdt, futures_coin, wallet, .. } = *words;
+        if let Some(strange) =
+            self.wallets.iter().find(|wallet| !api.wallets().any(|known| known == **wallet))
+        {
+            return self.refuse(format!(
+                "{wallet} names '{strange}', which API {} does not have: it has {}. Name one of these, or set {} to {}",
+                api.label(),
+                self.wallets_there_are(),
+                words.api,
+                if *api == Api::V1 { Api::V4.label() } else { Api::V1.label() },
+            ));
+        }
+        let futures = [
+            (Wallet::FuturesUsdt, futures_usdt, urls.futures_usdt),
+            (Wallet::FuturesCoin, futures_coin, urls.futures_coin),
+        ];
+        for (wallet, name, given) in futures {
+            let is_read = self.wallets.contains(&wallet);
+            match (urls.base, given) {
+                (Some(_), None) if is_read => {
+                    return self.refuse(format!("{base_url} is given and {name} is not: give the wallet '{wallet}' its hosts of the same exchange too, or leave out both for XT's own"));
+                }
+                (None, Some(_)) => {
+                    return self.refuse(format!("{name} is given and {base_url} is not: give the hosts of the same exchange that tell the time, or leave out both for XT's own"));
+                }
+                _ => {}
+            }
+        }
+        let if_read = |wallet: Wallet, own: &'static [&'static str]| -> &[&str] {
+            if self.wallets.contains(&wallet) { own } else { &[] }
+        };
+        let own: &[&str] = match api {
+            Api::V1 => &["https://api.xt.com", "https://api.xt.pub"],
+            Api::V4 => &["https://sapi.xt.com"],
+        };
+        Ok(Venue {
+            api: *api,
+            base_urls: self.parsed(base_url, urls.base, own)?,
+            futures_usdt: self.parsed(
+                futures_usdt,
+                urls.futures_usdt,
+                if_read(Wallet::FuturesUsdt, &["https://fapi.xt.com"]),
+            )?,
+            futures_coin: self.parsed(
+                futures_coin,
+                urls.futures_coin,
+                if_read(Wallet::FuturesCoin, &["https://dapi.xt.com"]),
+            )?,
+        })
+    }
+
+    fn parsed(&self, name: &str, given: Option<&[String]>, own: &[&str]) -> Result<Vec<BaseUrl>, Invalid> {
+        let urls = match given {
+            Some([]) => return self.refuse(format!("{name} is empty: name at least one, or leave it out")),
+            Some(urls) => urls.iter().map(|url| BaseUrl::parse(url)).collect::<Result<_, _>>(),
+            None => own.iter().map(|url| BaseUrl::parse(url)).collect(),
+        };
+        urls.or_else(|why| self.refuse(format!("{name}: {why}")))
+    }
+
+    /// The wallets of the API in words.
+    fn wallets_there_are(&self) -> String {
+        let names: Vec<_> = self.api.wallets().map(Wallet::label).collect();
+        match names.as_slice() {
+            [first @ .., last] => format!("{} and {last}", first.join(", ")),
+            [] => String::new(),
+        }
     }
 
     fn filter(&self) -> Result<Filter, Invalid> {
@@ -444,8 +540,9 @@ fn key_half(
 struct FileYaml {
     #[serde(default)]
     api: ApiYaml,
-    #[serde(default = "default_base_urls")]
-    base_urls: Vec<String>,
+    base_urls: Option<Vec<String>>,
+    futures_usdt_base_urls: Option<Vec<String>>,
+    futures_coin_base_urls: Option<Vec<String>>,
     #[serde(default = "default_interval")]
     poll_interval: Span,
     #[serde(default = "default_timeout")]
@@ -466,9 +563,10 @@ struct AccountYaml {
     watch: BTreeMap<String, Option<f64>>,
     #[serde(default)]
     currencies: CurrenciesYaml,
-    #[serde(rename = "api", default)]
-    _api: ApiYaml,
+    api: Option<ApiYaml>,
     base_urls: Option<Vec<String>>,
+    futures_usdt_base_urls: Option<Vec<String>>,
+    futures_coin_base_urls: Option<Vec<String>>,
     poll_interval: Option<Span>,
     poll_timeout: Option<Span>,
     max_age: Option<Span>,
@@ -482,11 +580,12 @@ struct CurrenciesYaml {
     hide_zero: bool,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Clone, Copy, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "lowercase")]
 enum ApiYaml {
     #[default]
     V1,
+    V4,
 }
 
 #[derive(Deserialize)]
@@ -515,10 +614,6 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-fn default_base_urls() -> Vec<String> {
-    ["https://api.xt.com", "https://api.xt.pub"].map(str::to_owned).into()
-}
-
 fn default_interval() -> Span {
     Span(INTERVAL)
 }
@@ -538,7 +633,6 @@ fn read_yaml(text: &str) -> Result<FileYaml, String> {
 
 impl FileYaml {
     fn accounts(&self, folder: &Path, unix: Duration) -> Result<Vec<Account>, Invalid> {
-        let ApiYaml::V1 = self.api;
         let mut names = HashSet::new();
         for account in &self.accounts {
             if !names.insert(account.name.as_str()) {
@@ -565,11 +659,36 @@ impl AccountYaml {
         });
         let watch = watch.collect::<Result<Vec<_>, _>>()?;
         let CurrenciesYaml { only, exclude, hide_zero } = &self.currencies;
+        let api = self.api.unwrap_or(file.api);
+        let own = Urls {
+            base: self.base_urls.as_deref(),
+            futures_usdt: self.futures_usdt_base_urls.as_deref(),
+            futures_coin: self.futures_coin_base_urls.as_deref(),
+        };
+        // The file's hosts may be another exchange's than the account's, and speak another version.
+        let urls = if own.base.is_some() {
+            own
+        } else {
+            if api != file.api && file.base_urls.is_some() {
+                return Err(Invalid(format!(
+                    "{place}api is not that of the file, whose base_urls it can therefore not use: give it base_urls of its own"
+                )));
+            }
+            Urls {
+                base: file.base_urls.as_deref(),
+                futures_usdt: own.futures_usdt.or(file.futures_usdt_base_urls.as_deref()),
+                futures_coin: own.futures_coin.or(file.futures_coin_base_urls.as_deref()),
+            }
+        };
         let draft = Draft {
             place,
             words: &FILE_WORDS,
             name: &self.name,
-            base_urls: self.base_urls.as_ref().unwrap_or(&file.base_urls),
+            api: match api {
+                ApiYaml::V1 => Api::V1,
+                ApiYaml::V4 => Api::V4,
+            },
+            urls,
             wallets: self.wallets.iter().map(|WalletYaml(wallet)| *wallet).collect(),
             watch,
             currencies: CurrenciesYaml {
@@ -631,9 +750,9 @@ mod tests {
 
     fn shown(config: &Config) -> Vec<String> {
         let one = |account: &Account| {
-            let Account { name, base_urls, wallets, watch, filter, .. } = account;
+            let Account { name, venue, wallets, watch, filter, .. } = account;
             let (interval, timeout, age) = (account.poll_interval, account.poll_timeout, account.max_age);
-            let urls: Vec<_> = base_urls.iter().map(ToString::to_string).collect();
+            let urls: Vec<_> = venue.base_urls.iter().map(ToString::to_string).collect();
             let watch: Vec<_> = watch
                 .iter()
                 .map(|(wallet, watch)| format!("{wallet}/{}={:?}", watch.currency, watch.threshold))
@@ -698,6 +817,57 @@ accounts:
         Ok(())
     }
 
+    /// Version, and the hosts of spot, USDT-margined and coin-margined futures.
+    fn venues(config: &Config) -> Vec<String> {
+        let one = |Account { venue, wallets, .. }: &Account| {
+            let hosts = |urls: &[BaseUrl]| urls.iter().map(BaseUrl::host).collect::<Vec<_>>().join(",");
+            let wallets: Vec<_> = wallets.iter().map(|wallet| wallet.label()).collect();
+            let Venue { api, base_urls, futures_usdt, futures_coin } = venue;
+            format!(
+                "{} {} {} {} {}",
+                api.label(),
+                wallets.join(","),
+                hosts(base_urls),
+                hosts(futures_usdt),
+                hosts(futures_coin)
+            )
+        };
+        config.accounts.iter().map(one).collect()
+    }
+
+    #[test]
+    fn v4_has_hosts_and_wallets_of_its_own() -> Outcome {
+        let own = "v4 spot,futures_usdt,futures_coin sapi.xt.com fapi.xt.com dapi.xt.com";
+        let wallets = "--xt.wallet futures_coin --xt.wallet spot --xt.wallet futures_usdt";
+        assert_eq!(venues(&load(&format!("--xt.api v4 {wallets}"), KEYS)?), [own]);
+        let given = "--xt.base-url https://s.b --xt.futures-usdt-base-url https://f.b --xt.futures-usdt-base-url https://f.c --xt.futures-coin-base-url https://d.b";
+        assert_eq!(
+            venues(&load(&format!("--xt.api v4 {wallets} {given}"), KEYS)?),
+            ["v4 spot,futures_usdt,futures_coin s.b f.b,f.c d.b"]
+        );
+        let config = from_yaml(
+            "
+api: v4
+accounts:
+- {name: one, access_key_file: k, secret_key_file: s, wallets: [futures_usdt]}
+- {name: two, access_key_file: k2, secret_key_file: s, api: v1, wallets: [fiat]}
+- name: three
+  access_key_file: k2
+  secret_key_file: s
+  base_urls: [https://s.b]
+  futures_coin_base_urls: [https://d.b]
+  wallets: [spot, futures_coin]
+",
+        )?;
+        let expected = [
+            "v4 futures_usdt sapi.xt.com fapi.xt.com ",
+            "v1 fiat api.xt.com,api.xt.pub  ",
+            "v4 spot,futures_coin s.b  d.b",
+        ];
+        assert_eq!(venues(&config), expected);
+        Ok(())
+    }
+
     #[test]
     fn flags_are_refused_with_the_remedy() {
         let both_files: &[_] = &[("XT_ACCESS_KEY", "k"), ("XT_SECRET_KEY", "s"), ("XT_SECRET_KEY_FILE", "f")];
@@ -740,6 +910,26 @@ accounts:
                 "--xt.base-url: base URL 'http://api.xt.com' would send the key in the clear",
             ),
             ("--xt.wallet spot --xt.wallet spot", KEYS, "--xt.wallet names 'spot' twice"),
+            (
+                "--xt.wallet futures_usdt",
+                KEYS,
+                "--xt.wallet names 'futures_usdt', which API v1 does not have: it has spot, wallet and fiat. Name one of these, or set --xt.api to v4",
+            ),
+            (
+                "--xt.api v4 --xt.wallet spot --xt.wallet fiat",
+                KEYS,
+                "--xt.wallet names 'fiat', which API v4 does not have: it has spot, futures_usdt and futures_coin",
+            ),
+            (
+                "--xt.api v4 --xt.wallet futures_usdt --xt.base-url https://a.b",
+                KEYS,
+                "--xt.base-url is given and --xt.futures-usdt-base-url is not",
+            ),
+            (
+                "--xt.api v4 --xt.wallet futures_coin --xt.futures-coin-base-url https://a.b",
+                KEYS,
+                "--xt.futures-coin-base-url is given and --xt.base-url is not",
+            ),
             ("--balance.watch usdt --balance.watch USDT=5", KEYS, "--balance.watch names 'usdt' twice"),
             ("--balance.watch usdt=", KEYS, "\"\" is no number: write it like usdt=500"),
             ("--balance.watch usdt=nan", KEYS, "must be above 0"),
@@ -776,11 +966,23 @@ accounts:
             (format!("pollinterval: 5s\n{ONE}"), "pollinterval"),
             (account(", secret_key: x"), "secret_key"),
             ("accounts: [{name: a, access_key_file: k}]".to_owned(), "secret_key_file"),
-            (format!("api: v4\n{ONE}"), "v4"),
+            (format!("api: v2\n{ONE}"), "v2"),
             (format!("poll_interval: 30\n{ONE}"), "\"30\" is no duration"),
             (account(", wallets: [Spot]"), "the wallets are spot, wallet and fiat"),
             (account(", wallets: []"), "account 'a': wallets is empty"),
             (account(", base_urls: []"), "account 'a': base_urls is empty"),
+            (
+                format!("base_urls: [https://a.b]\n{}", account(", api: v4")),
+                "account 'a': api is not that of the file, whose base_urls it can therefore not use",
+            ),
+            (
+                format!("api: v4\nbase_urls: [https://a.b]\n{}", account(", wallets: [futures_coin]")),
+                "account 'a': base_urls is given and futures_coin_base_urls is not",
+            ),
+            (
+                format!("api: v4\nfutures_usdt_base_urls: [https://a.b]\n{}", account("")),
+                "account 'a': futures_usdt_base_urls is given and base_urls is not",
+            ),
             (account(", watch: {usdt: 1, USDT: 2}"), "watch names 'usdt' twice"),
             (account(", watch: {spot/usdt: 1, usdt: 2}"), "watch names 'usdt' twice"),
             (account(", watch: {fiat/eur: 1}"), "add it there, or leave 'fiat/' out"),

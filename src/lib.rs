@@ -11,7 +11,7 @@
 //!  command              what each command does: here the parts meet
 //!    ├── config         file, flags, environment → only valid accounts
 //!    ├── poll           when to ask, and what an answer changes
-//!    │     ├── exchange       asking: limits, clock, keys, signature, transport, v1, reasons
+//!    │     ├── exchange       asking: limits, clock, keys, signatures, transport, v1, v4, reasons
 //!    │     └── ledger         what is known now, and its text, swapped as one
 //!    │           └── exposition     what is known → text: every name and help in one table
 //!    │                 └── standing       fresh, held, unknown: pure

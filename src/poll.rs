@@ -62,7 +62,7 @@ pub fn pollers(accounts: Vec<Account>, exchange: &Arc<Exchange>, clock: Clock) -
         ledger: Arc::clone(&ledger),
         clock,
         complaint: None,
-        session: Session::new(account.name, account.base_urls, account.keyring),
+        session: Session::new(account.name, account.venue, account.keyring),
     };
     (rest.into_iter().map(poller).collect(), ledger)
 }

@@ -29,7 +29,7 @@ use proptest::prelude::*;
 use xt_balance_exporter::{
     config,
     exchange::{
-        self, Amount, Answer, Balance, BaseUrl, Failure, KeyHalf, KeySource, Keyring, Reason, Secret,
+        self, Amount, Answer, Balance, BaseUrl, Failure, KeyHalf, KeySource, Keyring, Reason, Secret, Venue,
     },
     exposition::families::{AccountFacts, FAMILIES},
     ledger::{self, Ledger},
@@ -526,7 +526,7 @@ fn exposition_of(bodies: &[Body]) -> String {
     let half = |text: String| KeyHalf::Given(Secret::new(&text.into()).unwrap());
     let watched = (0..bodies.len()).map(|number| config::Account {
         name: format!("a{number}").into(),
-        base_urls: vec![BaseUrl::parse(&exchange.url()).unwrap()],
+        venue: Venue { base_urls: vec![BaseUrl::parse(&exchange.url()).unwrap()], ..Venue::default() },
         keyring: Keyring::open(
             KeySource { access: half(format!("key-{number}")), secret: half(SECRET_KEY.to_owned()) },
             Duration::ZERO,

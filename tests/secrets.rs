@@ -43,7 +43,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let account = Account::new("main", ACCESS, SECRET).with(Wallet::Spot, "usdt", "5", "0");
+        let account = Account::new("main", ACCESS, SECRET).with(Wallet::Spot, "usdt", "5", "0").with(
+            Wallet::FuturesUsdt,
+            "usdt",
+            "6",
+            "0",
+        );
         let exchange = Exchange::new(Rules::default(), vec![account]);
         let front = Front::new(exchange.address);
         let folder = tempfile::tempdir().unwrap();
@@ -80,10 +85,13 @@ impl World {
 
     /// Every signature that was sent.
     fn signatures(&self) -> Vec<String> {
-        self.front
-            .requests()
+        let requests = self.front.requests();
+        requests
             .iter()
-            .filter_map(|request| request.parameter("signature").map(str::to_owned))
+            .filter_map(|request| {
+                request.parameter("signature").or_else(|| request.header("validate-signature"))
+            })
+            .map(str::to_owned)
             .collect()
     }
 
@@ -171,8 +179,11 @@ fn echoes() -> Vec<Echo> {
     ]
 }
 
+/// Answers, and what they are called.
+type Answers = Vec<(&'static str, Vec<u8>)>;
+
 /// What it may repeat it in.
-fn answers(said: &str) -> Vec<(&'static str, Vec<u8>)> {
+fn answers(said: &str) -> Answers {
     let json = |text: String| http(200, &[("Content-Type", "application/json")], text.as_bytes());
     let page = format!("<html><title>Forbidden</title><p>{said}</p></html>");
     vec![
@@ -190,16 +201,64 @@ fn answers(said: &str) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// The headers of v4, in which it sends what v1 sends in the URL.
+fn signed_headers(request: &Request) -> String {
+    let headers = request.head.lines().filter(|line| line.starts_with("validate-"));
+    headers.collect::<Vec<_>>().join(" ")
+}
+
+/// What an exchange may repeat of the headers. How a text is cleaned of it is proven with the URLs above.
+fn echoes_of_headers() -> Vec<Echo> {
+    vec![
+        ("as they came", signed_headers),
+        ("every byte encoded twice", |request| {
+            signed_headers(request).bytes().fold(String::new(), |mut out, byte| {
+                let _ = write!(out, "%25{byte:02x}");
+                out
+            })
+        }),
+    ]
+}
+
+/// What v4, spot and futures, may repeat it in, beside what answers of v1 are to it.
+fn answers_of_v4(said: &str) -> Answers {
+    let json = |text: String| http(200, &[("Content-Type", "application/json")], text.as_bytes());
+    let mut answers = answers(said);
+    answers.extend([
+        ("mc", json(format!(r#"{{"rc":1,"mc":"{said}","ma":[],"result":null}}"#))),
+        ("ma", json(format!(r#"{{"rc":1,"mc":"AUTH_103","ma":["{said}"],"result":"{said}"}}"#))),
+        ("msg", json(format!(r#"{{"returnCode":1,"error":{{"code":"403","msg":"{said}"}}}}"#))),
+        ("code", json(format!(r#"{{"returnCode":1,"msgInfo":"{said}","error":{{"code":"{said}"}}}}"#))),
+    ]);
+    answers
+}
+
 /// Runs a command under these echoes in every answer, and looks at what it has said.
 fn under_every_answer(command: &str, echoes: impl IntoIterator<Item = Echo>) {
+    prove_answers(&[command], answers, echoes);
+}
+
+#[test]
+fn once_says_no_secret_whatever_spot_of_v4_repeats() {
+    prove_answers(&["once", "--xt.api=v4"], answers_of_v4, echoes_of_headers());
+}
+
+#[test]
+fn check_says_no_secret_whatever_futures_repeat() {
+    let echoes = echoes_of_headers().into_iter().take(1);
+    prove_answers(&["check", "--xt.api=v4", "--xt.wallet=futures_usdt"], answers_of_v4, echoes);
+}
+
+fn prove_answers(words: &[&str], answers: fn(&str) -> Answers, echoes: impl IntoIterator<Item = Echo>) {
     let kinds = answers("").len();
     for (spelling, echo) in echoes {
         for kind in 0..kinds {
             let world = World::new();
             let answer = move |request: &Request| answers(&echo(request)).swap_remove(kind).1;
             world.front.set(Manner::Answer(Arc::new(answer)));
-            let output = world.run(&[command, LOGS[kind % 2]]);
-            let case = format!("{command}: {} with the URL {spelling}", answers("")[kind].0);
+            let futures = format!("--xt.futures-usdt-base-url={}/fapi", world.front.url());
+            let output = world.run(&[words, &[LOGS[kind % 2], &futures]].concat());
+            let case = format!("{words:?}: {} with the request {spelling}", answers("")[kind].0);
             assert_eq!(output.status.code(), Some(1), "{case}: {}", output.stderr);
             assert!(!world.signatures().is_empty(), "{case}: nothing was signed");
             world.assert_output_kept(&case, &output);
@@ -282,14 +341,20 @@ fn a_host_that_cannot_be_reached_brings_no_secret_out() {
 
 #[test]
 fn the_daemon_says_no_secret_on_any_page_or_in_any_log() {
-    for log in LOGS {
+    for (log, api) in LOGS.into_iter().zip(["--xt.api=v1", "--xt.api=v4"]) {
         let world = World::new();
-        let serve =
-            ["serve", log, "--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"];
+        let serve = [
+            "serve",
+            log,
+            api,
+            "--web.listen-address=127.0.0.1:0",
+            "--poll.interval=1s",
+            "--poll.timeout=900ms",
+        ];
         let exporter = world.start(&serve);
         exporter.stderr.wait_for("the first poll was good");
         let echo = |request: &Request| {
-            http(503, &[], format!("{} {}", request.target(), decode(request.target())).as_bytes())
+            http(503, &[], format!("{} {}", request.head, decode(&request.head)).as_bytes())
         };
         world.front.set(Manner::Answer(Arc::new(echo)));
         exporter.stderr.wait_for("the poll failed: ");
@@ -378,6 +443,41 @@ fn a_request_carries_what_it_must_and_goes_nowhere_else() {
         for secret in [ACCESS, SECRET] {
             assert_eq!(leak(&head, secret), None, "{head}");
         }
+    }
+}
+
+#[test]
+fn a_request_of_v4_carries_the_key_in_headers_alone_and_goes_nowhere_else() {
+    let world = World::new();
+    let elsewhere = Front::decoy();
+    let futures = format!("--xt.futures-usdt-base-url={}/fapi", world.front.url());
+    let words = ["once", "--xt.api=v4", "--xt.wallet=spot", "--xt.wallet=futures_usdt", &futures];
+    let output = world.run(&words);
+    assert_eq!(sample(&output.stdout, FREE), Some(5.0), "{}", output.stderr);
+    assert_eq!(sample(&output.stdout, &FREE.replace("spot", "futures_usdt")), Some(6.0), "{}", output.stderr);
+    let url = elsewhere.url();
+    world.front.set(Manner::Answer(Arc::new(move |request| {
+        http(307, &[("Location", &format!("{url}{}", request.target()))], b"")
+    })));
+    let output = world.run(&words);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(elsewhere.connections(), 0);
+    let requests = world.front.requests();
+    assert_eq!(requests.len(), 6, "the clock and both wallets, twice");
+    for request in requests {
+        let mut names = request.header_names();
+        names.sort_unstable();
+        let plain = ["accept", "accept-encoding", "content-type", "host", "user-agent"];
+        let signed: &[&str] = match request.target() {
+            "/v4/public/time" => &[],
+            "/v4/balances" => &["algorithms", "appkey", "recvwindow", "signature", "timestamp"],
+            "/fapi/future/user/v1/balance/list" => &["appkey", "signature", "timestamp"],
+            other => panic!("{other} was asked for"),
+        };
+        let signed = signed.iter().map(|name| format!("validate-{name}"));
+        let expected: Vec<_> = plain.map(str::to_owned).into_iter().chain(signed).collect();
+        assert_eq!(names, expected, "{request:?}");
+        assert_eq!(leak(&request.head, SECRET), None, "{request:?}");
     }
 }
 

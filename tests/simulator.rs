@@ -622,7 +622,7 @@ async fn every_effect_has_the_spelling_of_the_help_page() {
         assert_eq!(answer.status, 200, "{fault}: {}", answer.text());
         tried += 1;
     }
-    assert_eq!(tried, 16);
+    assert_eq!(tried, 18);
 }
 
 #[tokio::test]
@@ -669,7 +669,12 @@ async fn bad_balances_are_refused_with_a_sentence() {
     let good = r#"{"available":"1","freeze":"0"}"#;
     for (path, body, status, part) in [
         ("nobody/spot/usdt", good, 404, "no account called nobody"),
-        ("main/margin/usdt", good, 404, "There is no wallet margin: it must be spot, wallet or fiat"),
+        (
+            "main/margin/usdt",
+            good,
+            404,
+            "There is no wallet margin: it must be spot, wallet, fiat, futures_usdt or futures_coin",
+        ),
         ("main/spot/", good, 404, "must be percent-encoded UTF-8 and not empty"),
         ("main/spot/usdt", r#"{"available":"1"}"#, 400, "missing field `freeze`"),
         ("main/spot/usdt", r#"{"available":1,"freeze":"0"}"#, 400, "expected a string"),

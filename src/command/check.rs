@@ -9,7 +9,7 @@ use super::{Ended, say, serve::count};
 use crate::{
     cli::Check,
     config::{Account, Config, Env},
-    exchange::{Amount, Answer, Exchange, Failure, Reason, Session},
+    exchange::{Amount, Answer, Api, Exchange, Failure, Reason, Session, Wallet},
     moment::Clock,
 };
 
@@ -37,7 +37,7 @@ pub(super) async fn run(flags: &Check, env: Env<'_>) -> Result<(), Ended> {
 
 /// Examines one account and tells what it finds. Returns how many troubles there are.
 async fn examine(account: Account, exchange: &Exchange) -> usize {
-    let Account { name, base_urls, keyring, wallets, watch, poll_timeout, .. } = account;
+    let Account { name, venue, keyring, wallets, watch, poll_timeout, .. } = account;
     say(&format!("\naccount '{name}'\n"));
     let mut troubles = 0;
     let mut tell = |good: bool, what: &str, finding: &str| {
@@ -48,13 +48,13 @@ async fn examine(account: Account, exchange: &Exchange) -> usize {
         warnings if warnings.is_empty() => tell(true, "key pair", "read"),
         warnings => warnings.iter().for_each(|warning| tell(false, "key pair", warning)),
     }
-    let mut session = Session::new(name, base_urls.clone(), keyring);
+    let mut session = Session::new(name, venue.clone(), keyring);
     let mut unreached = Vec::new();
-    for base in &base_urls {
+    for base in &venue.base_urls {
         match exchange.skew(&mut session, base, poll_timeout).await {
             Ok(skew) => tell(skew.abs() <= SKEW_MAX, &base.to_string(), &clock_finding(skew)),
             Err(failure) => {
-                tell(false, &base.to_string(), &with_remedy(&failure));
+                tell(false, &base.to_string(), &with_remedy(venue.api, None, &failure));
                 unreached.push(failure.text);
             }
         }
@@ -75,7 +75,7 @@ async fn examine(account: Account, exchange: &Exchange) -> usize {
             Ok(Err(failure)) if failure.text == unreached => {
                 say(&line(false, &what, "not read, for the reason above"));
             }
-            Ok(Err(failure)) => tell(false, &what, &with_remedy(&failure)),
+            Ok(Err(failure)) => tell(false, &what, &with_remedy(venue.api, Some(wallet), &failure)),
             Err(_) => {
                 say(&line(false, &what, "not asked: after a limit reply nothing is sent for ten minutes"));
             }
@@ -145,9 +145,32 @@ fn watch_finding(answer: &Answer, currency: &str, threshold: Option<f64>) -> (bo
     }
 }
 
-fn with_remedy(failure: &Failure) -> String {
-    format!("{} [{}]\nremedy: {}", failure.text, failure.reason, remedy(failure))
+fn with_remedy(api: Api, wallet: Option<Wallet>, failure: &Failure) -> String {
+    let mut text = format!("{} [{}]\nremedy: {}", failure.text, failure.reason, remedy(failure));
+    if let Some(other) = other_remedy(api, wallet, failure) {
+        let _ = write!(text, "\n{other}");
+    }
+    text
 }
+
+/// What it may be instead. Only words: to try a key at a host that nobody named would give it away.
+fn other_remedy(api: Api, wallet: Option<Wallet>, failure: &Failure) -> Option<&'static str> {
+    const V4: &str = "Or the key is one of API v4, as all are that are made at XT today: then set --xt.api v4, in a file api: v4";
+    const V1: &str = "Or the key is one of API v1, made before XT withdrew that in 2022 or at a sister exchange: then set --xt.api v1, in a file api: v1, and the base URL of that exchange";
+    let is_unknown = failure.reason == Reason::Auth && remedy(failure) == UNKNOWN_KEY;
+    match (api, wallet, failure.reason) {
+        (_, Some(Wallet::FuturesUsdt | Wallet::FuturesCoin), Reason::Auth) => Some(
+            "Or it lacks the permission for futures, which is one of its own, or this machine's address is not on its list",
+        ),
+        (Api::V4, ..) if is_unknown => Some(V1),
+        (Api::V1, ..) if is_unknown => Some(V4),
+        // XT's own v1 may be switched off by now.
+        (Api::V1, _, Reason::Http | Reason::Decode) => Some(V4),
+        _ => None,
+    }
+}
+
+const UNKNOWN_KEY: &str = "the exchange does not know this access key: is it spelt right, not deleted, not swapped with the secret, and of this exchange?";
 
 /// What a person can do about it.
 fn remedy(failure: &Failure) -> &'static str {
@@ -163,9 +186,7 @@ fn remedy(failure: &Failure) -> &'static str {
         Reason::Auth if says(&["activ", "激活"]) => {
             "the key is not active: finish its activation at the exchange, or wait for the review"
         }
-        Reason::Auth => {
-            "the exchange does not know this access key: is it spelt right, not deleted, not swapped with the secret, and of this exchange?"
-        }
+        Reason::Auth => UNKNOWN_KEY,
         Reason::Signature => {
             "the secret key does not belong to this access key: copy both again, from the same key"
         }
@@ -192,7 +213,7 @@ fn remedy(failure: &Failure) -> &'static str {
             "the connection cannot be trusted: is this machine's date right, are its CA certificates installed, is a proxy in between?"
         }
         Reason::Body | Reason::Decode => {
-            "this is not the documented answer: is the base URL that of an API v1, and is a proxy in between?"
+            "this is not the documented answer: is the base URL that of this version of the API, and is a proxy in between?"
         }
         Reason::Api => "the exchange's own words are above; its support can say more",
     }
@@ -219,8 +240,39 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_not_known_may_be_one_of_the_other_version() {
+        let other = |api, wallet, reason, said| other_remedy(api, wallet, &Failure::new(reason, said));
+        let spot = Some(Wallet::Spot);
+        for (api, said, version) in [
+            (Api::V1, "code 307: AccessKey error", "API v4"),
+            (Api::V1, "code 404: 请检查accesskey是否有效", "API v4"),
+            (Api::V4, "AUTH_101: the key does not exist", "API v1"),
+        ] {
+            let found = other(api, spot, Reason::Auth, said);
+            assert!(found.is_some_and(|words| words.contains(version)), "{said}: {found:?}");
+        }
+        assert!(other(Api::V1, None, Reason::Http, "HTTP 404").is_some_and(|words| words.contains("API v4")));
+        let futures = other(Api::V4, Some(Wallet::FuturesCoin), Reason::Auth, "403: forbidden");
+        assert!(futures.is_some_and(|words| words.contains("permission for futures")));
+        // Whoever knows the key is of its version.
+        for said in [
+            "AUTH_102: the key is not activated",
+            "AUTH_104: this IP is not on its list",
+            "AUTH_106: the key lacks the permission",
+        ] {
+            assert_eq!(other(Api::V4, spot, Reason::Auth, said), None, "{said}");
+        }
+        assert_eq!(other(Api::V1, spot, Reason::Signature, "code 308: Sign error"), None);
+        assert_eq!(other(Api::V4, None, Reason::Decode, "HTTP 200"), None);
+    }
+
+    #[test]
     fn the_cause_behind_a_refused_key_is_told_apart() {
         for (said, advice) in [
+            ("AUTH_101: the key does not exist", "does not know this access key"),
+            ("AUTH_102: the key is not activated", "finish its activation"),
+            ("AUTH_104: the key is bound to other addresses, and this IP is not on its list", "IP list"),
+            ("AUTH_106: the key lacks the permission", "give it the read permission"),
             ("code 307: AccessKey error", "does not know this access key"),
             ("code 307: IP 1.2.3.4 is not in the whitelist", "IP list"),
             ("code 307: no permission", "give it the read permission"),

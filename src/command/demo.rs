@@ -14,7 +14,7 @@ use super::{Ended, daemon, say};
 use crate::{
     cli::Demo,
     config::Account,
-    exchange::{BaseUrl, KeyHalf, KeySource, Keyring, Secret, Wallet},
+    exchange::{Api, BaseUrl, KeyHalf, KeySource, Keyring, Secret, Venue, Wallet},
     moment::Clock,
     poll,
     simulator::{self, Rules, Simulator, market},
@@ -28,6 +28,9 @@ const MAX_AGE: Duration = Duration::from_secs(20);
 
 /// Free USDT below which a person should know, by account.
 const THRESHOLDS: [(&str, f64); 2] = [("arbitrage", 2_000.0), ("market-maker", 500.0)];
+
+/// The account that speaks v4, and has futures.
+const WITH_V4: &str = "arbitrage";
 
 pub(super) async fn run(flags: &Demo) -> Result<(), Ended> {
     let clock = Clock::start();
@@ -59,16 +62,20 @@ fn watched(account: &simulator::Account, exchange: SocketAddr, clock: Clock) -> 
     let keys = KeySource { access: half(&account.access_key)?, secret: half(&account.secret_key)? };
     let threshold =
         THRESHOLDS.iter().find(|(name, _)| *name == account.name).map(|(_, threshold)| *threshold);
+    let api = if account.name == WITH_V4 { Api::V4 } else { Api::V1 };
     let wallets = account.wallets.keys().map(|wallet| match wallet {
         simulator::Wallet::Spot => Wallet::Spot,
         simulator::Wallet::Wallet => Wallet::Wallet,
         simulator::Wallet::Fiat => Wallet::Fiat,
+        simulator::Wallet::FuturesUsdt => Wallet::FuturesUsdt,
+        simulator::Wallet::FuturesCoin => Wallet::FuturesCoin,
     });
+    let url = |path: &str| BaseUrl::parse(&format!("http://{exchange}{path}")).map(|url| vec![url]);
     Ok(Account {
         name: account.name.as_str().into(),
-        base_urls: vec![BaseUrl::parse(&format!("http://{exchange}"))?],
+        venue: Venue { api, base_urls: url("")?, futures_usdt: url("/fapi")?, futures_coin: url("/dapi")? },
         keyring: Keyring::open(keys, clock.now().unix)?,
-        wallets: wallets.collect(),
+        wallets: wallets.filter(|wallet| api.wallets().any(|known| known == *wallet)).collect(),
         watch: vec![(Wallet::Spot, Watch { currency: "usdt".into(), threshold })],
         filter: Filter::default(),
         poll_interval: POLL_INTERVAL,

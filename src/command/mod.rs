@@ -21,7 +21,7 @@ use crate::{cli::Command, config::Account, exchange::Exchange, moment::Clock};
 
 /// The exchange that `accounts` are read from.
 fn exchange(clock: Clock, accounts: &[Account]) -> Result<Exchange, Ended> {
-    Exchange::new(clock, accounts.iter().flat_map(|account| &account.base_urls)).map_err(Ended::With)
+    Exchange::new(clock, accounts.iter().flat_map(|account| account.venue.all())).map_err(Ended::With)
 }
 
 /// How a command ended when it did not end well.

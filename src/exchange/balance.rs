@@ -1,22 +1,29 @@
 //! The nouns every floor above agrees on: a wallet, an amount, a balance, an answer.
-//! Knows no JSON and no request: what the exchange writes is turned into these in `v1`.
+//! Knows no JSON and no request: what the exchange writes is turned into these in `v1`, `v4` and
+//! `futures`.
 
 use std::fmt;
+
+use bigdecimal::BigDecimal;
 
 /// Which pocket of an account a balance lies in; the `wallet` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wallet {
-    /// The trading account, from getBalance.
+    /// The trading account: v1 getBalance, v4 balances.
     Spot,
-    /// The wallet account, from getFunds with account 1.
+    /// The wallet account: v1 getFunds with account 1.
     Wallet,
-    /// The fiat account, from getFunds with account 3.
+    /// The fiat account: v1 getFunds with account 3.
     Fiat,
+    /// USDT-margined futures: v4, on hosts of their own.
+    FuturesUsdt,
+    /// Coin-margined futures: v4, on hosts of their own.
+    FuturesCoin,
 }
 
 impl Wallet {
     /// Every wallet there is, in the order of documentation.
-    pub const ALL: [Self; 3] = [Self::Spot, Self::Wallet, Self::Fiat];
+    pub const ALL: [Self; 5] = [Self::Spot, Self::Wallet, Self::Fiat, Self::FuturesUsdt, Self::FuturesCoin];
 
     /// The value of the `wallet` label, and the word in flags and file.
     #[must_use]
@@ -25,6 +32,8 @@ impl Wallet {
             Self::Spot => "spot",
             Self::Wallet => "wallet",
             Self::Fiat => "fiat",
+            Self::FuturesUsdt => "futures_usdt",
+            Self::FuturesCoin => "futures_coin",
         }
     }
 }
@@ -42,7 +51,11 @@ impl std::str::FromStr for Wallet {
         Self::ALL
             .into_iter()
             .find(|wallet| wallet.label() == text)
-            .ok_or_else(|| format!("unknown wallet '{text}': the wallets are spot, wallet and fiat"))
+            .ok_or_else(|| {
+                format!(
+                    "unknown wallet '{text}': the wallets are spot, wallet and fiat with v1, and spot, futures_usdt and futures_coin with v4"
+                )
+            })
     }
 }
 
@@ -70,6 +83,29 @@ impl Amount {
         Some(Self { text: text.into(), value: value + 0.0 })
     }
 
+    /// The exact sum; `None` if it, or what is added, takes more digits than an amount may have.
+    #[must_use]
+    pub(super) fn plus(&self, other: &Self) -> Option<Self> {
+        Self::exact(&(self.decimal()? + other.decimal()?))
+    }
+
+    /// The exact difference; `None` as in [`Amount::plus`].
+    #[must_use]
+    pub(super) fn minus(&self, other: &Self) -> Option<Self> {
+        Self::exact(&(self.decimal()? - other.decimal()?))
+    }
+
+    /// An exponent may ask for more digits than there is memory, in six letters.
+    fn decimal(&self) -> Option<BigDecimal> {
+        let number = self.text.parse::<BigDecimal>().ok()?;
+        let places = number.fractional_digit_count().unsigned_abs();
+        (places <= AMOUNT_MAX_BYTES as u64).then_some(number)
+    }
+
+    fn exact(number: &BigDecimal) -> Option<Self> {
+        Self::parse(&number.normalized().to_plain_string())
+    }
+
     /// The value rounded to an f64, always finite.
     #[must_use]
     pub fn value(&self) -> f64 {
@@ -88,9 +124,10 @@ impl Amount {
 pub struct Balance {
     /// Lower case, 1 to 64 bytes, no control characters.
     pub currency: Box<str>,
-    /// Free to trade or withdraw; the field `available`.
+    /// Free to trade or withdraw: `available` of v1, `availableAmount` of v4, `availableBalance` of futures.
     pub free: Amount,
-    /// Locked in orders or withdrawals; the field `freeze`.
+    /// Locked in orders, withdrawals or positions: `freeze` of v1, `frozenAmount` of v4, the margins
+    /// of futures.
     pub frozen: Amount,
 }
 
@@ -145,6 +182,27 @@ mod tests {
             assert_eq!(Amount::parse(text), None, "{text:?} is no amount");
         }
         assert_eq!(Amount::parse(&"9".repeat(129)), None);
+    }
+
+    #[test]
+    fn sums_and_differences_are_exact() {
+        let amount = |text: &str| Amount::parse(text).unwrap_or_else(|| panic!("{text} is an amount"));
+        for (a, b, sum, difference) in [
+            ("0.1", "0.2", "0.3", "-0.1"),
+            ("0", "0.709475", "0.709475", "-0.709475"),
+            ("19.29849875", "-0.709475", "18.58902375", "20.00797375"),
+            ("1E-8", "1e2", "100.00000001", "-99.99999999"),
+            ("5.", ".5", "5.5", "4.5"),
+            ("+1", "1", "2", "0"),
+        ] {
+            let (a, b) = (amount(a), amount(b));
+            let text = |amount: Option<Amount>| amount.map(|amount| amount.text().to_owned());
+            assert_eq!(text(a.plus(&b)).as_deref(), Some(sum));
+            assert_eq!(text(a.minus(&b)).as_deref(), Some(difference));
+        }
+        let (one, vast) = (amount("1"), amount("1e-999999999"));
+        assert_eq!((one.plus(&vast), vast.minus(&one)), (None, None));
+        assert_eq!(amount(&"9".repeat(128)).plus(&one), None, "the sum has a digit too many");
     }
 
     #[test]

@@ -3,15 +3,20 @@
 //! Knows no metric, no page, and not when to ask: that is the poller's affair.
 
 mod balance;
+mod dialect;
 mod failure;
+pub mod futures;
 mod keyring;
 mod limits;
+mod reading;
 mod refusals;
 mod secret;
 mod server_clock;
 mod signature;
 mod transport;
 pub mod v1;
+pub mod v4;
+mod venue;
 mod wire;
 
 use std::{
@@ -26,13 +31,16 @@ use tokio::sync::futures::Notified;
 pub(crate) use self::wire::{Asked, Script, Told};
 pub use self::{
     balance::{Amount, Answer, Balance, Wallet, currency_name},
+    dialect::Api,
     failure::{Failure, Reason},
     keyring::{KeyHalf, KeySource, Keyring},
     limits::{KEY_CALLS, KEY_SPAN, PROCESS_CALLS, PROCESS_SPAN, Paused},
     secret::{KeyId, KeyPair, Secret},
     transport::BaseUrl,
+    venue::Venue,
 };
 use self::{
+    dialect::Call,
     limits::{Limits, PACE_SPAN, Permit},
     refusals::Refusals,
     server_clock::ServerClock,
@@ -46,6 +54,9 @@ const HOMESICK: Duration = Duration::from_mins(10);
 /// How long a read waits in all for leave to make its calls. Where this is not enough, others use up
 /// the limits, and a poll that fails and says so is better than one that hangs.
 const LEAVE_PATIENCE: Duration = Duration::from_mins(1);
+/// A request that is not numbered is stamped so many milliseconds in the past: one that was 58 ms
+/// ahead of the exchange was refused, while one may be 5 s old when it arrives.
+const STAMPED_BACK_MS: u64 = 500;
 /// How long a read waits for another's reading of the host's clock before it does without.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -81,14 +92,15 @@ impl Host {
 pub struct Session {
     /// The `account` label.
     pub account: Box<str>,
-    /// Where to ask, in order of preference; not empty.
-    pub base_urls: Vec<BaseUrl>,
+    /// Where to ask, and in which version of the API.
+    pub venue: Venue,
     /// What to sign with.
     pub keyring: Keyring,
-    spare: Option<Spare>,
+    /// By the first of the wallets that are asked for at the same base URLs.
+    spares: HashMap<Wallet, Spare>,
 }
 
-/// The base URL that worked last, if it was not the first.
+/// The base URL that worked last, where it was not the first.
 #[derive(Clone, Copy, Debug)]
 struct Spare {
     place: usize,
@@ -116,22 +128,25 @@ pub struct Read {
 impl Session {
     /// A session that has not asked yet.
     #[must_use]
-    pub fn new(account: Box<str>, base_urls: Vec<BaseUrl>, keyring: Keyring) -> Self {
-        Self { account, base_urls, keyring, spare: None }
+    pub fn new(account: Box<str>, venue: Venue, keyring: Keyring) -> Self {
+        Self { account, venue, keyring, spares: HashMap::new() }
     }
 
-    /// Places in `base_urls`, in the order to try them at `now`.
-    fn order(&self, now: Duration) -> Vec<usize> {
-        let spare = self.spare.filter(|spare| now.saturating_sub(spare.since) < HOMESICK);
+    /// Places in the base URLs of `wallet`, in the order to try them at `now`.
+    fn order(&self, wallet: Wallet, now: Duration) -> Vec<usize> {
+        let spare = self.spares.get(&venue::foremost(wallet));
+        let spare = spare.filter(|spare| now.saturating_sub(spare.since) < HOMESICK);
         let first = spare.map(|spare| spare.place);
-        first.into_iter().chain((0..self.base_urls.len()).filter(|place| Some(*place) != first)).collect()
+        let places = 0..self.venue.of(wallet).len();
+        first.into_iter().chain(places.filter(|place| Some(*place) != first)).collect()
     }
 
-    fn worked(&mut self, place: usize, now: Duration) {
+    fn worked(&mut self, wallet: Wallet, place: usize, now: Duration) {
+        let foremost = venue::foremost(wallet);
         if place == 0 {
-            self.spare = None;
-        } else if self.order(now).first() != Some(&place) {
-            self.spare = Some(Spare { place, since: now });
+            self.spares.remove(&foremost);
+        } else if self.order(wallet, now).first() != Some(&place) {
+            self.spares.insert(foremost, Spare { place, since: now });
         }
     }
 }
@@ -261,8 +276,7 @@ impl Exchange {
         timeout: Duration,
     ) -> Result<f64, Failure> {
         let mut attempt = Attempt::new(session, self.clock.now().elapsed, timeout);
-        let host = self.host(&base.host());
-        match self.read_clock(&mut attempt, base, &host, timeout).await {
+        match self.read_clock(&mut attempt, base, timeout).await {
             Ok(skew) => Ok(skew),
             Err(Stop::Failed(failure)) => Err(failure),
             Err(Stop::Paused | Stop::Refused) => {
@@ -290,17 +304,22 @@ impl Exchange {
     }
 
     async fn read_from_any(&self, attempt: &mut Attempt<'_>, wallet: Wallet) -> Result<Answer, Stop> {
-        let order = attempt.session.order(self.clock.now().elapsed);
+        let api = attempt.session.venue.api;
+        let Some(call) = Call::new(api, wallet) else {
+            let text = format!("API {} has no wallet {wallet}: nothing was asked", api.label());
+            return Err(Failure::new(Reason::Api, text).into());
+        };
+        let order = attempt.session.order(wallet, self.clock.now().elapsed);
         let mut first: Option<Failure> = None;
         for (tried, place) in order.iter().enumerate() {
-            let Some(base) = attempt.session.base_urls.get(*place).cloned() else { continue };
+            let Some(base) = attempt.session.venue.of(wallet).get(*place).cloned() else { continue };
             if tried > 0 && attempt.time_left().is_zero() {
                 break;
             }
             let share = u32::try_from(order.len() - tried).unwrap_or(u32::MAX);
-            let failure = match self.read_from(attempt, &base, wallet, share).await {
+            let failure = match self.read_from(attempt, &base, wallet, call, share).await {
                 Ok(answer) => {
-                    attempt.session.worked(*place, self.clock.now().elapsed);
+                    attempt.session.worked(wallet, *place, self.clock.now().elapsed);
                     return Ok(answer);
                 }
                 Err(Stop::Failed(failure)) => failure,
@@ -331,15 +350,15 @@ impl Exchange {
         attempt: &mut Attempt<'_>,
         base: &BaseUrl,
         wallet: Wallet,
+        call: Call,
         share: u32,
     ) -> Result<Answer, Stop> {
-        let host = self.host(&base.host());
-        self.sync_clock(attempt, base, &host, share).await?;
+        let clock = self.sync_clock(attempt, base, call, share).await?;
         loop {
-            let result = self.read_once(attempt, base, wallet, &host, share).await;
+            let result = self.read_once(attempt, base, wallet, call, &clock, share).await;
             let Err(Stop::Failed(failure)) = &result else { return result };
             if failure.reason == Reason::Clock {
-                host.clock().doubt();
+                clock.clock().doubt();
             }
             let keyring = &mut attempt.session.keyring;
             let the_other_may_work = match failure.reason {
@@ -359,10 +378,10 @@ impl Exchange {
         attempt: &mut Attempt<'_>,
         base: &BaseUrl,
         wallet: Wallet,
+        call: Call,
         host: &Host,
         share: u32,
     ) -> Result<Answer, Stop> {
-        let (path, parameters) = v1::balances_call(wallet);
         let pair = attempt.session.keyring.pair().clone();
         let timeout = Self::time_for_a_call(attempt, base, share)?;
         let mut permit = self.permit(attempt, &pair).await?;
@@ -371,13 +390,16 @@ impl Exchange {
             return Err(Stop::Refused);
         }
         let sent = self.clock.now();
-        let nonce = permit.nonce(self.time_ms(attempt.session, host, sent));
-        let signed = signature::signed_query(&pair, parameters, nonce);
-        let reply = self.wire.get(base, path, &signed.query, timeout).await;
+        let time = self.time_ms(attempt.session, host, sent);
+        let time = if call.counts_up() { permit.nonce(time) } else { time.saturating_sub(STAMPED_BACK_MS) };
+        let signed = call.signed(&pair, time);
+        let reply = self.wire.get(base, &signed.request, timeout).await;
         attempt.spend(sent.age(self.clock.now()));
         let secrets = [pair.access.reveal(), pair.secret.reveal(), &signed.signature];
         // The permit is held until the reply is understood: nobody may slip in before a pause.
-        let result = self.judge(attempt, base, path, reply, &secrets, v1::balances);
+        let result = self.judge(attempt, base, signed.request.path, reply, &secrets, |status, body| {
+            call.balances(status, body)
+        });
         let note = |worked| {
             let now = self.clock.now().elapsed;
             self.refusals().note(pair.pair_id(), wallet, worked, now);
@@ -395,72 +417,87 @@ impl Exchange {
         Ok(result?)
     }
 
-    /// Reads the clock of `base` if that is due. A host that cannot even tell the time fails the
-    /// read, but only that of who asked; one that has no such endpoint does not.
+    /// Reads the clock by which calls of `base` are stamped, if that is due, and returns whose it is.
+    /// A host that cannot even tell the time fails the read, but only that of who asked; one that has
+    /// no such endpoint does not, nor does one that only tells the time for another.
     async fn sync_clock(
         &self,
         attempt: &mut Attempt<'_>,
         base: &BaseUrl,
-        host: &Host,
+        call: Call,
         share: u32,
-    ) -> Result<(), Stop> {
+    ) -> Result<Arc<Host>, Stop> {
+        // The hosts of futures tell no time; those of spot do.
+        let teller = if matches!(call, Call::Futures) {
+            attempt.session.venue.base_urls.first().cloned()
+        } else {
+            None
+        };
+        let is_own = teller.is_none();
+        let teller = teller.unwrap_or_else(|| base.clone());
+        let host = self.host(&teller.host());
         if !host.clock().is_due(self.clock.now()) {
-            return Ok(());
+            return Ok(host);
         }
         // Others that ask the same host meanwhile wait here, and find it done, or share the failure:
         // were each to wait for a silent host in turn, the last would wait for hours. But none waits
         // for long: who has the turn may be waiting for leave itself, and what is known will do.
         let waiting_since = self.clock.now().elapsed;
         let Ok(mut turn) = tokio::time::timeout(CLOCK_PATIENCE, host.turn.lock()).await else {
-            return Ok(());
+            return Ok(Arc::clone(&host));
         };
         if !host.clock().is_due(self.clock.now()) {
-            return Ok(());
+            return Ok(Arc::clone(&host));
         }
-        if let Some((_, failure)) = turn.as_ref().filter(|(at, _)| *at >= waiting_since) {
+        if let Some((_, failure)) = turn.as_ref().filter(|(at, _)| is_own && *at >= waiting_since) {
             return Err(failure.clone().into());
         }
-        let timeout = Self::time_for_a_call(attempt, base, share)?;
-        let failure = match self.read_clock(attempt, base, host, timeout).await {
+        // Another's clock may take half of the time, for the call itself is still to come.
+        let timeout =
+            Self::time_for_a_call(attempt, base, if is_own { share } else { share.saturating_mul(2) })?;
+        let failure = match self.read_clock(attempt, &teller, timeout).await {
             Ok(skew) => {
-                attempt.skews.push((base.host(), skew));
-                return Ok(());
+                attempt.skews.push((teller.host(), skew));
+                return Ok(Arc::clone(&host));
             }
             Err(Stop::Failed(failure)) if failure.reason != Reason::RateLimited => failure,
             Err(stop) => return Err(stop),
         };
-        if failure.reason.is_of_the_host() {
+        if is_own && failure.reason.is_of_the_host() {
             *turn = Some((self.clock.now().elapsed, failure.clone()));
             return Err(failure.into());
         }
         host.clock().could_not_be_read(self.clock.now());
         tracing::warn!(
-            host = base.host(),
+            host = teller.host(),
             reason = failure.reason.label(),
-            "cannot read the exchange's clock, so nonces use ours: {}",
+            "cannot read the exchange's clock, so requests are stamped with ours: {}",
             failure.text
         );
-        Ok(())
+        Ok(Arc::clone(&host))
     }
 
     async fn read_clock(
         &self,
         attempt: &mut Attempt<'_>,
         base: &BaseUrl,
-        host: &Host,
         timeout: Duration,
     ) -> Result<f64, Stop> {
+        let api = attempt.session.venue.api;
+        let request = api.server_time_call();
         let pair = attempt.session.keyring.pair().clone();
         let permit = self.permit(attempt, &pair).await?;
         let sent = self.clock.now();
-        let reply = self.wire.get(base, v1::SERVER_TIME_PATH, "", timeout).await;
+        let reply = self.wire.get(base, &request, timeout).await;
         let received = self.clock.now();
         attempt.spend(sent.age(received));
         // It is not signed, but whoever answers may remember what was.
         let secrets = [pair.access.reveal(), pair.secret.reveal()];
-        let time = self.judge(attempt, base, v1::SERVER_TIME_PATH, reply, &secrets, v1::server_time);
+        let time = self.judge(attempt, base, request.path, reply, &secrets, |status, body| {
+            api.server_time(status, body)
+        });
         drop(permit);
-        Ok(host.clock().read(time?, sent, received))
+        Ok(self.host(&base.host()).clock().read(time?, sent, received))
     }
 
     async fn permit(&self, attempt: &mut Attempt<'_>, pair: &KeyPair) -> Result<Permit, Stop> {
@@ -514,7 +551,7 @@ impl Exchange {
     /// if it is ahead, would make a nonce that none of them can follow.
     fn time_ms(&self, session: &Session, host: &Host, now: Moment) -> u64 {
         let own = *host.clock();
-        let others = session.base_urls.iter().map(|base| *self.host(&base.host()).clock());
+        let others = session.venue.base_urls.iter().map(|base| *self.host(&base.host()).clock());
         let known = std::iter::once(own).chain(others).find(ServerClock::is_known);
         known.unwrap_or(own).time_ms(now)
     }

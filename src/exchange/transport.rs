@@ -1,6 +1,6 @@
 //! One HTTP GET to the exchange: sent once, bounded in time and size, never redirected, and every
 //! way it can fail told apart. The only place that names reqwest and rustls. Nothing that leaves
-//! it holds a query: there the key and the signature travel.
+//! it holds a query or a header: there the key and the signature travel.
 
 use std::{
     error::Error as _,
@@ -12,7 +12,10 @@ use std::{
 
 use reqwest::{Url, dns, header, redirect};
 
-use super::failure::{Failure, Reason};
+use super::{
+    failure::{Failure, Reason},
+    wire::Request,
+};
 
 /// The longest body that is read, after decompression: some 100 000 currencies.
 pub(super) const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -70,15 +73,14 @@ impl Transport {
         Ok(Self { client })
     }
 
-    /// Asks `base` for `path` with `query`. Ends within `timeout`.
+    /// Sends `request` to `base`. Ends within `timeout`.
     ///
     /// # Errors
     /// Whatever kept a whole answer from coming, with a text that names host and path only.
     pub(super) async fn get(
         &self,
         base: &BaseUrl,
-        path: &str,
-        query: &str,
+        request: &Request,
         timeout: Duration,
     ) -> Result<Reply, Failure> {
         let asked = async {
@@ -87,23 +89,25 @@ impl Transport {
                 let text = "the poll's time was up before this could be asked";
                 return Err(Failure::new(Reason::Timeout, text));
             }
-            self.ask(base.with(path, query)).await
+            self.ask(base, request).await
         };
         let failure = match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(reply)) => return Ok(reply),
             Ok(Err(failure)) => failure,
             Err(_) => Failure::new(Reason::Timeout, format!("no whole answer within {}", rounded(timeout))),
         };
-        Err(Failure { text: format!("{base}{path}: {}", failure.text), ..failure })
+        Err(Failure { text: format!("{base}{}: {}", request.path, failure.text), ..failure })
     }
 
-    async fn ask(&self, url: Url) -> Result<Reply, Failure> {
-        let request = self
-            .client
-            .get(url)
-            // The documents ask for it, on GET too.
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(header::ACCEPT, "application/json");
+    async fn ask(&self, base: &BaseUrl, asked: &Request) -> Result<Reply, Failure> {
+        let mut request = self.client.get(base.with(asked.path, &asked.query));
+        request = request.header(header::ACCEPT, "application/json");
+        for (name, value) in &asked.headers {
+            let value = header::HeaderValue::from_str(value);
+            let Ok(mut value) = value else { continue }; // keys are visible ASCII, and so is all else
+            value.set_sensitive(true);
+            request = request.header(*name, value);
+        }
         let mut response = request.send().await.map_err(|error| no_answer(&error.without_url()))?;
         let status = response.status().as_u16();
         let retry_after =

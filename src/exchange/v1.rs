@@ -10,21 +10,26 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    balance::{Amount, Answer, Balance, Wallet, currency_name},
+    balance::{Amount, Answer, Wallet, currency_name},
     failure::{Failure, Reason},
+    reading::{self, Row, amount, by_status, decode, object},
 };
 
 /// Path of the unsigned call that tells the exchange's time.
 pub(super) const SERVER_TIME_PATH: &str = "/trade/api/v1/getServerTime";
 
-/// Path and own parameters of the signed call that reads `wallet`.
+/// Path and own parameters of a signed call.
+pub(super) type Call = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// The call that reads `wallet`; `None` if v1 has no such wallet.
 #[must_use]
-pub(super) fn balances_call(wallet: Wallet) -> (&'static str, &'static [(&'static str, &'static str)]) {
+pub(super) fn balances_call(wallet: Wallet) -> Option<Call> {
     const FUNDS: &str = "/trade/api/v1/getFunds";
     match wallet {
-        Wallet::Spot => ("/trade/api/v1/getBalance", &[]),
-        Wallet::Wallet => (FUNDS, &[("account", "1")]),
-        Wallet::Fiat => (FUNDS, &[("account", "3")]),
+        Wallet::Spot => Some(("/trade/api/v1/getBalance", &[])),
+        Wallet::Wallet => Some((FUNDS, &[("account", "1")])),
+        Wallet::Fiat => Some((FUNDS, &[("account", "3")])),
+        Wallet::FuturesUsdt | Wallet::FuturesCoin => None,
     }
 }
 
@@ -37,24 +42,10 @@ pub(super) fn balances_call(wallet: Wallet) -> (&'static str, &'static [(&'stati
 pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
     let data = data(status, body)?;
     let Rows(rows) = object(data).ok_or_else(|| decode("`data` is not an object of currencies"))?;
-    let mut answer = Answer::default();
-    for (name, row) in rows {
-        let name = std::str::from_utf8(&name).ok().and_then(currency_name);
-        match (name, amounts(row)) {
-            (Some(currency), Some((free, frozen))) => {
-                answer.balances.push(Balance { currency, free, frozen });
-            }
-            (name, _) => {
-                answer.rejected += 1;
-                answer.unreadable.extend(name);
-            }
-        }
-    }
-    reject_doubles(&mut answer);
-    if answer.balances.is_empty() && answer.rejected > 0 {
-        return Err(decode(format!("none of the {} rows has usable amounts", answer.rejected)));
-    }
-    Ok(answer)
+    reading::answer(rows.into_iter().map(|(name, row)| Row {
+        currency: std::str::from_utf8(&name).ok().and_then(currency_name),
+        amounts: amounts(row),
+    }))
 }
 
 /// Reads the answer to getServerTime: Unix milliseconds.
@@ -108,17 +99,8 @@ impl Envelope<'_> {
 /// The `data` of a good answer. Errors may come with any HTTP status and good ones only with 2xx,
 /// so the body is read first and the status judges what is no envelope.
 fn data(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
-    if status == 429 {
-        return Err(Failure::new(Reason::RateLimited, format!("HTTP 429, {}", glimpse(body))));
-    }
-    let by_status = || match status {
-        200..=299 => decode(format!("HTTP {status}, {}", glimpse(body))),
-        300..=399 => Failure::new(Reason::Http, format!("HTTP {status}: redirects are not followed")),
-        500..=599 => Failure::new(Reason::Unavailable, format!("HTTP {status}, {}", glimpse(body))),
-        _ => Failure::new(Reason::Http, format!("HTTP {status}, {}", glimpse(body))),
-    };
-    let text = std::str::from_utf8(body).map_err(|_| by_status())?;
-    let raw: &RawValue = serde_json::from_str(text).map_err(|_| by_status())?;
+    let by_status = || by_status(status, body);
+    let raw = reading::json(status, body)?;
     let envelope: Envelope<'_> = object(raw).ok_or_else(by_status)?;
     let code = envelope.code.ok_or_else(by_status)?.get();
     let digits = code.trim_matches('"').parse::<i64>().map_err(|_| by_status())?;
@@ -253,56 +235,6 @@ fn amounts(row: &RawValue) -> Option<(Amount, Amount)> {
     }
     let row: Row<'_> = object(row)?;
     Some((amount(row.available)?, amount(row.freeze)?))
-}
-
-/// An amount comes as a text or as a number; both keep their digits.
-fn amount(raw: &RawValue) -> Option<Amount> {
-    let text = raw.get();
-    if text.starts_with('"') {
-        Amount::parse(&serde_json::from_str::<Cow<'_, str>>(text).ok()?)
-    } else {
-        Amount::parse(text)
-    }
-}
-
-/// Reads `raw` if it is an object. Without this look at it, serde would fill a struct from a list.
-fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
-    raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?
-}
-
-/// Sorts, and rejects every row of a currency that has more than one: nothing says which is true.
-fn reject_doubles(answer: &mut Answer) {
-    answer.balances.sort_by(|a, b| a.currency.cmp(&b.currency));
-    let doubled: Vec<Box<str>> = answer
-        .balances
-        .windows(2)
-        .filter_map(|pair| match pair {
-            [a, b] if a.currency == b.currency => Some(a.currency.clone()),
-            _ => None,
-        })
-        .collect();
-    let before = answer.balances.len();
-    answer.unreadable.sort_unstable();
-    // Both are sorted: an answer full of doubles must not take a time that grows with its square.
-    let is_in = |list: &[Box<str>], row: &Balance| list.binary_search(&row.currency).is_ok();
-    let unreadable = &answer.unreadable;
-    answer.balances.retain(|row| !is_in(&doubled, row) && !is_in(unreadable, row));
-    answer.rejected += (before - answer.balances.len()) as u64;
-    answer.unreadable.extend(doubled);
-    answer.unreadable.sort();
-    answer.unreadable.dedup();
-}
-
-fn decode(text: impl Into<String>) -> Failure {
-    Failure::new(Reason::Decode, text)
-}
-
-/// A body that is not what it should be, whole: whoever cuts it must know what is secret in it.
-fn glimpse(body: &[u8]) -> String {
-    match body.trim_ascii() {
-        [] => "an empty body".to_owned(),
-        body => format!("not the documented JSON: {}", String::from_utf8_lossy(body)),
-    }
 }
 
 #[cfg(test)]

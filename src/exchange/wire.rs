@@ -3,10 +3,33 @@
 
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::{
     failure::Failure,
     transport::{BaseUrl, Reply, Transport},
 };
+
+/// A GET as it is to be sent. Signed, it holds the access key and the signature: it is wiped when
+/// dropped and has no way to be printed.
+pub(super) struct Request {
+    /// After the base URL.
+    pub path: &'static str,
+    /// `name=value` pairs joined by `&`, percent-encoded; empty if there is none.
+    pub query: Zeroizing<String>,
+    /// Names in lower case; values of visible ASCII.
+    pub headers: Vec<(&'static str, Zeroizing<String>)>,
+}
+
+impl Request {
+    /// A call that anyone may make.
+    #[must_use]
+    pub(super) fn unsigned(path: &'static str) -> Self {
+        // The documents of v1 ask for the type, on GET too.
+        let form = Zeroizing::new("application/x-www-form-urlencoded".to_owned());
+        Self { path, query: Zeroizing::default(), headers: vec![("content-type", form)] }
+    }
+}
 
 /// What takes a call out and brings the answer back.
 #[derive(Debug)]
@@ -29,16 +52,15 @@ impl Wire {
     pub(super) async fn get(
         &self,
         base: &BaseUrl,
-        path: &str,
-        query: &str,
+        request: &Request,
         timeout: Duration,
     ) -> Result<Reply, Failure> {
         match self {
-            Self::Http(transport) => transport.get(base, path, query, timeout).await,
+            Self::Http(transport) => transport.get(base, request, timeout).await,
             #[cfg(test)]
             Self::Script(Script(script)) => {
-                let asked =
-                    Asked { host: base.host(), path: path.to_owned(), query: query.to_owned(), timeout };
+                let (path, query) = (request.path.to_owned(), request.query.to_string());
+                let asked = Asked { host: base.host(), path, query, timeout };
                 let Told { status, retry_after, body } = script(asked).await?;
                 Ok(Reply { status, retry_after, body })
             }

@@ -117,7 +117,9 @@ pub static FAMILIES: [Family; 24] = [
         kind: Kind::Gauge,
         labels: CURRENCY,
         help: "Amount free to trade or withdraw, in the currency itself, rounded to float64; a sum over currencies means nothing. \
-               Field available of /trade/api/v1/getBalance (wallet spot) and getFunds (wallet wallet, fiat), read every poll interval, not at the scrape. \
+               Field available of /trade/api/v1/getBalance (wallet spot) and getFunds (wallet, fiat), availableAmount of /v4/balances (spot), \
+               availableBalance of /future/user/v1/balance/list (futures_usdt, futures_coin) or, where that is not sent, walletBalance less what is frozen. \
+               Read every poll interval, not at the scrape. \
                Absent while unknown; 0 for a watched currency that a good answer left out.",
         source: Source::Answer(|subject, good, out| balances(subject, good, out, |(free, _)| free)),
     },
@@ -138,8 +140,10 @@ pub static FAMILIES: [Family; 24] = [
         name: "xt_balance_frozen",
         kind: Kind::Gauge,
         labels: CURRENCY,
-        help: "Amount locked in orders or withdrawals, in the currency itself, rounded to float64; a sum over currencies means nothing. \
-               Field freeze of /trade/api/v1/getBalance (wallet spot) and getFunds (wallet wallet, fiat), read every poll interval, not at the scrape. \
+        help: "Amount locked in orders, withdrawals or positions, in the currency itself, rounded to float64; a sum over currencies means nothing. \
+               Field freeze of /trade/api/v1/getBalance (wallet spot) and getFunds (wallet, fiat), frozenAmount of /v4/balances (spot), \
+               openOrderMarginFrozen + isolatedMargin + crossedMargin of /future/user/v1/balance/list (futures_usdt, futures_coin). \
+               Read every poll interval, not at the scrape. \
                Absent while unknown; 0 for a watched currency that a good answer left out.",
         source: Source::Answer(|subject, good, out| balances(subject, good, out, |(_, frozen)| frozen)),
     },
@@ -147,7 +151,7 @@ pub static FAMILIES: [Family; 24] = [
         "xt_clock_skew_seconds",
         Kind::Gauge,
         &["host"],
-        "Clock of the exchange minus ours. Field serverTime of /trade/api/v1/getServerTime, halfway through the round trip.",
+        "Clock of the exchange minus ours. Field serverTime of /trade/api/v1/getServerTime or /v4/public/time, halfway through the round trip.",
     ),
     Family {
         name: "xt_credentials_loaded_timestamp_seconds",
@@ -212,7 +216,7 @@ pub static FAMILIES: [Family; 24] = [
         name: "xt_poll_failures_total",
         kind: Kind::Counter,
         labels: &["account", "reason", "wallet"],
-        help: "Polls failed, by reason: auth (key unknown, inactive or not allowed), signature, clock (nonce outside the window), rate_limited, unavailable (5xx, maintenance), \
+        help: "Polls failed, by reason: auth (key unknown, inactive or not allowed), signature, clock (nonce or timestamp outside the window), rate_limited, unavailable (5xx, maintenance), \
                http (any other status), timeout, dns, connect, tls, body (cut short or too large), decode (not the documented JSON), api (any other error code).",
         source: Source::Poll(|standing, out| {
             let [account, wallet] = wallet(standing);

@@ -107,13 +107,9 @@ struct Amounts {
 
 impl Row {
     fn parse(account: &str, wallet: &str, currency: &str) -> Result<Self, String> {
-        let wallet = match wallet {
-            "spot" => Wallet::Spot,
-            "wallet" => Wallet::Wallet,
-            "fiat" => Wallet::Fiat,
-            other => {
-                return Err(format!("There is no wallet {other}: it must be spot, wallet or fiat.\n"));
-            }
+        let Some((_, wallet)) = Wallet::WORDS.into_iter().find(|(word, _)| *word == wallet) else {
+            let words = "spot, wallet, fiat, futures_usdt or futures_coin";
+            return Err(format!("There is no wallet {wallet}: it must be {words}.\n"));
         };
         match (decode(account), decode(currency)) {
             (Some(account), Some(currency)) if !currency.is_empty() => Ok(Self { account, wallet, currency }),

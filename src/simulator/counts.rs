@@ -124,8 +124,10 @@ pub enum Cause {
     Inactive,
     /// The caller's address is not on the key's list.
     Ip,
-    /// The nonce is not 13 digits or outside the window.
+    /// The nonce is not 13 digits or outside the window; with v4 the timestamp.
     Nonce,
+    /// A header of v4 is missing or not what it may be.
+    Headers,
     /// The nonce is not above the last accepted one.
     Replay,
     /// The signature is missing or wrong.

@@ -8,16 +8,20 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use hyper::HeaderMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    Account, Arrival, Balance, Calls, Cause, Counts, Effect, Endpoint, Fault, KeyState, LimitReply, Outcome,
-    Rules, UnknownAccount, Wallet,
+    Account, Api, Arrival, Balance, Calls, Cause, Counts, Effect, Endpoint, Fault, KeyState, LimitReply,
+    Outcome, Rules, UnknownAccount, Wallet,
+    fault::Dialect,
+    headers::Headers,
     limits::Window,
     query::Query,
     reply::{Manner, Reply},
+    v4,
 };
 
 const ARRIVALS_KEPT: usize = 65_536;
@@ -27,6 +31,7 @@ const ADDRESSES_KEPT: usize = 4_096;
 pub(super) struct Call<'a> {
     pub(super) endpoint: Endpoint,
     pub(super) query: &'a str,
+    pub(super) headers: &'a HeaderMap,
     pub(super) ip: IpAddr,
 }
 
@@ -47,6 +52,8 @@ struct Key {
     account: Account,
     last_nonce: i64,
     asset_calls: Window,
+    balances_calls: Window,
+    balance_calls: Window,
     locked_until: Option<Instant>,
     counts: Counts,
 }
@@ -71,10 +78,16 @@ struct InForce {
 /// Why a call is refused, and what it is told.
 struct Refusal {
     cause: Cause,
-    code: i64,
-    text: String,
+    told: Told,
     /// The end of a lock.
     retry_at: Option<Instant>,
+}
+
+/// What a refused call is told, in its dialect.
+enum Told {
+    V1 { code: i64, text: String },
+    V4(&'static str),
+    Futures { code: &'static str, msg: String },
 }
 
 impl Exchange {
@@ -83,6 +96,8 @@ impl Exchange {
             account,
             last_nonce: 0,
             asset_calls: Window::new(rules.asset_calls_per_second, Duration::from_secs(1)),
+            balances_calls: Window::new(rules.v4_calls_per_second, Duration::from_secs(1)),
+            balance_calls: Window::new(rules.v4_calls_per_second, Duration::from_secs(1)),
             locked_until: None,
             counts: Counts::default(),
         });
@@ -101,15 +116,17 @@ impl Exchange {
     /// Answers one call that arrived at `now`.
     pub(super) fn call(&mut self, call: &Call, now: Instant) -> Reply {
         let query = Query::parse(call.query);
-        let key =
-            query.as_ref().ok().and_then(|query| self.key_of(query)).filter(|_| call.endpoint.is_asset());
+        let headers = Headers::of(call.headers);
+        let key = self.key_of(call.endpoint, query.as_ref().ok(), &headers);
         let admitted = self.admit(call, key, now);
         let effect = self.hit(call, key, now, Effect::concerns_the_reply);
-        let (reply, outcome) = if let Some(reply) = effect.as_ref().and_then(Reply::in_place) {
+        let (reply, outcome) = if let Some(reply) =
+            effect.as_ref().and_then(|effect| Reply::in_place(effect, call.endpoint.dialect()))
+        {
             (reply, Outcome::Faulted)
         } else {
             let manner = effect.as_ref().map_or(Manner::Whole, Manner::of);
-            let answer = admitted.and_then(|()| self.answer(call, &query, key, now));
+            let answer = admitted.and_then(|()| self.answer(call, &query, &headers, key, now));
             match answer {
                 Ok(body) => (Reply::json(body).sent(manner), Outcome::Accepted),
                 Err(refusal) => {
@@ -207,10 +224,15 @@ impl Exchange {
         })
     }
 
-    /// The position of the account whose access key the call carries.
-    fn key_of(&self, query: &Query) -> Option<usize> {
-        let sent = query.get("accesskey")?;
-        self.keys.iter().position(|key| key.account.access_key == sent)
+    /// The position of the account whose access key a signed call carries.
+    fn key_of(&self, endpoint: Endpoint, query: Option<&Query>, headers: &Headers) -> Option<usize> {
+        let (sent, api) = match endpoint.dialect() {
+            _ if !endpoint.is_asset() => return None,
+            Dialect::V1 => (query?.get("accesskey")?, Api::V1),
+            Dialect::V4 | Dialect::Futures => (headers.appkey.as_deref()?, Api::V4),
+        };
+        let knows = |account: &Account| account.api.is_none_or(|known| known == api);
+        self.keys.iter().position(|key| key.account.access_key == sent && knows(&key.account))
     }
 
     /// Notes the call in the windows of its key and its IP, locks what passed a limit, and refuses what is locked.
@@ -234,11 +256,18 @@ impl Exchange {
         let within_minute = caller.all_calls.note(now);
         let within_second = call.endpoint.is_asset() || caller.other_calls.note(now);
         let mut own = key.and_then(|key| self.keys.get_mut(key));
-        let within_asset = own.as_mut().is_none_or(|key| key.asset_calls.note(now));
+        let (within_asset, of_key) = own.as_mut().map_or((true, 0), |key| {
+            let (window, limit) = match call.endpoint {
+                Endpoint::V4Balances => (&mut key.balances_calls, rules.v4_calls_per_second),
+                Endpoint::V4Balance => (&mut key.balance_calls, rules.v4_calls_per_second),
+                _ => (&mut key.asset_calls, rules.asset_calls_per_second),
+            };
+            (window.note(now), limit)
+        });
 
         let locks = [caller.locked_until, own.as_ref().and_then(|key| key.locked_until)];
         if let Some(end) = locks.into_iter().flatten().filter(|end| *end > now).max() {
-            return Err(Refusal::locked(Cause::Locked, "too many calls before this one", end, now));
+            return Err(Refusal::locked(call, Cause::Locked, "too many calls before this one", end, now));
         }
         if !within_minute || !within_second {
             caller.locked_until = until;
@@ -255,14 +284,14 @@ impl Exchange {
             } else {
                 format!("more than {} calls in a minute from one IP", rules.ip_calls_per_minute)
             };
-            return Err(Refusal::locked(Cause::Limit, &limit, until.unwrap_or(now), now));
+            return Err(Refusal::locked(call, Cause::Limit, &limit, until.unwrap_or(now), now));
         }
         if let Some(key) = own.filter(|_| !within_asset) {
             key.locked_until = until;
             key.counts.breaches += 1;
             key.counts.locks += 1;
-            let limit = format!("more than {} asset calls in a second", rules.asset_calls_per_second);
-            return Err(Refusal::locked(Cause::Limit, &limit, until.unwrap_or(now), now));
+            let limit = format!("more than {of_key} asset calls in a second");
+            return Err(Refusal::locked(call, Cause::Limit, &limit, until.unwrap_or(now), now));
         }
         Ok(())
     }
@@ -272,9 +301,14 @@ impl Exchange {
         &mut self,
         call: &Call,
         query: &Result<Query, String>,
+        headers: &Headers,
         key: Option<usize>,
         now: Instant,
     ) -> Result<String, Refusal> {
+        let dialect = call.endpoint.dialect();
+        if dialect != Dialect::V1 {
+            return self.answer_v4(call, query, headers, key, now);
+        }
         let query = query.as_ref().map_err(|sentence| Refusal::parameters(sentence))?;
         let data = match call.endpoint {
             Endpoint::GetTickers => return Ok(TICKERS.to_owned()),
@@ -287,10 +321,200 @@ impl Exchange {
             Endpoint::GetBalance | Endpoint::GetFunds => {
                 let key = self.authorize(call, query, key, now)?;
                 let wallet = wallet(call.endpoint, query)?;
-                return Ok(self.assets(call, key, wallet, now));
+                let edits = self.edits(call, key, now);
+                let shown: BTreeMap<_, _> = self.rows_of(key, wallet, &edits).into_iter().collect();
+                return Ok(success(&shown));
             }
+            _ => return Err(Refusal::parameters("there is no such method")),
         };
         Ok(success(&data))
+    }
+
+    /// The same of v4: a signed call is judged by its headers before its parameters.
+    fn answer_v4(
+        &mut self,
+        call: &Call,
+        query: &Result<Query, String>,
+        headers: &Headers,
+        key: Option<usize>,
+        now: Instant,
+    ) -> Result<String, Refusal> {
+        let endpoint = call.endpoint;
+        let wrong = |sentence: &str| Refusal::wrong_parameter(endpoint.dialect(), sentence);
+        let position = if endpoint.is_asset() {
+            Some(self.authorize_v4(call, query.as_ref().ok(), headers, key, now)?)
+        } else {
+            None
+        };
+        let query = query.as_ref().map_err(|sentence| wrong(sentence))?;
+        if let Some(name) = query.repeated().or_else(|| query.strange(endpoint.parameters())) {
+            return Err(wrong(&format!("parameter {name} is unknown or given more than once")));
+        }
+        let time = self.server_time_ms(now);
+        Ok(match endpoint {
+            Endpoint::V4Time => v4::success(&json!({"serverTime": time})),
+            Endpoint::V4Client => v4::success(&json!({"ip": call.ip})),
+            Endpoint::V4Symbols => v4::success(&v4::symbols(time)),
+            Endpoint::V4Currencies => v4::success(&v4::currencies(time)),
+            Endpoint::V4Chains => v4::success(&v4::chains()),
+            Endpoint::V4Prices => {
+                let prices = v4::prices(time, query.get("symbol").or_else(|| query.get("symbols")));
+                let unknown = || Refusal { told: Told::V4("SYMBOL_001"), ..wrong("") };
+                v4::success(&prices.ok_or_else(unknown)?)
+            }
+            Endpoint::FuturesUsdtSymbols => v4::futures_success(&v4::futures_symbols("U_BASED")),
+            Endpoint::FuturesCoinSymbols => v4::futures_success(&v4::futures_symbols("COIN_BASED")),
+            _ => {
+                let position = position.ok_or_else(|| wrong("there is no such method"))?;
+                return self.assets_v4(call, position, query, now);
+            }
+        })
+    }
+
+    /// The rows of a wallet in v4's shapes, as the faults leave them.
+    fn assets_v4(
+        &mut self,
+        call: &Call,
+        position: usize,
+        query: &Query,
+        now: Instant,
+    ) -> Result<String, Refusal> {
+        let (wallet, name) = match call.endpoint {
+            Endpoint::FuturesUsdtBalances | Endpoint::FuturesUsdtBalance => (Wallet::FuturesUsdt, "coin"),
+            Endpoint::FuturesCoinBalances | Endpoint::FuturesCoinBalance => (Wallet::FuturesCoin, "coin"),
+            _ => (Wallet::Spot, "currency"),
+        };
+        let wrong = |sentence: &str| Refusal::wrong_parameter(call.endpoint.dialect(), sentence);
+        let edits = self.edits(call, position, now);
+        let numbers = self.rules.v4_numbers;
+        let shown = |(place, (currency, row)): (usize, (&str, Row))| {
+            let text = match row {
+                Row::True(row) if name == "coin" => v4::coin(currency, row, numbers),
+                Row::True(row) => v4::asset(place, currency, row, numbers),
+                Row::False(value) => v4::odd(name, currency, value),
+            };
+            (currency.to_owned(), text)
+        };
+        let rows: Vec<_> =
+            self.rows_of(position, wallet, &edits).into_iter().enumerate().map(shown).collect();
+        let all = |wanted: &dyn Fn(&str) -> bool| -> Vec<String> {
+            rows.iter().filter(|(currency, _)| wanted(currency)).map(|(_, row)| row.clone()).collect()
+        };
+        let one =
+            |asked: &str| rows.iter().find(|(currency, _)| currency == asked).map(|(_, row)| row.clone());
+        match call.endpoint {
+            Endpoint::V4Balances => Ok(v4::assets(&match query.get("currencies") {
+                Some(list) => all(&|currency| list.split(',').any(|listed| listed == currency)),
+                None => all(&|_| true),
+            })),
+            Endpoint::V4Balance => {
+                let asked = query.get("currency").ok_or_else(|| wrong("parameter currency is missing"))?;
+                let unknown = || Refusal { told: Told::V4("CURRENCY_001"), ..wrong("") };
+                Ok(v4::one_asset(one(asked).ok_or_else(unknown)?))
+            }
+            Endpoint::FuturesUsdtBalance | Endpoint::FuturesCoinBalance => {
+                let asked = query.get("coin").ok_or_else(|| wrong("parameter coin is missing"))?;
+                let unknown =
+                    || Refusal::futures(Cause::Parameters, "invalid_coin", "invalid coin".to_owned());
+                Ok(v4::one_coin(one(asked).ok_or_else(unknown)?))
+            }
+            _ => Ok(v4::coins(&all(&|_| true))),
+        }
+    }
+
+    /// Checks the headers of a signed call of v4, in the order in which its documents number the errors; the position of
+    /// its account.
+    fn authorize_v4(
+        &mut self,
+        call: &Call,
+        query: Option<&Query>,
+        headers: &Headers,
+        key: Option<usize>,
+        now: Instant,
+    ) -> Result<usize, Refusal> {
+        let is_spot = call.endpoint.dialect() == Dialect::V4;
+        // What spot has a code for, futures say in words.
+        let refused = |cause: Cause, mc: &'static str, code: &'static str, msg: &str| {
+            if is_spot { Refusal::v4(cause, mc) } else { Refusal::futures(cause, code, msg.to_owned()) }
+        };
+        let missing = |name: &str, mc| {
+            refused(Cause::Headers, mc, "400", &format!("the header validate-{name} is missing"))
+        };
+        let present = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.is_empty());
+        if !present(&headers.appkey) {
+            return Err(missing("appkey", "AUTH_001"));
+        }
+        if !present(&headers.timestamp) {
+            return Err(missing("timestamp", "AUTH_002"));
+        }
+        if is_spot && !present(&headers.algorithms) {
+            return Err(Refusal::v4(Cause::Headers, "AUTH_005"));
+        }
+        if is_spot && !present(&headers.recvwindow) {
+            return Err(Refusal::v4(Cause::Headers, "AUTH_003"));
+        }
+        if !present(&headers.signature) {
+            return Err(missing("signature", "AUTH_007"));
+        }
+        if is_spot && headers.algorithms.as_deref() != Some("HmacSHA256") {
+            return Err(Refusal::v4(Cause::Headers, "AUTH_006"));
+        }
+        let window = headers.recvwindow.as_deref().filter(|_| is_spot);
+        let window = match window.map(|window| window.parse::<i64>().ok()) {
+            None => i64::try_from(self.rules.futures_window.as_millis()).unwrap_or(i64::MAX),
+            Some(Some(window)) if (2_000..=60_000).contains(&window) => window,
+            Some(_) => return Err(Refusal::v4(Cause::Headers, "AUTH_004")),
+        };
+        let unknown = || refused(Cause::AccessKey, "AUTH_101", "400", "the appkey does not exist");
+        let position = key.ok_or_else(unknown)?;
+        if self.hit(call, key, now, |effect| *effect == Effect::Revoked).is_some() {
+            return Err(unknown());
+        }
+        let server_time = self.server_time_ms(now);
+        let ahead = if is_spot { self.rules.v4_ahead } else { self.rules.futures_ahead };
+        let account = &self.keys.get(position).ok_or_else(unknown)?.account;
+        if account.key == KeyState::Inactive {
+            return Err(refused(Cause::Inactive, "AUTH_102", "403", "the appkey is not activated"));
+        }
+        if account.ips.as_ref().is_some_and(|ips| !ips.contains(&call.ip)) {
+            let msg = format!("ip {} is not on the whitelist", call.ip);
+            return Err(refused(Cause::Ip, "AUTH_104", "403", &msg));
+        }
+        let sent = headers.timestamp.as_deref().unwrap_or_default();
+        let time = sent.parse::<i64>().ok().filter(|_| sent.len() == 13);
+        let ahead = i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX);
+        let in_time = |time: i64| server_time - time < window && time - server_time <= ahead;
+        if !time.is_some_and(in_time) {
+            let msg = format!(
+                "The request time {sent} exceeds the specified time {server_time} limit by {} second",
+                window / 1_000
+            );
+            return Err(refused(Cause::Nonce, "AUTH_105", "403", &msg));
+        }
+        let query = query.map(Query::string_to_sign).unwrap_or_default();
+        let signed = format!("{}{}{query}", call.endpoint.signs(), if query.is_empty() { "" } else { "#" });
+        let is_signed = if is_spot {
+            headers.sign_spot(&signed, &account.secret_key)
+        } else {
+            headers.sign_futures(&signed, &account.secret_key)
+        };
+        if !is_signed {
+            return Err(refused(Cause::Signature, "AUTH_103", "403", "invalid signature"));
+        }
+        let may_read = match account.key {
+            KeyState::NotAllowedToRead => false,
+            KeyState::NotForFutures => is_spot,
+            KeyState::Active | KeyState::Inactive => true,
+        };
+        if !may_read {
+            return Err(refused(
+                Cause::Permission,
+                "AUTH_106",
+                "403",
+                "the appkey has no permission for this",
+            ));
+        }
+        Ok(position)
     }
 
     /// Checks the parameters of a signed call; the position of its account.
@@ -341,10 +565,10 @@ impl Exchange {
         Ok(position)
     }
 
-    /// The rows of a wallet, as the faults leave them.
-    fn assets(&mut self, call: &Call, position: usize, wallet: Wallet, now: Instant) -> String {
-        let mut edits = Vec::new();
+    /// What faults do to the rows that this call reads; each is used up by one.
+    fn edits(&mut self, call: &Call, position: usize, now: Instant) -> Vec<Effect> {
         let edit = |effect: &Effect| !effect.concerns_the_reply() && *effect != Effect::Revoked;
+        let mut edits = Vec::new();
         for fault in self.faults.iter_mut().filter(|fault| edit(&fault.fault.effect)) {
             let name = self.keys.get(position).map(|key| key.account.name.as_str());
             if fault.concerns(call.endpoint, name, now) {
@@ -352,11 +576,21 @@ impl Exchange {
                 edits.push(fault.fault.effect.clone());
             }
         }
+        edits
+    }
+
+    /// The rows of a wallet by currency, as the faults leave them.
+    fn rows_of<'a>(
+        &'a self,
+        position: usize,
+        wallet: Wallet,
+        edits: &'a [Effect],
+    ) -> Vec<(&'a str, Row<'a>)> {
         let key = self.keys.get(position);
         let rows = key.and_then(|key| key.account.wallets.get(&wallet));
         let mut shown: BTreeMap<&str, Row> =
             rows.into_iter().flatten().map(|(currency, row)| (currency.as_str(), Row::True(row))).collect();
-        for edit in &edits {
+        for edit in edits {
             match edit {
                 Effect::DropCurrency(currency) => drop(shown.remove(currency.as_str())),
                 Effect::EmptyData => shown.clear(),
@@ -364,7 +598,7 @@ impl Exchange {
                 _ => {}
             }
         }
-        success(&shown)
+        shown.into_iter().collect()
     }
 
     /// The oldest fault of a kind that concerns this call; it is used up by one.
@@ -383,12 +617,17 @@ impl Exchange {
     }
 
     fn refuse(&self, refusal: &Refusal, now: Instant) -> Reply {
-        let reply = Reply::json(self.rules.error_shape.body(refusal.code, &refusal.text).to_string());
-        match self.rules.limit_reply {
-            LimitReply::Status429 if refusal.retry_at.is_some() => {
-                reply.too_many(left(refusal.retry_at, now).unwrap_or_default())
-            }
-            _ => reply,
+        let reply = Reply::json(match &refusal.told {
+            Told::V1 { code, text } => self.rules.error_shape.body(*code, text).to_string(),
+            Told::V4(mc) => v4::error(mc),
+            Told::Futures { code, msg } => v4::futures_error(code, msg),
+        });
+        let retry_after =
+            (self.rules.limit_reply == LimitReply::Status429).then(|| left(refusal.retry_at, now));
+        match (refusal.retry_at, &refusal.told) {
+            (None, _) => reply,
+            (Some(_), Told::V1 { .. }) if retry_after.is_none() => reply,
+            (Some(_), _) => reply.too_many(retry_after.flatten()),
         }
     }
 
@@ -429,17 +668,39 @@ impl InForce {
 
 impl Refusal {
     fn new(cause: Cause, code: i64, text: &str) -> Self {
-        Self { cause, code, text: text.to_owned(), retry_at: None }
+        Self { cause, told: Told::V1 { code, text: text.to_owned() }, retry_at: None }
+    }
+
+    fn v4(cause: Cause, mc: &'static str) -> Self {
+        Self { cause, told: Told::V4(mc), retry_at: None }
+    }
+
+    fn futures(cause: Cause, code: &'static str, msg: String) -> Self {
+        Self { cause, told: Told::Futures { code, msg }, retry_at: None }
     }
 
     fn parameters(sentence: &str) -> Self {
         Self::new(Cause::Parameters, 400, sentence)
     }
 
-    fn locked(cause: Cause, why: &str, end: Instant, now: Instant) -> Self {
+    /// The same in any dialect; spot of v4 has no words for it.
+    fn wrong_parameter(dialect: Dialect, sentence: &str) -> Self {
+        match dialect {
+            Dialect::V1 => Self::parameters(sentence),
+            Dialect::V4 => Self::v4(Cause::Parameters, "FUND_017"),
+            Dialect::Futures => Self::futures(Cause::Parameters, "400", sentence.to_owned()),
+        }
+    }
+
+    fn locked(call: &Call, cause: Cause, why: &str, end: Instant, now: Instant) -> Self {
         let seconds = left(Some(end), now).unwrap_or_default();
         let text = format!("account locked: {why}, try again in {seconds} seconds");
-        Self { retry_at: Some(end), ..Self::new(cause, 404, &text) }
+        let told = match call.endpoint.dialect() {
+            Dialect::V1 => Told::V1 { code: 404, text },
+            Dialect::V4 => Told::V4("GATEWAY_0001"),
+            Dialect::Futures => Told::Futures { code: "429", msg: text },
+        };
+        Self { cause, told, retry_at: Some(end) }
     }
 }
 
@@ -546,7 +807,7 @@ mod tests {
         }
 
         fn call(&mut self, endpoint: Endpoint, query: &str, ip: IpAddr, ms: u64) -> Outcome {
-            let call = Call { endpoint, query, ip };
+            let call = Call { endpoint, query, headers: &HeaderMap::new(), ip };
             let now = self.start + Duration::from_millis(ms);
             self.exchange.call(&call, now);
             self.exchange.arrivals.back().map_or(Outcome::Faulted, |arrival| arrival.outcome)
@@ -575,6 +836,38 @@ mod tests {
             assert_eq!(trial.signed(0), outcome, "{offset}");
         }
         assert_eq!(Trial::new(Rules::default()).signed(60_001), Refused(Cause::Nonce));
+    }
+
+    /// Both are signed with the key pair of the other vectors, at `NONCE` and with a window of 5000.
+    #[test]
+    fn the_windows_of_v4_are_exact_on_both_sides() {
+        let spot = "72897bacbf45f2f3405208aefd60bae9be02b7344cea5df6f013d04aacb6a68f";
+        let futures = "4687131059b9d182bef2338a05dddc0ae135faf999ef541e2362ee8e774fca2e";
+        for (endpoint, signature, offset, outcome) in [
+            (Endpoint::V4Balances, spot, 4_999, Accepted),
+            (Endpoint::V4Balances, spot, 5_000, Refused(Cause::Nonce)),
+            (Endpoint::V4Balances, spot, -1_000, Accepted),
+            (Endpoint::V4Balances, spot, -1_001, Refused(Cause::Nonce)),
+            (Endpoint::FuturesUsdtBalances, futures, 4_999, Accepted),
+            (Endpoint::FuturesUsdtBalances, futures, 5_000, Refused(Cause::Nonce)),
+            (Endpoint::FuturesUsdtBalances, futures, -50, Accepted),
+            (Endpoint::FuturesUsdtBalances, futures, -51, Refused(Cause::Nonce)),
+        ] {
+            let mut trial = Trial::new(Rules { clock_offset_ms: offset, ..Rules::default() });
+            let mut headers = HeaderMap::new();
+            for (name, value) in [
+                ("validate-algorithms", "HmacSHA256"),
+                ("validate-appkey", "myAccessKey"),
+                ("validate-recvwindow", "5000"),
+                ("validate-timestamp", "1562919832183"),
+                ("validate-signature", signature),
+            ] {
+                headers.insert(name, hyper::header::HeaderValue::from_static(value));
+            }
+            trial.exchange.call(&Call { endpoint, query: "", headers: &headers, ip: HOME }, trial.start);
+            let found = trial.exchange.arrivals.back().map(|arrival| arrival.outcome);
+            assert_eq!(found, Some(outcome), "{endpoint:?} {offset}");
+        }
     }
 
     #[test]

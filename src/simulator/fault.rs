@@ -105,9 +105,18 @@ pub enum Effect {
         #[serde(default, rename = "msgInfo", skip_serializing_if = "Option::is_none")]
         msg_info: Option<Value>,
     },
+    /// Status 200 and an error of v4's spot.
+    Mc(String),
+    /// Status 200 and an error of futures.
+    Error {
+        /// The code in the body.
+        code: String,
+        /// The text beside it.
+        msg: String,
+    },
     /// Status 200 and this text, whatever it is.
     Body(String),
-    /// Status 200 and well-formed JSON whose `data` is so many arrays deep.
+    /// Status 200 and well-formed JSON whose `data` or `result` is so many arrays deep.
     Deep {
         /// At most 10 000 000.
         levels: usize,
@@ -137,11 +146,11 @@ pub enum Effect {
     CutShort,
     /// The key is refused as if it were unknown.
     Revoked,
-    /// `data` without this currency.
+    /// The rows without that of this currency.
     DropCurrency(String),
-    /// `data` without any row.
+    /// No row at all.
     EmptyData,
-    /// `data` with this in place of a currency's row.
+    /// The rows with this in place of a currency's; an object gets the currency's name where rows are a list.
     Row {
         /// The currency, listed or not.
         currency: String,
@@ -216,24 +225,136 @@ pub enum Endpoint {
     GetBalance,
     /// `/trade/api/v1/getFunds`, signed: the wallet named by `account`.
     GetFunds,
+    /// `/v4/public/time`.
+    V4Time,
+    /// `/v4/public/client`: the caller's address.
+    V4Client,
+    /// `/v4/public/symbol`: the markets.
+    V4Symbols,
+    /// `/v4/public/currencies`.
+    V4Currencies,
+    /// `/v4/public/wallet/support/currency`: the chains of each currency.
+    V4Chains,
+    /// `/v4/public/ticker/price`.
+    V4Prices,
+    /// `/v4/balances`, signed: the spot wallet, or what of it `currencies` names.
+    V4Balances,
+    /// `/v4/balance`, signed: one `currency` of it.
+    V4Balance,
+    /// `/future/market/v1/public/symbol/list` of USDT-margined futures.
+    FuturesUsdtSymbols,
+    /// The same of coin-margined futures.
+    FuturesCoinSymbols,
+    /// `/future/user/v1/balance/list` of USDT-margined futures, signed.
+    FuturesUsdtBalances,
+    /// The same of coin-margined futures.
+    FuturesCoinBalances,
+    /// `/future/user/v1/balance/detail` of USDT-margined futures, signed: one `coin`.
+    FuturesUsdtBalance,
+    /// The same of coin-margined futures.
+    FuturesCoinBalance,
+}
+
+/// How an endpoint words its answers and is signed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    V1,
+    V4,
+    Futures,
 }
 
 impl Endpoint {
-    /// The endpoint at a path.
+    /// The endpoint at a path. What the exchange has on hosts of their own, `fapi` and `dapi`, is here under paths of
+    /// their own.
     pub(super) fn at(path: &str) -> Option<Self> {
-        Some(match path {
+        let (usdt, coin) = (path.strip_prefix("/fapi"), path.strip_prefix("/dapi"));
+        let (path, is_usdt) = (usdt.or(coin).unwrap_or(path), usdt.is_some());
+        let futures = |usdt: Self, coin: Self| if is_usdt { usdt } else { coin };
+        let endpoint = match path {
             "/trade/api/v1/getServerTime" => Self::GetServerTime,
             "/trade/api/v1/getAccounts" => Self::GetAccounts,
             "/data/api/v1/getTickers" => Self::GetTickers,
             "/trade/api/v1/getBalance" => Self::GetBalance,
             "/trade/api/v1/getFunds" => Self::GetFunds,
+            "/v4/public/time" => Self::V4Time,
+            "/v4/public/client" => Self::V4Client,
+            "/v4/public/symbol" => Self::V4Symbols,
+            "/v4/public/currencies" => Self::V4Currencies,
+            "/v4/public/wallet/support/currency" => Self::V4Chains,
+            "/v4/public/ticker/price" => Self::V4Prices,
+            "/v4/balances" => Self::V4Balances,
+            "/v4/balance" => Self::V4Balance,
+            "/future/market/v1/public/symbol/list" => {
+                futures(Self::FuturesUsdtSymbols, Self::FuturesCoinSymbols)
+            }
+            "/future/user/v1/balance/list" => futures(Self::FuturesUsdtBalances, Self::FuturesCoinBalances),
+            "/future/user/v1/balance/detail" => futures(Self::FuturesUsdtBalance, Self::FuturesCoinBalance),
             _ => return None,
-        })
+        };
+        let is_futures = endpoint.dialect() == Dialect::Futures;
+        ((usdt.or(coin).is_some()) == is_futures).then_some(endpoint)
     }
 
-    /// Whether it reads assets: signed, and under the stricter limit.
+    /// What a signed call of v4 signs before its query: its method, unless futures, and its path on a host of its own.
+    pub(super) fn signs(self) -> &'static str {
+        match self {
+            Self::V4Balances => "#GET#/v4/balances",
+            Self::V4Balance => "#GET#/v4/balance",
+            Self::FuturesUsdtBalances | Self::FuturesCoinBalances => "#/future/user/v1/balance/list",
+            Self::FuturesUsdtBalance | Self::FuturesCoinBalance => "#/future/user/v1/balance/detail",
+            _ => "",
+        }
+    }
+
+    /// The parameters that a call of v4 may have.
+    pub(super) fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::V4Balances => &["currencies"],
+            Self::V4Balance => &["currency"],
+            Self::V4Symbols => &["symbol", "symbols", "tags", "version"],
+            Self::V4Prices => &["symbol", "symbols", "tags"],
+            Self::FuturesUsdtBalance | Self::FuturesCoinBalance => &["coin"],
+            _ => &[],
+        }
+    }
+
+    pub(super) fn dialect(self) -> Dialect {
+        match self {
+            Self::GetServerTime
+            | Self::GetAccounts
+            | Self::GetTickers
+            | Self::GetBalance
+            | Self::GetFunds => Dialect::V1,
+            Self::V4Time
+            | Self::V4Client
+            | Self::V4Symbols
+            | Self::V4Currencies
+            | Self::V4Chains
+            | Self::V4Prices
+            | Self::V4Balances
+            | Self::V4Balance => Dialect::V4,
+            Self::FuturesUsdtSymbols
+            | Self::FuturesCoinSymbols
+            | Self::FuturesUsdtBalances
+            | Self::FuturesCoinBalances
+            | Self::FuturesUsdtBalance
+            | Self::FuturesCoinBalance => Dialect::Futures,
+        }
+    }
+
+    /// Whether it reads assets: signed, and under a limit of the key.
     pub(super) fn is_asset(self) -> bool {
-        matches!(self, Self::GetBalance | Self::GetFunds)
+        matches!(
+            self,
+            Self::GetBalance
+                | Self::GetFunds
+                | Self::V4Balances
+                | Self::V4Balance
+                | Self::FuturesUsdtBalances
+                | Self::FuturesCoinBalances
+                | Self::FuturesUsdtBalance
+                | Self::FuturesCoinBalance
+        )
     }
 }
 

@@ -168,11 +168,13 @@ struct Habit {
     in_orders: u64,
 }
 
-const HABITS: [Habit; 7] = [
+const HABITS: [Habit; 9] = [
     habit("treasury", Wallet::Spot, 32, 180_000_000, 5, 41, 8),
     habit("treasury", Wallet::Wallet, 12, 420_000_000, 4, 0, 0),
     habit("market-maker", Wallet::Spot, 36, 9_000_000, 7, 3, 70),
     habit("arbitrage", Wallet::Spot, 28, 21_000_000, 6, 2, 35),
+    habit("arbitrage", Wallet::FuturesUsdt, 1, 14_000_000, 0, 4, 60),
+    habit("arbitrage", Wallet::FuturesCoin, 2, 8_000_000, 0, 6, 40),
     habit("cold-storage", Wallet::Spot, 24, 2_600_000_000, 3, 0, 0),
     habit("grid-bot", Wallet::Spot, 26, 1_400_000, 5, 5, 85),
     habit("grid-bot", Wallet::Wallet, 6, 300_000, 2, 0, 0),
@@ -195,7 +197,9 @@ fn balances(elapsed: Duration) -> BTreeMap<Place, Balance> {
     let second = elapsed.as_secs();
     let mut balances = BTreeMap::new();
     for habit in &HABITS {
-        for currency in CURRENCIES.iter().take(habit.listed) {
+        // The first is what coins are priced in, and no margin among them.
+        let first = usize::from(habit.wallet == Wallet::FuturesCoin);
+        for currency in CURRENCIES.iter().skip(first).take(habit.listed) {
             let place = Place { account: habit.account, wallet: habit.wallet, currency: currency.name };
             let (available, freeze) = amounts(habit, currency, second);
             balances.insert(place, Balance::new(&decimal(available), &decimal(freeze)));

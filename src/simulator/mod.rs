@@ -4,20 +4,23 @@
 //! counts. It must not know the client: it shares no code with it, or it could not find the client's mistakes.
 //!
 //! ```text
-//! server ──▶ control ──▶ exchange ──▶ query, limits, rules, fault, counts
-//!    └─────▶ reply                        market ──▶ Simulator
+//! server ──▶ control ──▶ exchange ──▶ query, headers, limits, rules, fault, counts
+//!    └─────▶ reply ──▶ v4 ◀──┘               market ──▶ Simulator
 //! ```
 
 mod control;
 mod counts;
+mod decimal;
 mod exchange;
 mod fault;
+mod headers;
 mod limits;
 pub mod market;
 mod query;
 mod reply;
 mod rules;
 mod server;
+mod v4;
 
 use std::{
     collections::BTreeMap,
@@ -131,6 +134,8 @@ pub struct Account {
     pub secret_key: String,
     /// The addresses the key may be used from; any if not given.
     pub ips: Option<Vec<IpAddr>>,
+    /// The version of the API that knows the key; all of them if not given.
+    pub api: Option<Api>,
     /// Whether the key works.
     pub key: KeyState,
     /// The rows of each wallet by currency.
@@ -146,6 +151,7 @@ impl Account {
             access_key: access_key.to_owned(),
             secret_key: secret_key.to_owned(),
             ips: None,
+            api: None,
             key: KeyState::Active,
             wallets: BTreeMap::new(),
         }
@@ -169,18 +175,44 @@ pub enum KeyState {
     Inactive,
     /// It may do other things, but not read.
     NotAllowedToRead,
+    /// It may read all but futures.
+    NotForFutures,
+}
+
+/// Version of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// The first.
+    V1,
+    /// The one that came after it, its futures included.
+    V4,
 }
 
 /// Where an account holds its balances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Wallet {
-    /// The trading account: getBalance, or getFunds with `account=2`.
+    /// The trading account: getBalance, or getFunds with `account=2`; with v4 balances.
     Spot,
     /// getFunds with `account=1`.
     Wallet,
     /// getFunds with `account=3`.
     Fiat,
+    /// USDT-margined futures, under `/fapi`.
+    FuturesUsdt,
+    /// Coin-margined futures, under `/dapi`.
+    FuturesCoin,
+}
+
+impl Wallet {
+    /// Every wallet with the word for it in paths and answers of `/simulator/`.
+    pub(crate) const WORDS: [(&'static str, Self); 5] = [
+        ("spot", Self::Spot),
+        ("wallet", Self::Wallet),
+        ("fiat", Self::Fiat),
+        ("futures_usdt", Self::FuturesUsdt),
+        ("futures_coin", Self::FuturesCoin),
+    ];
 }
 
 /// One row of an answer: decimal strings, served as they are.

@@ -59,8 +59,13 @@ impl Query {
         mac.verify_slice(&sent).is_ok() // constant time
     }
 
+    /// The name of a parameter that is none of `known`.
+    pub(super) fn strange(&self, known: &[&str]) -> Option<&str> {
+        self.0.iter().map(|(name, _)| name.as_str()).find(|name| !known.contains(name))
+    }
+
     /// `name=value` of every parameter but `signature`, sorted by name and joined by `&`.
-    fn string_to_sign(&self) -> String {
+    pub(super) fn string_to_sign(&self) -> String {
         let mut pairs: Vec<_> = self.0.iter().filter(|(name, _)| name != "signature").collect();
         pairs.sort();
         let mut text = String::new();
@@ -86,7 +91,8 @@ pub(super) fn decode(text: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+/// The bytes of hex digits in either case; nothing if they are none.
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let mut digits = text.bytes();
     let mut bytes = Vec::with_capacity(text.len() / 2);
     while let Some(high) = digits.next() {

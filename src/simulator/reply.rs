@@ -18,7 +18,7 @@ use hyper::{
 use serde_json::json;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::Effect;
+use super::{Balance, Effect, fault::Dialect, v4};
 
 /// What goes back to the caller.
 pub(super) struct Reply {
@@ -38,8 +38,8 @@ pub(super) enum Manner {
     Slow(Duration),
     /// Half of it under the full length, then the connection ends.
     CutShort,
-    /// Repeated for ever.
-    Endless,
+    /// Followed by rows without end, in this dialect.
+    Endless(Dialect),
     /// Not at all: the connection stays open.
     Never,
     /// Not at all: the connection is reset.
@@ -78,8 +78,8 @@ impl Reply {
         }
     }
 
-    /// What an effect sends in place of the exchange's answer, if it does.
-    pub(super) fn in_place(effect: &Effect) -> Option<Self> {
+    /// What an effect sends in place of the exchange's answer in a dialect, if it does.
+    pub(super) fn in_place(effect: &Effect, dialect: Dialect) -> Option<Self> {
         Some(match effect {
             Effect::Status { status, body, content_type, retry_after, location } => {
                 let content_type = content_type.as_deref().unwrap_or("text/html; charset=utf-8");
@@ -100,14 +100,24 @@ impl Reply {
                 }
                 Self::json(body.to_string())
             }
+            Effect::Mc(code) => Self::json(v4::error(code)),
+            Effect::Error { code, msg } => Self::json(v4::futures_error(code, msg)),
             Effect::Body(text) => Self::json(text.clone()),
             Effect::Deep { levels } => {
                 let (open, close) = ("[".repeat(*levels), "]".repeat(*levels));
-                Self::json(format!(r#"{{"code":200,"data":{open}{close},"info":"success"}}"#))
+                Self::json(match dialect {
+                    Dialect::V1 => format!(r#"{{"code":200,"data":{open}{close},"info":"success"}}"#),
+                    Dialect::V4 => format!(r#"{{"rc":0,"mc":"SUCCESS","ma":[],"result":{open}{close}}}"#),
+                    Dialect::Futures => {
+                        format!(
+                            r#"{{"returnCode":0,"msgInfo":"success","error":null,"result":{open}{close}}}"#
+                        )
+                    }
+                })
             }
             Effect::Silence => Self::json(String::new()).sent(Manner::Never),
             Effect::Reset => Self::json(String::new()).sent(Manner::Reset),
-            Effect::Endless => Self::json(ENDLESS_HEAD.to_owned()).sent(Manner::Endless),
+            Effect::Endless => Self::json(endless_head(dialect)).sent(Manner::Endless(dialect)),
             Effect::GzipBomb { mebibytes } => Self {
                 body: gzip_of_blanks(*mebibytes),
                 ..Self::json(String::new()).with(CONTENT_ENCODING, Some("gzip"))
@@ -127,9 +137,10 @@ impl Reply {
         Self { manner, ..self }
     }
 
-    /// The same body under status 429.
-    pub(super) fn too_many(self, retry_after_seconds: u64) -> Self {
-        let reply = self.with(RETRY_AFTER, Some(&retry_after_seconds.to_string()));
+    /// The same body under status 429, perhaps with the seconds to wait.
+    pub(super) fn too_many(self, retry_after_seconds: Option<u64>) -> Self {
+        let seconds = retry_after_seconds.map(|seconds| seconds.to_string());
+        let reply = self.with(RETRY_AFTER, seconds.as_deref());
         Self { status: 429, ..reply }
     }
 
@@ -149,7 +160,7 @@ impl Reply {
             Manner::Late(time) => sleep(time).await,
             Manner::Never => std::future::pending().await,
             Manner::Reset => return Err(Reset),
-            Manner::Whole | Manner::Slow(_) | Manner::CutShort | Manner::Endless => {}
+            Manner::Whole | Manner::Slow(_) | Manner::CutShort | Manner::Endless(_) => {}
         }
         let mut response = Response::builder().status(self.status);
         for (name, value) in self.headers {
@@ -200,6 +211,7 @@ enum Pace {
     },
     Endless {
         row: u64,
+        dialect: Dialect,
     },
 }
 
@@ -208,7 +220,7 @@ impl Paced {
         let pace = match manner {
             Manner::Slow(every) => Pace::Slow { every, next: Box::pin(sleep_until(Instant::now())) },
             Manner::CutShort => Pace::CutShort { half: body.len() / 2, sent: false },
-            Manner::Endless => Pace::Endless { row: 0 },
+            Manner::Endless(dialect) => Pace::Endless { row: 0, dialect },
             Manner::Whole | Manner::Late(_) | Manner::Never | Manner::Reset => Pace::Whole,
         };
         Self { left: body, pace }
@@ -240,11 +252,11 @@ impl Body for Paced {
                 return Poll::Pending; // the server flushes before it asks again
             }
             Pace::CutShort { half, .. } => left.split_to(std::mem::take(half)),
-            Pace::Endless { row: 0 } => {
-                *pace = Pace::Endless { row: 1 };
+            Pace::Endless { row: row @ 0, .. } => {
+                *row = 1;
                 std::mem::take(left)
             }
-            Pace::Endless { row } => endless_rows(row),
+            Pace::Endless { row, dialect } => endless_rows(row, *dialect),
         };
         if frame.is_empty() {
             return Poll::Ready(None);
@@ -264,20 +276,31 @@ impl Body for Paced {
     }
 }
 
-const ENDLESS_HEAD: &str =
-    r#"{"code":200,"info":"success","data":{"usdt":{"freeze":"0.00","available":"1.00"}"#;
+/// An answer without end up to its first row.
+fn endless_head(dialect: Dialect) -> String {
+    let envelope = match dialect {
+        Dialect::V1 => r#"{"code":200,"info":"success","data":{"#,
+        Dialect::V4 => r#"{"rc":0,"mc":"SUCCESS","ma":[],"result":{"assets":["#,
+        Dialect::Futures => r#"{"returnCode":0,"msgInfo":"success","error":null,"result":["#,
+    };
+    format!("{envelope}{}", endless_row("usdt", dialect))
+}
+
+fn endless_row(name: &str, dialect: Dialect) -> String {
+    let row = Balance::new("1.00", "0.00");
+    match dialect {
+        Dialect::V1 => format!(r#""{name}":{{"freeze":"0.00","available":"1.00"}}"#),
+        Dialect::V4 => v4::asset(0, name, &row, false),
+        Dialect::Futures => v4::coin(name, &row, false),
+    }
+}
 
 /// The next few hundred rows of an answer without end.
-fn endless_rows(row: &mut u64) -> Bytes {
-    let mut text = String::new();
+fn endless_rows(row: &mut u64, dialect: Dialect) -> Bytes {
     let first = *row;
-    for row in first..first + 256 {
-        text.push_str(",\"c");
-        text.push_str(&row.to_string());
-        text.push_str("\":{\"freeze\":\"0.00\",\"available\":\"1.00\"}");
-    }
     *row = first + 256;
-    text.into()
+    let rows = (first..*row).map(|row| format!(",{}", endless_row(&format!("c{row}"), dialect)));
+    rows.collect::<String>().into()
 }
 
 /// A valid gzip file of blanks, which JSON allows between any two of its tokens.

@@ -13,8 +13,18 @@ pub struct Rules {
     pub nonce_window: Duration,
     /// Refuse a nonce that is not above the last accepted one of the key.
     pub strict_nonce: bool,
-    /// Calls of getBalance and getFunds per second and key.
+    /// How old a request of futures may be; one of v4's spot says so itself.
+    pub futures_window: Duration,
+    /// How far a request of v4's spot may be ahead of the server's time.
+    pub v4_ahead: Duration,
+    /// The same of futures: one that was 58 ms ahead was refused.
+    pub futures_ahead: Duration,
+    /// Serve the amounts of v4 as bare numbers, as its documents show them, and not as texts.
+    pub v4_numbers: bool,
+    /// Calls of getBalance and getFunds, and of the balances of futures, per second and key.
     pub asset_calls_per_second: usize,
+    /// Calls of each balance method of v4's spot per second and key.
+    pub v4_calls_per_second: usize,
     /// Calls of all other methods per second and IP.
     pub other_calls_per_second: usize,
     /// Calls of any method per minute and IP.
@@ -36,7 +46,12 @@ impl Default for Rules {
         Self {
             nonce_window: Duration::from_mins(1),
             strict_nonce: true,
+            futures_window: Duration::from_secs(5),
+            v4_ahead: Duration::from_secs(1),
+            futures_ahead: Duration::from_millis(50),
+            v4_numbers: false,
             asset_calls_per_second: 3,
+            v4_calls_per_second: 10,
             other_calls_per_second: 10,
             ip_calls_per_minute: 1000,
             lock: Duration::from_mins(10),
@@ -48,7 +63,7 @@ impl Default for Rules {
     }
 }
 
-/// The shapes of error replies seen from the exchange. All come with HTTP status 200.
+/// The shapes of error replies of v1 seen from the exchange. All come with HTTP status 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorShape {
     /// `{"code":307,"info":"AccessKey error"}`
@@ -59,12 +74,13 @@ pub enum ErrorShape {
     MsgInfo,
 }
 
-/// The reply to a call over a limit or during a lock. The real one is not documented.
+/// The reply to a call over a limit or during a lock. That of v1 is not documented; that of v4 is status 429, with who
+/// knows what in its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitReply {
-    /// HTTP status 200, code 404 and a text that says the account is locked.
+    /// v1: HTTP status 200, code 404 and a text that says the account is locked. v4: status 429.
     Code,
-    /// HTTP status 429 with `Retry-After` in seconds, and the same body.
+    /// HTTP status 429 with `Retry-After` in seconds, and the same bodies.
     Status429,
 }
 

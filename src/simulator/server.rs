@@ -98,7 +98,7 @@ async fn answer(
     } else if let Some(endpoint) = Endpoint::at(path) {
         if request.method() == Method::GET {
             let query = request.uri().query().unwrap_or_default();
-            let call = Call { endpoint, query, ip: caller };
+            let call = Call { endpoint, query, headers: request.headers(), ip: caller };
             simulator.exchange().call(&call, Instant::now())
         } else {
             simulator.exchange().stray();

@@ -73,6 +73,12 @@ impl Request {
         query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 
+    /// The value of a header as it was sent; `name` in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        headers.find_map(|(known, value)| known.eq_ignore_ascii_case(name).then_some(value))
+    }
+
     /// Names of the headers in lower case.
     pub fn header_names(&self) -> Vec<String> {
         let names = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
@@ -80,7 +86,9 @@ impl Request {
     }
 
     fn is_for_assets(&self) -> bool {
-        ["/getBalance", "/getFunds"].iter().any(|name| self.target().contains(name))
+        ["/getBalance", "/getFunds", "/v4/balance", "/balance/list"]
+            .iter()
+            .any(|name| self.target().contains(name))
     }
 }
 
@@ -220,7 +228,9 @@ fn head(stream: &mut impl Read) -> io::Result<Option<String>> {
 /// Asks upstream on a connection of its own, and frames the answer anew.
 fn relay(upstream: SocketAddr, request: &Request) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(upstream)?;
-    write!(stream, "GET {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", request.target())?;
+    let signed = request.head.lines().filter(|line| line.to_lowercase().starts_with("validate-"));
+    let signed: String = signed.flat_map(|line| [line, "\r\n"]).collect();
+    write!(stream, "GET {} HTTP/1.1\r\nHost: x\r\n{signed}Connection: close\r\n\r\n", request.target())?;
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw)?;
     let split = raw.windows(4).position(|four| four == b"\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;

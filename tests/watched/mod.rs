@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use xt_balance_exporter::{
     config::Account,
-    exchange::{BaseUrl, Exchange, Failure, KeyHalf, KeySource, Keyring, Reason, Secret, Wallet},
+    exchange::{BaseUrl, Exchange, Failure, KeyHalf, KeySource, Keyring, Reason, Secret, Venue, Wallet},
     ledger::Ledger,
     moment::{Clock, Moment},
     poll::{self, Poller},
@@ -116,7 +116,10 @@ pub fn account(name: &str, urls: &[&str], keys: KeySource) -> Account {
     let keyring = Keyring::open(keys, Clock::start().now().unix).unwrap();
     Account {
         name: name.into(),
-        base_urls: urls.iter().map(|url| BaseUrl::parse(url).unwrap()).collect(),
+        venue: Venue {
+            base_urls: urls.iter().map(|url| BaseUrl::parse(url).unwrap()).collect(),
+            ..Venue::default()
+        },
         keyring,
         wallets: vec![Wallet::Spot],
         watch: vec![(Wallet::Spot, Watch { currency: "usdt".into(), threshold: Some(500.0) })],

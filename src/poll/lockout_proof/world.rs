@@ -18,7 +18,8 @@ use zeroize::Zeroizing;
 use crate::{
     config::Account,
     exchange::{
-        Asked, BaseUrl, Exchange, Failure, KeyHalf, KeySource, Keyring, Reason, Script, Secret, Told, Wallet,
+        Asked, BaseUrl, Exchange, Failure, KeyHalf, KeySource, Keyring, Reason, Script, Secret, Told, Venue,
+        Wallet,
     },
     moment::{Clock, simulated},
     poll::pollers,
@@ -354,7 +355,7 @@ fn account(place: usize, draft: &Draft, hosts: usize) -> Account {
     let base_urls: Result<Vec<_>, String> = (0..hosts).map(url).collect();
     Account {
         name: format!("account{place}").into(),
-        base_urls: base_urls.unwrap_or_else(|why| panic!("{why}")),
+        venue: Venue { base_urls: base_urls.unwrap_or_else(|why| panic!("{why}")), ..Venue::default() },
         keyring: Keyring::open(source, Duration::ZERO).unwrap_or_else(|why| panic!("{why}")),
         wallets: WALLETS.into_iter().take(draft.wallets).collect(),
         watch: Vec::new(),

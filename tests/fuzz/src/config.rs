@@ -59,10 +59,11 @@ fn valid(config: Config) {
 }
 
 fn valid_account(account: &Account) {
-    let Account { name, base_urls, wallets, watch, filter, .. } = account;
+    let Account { name, venue, wallets, watch, filter, .. } = account;
     assert!((1..=64).contains(&name.len()) && is_readable(name) && name.trim() == &**name, "{name:?}");
-    assert!(!base_urls.is_empty());
-    for url in base_urls {
+    assert!(wallets.iter().all(|wallet| !venue.of(*wallet).is_empty()), "{wallets:?} of {venue:?}");
+    assert!(wallets.iter().all(|wallet| venue.api.wallets().any(|known| known == *wallet)), "{wallets:?}");
+    for url in [&venue.base_urls, &venue.futures_usdt, &venue.futures_coin].into_iter().flatten() {
         let url = url.to_string();
         let is_here =
             ["http://localhost", "http://127.", "http://[::1]"].iter().any(|here| url.starts_with(here));

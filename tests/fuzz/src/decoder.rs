@@ -2,8 +2,9 @@
 //! it the numbers that a slow second reading finds in the same bytes, no number that is too old, and no secret in
 //! what is said of a failure.
 //!
-//! An input is a list of answers with a line `%%` between them. An answer is a line with the HTTP status and, if they
-//! are not 30, the seconds since the answer before; then the body. Without such a line the status is 200.
+//! An input is a list of answers with a line `%%` between them. An answer is a line with the HTTP status, the seconds
+//! since the answer before if they are not 30, and after them `v4` or `futures` if it is not v1 that answers; then the
+//! body. Without such a line the status is 200.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +14,7 @@ use std::{
 
 use serde_json::Value;
 use xt_balance_exporter::{
-    exchange::{Answer, Failure, Reason, Wallet, v1},
+    exchange::{Answer, Failure, Reason, Wallet, futures, v1, v4},
     exposition::families::AccountFacts,
     ledger::{Account, Ledger},
     moment::Moment,
@@ -22,6 +23,7 @@ use xt_balance_exporter::{
 };
 
 use super::{
+    decimal::Decimal,
     exposition::{self, Samples},
     is_readable,
     json::{self, Json},
@@ -45,11 +47,11 @@ pub fn run(input: &[u8]) {
     };
     let ledger = Ledger::new(vec![account(now)]);
     let mut models = WALLETS.map(|(wallet, wishes)| Model::new(wallet, wishes()));
-    for (status, wait, body) in answers(input).into_iter().take(ANSWERS_MAX) {
+    for Told { status, wait, dialect, body } in answers(input).into_iter().take(ANSWERS_MAX) {
         now = now.later(wait);
-        server_time(status, body);
-        let seen = Seen::read(status, body);
-        let read = decoded(status, body, &seen);
+        server_time(status, dialect, body);
+        let seen = Seen::read(status, dialect, body);
+        let read = decoded(status, dialect, body, &seen);
         ledger.update(ACCOUNT, |account| {
             for (known, model) in account.wallets.iter_mut().zip(&mut models) {
                 let suspect = read.as_ref().is_ok_and(|answer| known.standing.doubts(answer));
@@ -64,8 +66,24 @@ pub fn run(input: &[u8]) {
     status_page(&ledger, now);
 }
 
+/// An answer in an input.
+struct Told<'a> {
+    status: u16,
+    wait: Duration,
+    dialect: Dialect,
+    body: &'a [u8],
+}
+
+/// Who answers.
+#[derive(Clone, Copy)]
+enum Dialect {
+    V1,
+    V4,
+    Futures,
+}
+
 /// Takes an input apart.
-fn answers(input: &[u8]) -> Vec<(u16, Duration, &[u8])> {
+fn answers(input: &[u8]) -> Vec<Told<'_>> {
     let mut left = input;
     let mut answers = Vec::new();
     loop {
@@ -79,18 +97,28 @@ fn answers(input: &[u8]) -> Vec<(u16, Duration, &[u8])> {
     }
 }
 
-fn answer_of(answer: &[u8]) -> (u16, Duration, &[u8]) {
-    let first = |text: &str| -> Option<(u16, u64)> {
+fn answer_of(answer: &[u8]) -> Told<'_> {
+    let first = |text: &str| -> Option<(u16, u64, Dialect)> {
+        let (text, dialect) = match text {
+            text if text.ends_with(" v4") => (text.strip_suffix(" v4")?, Dialect::V4),
+            text if text.ends_with(" futures") => (text.strip_suffix(" futures")?, Dialect::Futures),
+            text => (text, Dialect::V1),
+        };
         let (status, wait) = text.split_once(' ').unwrap_or((text, "30"));
-        Some((status.parse().ok().filter(|status| (100..1000).contains(status))?, wait.parse().ok()?))
+        Some((
+            status.parse().ok().filter(|status| (100..1000).contains(status))?,
+            wait.parse().ok()?,
+            dialect,
+        ))
     };
     let mut lines = answer.splitn(2, |byte| *byte == b'\n');
     let head = lines.next().and_then(|line| std::str::from_utf8(line).ok()).and_then(first);
     match head {
-        Some((status, wait)) => {
-            (status, Duration::from_secs(wait.min(100_000)), lines.next().unwrap_or_default())
+        Some((status, wait, dialect)) => {
+            let body = lines.next().unwrap_or_default();
+            Told { status, wait: Duration::from_secs(wait.min(100_000)), dialect, body }
         }
-        None => (200, Duration::from_secs(30), answer),
+        None => Told { status: 200, wait: Duration::from_secs(30), dialect: Dialect::V1, body: answer },
     }
 }
 
@@ -136,15 +164,15 @@ enum Seen {
 }
 
 impl Seen {
-    fn read(status: u16, body: &[u8]) -> Self {
-        let Some(data) = data(status, body) else { return Self::Bad };
-        let Json::Object(entries) = data else { return Self::Bad };
+    fn read(status: u16, dialect: Dialect, body: &[u8]) -> Self {
+        let Some(data) = data(status, dialect, body) else { return Self::Bad };
+        let Some(entries) = entries(dialect, &data) else { return Self::Bad };
         let all = entries.len();
         let mut by_name: BTreeMap<String, Vec<Option<(f64, f64)>>> = BTreeMap::new();
-        for (name, row) in &entries {
+        for (name, row) in entries {
             // A name that is no text or does not fit a label names nothing.
             if let Some(name) = name.as_deref().and_then(label) {
-                by_name.entry(name).or_default().push(amounts(row));
+                by_name.entry(name).or_default().push(amounts(dialect, row));
             }
         }
         let (mut rows, mut unusable) = (BTreeMap::new(), BTreeSet::new());
@@ -159,8 +187,31 @@ impl Seen {
     }
 }
 
-/// The `data` of a good answer.
-fn data(status: u16, body: &[u8]) -> Option<Json> {
+/// The names and rows of an answer; `None` if there is no telling whose a row is.
+fn entries(dialect: Dialect, data: &Json) -> Option<Vec<(json::Text, &Json)>> {
+    let names_in = |rows: &'_ Json, name: &str| -> Option<Vec<json::Text>> {
+        let Json::List(rows) = rows else { return None };
+        let name = |row: &Json| match row.field(name) {
+            Some(Json::Text(Some(text))) => Some(Some(text.clone())),
+            _ => None,
+        };
+        rows.iter().map(name).collect()
+    };
+    let (rows, name) = match dialect {
+        Dialect::V1 => {
+            let Json::Object(entries) = data else { return None };
+            return Some(entries.iter().map(|(name, row)| (name.clone(), row)).collect());
+        }
+        Dialect::V4 => (data.field("assets")?, "currency"),
+        Dialect::Futures => (data, "coin"),
+    };
+    let names = names_in(rows, name)?;
+    let Json::List(rows) = rows else { return None };
+    Some(names.into_iter().zip(rows).collect())
+}
+
+/// The `data` or `result` of a good answer.
+fn data(status: u16, dialect: Dialect, body: &[u8]) -> Option<Json> {
     let text = std::str::from_utf8(body).ok();
     let read = text.and_then(json::read);
     match (&read, serde_json::from_slice::<Value>(body)) {
@@ -170,22 +221,77 @@ fn data(status: u16, body: &[u8]) -> Option<Json> {
         (None, Err(_)) => {}
     }
     let read = read?;
-    for name in ["code", "data", "info", "msg", "msgInfo"] {
+    let (names, what): (&[&str], _) = match dialect {
+        Dialect::V1 => (&["code", "data", "info", "msg", "msgInfo"], "data"),
+        Dialect::V4 => (&["rc", "mc", "result"], "result"),
+        Dialect::Futures => (&["returnCode", "msgInfo", "error", "result"], "result"),
+    };
+    for name in names {
         if read.fields(name)?.len() > 1 {
             return None;
         }
     }
-    let code = read.field("code")?;
-    if !matches!(code, Json::Number(digits) if digits == "200") || !(200..300).contains(&status) {
+    let is = |name: &str, good: &[&str]| matches!(read.field(name), Some(Json::Number(digits)) if good.contains(&digits.as_str()));
+    let is_good = match dialect {
+        Dialect::V1 => is("code", &["200"]),
+        Dialect::V4 => {
+            is("rc", &["0", "-0"])
+                && matches!(read.field("mc"), Some(Json::Text(Some(mc))) if mc == "SUCCESS")
+        }
+        Dialect::Futures => is("returnCode", &["0", "-0"]) && !is_error(read.field("error")),
+    };
+    if !is_good || !(200..300).contains(&status) {
         return None;
     }
     let Json::Object(entries) = read else { return None };
-    entries.into_iter().find(|(name, _)| name.as_deref() == Some("data")).map(|(_, data)| data)
+    entries.into_iter().find(|(name, _)| name.as_deref() == Some(what)).map(|(_, data)| data)
 }
 
-fn amounts(row: &Json) -> Option<(f64, f64)> {
-    let (free, frozen) = (row.field("available")?, row.field("freeze")?);
-    Some((amount(free)?, amount(frozen)?))
+/// Whether `error` of futures names one: an object with a code that is not empty.
+fn is_error(error: Option<&Json>) -> bool {
+    let Some(error) = error else { return false };
+    // What cannot be read as an error is none.
+    let readable = ["code", "msg"].iter().all(|name| error.fields(name).is_some_and(|found| found.len() < 2));
+    match error.field("code") {
+        _ if !readable => false,
+        None | Some(Json::Null) => false,
+        Some(Json::Text(Some(code))) => !code.is_empty(),
+        Some(_) => true,
+    }
+}
+
+fn amounts(dialect: Dialect, row: &Json) -> Option<(f64, f64)> {
+    let pair = |free, frozen| Some((amount(row.field(free)?)?, amount(row.field(frozen)?)?));
+    match dialect {
+        Dialect::V1 => pair("available", "freeze"),
+        Dialect::V4 => pair("availableAmount", "frozenAmount"),
+        Dialect::Futures => margins(row),
+    }
+}
+
+/// Frozen is the sum of three margins, free what is said or else the rest.
+fn margins(row: &Json) -> Option<(f64, f64)> {
+    // A field that comes twice spoils the row, also where its value would not be needed.
+    for name in ["walletBalance", "availableBalance"] {
+        if row.fields(name)?.len() > 1 {
+            return None;
+        }
+    }
+    let exact = |name: &str| {
+        let json = row.field(name)?;
+        amount(json)?;
+        let (Json::Number(text) | Json::Text(Some(text))) = json else { return None };
+        Decimal::read(text)
+    };
+    let margins = Decimal::read(&exact("isolatedMargin")?.plus(&exact("crossedMargin")?)?)?;
+    let frozen = exact("openOrderMarginFrozen")?.plus(&margins)?;
+    let free = match row.field("availableBalance") {
+        Some(Json::Null) | None => {
+            exact("walletBalance")?.plus(&Decimal::read(&frozen)?.turned())?.parse().ok()?
+        }
+        Some(said) => amount(said)?,
+    };
+    Some((free, frozen.parse().ok()?))
 }
 
 /// Digits with at most one point among them, a sign before, an exponent after; what an f64 can hold.
@@ -214,8 +320,13 @@ fn label(name: &str) -> Option<String> {
 }
 
 /// Decodes the answer and holds the result against the second reading.
-fn decoded(status: u16, body: &[u8], seen: &Seen) -> Result<Answer, Failure> {
-    let read = v1::balances(status, body).map_err(|failure| failure.without(&SECRETS));
+fn decoded(status: u16, dialect: Dialect, body: &[u8], seen: &Seen) -> Result<Answer, Failure> {
+    let read = match dialect {
+        Dialect::V1 => v1::balances(status, body),
+        Dialect::V4 => v4::balances(status, body),
+        Dialect::Futures => futures::balances(status, body),
+    };
+    let read = read.map_err(|failure| failure.without(&SECRETS));
     match (&read, seen) {
         (Err(failure), Seen::Bad) => fit_to_be_shown(status, failure),
         (Ok(answer), Seen::Good { rows, unusable, all }) => {
@@ -238,9 +349,14 @@ fn fit_to_be_shown(status: u16, failure: &Failure) {
 }
 
 /// Reads the same body as an answer to the other call.
-fn server_time(status: u16, body: &[u8]) {
-    let read = v1::server_time(status, body).map_err(|failure| failure.without(&SECRETS));
-    let seen = data(status, body).and_then(|data| match data.field("serverTime") {
+fn server_time(status: u16, dialect: Dialect, body: &[u8]) {
+    let read = match dialect {
+        Dialect::V1 => v1::server_time(status, body),
+        Dialect::V4 => v4::server_time(status, body),
+        Dialect::Futures => return,
+    };
+    let read = read.map_err(|failure| failure.without(&SECRETS));
+    let seen = data(status, dialect, body).and_then(|data| match data.field("serverTime") {
         Some(Json::Number(digits)) => digits.parse::<u64>().ok(),
         _ => None,
     });

@@ -3,6 +3,7 @@
 //! ones with every file of `corpus`.
 
 pub mod config;
+pub mod decimal;
 pub mod decoder;
 pub mod exposition;
 pub mod http;

@@ -1,0 +1,120 @@
+//! The exchange's dialects: which endpoint reads a wallet in which version of the API, how that call
+//! is signed and how its answer is read. The one place where they are told apart.
+//! Pure: sends nothing, reads no clock.
+
+use super::{
+    balance::{Answer, Wallet},
+    failure::Failure,
+    futures,
+    secret::KeyPair,
+    signature::{self, Signed},
+    v1, v4,
+    wire::Request,
+};
+
+/// Version of the exchange's API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Api {
+    /// The first: signed parameters. Its documents were withdrawn; sister exchanges run it.
+    #[default]
+    V1,
+    /// The one for keys made today: signed headers. Its futures have hosts and an envelope of their own.
+    V4,
+}
+
+impl Api {
+    /// The word in flags, file and messages.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V4 => "v4",
+        }
+    }
+
+    /// The wallets it can read, in the order of [`Wallet::ALL`].
+    pub fn wallets(self) -> impl Iterator<Item = Wallet> {
+        Wallet::ALL.into_iter().filter(move |wallet| Call::new(self, *wallet).is_some())
+    }
+
+    /// The unsigned call that tells the exchange's time.
+    #[must_use]
+    pub(super) fn server_time_call(self) -> Request {
+        Request::unsigned(match self {
+            Self::V1 => v1::SERVER_TIME_PATH,
+            Self::V4 => v4::SERVER_TIME_PATH,
+        })
+    }
+
+    /// Reads the answer to it: Unix milliseconds.
+    ///
+    /// # Errors
+    /// Any answer but the documented one.
+    pub(super) fn server_time(self, status: u16, body: &[u8]) -> Result<u64, Failure> {
+        match self {
+            Self::V1 => v1::server_time(status, body),
+            Self::V4 => v4::server_time(status, body),
+        }
+    }
+}
+
+/// The call that reads one wallet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Call {
+    V1(v1::Call),
+    V4,
+    Futures,
+}
+
+impl Call {
+    /// `None` if this API has no such wallet.
+    #[must_use]
+    pub(super) fn new(api: Api, wallet: Wallet) -> Option<Self> {
+        match (api, wallet) {
+            (Api::V1, wallet) => v1::balances_call(wallet).map(Self::V1),
+            (Api::V4, Wallet::Spot) => Some(Self::V4),
+            (Api::V4, Wallet::FuturesUsdt | Wallet::FuturesCoin) => Some(Self::Futures),
+            (Api::V4, Wallet::Wallet | Wallet::Fiat) => None,
+        }
+    }
+
+    /// Whether its time is a nonce, which must grow from call to call of a key.
+    #[must_use]
+    pub(super) fn counts_up(self) -> bool {
+        matches!(self, Self::V1(_))
+    }
+
+    /// The request, signed at `time`, the exchange's in Unix milliseconds.
+    #[must_use]
+    pub(super) fn signed(self, pair: &KeyPair, time: u64) -> Signed {
+        match self {
+            Self::V1((path, parameters)) => signature::v1(pair, path, parameters, time),
+            Self::V4 => signature::v4(pair, v4::BALANCES_PATH, time),
+            Self::Futures => signature::futures(pair, futures::BALANCES_PATH, time),
+        }
+    }
+
+    /// Reads the answer.
+    ///
+    /// # Errors
+    /// Any answer but the documented one, with its reason.
+    pub(super) fn balances(self, status: u16, body: &[u8]) -> Result<Answer, Failure> {
+        match self {
+            Self::V1(_) => v1::balances(status, body),
+            Self::V4 => v4::balances(status, body),
+            Self::Futures => futures::balances(status, body),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wallet_is_read_by_some_version_and_spot_by_both() {
+        let read = |api: Api| api.wallets().map(Wallet::label).collect::<Vec<_>>();
+        assert_eq!(read(Api::V1), ["spot", "wallet", "fiat"]);
+        assert_eq!(read(Api::V4), ["spot", "futures_usdt", "futures_coin"]);
+    }
+}

@@ -1,0 +1,295 @@
+//! The futures of API v4 as XT documents them, USDT-margined and coin-margined alike: one endpoint on
+//! two hosts, its fields and errors. Bytes → nouns.
+//! Pure: sends nothing, reads no clock. The JSON's own shapes end at this file's border.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    balance::{Amount, Answer, currency_name},
+    failure::{Failure, Reason},
+    reading::{self, Row, amount, by_status, decode, integer, object, text},
+};
+
+/// Path of the signed call that reads a futures wallet.
+pub(super) const BALANCES_PATH: &str = "/future/user/v1/balance/list";
+
+/// Reads the answer to the balance call. A row that is unusable is dropped and counted; if there are
+/// rows and all are unusable, or one does not say whose it is, the answer is.
+///
+/// Frozen is `openOrderMarginFrozen` + `isolatedMargin` + `crossedMargin`; free is
+/// `availableBalance` or, where that is not sent, what they leave of `walletBalance`.
+///
+/// # Errors
+/// Any answer but `returnCode` 0 with a list in `result`, with its reason. The text may hold
+/// anything the exchange sent.
+pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
+    let result = result(status, body)?;
+    let rows: Option<Vec<&RawValue>> = serde_json::from_str(result.get()).ok();
+    let rows = rows.ok_or_else(|| decode("`result` is not a list of coins"))?;
+    reading::answer(rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?)
+}
+
+/// The envelope around every answer. Unknown fields are ignored: new ones appear without notice.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    return_code: Option<&'a RawValue>,
+    #[serde(borrow)]
+    msg_info: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+struct Error<'a> {
+    #[serde(borrow)]
+    code: Option<&'a RawValue>,
+    #[serde(borrow)]
+    msg: Option<&'a RawValue>,
+}
+
+/// The `result` of a good answer. Errors may come with any HTTP status, and then without a
+/// `returnCode`, so the body is read first and the status judges what is no envelope.
+fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
+    let by_status = || match by_status(status, body) {
+        // Documented: log in first, or anew.
+        failure if status == 401 => Failure { reason: Reason::Auth, ..failure },
+        failure => failure,
+    };
+    let raw = reading::json(status, body).map_err(|failure| match failure.reason {
+        Reason::RateLimited => failure,
+        _ => by_status(),
+    })?;
+    let envelope: Envelope<'_> = object(raw).ok_or_else(by_status)?;
+    let error = envelope.error.and_then(object::<Error<'_>>).unwrap_or_default();
+    let code = error.code.map(|code| text(code).unwrap_or(code.get().into())).unwrap_or_default();
+    let is_good = envelope.return_code.and_then(integer) == Some(0);
+    // On success `error` is null, or holds empty texts.
+    if is_good && code.is_empty() {
+        let return_code = envelope.return_code.map_or("", RawValue::get);
+        return match envelope.result {
+            _ if !(200..=299).contains(&status) => Err(by_status()),
+            _ if return_code.starts_with('"') => {
+                Err(decode("`returnCode` is the text \"0\", not the number 0"))
+            }
+            Some(result) => Ok(result),
+            None => Err(decode("`returnCode` is 0 and there is no `result`")),
+        };
+    }
+    if code.is_empty() && envelope.return_code.and_then(integer).is_none() {
+        return Err(by_status());
+    }
+    let said = [error.msg, envelope.msg_info].into_iter().flatten().filter_map(text);
+    let said = said.into_iter().find(|said| !said.trim().is_empty()).unwrap_or_default();
+    let reason = match reason(&code, &said) {
+        Reason::Api if status >= 500 => Reason::Unavailable,
+        reason => reason,
+    };
+    let code = if code.is_empty() { "an error without a code".into() } else { code };
+    let said = if said.is_empty() { ", without a text".to_owned() } else { format!(": {said}") };
+    Err(Failure::new(reason, format!("the exchange answered {code}{said}")))
+}
+
+/// Which reason an error code and its text stand for. 403 covers all that may be wrong with a signed
+/// call, and 400 a key that is not known as well as a part of the exchange that cannot be reached:
+/// there the text decides.
+fn reason(code: &str, said: &str) -> Reason {
+    let said = said.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    match code {
+        "429" => Reason::RateLimited,
+        _ if says(&["too frequent", "frequently", "too many", "rate limit", "locked"]) => Reason::RateLimited,
+        _ if code.starts_with("GATEWAY_") => Reason::RateLimited,
+        "403" | "400" | "401" if says(&["request time", "timestamp", "time window"]) => Reason::Clock,
+        "403" | "400" | "401" if says(&["sign"]) => Reason::Signature,
+        "403" | "401" => Reason::Auth,
+        "400" if says(&["refused", "timed out", "timeout", "unavailable"]) => Reason::Unavailable,
+        "400" if says(&["appkey", "apikey", "api key", "app key", "accesskey", "access key"]) => Reason::Auth,
+        "500" | "502" | "503" => Reason::Unavailable,
+        _ => Reason::Api,
+    }
+}
+
+/// # Errors
+/// If it does not say whose it is: it might be that of a watched currency, which would otherwise
+/// count as left out and read 0.
+fn row(raw: &RawValue) -> Result<Row, Failure> {
+    #[derive(Deserialize)]
+    struct Name<'a> {
+        #[serde(borrow)]
+        coin: Option<&'a RawValue>,
+    }
+    let name: Option<Name<'_>> = object(raw);
+    let name = name.and_then(|name| name.coin).and_then(text);
+    let name = name.ok_or_else(|| decode("a row of `result` has no `coin`"))?;
+    Ok(Row { currency: currency_name(&name), amounts: amounts(raw) })
+}
+
+fn amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Amounts<'a> {
+        #[serde(borrow)]
+        wallet_balance: Option<&'a RawValue>,
+        #[serde(borrow)]
+        open_order_margin_frozen: &'a RawValue,
+        #[serde(borrow)]
+        isolated_margin: &'a RawValue,
+        #[serde(borrow)]
+        crossed_margin: &'a RawValue,
+        #[serde(borrow)]
+        available_balance: Option<&'a RawValue>,
+    }
+    let row: Amounts<'_> = object(raw)?;
+    let margins = amount(row.isolated_margin)?.plus(&amount(row.crossed_margin)?)?;
+    let frozen = amount(row.open_order_margin_frozen)?.plus(&margins)?;
+    let free = match row.available_balance {
+        Some(free) => amount(free)?,
+        None => amount(row.wallet_balance?)?.minus(&frozen)?,
+    };
+    Some((free, frozen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The answer in XT's documentation.
+    const DOCUMENTED: &str = r#"{"returnCode":0,"msgInfo":"success","error":null,"result":[{"coin":"usdt","walletBalance":"19.29849875",
+        "openOrderMarginFrozen":"0","isolatedMargin":"0.709475","crossedMargin":"0","availableBalance":"18.58902375",
+        "bonus":"0","coupon":"0"}]}"#;
+
+    fn read(body: &str) -> Result<Answer, Failure> {
+        balances(200, body.as_bytes())
+    }
+
+    fn failed(status: u16, body: &str) -> (Reason, String) {
+        match balances(status, body.as_bytes()) {
+            Ok(answer) => panic!("{status} {body}: {answer:?}"),
+            Err(failure) => (failure.reason, failure.text),
+        }
+    }
+
+    fn rows(rows: &str) -> String {
+        format!(r#"{{"returnCode":0,"msgInfo":"success","error":{{"code":"","msg":""}},"result":[{rows}]}}"#)
+    }
+
+    fn shown(body: &str) -> Result<Vec<String>, Failure> {
+        let answer = read(body)?;
+        let row = |row: &super::super::Balance| {
+            format!("{} {} {}", row.currency, row.free.text(), row.frozen.text())
+        };
+        Ok(answer.balances.iter().map(row).collect())
+    }
+
+    #[test]
+    fn frozen_is_the_sum_of_the_margins_and_free_what_the_exchange_says() -> Result<(), Failure> {
+        assert_eq!(shown(DOCUMENTED)?, ["usdt 18.58902375 0.709475"]);
+        let margins = r#""openOrderMarginFrozen":"0.1","isolatedMargin":0.20,"crossedMargin":"0.00000001""#;
+        // Free need not be the rest: there are bonuses and losses.
+        let row = format!(
+            r#"{{"coin":"BTC","walletBalance":"1",{margins},"availableBalance":"0.9","bonus":null}}"#
+        );
+        assert_eq!(shown(&rows(&row))?, ["btc 0.9 0.30000001"]);
+        for absent in ["", r#","availableBalance":null"#] {
+            let row = format!(r#"{{"coin":"btc","walletBalance":"1",{margins}{absent}}}"#);
+            assert_eq!(shown(&rows(&row))?, ["btc 0.69999999 0.30000001"]);
+        }
+        assert_eq!(shown(&rows(""))?, [""; 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_row_without_one_of_its_amounts_is_rejected() -> Result<(), Failure> {
+        let whole = r#"{"coin":"b","walletBalance":"1","openOrderMarginFrozen":"0","isolatedMargin":"0","crossedMargin":"0"}"#;
+        assert_eq!(shown(&rows(whole))?, ["b 1 0"]);
+        for (good, bad) in [
+            (r#""crossedMargin":"0""#, r#""crossedMargin":null"#),
+            (r#","crossedMargin":"0""#, ""),
+            (r#""isolatedMargin":"0""#, r#""isolatedMargin":"x""#),
+            (r#""openOrderMarginFrozen":"0""#, r#""openOrderMarginFrozen":"1e-999999999""#),
+            (r#""walletBalance":"1","#, ""),
+            (r#""walletBalance":"1""#, r#""walletBalance":"1","availableBalance":"""#),
+        ] {
+            let answer =
+                read(&rows(&format!("{},{}", whole.replace(good, bad), whole.replace("\"b\"", "\"ok\""))))?;
+            assert_eq!(
+                (answer.balances.len(), answer.rejected, answer.unreadable),
+                (1, 1, vec!["b".into()]),
+                "{bad}"
+            );
+        }
+        for nobodys in ["null", r#"{"currency":"b"}"#, r#"{"coin":null}"#] {
+            assert_eq!(
+                failed(200, &rows(nobodys)),
+                (Reason::Decode, "a row of `result` has no `coin`".to_owned())
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn codes_and_texts_have_their_reasons() {
+        use Reason::{Api, Auth, Clock, RateLimited, Signature, Unavailable};
+        for (code, msg, reason) in [
+            ("\"403\"", "invalid signature", Signature),
+            (
+                "\"403\"",
+                "The request time 1682869381327 exceeds the specified time 1682869381269 limit by 5 second",
+                Clock,
+            ),
+            ("\"403\"", "ip is not in the whitelist", Auth),
+            ("403", "forbidden", Auth),
+            ("\"401\"", "login required", Auth),
+            ("\"400\"", "Connection refused: /10.0.26.71:8080", Unavailable),
+            ("\"400\"", "invalid appkey", Auth),
+            ("\"400\"", "bad request", Api),
+            ("\"429\"", "", RateLimited),
+            ("\"fail\"", "too many requests", RateLimited),
+            ("\"503\"", "", Unavailable),
+            ("\"invalid_coin\"", "invalid coin", Api),
+            ("null", "", Api),
+        ] {
+            let body = format!(
+                r#"{{"returnCode":1,"msgInfo":"failure","error":{{"code":{code},"msg":"{msg}"}},"result":null}}"#
+            );
+            let (found, text) = failed(200, &body);
+            assert_eq!(found, reason, "{body}");
+            assert!(text.starts_with("the exchange answered ") && text.contains(msg), "{text}");
+        }
+        // With another status the code may stand alone.
+        assert_eq!(failed(403, r#"{"error":{"code":"403","msg":"invalid signature"}}"#).0, Signature);
+        assert_eq!(failed(500, r#"{"returnCode":1,"msgInfo":"failure","error":null}"#).0, Unavailable);
+        assert_eq!(failed(200, r#"{"returnCode":0,"error":{"code":"403","msg":"x"},"result":[]}"#).0, Auth);
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_judged_by_its_status() {
+        for body in [
+            r#"{"returnCode":"0","result":[]}"#,
+            r#"{"returnCode":0,"result":null}"#,
+            r#"{"returnCode":0}"#,
+            r#"{"returnCode":0,"result":{"coin":"usdt"}}"#,
+            r#"{"rc":0,"mc":"SUCCESS","ma":[],"result":[]}"#,
+            r#"{"error":null}"#,
+            "[]",
+            "<html>",
+        ] {
+            assert_eq!(failed(200, body).0, Reason::Decode, "{body}");
+        }
+        for (status, body, reason) in [
+            (429, DOCUMENTED, Reason::RateLimited),
+            (401, "login", Reason::Auth),
+            (403, "<html>", Reason::Http),
+            (405, "", Reason::Http),
+            (302, DOCUMENTED, Reason::Http),
+            (502, "<html>", Reason::Unavailable),
+        ] {
+            assert_eq!(failed(status, body).0, reason, "{status} {body}");
+        }
+    }
+}

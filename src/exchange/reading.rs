@@ -1,0 +1,124 @@
+//! What the dialects of the exchange have in common once an answer is there: raw JSON → amounts and
+//! rows, and what an answer is that is none of the documented ones.
+//! Knows no endpoint, no field by name and no code of the exchange. Pure.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    balance::{Amount, Answer, Balance},
+    failure::{Failure, Reason},
+};
+
+/// One row of an answer, as far as it could be read.
+pub(super) struct Row {
+    /// The currency as a label has it; `None` if it cannot be one.
+    pub currency: Option<Box<str>>,
+    /// Free and frozen; `None` if one of them is no usable amount.
+    pub amounts: Option<(Amount, Amount)>,
+}
+
+/// Gathers rows into an answer. A row that is unusable is dropped and counted; if there are rows and
+/// all are unusable, the answer is.
+///
+/// # Errors
+/// If there are rows and none is usable.
+pub(super) fn answer(rows: impl IntoIterator<Item = Row>) -> Result<Answer, Failure> {
+    let mut answer = Answer::default();
+    for Row { currency, amounts } in rows {
+        match (currency, amounts) {
+            (Some(currency), Some((free, frozen))) => {
+                answer.balances.push(Balance { currency, free, frozen });
+            }
+            (name, _) => {
+                answer.rejected += 1;
+                answer.unreadable.extend(name);
+            }
+        }
+    }
+    reject_doubles(&mut answer);
+    if answer.balances.is_empty() && answer.rejected > 0 {
+        return Err(decode(format!("none of the {} rows has usable amounts", answer.rejected)));
+    }
+    Ok(answer)
+}
+
+/// The whole body as JSON, or what it is instead.
+///
+/// # Errors
+/// A limit reply, or a body that is no JSON, judged by its status.
+pub(super) fn json(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
+    if status == 429 {
+        return Err(Failure::new(Reason::RateLimited, format!("HTTP 429, {}", glimpse(body))));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| by_status(status, body))?;
+    serde_json::from_str(text).map_err(|_| by_status(status, body))
+}
+
+/// What an answer is that is no envelope of the exchange: there only the status says anything.
+pub(super) fn by_status(status: u16, body: &[u8]) -> Failure {
+    match status {
+        200..=299 => decode(format!("HTTP {status}, {}", glimpse(body))),
+        300..=399 => Failure::new(Reason::Http, format!("HTTP {status}: redirects are not followed")),
+        500..=599 => Failure::new(Reason::Unavailable, format!("HTTP {status}, {}", glimpse(body))),
+        _ => Failure::new(Reason::Http, format!("HTTP {status}, {}", glimpse(body))),
+    }
+}
+
+/// Reads `raw` if it is an object. Without this look at it, serde would fill a struct from a list.
+pub(super) fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?
+}
+
+/// Reads `raw` if it is a text.
+pub(super) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    raw.get().starts_with('"').then(|| serde_json::from_str(raw.get()).ok())?
+}
+
+/// A whole number, written as a number or as a text.
+pub(super) fn integer(raw: &RawValue) -> Option<i64> {
+    raw.get().trim_matches('"').parse().ok()
+}
+
+/// An amount comes as a text or as a number; both keep their digits.
+pub(super) fn amount(raw: &RawValue) -> Option<Amount> {
+    if raw.get().starts_with('"') { Amount::parse(&text(raw)?) } else { Amount::parse(raw.get()) }
+}
+
+/// Not the documented answer.
+pub(super) fn decode(text: impl Into<String>) -> Failure {
+    Failure::new(Reason::Decode, text)
+}
+
+/// Sorts, and rejects every row of a currency that has more than one: nothing says which is true.
+fn reject_doubles(answer: &mut Answer) {
+    answer.balances.sort_by(|a, b| a.currency.cmp(&b.currency));
+    let doubled: Vec<Box<str>> = answer
+        .balances
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [a, b] if a.currency == b.currency => Some(a.currency.clone()),
+            _ => None,
+        })
+        .collect();
+    let before = answer.balances.len();
+    answer.unreadable.sort_unstable();
+    // Both are sorted: an answer full of doubles must not take a time that grows with its square.
+    let is_in = |list: &[Box<str>], row: &Balance| list.binary_search(&row.currency).is_ok();
+    let unreadable = &answer.unreadable;
+    answer.balances.retain(|row| !is_in(&doubled, row) && !is_in(unreadable, row));
+    answer.rejected += (before - answer.balances.len()) as u64;
+    answer.unreadable.extend(doubled);
+    answer.unreadable.sort();
+    answer.unreadable.dedup();
+}
+
+/// A body that is not what it should be, whole: whoever cuts it must know what is secret in it.
+fn glimpse(body: &[u8]) -> String {
+    match body.trim_ascii() {
+        [] => "an empty body".to_owned(),
+        body => format!("not the documented JSON: {}", String::from_utf8_lossy(body)),
+    }
+}

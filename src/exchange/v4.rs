@@ -1,0 +1,336 @@
+//! API v4 as XT documents it, spot and public: which endpoint, which fields, which codes. Bytes →
+//! nouns. Its futures speak otherwise: `futures`.
+//! Pure: sends nothing, reads no clock. The JSON's own shapes end at this file's border.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    balance::{Amount, Answer, currency_name},
+    failure::{Failure, Reason},
+    reading::{self, Row, amount, by_status, decode, integer, object, text},
+};
+
+/// Path of the signed call that reads the spot wallet. Its one parameter, a list of currencies, is
+/// left out: then it reads all of them.
+pub(super) const BALANCES_PATH: &str = "/v4/balances";
+/// Path of the unsigned call that tells the exchange's time.
+pub(super) const SERVER_TIME_PATH: &str = "/v4/public/time";
+
+/// Reads the answer to the balance call. A row that is unusable is dropped and counted; if there are
+/// rows and all are unusable, or one does not say whose it is, the answer is.
+///
+/// # Errors
+/// Any answer but `rc` 0, `mc` SUCCESS and a `result` with `assets`, with its reason. The text may
+/// hold anything the exchange sent.
+pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
+    #[derive(Deserialize)]
+    struct Assets<'a> {
+        #[serde(borrow)]
+        assets: Vec<&'a RawValue>,
+    }
+    let assets: Option<Assets<'_>> = object(result(status, body)?);
+    let rows = assets.ok_or_else(|| decode("`result.assets` is not a list of currencies"))?.assets;
+    reading::answer(rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?)
+}
+
+/// Reads the answer to the call for the time: Unix milliseconds.
+///
+/// # Errors
+/// As [`balances`].
+pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Time {
+        server_time: u64,
+    }
+    let time: Option<Time> = object(result(status, body)?);
+    time.map(|time| time.server_time)
+        .ok_or_else(|| decode("`result.serverTime` is no number of milliseconds"))
+}
+
+/// The envelope around every answer. Unknown fields are ignored: new ones appear without notice.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    rc: Option<&'a RawValue>,
+    #[serde(borrow)]
+    mc: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+}
+
+/// The `result` of a good answer. Errors may come with any HTTP status and good ones only with 2xx,
+/// so the body is read first and the status judges what is no envelope.
+fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
+    let by_status = || by_status(status, body);
+    let envelope: Envelope<'_> = object(reading::json(status, body)?).ok_or_else(by_status)?;
+    let rc = envelope.rc.ok_or_else(by_status)?;
+    let mc = envelope.mc.and_then(text);
+    match (integer(rc).ok_or_else(by_status)?, mc.as_deref()) {
+        (0, Some("SUCCESS")) if !(200..=299).contains(&status) => Err(by_status()),
+        (0, Some("SUCCESS")) if rc.get().starts_with('"') => {
+            Err(decode("`rc` is the text \"0\", not the number 0"))
+        }
+        (0, Some("SUCCESS")) => {
+            envelope.result.ok_or_else(|| decode("`mc` is SUCCESS and there is no `result`"))
+        }
+        (rc, None) => {
+            let text = format!("the exchange answered rc {rc} without a code in `mc`");
+            Err(Failure::new(if rc == 0 { Reason::Decode } else { unless_down(Reason::Api, status) }, text))
+        }
+        (_, Some(code)) => {
+            let text = format!("the exchange answered {code}: {}", words(code));
+            Err(Failure::new(unless_down(reason(code), status), text))
+        }
+    }
+}
+
+/// A code that says nothing of its own, in an answer that says that the exchange is down.
+fn unless_down(reason: Reason, status: u16) -> Reason {
+    if reason == Reason::Api && status >= 500 { Reason::Unavailable } else { reason }
+}
+
+/// Which reason an error code stands for.
+fn reason(code: &str) -> Reason {
+    match code {
+        "AUTH_001" | "AUTH_002" | "AUTH_003" | "AUTH_004" | "AUTH_005" | "AUTH_006" | "AUTH_007"
+        | "AUTH_103" => Reason::Signature,
+        "AUTH_101" | "AUTH_102" | "AUTH_104" | "AUTH_106" => Reason::Auth,
+        "AUTH_105" => Reason::Clock,
+        "429" => Reason::RateLimited,
+        code if code.starts_with("GATEWAY_") => Reason::RateLimited,
+        "COMMON_002" | "COMMON_003" | "500" | "502" | "503" => Reason::Unavailable,
+        _ => Reason::Api,
+    }
+}
+
+/// What an error code says, in the documents' sense: an answer of v4 holds no text for people.
+fn words(code: &str) -> &'static str {
+    match code {
+        "AUTH_001" => "the header validate-appkey is missing",
+        "AUTH_002" => "the header validate-timestamp is missing",
+        "AUTH_003" => "the header validate-recvwindow is missing",
+        "AUTH_004" => "the header validate-recvwindow is wrong",
+        "AUTH_005" => "the header validate-algorithms is missing",
+        "AUTH_006" => "the header validate-algorithms is wrong",
+        "AUTH_007" => "the header validate-signature is missing",
+        "AUTH_101" => "the key does not exist",
+        "AUTH_102" => "the key is not activated",
+        "AUTH_103" => "the signature is wrong",
+        "AUTH_104" => "the key is bound to other addresses, and this IP is not on its list",
+        "AUTH_105" => "the time of the request is outside the window",
+        "AUTH_106" => "the key lacks the permission",
+        "COMMON_001" => "the user does not exist",
+        "COMMON_002" => "the system is busy",
+        "COMMON_003" => "the operation failed, to be tried again later",
+        "CURRENCY_001" => "something is wrong with a currency",
+        "FUND_017" => "a parameter is wrong",
+        "SYMBOL_001" => "there is no such market",
+        "FAILURE" => "it failed, without saying why",
+        "SUCCESS" => "which does not go with its `rc`",
+        "429" => "too many calls",
+        "500" | "502" | "503" => "it is not available",
+        code if code.starts_with("GATEWAY_") => "risk control was triggered",
+        _ => "a code that concerns no balance, or is new",
+    }
+}
+
+/// # Errors
+/// If it does not say whose it is: it might be that of a watched currency, which would otherwise
+/// count as left out and read 0.
+fn row(raw: &RawValue) -> Result<Row, Failure> {
+    #[derive(Deserialize)]
+    struct Name<'a> {
+        #[serde(borrow)]
+        currency: Option<&'a RawValue>,
+    }
+    let name: Option<Name<'_>> = object(raw);
+    let name = name.and_then(|name| name.currency).and_then(text);
+    let name = name.ok_or_else(|| decode("a row of `result.assets` has no `currency`"))?;
+    Ok(Row { currency: currency_name(&name), amounts: amounts(raw) })
+}
+
+fn amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Amounts<'a> {
+        #[serde(borrow)]
+        available_amount: &'a RawValue,
+        #[serde(borrow)]
+        frozen_amount: &'a RawValue,
+    }
+    let row: Amounts<'_> = object(raw)?;
+    Some((amount(row.available_amount)?, amount(row.frozen_amount)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An answer as it was captured from the exchange.
+    const CAPTURED: &str = r#"{"rc":0,"mc":"SUCCESS","ma":[],"result":{
+        "totalUsdtAmount":"31.75931133","totalBtcAmount":"0.00115951",
+        "assets":[{"currency":"usdt","currencyId":11,"frozenAmount":"0.03834082","availableAmount":"31.70995965",
+        "totalAmount":"31.74830047","convertBtcAmount":"0.00115911","convertUsdtAmount":"31.74830047"}]}}"#;
+
+    fn read(body: &str) -> Result<Answer, Failure> {
+        balances(200, body.as_bytes())
+    }
+
+    fn failed(status: u16, body: &str) -> (Reason, String) {
+        match balances(status, body.as_bytes()) {
+            Ok(answer) => panic!("{status} {body}: {answer:?}"),
+            Err(failure) => (failure.reason, failure.text),
+        }
+    }
+
+    fn rows(rows: &str) -> String {
+        format!(r#"{{"rc":0,"mc":"SUCCESS","ma":[],"result":{{"assets":[{rows}]}}}}"#)
+    }
+
+    #[test]
+    fn the_captured_answer_and_the_documented_one() -> Result<(), Failure> {
+        let shown = |answer: Answer| -> Vec<_> {
+            let row = |row: &super::super::Balance| {
+                format!("{} {} {}", row.currency, row.free.text(), row.frozen.text())
+            };
+            answer.balances.iter().map(row).collect()
+        };
+        assert_eq!(shown(read(CAPTURED)?), ["usdt 31.70995965 0.03834082"]);
+        // The documents have bare numbers, and `ma` with an empty object in it.
+        let documented = r#"{"rc":0,"mc":"SUCCESS","ma":[{}],"result":{"totalBtcAmount":0,"assets":[
+            {"currency":"USDT","currencyId":0,"frozenAmount":0,"availableAmount":2.50,"totalAmount":0,"convertBtcAmount":0,
+            "withdraw":null,"trade":"1","copyTrade":null,"lock":"0","freeze":"7","predictAmount":[]},
+            {"currency":"btc","frozenAmount":"1E-8","availableAmount":"0"}]}}"#;
+        assert_eq!(shown(read(documented)?), ["btc 0 1E-8", "usdt 2.50 0"]);
+        assert_eq!(shown(read(&rows(""))?), [""; 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_bad_row_is_dropped_and_counted_and_the_others_are_kept() -> Result<(), Failure> {
+        let fit = r#"{"currency":"ok","availableAmount":"1","frozenAmount":"0"}"#;
+        for (bad, named) in [
+            (r#"{"currency":"b","availableAmount":null,"frozenAmount":"0"}"#, true),
+            (r#"{"currency":"b","availableAmount":"NaN","frozenAmount":"0"}"#, true),
+            (r#"{"currency":"b","availableAmount":"1"}"#, true),
+            (r#"{"currency":"b","availableAmount":"1","frozenAmount":"0","frozenAmount":"1"}"#, true),
+            (r#"{"currency":"b"}"#, true),
+            (r#"{"currency":"a\nb","availableAmount":"1","frozenAmount":"0"}"#, false),
+            (r#"{"currency":"","availableAmount":"1","frozenAmount":"0"}"#, false),
+        ] {
+            let answer = read(&rows(&format!("{bad},{fit}")))?;
+            let names: Vec<_> = answer.balances.iter().map(|row| &*row.currency).collect();
+            assert_eq!((names, answer.rejected), (vec!["ok"], 1), "{bad}");
+            assert_eq!(answer.unreadable, named.then(|| "b".into()).into_iter().collect::<Vec<_>>(), "{bad}");
+            assert_eq!(failed(200, &rows(bad)).0, Reason::Decode, "{bad}");
+        }
+        let twice = read(&rows(&format!("{fit},{},{}", fit.replace("ok", "b"), fit.replace("ok", "B"))))?;
+        assert_eq!((twice.balances.len(), twice.rejected, twice.unreadable), (1, 2, vec!["b".into()]));
+        Ok(())
+    }
+
+    #[test]
+    fn a_row_that_may_be_anyones_spoils_the_answer() {
+        let fit = r#"{"currency":"ok","availableAmount":"1","frozenAmount":"0"}"#;
+        for bad in [
+            "null",
+            "[]",
+            r#"["usdt","1","0"]"#,
+            r#"{"availableAmount":"1","frozenAmount":"0"}"#,
+            r#"{"currency":null,"availableAmount":"1","frozenAmount":"0"}"#,
+            r#"{"currency":7,"availableAmount":"1","frozenAmount":"0"}"#,
+            r#"{"currency":"\ud800","availableAmount":"1","frozenAmount":"0"}"#,
+            r#"{"currency":"a","currency":"b","availableAmount":"1","frozenAmount":"0"}"#,
+        ] {
+            let (reason, text) = failed(200, &rows(&format!("{fit},{bad}")));
+            assert_eq!(
+                (reason, &*text),
+                (Reason::Decode, "a row of `result.assets` has no `currency`"),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_code_has_its_reason_and_its_words() {
+        use Reason::{Api, Auth, Clock, RateLimited, Signature, Unavailable};
+        for (codes, reason) in [
+            (
+                &["AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "AUTH_006", "AUTH_007"][..],
+                Signature,
+            ),
+            (&["AUTH_103"], Signature),
+            (&["AUTH_101", "AUTH_102", "AUTH_104", "AUTH_106"], Auth),
+            (&["AUTH_105"], Clock),
+            (&["GATEWAY_0001", "GATEWAY_0004", "GATEWAY_9", "429"], RateLimited),
+            (&["COMMON_002", "COMMON_003", "503"], Unavailable),
+            (
+                &["COMMON_001", "CURRENCY_001", "FUND_017", "FAILURE", "SUCCESS", "AUTH_107", "success", ""],
+                Api,
+            ),
+        ] {
+            for code in codes {
+                let (found, text) =
+                    failed(200, &format!(r#"{{"rc":1,"mc":"{code}","ma":[],"result":null}}"#));
+                assert_eq!(found, reason, "{code}");
+                let words = text.strip_prefix(&format!("the exchange answered {code}: "));
+                assert!(words.is_some_and(|words| words.len() > 10), "{text}");
+            }
+        }
+        // The number may be a text; and what is down may not know more than that.
+        assert_eq!(failed(200, r#"{"rc":"1","mc":"AUTH_101"}"#).0, Auth);
+        assert_eq!(failed(503, r#"{"rc":1,"mc":"FAILURE"}"#).0, Unavailable);
+        assert_eq!(failed(401, r#"{"rc":1,"mc":"AUTH_101"}"#).0, Auth);
+        assert_eq!(failed(200, r#"{"rc":0,"mc":"AUTH_103","result":{"assets":[]}}"#).0, Signature);
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_judged_by_its_status() {
+        for body in [
+            r#"{"rc":"0","mc":"SUCCESS","result":{"assets":[]}}"#,
+            r#"{"rc":0,"result":{"assets":[]}}"#,
+            r#"{"rc":null,"mc":"SUCCESS","result":{"assets":[]}}"#,
+            r#"{"rc":0,"mc":"SUCCESS","result":null}"#,
+            r#"{"rc":0,"mc":"SUCCESS"}"#,
+            r#"{"rc":0,"mc":"SUCCESS","result":[]}"#,
+            r#"{"rc":0,"mc":"SUCCESS","result":{}}"#,
+            r#"{"rc":0,"mc":"SUCCESS","result":{"assets":null}}"#,
+            r#"{"rc":0,"mc":"SUCCESS","result":{"assets":{"usdt":{}}}}"#,
+            r#"{"rc":0,"rc":0,"mc":"SUCCESS","result":{"assets":[]}}"#,
+            r#"[0,"SUCCESS",{"assets":[]}]"#,
+            r#"{"code":200,"data":{},"info":"success"}"#,
+            r#"{"returnCode":0,"msgInfo":"success","error":null,"result":[]}"#,
+            "<html>",
+            "",
+        ] {
+            assert_eq!(failed(200, body).0, Reason::Decode, "{body}");
+        }
+        for (status, body, reason) in [
+            (429, CAPTURED, Reason::RateLimited),
+            (503, "<html>", Reason::Unavailable),
+            (503, CAPTURED, Reason::Unavailable),
+            (302, "", Reason::Http),
+            (404, "{}", Reason::Http),
+            (404, CAPTURED, Reason::Http),
+        ] {
+            assert_eq!(failed(status, body).0, reason, "{status} {body}");
+        }
+        let deep =
+            format!(r#"{{"rc":0,"mc":"SUCCESS","result":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(failed(200, &deep).0, Reason::Decode);
+    }
+
+    #[test]
+    fn server_time_is_read_from_the_documented_answer() {
+        let body = br#"{"rc":0,"mc":"SUCCESS","ma":[],"result":{"serverTime":1662435658062}}"#;
+        assert_eq!(server_time(200, body), Ok(1_662_435_658_062));
+        for bad in [
+            r#"{"rc":0,"mc":"SUCCESS","result":{"serverTime":"x"}}"#,
+            r#"{"rc":0,"mc":"SUCCESS","result":1}"#,
+        ] {
+            assert_eq!(server_time(200, bad.as_bytes()).map_err(|f| f.reason), Err(Reason::Decode), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+"""Reads the balances of an account through ccxt, a client of the exchange that no one here wrote.
+
+    balances.py URL ACCESS_KEY SECRET_KEY
+
+asks the exchange at URL, with futures under /fapi and /dapi, and prints one JSON object: by wallet either
+{"currency": [free, used, total]}, amounts as the texts that ccxt makes of them, or the name of ccxt's error.
+"""
+
+import json
+import sys
+
+import ccxt
+
+WALLETS = {
+    "spot": {"type": "spot"},
+    "futures_usdt": {"type": "swap", "subType": "linear"},
+    "futures_coin": {"type": "swap", "subType": "inverse"},
+}
+
+
+def balances(exchange, params):
+    try:
+        answer = exchange.fetch_balance(params)
+    except ccxt.BaseError as error:
+        return type(error).__name__
+    currencies = [code for code, amounts in answer.items() if code in answer["total"]]
+    return {code: [answer[code][part] for part in ("free", "used", "total")] for code in currencies}
+
+
+def main():
+    url, access_key, secret_key = sys.argv[1:]
+    exchange = ccxt.xt({"apiKey": access_key, "secret": secret_key})
+    exchange.number = str  # floats would hide lost digits
+    exchange.urls["api"] = {"spot": url, "linear": url + "/fapi", "inverse": url + "/dapi", "user": url}
+    print(json.dumps({wallet: balances(exchange, params) for wallet, params in WALLETS.items()}))
+
+
+main()
