@@ -127,7 +127,7 @@ fn other_paths_answer_404_with_a_list_of_those_there_are() {
         let lines = answer.text();
         assert_eq!(
             lines.lines().skip(1).collect::<Vec<_>>(),
-            ["/", "/private/metrics", "/-/healthy", "/-/ready"]
+            ["/", "/private/metrics", "/api/v1/balances", "/-/healthy", "/-/ready"]
         );
     }
     assert!(exporter.get("/private/metrics").text().contains("xt_balance_free{"));

@@ -1,7 +1,8 @@
-//! Serving what is known: `GET /metrics` for scrapers, `GET /` for people, `GET /-/healthy` and
-//! `GET /-/ready` for supervisors. HEAD works wherever GET does.
+//! Serving what is known: `GET /metrics` for scrapers, `GET /` for people, `GET /api/v1/balances` for
+//! accountants, `GET /-/healthy` and `GET /-/ready` for supervisors. HEAD works wherever GET does.
 //! Never calls the exchange: a scrape costs the account nothing.
 
+mod balances;
 mod body;
 mod listener;
 pub mod page;

@@ -2,27 +2,32 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    Site,
-    body::{Parts, gzip, wants_gzip},
-    page::{self, Page},
-};
-use crate::exposition::text::CONTENT_TYPE;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     header::{self, HeaderName, HeaderValue},
 };
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Site,
+    balances::{self, Refusal},
+    body::{Parts, gzip, wants_gzip},
+    page::{self, Page},
+};
+use crate::exposition::text::CONTENT_TYPE;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
 
 pub(super) fn respond<B>(site: &Site, request: &Request<B>) -> Response<Parts> {
     let path = request.uri().path();
-    let answer = match path {
+    let answer: fn(&Site, &str, &HeaderMap) -> Response<Parts> = match path {
         _ if path == site.telemetry_path => metrics,
         "/" => status_page,
         "/-/healthy" => healthy,
         "/-/ready" => ready,
+        "/api/v1/balances" => exact_balances,
         _ => return text(StatusCode::NOT_FOUND, not_found(site)),
     };
     if ![Method::GET, Method::HEAD].contains(request.method()) {
@@ -30,20 +35,13 @@ pub(super) fn respond<B>(site: &Site, request: &Request<B>) -> Response<Parts> {
             text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n".to_owned());
         return with(refusal, header::ALLOW, "GET, HEAD");
     }
-    answer(site, request.headers())
+    answer(site, request.uri().query().unwrap_or_default(), request.headers())
 }
 
-fn metrics(site: &Site, headers: &HeaderMap) -> Response<Parts> {
-    let permit = match &site.scrapes {
-        None => None,
-        Some(scrapes) => {
-            if let Ok(permit) = scrapes.free.clone().try_acquire_owned() {
-                Some(permit)
-            } else {
-                let said = format!("--web.max-requests={} is reached: try again later\n", scrapes.limit);
-                return text(StatusCode::SERVICE_UNAVAILABLE, said);
-            }
-        }
+fn metrics(site: &Site, _: &str, headers: &HeaderMap) -> Response<Parts> {
+    let permit = match leave(site) {
+        Ok(permit) => permit,
+        Err(said) => return text(StatusCode::SERVICE_UNAVAILABLE, said),
     };
     let whole = site.latest.get(&site.ledger, site.clock.now(), site.process_started);
     let is_compressed = asks_for_gzip(headers);
@@ -51,24 +49,41 @@ fn metrics(site: &Site, headers: &HeaderMap) -> Response<Parts> {
     encoded(CONTENT_TYPE, body.holding(permit), is_compressed)
 }
 
-fn status_page(site: &Site, headers: &HeaderMap) -> Response<Parts> {
+/// Leave to answer one of the requests that are counted, where they are; otherwise what to say.
+fn leave(site: &Site) -> Result<Option<OwnedSemaphorePermit>, String> {
+    let Some(scrapes) = &site.scrapes else { return Ok(None) };
+    let permit = scrapes.free.clone().try_acquire_owned();
+    permit
+        .map(Some)
+        .map_err(|_| format!("--web.max-requests={} is reached: try again later\n", scrapes.limit))
+}
+
+fn exact_balances(site: &Site, query: &str, headers: &HeaderMap) -> Response<Parts> {
+    let permit = match leave(site) {
+        Ok(permit) => permit,
+        Err(said) => return text(StatusCode::SERVICE_UNAVAILABLE, said),
+    };
+    match balances::render(&site.ledger.accounts(), query, site.clock.now()) {
+        Ok(body) => packed(JSON, body, permit, headers),
+        Err((Refusal::Misspelt, said)) => text(StatusCode::BAD_REQUEST, said + "\n"),
+        Err((Refusal::Unknown, said)) => text(StatusCode::NOT_FOUND, said + "\n"),
+    }
+}
+
+fn status_page(site: &Site, _: &str, headers: &HeaderMap) -> Response<Parts> {
     let page = page::render(&Page {
         accounts: &site.ledger.accounts(),
         now: site.clock.now(),
         telemetry_path: &site.telemetry_path,
         version: env!("CARGO_PKG_VERSION"),
     });
-    let page = page.into_bytes();
-    // Compressing into memory does not fail; should it, plain is an answer too.
-    let compressed = asks_for_gzip(headers).then(|| gzip(&page).ok()).flatten();
-    let is_compressed = compressed.is_some();
-    let response = encoded(HTML, Parts::of(compressed.unwrap_or(page)), is_compressed);
+    let response = packed(HTML, page.into_bytes(), None, headers);
     let response = with(response, header::CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY);
     with(response, header::REFERRER_POLICY, "no-referrer")
 }
 
 /// The process answers; so must every poller give signs of life.
-fn healthy(site: &Site, _: &HeaderMap) -> Response<Parts> {
+fn healthy(site: &Site, _: &str, _: &HeaderMap) -> Response<Parts> {
     let ailing = site.ledger.ailing(site.clock.now());
     if ailing.is_empty() {
         return text(StatusCode::OK, "healthy: every poller is alive\n".to_owned());
@@ -78,7 +93,7 @@ fn healthy(site: &Site, _: &HeaderMap) -> Response<Parts> {
 
 /// The first poll of every account has ended, well or not: a failing exchange must not hide the
 /// metrics that say so.
-fn ready(site: &Site, _: &HeaderMap) -> Response<Parts> {
+fn ready(site: &Site, _: &str, _: &HeaderMap) -> Response<Parts> {
     let unpolled = site.ledger.unpolled();
     if unpolled.is_empty() {
         return text(StatusCode::OK, "ready: every account has been polled\n".to_owned());
@@ -89,7 +104,7 @@ fn ready(site: &Site, _: &HeaderMap) -> Response<Parts> {
 
 fn not_found(site: &Site) -> String {
     let mut said = "there is nothing here; these paths are answered:\n".to_owned();
-    for path in ["/", &site.telemetry_path, "/-/healthy", "/-/ready"] {
+    for path in ["/", &site.telemetry_path, "/api/v1/balances", "/-/healthy", "/-/ready"] {
         let _ = writeln!(said, "{path}");
     }
     said
@@ -102,6 +117,19 @@ fn asks_for_gzip(headers: &HeaderMap) -> bool {
         None => wants_gzip(first),
         Some(second) => wants_gzip(&[first, second].into_iter().chain(asked).collect::<Vec<_>>().join(",")),
     }
+}
+
+/// `body`, compressed if the client likes that.
+fn packed(
+    content_type: &'static str,
+    body: Vec<u8>,
+    permit: Option<OwnedSemaphorePermit>,
+    headers: &HeaderMap,
+) -> Response<Parts> {
+    // Compressing into memory does not fail; should it, plain is an answer too.
+    let compressed = asks_for_gzip(headers).then(|| gzip(&body).ok()).flatten();
+    let is_compressed = compressed.is_some();
+    encoded(content_type, Parts::of(compressed.unwrap_or(body)).holding(permit), is_compressed)
 }
 
 /// A body in one of the encodings that the client may choose from.

@@ -1,0 +1,119 @@
+//! `GET /api/v1/balances`: what is known, as JSON with the exchange's own digits, for whoever adds
+//! money up. A metric is a float64, and an accountant's sum must not be.
+//! What is unknown on `/metrics` is unknown here too.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+
+use crate::{
+    ledger,
+    moment::Moment,
+    standing::{Freshness, Holding, Row, Standing},
+};
+
+/// The body: every wallet of the accounts asked for, or why there is none.
+#[derive(Serialize)]
+struct Body<'a> {
+    /// When this was asked.
+    time: String,
+    wallets: Vec<Known<'a>>,
+}
+
+#[derive(Serialize)]
+struct Known<'a> {
+    account: &'a str,
+    wallet: &'static str,
+    /// `fresh`, `held` or `unknown`.
+    state: &'static str,
+    /// When the last good answer came, however old it is; null if there was none.
+    answered: Option<String>,
+    /// How long ago that is.
+    age_seconds: Option<f64>,
+    /// Null while unknown.
+    balances: Option<Vec<Balance<'a>>>,
+}
+
+#[derive(Serialize)]
+struct Balance<'a> {
+    currency: &'a str,
+    /// As the exchange wrote it; null if it was no amount.
+    free: Option<&'a str>,
+    frozen: Option<&'a str>,
+    /// Whether the answer had a row for it. A watched currency that was left out reads 0.
+    present: bool,
+}
+
+/// Renders `accounts` as of `now`, those only that the `query` names as `account=…`; all if it names
+/// none.
+///
+/// # Errors
+/// A sentence, if the query holds anything else or an account that there is not.
+pub(super) fn render(
+    accounts: &[Arc<ledger::Account>],
+    query: &str,
+    now: Moment,
+) -> Result<Vec<u8>, (Refusal, String)> {
+    let mut wanted = BTreeSet::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name != "account" {
+            let said = format!("there is no parameter {name:?}: only account=NAME, any number of times");
+            return Err((Refusal::Misspelt, said));
+        }
+        if !accounts.iter().any(|account| *account.facts.name == *value) {
+            let names: Vec<_> = accounts.iter().map(|account| &*account.facts.name).collect();
+            let said = format!("there is no account {value:?}: there is {}", names.join(", "));
+            return Err((Refusal::Unknown, said));
+        }
+        wanted.insert(value);
+    }
+    let is_wanted =
+        |account: &&Arc<ledger::Account>| wanted.is_empty() || wanted.contains(&*account.facts.name);
+    let wallets = accounts.iter().filter(is_wanted).flat_map(|account| &account.wallets);
+    let wallets = wallets.map(|known| wallet(&known.standing, now)).collect();
+    let body = Body { time: rfc3339(now.unix), wallets };
+    serde_json::to_vec(&body)
+        .map_err(|error| (Refusal::Misspelt, format!("cannot be written as JSON: {error}")))
+}
+
+/// Why a query is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It asks in a way that nothing can answer.
+    Misspelt,
+    /// It asks for what there is not.
+    Unknown,
+}
+
+fn wallet(standing: &Standing, now: Moment) -> Known<'_> {
+    let good = standing.good.as_ref();
+    Known {
+        account: &standing.subject.account,
+        wallet: standing.subject.wallet.label(),
+        state: match standing.freshness(now) {
+            Freshness::Fresh => "fresh",
+            Freshness::Held => "held",
+            Freshness::Unknown => "unknown",
+        },
+        answered: good.map(|good| rfc3339(good.at.unix)),
+        age_seconds: good.map(|good| good.at.age(now).as_secs_f64()),
+        balances: standing.known(now).map(|good| good.holdings.iter().map(balance).collect()),
+    }
+}
+
+fn balance(holding: &Holding) -> Balance<'_> {
+    let (free, frozen) = match &holding.row {
+        Row::Read { free, frozen } => (Some(free.text()), Some(frozen.text())),
+        Row::Missing => (Some("0"), Some("0")),
+        Row::Unreadable => (None, None),
+    };
+    Balance { currency: &holding.currency, free, frozen, present: holding.row.is_present() }
+}
+
+fn rfc3339(unix: Duration) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + unix).to_string()
+}
