@@ -746,9 +746,9 @@ def exporter():
             [
                 column(STATE, "State", mappings=[STATES]),
                 column(AGE, "Data age", unit="s", thresholds=AGES, decimals=0),
-                column("increase(xt_polls_total{wallet}[15m])", "Polls", decimals=0),
+                column("increase(xt_polls_total{wallet}[15m]) and xt_up{wallet}", "Polls", decimals=0),
                 column(
-                    "sum without (reason) (increase(xt_poll_failures_total{wallet}[15m]))",
+                    "sum without (reason) (increase(xt_poll_failures_total{wallet}[15m])) and xt_up{wallet}",
                     "Failed",
                     thresholds=NONE_IS_GOOD,
                     decimals=0,
