@@ -57,7 +57,7 @@ RUNWAY = """
     account_wallet_currency:xt_balance_free:fall30m{currency} * NaN
 """
 PACE = """
-    -2 * quantile_over_time(0.5, account_wallet_currency:xt_balance_free:fall30m{currency}[3h])
+    0 - 2 * quantile_over_time(0.5, account_wallet_currency:xt_balance_free:fall30m{currency}[3h])
     and xt_balance_free{currency}
 """
 
@@ -178,8 +178,9 @@ def column(expr, name, *, unit="none", mappings=(), thresholds=None, decimals=No
     return {"expr": expr, "override": {"matcher": {"id": "byName", "options": name}, "properties": properties}}
 
 
-def table(title, description, size, labels, columns, *, sort, link=None):
-    """A row for each set of `labels`, a column for each query, all asked for the same moment."""
+def table(title, description, size, labels, columns, *, sort, link=None, no_value=UNKNOWN["text"]):
+    """A row for each set of `labels`, a column for each query, all asked for the same moment. `no_value` stands there when
+    there is no row."""
     references = "ABCDEFGHIJ"
     by = ", ".join(labels)
     targets, names, overrides = [], {}, []
@@ -189,7 +190,9 @@ def table(title, description, size, labels, columns, *, sort, link=None):
         value = f"Value #{ref}" if len(columns) > 1 else "Value"
         names[value] = col["override"]["matcher"]["options"]
         overrides.append(col["override"])
-    order = [*labels, *names]
+    # What tells exporters apart comes last: a phone shows the first columns only.
+    order = [label for label in labels if label != "instance"]
+    order += [*names, *(label for label in labels if label == "instance")]
     names = {**{label: label.capitalize() for label in labels}, **names}
     if link:
         on = {"matcher": {"id": "byName", "options": "Account"}, "properties": [{"id": "links", "value": [link]}]}
@@ -202,7 +205,7 @@ def table(title, description, size, labels, columns, *, sort, link=None):
     }
     defaults = {
         "unit": "none",
-        "noValue": UNKNOWN["text"],
+        "noValue": no_value,
         "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": True, "inspect": False},
     }
     options = {"cellHeight": "sm", "frameIndex": 0, "showHeader": True, "sortBy": [sort]}
@@ -471,6 +474,7 @@ def balances():
             """Watched currencies that the exchange's last good answer left out, so that they read 0: empty, or not spelt as
             the exchange spells them. Unknown while no wallet is known.""",
             "count(xt_watch_present{currency} == 0) or 0 * count(xt_watch_present{currency})",
+            thresholds=steps((0, "green"), (1, "orange")),
         ),
         stat(
             "Exporters down",
@@ -505,7 +509,7 @@ def balances():
             [
                 column("xt_balance_free{currency} / xt_balance_free_threshold{currency}", "Of threshold", unit="percentunit",
                        thresholds=steps((0, "red"), (1, "green")), bar=3, decimals=0),
-                column("xt_balance_free{currency}", "Free", **AMOUNT),
+                column("xt_balance_free{currency} and xt_balance_free_threshold{currency}", "Free", **AMOUNT),
                 column("xt_balance_free_threshold{currency}", "Threshold", **AMOUNT),
                 column(RUNWAY, "Runway", unit="s", mappings=[NOT_FALLING, BELOW], thresholds=RUNWAYS),
                 column(PACE, "Change an hour", **AMOUNT),
@@ -525,15 +529,16 @@ def balances():
         ),
         lines(
             "Free $watched, with its threshold",
-            """Amounts in the currency itself, with the thresholds dashed. A gap is time in which the balance was unknown, while
-            its threshold is always known.""",
+            """Amounts in the currency itself, each step of the axis ten times the one below, with the thresholds dashed. A gap is time
+            in which the balance was unknown, while its threshold is always known.""",
             (12, 8),
             [
                 query('xt_balance_free{currency,currency=~"$watched"} and xt_balance_free_threshold{currency}', TWO),
                 query('xt_balance_free_threshold{currency,currency=~"$watched"}', f"{TWO} threshold", "B"),
             ],
             **AMOUNT,
-            min=0,
+            # Like a logarithm, but with a place for 0.
+            draw={"scaleDistribution": {"type": "symlog", "log": 10, "linearThreshold": 0.01}},
             overrides=[
                 {
                     "matcher": {"id": "byFrameRefID", "options": "B"},
@@ -554,20 +559,21 @@ def balances():
         row("How fast does it burn?"),
         lines(
             "When is each watched balance at its threshold?",
-            """Runway at the pace of the last three hours; 0 from the threshold down. A balance that is not falling, or is
-            unknown, has no line. XtBalanceDraining fires under 6 hours. Needs the recording rules.""",
+            """Runway at the pace of the last three hours; 0 from the threshold down, 2 days if it is longer. A balance that is not
+            falling, or is unknown, has no line. XtBalanceDraining fires under 6 hours. Needs the recording rules.""",
             (12, 9),
-            [query("clamp_min(account_wallet_currency:xt_balance_free:runway_seconds{currency}, 0)", THREE)],
+            [query("clamp(account_wallet_currency:xt_balance_free:runway_seconds{currency}, 0, 172800)", THREE)],
             unit="s",
             limits=steps((0, "red"), (21600, "transparent"), base="transparent"),
             style="line+area",
             min=0,
+            max=172800,
             right=False,
         ),
         lines(
             "What did the last half hour cost?",
-            """What each watched balance lost in the half hour before, as a share of its threshold; below 0 it grew, a top-up is a
-            deep dip for half an hour. Needs the recording rules.""",
+            """What each watched balance lost in the half hour before, as a share of its threshold; below 0 it grew, and a top-up
+            leaves the panel at the bottom for half an hour. Needs the recording rules.""",
             (12, 9),
             [
                 query(
@@ -577,6 +583,7 @@ def balances():
                 )
             ],
             unit="percentunit",
+            min=-0.5,
             right=False,
         ),
     ]
@@ -647,14 +654,13 @@ def balances():
         ),
         lines(
             "What did we gain or lose in a day?",
-            """Free and frozen of all chosen wallets together, against the same a day earlier, for watched currencies. A gap: one of
-            the wallets was unknown, or an exporter down, then or a day before.""",
+            """Free and frozen of all chosen wallets together, against the same a day earlier, for currencies that have a threshold in
+            one of them. A gap: one of the wallets was unknown, or an exporter down, then or a day before.""",
             (12, 9),
             [
                 query(
-                    f"""sum by (currency) ({watched(TOTAL)})
-                    / (sum by (currency) ({earlier("1d", watched(TOTAL))}) > 0)
-                    - 1
+                    f"""(sum by (currency) ({TOTAL}) / (sum by (currency) ({earlier("1d", TOTAL)}) > 0) - 1
+                    and on (currency) xt_balance_free_threshold{{currency}})
                     unless on () {PART_MISSING}
                     unless on () {earlier("1d", PART_MISSING)}""",
                     "{{currency}}",
@@ -682,14 +688,8 @@ def balances():
 def earlier(time, expr):
     """What an expression of gauges was then."""
     for scope in SCOPES:
-        for end in ("}", ',currency=~"$watched"}'):
-            expr = expr.replace("{" + scope + end, "{" + scope + end + " offset " + time)
+        expr = expr.replace("{%s}" % scope, "{%s} offset %s" % (scope, time))
     return expr
-
-
-def watched(expr):
-    """An expression of balances, only of currencies that have a threshold somewhere."""
-    return expr.replace("{currency}", '{currency,currency=~"$watched"}')
 
 
 def exporter():
@@ -765,6 +765,7 @@ def exporter():
             ["account", "wallet", "reason"],
             [column("increase(xt_poll_failures_total{wallet}[15m]) > 0.5", "Failed", thresholds=NONE_IS_GOOD, decimals=0)],
             sort={"displayName": "Failed", "desc": True},
+            no_value="none known",
         ),
         lines(
             "Which share of polls fails?",
@@ -864,11 +865,12 @@ def exporter():
         lines(
             "How often is an answer doubted?",
             """Answers that were read a second time because they were empty or without everything that is watched, and rows that were
-            unusable, in the hour before. XtSuspectSnapshots fires from 3 doubted answers on.""",
+            unusable, in the hour before, of all chosen wallets together. XtSuspectSnapshots fires from 3 doubted answers of one
+            wallet on.""",
             (12, 8),
             [
-                query("increase(xt_suspect_snapshots_total{wallet}[1h])", f"{TWO} answers read twice"),
-                query("increase(xt_rows_rejected_total{wallet}[1h])", f"{TWO} unusable rows", "B"),
+                query("sum(increase(xt_suspect_snapshots_total{wallet}[1h]))", "answers read twice"),
+                query("sum(increase(xt_rows_rejected_total{wallet}[1h]))", "unusable rows", "B"),
             ],
             unit="short",
             min=0,

@@ -20,6 +20,7 @@ import json
 import math
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -95,12 +96,12 @@ def faults(step, steps):
         ],
     }
     wished = plan.get(step, [])
-    if left == 10:
+    if left == 8:
         wished = [*wished, maintenance]
-    if left == 7:
+    if left == 6:
         # From now on nothing is sent for this account.
         wished = [*wished, {"account": "grid-bot", "effect": {"status": {"status": 429}}}]
-    return wished, step == int(steps * 0.45) or left == 7
+    return wished, step == int(steps * 0.45) or left == 6
 
 
 # ---- The programs
@@ -213,6 +214,12 @@ def record(exchange, exporter, hour_of, steps):
 def openmetrics(recorded, spans, instance, output):
     """Writes the recording as samples of the day: each scrape again and again over its span."""
     target = f'job="{JOB}",instance="{instance}"'
+
+    def then(moment, scraped, at):
+        """What a moment of the rehearsal is on the day, as seen in a sample at `at`."""
+        before = [span for (other, _, _), span in zip(recorded, spans) if moment <= other < scraped]
+        return before[0][1] if before else at + moment - scraped
+
     for (scraped, took, text), (begin, end, tick) in zip(recorded, spans):
         series = [(f"up{{{target}}}", 1, False), (f"scrape_duration_seconds{{{target}}}", took, False)]
         for line in text.splitlines():
@@ -224,8 +231,7 @@ def openmetrics(recorded, spans, instance, output):
         at = begin
         while at < end:
             for name, value, moved in series:
-                value = value + at - scraped if moved else value
-                output.write(f"{name} {value} {at}\n")
+                output.write(f"{name} {then(value, scraped, at) if moved else value} {at}\n")
             at += tick
     output.write("# EOF\n")
 
@@ -325,6 +331,8 @@ def main():
     if len(sys.argv) not in (2, 3):
         raise SystemExit(__doc__)
     steps = int(sys.argv[2]) if len(sys.argv) == 3 else 180
+    # Whatever ends it ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with rehearsal(sys.argv[1], steps) as (url, end, exporter):
         print(json.dumps({"prometheus": url, "recorded_until": end, "exporter": exporter}), flush=True)
         sys.stdin.read()

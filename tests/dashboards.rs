@@ -176,7 +176,7 @@ fn lint_panel(panel: &Value, found: &mut Findings) {
 fn lint_unknown(panel: &Value, found: &mut Findings) {
     let kind = text(panel, "/type");
     let no_value = text(panel, "/fieldConfig/defaults/noValue");
-    found.must(no_value == "unknown", "no value is shown as `unknown`");
+    found.must(["unknown", "none known"].contains(&no_value), "no value is shown as `unknown`");
     let calcs = list(panel, "/options/reduceOptions/calcs");
     found.must(calcs.iter().all(|calc| calc == "last"), "a number is never the last that was known");
     found.must(list(panel, "/options/legend/calcs").is_empty(), "nor is one in a legend");
@@ -407,14 +407,17 @@ fn provisioning_leads_to_prometheus_and_to_the_dashboards() -> Outcome {
     Ok(())
 }
 
-/// Where tests/install puts Grafana's packages.
-const PACKAGES: &str = "target/grafana/node_modules";
+/// Cargo's target folder, in which tests/install puts Grafana's packages.
+fn target_folder() -> &'static Path {
+    let inside = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    inside.parent().unwrap_or(inside)
+}
 
 /// The compiler's remarks on a TypeScript module that stands beside the type of a dashboard.
 fn judged(module: &str) -> Result<String, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
-    let packages =
-        fs::canonicalize(PACKAGES).map_err(|error| format!("{PACKAGES}: {error}; see tests/install"))?;
+    let packages = target_folder().join("grafana/node_modules");
+    assert!(packages.is_dir(), "{} is not there; see tests/install", packages.display());
     std::os::unix::fs::symlink(&packages, folder.path().join("node_modules"))?;
     fs::copy("tests/dashboards/schema.ts", folder.path().join("schema.ts"))?;
     fs::write(
@@ -625,6 +628,8 @@ fn every_query_finds_what_there_is_and_nothing_that_is_not_known() -> Outcome {
         assert_eq!(found.as_deref(), value, "{title} {refid} of {choice:?}");
     }
 
+    grafana_shows_what_is_not_known_as_unknown(&rehearsal)?;
+
     // Once the exporter is gone, nothing that is asked for now is known, except that it is gone.
     let killed = Command::new("kill").args(["-KILL", &rehearsal.exporter.to_string()]).status()?;
     assert!(killed.success());
@@ -642,5 +647,41 @@ fn every_query_finds_what_there_is_and_nothing_that_is_not_known() -> Outcome {
             rehearsal.ask(target, &[]).is_empty().then_some(())
         });
     }
+    Ok(())
+}
+
+/// The texts are those that Grafana's own code makes of the answers.
+fn grafana_shows_what_is_not_known_as_unknown(rehearsal: &Rehearsal) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let run = Command::new("node")
+        .args(["grafana/render.mjs", &format!("http://{}", rehearsal.address), "--pages"])
+        .arg(format!("--folder={}", folder.path().display()))
+        .env("CARGO_TARGET_DIR", target_folder())
+        .output()?;
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let page = fs::read_to_string(folder.path().join("xt-balances-dark-desktop.html"))?;
+    let panel = |title: &str| {
+        let section = page.split("<section").find(|section| section.contains(&format!(">{title}</h3>")));
+        section.unwrap_or_else(|| panic!("no panel {title}"))
+    };
+    // A row as words: the texts of its cells.
+    let row = |title: &str, account: &str| {
+        let row =
+            panel(title).split("<tr>").find(|row| row.contains(&format!(">{account}<"))).unwrap_or_default();
+        let cells = row.split("</td>").filter_map(|cell| cell.rsplit('>').next());
+        cells.filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
+    };
+    let unknown = row("Watched balances", "grid-bot");
+    let expected = ["grid-bot", "spot", "usdt", "unknown", "unknown", "300", "unknown", "unknown"];
+    assert_eq!(unknown.get(..8), Some(&expected[..]));
+    let still = row("Watched balances", "cold-storage");
+    let expected = ["cold-storage", "spot", "btc", "415%", "41.5", "10", "not falling", "0"];
+    assert_eq!(still.get(..8), Some(&expected[..]));
+    assert_eq!(row("Which numbers can be trusted?", "grid-bot").get(2), Some(&"unknown"));
+    assert_eq!(row("Which numbers can be trusted?", "treasury").get(2), Some(&"fresh"));
+    assert!(row("Holdings", "grid-bot").is_empty());
+    assert!(panel("Held in all wallets together").contains("unknown"));
+    assert!(panel("Watched, unknown").contains(">1<"));
+    assert!(panel("Shortest runway").contains(">below threshold<"));
     Ok(())
 }
