@@ -155,7 +155,7 @@ def line_of(log, pattern, child):
 def configuration(folder, exchange):
     """The exporter's, with the keys that the simulated exchange gives out."""
     keys = dict(re.findall(r"^  (\S+) +(de300000-\S+ +\S+)$", http(f"{exchange}/simulator/"), re.MULTILINE))
-    lines = [f"base_urls: ['{exchange}']", "poll_interval: 1s", "poll_timeout: 900ms", "max_age: 3s", "accounts:"]
+    lines = [f"base_urls: ['{exchange}']", "poll_interval: 1s", "poll_timeout: 900ms", "max_age: 5s", "accounts:"]
     for name, owner, wallet, watch in ACCOUNTS:
         for half, key in zip(("access", "secret"), keys[owner].split()):
             (folder / f"{owner}.{half}").write_text(key)
