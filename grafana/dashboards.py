@@ -178,18 +178,18 @@ def column(expr, name, *, unit="none", mappings=(), thresholds=None, decimals=No
     return {"expr": expr, "override": {"matcher": {"id": "byName", "options": name}, "properties": properties}}
 
 
-def table(title, description, size, labels, columns, *, sort, link=None, no_value=UNKNOWN["text"]):
-    """A row for each set of `labels`, a column for each query, all asked for the same moment. `no_value` stands there when
-    there is no row."""
+def table(title, description, size, labels, columns, *, sort, link=None, always=None, no_value=UNKNOWN["text"]):
+    """A row for each set of `labels`, a column for each query, all asked for the same moment. `always` names the
+    column, if not the first, that has a value wherever there is a row. `no_value` stands there when there is no row."""
     references = "ABCDEFGHIJ"
     by = ", ".join(labels)
     targets, names, overrides = [], {}, []
     for ref, col in zip(references, columns):
         targets.append(query(f"max by ({by}) ({col['expr']})", ref=ref, instant=True, form="table"))
-        # Grafana gives the value of an only query no letter.
-        value = f"Value #{ref}" if len(columns) > 1 else "Value"
-        names[value] = col["override"]["matcher"]["options"]
+        names[f"Value #{ref}"] = col["override"]["matcher"]["options"]
         overrides.append(col["override"])
+    # Grafana leaves out the letter if only one query finds something: then it is this one.
+    names["Value"] = always or columns[0]["override"]["matcher"]["options"]
     # What tells exporters apart comes last: a phone shows the first columns only.
     order = [label for label in labels if label != "instance"]
     order += [*names, *(label for label in labels if label == "instance")]
@@ -515,6 +515,7 @@ def balances():
                 column(PACE, "Change an hour", **AMOUNT),
             ],
             sort={"displayName": "Of threshold", "desc": False},
+            always="Threshold",
         ),
         lines(
             "How far is each watched balance from its threshold?",

@@ -65,7 +65,7 @@ async function frames(panel, context) {
     const query = filled(target.expr, step, given);
     if (target.instant) {
       const { result } = await ask(prometheus, 'query', { query, time: to });
-      if (result.length && target.format === 'table') found.push(tableFrame(target.refId, result, panel.targets.length > 1));
+      if (target.format === 'table') found.push(tableFrame(target.refId, result, panel.targets.length > 1));
       else for (const { metric, value } of result) found.push(frame(target, metric, [value]));
     } else {
       const { result } = await ask(prometheus, 'query_range', { query, start: from, end: to, step });
