@@ -135,7 +135,7 @@ def panel(kind, title, description, size, targets, *, defaults, options, overrid
     }
 
 
-def stat(title, description, expr, *, unit="none", thresholds=NONE_IS_GOOD, mappings=(), size=(4, 4), decimals=None):
+def stat(title, description, expr, *, unit="none", thresholds=NONE_IS_GOOD, mappings=(), decimals=None):
     """One number, as it is now."""
     defaults = {
         "unit": unit,
@@ -157,7 +157,7 @@ def stat(title, description, expr, *, unit="none", thresholds=NONE_IS_GOOD, mapp
         "textMode": "value",
         "wideLayout": True,
     }
-    return panel("stat", title, description, size, [query(expr, instant=True)], defaults=defaults, options=options)
+    return panel("stat", title, description, (4, 4), [query(expr, instant=True)], defaults=defaults, options=options)
 
 
 def column(expr, name, *, unit="none", mappings=(), thresholds=None, decimals=None, bar=None):
@@ -233,7 +233,7 @@ def lines(
         "insertNulls": False,
         "lineInterpolation": "stepAfter",
         "lineWidth": 2,
-        "showPoints": "never",
+        "showPoints": "auto",
         "spanNulls": False,
         "stacking": {"group": "A", "mode": "none"},
         "thresholdsStyle": {"mode": style if limits else "off"},
