@@ -11,6 +11,7 @@
 )]
 
 pub mod browser;
+pub mod promql;
 
 use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
