@@ -11,7 +11,8 @@
 // colours from the answers: transformations, overrides, mappings, thresholds, units, what no value is shown as. The drawing
 // of lines, bands and cells is ours, on d3's scales, and only near to what Grafana draws.
 //
-// Needs what tests/install installs: the packages under target/grafana, Chromium, and for a rehearsal Prometheus.
+// Needs what tests/install installs: the packages in the folder grafana of cargo's target folder (`target`, or what
+// CARGO_TARGET_DIR says), Chromium, and for a rehearsal Prometheus.
 
 import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
