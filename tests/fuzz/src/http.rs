@@ -37,11 +37,14 @@ pub fn run(input: &[u8]) {
     assert_eq!(first.status, 200, "a good request first");
     let step = (input.len() % 13 + 1).max(input.len() / 50);
     let pieces = conversation(input, step);
+    // Whether a header just below the limit is too long hangs on what lay before it in hyper's buffer.
+    let too_long = whole.iter().chain(&pieces).any(|answer| answer.status == 431);
     let (whole, pieces) = (answered(whole), answered(&pieces));
     // A body that nobody asked for ends the connection unless it is there at once.
     let common = whole.len().min(pieces.len());
     let bodies = ["content-length", "transfer-encoding"].iter().any(|name| mentions(input, name));
-    let (whole, pieces) = if bodies { (&whole[..common], &pieces[..common]) } else { (&*whole, &*pieces) };
+    let (whole, pieces) =
+        if bodies || too_long { (&whole[..common], &pieces[..common]) } else { (&*whole, &*pieces) };
     assert_eq!(whole, pieces, "sent whole and in pieces");
 }
 
