@@ -68,8 +68,8 @@ struct Image {
 
 impl Image {
     fn build() -> Self {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-        run(Command::new("make").arg("static"));
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        run(Command::new("make").arg("static").env("CARGO_TARGET_DIR", target));
         let image =
             Self { folder: tempfile::tempdir().unwrap(), program: target.join("static/xt-balance-exporter") };
         let context = format!("build={}", target.join("static").display());
