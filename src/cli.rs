@@ -124,7 +124,12 @@ pub struct Check {
 #[derive(Args, Debug)]
 pub struct Healthcheck {
     /// Where the daemon listens
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10770")]
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:10770",
+        env = "XT_WEB_LISTEN_ADDRESS"
+    )]
     pub listen_address: String,
 }
 
@@ -217,7 +222,12 @@ pub struct PollFlags {
 #[derive(Args, Debug)]
 pub struct WebFlags {
     /// Where to listen; repeatable. Balances are private: whoever reaches it can read them
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10770")]
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:10770",
+        env = "XT_WEB_LISTEN_ADDRESS"
+    )]
     pub listen_address: Vec<String>,
     /// Path of the metrics
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = telemetry_path)]

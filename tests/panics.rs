@@ -1,6 +1,7 @@
-//! A poller that panics: the others run on and `/-/healthy` tells of it; when all have died the
-//! daemon ends with an error. The panic comes from where any task may meet one, a log line that
-//! cannot be written, so the daemon runs inside this process with a log of the test's own.
+//! A poller that panics: the others run on, `/-/healthy` tells of it and the watchdog is fed no
+//! more; when all have died the daemon ends with an error. The panic comes from where any task may
+//! meet one, a log line that cannot be written, so the daemon runs inside this process with a log
+//! of the test's own. It is a process of its own, for its environment names the service manager.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,21 +9,25 @@
     clippy::indexing_slicing,
     reason = "a test ends at what it did not expect"
 )]
+#![allow(unreachable_pub, reason = "this is no library")]
 
 mod common;
+mod notified;
 
 use std::{
-    fmt,
+    env, fmt,
     fmt::Write as _,
     fs,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     panic,
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
 };
 
 use common::{Exchange, get, sample, until};
+use notified::Ear;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use xt_balance_exporter::{
@@ -76,8 +81,31 @@ impl Visit for Line {
     }
 }
 
+/// Set for the process that runs the daemon.
+const SUPERVISED: &str = "XT_TEST_SUPERVISED";
+
 #[test]
 fn a_poller_that_panics_is_told_of_while_the_others_run_on_and_the_last_one_ends_the_daemon() {
+    if env::var_os(SUPERVISED).is_some() {
+        return the_daemon_outlives_all_pollers_but_the_last();
+    }
+    let mut ear = Ear::new();
+    let me = thread::current().name().unwrap().to_owned();
+    let mut again = Command::new(env::current_exe().unwrap());
+    let again = again.args(["--exact", &me]).env(SUPERVISED, "1");
+    let again = again.env("NOTIFY_SOCKET", &ear.path).env("WATCHDOG_USEC", "150000");
+    let again = again.env_remove("WATCHDOG_PID").stdout(Stdio::piped()).spawn().unwrap();
+    let before = ear.until("STATUS=2 accounts; the poller of 1 is stuck or dead");
+    assert!(before.contains(&"WATCHDOG=1".to_owned()), "{before:?}");
+    let output = again.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    // Meanwhile the other has polled: that takes its interval, and that is several times the watchdog's.
+    let after = ear.rest();
+    assert!(!after.contains(&"WATCHDOG=1".to_owned()), "{after:?}");
+}
+
+fn the_daemon_outlives_all_pollers_but_the_last() {
     let log = Log::default();
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log.clone())).unwrap();
     let panics = Log::default();

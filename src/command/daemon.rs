@@ -14,7 +14,7 @@ use tokio::{
     task::{Id, JoinError, JoinSet},
 };
 
-use super::Ended;
+use super::{Ended, supervisor};
 use crate::{cli::WebFlags, ledger::Ledger, moment::Clock, poll::Poller, web::Site};
 
 /// Opens every listen address of the flags.
@@ -77,10 +77,13 @@ pub(super) async fn run(
         let name: Box<str> = poller.account().into();
         names.insert(polling.spawn(poller.run()).id(), name);
     }
+    let attended = supervisor::attend(ledger, clock);
+    tokio::pin!(attended);
     loop {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("told to end by SIGTERM"),
             _ = interrupt.recv() => tracing::info!("told to end by SIGINT"),
+            never = &mut attended => match never {},
             _ = &mut server => return Err(Ended::With("the HTTP server has ended unexpectedly".to_owned())),
             dead = polling.join_next_with_id() => {
                 bury(dead, &names, ledger, clock);
@@ -90,6 +93,7 @@ pub(super) async fn run(
                 continue;
             }
         }
+        supervisor::stopping().await;
         let _ = stop.send(());
         let _ = server.await;
         return Ok(());

@@ -8,6 +8,7 @@ mod healthcheck;
 mod once;
 mod serve;
 mod simulate;
+mod supervisor;
 
 use std::{
     ffi::OsString,

@@ -72,14 +72,15 @@ impl Keyring {
         })
     }
 
-    /// Sentences about files that others than their owner may read.
+    /// Sentences about files that more users may read than need to.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let open = |path: &&Path| fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
+        let me = rustix::process::geteuid().as_raw();
         let warn = |path: &Path| {
-            format!("{} can be read by other users than its owner: chmod 600 it", path.display())
+            let remedy = remedy(&fs::metadata(path).ok()?, me)?;
+            Some(format!("{} can be read by other users than its owner: {remedy} it", path.display()))
         };
-        self.source.files().filter(open).map(warn).collect()
+        self.source.files().filter_map(warn).collect()
     }
 
     /// Looks whether the files have changed since they were last read and, if so, reads both. A
@@ -180,6 +181,14 @@ impl KeyHalf {
             Self::File(path) => key_file(path),
         }
     }
+}
+
+/// How to close a file to users who have no need of it; `None` if it is closed to them. A file of
+/// another user reaches the user `me` through its group or a list of rights, which shows in the
+/// same bits: that is how systemd's credentials and secrets of Kubernetes are handed over.
+fn remedy(meta: &fs::Metadata, me: u32) -> Option<&'static str> {
+    let (too_open, remedy) = if meta.uid() == me { (0o077, "chmod 600") } else { (0o007, "chmod o=") };
+    (meta.permissions().mode() & too_open != 0).then_some(remedy)
 }
 
 fn key_file(path: &Path) -> Result<Secret, String> {
@@ -326,6 +335,24 @@ mod tests {
                 && warnings.iter().all(|text| text.contains("secret can be read by other users")),
             "{warnings:?}"
         );
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_another_user_hands_over_may_be_read_by_its_group() -> io::Result<()> {
+        let files = Files::new()?;
+        let me = rustix::process::geteuid().as_raw();
+        let remedy = |mode, me| -> io::Result<_> {
+            fs::set_permissions(&files.secret, fs::Permissions::from_mode(mode))?;
+            Ok(super::remedy(&fs::metadata(&files.secret)?, me))
+        };
+        assert_eq!(remedy(0o440, me + 1)?, None, "so come credentials of systemd");
+        assert_eq!(
+            remedy(0o444, me + 1)?,
+            Some("chmod o="),
+            "the owner of the file is not asked to lock us out"
+        );
+        assert_eq!(remedy(0o440, me)?, Some("chmod 600"));
         Ok(())
     }
 }
