@@ -47,16 +47,13 @@ use self::{
     transport::Reply,
     wire::Wire,
 };
-use crate::moment::{Clock, Moment};
+use crate::moment::Clock;
 
 /// After this long on a spare base URL, the first of the list is tried first again.
 const HOMESICK: Duration = Duration::from_mins(10);
 /// How long a read waits in all for leave to make its calls. Where this is not enough, others use up
 /// the limits, and a poll that fails and says so is better than one that hangs.
 const LEAVE_PATIENCE: Duration = Duration::from_mins(1);
-/// A request that is not numbered is stamped so many milliseconds in the past: one that was 58 ms
-/// ahead of the exchange was refused, while one may be 5 s old when it arrives.
-const STAMPED_BACK_MS: u64 = 500;
 /// How long a read waits for another's reading of the host's clock before it does without.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -390,8 +387,8 @@ impl Exchange {
             return Err(Stop::Refused);
         }
         let sent = self.clock.now();
-        let time = self.time_ms(attempt.session, host, sent);
-        let time = if call.counts_up() { permit.nonce(time) } else { time.saturating_sub(STAMPED_BACK_MS) };
+        let clock = self.clock_of(attempt.session, host);
+        let time = if call.counts_up() { permit.nonce(clock.time_ms(sent)) } else { clock.stamp_ms(sent) };
         let signed = call.signed(&pair, time);
         let reply = self.wire.get(base, &signed.request, timeout).await;
         attempt.spend(sent.age(self.clock.now()));
@@ -547,13 +544,13 @@ impl Exchange {
             .ok_or_else(|| Failure::new(Reason::Timeout, format!("{base}: no time was left to ask")))
     }
 
-    /// The exchange's time. A host that has never told it has that of the session's others: our own,
+    /// The exchange's clock. A host that has never told it has that of the session's others: our own,
     /// if it is ahead, would make a nonce that none of them can follow.
-    fn time_ms(&self, session: &Session, host: &Host, now: Moment) -> u64 {
+    fn clock_of(&self, session: &Session, host: &Host) -> ServerClock {
         let own = *host.clock();
         let others = session.venue.base_urls.iter().map(|base| *self.host(&base.host()).clock());
         let known = std::iter::once(own).chain(others).find(ServerClock::is_known);
-        known.unwrap_or(own).time_ms(now)
+        known.unwrap_or(own)
     }
 
     fn refusals(&self) -> MutexGuard<'_, Refusals> {

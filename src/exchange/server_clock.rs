@@ -11,6 +11,13 @@ const GOOD_FOR: Duration = Duration::from_hours(1);
 /// After a reading that failed, the next is due after this long.
 const RETRY: Duration = Duration::from_mins(5);
 
+/// A stamp is so much behind what the clock is known to have passed, for our own runs on unwatched
+/// between two readings: a request that was 58 ms ahead of the exchange was refused, while one may be
+/// 5 s old when it arrives.
+const STAMPED_BACK: Duration = Duration::from_millis(500);
+/// A reading that took long leaves the more room for error, but so much at the most is allowed for.
+const UNSURE_MAX: Duration = Duration::from_secs(2);
+
 /// The clock of one host.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServerClock {
@@ -22,6 +29,8 @@ pub(super) struct ServerClock {
 struct Anchor {
     server: Duration,
     ours: Moment,
+    /// How far off the reading may be: the exchange may have told its time at either end of the call.
+    unsure: Duration,
 }
 
 impl ServerClock {
@@ -43,7 +52,7 @@ impl ServerClock {
         let half = sent.age(received) / 2;
         let ours = sent.later(half);
         let server = Duration::from_millis(server_ms);
-        self.anchor = Some(Anchor { server, ours });
+        self.anchor = Some(Anchor { server, ours, unsure: half });
         self.due = received.elapsed + GOOD_FOR;
         server.as_secs_f64() - ours.unix.as_secs_f64()
     }
@@ -61,9 +70,24 @@ impl ServerClock {
     /// The exchange's time in Unix milliseconds; ours as long as nothing better is known.
     #[must_use]
     pub(super) fn time_ms(&self, now: Moment) -> u64 {
-        let time = self.anchor.map_or(now.unix, |anchor| anchor.server + anchor.ours.age(now));
-        u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+        milliseconds(self.time(now))
     }
+
+    /// A time that the exchange's clock has passed, in Unix milliseconds: for requests that may arrive
+    /// late, but not early.
+    #[must_use]
+    pub(super) fn stamp_ms(&self, now: Moment) -> u64 {
+        let unsure = self.anchor.map_or(Duration::ZERO, |anchor| anchor.unsure.min(UNSURE_MAX));
+        milliseconds(self.time(now).saturating_sub(unsure + STAMPED_BACK))
+    }
+
+    fn time(&self, now: Moment) -> Duration {
+        self.anchor.map_or(now.unix, |anchor| anchor.server + anchor.ours.age(now))
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -82,6 +106,20 @@ mod tests {
         let skew = clock.read(91_500, moment(1_000, 1_000), moment(2_000, 2_000));
         assert!((skew - 90.0).abs() < 1e-9, "{skew}");
         assert_eq!(clock.time_ms(moment(2_000, 2_000)), 92_000);
+    }
+
+    #[test]
+    fn a_stamp_is_of_the_past_whenever_in_the_call_the_time_was_told() {
+        let mut clock = ServerClock::default();
+        assert_eq!(clock.stamp_ms(moment(0, 1_700)), 1_200);
+        // The exchange told its time at the very beginning, and its answer took the second.
+        clock.read(91_000, moment(1_000, 1_000), moment(2_000, 2_000));
+        assert_eq!(clock.stamp_ms(moment(2_000, 2_000)), 90_500, "it is 92 000 there");
+        // Or at the very end.
+        clock.read(92_000, moment(1_000, 1_000), moment(2_000, 2_000));
+        assert_eq!(clock.stamp_ms(moment(2_000, 2_000)), 91_500, "it is 92 000 there");
+        clock.read(99_000, moment(0, 0), moment(9_000, 9_000));
+        assert_eq!(clock.stamp_ms(moment(9_000, 9_000)), 101_000, "within bounds");
     }
 
     #[test]
