@@ -139,11 +139,23 @@ impl BaseUrl {
     /// A sentence that says what is wrong with it and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
         let refuse = |why: &str| Err(format!("base URL '{text}' {why}"));
+        // The tables for names beyond ASCII are not part of this program, and what takes their place
+        // must not see one.
+        let authority = text.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#', '\\']).next());
+        let authority = authority.unwrap_or_default();
+        let with_password = || Err("a base URL must not hold a user name or password: remove it".to_owned());
+        if authority.contains('@') {
+            return with_password();
+        }
+        if !text.is_ascii() || authority.contains('%') {
+            return refuse("has a host name that is not plain ASCII: write it in its xn-- form");
+        }
+        let text = &text.replacen(authority, &authority.to_ascii_lowercase(), 1);
         let Ok(url) = Url::parse(text) else {
             return refuse("is no URL: give one such as https://api.xt.com");
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("a base URL must not hold a user name or password: remove it".to_owned());
+            return with_password();
         }
         if url.query().is_some() || url.fragment().is_some() {
             return refuse("must end after the host or path: remove what follows ? or #");
@@ -310,6 +322,9 @@ mod tests {
             ("", "is no URL"),
             ("https://api.xt.com/?a=b", "remove what follows"),
             ("https://user:hunter2@api.xt.com", "user name or password"),
+            ("https://usér:hunter2@api xt.com", "user name or password"),
+            ("https://Münze.example", "not plain ASCII"),
+            ("https://M%C3%BCnze.example", "not plain ASCII"),
         ] {
             let said = BaseUrl::parse(bad).err().unwrap_or_default();
             assert!(said.contains(why) && !said.contains("hunter2"), "{bad}: {said}");

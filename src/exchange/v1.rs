@@ -100,8 +100,7 @@ impl Envelope<'_> {
 /// so the body is read first and the status judges what is no envelope.
 fn data(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     let by_status = || by_status(status, body);
-    let raw = reading::json(status, body)?;
-    let envelope: Envelope<'_> = object(raw).ok_or_else(by_status)?;
+    let envelope: Envelope<'_> = reading::envelope(status, body)?;
     let code = envelope.code.ok_or_else(by_status)?.get();
     let digits = code.trim_matches('"').parse::<i64>().map_err(|_| by_status())?;
     match digits {

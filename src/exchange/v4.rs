@@ -64,7 +64,7 @@ struct Envelope<'a> {
 /// so the body is read first and the status judges what is no envelope.
 fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     let by_status = || by_status(status, body);
-    let envelope: Envelope<'_> = object(reading::json(status, body)?).ok_or_else(by_status)?;
+    let envelope: Envelope<'_> = reading::envelope(status, body)?;
     let rc = envelope.rc.ok_or_else(by_status)?;
     let mc = envelope.mc.and_then(text);
     match (integer(rc).ok_or_else(by_status)?, mc.as_deref()) {
