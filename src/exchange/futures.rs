@@ -60,11 +60,11 @@ fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
         failure if status == 401 => Failure { reason: Reason::Auth, ..failure },
         failure => failure,
     };
-    let raw = reading::json(status, body).map_err(|failure| match failure.reason {
+    let envelope = reading::envelope(status, body).map_err(|failure| match failure.reason {
         Reason::RateLimited => failure,
         _ => by_status(),
-    })?;
-    let envelope: Envelope<'_> = object(raw).ok_or_else(by_status)?;
+    });
+    let envelope: Envelope<'_> = envelope?;
     let error = envelope.error.and_then(object::<Error<'_>>).unwrap_or_default();
     let code = error.code.map(|code| text(code).unwrap_or(code.get().into())).unwrap_or_default();
     let is_good = envelope.return_code.and_then(integer) == Some(0);

@@ -45,29 +45,18 @@ pub(super) fn answer(rows: impl IntoIterator<Item = Row>) -> Result<Answer, Fail
     Ok(answer)
 }
 
-/// The whole body as JSON, or what it is instead.
-///
-/// # Errors
-/// A limit reply, or a body that is no JSON, judged by its status.
-pub(super) fn json(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
-    serde_json::from_str(characters(status, body)?).map_err(|_| by_status(status, body))
-}
-
 /// The whole body as the object `T`, or what it is instead.
 ///
 /// # Errors
 /// A limit reply, or a body that is no such object, judged by its status.
 pub(super) fn envelope<'a, T: Deserialize<'a>>(status: u16, body: &'a [u8]) -> Result<T, Failure> {
-    let text = characters(status, body)?.trim_start_matches([' ', '\t', '\n', '\r']);
-    let read = text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
-    read.ok_or_else(|| by_status(status, body))
-}
-
-fn characters(status: u16, body: &[u8]) -> Result<&str, Failure> {
     if status == 429 {
         return Err(Failure::new(Reason::RateLimited, format!("HTTP 429, {}", glimpse(body))));
     }
-    std::str::from_utf8(body).map_err(|_| by_status(status, body))
+    let text = std::str::from_utf8(body).map_err(|_| by_status(status, body))?;
+    let text = text.trim_start_matches([' ', '\t', '\n', '\r']);
+    let read = text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
+    read.ok_or_else(|| by_status(status, body))
 }
 
 /// What an answer is that is no envelope of the exchange: there only the status says anything.

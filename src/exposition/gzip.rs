@@ -10,7 +10,7 @@ use flate2::{Compress, Compression, Crc, FlushCompress};
 
 /// Text this short is only wrapped: to compress it would save less than it costs.
 const SHORT: usize = 160;
-/// Of higher levels the text gets little smaller, and polls slower: see benches/.
+/// The quickest. The sixth makes a third less of it, and takes a poll many times as long.
 const LEVEL: u32 = 1;
 
 /// A piece of text, plain and deflated.

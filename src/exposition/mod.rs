@@ -104,8 +104,7 @@ impl Stringing {
 /// What is copied of the plain text to make few parts of it; the rest is shared with the pieces.
 const PLAIN_COPIED_MAX: usize = 1024 * 1024;
 
-/// Joins parts, because each costs a call of the kernel, and one has its price like some ten
-/// thousand bytes copied.
+/// Joins parts, because a part may cost a call of the kernel of its own.
 struct Joining {
     parts: Vec<Bytes>,
     joined: Vec<u8>,
