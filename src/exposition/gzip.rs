@@ -3,15 +3,10 @@
 //! are one deflate stream; their checksums combine. RFC 1951 and 1952.
 //! Knows no metric.
 
-use std::{cell::RefCell, iter};
-
 use bytes::Bytes;
-use flate2::{Compress, Compression, Crc, FlushCompress};
+use flate2::Crc;
 
-/// Text this short is only wrapped: to compress it would save less than it costs.
-const SHORT: usize = 160;
-/// The quickest. The sixth makes a third less of it, and takes a poll many times as long.
-const LEVEL: u32 = 1;
+use super::deflate::deflate;
 
 /// A piece of text, plain and deflated.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +29,12 @@ impl Piece {
         }
         let mut crc = Crc::new();
         crc.update(&plain);
-        Self { deflated: deflate(&plain), crc: crc.sum(), shift: shift(plain.len()), plain }
+        Self {
+            deflated: deflate(&plain).into_boxed_slice().into(),
+            crc: crc.sum(),
+            shift: shift(plain.len()),
+            plain,
+        }
     }
 }
 
@@ -81,43 +81,6 @@ impl Default for Member {
     fn default() -> Self {
         Self::new()
     }
-}
-
-thread_local! {
-    /// Its memory is large, and as dear to make as a piece to compress.
-    static DEFLATE: RefCell<Compress> = RefCell::new(Compress::new(Compression::new(LEVEL), false));
-}
-
-fn deflate(plain: &[u8]) -> Bytes {
-    let compressed =
-        (plain.len() >= SHORT).then(|| DEFLATE.with_borrow_mut(|deflate| compress(deflate, plain)));
-    compressed.flatten().unwrap_or_else(|| stored(plain)).into()
-}
-
-/// `None` if the compressor refuses, which it does for no input.
-fn compress(deflate: &mut Compress, plain: &[u8]) -> Option<Vec<u8>> {
-    deflate.reset();
-    let mut out = Vec::with_capacity(plain.len() / 6 + 64);
-    loop {
-        let read = usize::try_from(deflate.total_in()).ok()?;
-        deflate.compress_vec(plain.get(read..)?, &mut out, FlushCompress::Full).ok()?;
-        // Room left over says that all is written.
-        if out.len() < out.capacity() {
-            out.shrink_to_fit();
-            return Some(out);
-        }
-        out.reserve(out.len().max(64));
-    }
-}
-
-/// Blocks that hold the text as it is.
-fn stored(plain: &[u8]) -> Vec<u8> {
-    let block = |text: &[u8]| {
-        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-        let head = iter::once(0).chain(length.to_le_bytes()).chain((!length).to_le_bytes());
-        head.chain(text.iter().copied()).collect::<Vec<_>>()
-    };
-    plain.chunks(usize::from(u16::MAX)).flat_map(block).collect()
 }
 
 // Checksums are polynomials over GF(2), modulo the one of CRC-32, the lowest bit the highest power.
@@ -187,14 +150,5 @@ mod tests {
             prop_assert_eq!(unpacked, texts.concat());
             prop_assert!(decoder.into_inner().is_empty(), "nothing is left for a second member");
         }
-    }
-
-    #[test]
-    fn a_long_text_that_cannot_be_compressed_is_wrapped_in_several_blocks() {
-        let text: Vec<u8> = (0..200_000u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-        let whole = Piece { deflated: stored(&text).into(), ..Piece::new(text.clone().into()) };
-        let mut unpacked = Vec::new();
-        let read = GzDecoder::new(&member(&[whole])[..]).read_to_end(&mut unpacked);
-        assert!(read.is_ok_and(|read| read == text.len()) && unpacked == text);
     }
 }

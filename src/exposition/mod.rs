@@ -2,6 +2,7 @@
 //! ends, and only what changed; a scrape strings the pieces together under their family headers.
 //! Knows no socket and no exchange.
 
+mod deflate;
 pub mod families;
 pub mod gzip;
 pub mod own;
