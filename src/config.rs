@@ -12,6 +12,7 @@ use std::{
 
 use humantime::format_duration;
 use serde::{Deserialize, Deserializer, de};
+use smol_str::SmolStr;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -426,7 +427,7 @@ impl Draft<'_> {
 
     fn filter(&self) -> Result<Filter, Invalid> {
         let CurrenciesYaml { only, exclude, hide_zero } = &self.currencies;
-        let names = |list: &[String]| -> Result<Vec<Box<str>>, Invalid> {
+        let names = |list: &[String]| -> Result<Vec<SmolStr>, Invalid> {
             list.iter()
                 .map(|name| currency(name).or_else(|why| self.refuse(format!("currencies: {why}"))))
                 .collect()
@@ -452,12 +453,12 @@ fn doubled<T>(sorted: &[T], same: impl Fn(&T, &T) -> bool) -> Option<&T> {
     })
 }
 
-fn currency(text: &str) -> Result<Box<str>, String> {
+fn currency(text: &str) -> Result<SmolStr, String> {
     currency_name(text.trim()).ok_or_else(|| format!("{text:?} is no currency name: write one such as usdt"))
 }
 
 /// Reads `usdt`, or `spot/usdt` for that of one wallet.
-fn watched_name(text: &str) -> Result<(Option<Wallet>, Box<str>), String> {
+fn watched_name(text: &str) -> Result<(Option<Wallet>, SmolStr), String> {
     let Some((wallet, name)) = text.split_once('/') else { return Ok((None, currency(text)?)) };
     let wallet = wallet.trim().parse().map_err(|why| format!("{text:?}: {why}"))?;
     Ok((Some(wallet), currency(name)?))

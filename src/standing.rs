@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use smol_str::SmolStr;
+
 use crate::{
     exchange::{Amount, Answer, Failure, Reason, Wallet},
     moment::Moment,
@@ -48,7 +50,7 @@ impl Subject {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watch {
     /// Lower case.
-    pub currency: Box<str>,
+    pub currency: SmolStr,
     /// Below this free amount, in the currency itself, its owner wants to know.
     pub threshold: Option<f64>,
 }
@@ -57,16 +59,16 @@ pub struct Watch {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
     /// If not empty, only these.
-    pub only: Vec<Box<str>>,
+    pub only: Vec<SmolStr>,
     /// Never these.
-    pub exclude: Vec<Box<str>>,
+    pub exclude: Vec<SmolStr>,
     /// Leave out rows where both amounts are zero.
     pub hide_zero: bool,
 }
 
 impl Filter {
     fn shows(&self, currency: &str, zero: bool) -> bool {
-        let listed = |list: &[Box<str>]| list.iter().any(|name| &**name == currency);
+        let listed = |list: &[SmolStr]| list.iter().any(|name| name == currency);
         (self.only.is_empty() || listed(&self.only)) && !listed(&self.exclude) && !(self.hide_zero && zero)
     }
 }
@@ -86,7 +88,7 @@ pub struct Good {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Holding {
     /// Lower case.
-    pub currency: Box<str>,
+    pub currency: SmolStr,
     /// What the answer said of it.
     pub row: Row,
 }
@@ -291,7 +293,7 @@ fn row_of(answer: &Answer, currency: &str) -> Row {
     let found = answer.balances.binary_search_by(|row| (*row.currency).cmp(currency)).ok();
     match found.and_then(|at| answer.balances.get(at)) {
         Some(row) => Row::Read { free: row.free.clone(), frozen: row.frozen.clone() },
-        None if answer.unreadable.iter().any(|name| &**name == currency) => Row::Unreadable,
+        None if answer.unreadable.iter().any(|name| name == currency) => Row::Unreadable,
         None => Row::Missing,
     }
 }

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use bigdecimal::BigDecimal;
+use smol_str::SmolStr;
 
 /// Which pocket of an account a balance lies in; the `wallet` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,7 +63,8 @@ impl std::str::FromStr for Wallet {
 /// An amount of one currency, in whole coins: the digits the exchange wrote, and the nearest f64.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Amount {
-    text: Box<str>,
+    /// Nearly always short enough to stand here itself.
+    text: SmolStr,
     value: f64,
 }
 
@@ -123,7 +125,7 @@ impl Amount {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Balance {
     /// Lower case, 1 to 64 bytes, no control characters.
-    pub currency: Box<str>,
+    pub currency: SmolStr,
     /// Free to trade or withdraw: `available` of v1, `availableAmount` of v4, `availableBalance` of futures.
     pub free: Amount,
     /// Locked in orders, withdrawals or positions: `freeze` of v1, `frozenAmount` of v4, the margins
@@ -140,7 +142,7 @@ pub struct Answer {
     pub rejected: u64,
     /// Names of the unusable rows, where the name itself was fit: a watched currency among them
     /// was not left out by the exchange, so it must not read as zero. Sorted.
-    pub unreadable: Vec<Box<str>>,
+    pub unreadable: Vec<SmolStr>,
 }
 
 /// The longest currency name that is taken for one.
@@ -149,10 +151,11 @@ const CURRENCY_MAX_BYTES: usize = 64;
 /// A currency name as it stands in labels: lower case. `None` if it is empty, over 64 bytes or
 /// bears control characters.
 #[must_use]
-pub fn currency_name(text: &str) -> Option<Box<str>> {
-    let name = text.to_lowercase();
+pub fn currency_name(text: &str) -> Option<SmolStr> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase());
+    let name = if is_plain { SmolStr::new(text) } else { SmolStr::from(text.to_lowercase()) };
     let fit = !name.is_empty() && name.len() <= CURRENCY_MAX_BYTES && !name.chars().any(char::is_control);
-    fit.then(|| name.into_boxed_str())
+    fit.then_some(name)
 }
 
 #[cfg(test)]

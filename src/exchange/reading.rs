@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use smol_str::SmolStr;
 
 use super::{
     balance::{Amount, Answer, Balance},
@@ -15,7 +16,7 @@ use super::{
 /// One row of an answer, as far as it could be read.
 pub(super) struct Row {
     /// The currency as a label has it; `None` if it cannot be one.
-    pub currency: Option<Box<str>>,
+    pub currency: Option<SmolStr>,
     /// Free and frozen; `None` if one of them is no usable amount.
     pub amounts: Option<(Amount, Amount)>,
 }
@@ -97,7 +98,7 @@ pub(super) fn decode(text: impl Into<String>) -> Failure {
 /// Sorts, and rejects every row of a currency that has more than one: nothing says which is true.
 fn reject_doubles(answer: &mut Answer) {
     answer.balances.sort_by(|a, b| a.currency.cmp(&b.currency));
-    let doubled: Vec<Box<str>> = answer
+    let doubled: Vec<SmolStr> = answer
         .balances
         .windows(2)
         .filter_map(|pair| match pair {
@@ -108,7 +109,7 @@ fn reject_doubles(answer: &mut Answer) {
     let before = answer.balances.len();
     answer.unreadable.sort_unstable();
     // Both are sorted: an answer full of doubles must not take a time that grows with its square.
-    let is_in = |list: &[Box<str>], row: &Balance| list.binary_search(&row.currency).is_ok();
+    let is_in = |list: &[SmolStr], row: &Balance| list.binary_search(&row.currency).is_ok();
     let unreadable = &answer.unreadable;
     answer.balances.retain(|row| !is_in(&doubled, row) && !is_in(unreadable, row));
     answer.rejected += (before - answer.balances.len()) as u64;

@@ -223,7 +223,7 @@ mod tests {
             let answer = read(&rows(&format!("{bad},{fit}")))?;
             let names: Vec<_> = answer.balances.iter().map(|row| &*row.currency).collect();
             assert_eq!((names, answer.rejected), (vec!["ok"], 1), "{bad}");
-            assert_eq!(answer.unreadable, named.then(|| "b".into()).into_iter().collect::<Vec<_>>(), "{bad}");
+            assert_eq!(answer.unreadable, named.then_some("b").into_iter().collect::<Vec<_>>(), "{bad}");
             assert_eq!(failed(200, &rows(bad)).0, Reason::Decode, "{bad}");
         }
         let twice = read(&rows(&format!("{fit},{},{}", fit.replace("ok", "b"), fit.replace("ok", "B"))))?;

@@ -404,7 +404,7 @@ impl Model {
         let mut shown = Shown::default();
         for (name, amounts) in rows {
             let filter = &self.wishes.filter;
-            let is_in = |list: &[Box<str>]| list.iter().any(|listed| **listed == **name);
+            let is_in = |list: &[_]| list.iter().any(|listed| *listed == **name);
             let hidden = is_in(&filter.exclude)
                 || !filter.only.is_empty() && !is_in(&filter.only)
                 || filter.hide_zero && *amounts == (0.0, 0.0);
