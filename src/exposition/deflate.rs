@@ -15,20 +15,38 @@ use memchr::{memchr_iter, memrchr};
 /// Text this short is only wrapped: to compress it would save less than it costs.
 const SHORT: usize = 160;
 
-/// Compresses `text` to whole blocks of a deflate stream, none of them the last: they refer to nothing
-/// outside and end on a byte boundary, so that any such pieces strung together are one stream.
-#[must_use]
-pub(super) fn deflate(text: &[u8]) -> Vec<u8> {
-    if text.len() < SHORT {
-        return stored(text);
+/// Compresses one text after the other, in memory that it keeps.
+#[derive(Debug)]
+pub(super) struct Deflater {
+    runs: Vec<Run>,
+    seen: Box<Seen>,
+    out: Vec<u8>,
+}
+
+impl Deflater {
+    pub(super) fn new() -> Self {
+        Self { runs: Vec::new(), seen: Box::new([0; 1 << HASH_BITS]), out: Vec::new() }
     }
-    let coded = Block::of(text).write();
-    if coded.len() < text.len() { coded } else { stored(text) }
+
+    /// Compresses `text` to whole blocks of a deflate stream, none of them the last: they refer to
+    /// nothing outside and end on a byte boundary, so that any such pieces strung together are one stream.
+    pub(super) fn deflate(&mut self, text: &[u8]) -> &[u8] {
+        let Self { runs, seen, out } = self;
+        out.clear();
+        if text.len() >= SHORT {
+            Parting::new(text, runs, seen).run();
+            Block::of(text, runs).write(out);
+        }
+        if text.len() < SHORT || out.len() >= text.len() {
+            store(text, out);
+        }
+        out
+    }
 }
 
 /// Blocks that hold the text as it is.
-fn stored(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len() + text.len() / MAX_STORED * 5 + 5);
+fn store(text: &[u8], out: &mut Vec<u8>) {
+    out.clear();
     for block in text.chunks(MAX_STORED) {
         let length = u16::try_from(block.len()).unwrap_or(u16::MAX);
         out.push(0);
@@ -36,7 +54,6 @@ fn stored(text: &[u8]) -> Vec<u8> {
         out.extend_from_slice(&(!length).to_le_bytes());
         out.extend_from_slice(block);
     }
-    out
 }
 
 const MAX_STORED: usize = u16::MAX as usize;
@@ -54,7 +71,7 @@ const REACH: usize = 32_768;
 type Copied = [(usize, Word); 2];
 
 /// So many bytes as letters, then a copy of so many of what lies this far behind. No copy has length 0.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Run {
     letters: usize,
     /// 0, or 3 to [`COPY_MAX`].
@@ -98,7 +115,8 @@ fn steps(value: u32, fine: u32) -> (usize, Word) {
     (step as usize, Word { bits: value & ((1 << count) - 1), count })
 }
 
-/// How much is remembered of where what was seen.
+/// Where four bytes with this hash were seen last, plus one.
+type Seen = [u32; 1 << HASH_BITS];
 const HASH_BITS: u32 = 12;
 
 /// A text on its way to runs.
@@ -107,38 +125,40 @@ struct Parting<'a> {
     /// So much of the text is in `runs`, or among the letters of the next one.
     done: usize,
     letters: usize,
-    runs: Vec<Run>,
-    /// Where four bytes with this hash were seen last, plus one.
-    seen: Box<[u32; 1 << HASH_BITS]>,
+    runs: &'a mut Vec<Run>,
+    seen: &'a mut Seen,
 }
 
 impl<'a> Parting<'a> {
-    fn runs(text: &'a [u8]) -> Vec<Run> {
-        let mut this =
-            Self { text, done: 0, letters: 0, runs: Vec::new(), seen: Box::new([0; 1 << HASH_BITS]) };
+    fn new(text: &'a [u8], runs: &'a mut Vec<Run>, seen: &'a mut Seen) -> Self {
+        runs.clear();
+        seen.fill(0);
+        Self { text, done: 0, letters: 0, runs, seen }
+    }
+
+    fn run(mut self) {
         let mut before: Option<(usize, usize)> = None;
         let mut start = 0;
-        for at in memchr_iter(b'\n', text) {
-            let line = text.get(start..at).unwrap_or_default();
+        for at in memchr_iter(b'\n', self.text) {
+            let line = self.text.get(start..at).unwrap_or_default();
             let labels = start + memrchr(b' ', line).map_or(line.len(), |at| at + 1);
             if let Some((start_before, labels_before)) = before {
                 // The break before a line is as good as a part of it.
-                this.copy(start - start_before);
-                this.letters(start);
-                this.copy(start - start_before);
-                let same = this.agreeing_ends(labels, start_before..labels_before);
-                this.search(labels - same);
-                this.copy(labels - labels_before);
+                self.copy(start - start_before);
+                self.letters(start);
+                self.copy(start - start_before);
+                let same = self.agreeing_ends(labels, start_before..labels_before);
+                self.search(labels - same);
+                self.copy(labels - labels_before);
             } else {
-                this.search(labels);
+                self.search(labels);
             }
-            this.letters(at);
+            self.letters(at);
             before = Some((start, labels));
             start = at + 1;
         }
-        this.letters(text.len());
-        this.runs.push(Run { letters: this.letters, length: 0, distance: 0 });
-        this.runs
+        self.letters(self.text.len());
+        self.runs.push(Run { letters: self.letters, length: 0, distance: 0 });
     }
 
     /// How many bytes before `labels` that are still to be done are those at the end of `before`.
@@ -220,7 +240,7 @@ fn agreeing(a: &[u8], b: &[u8]) -> usize {
 /// A block with codes made for what is in it.
 struct Block<'a> {
     text: &'a [u8],
-    runs: Vec<Run>,
+    runs: &'a [Run],
     letters: Code<LETTERS>,
     distances: Code<DISTANCES>,
 }
@@ -233,15 +253,14 @@ const DISTANCES: usize = 30;
 const BITS_MAX: u8 = 15;
 
 impl<'a> Block<'a> {
-    fn of(text: &'a [u8]) -> Self {
+    fn of(text: &'a [u8], runs: &'a [Run]) -> Self {
         let (mut letters, mut distances) = ([0; LETTERS], [0; DISTANCES]);
         let count = |counts: &mut [u32], symbol: usize| {
             if let Some(count) = counts.get_mut(symbol) {
                 *count += 1;
             }
         };
-        let runs = Parting::runs(text);
-        for (run, copy) in parts(text, &runs) {
+        for (run, copy) in parts(text, runs) {
             for byte in run {
                 count(&mut letters, usize::from(*byte));
             }
@@ -255,13 +274,13 @@ impl<'a> Block<'a> {
         Self { text, runs, letters, distances }
     }
 
-    fn write(&self) -> Vec<u8> {
-        let mut out = Bits::new(self.text.len() / 6 + 128);
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut out = Bits { out, open: 0, count: 0 };
         // Not the last block; its codes come first.
         out.put(Word { bits: 0b100, count: 3 });
         self.write_codes(&mut out);
         let letter = |byte: &u8| self.letters.word(usize::from(*byte));
-        for (run, copy) in parts(self.text, &self.runs) {
+        for (run, copy) in parts(self.text, self.runs) {
             let (pairs, last) = run.as_chunks::<2>();
             for [a, b] in pairs {
                 out.put(letter(a).and(letter(b)));
@@ -277,13 +296,11 @@ impl<'a> Block<'a> {
         out.put(self.letters.word(END));
         // An empty stored block, for it ends on a byte boundary.
         out.put(Word { bits: 0, count: 3 });
-        let mut bytes = out.finish();
-        bytes.extend_from_slice(&[0, 0, 0xff, 0xff]);
-        bytes
+        out.finish().extend_from_slice(&[0, 0, 0xff, 0xff]);
     }
 
     /// The lengths of both codes, in a code of their own.
-    fn write_codes(&self, out: &mut Bits) {
+    fn write_codes(&self, out: &mut Bits<'_>) {
         /// In this order the lengths of that code are told.
         const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
         let letters = self.letters.told(END + 1);
@@ -432,17 +449,13 @@ fn canonical<const N: usize>(lengths: &[u8; N]) -> [Word; N] {
 }
 
 /// Bits, the first one lowest.
-struct Bits {
-    out: Vec<u8>,
+struct Bits<'a> {
+    out: &'a mut Vec<u8>,
     open: u64,
     count: u32,
 }
 
-impl Bits {
-    fn new(capacity: usize) -> Self {
-        Self { out: Vec::with_capacity(capacity), open: 0, count: 0 }
-    }
-
+impl<'a> Bits<'a> {
     fn put(&mut self, word: Word) {
         self.open |= u64::from(word.bits) << self.count;
         self.count += word.count;
@@ -453,8 +466,8 @@ impl Bits {
         }
     }
 
-    /// All of it, the last byte filled up with zeros.
-    fn finish(mut self) -> Vec<u8> {
+    /// Fills up the last byte with zeros.
+    fn finish(self) -> &'a mut Vec<u8> {
         let bytes = self.open.to_le_bytes();
         self.out.extend(iter::zip(bytes, 0..self.count.div_ceil(8)).map(|(byte, _)| byte));
         self.out
@@ -469,6 +482,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn deflate(text: &[u8]) -> Vec<u8> {
+        let mut deflater = Deflater::new();
+        // What is left of the text before must not matter.
+        deflater.deflate(&noise(1_000));
+        deflater.deflate(text).to_vec()
+    }
 
     /// What a decoder makes of these blocks, ended with an empty last one.
     fn inflated(blocks: &[u8]) -> Vec<u8> {
@@ -512,7 +532,9 @@ mod tests {
     fn a_long_text_that_cannot_be_compressed_is_wrapped_in_several_blocks() {
         let text: Vec<u8> =
             (0..200_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-        assert!(inflated(&stored(&text)) == text);
+        let mut blocks = Vec::new();
+        store(&text, &mut blocks);
+        assert!(inflated(&blocks) == text);
     }
 
     /// Bytes without rhyme or reason, none of them a blank or a line break.
@@ -552,7 +574,8 @@ mod tests {
             text.extend(iter::repeat_n(letter, rabbits.0));
             rabbits = (rabbits.1, rabbits.0 + rabbits.1);
         }
-        assert_eq!(Block::of(&text).letters.lengths.iter().max(), Some(&BITS_MAX));
+        let alone = [Run { letters: text.len(), length: 0, distance: 0 }];
+        assert_eq!(Block::of(&text, &alone).letters.lengths.iter().max(), Some(&BITS_MAX));
         assert!(inflated(&deflate(&text)) == text);
     }
 

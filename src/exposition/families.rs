@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::text::{self, Samples};
 use crate::{
-    exchange::Reason,
-    standing::{Durations, Good, Standing, Subject},
+    exchange::{Amount, Reason},
+    standing::{Durations, Good, Row, Standing, Subject},
 };
 
 /// A metric family.
@@ -32,10 +32,10 @@ impl Family {
         text::header(self.name, self.help, self.kind.word())
     }
 
-    /// A writer of its samples.
+    /// A writer of its samples, into `out`, which is emptied.
     #[must_use]
-    pub fn samples(&self) -> Samples {
-        Samples::of(self.name, self.labels)
+    pub fn samples(&self, out: String) -> Samples {
+        Samples::of(self.name, self.labels, out)
     }
 }
 
@@ -121,7 +121,7 @@ pub static FAMILIES: [Family; 24] = [
                availableBalance of /future/user/v1/balance/list (futures_usdt, futures_coin) or, where that is not sent, walletBalance less what is frozen. \
                Read every poll interval, not at the scrape. \
                Absent while unknown; 0 for a watched currency that a good answer left out.",
-        source: Source::Answer(|subject, good, out| balances(subject, good, out, |(free, _)| free)),
+        source: Source::Answer(|subject, good, out| balances(subject, good, out, |free, _| free)),
     },
     Family {
         name: "xt_balance_free_threshold",
@@ -145,7 +145,7 @@ pub static FAMILIES: [Family; 24] = [
                openOrderMarginFrozen + isolatedMargin + crossedMargin of /future/user/v1/balance/list (futures_usdt, futures_coin). \
                Read every poll interval, not at the scrape. \
                Absent while unknown; 0 for a watched currency that a good answer left out.",
-        source: Source::Answer(|subject, good, out| balances(subject, good, out, |(_, frozen)| frozen)),
+        source: Source::Answer(|subject, good, out| balances(subject, good, out, |_, frozen| frozen)),
     },
     own(
         "xt_clock_skew_seconds",
@@ -278,10 +278,18 @@ const fn own(name: &'static str, kind: Kind, labels: &'static [&'static str], he
     Family { name, kind, labels, help, source: Source::Own }
 }
 
-fn balances(subject: &Subject, good: &Good, out: &mut Samples, pick: fn((f64, f64)) -> f64) {
+fn balances(
+    subject: &Subject,
+    good: &Good,
+    out: &mut Samples,
+    pick: for<'a> fn(&'a Amount, &'a Amount) -> &'a Amount,
+) {
     for holding in &*good.holdings {
-        if let Some(amounts) = holding.row.amounts() {
-            out.sample(&[&subject.account, &holding.currency, subject.wallet.label()], pick(amounts));
+        let labels = [&*subject.account, &holding.currency, subject.wallet.label()];
+        match &holding.row {
+            Row::Read { free, frozen } => out.amount(&labels, pick(free, frozen)),
+            Row::Missing => out.sample(&labels, 0.0),
+            Row::Unreadable => {}
         }
     }
 }

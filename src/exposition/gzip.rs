@@ -3,10 +3,12 @@
 //! are one deflate stream; their checksums combine. RFC 1951 and 1952.
 //! Knows no metric.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use flate2::Crc;
 
-use super::deflate::deflate;
+use super::deflate::Deflater;
 
 /// A piece of text, plain and deflated.
 #[derive(Clone, Debug, Default)]
@@ -23,19 +25,27 @@ pub struct Piece {
 impl Piece {
     /// Compresses `plain`.
     #[must_use]
-    pub fn new(plain: Bytes) -> Self {
+    pub fn new(plain: &[u8]) -> Self {
+        thread_local! {
+            static DEFLATER: RefCell<Deflater> = RefCell::new(Deflater::new());
+        }
         if plain.is_empty() {
             return Self::default();
         }
         let mut crc = Crc::new();
-        crc.update(&plain);
-        Self {
-            deflated: deflate(&plain).into_boxed_slice().into(),
-            crc: crc.sum(),
-            shift: shift(plain.len()),
-            plain,
-        }
+        crc.update(plain);
+        let deflated = DEFLATER.with_borrow_mut(|deflater| lasting(deflater.deflate(plain)));
+        Self { plain: lasting(plain), deflated, crc: crc.sum(), shift: shift(plain.len()) }
     }
+}
+
+/// A copy of `text` to be kept. It takes a little more memory than it needs, so that what takes its place
+/// later, a few bytes shorter or longer, fits into the gap it leaves.
+fn lasting(text: &[u8]) -> Bytes {
+    let step = (text.len().next_power_of_two() / 32).max(16);
+    let mut kept = Vec::with_capacity(text.len().next_multiple_of(step));
+    kept.extend_from_slice(text);
+    kept.into()
 }
 
 /// A gzip member in the making.
@@ -142,7 +152,7 @@ mod tests {
             prop::collection::vec(any::<u8>(), 0..2_000),
             (any::<u8>(), 0usize..200_000).prop_map(|(byte, length)| vec![byte; length]),
         ], 0..6)) {
-            let pieces: Vec<_> = texts.iter().map(|text| Piece::new(text.clone().into())).collect();
+            let pieces: Vec<_> = texts.iter().map(|text| Piece::new(text)).collect();
             let packed = member(&pieces);
             let mut decoder = GzDecoder::new(&packed[..]);
             let mut unpacked = Vec::new();

@@ -8,7 +8,10 @@ pub mod gzip;
 pub mod own;
 pub mod text;
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    cell::Cell,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::Bytes;
 
@@ -57,13 +60,13 @@ pub struct Strung {
 #[must_use]
 pub fn assemble(shown: &[Shown<'_>], own: &OwnFacts<'_>) -> Whole {
     static HEADERS: LazyLock<Vec<Piece>> =
-        LazyLock::new(|| FAMILIES.iter().map(|family| Piece::new(family.header().into())).collect());
+        LazyLock::new(|| FAMILIES.iter().map(|family| Piece::new(family.header().as_bytes())).collect());
     let mut own = own::render(own);
     let mut string = Stringing::new();
     for ((place, family), header) in FAMILIES.iter().enumerate().zip(&*HEADERS) {
         if let Source::Own = family.source {
             if let Some(text) = own.remove(family.name) {
-                string.append(&Piece::new(text.into()));
+                string.append(&Piece::new(&text));
             }
             continue;
         }
@@ -116,21 +119,26 @@ struct Joining {
 impl Joining {
     /// From this length on a piece may be a part of its own.
     const LONG: usize = 4096;
+    /// No longer part is made of shorter ones: of one size, they leave gaps that fit.
+    const PART_MAX: usize = 256 * 1024;
 
     fn up_to(budget: usize) -> Self {
         Self { parts: Vec::new(), joined: Vec::new(), budget }
     }
 
     fn append(&mut self, bytes: &Bytes) {
-        if bytes.len() < Self::LONG {
-            self.joined.extend_from_slice(bytes);
-        } else if bytes.len() <= self.budget {
-            self.budget -= bytes.len();
-            self.joined.extend_from_slice(bytes);
-        } else {
+        let is_long = bytes.len() >= Self::LONG;
+        if is_long && bytes.len() > self.budget.min(Self::PART_MAX) {
             self.part();
             self.parts.push(bytes.clone());
+            return;
         }
+        self.budget -= if is_long { bytes.len() } else { 0 };
+        if self.joined.len() + bytes.len() > Self::PART_MAX {
+            self.part();
+            self.joined.reserve_exact(Self::PART_MAX);
+        }
+        self.joined.extend_from_slice(bytes);
     }
 
     /// What is joined ends here.
@@ -185,8 +193,17 @@ impl Pieces {
     }
 }
 
+thread_local! {
+    /// Written into for every piece: memory that comes and goes in ever other sizes would be scattered
+    /// between what stays.
+    static DRAFT: Cell<String> = const { Cell::new(String::new()) };
+}
+
 fn lines(family: &'static families::Family, write: impl FnOnce(&mut Samples)) -> Piece {
-    let mut samples = family.samples();
+    let mut samples = family.samples(DRAFT.take());
     write(&mut samples);
-    Piece::new(samples.finish())
+    let text = samples.finish();
+    let piece = Piece::new(text.as_bytes());
+    DRAFT.set(text);
+    piece
 }

@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use bytes::Bytes;
+use crate::exchange::Amount;
 
 /// The `Content-Type` of what this module writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -17,15 +17,24 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// A writer for the family `name` whose samples bear `labels`, with nothing written.
+    /// A writer for the family `name` whose samples bear `labels`, into `out`, which is emptied.
     #[must_use]
-    pub fn of(name: &'static str, labels: &'static [&'static str]) -> Self {
-        Self { name, labels, out: String::new() }
+    pub fn of(name: &'static str, labels: &'static [&'static str], mut out: String) -> Self {
+        out.clear();
+        Self { name, labels, out }
     }
 
     /// Writes one sample; `values` are the label values in the order of the family's labels.
     pub fn sample(&mut self, values: &[&str], value: f64) {
-        self.line("", values, None, value);
+        self.line("", values, None, |out| number(value, out));
+    }
+
+    /// As [`Samples::sample`], of an amount.
+    pub fn amount(&mut self, values: &[&str], amount: &Amount) {
+        self.line("", values, None, |out| match shortest(amount.text()) {
+            Some(text) => out.push_str(text),
+            None => number(amount.value(), out),
+        });
     }
 
     /// Writes a histogram: `counts` of observations per bucket (not cumulative), `bounds` being
@@ -34,20 +43,20 @@ impl Samples {
         let mut below = 0;
         for (bound, count) in bounds.iter().zip(counts) {
             below += count;
-            self.line("_bucket", values, Some(*bound), count_value(below));
+            self.line("_bucket", values, Some(*bound), |out| number(count_value(below), out));
         }
-        self.line("_bucket", values, Some(f64::INFINITY), count_value(total));
-        self.line("_sum", values, None, sum.as_secs_f64());
-        self.line("_count", values, None, count_value(total));
+        self.line("_bucket", values, Some(f64::INFINITY), |out| number(count_value(total), out));
+        self.line("_sum", values, None, |out| number(sum.as_secs_f64(), out));
+        self.line("_count", values, None, |out| number(count_value(total), out));
     }
 
     /// What was written.
     #[must_use]
-    pub fn finish(self) -> Bytes {
-        Bytes::from(self.out.into_bytes().into_boxed_slice())
+    pub fn finish(self) -> String {
+        self.out
     }
 
-    fn line(&mut self, suffix: &str, values: &[&str], le: Option<f64>, value: f64) {
+    fn line(&mut self, suffix: &str, values: &[&str], le: Option<f64>, value: impl FnOnce(&mut String)) {
         debug_assert_eq!(values.len(), self.labels.len(), "{}", self.name);
         self.out.push_str(self.name);
         self.out.push_str(suffix);
@@ -71,7 +80,7 @@ impl Samples {
             self.out.push('}');
         }
         self.out.push(' ');
-        number(value, &mut self.out);
+        value(&mut self.out);
         self.out.push('\n');
     }
 }
@@ -99,7 +108,34 @@ fn number(value: f64, out: &mut String) {
     debug_assert_eq!(out.get(start..).and_then(|text| text.parse().ok()), Some(value));
 }
 
+/// The part of `text`, a decimal number, that is the shortest text of the f64 next to it, where a
+/// look tells: no two numbers of up to 15 digits are next to the same f64, so theirs is what is left
+/// of them without the zeros at their end. `None` where it takes more than a look.
+fn shortest(text: &str) -> Option<&str> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty()
+        || whole.starts_with('0') && whole.len() > 1
+        || !is_digits(whole)
+        || !is_digits(decimals)
+    {
+        return None;
+    }
+    let decimals = decimals.trim_end_matches('0');
+    let zeros = decimals.len() - decimals.trim_start_matches('0').len();
+    // What is smaller is written with an exponent.
+    let is_small = whole == "0" && zeros > 4;
+    if whole.len() + decimals.len() > 15 || is_small {
+        return None;
+    }
+    let point = usize::from(!decimals.is_empty());
+    text.get(..whole.len() + point + decimals.len())
+}
+
 fn escape(value: &str, out: &mut String) {
+    if !value.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+        return out.push_str(value);
+    }
     for c in value.chars() {
         match c {
             '\\' => out.push_str("\\\\"),
@@ -120,28 +156,25 @@ fn count_value(count: u64) -> f64 {
 mod tests {
     use super::*;
 
-    fn text(samples: Samples) -> String {
-        String::from_utf8_lossy(&samples.finish()).into_owned()
-    }
-
     #[test]
     fn a_sample_is_one_line_with_escaped_labels() {
-        let mut samples = Samples::of("xt_balance_free", &["account", "currency", "wallet"]);
+        let labels = &["account", "currency", "wallet"];
+        let mut samples = Samples::of("xt_balance_free", labels, "what was written before".to_owned());
         samples.sample(&["a\"b\\c\nd", "usdt", "spot"], 3_867.436_500_12);
         let expected = r#"xt_balance_free{account="a\"b\\c\nd",currency="usdt",wallet="spot"} 3867.43650012"#;
-        assert_eq!(text(samples), format!("{expected}\n"));
+        assert_eq!(samples.finish(), format!("{expected}\n"));
     }
 
     #[test]
     fn a_histogram_is_cumulative_and_ends_in_infinity() {
-        let mut samples = Samples::of("xt_poll_duration_seconds", &["account", "wallet"]);
+        let mut samples = Samples::of("xt_poll_duration_seconds", &["account", "wallet"], String::new());
         samples.histogram(&["m", "spot"], &[0.5, 1.0], &[2, 3], 7, Duration::from_millis(4_250));
         let expected = "xt_poll_duration_seconds_bucket{account=\"m\",wallet=\"spot\",le=\"0.5\"} 2\n\
                         xt_poll_duration_seconds_bucket{account=\"m\",wallet=\"spot\",le=\"1\"} 5\n\
                         xt_poll_duration_seconds_bucket{account=\"m\",wallet=\"spot\",le=\"+Inf\"} 7\n\
                         xt_poll_duration_seconds_sum{account=\"m\",wallet=\"spot\"} 4.25\n\
                         xt_poll_duration_seconds_count{account=\"m\",wallet=\"spot\"} 7\n";
-        assert_eq!(text(samples), expected);
+        assert_eq!(samples.finish(), expected);
     }
 
     #[test]
@@ -164,7 +197,39 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_amount_is_the_number_that_it_is_next_to() {
+        for (text, expected) in [
+            ("0.00", "0"),
+            ("12.", "12"),
+            ("100", "100"),
+            ("0.00001000", "0.00001"),
+            ("0.00000001", "1e-8"),
+            ("1E-8", "1e-8"),
+            (".5", "0.5"),
+            ("007", "7"),
+            ("-1.50", "-1.5"),
+            ("123456789012.345", "123456789012.345"),
+            ("9007199254740993", "9007199254740992"),
+            ("0.30000000000000000001", "0.3"),
+        ] {
+            let amount = Amount::parse(text).unwrap_or_else(|| panic!("{text}"));
+            let mut samples = Samples::of("n", &[], String::new());
+            samples.amount(&[], &amount);
+            assert_eq!(samples.finish(), format!("n {expected}\n"), "{text}");
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn the_shortest_text_of_an_amount_is_that_of_its_f64(text in "(0|[1-9][0-9]{0,17})(\\.[0-9]{0,18})?|0\\.0{0,8}[0-9]{1,9}") {
+            if let (Some(short), Some(amount)) = (shortest(&text), Amount::parse(&text)) {
+                let mut expected = String::new();
+                number(amount.value(), &mut expected);
+                proptest::prop_assert_eq!(short, expected);
+            }
+        }
+
         #[test]
         fn every_number_reads_back(value in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL | proptest::num::f64::ZERO) {
             let mut out = String::new();
