@@ -142,7 +142,7 @@ pub struct AccountFlags {
         value_name = "FILE",
         conflicts_with_all = [
             "xt.api", "xt.base-url", "xt.futures-usdt-base-url", "xt.futures-coin-base-url", "xt.account", "xt.access-key-file", "xt.secret-key-file", "xt.wallet",
-            "balance.watch", "poll.timeout",
+            "xt.prices", "balance.watch", "poll.timeout",
         ],
     )]
     pub config_file: Option<PathBuf>,
@@ -192,6 +192,10 @@ pub struct AccountFlags {
     /// Wallet to read: spot, wallet or fiat, with v4 spot, `futures_usdt` or `futures_coin`; repeatable
     #[arg(id = "xt.wallet", long = "xt.wallet", value_name = "WALLET", default_value = "spot")]
     pub wallet: Vec<Wallet>,
+    /// Also read what currencies cost in usdt, with one public call an interval, to tell what the
+    /// account is worth
+    #[arg(id = "xt.prices", long = "xt.prices", value_name = "QUOTE")]
+    pub prices: Option<Quote>,
     /// Currency that is always shown, perhaps with a low-water mark: usdt or usdt=500, in all wallets,
     /// or spot/usdt=500 in one; repeatable
     #[arg(id = "balance.watch", long = "balance.watch", value_name = "[WALLET/]CURRENCY[=AMOUNT]")]
@@ -246,6 +250,13 @@ pub struct LogFlags {
     /// How a line is written
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
     pub format: LogFormat,
+}
+
+/// What prices are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs)]
+pub enum Quote {
+    Usdt,
 }
 
 /// Severity of a log line.
@@ -420,6 +431,7 @@ mod tests {
             "--xt.access-key-file f",
             "--xt.secret-key-file f",
             "--xt.wallet spot",
+            "--xt.prices usdt",
             "--balance.watch usdt",
             "--poll.interval 1m",
             "--poll.timeout 5s",
@@ -442,6 +454,7 @@ mod tests {
             ("--web.telemetry-path /", "is taken"),
             ("--xt.wallet Spot", "the wallets are spot, wallet and fiat"),
             ("--xt.api v2", "possible values: v1, v4"),
+            ("--xt.prices btc", "possible values: usdt"),
             ("--log.level loud", "possible values: error, warn, info, debug, trace"),
             ("sevre", "'serve'"),
             ("--xt.acount once", "'--xt.account'"),

@@ -16,19 +16,34 @@ use smol_str::SmolStr;
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{AccountFlags, PollFlags},
+    cli::{AccountFlags, PollFlags, Quote},
     exchange::{
-        Api, BaseUrl, KEY_CALLS, KeyHalf, KeyId, KeySource, Keyring, PROCESS_CALLS, Secret, Venue, Wallet,
-        currency_name,
+        Api, BaseUrl, KEY_CALLS, KeyHalf, KeyId, KeySource, Keyring, PROCESS_CALLS, QUOTE, Secret, Venue,
+        Wallet, currency_name,
     },
     standing::{Filter, Watch},
 };
 
-/// Everything about the accounts, valid.
+/// Everything about the accounts and their prices, valid.
 #[derive(Debug)]
 pub struct Config {
     /// At least one; names differ.
     pub accounts: Vec<Account>,
+    /// How prices are asked for, if they are.
+    pub prices: Option<Prices>,
+}
+
+/// How the prices of all accounts are asked for.
+#[derive(Debug)]
+pub struct Prices {
+    /// That of the first account: prices are those of one exchange, and so must the accounts be.
+    pub venue: Venue,
+    /// Time from one reading to the next.
+    pub poll_interval: Duration,
+    /// The most time a reading may take; under the interval.
+    pub poll_timeout: Duration,
+    /// From this age on prices are unknown; at least the interval.
+    pub max_age: Duration,
 }
 
 /// One account to watch.
@@ -116,7 +131,9 @@ impl Config {
     /// The first thing that is wrong.
     pub fn from_yaml(text: &str, folder: &Path, unix: Duration) -> Result<Self, Invalid> {
         let file = read_yaml(text).map_err(Invalid)?;
-        Self { accounts: file.accounts(folder, unix)? }.within_limits()
+        let accounts = file.accounts(folder, unix)?;
+        let timing = file.prices.is_some().then(|| file.timing());
+        Self { prices: Prices::of(&accounts, timing, &FILE_WORDS)?, accounts }.within_limits()
     }
 
     fn from_flags(
@@ -126,7 +143,11 @@ impl Config {
         unix: Duration,
     ) -> Result<Self, Invalid> {
         let watch = flags.watch.iter().map(|text| watch_flag(text)).collect::<Result<Vec<_>, _>>()?;
-        let interval = poll.map_or(INTERVAL.max(flags.timeout.saturating_mul(2)), |poll| poll.interval);
+        let timing = Timing {
+            interval: poll.map_or(INTERVAL.max(flags.timeout.saturating_mul(2)), |poll| poll.interval),
+            timeout: flags.timeout,
+            max_age: poll.and_then(|poll| poll.max_age),
+        };
         let draft = Draft {
             place: String::new(),
             words: &FLAG_WORDS,
@@ -140,12 +161,11 @@ impl Config {
             wallets: flags.wallet.clone(),
             watch,
             currencies: CurrenciesYaml::default(),
-            poll_interval: interval,
-            poll_timeout: flags.timeout,
-            max_age: poll.and_then(|poll| poll.max_age),
+            timing,
         };
-        let account = draft.account(&key_source(flags, env)?, unix)?;
-        Self { accounts: vec![account] }.within_limits()
+        let accounts = vec![draft.account(&key_source(flags, env)?, unix)?];
+        let timing = flags.prices.map(|Quote::Usdt| timing);
+        Self { prices: Prices::of(&accounts, timing, &FLAG_WORDS)?, accounts }.within_limits()
     }
 
     fn from_file(path: &Path, env: Env<'_>, unix: Duration) -> Result<Self, Invalid> {
@@ -165,11 +185,13 @@ impl Config {
     /// Refuses a load that the exchange would lock accounts for.
     fn within_limits(self) -> Result<Self, Invalid> {
         let rate = |account: &Account| float(account.wallets.len()) / account.poll_interval.as_secs_f64();
-        let per_minute: f64 = self.accounts.iter().map(rate).sum::<f64>() * 60.0;
+        let prices = self.prices.iter().map(|prices| 1.0 / prices.poll_interval.as_secs_f64());
+        let per_minute: f64 = self.accounts.iter().map(rate).chain(prices).sum::<f64>() * 60.0;
         if per_minute > float(PROCESS_CALLS) + 1e-6 {
             return Err(Invalid(format!(
-                "the {} accounts together make {per_minute:.0} calls a minute and {PROCESS_CALLS} is the most that is safe for one address: raise poll_interval or read fewer wallets",
+                "the {} accounts{} together make {per_minute:.0} calls a minute and {PROCESS_CALLS} is the most that is safe for one address: raise poll_interval or read fewer wallets",
                 self.accounts.len(),
+                if self.prices.is_some() { " and the prices" } else { "" },
             )));
         }
         let mut keys: HashMap<KeyId, (f64, Vec<&str>)> = HashMap::new();
@@ -188,6 +210,91 @@ impl Config {
     }
 }
 
+impl Prices {
+    /// Prices for `accounts`, if there is a `timing` for them.
+    fn of(accounts: &[Account], timing: Option<Timing>, words: &Words) -> Result<Option<Self>, Invalid> {
+        let (Some(timing), Some(first)) = (timing, accounts.first()) else { return Ok(None) };
+        if let Some(other) = accounts.iter().find(|account| are_apart(&account.venue, &first.venue)) {
+            return Err(Invalid(format!(
+                "prices are asked for, and those of account '{}' may not be those of account '{}', whose {} are of another exchange: watch each exchange with an exporter of its own, or leave prices out",
+                first.name, other.name, words.base_url,
+            )));
+        }
+        let (poll_interval, poll_timeout, max_age) =
+            timing.settled(words).map_err(|why| Invalid(format!("prices: {why}")))?;
+        Ok(Some(Self { venue: first.venue.clone(), poll_interval, poll_timeout, max_age }))
+    }
+}
+
+/// Whether the base URLs show that two venues are of different exchanges: one is XT and the other is
+/// not, or both speak the same version of the API and have no host in common.
+fn are_apart(one: &Venue, other: &Venue) -> bool {
+    let hosts = |venue: &Venue| venue.base_urls.iter().map(BaseUrl::host).collect::<Vec<_>>();
+    let (here, there) = (hosts(one), hosts(other));
+    let own: Vec<_> = [Api::V1, Api::V4].into_iter().flat_map(own_base_urls).collect();
+    let is_own = |hosts: &[String]| {
+        own.iter()
+            .filter_map(|url| url.strip_prefix("https://"))
+            .any(|own| hosts.iter().any(|host| host == own))
+    };
+    match (is_own(&here), is_own(&there)) {
+        (true, true) => false,
+        (false, false) => one.api == other.api && !here.iter().any(|host| there.contains(host)),
+        _ => true,
+    }
+}
+
+/// XT's own hosts for all but futures.
+fn own_base_urls(api: Api) -> &'static [&'static str] {
+    match api {
+        Api::V1 => &["https://api.xt.com", "https://api.xt.pub"],
+        Api::V4 => &["https://sapi.xt.com"],
+    }
+}
+
+/// When to poll, as it was written.
+#[derive(Clone, Copy)]
+struct Timing {
+    interval: Duration,
+    timeout: Duration,
+    max_age: Option<Duration>,
+}
+
+impl Timing {
+    /// Interval, timeout and greatest age, if they go together; else why not.
+    fn settled(self, words: &Words) -> Result<(Duration, Duration, Duration), String> {
+        let Words { interval, timeout, max_age, .. } = *words;
+        let shown = format_duration;
+        let longest = [self.interval, self.timeout, self.max_age.unwrap_or_default()].into_iter().max();
+        if longest.is_some_and(|longest| longest > DURATION_MAX) {
+            return Err(format!("{interval}, {timeout} and {max_age} must be under a year"));
+        }
+        if self.interval < INTERVAL_MIN {
+            return Err(format!(
+                "{interval} is {} and must be at least {}",
+                shown(self.interval),
+                shown(INTERVAL_MIN)
+            ));
+        }
+        if self.timeout.is_zero() || self.timeout >= self.interval {
+            return Err(format!(
+                "{timeout} is {} and must be above 0 and under {interval}, {}: lower the one or raise the other",
+                shown(self.timeout),
+                shown(self.interval),
+            ));
+        }
+        let oldest = self.max_age.unwrap_or(self.interval * 3);
+        if oldest < self.interval {
+            return Err(format!(
+                "{max_age} is {} and must be at least {interval}, {}: otherwise what was read comes and goes between polls",
+                shown(oldest),
+                shown(self.interval),
+            ));
+        }
+        Ok((self.interval, self.timeout, oldest))
+    }
+}
+
 /// An account as it was written, before it is known to be valid.
 struct Draft<'a> {
     /// What to begin a complaint with.
@@ -200,9 +307,7 @@ struct Draft<'a> {
     /// In all wallets if none is named.
     watch: Vec<(Option<Wallet>, Watch)>,
     currencies: CurrenciesYaml,
-    poll_interval: Duration,
-    poll_timeout: Duration,
-    max_age: Option<Duration>,
+    timing: Timing,
 }
 
 /// The base URLs that were written down. `None` stands for the exchange's own; what is empty was
@@ -261,7 +366,7 @@ const FILE_WORDS: Words = Words {
 
 impl Draft<'_> {
     fn account(mut self, keys: &KeySource, unix: Duration) -> Result<Account, Invalid> {
-        let Words { name, wallet, watch, interval, timeout, max_age, .. } = self.words;
+        let Words { name, wallet, watch, .. } = self.words;
         let fit = !self.name.is_empty()
             && self.name.len() <= NAME_MAX_BYTES
             && !self.name.chars().any(char::is_control);
@@ -307,34 +412,10 @@ impl Draft<'_> {
             }
         }
         let filter = self.filter()?;
-        let shown = format_duration;
-        let longest =
-            [self.poll_interval, self.poll_timeout, self.max_age.unwrap_or_default()].into_iter().max();
-        if longest.is_some_and(|longest| longest > DURATION_MAX) {
-            return self.refuse(format!("{interval}, {timeout} and {max_age} must be under a year"));
-        }
-        if self.poll_interval < INTERVAL_MIN {
-            return self.refuse(format!(
-                "{interval} is {} and must be at least {}",
-                shown(self.poll_interval),
-                shown(INTERVAL_MIN)
-            ));
-        }
-        if self.poll_timeout.is_zero() || self.poll_timeout >= self.poll_interval {
-            return self.refuse(format!(
-                "{timeout} is {} and must be above 0 and under {interval}, {}: lower the one or raise the other",
-                shown(self.poll_timeout),
-                shown(self.poll_interval),
-            ));
-        }
-        let oldest = self.max_age.unwrap_or(self.poll_interval * 3);
-        if oldest < self.poll_interval {
-            return self.refuse(format!(
-                "{max_age} is {} and must be at least {interval}, {}: otherwise balances come and go between polls",
-                shown(oldest),
-                shown(self.poll_interval),
-            ));
-        }
+        let (poll_interval, poll_timeout, max_age) = match self.timing.settled(self.words) {
+            Ok(settled) => settled,
+            Err(why) => return self.refuse(why),
+        };
         let keyring = match Keyring::open(keys.clone(), unix) {
             Ok(keyring) => keyring,
             Err(why) => return self.refuse(why),
@@ -346,9 +427,9 @@ impl Draft<'_> {
             wallets: self.wallets,
             watch: watched,
             filter,
-            poll_interval: self.poll_interval,
-            poll_timeout: self.poll_timeout,
-            max_age: oldest,
+            poll_interval,
+            poll_timeout,
+            max_age,
         })
     }
 
@@ -387,13 +468,9 @@ impl Draft<'_> {
         let if_read = |wallet: Wallet, own: &'static [&'static str]| -> &[&str] {
             if self.wallets.contains(&wallet) { own } else { &[] }
         };
-        let own: &[&str] = match api {
-            Api::V1 => &["https://api.xt.com", "https://api.xt.pub"],
-            Api::V4 => &["https://sapi.xt.com"],
-        };
         Ok(Venue {
             api: *api,
-            base_urls: self.parsed(base_url, urls.base, own)?,
+            base_urls: self.parsed(base_url, urls.base, own_base_urls(*api))?,
             futures_usdt: self.parsed(
                 futures_usdt,
                 urls.futures_usdt,
@@ -549,6 +626,7 @@ struct FileYaml {
     #[serde(default = "default_timeout")]
     poll_timeout: Span,
     max_age: Option<Span>,
+    prices: Option<QuoteYaml>,
     accounts: Vec<AccountYaml>,
 }
 
@@ -601,6 +679,21 @@ impl TryFrom<String> for WalletYaml {
     }
 }
 
+/// What prices are in: only one thing so far.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct QuoteYaml;
+
+impl TryFrom<String> for QuoteYaml {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        (text == QUOTE)
+            .then_some(Self)
+            .ok_or_else(|| format!("prices is {text:?} and can only be {QUOTE}: write that, or leave it out"))
+    }
+}
+
 /// A duration as people write it: `30s`.
 #[derive(Clone, Copy)]
 struct Span(Duration);
@@ -633,6 +726,15 @@ fn read_yaml(text: &str) -> Result<FileYaml, String> {
 }
 
 impl FileYaml {
+    /// That of whatever is not set per account.
+    fn timing(&self) -> Timing {
+        Timing {
+            interval: self.poll_interval.0,
+            timeout: self.poll_timeout.0,
+            max_age: self.max_age.map(|span| span.0),
+        }
+    }
+
     fn accounts(&self, folder: &Path, unix: Duration) -> Result<Vec<Account>, Invalid> {
         let mut names = HashSet::new();
         for account in &self.accounts {
@@ -697,9 +799,11 @@ impl AccountYaml {
                 exclude: exclude.clone(),
                 hide_zero: *hide_zero,
             },
-            poll_interval: self.poll_interval.unwrap_or(file.poll_interval).0,
-            poll_timeout: self.poll_timeout.unwrap_or(file.poll_timeout).0,
-            max_age: self.max_age.or(file.max_age).map(|span| span.0),
+            timing: Timing {
+                interval: self.poll_interval.unwrap_or(file.poll_interval).0,
+                timeout: self.poll_timeout.unwrap_or(file.poll_timeout).0,
+                max_age: self.max_age.or(file.max_age).map(|span| span.0),
+            },
         };
         let half = |path: &Path| KeyHalf::File(folder.join(path));
         let keys = KeySource { access: half(&self.access_key_file), secret: half(&self.secret_key_file) };
@@ -869,6 +973,73 @@ accounts:
         Ok(())
     }
 
+    /// Where and when prices are asked for.
+    fn priced(config: &Config) -> Option<String> {
+        config.prices.as_ref().map(|prices| {
+            let hosts: Vec<_> = prices.venue.base_urls.iter().map(BaseUrl::host).collect();
+            let (interval, timeout) = (prices.poll_interval, prices.poll_timeout);
+            format!(
+                "{} {} {interval:?} {timeout:?} {:?}",
+                prices.venue.api.label(),
+                hosts.join(","),
+                prices.max_age
+            )
+        })
+    }
+
+    #[test]
+    fn prices_are_asked_for_only_when_wanted_where_the_first_account_is() -> Outcome {
+        assert_eq!(priced(&load("", KEYS)?), None);
+        assert_eq!(priced(&from_yaml(ONE)?), None);
+        let own = Some("v1 api.xt.com,api.xt.pub 30s 10s 90s".to_owned());
+        assert_eq!(priced(&load("--xt.prices usdt", KEYS)?), own);
+        assert_eq!(priced(&from_yaml(&format!("prices: usdt\n{ONE}"))?), own);
+        let line = "--xt.prices usdt --xt.api v4 --poll.interval 1m --poll.timeout 5s --poll.max-age 2m";
+        assert_eq!(priced(&load(line, KEYS)?), Some("v4 sapi.xt.com 60s 5s 120s".to_owned()));
+        let many = |base_urls: &str| {
+            from_yaml(&format!(
+                "prices: usdt\npoll_interval: 40s\nmax_age: 2m\naccounts:\n\
+                 - {{name: a, access_key_file: k, secret_key_file: s, api: v4, poll_interval: 1m, {base_urls}}}\n\
+                 - {{name: b, access_key_file: k2, secret_key_file: s, api: v1, poll_timeout: 1s}}"
+            ))
+        };
+        // Both are XT's own, in whichever version.
+        let first = Some("v4 sapi.xt.com 40s 10s 120s".to_owned());
+        assert_eq!(priced(&many("")?), first);
+        assert_eq!(priced(&many("base_urls: [https://sapi.xt.com]")?), first);
+        let refused = many("base_urls: [https://sapi.xt.com.b]").err().unwrap_or_default();
+        assert!(refused.contains("those of account 'a' may not be those of account 'b', whose base_urls are of another exchange: watch each exchange with an exporter of its own, or leave prices out"), "{refused}");
+        Ok(())
+    }
+
+    #[test]
+    fn accounts_are_apart_if_their_hosts_show_it() -> Outcome {
+        let apart = |one: (Api, &[&str]), other: (Api, &[&str])| -> Result<bool, String> {
+            let venue = |(api, urls): (Api, &[&str])| -> Result<Venue, String> {
+                let base_urls = urls.iter().map(|url| BaseUrl::parse(url)).collect::<Result<_, _>>()?;
+                Ok(Venue { api, base_urls, ..Venue::default() })
+            };
+            Ok(are_apart(&venue(one)?, &venue(other)?))
+        };
+        let (own, spare): (&[&str], &[&str]) = (&["https://api.xt.com"], &["https://api.xt.pub"]);
+        let (a, a2, b): (&[&str], &[&str], &[&str]) =
+            (&["https://a.a"], &["https://c.a", "https://a.a"], &["https://b.b"]);
+        for (one, other, expected) in [
+            ((Api::V1, own), (Api::V1, spare), false),
+            ((Api::V1, own), (Api::V4, &["https://sapi.xt.com"]), false),
+            ((Api::V1, own), (Api::V1, a), true),
+            ((Api::V4, a), (Api::V1, own), true),
+            ((Api::V1, a), (Api::V1, a), false),
+            ((Api::V1, a), (Api::V1, a2), false),
+            ((Api::V1, a), (Api::V1, b), true),
+            ((Api::V1, a), (Api::V4, b), false),
+            ((Api::V1, own), (Api::V1, &["https://xt.com"]), true),
+        ] {
+            assert_eq!(apart(one, other)?, expected, "{one:?} {other:?}");
+        }
+        Ok(())
+    }
+
     #[test]
     fn flags_are_refused_with_the_remedy() {
         let both_files: &[_] = &[("XT_ACCESS_KEY", "k"), ("XT_SECRET_KEY", "s"), ("XT_SECRET_KEY_FILE", "f")];
@@ -1000,6 +1171,15 @@ accounts:
             (account("").replace("name: a", "name: ' a'"), "name is \" a\""),
             (account("").replace("name: a", "name: ''"), "name is \"\" and must be 1 to 64 bytes"),
             (twice.to_owned(), "two accounts are named 'a'"),
+            (
+                format!("prices: btc\n{ONE}"),
+                "prices is \"btc\" and can only be usdt: write that, or leave it out",
+            ),
+            (account(", prices: usdt"), "prices"),
+            (
+                format!("prices: usdt\npoll_timeout: 40s\n{}", account(", poll_timeout: 1s")),
+                "prices: poll_timeout is 40s and must be above 0 and under poll_interval, 30s",
+            ),
             ("accounts: [".to_owned(), "accounts.yml"),
         ] {
             let refused = from_yaml(&yaml).err().unwrap_or_default();
@@ -1021,17 +1201,20 @@ accounts:
     #[test]
     fn a_load_the_exchange_would_lock_for_is_refused() {
         let row = |n: usize| format!("- {{name: a{n}, access_key_file: k{n}, secret_key_file: s}}\n");
-        let many = |count: usize| -> Result<Config, Box<dyn std::error::Error>> {
+        let many = |head: &str, count: usize| -> Result<Config, Box<dyn std::error::Error>> {
             let folder = folder()?;
             for n in 0..count {
                 fs::write(folder.path().join(format!("k{n}")), format!("key-{n}"))?;
             }
             let path = folder.path().join("accounts.yml");
-            fs::write(&path, format!("accounts:\n{}", (0..count).map(row).collect::<String>()))?;
+            fs::write(&path, format!("{head}accounts:\n{}", (0..count).map(row).collect::<String>()))?;
             Ok(load(&format!("--config.file {}", path.display()), &[])?)
         };
-        assert!(many(450).is_ok(), "900 calls a minute are the most, and allowed");
-        let refused = many(451).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(many("", 450).is_ok(), "900 calls a minute are the most, and allowed");
+        assert!(many("prices: usdt\n", 449).is_ok(), "prices are one more call");
+        let refused = many("prices: usdt\n", 450).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("the 450 accounts and the prices together make 902 calls"), "{refused}");
+        let refused = many("", 451).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(
             refused.contains("the 451 accounts together make 902 calls a minute and 900 is the most"),
             "{refused}"

@@ -12,11 +12,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use smol_str::SmolStr;
 
 use crate::{
+    exchange::Prices,
     exposition::{self, Pieces, Shown, Whole, families::AccountFacts, own::OwnFacts},
     moment::Moment,
-    standing::{Standing, Subject},
+    quotation::{self, Quotation},
+    standing::{Holding, Standing, Subject},
 };
 
 /// What is known now.
@@ -24,6 +27,8 @@ use crate::{
 pub struct Ledger {
     accounts: Vec<ArcSwap<Account>>,
     skews: ArcSwap<BTreeMap<String, f64>>,
+    /// `None` if prices are not asked for.
+    market: Option<ArcSwap<Market>>,
     changes: AtomicU64,
 }
 
@@ -47,6 +52,27 @@ pub struct Wallet {
     /// What is known.
     pub standing: Standing,
     pieces: Pieces,
+    counted: Option<Counted>,
+}
+
+/// How many currencies have no price, and of what that was counted.
+#[derive(Clone, Debug)]
+struct Counted {
+    holdings: Arc<[Holding]>,
+    /// Those with a price.
+    currencies: Arc<[SmolStr]>,
+    unpriced: usize,
+}
+
+/// What is known of prices, and the text that says so. Immutable: their poller puts a new one in its
+/// place.
+#[derive(Clone, Debug)]
+pub struct Market {
+    /// What is known.
+    pub quotation: Quotation,
+    /// Until when its poller must have given another sign of life to pass for alive.
+    pub alive_until: Moment,
+    pieces: Pieces,
 }
 
 impl Ledger {
@@ -56,7 +82,19 @@ impl Ledger {
         let mut accounts = accounts;
         accounts.sort_by(|a, b| a.facts.name.cmp(&b.facts.name));
         let accounts = accounts.into_iter().map(ArcSwap::from_pointee).collect();
-        Self { accounts, skews: ArcSwap::default(), changes: AtomicU64::new(0) }
+        Self { accounts, skews: ArcSwap::default(), market: None, changes: AtomicU64::new(0) }
+    }
+
+    /// The same, with prices of which nothing is known yet, and which are unknown from `max_age` on.
+    /// `alive_until` is the deadline of their poller's first sign of life.
+    #[must_use]
+    pub fn with_prices(mut self, max_age: Duration, alive_until: Moment) -> Self {
+        let accounts = self.accounts();
+        let wallets = accounts.iter().flat_map(|account| &account.wallets);
+        let quotation = Quotation::new(max_age, wallets.map(|wallet| &*wallet.standing.subject));
+        let pieces = Pieces::of_prices(&quotation, None);
+        self.market = Some(ArcSwap::from_pointee(Market { quotation, alive_until, pieces }));
+        self
     }
 
     /// Every account as it is now, sorted by name.
@@ -71,15 +109,48 @@ impl Ledger {
         self.slot(name).map(ArcSwap::load_full)
     }
 
-    /// Changes the account called `name`. Only its own poller may call this: of two changes made
-    /// at once from the same state, one would be lost.
-    pub fn update(&self, name: &str, change: impl FnOnce(&mut Account)) {
+    /// Prices as they are now; `None` if they are not asked for.
+    #[must_use]
+    pub fn market(&self) -> Option<Arc<Market>> {
+        self.market.as_ref().map(ArcSwap::load_full)
+    }
+
+    /// Changes the account called `name`. `change` is made again on the newer state if another has
+    /// changed the account meanwhile, so that neither change is lost.
+    pub fn update(&self, name: &str, change: impl Fn(&mut Account)) {
         if let Some(slot) = self.slot(name) {
-            let mut account = Account::clone(&slot.load());
-            change(&mut account);
-            slot.store(Arc::new(account));
-            self.changes.fetch_add(1, Ordering::Release);
+            self.change(slot, change);
         }
+    }
+
+    /// Changes what is known of prices, and counts anew what has none. `change` may be made more than
+    /// once, as in [`update`](Self::update).
+    pub fn update_market(&self, change: impl Fn(&mut Market)) {
+        let Some(slot) = &self.market else { return };
+        let before = slot.rcu(|market| {
+            let mut market = Market::clone(market);
+            change(&mut market);
+            market
+        });
+        self.changes.fetch_add(1, Ordering::Release);
+        // The prices stand in their place by now. Whoever changes an account from here on counts by
+        // them; whoever has begun before finds the account changed, and begins again.
+        if before.priced() != slot.load().priced() {
+            self.accounts.iter().for_each(|account| self.change(account, |_| {}));
+        }
+    }
+
+    fn change(&self, slot: &ArcSwap<Account>, change: impl Fn(&mut Account)) {
+        slot.rcu(|account| {
+            let market = self.market();
+            let mut account = Account::clone(account);
+            change(&mut account);
+            if let Some(quoted) = market.as_ref().and_then(|market| market.quotation.good.as_ref()) {
+                account.wallets.iter_mut().for_each(|wallet| wallet.count(&quoted.prices));
+            }
+            account
+        });
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     fn slot(&self, name: &str) -> Option<&ArcSwap<Account>> {
@@ -110,7 +181,9 @@ impl Ledger {
     pub fn next_unknown(&self, now: Moment) -> Option<Duration> {
         let accounts = self.accounts();
         let standings = accounts.iter().flat_map(|account| &account.wallets).map(|wallet| &wallet.standing);
-        standings.filter_map(|standing| standing.known_until(now)).min()
+        let balances = standings.filter_map(|standing| standing.known_until(now));
+        let prices = self.market().and_then(|market| market.quotation.known_until(now));
+        balances.chain(prices).min()
     }
 
     /// The exposition as of `now`. `process_started` is the Unix time the process started, `None` to
@@ -118,22 +191,28 @@ impl Ledger {
     #[must_use]
     pub fn exposition(&self, now: Moment, process_started: Option<Duration>) -> Whole {
         let accounts = self.accounts();
-        let shown: Vec<_> = accounts.iter().flat_map(|account| account.shown(now)).collect();
+        let market = self.market();
+        let priced = market.as_ref().is_some_and(|market| market.quotation.known(now).is_some());
+        let of_market = market.as_ref().map(|market| Shown { pieces: &market.pieces, known: true, priced });
+        let of_accounts = accounts.iter().flat_map(|account| account.shown(now, priced));
+        let shown: Vec<_> = of_accounts.chain(of_market).collect();
         exposition::assemble(&shown, &OwnFacts { skews: &self.skews.load(), process_started })
     }
 
     /// Sentences about pollers that have given no sign of life in time; empty if all is well.
     #[must_use]
     pub fn ailing(&self, now: Moment) -> Vec<String> {
-        let late = |account: &Arc<Account>| {
-            let late = account.overdue(now)?;
-            let name = &account.facts.name;
-            Some(format!(
-                "the poller of account '{name}' is stuck or dead: its sign of life is {} s overdue",
+        let said = |whose: &str, late: Duration| {
+            format!(
+                "the poller of {whose} is stuck or dead: its sign of life is {} s overdue",
                 late.as_secs()
-            ))
+            )
         };
-        self.accounts().iter().filter_map(late).collect()
+        let late = |account: &Arc<Account>| {
+            account.overdue(now).map(|late| said(&format!("account '{}'", account.facts.name), late))
+        };
+        let prices = self.market().and_then(|market| market.overdue(now)).map(|late| said("prices", late));
+        self.accounts().iter().filter_map(late).chain(prices).collect()
     }
 
     /// Names of the accounts of which some wallet has not been polled yet.
@@ -164,7 +243,7 @@ impl Account {
     /// suspended with the machine is not late.
     #[must_use]
     pub fn overdue(&self, now: Moment) -> Option<Duration> {
-        now.awake.checked_sub(self.alive_until.awake)
+        overdue(self.alive_until, now)
     }
 
     /// Replaces the facts, and their text if they differ.
@@ -176,25 +255,258 @@ impl Account {
     }
 
     /// What a scrape shows: the account's own lines, then its wallets' by label.
-    fn shown(&self, now: Moment) -> Vec<Shown<'_>> {
+    fn shown(&self, now: Moment, priced: bool) -> Vec<Shown<'_>> {
         let mut wallets: Vec<_> = self.wallets.iter().collect();
         wallets.sort_by_key(|wallet| wallet.standing.subject.wallet.label());
-        let wallets = wallets
-            .into_iter()
-            .map(|wallet| Shown { pieces: &wallet.pieces, known: wallet.standing.known(now).is_some() });
-        let account = Shown { pieces: &self.pieces, known: true };
+        let wallets = wallets.into_iter().map(|wallet| {
+            let known = wallet.standing.known(now).is_some();
+            Shown { pieces: &wallet.pieces, known, priced }
+        });
+        let account = Shown { pieces: &self.pieces, known: true, priced };
         std::iter::once(account).chain(wallets).collect()
     }
 }
 
 impl Wallet {
     fn new(standing: Standing) -> Self {
-        Self { pieces: Pieces::of_wallet(&standing, None), standing }
+        Self { pieces: Pieces::of_wallet(&standing, None), standing, counted: None }
     }
 
     /// Replaces what is known, and renders what changed of it.
     pub fn set(&mut self, standing: Standing) {
         self.pieces = Pieces::of_wallet(&standing, Some((&self.standing, &self.pieces)));
         self.standing = standing;
+    }
+    /// Counts what has no price among `prices`, and renders that, unless the same was counted before.
+    fn count(&mut self, prices: &Prices) {
+        let Some(good) = &self.standing.good else { return };
+        let (holdings, currencies) = (&good.holdings, prices.currencies());
+        let before = self.counted.as_ref();
+        let is_same =
+            |old: &Counted| Arc::ptr_eq(&old.holdings, holdings) && Arc::ptr_eq(&old.currencies, currencies);
+        if before.is_some_and(is_same) {
+            return;
+        }
+        let unpriced = quotation::unpriced(holdings, prices);
+        if before.is_none_or(|old| old.unpriced != unpriced) {
+            self.pieces.set_unpriced(&self.standing.subject, unpriced);
+        }
+        let (holdings, currencies) = (Arc::clone(holdings), Arc::clone(currencies));
+        self.counted = Some(Counted { holdings, currencies, unpriced });
+    }
+}
+
+impl Market {
+    /// Replaces what is known, and renders what changed of it.
+    pub fn set(&mut self, quotation: Quotation) {
+        self.pieces = Pieces::of_prices(&quotation, Some((&self.quotation, &self.pieces)));
+        self.quotation = quotation;
+    }
+
+    /// How long the sign of life of its poller is overdue; `None` if it is alive.
+    #[must_use]
+    pub fn overdue(&self, now: Moment) -> Option<Duration> {
+        overdue(self.alive_until, now)
+    }
+
+    /// The currencies that have a price, as an address: equal lists are one.
+    fn priced(&self) -> Option<*const SmolStr> {
+        self.quotation.good.as_ref().map(|good| good.prices.currencies().as_ptr())
+    }
+}
+
+/// How long ago, of the time timers go by, `alive_until` was; `None` if it is still to come.
+fn overdue(alive_until: Moment, now: Moment) -> Option<Duration> {
+    now.awake.checked_sub(alive_until.awake)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::{
+        exchange::{self, v1},
+        standing::{Ended, Filter, tests::answer},
+    };
+
+    const MAX_AGE: Duration = Duration::from_secs(90);
+    const UNPRICED: &str = "xt_unpriced_currencies{account=\"a\",wallet=\"spot\"} ";
+
+    fn at(seconds: u64) -> Moment {
+        let elapsed = Duration::from_secs(seconds);
+        Moment { elapsed, awake: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
+    }
+
+    fn ledger() -> Ledger {
+        let facts =
+            AccountFacts { name: "a".into(), paused_until: None, credentials_loaded: Duration::from_secs(1) };
+        let subject = Subject {
+            account: "a".into(),
+            wallet: exchange::Wallet::Spot,
+            watch: Vec::new(),
+            filter: Filter::default(),
+            max_age: MAX_AGE,
+        };
+        Ledger::new(vec![Account::new(facts, vec![Arc::new(subject)], at(0))]).with_prices(MAX_AGE, at(0))
+    }
+
+    /// Reads these rows into the account at second `now`.
+    fn poll(account: &mut Account, now: u64, rows: &[(&str, &str, &str)]) {
+        for wallet in &mut account.wallets {
+            let took = Duration::ZERO;
+            let ended = Ended { at: at(now), took, suspect: false, outcome: Ok(answer(rows)) };
+            wallet.set(wallet.standing.after(ended));
+        }
+    }
+
+    /// Reads prices of these currencies at second `now`.
+    fn quote(ledger: &Ledger, now: u64, currencies: &[&str]) {
+        let markets: Vec<_> =
+            currencies.iter().map(|name| format!(r#""{name}_usdt":{{"price":{now}.5}}"#)).collect();
+        let body = format!("{{{}}}", markets.join(","));
+        ledger.update_market(|market| {
+            market.set(market.quotation.after(at(now), v1::prices(200, body.as_bytes())));
+        });
+    }
+
+    fn text(ledger: &Ledger, now: u64) -> String {
+        String::from_utf8_lossy(&ledger.exposition(at(now), None).plain.parts.concat()).into_owned()
+    }
+
+    /// What follows `series` in the exposition.
+    fn value(ledger: &Ledger, now: u64, series: &str) -> Option<String> {
+        text(ledger, now).lines().find_map(|line| line.strip_prefix(series)).map(str::to_owned)
+    }
+
+    const ROWS: &[(&str, &str, &str)] = &[
+        ("aleo(iou)", "5", "0"),
+        ("btc", "0", "1"),
+        ("doge", "0", "0"),
+        ("eth", "2", "0"),
+        ("usdt", "9", "0"),
+    ];
+
+    #[test]
+    fn prices_and_what_has_none_are_shown_while_they_are_known() {
+        let ledger = ledger();
+        assert_eq!(value(&ledger, 1, "xt_price_last_success_timestamp_seconds ").as_deref(), Some("0"));
+        assert!(!text(&ledger, 1).contains("xt_price{"));
+        ledger.update("a", |account| poll(account, 10, ROWS));
+        assert_eq!(value(&ledger, 10, UNPRICED), None, "as long as there are no prices");
+        assert_eq!(ledger.next_unknown(at(10)), Some(Duration::from_secs(100)));
+
+        quote(&ledger, 5, &["btc", "usdc"]);
+        assert_eq!(value(&ledger, 10, UNPRICED).as_deref(), Some("2"), "aleo(iou) and eth");
+        let shown = text(&ledger, 10);
+        for (currency, price) in [("btc", "5.5"), ("usdc", "5.5"), ("usdt", "1")] {
+            let line = format!("xt_price{{currency=\"{currency}\",quote=\"usdt\"}} {price}\n");
+            assert!(shown.contains(&line), "{line} in\n{shown}");
+        }
+        assert_eq!(
+            value(&ledger, 10, "xt_price_last_success_timestamp_seconds ").as_deref(),
+            Some("1700000005")
+        );
+        assert_eq!(ledger.next_unknown(at(10)), Some(Duration::from_secs(95)), "prices are the older");
+
+        assert_eq!(value(&ledger, 94, UNPRICED).as_deref(), Some("2"));
+        let unknown = text(&ledger, 95);
+        assert!(!unknown.contains("xt_price{") && !unknown.contains(UNPRICED), "{unknown}");
+        assert!(unknown.contains("xt_price_last_success_timestamp_seconds 1700000005\n"), "{unknown}");
+        assert!(unknown.contains("xt_balance_free{"), "balances are another matter");
+        quote(&ledger, 98, &["btc", "usdc"]);
+        assert_eq!(value(&ledger, 99, UNPRICED).as_deref(), Some("2"));
+        assert_eq!(value(&ledger, 100, UNPRICED), None, "now it is the balances that are too old");
+        assert!(text(&ledger, 100).contains("xt_price{"));
+    }
+
+    #[test]
+    fn what_has_no_price_is_counted_anew_when_either_side_changes() {
+        let ledger = ledger();
+        let count = || value(&ledger, 50, UNPRICED);
+        quote(&ledger, 1, &["btc", "eth"]);
+        ledger.update("a", |account| poll(account, 2, ROWS));
+        assert_eq!(count().as_deref(), Some("1"));
+        quote(&ledger, 3, &["btc"]);
+        assert_eq!(count().as_deref(), Some("2"));
+        ledger.update("a", |account| poll(account, 4, &[("btc", "1", "0")]));
+        assert_eq!(count().as_deref(), Some("0"));
+        quote(&ledger, 5, &["eth"]);
+        assert_eq!(count().as_deref(), Some("1"));
+    }
+
+    /// One change overtakes another between the other's look at the state and its being put in place.
+    #[test]
+    fn two_changes_at_once_are_both_kept_and_leave_no_stale_count() {
+        let ledger = ledger();
+        quote(&ledger, 1, &["btc", "eth", "aleo(iou)"]);
+        let tries = Cell::new(0);
+        ledger.update("a", |account| {
+            poll(account, 2, ROWS);
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                quote(&ledger, 3, &["btc"]);
+            }
+        });
+        assert_eq!(value(&ledger, 50, UNPRICED).as_deref(), Some("2"), "by the newer prices");
+
+        tries.set(0);
+        ledger.update("a", |account| {
+            account.next_poll = Some(at(60));
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                ledger.update("a", |account| poll(account, 4, &[("xt", "1", "0")]));
+            }
+        });
+        assert_eq!(ledger.account("a").and_then(|account| account.next_poll), Some(at(60)));
+        assert_eq!(value(&ledger, 50, UNPRICED).as_deref(), Some("1"));
+
+        tries.set(0);
+        ledger.update_market(|market| {
+            market.alive_until = at(70);
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                quote(&ledger, 5, &["xt"]);
+            }
+        });
+        assert_eq!(ledger.market().map(|market| market.alive_until), Some(at(70)));
+        assert_eq!(value(&ledger, 50, UNPRICED).as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn texts_that_did_not_change_are_not_made_anew() {
+        let ledger = ledger();
+        let place = |name: &str| {
+            crate::exposition::families::FAMILIES.iter().position(|family| family.name == name).unwrap_or(0)
+        };
+        let prices = || ledger.market().map(|market| market.pieces.plain(place("xt_price")).as_ptr());
+        let unpriced = || {
+            let account = ledger.account("a");
+            let wallet = account.as_ref().and_then(|account| account.wallets.first());
+            wallet.map(|wallet| wallet.pieces.plain(place("xt_unpriced_currencies")).as_ptr())
+        };
+        quote(&ledger, 1, &["btc"]);
+        ledger.update("a", |account| poll(account, 2, ROWS));
+        let (first, count) = (prices(), unpriced());
+        ledger.update_market(|market| {
+            market.set(market.quotation.after(at(3), v1::prices(200, br#"{"btc_usdt":{"price":1.50}}"#)));
+        });
+        ledger.update("a", |account| poll(account, 4, ROWS));
+        assert_eq!((prices(), unpriced()), (first, count));
+        quote(&ledger, 5, &["btc"]);
+        assert_eq!(unpriced(), count, "only values have changed");
+        assert_ne!(prices(), first);
+    }
+
+    #[test]
+    fn the_poller_of_prices_is_missed_like_any_other() {
+        let ledger = ledger();
+        ledger.update("a", |account| account.alive_until = at(1_000));
+        ledger.update_market(|market| market.alive_until = at(100));
+        assert_eq!(ledger.ailing(at(99)), [""; 0]);
+        assert_eq!(
+            ledger.ailing(at(107)),
+            ["the poller of prices is stuck or dead: its sign of life is 7 s overdue"]
+        );
     }
 }

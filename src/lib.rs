@@ -1,7 +1,8 @@
 //! Prometheus exporter for the balances of accounts on XT and exchanges with the same API.
 //!
 //! One poller an account asks the exchange on its own clock; what it learns becomes a [`standing`]
-//! and its text, put into the [`ledger`] as one; a scrape strings texts together. The two sides
+//! and its text, put into the [`ledger`] as one; a scrape strings texts together. Where prices are
+//! wanted one more poller reads them for all accounts: a [`quotation`]. The two sides
 //! meet at the ledger and nowhere else, so a scrape can neither wait for the exchange nor cost a
 //! call of it.
 //!
@@ -14,7 +15,7 @@
 //!    │     ├── exchange       asking: limits, clock, keys, signatures, transport, v1, v4, reasons
 //!    │     └── ledger         what is known now, and its text, swapped as one
 //!    │           └── exposition     what is known → text: every name and help in one table
-//!    │                 └── standing       fresh, held, unknown: pure
+//!    │                 └── standing, quotation   of balances, of prices: fresh, held, unknown; pure
 //!    ├── web            serving the ledger: routes, deadlines, status page
 //!    └── simulator      the exchange, simulated; apart from all of the above
 //!
@@ -42,6 +43,7 @@ pub mod ledger;
 pub mod log;
 pub mod moment;
 pub mod poll;
+pub mod quotation;
 pub mod simulator;
 pub mod standing;
 pub mod web;

@@ -1,15 +1,18 @@
 //! When to ask, and what a good or bad answer changes. One poller an account: it asks for its
-//! wallets in turn, spread evenly over the interval, and writes what it learns into the ledger.
+//! wallets in turn, spread evenly over the interval, and writes what it learns into the ledger. Where
+//! prices are wanted, one more reads them for all.
 //! Knows no HTTP, no JSON and no text format.
 
 #[cfg(test)]
 mod lockout_proof;
+mod prices;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+pub use self::prices::PricePoller;
 use crate::{
-    config::Account,
-    exchange::{Exchange, Failure, Keyring, Read, Reason, Session, Unasked, Wallet},
+    config::{Account, Prices},
+    exchange::{Exchange, Failure, Keyring, Paused, Read, Reason, Session, Ticker, Unasked, Wallet},
     exposition::families::AccountFacts,
     ledger::{self, Ledger},
     moment::{Clock, Moment},
@@ -40,20 +43,43 @@ pub struct Poller {
     complaint: Option<String>,
 }
 
-/// Readies a poller for each of `accounts`, their polls spread evenly over the slots, and the ledger
-/// they write into. Nothing is sent yet.
+/// Readies a poller for each of `accounts` and one for `prices` if they are wanted, their polls spread
+/// evenly over the slots, and the ledger they write into. Nothing is sent yet.
 #[must_use]
-pub fn pollers(accounts: Vec<Account>, exchange: &Arc<Exchange>, clock: Clock) -> (Vec<Poller>, Arc<Ledger>) {
+pub fn pollers(
+    accounts: Vec<Account>,
+    prices: Option<Prices>,
+    exchange: &Arc<Exchange>,
+    clock: Clock,
+) -> (Vec<Poller>, Option<PricePoller>, Arc<Ledger>) {
     let now = clock.now();
+    let mut places = 0..;
+    let mut schedule = |slot: Duration| {
+        let phase = phase(places.next().unwrap_or_default());
+        Schedule { first: now.elapsed + exchange.silence() + slot.mul_f64(phase), slot }
+    };
+    let alive_until = |schedule: Schedule| now.later(schedule.first.saturating_sub(now.elapsed) + GRACE);
     let (mut pages, mut rest) = (Vec::new(), Vec::new());
-    for (place, account) in (0..).zip(accounts) {
-        let slot = account.poll_interval / u32::try_from(account.wallets.len()).unwrap_or(u32::MAX).max(1);
-        let schedule =
-            Schedule { first: now.elapsed + exchange.silence() + slot.mul_f64(phase(place)), slot };
-        pages.push(page(&account, now.later(schedule.first.saturating_sub(now.elapsed) + GRACE)));
+    for account in accounts {
+        let wallets = u32::try_from(account.wallets.len()).unwrap_or(u32::MAX).max(1);
+        let schedule = schedule(account.poll_interval / wallets);
+        pages.push(page(&account, alive_until(schedule)));
         rest.push((account, schedule));
     }
-    let ledger = Arc::new(Ledger::new(pages));
+    let prices = prices.map(|prices| (schedule(prices.poll_interval), prices));
+    let ledger = Ledger::new(pages);
+    let ledger = Arc::new(match &prices {
+        Some((schedule, prices)) => ledger.with_prices(prices.max_age, alive_until(*schedule)),
+        None => ledger,
+    });
+    let price_poller = prices.map(|(schedule, prices)| PricePoller {
+        ticker: Ticker::new(prices.venue),
+        schedule,
+        timeout: prices.poll_timeout,
+        exchange: Arc::clone(exchange),
+        ledger: Arc::clone(&ledger),
+        clock,
+    });
     let poller = |(account, schedule): (Account, Schedule)| Poller {
         wallets: account.wallets,
         schedule,
@@ -64,10 +90,10 @@ pub fn pollers(accounts: Vec<Account>, exchange: &Arc<Exchange>, clock: Clock) -
         complaint: None,
         session: Session::new(account.name, account.venue, account.keyring),
     };
-    (rest.into_iter().map(poller).collect(), ledger)
+    (rest.into_iter().map(poller).collect(), price_poller, ledger)
 }
 
-/// Where in its slot the account in this place polls, from 0 to 1. Steps of the golden ratio spread
+/// Where in its slot the poller in this place polls, from 0 to 1. Steps of the golden ratio spread
 /// any number of neighbours evenly, also those that alone have a slot of this length.
 fn phase(place: u32) -> f64 {
     const GOLDEN: f64 = 0.618_033_988_749_895;
@@ -126,48 +152,15 @@ impl Poller {
 
     /// Waits until a poll is due and the account not paused, and keeps the ledger told.
     async fn wait_until(&self, due: Duration) {
-        let mut due = due;
-        let mut left_out = 0;
-        loop {
-            let pause_begins = self.exchange.pause_begins();
-            let now = self.clock.now();
-            if let Some(paused) = self.exchange.pause(&self.session) {
-                // All accounts may be paused until the same moment: each resumes in its own slot.
-                due = due.max(self.schedule.next(paused.until, 0.0));
-            }
-            let ahead = due.saturating_sub(now.elapsed);
+        let pause = || self.exchange.pause(&self.session);
+        let tell = |now: Moment, ahead| {
             self.ledger.update(self.account(), |account| {
                 account.set_facts(self.facts(now));
                 account.next_poll = Some(now.later(ahead));
                 account.alive_until = now.later(ahead + self.timeout + GRACE);
             });
-            tokio::select! {
-                biased;
-                () = pause_begins => {}
-                awake = self.sleep_until(due) => match awake {
-                    Awake::Late(now) if left_out < LATE_SLOTS_MAX => {
-                        left_out += 1;
-                        due = self.schedule.next(now, fastrand::f64());
-                    }
-                    Awake::InTime | Awake::Late(_) => return,
-                },
-            }
-        }
-    }
-
-    /// Sleeps in short naps: timers stand still while the machine is suspended, and after it wakes
-    /// the balances are old. Whoever wakes late says so, for all do at once.
-    async fn sleep_until(&self, due: Duration) -> Awake {
-        loop {
-            let now = self.clock.now().elapsed;
-            match due.saturating_sub(now) {
-                Duration::ZERO if now.saturating_sub(due) > self.schedule.slot.min(LATE) => {
-                    return Awake::Late(now);
-                }
-                Duration::ZERO => return Awake::InTime,
-                ahead => tokio::time::sleep(ahead.min(NAP)).await,
-            }
-        }
+        };
+        self.schedule.wait_until(due, &self.exchange, self.clock, pause, tell).await;
     }
 
     fn facts(&self, now: Moment) -> AccountFacts {
@@ -212,7 +205,7 @@ impl Poller {
         let Some(before) = standings.find(|known| known.subject.wallet == wallet) else { return false };
         let Ok((read, suspect)) = self.read(wallet, before).await else {
             let facts = self.facts(self.clock.now());
-            self.ledger.update(self.account(), |account| account.set_facts(facts));
+            self.ledger.update(self.account(), |account| account.set_facts(facts.clone()));
             return false;
         };
         for (host, skew) in &read.skews {
@@ -262,7 +255,7 @@ enum Awake {
     Late(Duration),
 }
 
-/// When an account's polls are due: a grid of slots, one wallet a slot.
+/// When a poller's polls are due: a grid of slots, one wallet a slot.
 #[derive(Clone, Copy, Debug)]
 struct Schedule {
     first: Duration,
@@ -278,6 +271,55 @@ impl Schedule {
         let passed = u32::try_from(passed).unwrap_or(u32::MAX);
         let jitter = slot.mul_f64(random.clamp(0.0, 1.0) / 10.0).min(Duration::from_secs(1));
         self.first + slot * (passed + u32::from(now >= self.first)) + jitter
+    }
+
+    /// Waits until a poll is due and no `pause` is on. Tells `tell` what time it is and how far ahead
+    /// the poll is, at the beginning and whenever that may have changed.
+    async fn wait_until(
+        self,
+        due: Duration,
+        exchange: &Exchange,
+        clock: Clock,
+        pause: impl Fn() -> Option<Paused>,
+        tell: impl Fn(Moment, Duration),
+    ) {
+        let mut due = due;
+        let mut left_out = 0;
+        loop {
+            let pause_begins = exchange.pause_begins();
+            let now = clock.now();
+            if let Some(paused) = pause() {
+                // All may be paused until the same moment: each resumes in its own slot.
+                due = due.max(self.next(paused.until, 0.0));
+            }
+            tell(now, due.saturating_sub(now.elapsed));
+            tokio::select! {
+                biased;
+                () = pause_begins => {}
+                awake = self.sleep_until(due, clock) => match awake {
+                    Awake::Late(now) if left_out < LATE_SLOTS_MAX => {
+                        left_out += 1;
+                        due = self.next(now, fastrand::f64());
+                    }
+                    Awake::InTime | Awake::Late(_) => return,
+                },
+            }
+        }
+    }
+
+    /// Sleeps in short naps: timers stand still while the machine is suspended, and after it wakes
+    /// the balances are old. Whoever wakes late says so, for all do at once.
+    async fn sleep_until(self, due: Duration, clock: Clock) -> Awake {
+        loop {
+            let now = clock.now().elapsed;
+            match due.saturating_sub(now) {
+                Duration::ZERO if now.saturating_sub(due) > self.slot.min(LATE) => {
+                    return Awake::Late(now);
+                }
+                Duration::ZERO => return Awake::InTime,
+                ahead => tokio::time::sleep(ahead.min(NAP)).await,
+            }
+        }
     }
 }
 

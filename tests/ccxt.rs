@@ -43,10 +43,13 @@ fn ccxt(url: &str, access: &str, secret: &str) -> Value {
 
 /// Sets a balance of the account that is compared.
 fn put(address: SocketAddr, path: &str, available: &str, freeze: &str) {
-    use std::io::{Read as _, Write as _};
     let body = format!(r#"{{"available":"{available}","freeze":"{freeze}"}}"#);
+    control(address, &format!("/simulator/accounts/{}/{path}", ACCOUNT.0), &body);
+}
+
+fn control(address: SocketAddr, target: &str, body: &str) {
+    use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    let target = format!("/simulator/accounts/{}/{path}", ACCOUNT.0);
     let length = body.len();
     write!(
         stream,
@@ -68,7 +71,8 @@ fn simulate() -> (Exporter, SocketAddr) {
     (simulator, address)
 }
 
-fn exported(url: &str) -> Balances {
+/// Balances, and prices by currency.
+fn exported(url: &str) -> (Balances, BTreeMap<String, f64>) {
     let (fapi, dapi) = (format!("{url}/fapi"), format!("{url}/dapi"));
     let words = [
         "once",
@@ -82,6 +86,7 @@ fn exported(url: &str) -> Balances {
         "--xt.wallet=spot",
         "--xt.wallet=futures_usdt",
         "--xt.wallet=futures_coin",
+        "--xt.prices=usdt",
     ];
     let output = Exporter::run(&words, &[("XT_ACCESS_KEY", ACCOUNT.1), ("XT_SECRET_KEY", ACCOUNT.2)]);
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
@@ -96,11 +101,12 @@ fn exported(url: &str) -> Balances {
     for amounts in balances.values_mut() {
         amounts[2] = amounts[0] + amounts[1];
     }
-    balances
+    let prices = families["xt_price"].samples.iter();
+    (balances, prices.map(|sample| (sample.labels["currency"].clone(), sample.value)).collect())
 }
 
 #[test]
-fn ccxt_finds_the_balances_that_are_exported() {
+fn ccxt_finds_the_balances_and_prices_that_are_exported() {
     let (_simulator, address) = simulate();
     for (path, available, freeze) in [
         ("spot/usdt", "31.70995965", "0.03834082"),
@@ -112,8 +118,15 @@ fn ccxt_finds_the_balances_that_are_exported() {
     ] {
         put(address, path, available, freeze);
     }
+    // What is set moves no more.
+    let paid = [("btc", "64321.5"), ("usdc", "0.9987"), ("pepe", "0.00000123"), ("gal%28ft%29", "3.25")];
+    for (currency, price) in paid {
+        let body = format!(r#"{{"price":"{price}"}}"#);
+        control(address, &format!("/simulator/prices/{currency}_usdt"), &body);
+    }
     let url = format!("http://{address}");
-    let found = ccxt(&url, ACCOUNT.1, ACCOUNT.2);
+    let mut found = ccxt(&url, ACCOUNT.1, ACCOUNT.2);
+    let quoted = found.as_object_mut().unwrap().remove("prices").unwrap();
     let mut read = Balances::new();
     for (wallet, currencies) in found.as_object().unwrap() {
         for (code, amounts) in currencies.as_object().unwrap_or_else(|| panic!("{wallet}: {currencies}")) {
@@ -122,7 +135,7 @@ fn ccxt_finds_the_balances_that_are_exported() {
             read.insert(key, [amount(0), amount(1), amount(2)]);
         }
     }
-    let exported = exported(&url);
+    let (exported, priced) = exported(&url);
     assert!(exported.len() >= 24 + 4, "{exported:?}");
     assert_eq!(read.keys().collect::<Vec<_>>(), exported.keys().collect::<Vec<_>>());
     for (key, [free, used, total]) in read {
@@ -130,6 +143,23 @@ fn ccxt_finds_the_balances_that_are_exported() {
         assert_eq!(format!("{free} {used}"), format!("{} {}", ours[0], ours[1]), "{key:?}");
         // Their total is the exchange's own text, ours a sum of floats.
         assert!((total - ours[2]).abs() <= total * 1e-15, "{key:?}: {total} and {}", ours[2]);
+    }
+    let theirs: BTreeMap<_, f64> = quoted
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(code, price)| (code.to_lowercase(), price.as_str().unwrap().parse().unwrap()))
+        .collect();
+    assert!(theirs.len() > 40, "{theirs:?}");
+    assert!(priced.keys().filter(|currency| *currency != "usdt").eq(theirs.keys()), "{priced:?} {theirs:?}");
+    for (currency, price) in paid {
+        let currency = currency.replace("%28", "(").replace("%29", ")");
+        let price = Some(price.parse::<f64>().unwrap());
+        assert_eq!(
+            (theirs.get(&currency).copied(), priced.get(&currency).copied()),
+            (price, price),
+            "{currency}"
+        );
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use common::{ACCESS_KEY, Exchange, Exporter, Output, SECRET_KEY, get, sample, until};
-use xt_balance_exporter::simulator::{Account, Effect, Fault, KeyState, LimitReply, Rules, Wallet};
+use xt_balance_exporter::simulator::{Account, Effect, Endpoint, Fault, KeyState, LimitReply, Rules, Wallet};
 
 const KEYS: [(&str, &str); 2] = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
 /// A port of this machine that only its administrator could listen on, and does not.
@@ -256,6 +256,29 @@ fn once_ends_with_1_and_still_tells_when_a_poll_fails() {
 }
 
 #[test]
+fn once_asks_for_prices_too_and_ends_with_1_if_they_cannot_be_read() {
+    for (api, endpoint) in [("v1", Endpoint::GetTickers), ("v4", Endpoint::V4Prices)] {
+        let exchange = Exchange::documented();
+        let command = format!("once --xt.prices usdt --xt.api {api} --xt.base-url {}", exchange.url());
+        let output = run(&command);
+        ended(&output, 0, &[]);
+        let btc = "xt_price{currency=\"btc\",quote=\"usdt\"}";
+        assert_eq!(sample(&output.stdout, btc), Some(64_210.0));
+        let unpriced = r#"xt_unpriced_currencies{account="main",wallet="spot"}"#;
+        assert_eq!(sample(&output.stdout, unpriced), Some(0.0));
+
+        exchange.simulator.inject(Fault::new(Effect::Maintenance).endpoint(endpoint));
+        let output = run(&command);
+        ended(&output, 1, &["prices cannot be read", "HTTP 503", "error: the prices could not be read"]);
+        assert_eq!(sample(&output.stdout, r#"xt_up{account="main",wallet="spot"}"#), Some(1.0));
+        assert_eq!(sample(&output.stdout, "xt_price_last_success_timestamp_seconds"), Some(0.0));
+        assert!(!output.stdout.contains("xt_price{"), "{}", output.stdout);
+        exchange.simulator.inject(Fault::new(Effect::Maintenance));
+        ended(&run(&command), 1, &["error: 1 of 1 poll failed, and the prices could not be read"]);
+    }
+}
+
+#[test]
 fn once_replaces_its_output_file_whole_and_leaves_no_draft_behind() {
     let exchange = Exchange::documented();
     let folder = tempfile::tempdir().unwrap();
@@ -325,6 +348,26 @@ fn check_is_content_when_all_is_well() {
         ],
     );
     assert!(!output.stdout.contains("BAD"), "{}", output.stdout);
+}
+
+#[test]
+fn check_examines_prices_if_they_are_wanted() {
+    for api in ["v1", "v4"] {
+        let exchange = Exchange::documented();
+        let command = format!("check --xt.prices usdt --xt.api {api} --xt.base-url {}", exchange.url());
+        ended(&run(&command), 0, &["ok   prices: read, 5 currencies have one in usdt", "all is well"]);
+        for market in ["btc_usdt", "eth_usdt", "ltc_usdt", "xt_usdt"] {
+            assert!(exchange.simulator.remove_price(market));
+        }
+        let none = "none of the 0 markets against usdt has a usable price [decode]";
+        ended(&run(&command), 1, &["BAD  prices: ", none, "remedy: ", "\n1 problem\n"]);
+        exchange.simulator.inject(Fault::new(Effect::status(429)));
+        let output = run(&command);
+        ended(&output, 1, &["BAD  prices: ", "\n2 problems\n"]);
+    }
+    let exchange = Exchange::documented();
+    let output = run(&format!("check --xt.base-url {}", exchange.url()));
+    assert!(!output.stdout.contains("prices"), "{}", output.stdout);
 }
 
 /// Runs `check` against `exchange` and asserts that it names one cause, once, and the remedy.

@@ -51,7 +51,7 @@ fn write_config(folder: &Path, url: &str) -> PathBuf {
     };
     let odd = "wallets: [spot, wallet, fiat], watch: {usdt: 500, gone: 0.25, garbled: 1e-8, btc: ~}";
     let text = format!(
-        "base_urls: [\"{url}\"]\npoll_interval: 6s\npoll_timeout: 1s\naccounts:\n{}{}{}",
+        "base_urls: [\"{url}\"]\nprices: usdt\npoll_interval: 6s\npoll_timeout: 1s\naccounts:\n{}{}{}",
         account(&format!("'{ODD_NAME}'"), "odd", odd),
         account("poor", "poor", "watch: {usdt: 1000000}, currencies: {hide_zero: true, exclude: [dust]}"),
         account("bots", "bots", "watch: {usdt: 20, btc: ~}"),
@@ -113,18 +113,20 @@ fn settle(exposition: &str, exchange: &str) -> String {
     settled
 }
 
-/// The exposition of a daemon at a moment when every wallet has been polled exactly once.
+/// The exposition of a daemon at a moment when every wallet has been polled exactly once, and the prices
+/// are known.
 fn polled_once(config: &Path) -> String {
     until("a scrape saw every wallet polled exactly once", || {
         let args = ["--web.listen-address=127.0.0.1:0", "--config.file", config.to_str().unwrap()];
         let exporter = Exporter::start(&args, &[]);
         let address = exporter.address();
-        until("every wallet has been polled", || {
+        until("every wallet and the prices have been polled", || {
             let metrics = get(address, "/metrics", &[]).text();
             let polls: Vec<_> = metrics.lines().filter(|line| line.starts_with("xt_polls_total{")).collect();
             assert_eq!(polls.len(), 5, "{metrics}");
             let each = |count: &str| polls.iter().all(|line| line.rsplit(' ').next() == Some(count));
             let (all, once) = (!polls.iter().any(|line| line.ends_with(" 0")), each("1"));
+            let all = all && metrics.contains("xt_price{");
             all.then(|| once.then_some(metrics))
         })
     })
@@ -454,7 +456,7 @@ proptest! {
         for (name, wallet, standing) in standings {
             ledger.update(&name, |account| {
                 let known = account.wallets.iter_mut().find(|known| known.standing.subject.wallet == wallet);
-                known.unwrap().set(standing);
+                known.unwrap().set(standing.clone());
             });
         }
         for (host, seconds) in &skews {
@@ -541,7 +543,7 @@ fn exposition_of(bodies: &[Body]) -> String {
     });
     let clock = Clock::start();
     let asking = Arc::new(exchange::Exchange::new(clock, []).unwrap());
-    let (pollers, ledger) = poll::pollers(watched.collect(), &asking, clock);
+    let (pollers, _, ledger) = poll::pollers(watched.collect(), None, &asking, clock);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut polling = tokio::task::JoinSet::new();

@@ -55,7 +55,8 @@ impl<S: tracing::Subscriber> Layer<S> for Log {
             kept.address = line.address.as_deref().and_then(|address| address.parse().ok());
         }
         kept.lines.push(line.text);
-        let dies = line.account.is_some_and(|account| kept.doomed.contains(&&*account));
+        let dies = line.account.is_some_and(|account| kept.doomed.contains(&&*account))
+            || line.is_of_prices && kept.doomed.contains(&PRICES);
         drop(kept);
         // The death itself is written elsewhere than in the task that dies.
         assert!(!dies || *event.metadata().level() == tracing::Level::ERROR, "this line cannot be written");
@@ -67,6 +68,7 @@ struct Line {
     text: String,
     account: Option<String>,
     address: Option<String>,
+    is_of_prices: bool,
 }
 
 impl Visit for Line {
@@ -74,12 +76,16 @@ impl Visit for Line {
         let value = format!("{value:?}");
         match field.name() {
             "account" => self.account = Some(value.clone()),
+            "priced" => self.is_of_prices = true,
             "address" => self.address = Some(value.clone()),
             _ => {}
         }
         let _ = write!(self.text, "{}={value} ", field.name());
     }
 }
+
+/// Stands for the poller of prices among accounts.
+const PRICES: &str = "prices";
 
 /// Set for the process that runs the daemon.
 const SUPERVISED: &str = "XT_TEST_SUPERVISED";
@@ -128,7 +134,7 @@ fn the_daemon_outlives_all_pollers_but_the_last() {
     let exchange = Exchange::new(Rules::default(), theirs.to_vec());
     let folder = tempfile::tempdir().unwrap();
     let mut file = format!(
-        "base_urls: ['{}']\npoll_interval: 1s\npoll_timeout: 900ms\nmax_age: 1h\naccounts:\n",
+        "base_urls: ['{}']\nprices: usdt\npoll_interval: 1s\npoll_timeout: 900ms\nmax_age: 1h\naccounts:\n",
         exchange.url()
     );
     for name in names {
@@ -144,17 +150,19 @@ fn the_daemon_outlives_all_pollers_but_the_last() {
     let path = folder.path().join("accounts.yml");
     fs::write(&path, file).unwrap();
 
-    log.0.lock().unwrap().doomed = vec!["dies"];
+    log.0.lock().unwrap().doomed = vec!["dies", PRICES];
     let words = ["xt-balance-exporter", "--web.listen-address=127.0.0.1:0", "--config.file"];
     let words = words.iter().map(Into::into).chain([path.into_os_string()]);
     let daemon = cli::parse(words).unwrap();
     let daemon = thread::spawn(move || format!("{:?}", command::run(daemon)));
 
     let address = until("it listens", || log.0.lock().unwrap().address);
-    let sick = until("it says that it is sick", || {
-        Some(get(address, "/-/healthy", &[])).filter(|answer| answer.status == 503)
+    let sick = until("it says that both are sick", || {
+        let health = get(address, "/-/healthy", &[]);
+        Some(health).filter(|answer| answer.status == 503 && answer.text().lines().count() == 2)
     });
     assert!(sick.text().starts_with("the poller of account 'dies' is stuck or dead"), "{}", sick.text());
+    assert!(sick.text().contains("\nthe poller of prices is stuck or dead"), "{}", sick.text());
     assert!(!sick.text().contains("lives"), "{}", sick.text());
     let polls =
         || sample(&get(address, "/metrics", &[]).text(), "xt_polls_total{account=\"lives\",wallet=\"spot\"}");
@@ -167,8 +175,11 @@ fn the_daemon_outlives_all_pollers_but_the_last() {
     assert_eq!(daemon.join().unwrap(), format!("{:?}", std::process::ExitCode::FAILURE));
     let log = log.0.lock().unwrap().lines.join("\n");
     let panics = panics.0.lock().unwrap().lines.join("\n");
-    for said in ["the poller of this account has died", "every poller has died: there is nothing left to do"]
-    {
+    for said in [
+        "the poller of this account has died",
+        "the poller of prices has died",
+        "every poller has died: there is nothing left to do",
+    ] {
         assert!(log.contains(said), "no {said:?} in\n{log}");
     }
     assert!(panics.contains("this line cannot be written"), "{panics}");

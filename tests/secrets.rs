@@ -257,7 +257,7 @@ fn prove_answers(words: &[&str], answers: fn(&str) -> Answers, echoes: impl Into
             let answer = move |request: &Request| answers(&echo(request)).swap_remove(kind).1;
             world.front.set(Manner::Answer(Arc::new(answer)));
             let futures = format!("--xt.futures-usdt-base-url={}/fapi", world.front.url());
-            let output = world.run(&[words, &[LOGS[kind % 2], &futures]].concat());
+            let output = world.run(&[words, &["--xt.prices=usdt", LOGS[kind % 2], &futures]].concat());
             let case = format!("{words:?}: {} with the request {spelling}", answers("")[kind].0);
             assert_eq!(output.status.code(), Some(1), "{case}: {}", output.stderr);
             assert!(!world.signatures().is_empty(), "{case}: nothing was signed");

@@ -177,7 +177,10 @@ async fn unsigned_calls_get_the_documented_shape() {
     let accounts = world.get("/trade/api/v1/getAccounts").await.json();
     assert_eq!(accounts["data"][1], json!({"name": " Trading account ", "id": 2}));
     let tickers = world.get("/data/api/v1/getTickers").await.json();
-    assert_eq!(tickers["ltc_usdt"]["price"], json!(105.52));
+    assert_eq!(tickers["ltc_usdt"]["price"], json!(72.35));
+    for field in ["high", "moneyVol", "rate", "low", "price", "ask", "bid", "coinVol"] {
+        assert!(tickers["btc_usdt"][field].is_number(), "{field}: {tickers}");
+    }
     assert_eq!(tickers.get("code"), None);
 }
 
@@ -687,6 +690,32 @@ async fn bad_balances_are_refused_with_a_sentence() {
         assert!(answer.text().contains(part), "{path} {body}: {}", answer.text());
     }
     assert_eq!(world.get(BALANCE).await.text(), SPOT);
+}
+
+#[tokio::test]
+async fn people_can_set_and_remove_prices() {
+    let world = World::documented().await;
+    let path = "/simulator/prices/gal%28ft%29_usdt";
+    let set = world.ask("PUT", path, r#"{"price":"3.25"}"#).await;
+    assert_eq!(set.status, 200, "{}", set.text());
+    assert_eq!(world.get("/data/api/v1/getTickers").await.json()["gal(ft)_usdt"]["price"], json!(3.25));
+    let v4 = world.get("/v4/public/ticker/price?symbol=gal%28ft%29_usdt").await.json();
+    assert_eq!(v4["result"][0]["p"], "3.25");
+    assert_eq!(world.get("/simulator/state").await.json()["prices"]["gal(ft)_usdt"], "3.25");
+    assert_eq!(world.ask("DELETE", path, "").await.status, 200);
+    assert_eq!(world.get("/data/api/v1/getTickers").await.json().get("gal(ft)_usdt"), None);
+    for (method, path, body, status, part) in [
+        ("DELETE", path, "", 404, "There is no market gal(ft)_usdt"),
+        ("PUT", path, r#"{"price":3.25}"#, 400, "expected a string"),
+        ("PUT", path, r#"{"price":"-1"}"#, 400, "price \"-1\" is not a decimal"),
+        ("PUT", path, r#"{"price":"1","x":1}"#, 400, "unknown field `x`"),
+        ("PUT", "/simulator/prices/", r#"{"price":"1"}"#, 404, "must be percent-encoded UTF-8 and not empty"),
+        ("GET", path, "", 405, "PUT, DELETE"),
+    ] {
+        let answer = world.ask(method, path, body).await;
+        assert_eq!(answer.status, status, "{method} {path} {body}");
+        assert!(answer.text().contains(part), "{method} {path} {body}: {}", answer.text());
+    }
 }
 
 #[tokio::test]

@@ -321,6 +321,17 @@ fn each_balance_method_has_a_window_of_its_own() {
 }
 
 #[test]
+fn tickers_are_of_the_markets_that_are_asked_for_or_of_all() {
+    let exchange = exchange();
+    let public = |path: &str| json_of(&get(exchange.address, path, &[]));
+    assert_eq!(public("/v4/public/ticker/price")["result"].as_array().unwrap().len(), 4);
+    let two = public("/v4/public/ticker/price?symbols=xt_usdt,btc_usdt");
+    assert_eq!((&two["result"][0]["p"], &two["result"][1]["p"]), (&json!("2.71"), &json!("64210.00")));
+    assert_eq!(public("/v4/public/ticker/24h?symbol=xt_usdt")["result"][0]["c"], "2.71");
+    assert_eq!(public("/v4/public/ticker/price?symbols=xt_usdt,no_usdt")["mc"], "SYMBOL_001");
+}
+
+#[test]
 fn public_calls_need_no_key() {
     let exchange = exchange();
     let public = |path: &str| json_of(&get(exchange.address, path, &[]));

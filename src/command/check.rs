@@ -8,14 +8,16 @@ use humantime::format_duration;
 use super::{Ended, say, serve::count};
 use crate::{
     cli::Check,
-    config::{Account, Config, Env},
-    exchange::{Amount, Answer, Api, Exchange, Failure, Reason, Session, Wallet},
+    config::{Account, Config, Env, Prices},
+    exchange::{Amount, Answer, Api, Exchange, Failure, QUOTE, Reason, Session, Ticker, Unasked, Wallet},
     moment::Clock,
 };
 
 /// From this difference on the machine's clock is said to be wrong, in seconds. Polls correct for
 /// it; timestamps, alerts and other programs do not.
 const SKEW_MAX: f64 = 2.0;
+
+const NOT_ASKED: &str = "not asked: after a limit reply nothing is sent for ten minutes";
 
 pub(super) async fn run(flags: &Check, env: Env<'_>) -> Result<(), Ended> {
     let clock = Clock::start();
@@ -26,6 +28,9 @@ pub(super) async fn run(flags: &Check, env: Env<'_>) -> Result<(), Ended> {
     let mut troubles = 0;
     for account in config.accounts {
         troubles += examine(account, &exchange).await;
+    }
+    if let Some(prices) = config.prices {
+        troubles += examine_prices(prices, &exchange).await;
     }
     if troubles == 0 {
         say("\nall is well\n");
@@ -76,12 +81,29 @@ async fn examine(account: Account, exchange: &Exchange) -> usize {
                 say(&line(false, &what, "not read, for the reason above"));
             }
             Ok(Err(failure)) => tell(false, &what, &with_remedy(venue.api, Some(wallet), &failure)),
-            Err(_) => {
-                say(&line(false, &what, "not asked: after a limit reply nothing is sent for ten minutes"));
-            }
+            Err(Unasked) => say(&line(false, &what, NOT_ASKED)),
         }
     }
     troubles
+}
+
+/// Asks for the prices and tells what it finds. Returns how many troubles there are.
+async fn examine_prices(prices: Prices, exchange: &Exchange) -> usize {
+    let Prices { venue, poll_timeout, .. } = prices;
+    let api = venue.api;
+    let (good, finding) = match exchange.prices(&mut Ticker::new(venue), poll_timeout).await {
+        Ok(Ok(prices)) => {
+            (true, format!("read, {} currencies have one in {QUOTE}", prices.currencies().len()))
+        }
+        Ok(Err(failure)) => (false, with_remedy(api, None, &failure)),
+        Err(Unasked) => {
+            // What has led to this is a problem already.
+            say(&format!("\n{}", line(false, "prices", NOT_ASKED)));
+            return 0;
+        }
+    };
+    say(&format!("\n{}", line(good, "prices", &finding)));
+    usize::from(!good)
 }
 
 fn line(good: bool, what: &str, finding: &str) -> String {

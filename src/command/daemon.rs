@@ -15,7 +15,13 @@ use tokio::{
 };
 
 use super::{Ended, supervisor};
-use crate::{cli::WebFlags, ledger::Ledger, moment::Clock, poll::Poller, web::Site};
+use crate::{
+    cli::WebFlags,
+    ledger::Ledger,
+    moment::Clock,
+    poll::{Poller, PricePoller},
+    web::Site,
+};
 
 /// Opens every listen address of the flags.
 pub(super) async fn listen(flags: &WebFlags) -> Result<Vec<TcpListener>, Ended> {
@@ -55,6 +61,7 @@ pub(super) async fn bind(address: &str) -> io::Result<TcpListener> {
 /// Polls and serves until the process is told to end.
 pub(super) async fn run(
     pollers: Vec<Poller>,
+    prices: Option<PricePoller>,
     ledger: &Arc<Ledger>,
     clock: Clock,
     flags: &WebFlags,
@@ -71,12 +78,14 @@ pub(super) async fn run(
         let _ = stopped.await;
     }));
 
+    // By the account that is polled; prices are of none.
     let mut names = HashMap::new();
     let mut polling = JoinSet::new();
     for poller in pollers {
         let name: Box<str> = poller.account().into();
-        names.insert(polling.spawn(poller.run()).id(), name);
+        names.insert(polling.spawn(poller.run()).id(), Some(name));
     }
+    names.extend(prices.map(|prices| (polling.spawn(prices.run()).id(), None)));
     let attended = supervisor::attend(ledger, clock);
     tokio::pin!(attended);
     loop {
@@ -86,8 +95,8 @@ pub(super) async fn run(
             never = &mut attended => match never {},
             _ = &mut server => return Err(Ended::With("the HTTP server has ended unexpectedly".to_owned())),
             dead = polling.join_next_with_id() => {
-                bury(dead, &names, ledger, clock);
-                if polling.is_empty() {
+                bury(dead, &mut names, ledger, clock);
+                if !names.values().any(Option::is_some) {
                     return Err(Ended::With("every poller has died: there is nothing left to do".to_owned()));
                 }
                 continue;
@@ -103,13 +112,21 @@ pub(super) async fn run(
 /// Pollers do not end but by a panic. The others go on, and `/-/healthy` tells of this one.
 fn bury(
     dead: Option<Result<(Id, Infallible), JoinError>>,
-    names: &HashMap<Id, Box<str>>,
+    names: &mut HashMap<Id, Option<Box<str>>>,
     ledger: &Ledger,
     clock: Clock,
 ) {
     let Some(Err(error)) = dead else { return };
-    if let Some(name) = names.get(&error.id()) {
-        tracing::error!(account = %name, "the poller of this account has died, and its balances will become unknown: {error}");
-        ledger.update(name, |account| account.alive_until = clock.now());
+    let now = clock.now();
+    match names.remove(&error.id()) {
+        Some(Some(name)) => {
+            tracing::error!(account = %name, "the poller of this account has died, and its balances will become unknown: {error}");
+            ledger.update(&name, |account| account.alive_until = now);
+        }
+        Some(None) => {
+            tracing::error!("the poller of prices has died, and they will become unknown: {error}");
+            ledger.update_market(|market| market.alive_until = now);
+        }
+        None => {}
     }
 }

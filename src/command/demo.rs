@@ -13,11 +13,11 @@ use zeroize::Zeroizing;
 use super::{Ended, daemon, say};
 use crate::{
     cli::Demo,
-    config::Account,
+    config::{Account, Prices},
     exchange::{Api, BaseUrl, KeyHalf, KeySource, Keyring, Secret, Venue, Wallet},
     moment::Clock,
     poll,
-    simulator::{self, Rules, Simulator, market},
+    simulator::{self, market},
     standing::{Filter, Watch},
 };
 
@@ -46,14 +46,20 @@ pub(super) async fn run(flags: &Demo) -> Result<(), Ended> {
     let watched = accounts.iter().map(|account| watched(account, exchange_address, clock));
     let watched = watched.collect::<Result<Vec<_>, _>>().map_err(Ended::With)?;
 
-    let simulator = Simulator::new(Rules::default(), accounts);
+    let simulator = market::exchange(accounts);
     let living = simulator.clone();
     tokio::spawn(async move { simulator.serve(exchange_listener, std::future::pending()).await });
     tokio::spawn(async move { market::live(&living, std::future::pending()).await });
 
     let exchange = Arc::new(super::exchange(clock, &watched)?);
-    let (pollers, ledger) = poll::pollers(watched, &exchange, clock);
-    daemon::run(pollers, &ledger, clock, &flags.web, listeners).await
+    let prices = watched.first().map(|account| Prices {
+        venue: account.venue.clone(),
+        poll_interval: POLL_INTERVAL,
+        poll_timeout: POLL_TIMEOUT,
+        max_age: MAX_AGE,
+    });
+    let (pollers, prices, ledger) = poll::pollers(watched, prices, &exchange, clock);
+    daemon::run(pollers, prices, &ledger, clock, &flags.web, listeners).await
 }
 
 /// The made-up account as one to be watched.

@@ -1,4 +1,4 @@
-//! `once`: one poll of every account, and the metrics of it.
+//! `once`: one poll of every account, of the prices if they are wanted, and the metrics of it.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ pub(super) async fn run(flags: &Once, env: Env<'_>) -> Result<(), Ended> {
     let config = Config::load(&flags.account, None, env, clock.now().unix);
     let config = config.map_err(|error| Ended::Misused(error.to_string()))?;
     let exchange = Arc::new(super::exchange(clock, &config.accounts)?);
-    let (pollers, ledger) = poll::pollers(config.accounts, &exchange, clock);
+    let (pollers, prices, ledger) = poll::pollers(config.accounts, config.prices, &exchange, clock);
 
     let free = Arc::new(Semaphore::new(AT_ONCE));
     let mut polling = JoinSet::new();
@@ -36,6 +36,10 @@ pub(super) async fn run(flags: &Once, env: Env<'_>) -> Result<(), Ended> {
             poller.run_once().await
         });
     }
+    let is_priced = match prices {
+        Some(mut prices) => prices.run_once().await,
+        None => true,
+    };
     let (mut polls, mut failed) = (0, 0);
     for (ended, failures) in polling.join_all().await {
         polls += ended;
@@ -52,10 +56,10 @@ pub(super) async fn run(flags: &Once, env: Env<'_>) -> Result<(), Ended> {
             .try_for_each(|part| io::stdout().write_all(part))
             .map_err(|error| Ended::With(format!("cannot write the metrics: {error}")))?,
     }
-    if failed > 0 {
-        return Err(Ended::With(format!("{failed} of {} failed", count(polls, "poll"))));
-    }
-    Ok(())
+    let failed = (failed > 0).then(|| format!("{failed} of {} failed", count(polls, "poll")));
+    let unpriced = (!is_priced).then(|| "the prices could not be read".to_owned());
+    let said: Vec<_> = failed.into_iter().chain(unpriced).collect();
+    if said.is_empty() { Ok(()) } else { Err(Ended::With(said.join(", and "))) }
 }
 
 /// Puts a new file in the place of `path`, whole or not at all: a collector may read at any time.

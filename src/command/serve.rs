@@ -36,8 +36,8 @@ pub(super) async fn run(flags: &Serve, env: Env<'_>) -> Result<(), Ended> {
             tracing::info!(%address, path = flags.web.telemetry_path, "listening");
         }
     }
-    let (pollers, ledger) = poll::pollers(config.accounts, &exchange, clock);
-    daemon::run(pollers, &ledger, clock, &flags.web, listeners).await
+    let (pollers, prices, ledger) = poll::pollers(config.accounts, config.prices, &exchange, clock);
+    daemon::run(pollers, prices, &ledger, clock, &flags.web, listeners).await
 }
 
 /// `1 account`, `2 accounts`.

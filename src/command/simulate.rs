@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Ended, daemon, say};
 use crate::{
     cli::Simulate,
-    simulator::{Account, Rules, Simulator, market},
+    simulator::{Account, market},
 };
 
 pub(super) async fn run(flags: &Simulate) -> Result<(), Ended> {
@@ -27,7 +27,7 @@ pub(super) async fn run(flags: &Simulate) -> Result<(), Ended> {
         "The simulated exchange listens on http://{address}/ and explains itself at http://{address}/simulator/\n\n{}",
         key_pairs(&accounts)
     ));
-    let simulator = Simulator::new(Rules::default(), accounts);
+    let simulator = market::exchange(accounts);
     let living = simulator.clone();
     tokio::spawn(async move { market::live(&living, std::future::pending()).await });
     let told_to_end = async {

@@ -52,13 +52,12 @@ async fn attend_to(
     let mut said = String::new();
     loop {
         let now = clock.now();
-        let accounts = ledger.accounts();
-        let status = format!("STATUS={}", status(&accounts, now));
+        let status = format!("STATUS={}", status(ledger, now));
         let mut lines = Vec::new();
         if status != said {
             lines.push(status.clone());
         }
-        if watchdog.is_some() && accounts.iter().all(|account| is_alive(account, now)) {
+        if watchdog.is_some() && ledger.ailing(now).is_empty() {
             lines.push("WATCHDOG=1".to_owned());
         }
         if !lines.is_empty() {
@@ -83,18 +82,17 @@ async fn tell(state: String) -> io::Result<()> {
     UnixDatagram::unbound()?.send_to(state.as_bytes(), socket).await.map(drop)
 }
 
-fn is_alive(account: &Arc<Account>, now: Moment) -> bool {
-    account.overdue(now).is_none()
-}
-
 /// One sentence of counts: whoever may see the state of services need not know whose accounts these are.
-fn status(accounts: &[Arc<Account>], now: Moment) -> String {
+fn status(ledger: &Ledger, now: Moment) -> String {
+    let accounts = ledger.accounts();
     let number = |is: &dyn Fn(&Arc<Account>) -> bool| accounts.iter().filter(|account| is(account)).count();
-    let dead = number(&|account| !is_alive(account, now));
+    let dead = number(&|account| account.overdue(now).is_some());
+    let is_price_dead = ledger.market().is_some_and(|market| market.overdue(now).is_some());
     let failing = number(&|account| account.wallets.iter().any(|wallet| wallet.standing.trouble.is_some()));
     let unpolled = number(&|account| account.wallets.iter().any(|wallet| wallet.standing.tally.polls == 0));
     let all = count(accounts.len(), "account");
     match (dead, failing, unpolled) {
+        (0, _, _) if is_price_dead => format!("{all}; the poller of prices is stuck or dead"),
         (0, 0, 0) => format!("the last polls of {all} were good"),
         (0, 0, _) => format!("{all}; {unpolled} not polled yet"),
         (0, _, _) => format!("{all}; the last poll of {failing} failed"),
@@ -192,7 +190,7 @@ mod tests {
     async fn the_status_is_true_in_every_state() {
         let clock = Clock::start();
         let ledger = ledger(&["a", "b"], clock);
-        let said = || status(&ledger.accounts(), clock.now());
+        let said = || status(&ledger, clock.now());
         assert_eq!(said(), "2 accounts; 2 not polled yet");
         poll(&ledger, "a", clock, true);
         assert_eq!(said(), "2 accounts; 1 not polled yet");

@@ -6,6 +6,7 @@ use super::{
     balance::{Answer, Wallet},
     failure::Failure,
     futures,
+    price::Prices,
     secret::KeyPair,
     signature::{self, Signed},
     v1, v4,
@@ -54,6 +55,26 @@ impl Api {
         match self {
             Self::V1 => v1::server_time(status, body),
             Self::V4 => v4::server_time(status, body),
+        }
+    }
+
+    /// The unsigned call that reads the prices of every market.
+    #[must_use]
+    pub(super) fn prices_call(self) -> Request {
+        Request::unsigned(match self {
+            Self::V1 => v1::PRICES_PATH,
+            Self::V4 => v4::PRICES_PATH,
+        })
+    }
+
+    /// Reads the answer to it.
+    ///
+    /// # Errors
+    /// Any answer but the documented one, with its reason.
+    pub(super) fn prices(self, status: u16, body: &[u8]) -> Result<Prices, Failure> {
+        match self {
+            Self::V1 => v1::prices(status, body),
+            Self::V4 => v4::prices(status, body),
         }
     }
 }

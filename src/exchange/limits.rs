@@ -57,12 +57,44 @@ pub(super) struct Limits {
     paused: Notify,
 }
 
+/// On whose behalf a call is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Caller<'a> {
+    /// Of an account, with its key.
+    Account {
+        /// The key.
+        key: KeyId,
+        /// The account's name.
+        name: &'a str,
+    },
+    /// Of no account and without a key, as anyone may ask for prices. The limits of keys do not
+    /// concern it; its pauses are as those of one more account.
+    Anyone,
+}
+
+impl<'a> Caller<'a> {
+    fn key(self) -> Option<KeyId> {
+        match self {
+            Self::Account { key, .. } => Some(key),
+            Self::Anyone => None,
+        }
+    }
+
+    /// The account's name.
+    fn name(self) -> Option<&'a str> {
+        match self {
+            Self::Account { name, .. } => Some(name),
+            Self::Anyone => None,
+        }
+    }
+}
+
 /// Leave to make one call, to be held until it has ended.
 #[derive(Debug)]
 pub(super) struct Permit {
     limits: Arc<Limits>,
-    key: KeyId,
-    lane: OwnedMutexGuard<Lane>,
+    /// Of a call with a key.
+    lane: Option<(KeyId, OwnedMutexGuard<Lane>)>,
 }
 
 /// Nothing is sent for this account until then, on [`Clock`]'s elapsed time.
@@ -119,52 +151,59 @@ impl Limits {
         }
     }
 
-    /// Waits until a call with `key` for `account` may start.
+    /// Waits until a call on behalf of `caller` may start.
     ///
     /// # Errors
-    /// If the account is paused, now or by the time its turn comes.
-    pub(super) async fn permit(self: &Arc<Self>, key: KeyId, account: &str) -> Result<Permit, Paused> {
-        let lane = Arc::clone(&self.state().key(key).lane);
-        let lane = lane.lock_owned().await;
-        self.wait(key, account, |state, now| state.key(key).window.vacancy(now)).await?;
+    /// If the caller is paused, now or by the time its turn comes.
+    pub(super) async fn permit(self: &Arc<Self>, caller: Caller<'_>) -> Result<Permit, Paused> {
+        let lane = match caller.key() {
+            Some(key) => {
+                let lane = Arc::clone(&self.state().key(key).lane);
+                let lane = lane.lock_owned().await;
+                self.wait(caller, |state, now| state.key(key).window.vacancy(now)).await?;
+                Some((key, lane))
+            }
+            None => None,
+        };
         let _turn = self.turn.lock().await;
-        self.wait(key, account, |state, now| state.process.vacancy(now).max(state.pace.vacancy(now))).await?;
+        self.wait(caller, |state, now| state.process.vacancy(now).max(state.pace.vacancy(now))).await?;
         let now = self.clock.now().elapsed;
         let mut state = self.state();
         // Only this call holds the key's lane and the turn, so what was vacant still is.
         state.process.start();
         state.pace.start();
         state.pace.end(now);
-        state.key(key).window.start();
+        if let Some((key, _)) = &lane {
+            state.key(*key).window.start();
+        }
         drop(state);
-        Ok(Permit { limits: Arc::clone(self), key, lane })
+        Ok(Permit { limits: Arc::clone(self), lane })
     }
 
-    /// Notes that the exchange spoke of a limit or a lock when asked for `account` with `key`:
-    /// nothing is sent for either for ten minutes, or for `retry_after` if that is longer.
-    pub(super) fn limit_reply(&self, key: KeyId, account: &str, retry_after: Option<Duration>) {
+    /// Notes that the exchange spoke of a limit or a lock when asked on behalf of `caller`: nothing is
+    /// sent for it or with its key for ten minutes, or for `retry_after` if that is longer.
+    pub(super) fn limit_reply(&self, caller: Caller<'_>, retry_after: Option<Duration>) {
         let now = self.clock.now().elapsed;
         let length = retry_after.unwrap_or_default().clamp(PAUSE, PAUSE_MAX);
-        self.state().pauses.limit_reply(key, account, now, length);
+        self.state().pauses.limit_reply(caller, now, length);
         self.paused.notify_waiters();
     }
 
-    /// The pause `account` is in now if it asks with `key`.
+    /// The pause `caller` is in now.
     #[must_use]
-    pub(super) fn pause(&self, key: KeyId, account: &str) -> Option<Paused> {
+    pub(super) fn pause(&self, caller: Caller<'_>) -> Option<Paused> {
         let now = self.clock.now().elapsed;
-        self.state().pauses.of(key, account, now)
+        self.state().pauses.of(caller, now)
     }
 
-    /// Ends when a pause begins, of whichever account, after this was called.
+    /// Ends when a pause begins, whosever it is, after this was called.
     pub(super) fn pause_begins(&self) -> Notified<'_> {
         self.paused.notified()
     }
 
     async fn wait(
         &self,
-        key: KeyId,
-        account: &str,
+        caller: Caller<'_>,
         vacancy: impl Fn(&mut State, Duration) -> Vacancy,
     ) -> Result<(), Paused> {
         loop {
@@ -173,7 +212,7 @@ impl Limits {
             let now = self.clock.now().elapsed;
             let vacancy = {
                 let mut state = self.state();
-                if let Some(paused) = state.pauses.of(key, account, now) {
+                if let Some(paused) = state.pauses.of(caller, now) {
                     return Err(paused);
                 }
                 match vacancy(&mut state, now) {
@@ -204,23 +243,28 @@ impl Limits {
 
 impl Permit {
     /// A nonce for this call: the exchange's time in Unix milliseconds, or one more than the last
-    /// nonce of this key if the time has not moved on since.
+    /// nonce of its key if the time has not moved on since.
     pub(super) fn nonce(&mut self, exchange_time: u64) -> u64 {
-        let nonce = exchange_time.max(self.lane.last_nonce.saturating_add(1));
-        self.lane.last_nonce = nonce;
+        let Some((_, lane)) = &mut self.lane else { return exchange_time };
+        let nonce = exchange_time.max(lane.last_nonce.saturating_add(1));
+        lane.last_nonce = nonce;
         nonce
     }
 
     /// The last nonce was accepted.
     pub(super) fn nonce_was_good(&mut self) {
-        self.lane.good_nonce = self.lane.last_nonce;
+        if let Some((_, lane)) = &mut self.lane {
+            lane.good_nonce = lane.last_nonce;
+        }
     }
 
     /// The last nonce was refused for its time. Those since the last good one may be as wrong, and
     /// nonces start from that one again: otherwise a host that once told a time far in the future
     /// would spoil the key until then.
     pub(super) fn nonce_was_refused(&mut self) {
-        self.lane.last_nonce = self.lane.good_nonce;
+        if let Some((_, lane)) = &mut self.lane {
+            lane.last_nonce = lane.good_nonce;
+        }
     }
 }
 
@@ -229,7 +273,9 @@ impl Drop for Permit {
         let now = self.limits.clock.now().elapsed;
         let mut state = self.limits.state();
         state.process.end(now);
-        state.key(self.key).window.end(now);
+        if let Some((key, _)) = &self.lane {
+            state.key(*key).window.end(now);
+        }
         drop(state);
         self.limits.ended.notify_waiters();
     }
@@ -298,6 +344,8 @@ impl Window {
 #[derive(Debug, Default)]
 struct Pauses {
     accounts: BTreeMap<Box<str>, Pause>,
+    /// Of calls on behalf of no account.
+    anyone: Option<Pause>,
     /// Two accounts that ask with one key are one to the exchange.
     keys: HashMap<KeyId, Duration>,
     all_until: Duration,
@@ -310,22 +358,34 @@ struct Pause {
 }
 
 impl Pauses {
-    fn limit_reply(&mut self, key: KeyId, account: &str, now: Duration, length: Duration) {
+    fn limit_reply(&mut self, caller: Caller<'_>, now: Duration, length: Duration) {
         let until = now + length;
         let recent = |pause: &Pause| now.saturating_sub(pause.replied) <= CONTAGION;
-        if self.accounts.iter().any(|(name, pause)| **name != *account && recent(pause)) {
+        let accounts = self.accounts.iter().map(|(name, pause)| (Some(&**name), pause));
+        let mut all = accounts.chain(self.anyone.iter().map(|pause| (None, pause)));
+        if all.any(|(name, pause)| name != caller.name() && recent(pause)) {
             self.all_until = self.all_until.max(until);
         }
-        let pause = self.accounts.entry(account.into()).or_insert(Pause { replied: now, until });
+        let new = Pause { replied: now, until };
+        let pause = match caller.name() {
+            Some(name) => self.accounts.entry(name.into()).or_insert(new),
+            None => self.anyone.get_or_insert(new),
+        };
         pause.replied = now;
         pause.until = pause.until.max(until);
-        let of_key = self.keys.entry(key).or_default();
-        *of_key = until.max(*of_key);
+        if let Some(key) = caller.key() {
+            let of_key = self.keys.entry(key).or_default();
+            *of_key = until.max(*of_key);
+        }
     }
 
-    fn of(&self, key: KeyId, account: &str, now: Duration) -> Option<Paused> {
-        let own = self.accounts.get(account).map_or(Duration::ZERO, |pause| pause.until);
-        let of_key = self.keys.get(&key).copied().unwrap_or_default();
+    fn of(&self, caller: Caller<'_>, now: Duration) -> Option<Paused> {
+        let own = match caller.name() {
+            Some(name) => self.accounts.get(name),
+            None => self.anyone.as_ref(),
+        };
+        let own = own.map_or(Duration::ZERO, |pause| pause.until);
+        let of_key = caller.key().and_then(|key| self.keys.get(&key)).copied().unwrap_or_default();
         let until = own.max(of_key).max(self.all_until);
         (until > now).then_some(Paused { until })
     }
@@ -337,10 +397,11 @@ mod tests {
     use crate::exchange::secret::{KeyPair, Secret};
     use zeroize::Zeroizing;
 
-    fn key(name: &str) -> KeyId {
+    /// The caller of an account that asks with this key.
+    fn of<'a>(key: &str, name: &'a str) -> Caller<'a> {
         let secret = |text: &str| Secret::new(&Zeroizing::new(text.to_owned())).ok();
-        let pair = secret(name).zip(secret("s")).map(|(access, secret)| KeyPair { access, secret }.id());
-        pair.unwrap_or_else(|| panic!("{name}"))
+        let pair = secret(key).zip(secret("s")).map(|(access, secret)| KeyPair { access, secret }.id());
+        Caller::Account { key: pair.unwrap_or_else(|| panic!("{key}")), name }
     }
 
     fn limits() -> (Arc<Limits>, Clock) {
@@ -353,7 +414,7 @@ mod tests {
         let (limits, clock) = limits();
         let mut calls = Vec::new();
         for length in [900, 0, 10, 300, 0, 0, 0, 1_500, 0, 0] {
-            let permit = limits.permit(key("a"), "main").await;
+            let permit = limits.permit(of("a", "main")).await;
             let start = clock.now().elapsed;
             tokio::time::sleep(Duration::from_millis(length)).await;
             drop(permit);
@@ -374,7 +435,7 @@ mod tests {
             let limits = Arc::new(Limits::new(clock, others_before));
             let mut sent = Vec::new();
             for call in 0..=PACE_CALLS {
-                drop(limits.permit(key(&format!("key{call}")), "main").await);
+                drop(limits.permit(of(&format!("key{call}"), "main")).await);
                 sent.push(clock.now().elapsed);
             }
             assert!(sent.iter().all(|sent| *sent > silence || !others_before), "{sent:?}");
@@ -386,10 +447,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn accounts_that_share_a_key_share_its_pause() {
         let (limits, _) = limits();
-        limits.limit_reply(key("a"), "one", None);
-        assert!(limits.permit(key("a"), "two").await.is_err());
-        assert!(limits.pause(key("a"), "two").is_some());
-        assert!(limits.permit(key("b"), "three").await.is_ok());
+        limits.limit_reply(of("a", "one"), None);
+        assert!(limits.permit(of("a", "two")).await.is_err());
+        assert!(limits.pause(of("a", "two")).is_some());
+        assert!(limits.permit(of("b", "three")).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -398,13 +459,13 @@ mod tests {
         let mut under_way = Vec::new();
         let mut sent = Vec::new();
         for call in 0..PROCESS_CALLS {
-            under_way.push(limits.permit(key(&format!("key{call}")), "main").await);
+            under_way.push(limits.permit(of(&format!("key{call}"), "main")).await);
             sent.push(clock.now().elapsed);
         }
         let took = sent.last().zip(sent.first()).map(|(last, first)| last.saturating_sub(*first));
         assert!(took.is_some_and(|took| took < PROCESS_SPAN), "evenly, and not slower than needed: {took:?}");
 
-        let next = limits.permit(key("next"), "main");
+        let next = limits.permit(of("next", "main"));
         tokio::pin!(next);
         let patience = Duration::from_hours(1);
         assert!(tokio::time::timeout(patience, &mut next).await.is_err(), "900 are under way");
@@ -420,20 +481,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_call_of_a_key_is_in_flight_and_nonces_grow() {
         let (limits, _) = limits();
-        let Ok(mut first) = limits.permit(key("a"), "main").await else { panic!("not paused") };
+        let Ok(mut first) = limits.permit(of("a", "main")).await else { panic!("not paused") };
         assert_eq!(first.nonce(1_000), 1_000);
         assert_eq!(first.nonce(1_000), 1_001);
-        let second = limits.permit(key("a"), "other");
+        let second = limits.permit(of("a", "other"));
         assert!(tokio::time::timeout(Duration::from_mins(1), second).await.is_err());
         drop(first);
-        let Ok(mut third) = limits.permit(key("a"), "main").await else { panic!("not paused") };
+        let Ok(mut third) = limits.permit(of("a", "main")).await else { panic!("not paused") };
         assert_eq!(third.nonce(5), 1_002, "also when the clock was set back");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_nonce_that_was_refused_for_its_time_spoils_none_after_it() {
         let (limits, _) = limits();
-        let Ok(mut permit) = limits.permit(key("a"), "main").await else { panic!("not paused") };
+        let Ok(mut permit) = limits.permit(of("a", "main")).await else { panic!("not paused") };
         assert_eq!(permit.nonce(1_700_000_000_000), 1_700_000_000_000);
         permit.nonce_was_good();
         assert_eq!(permit.nonce(u64::MAX), u64::MAX, "a host that tells nonsense");
@@ -448,43 +509,72 @@ mod tests {
     async fn a_limit_reply_pauses_its_account_and_two_pause_all() {
         let (limits, clock) = limits();
         let begun = limits.pause_begins();
-        limits.limit_reply(key("a"), "a", None);
+        limits.limit_reply(of("a", "a"), None);
         assert!(tokio::time::timeout(Duration::ZERO, begun).await.is_ok());
-        assert!(limits.permit(key("a"), "a").await.is_err());
-        assert!(limits.permit(key("b"), "b").await.is_ok(), "one account is its own affair");
+        assert!(limits.permit(of("a", "a")).await.is_err());
+        assert!(limits.permit(of("b", "b")).await.is_ok(), "one account is its own affair");
 
         tokio::time::advance(Duration::from_secs(61)).await;
-        limits.limit_reply(key("b"), "b", Some(Duration::from_hours(1)));
-        assert!(limits.pause(key("c"), "c").is_none(), "a minute later is another matter");
+        limits.limit_reply(of("b", "b"), Some(Duration::from_hours(1)));
+        assert!(limits.pause(of("c", "c")).is_none(), "a minute later is another matter");
         tokio::time::advance(Duration::from_mins(1)).await;
-        limits.limit_reply(key("d"), "d", Some(Duration::from_secs(1)));
-        let until = limits.pause(key("c"), "c").map(|paused| paused.until);
+        limits.limit_reply(of("d", "d"), Some(Duration::from_secs(1)));
+        let until = limits.pause(of("c", "c")).map(|paused| paused.until);
         assert!(until.is_some_and(|until| until >= clock.now().elapsed + PAUSE), "{until:?}");
 
         tokio::time::advance(PAUSE).await;
-        assert!(limits.pause(key("c"), "c").is_none());
-        assert!(limits.pause(key("b"), "b").is_some(), "a longer Retry-After is kept to");
-        assert!(limits.permit(key("a"), "a").await.is_ok());
+        assert!(limits.pause(of("c", "c")).is_none());
+        assert!(limits.pause(of("b", "b")).is_some(), "a longer Retry-After is kept to");
+        assert!(limits.permit(of("a", "a")).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_a_key_has_its_own_pauses_and_the_limits_of_the_process() {
+        let (limits, clock) = limits();
+        let busy = limits.permit(of("a", "a")).await;
+        let first = limits.permit(Caller::Anyone).await;
+        assert!(busy.is_ok() && first.is_ok(), "no key's lane is in its way");
+        limits.limit_reply(Caller::Anyone, None);
+        assert!(limits.permit(Caller::Anyone).await.is_err());
+        assert!(limits.pause(of("b", "b")).is_none(), "that is no account's affair");
+        limits.limit_reply(of("a", "a"), None);
+        assert!(limits.pause(of("b", "b")).is_some(), "but two within a minute are everyone's");
+
+        tokio::time::advance(PAUSE + CONTAGION).await;
+        drop((busy, first));
+        limits.limit_reply(of("a", "a"), None);
+        assert!(limits.pause(Caller::Anyone).is_none());
+        limits.limit_reply(of("b", "b"), None);
+        assert!(limits.permit(Caller::Anyone).await.is_err(), "nor does it ask when all are paused");
+
+        tokio::time::advance(PAUSE).await;
+        let mut sent = Vec::new();
+        for _ in 0..=PACE_CALLS {
+            drop(limits.permit(Caller::Anyone).await);
+            sent.push(clock.now().elapsed);
+        }
+        let span = sent.last().zip(sent.first()).map(|(last, first)| last.saturating_sub(*first));
+        assert!(span.is_some_and(|span| span > PACE_SPAN), "{sent:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_a_turn_is_stopped_by_a_pause() {
         let (limits, _) = limits();
-        drop(limits.permit(key("a"), "a").await);
-        drop(limits.permit(key("a"), "a").await);
+        drop(limits.permit(of("a", "a")).await);
+        drop(limits.permit(of("a", "a")).await);
         let waiting = tokio::spawn({
             let limits = Arc::clone(&limits);
-            async move { limits.permit(key("a"), "a").await.map(drop) }
+            async move { limits.permit(of("a", "a")).await.map(drop) }
         });
         tokio::task::yield_now().await;
-        limits.limit_reply(key("a"), "a", None);
+        limits.limit_reply(of("a", "a"), None);
         assert!(waiting.await.is_ok_and(|permit| permit.is_err()));
     }
 
     #[test]
     fn an_absurd_retry_after_does_not_pause_for_ever() {
         let mut pauses = Pauses::default();
-        pauses.limit_reply(key("a"), "a", Duration::ZERO, Duration::MAX.clamp(PAUSE, PAUSE_MAX));
-        assert_eq!(pauses.of(key("a"), "a", Duration::ZERO), Some(Paused { until: PAUSE_MAX }));
+        pauses.limit_reply(of("a", "a"), Duration::ZERO, Duration::MAX.clamp(PAUSE, PAUSE_MAX));
+        assert_eq!(pauses.of(of("a", "a"), Duration::ZERO), Some(Paused { until: PAUSE_MAX }));
     }
 }

@@ -4,10 +4,12 @@
 
 mod balance;
 mod dialect;
+mod failover;
 mod failure;
 pub mod futures;
 mod keyring;
 mod limits;
+mod price;
 mod reading;
 mod refusals;
 mod secret;
@@ -35,13 +37,15 @@ pub use self::{
     failure::{Failure, Reason},
     keyring::{KeyHalf, KeySource, Keyring},
     limits::{KEY_CALLS, KEY_SPAN, PROCESS_CALLS, PROCESS_SPAN, Paused},
+    price::{Prices, QUOTE},
     secret::{KeyId, KeyPair, Secret},
     transport::BaseUrl,
     venue::Venue,
 };
 use self::{
     dialect::Call,
-    limits::{Limits, PACE_SPAN, Permit},
+    failover::{Budget, Preference, Turns},
+    limits::{Caller, Limits, PACE_SPAN, Permit},
     refusals::Refusals,
     server_clock::ServerClock,
     transport::Reply,
@@ -49,8 +53,6 @@ use self::{
 };
 use crate::moment::Clock;
 
-/// After this long on a spare base URL, the first of the list is tried first again.
-const HOMESICK: Duration = Duration::from_mins(10);
 /// How long a read waits in all for leave to make its calls. Where this is not enough, others use up
 /// the limits, and a poll that fails and says so is better than one that hangs.
 const LEAVE_PATIENCE: Duration = Duration::from_mins(1);
@@ -65,6 +67,8 @@ pub struct Exchange {
     limits: Arc<Limits>,
     refusals: Mutex<Refusals>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
+    /// The pair last sent for each account: whoever answers a call without one may remember it.
+    sent: Mutex<HashMap<Box<str>, KeyPair>>,
     silence: Duration,
 }
 
@@ -94,14 +98,24 @@ pub struct Session {
     /// What to sign with.
     pub keyring: Keyring,
     /// By the first of the wallets that are asked for at the same base URLs.
-    spares: HashMap<Wallet, Spare>,
+    preferences: HashMap<Wallet, Preference>,
 }
 
-/// The base URL that worked last, where it was not the first.
-#[derive(Clone, Copy, Debug)]
-struct Spare {
-    place: usize,
-    since: Duration,
+/// What is needed to ask for prices: no key, for anyone may. Held by one poller alone, so that one
+/// call for prices is in flight at a time.
+#[derive(Debug)]
+pub struct Ticker {
+    /// Where to ask, and in which version of the API.
+    pub venue: Venue,
+    preference: Preference,
+}
+
+impl Ticker {
+    /// A ticker that has not been read yet.
+    #[must_use]
+    pub fn new(venue: Venue) -> Self {
+        Self { venue, preference: Preference::default() }
+    }
 }
 
 /// Nothing was sent: the account is paused, or its key was refused to another account while the
@@ -126,25 +140,21 @@ impl Session {
     /// A session that has not asked yet.
     #[must_use]
     pub fn new(account: Box<str>, venue: Venue, keyring: Keyring) -> Self {
-        Self { account, venue, keyring, spares: HashMap::new() }
+        Self { account, venue, keyring, preferences: HashMap::new() }
     }
 
-    /// Places in the base URLs of `wallet`, in the order to try them at `now`.
-    fn order(&self, wallet: Wallet, now: Duration) -> Vec<usize> {
-        let spare = self.spares.get(&venue::foremost(wallet));
-        let spare = spare.filter(|spare| now.saturating_sub(spare.since) < HOMESICK);
-        let first = spare.map(|spare| spare.place);
-        let places = 0..self.venue.of(wallet).len();
-        first.into_iter().chain(places.filter(|place| Some(*place) != first)).collect()
+    fn turns(&self, wallet: Wallet, now: Duration) -> Turns {
+        let preference = self.preferences.get(&venue::foremost(wallet)).copied().unwrap_or_default();
+        Turns::new(preference, self.venue.of(wallet).len(), now)
     }
 
     fn worked(&mut self, wallet: Wallet, place: usize, now: Duration) {
-        let foremost = venue::foremost(wallet);
-        if place == 0 {
-            self.spares.remove(&foremost);
-        } else if self.order(wallet, now).first() != Some(&place) {
-            self.spares.insert(foremost, Spare { place, since: now });
-        }
+        self.preferences.entry(venue::foremost(wallet)).or_default().worked(place, now);
+    }
+
+    /// On whose behalf its calls are made.
+    fn caller(&self) -> Caller<'_> {
+        Caller::Account { key: self.keyring.pair().id(), name: &self.account }
     }
 }
 
@@ -152,27 +162,13 @@ impl Session {
 struct Attempt<'a> {
     session: &'a mut Session,
     began: Duration,
-    /// The most time all its calls may take together.
-    timeout: Duration,
-    /// How long its calls have taken so far; `None` before the first. Waiting for leave to make one
-    /// is not the exchange's doing, and takes none of their time.
-    spent: Option<Duration>,
-    /// How long it has waited for leave to make its calls.
-    waited: Duration,
+    budget: Budget,
     skews: Vec<(String, f64)>,
 }
 
 impl<'a> Attempt<'a> {
     fn new(session: &'a mut Session, began: Duration, timeout: Duration) -> Self {
-        Self { session, began, timeout, spent: None, waited: Duration::ZERO, skews: Vec::new() }
-    }
-
-    fn spend(&mut self, time: Duration) {
-        self.spent = Some(self.spent.unwrap_or_default() + time);
-    }
-
-    fn time_left(&self) -> Duration {
-        self.timeout.saturating_sub(self.spent.unwrap_or_default())
+        Self { session, began, budget: Budget::new(timeout), skews: Vec::new() }
     }
 }
 
@@ -194,6 +190,12 @@ impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
+}
+
+/// A pause that began between two calls of a read: the first call's own failure was the host's, and is
+/// lost to the pause; what can be said is that no answer came.
+fn stopped_halfway() -> Failure {
+    Failure::new(Reason::RateLimited, "stopped halfway: all accounts were paused after limit replies")
 }
 
 impl Exchange {
@@ -220,6 +222,7 @@ impl Exchange {
             limits: Arc::new(Limits::new(clock, is_real)),
             refusals: Mutex::default(),
             hosts: Mutex::default(),
+            sent: Mutex::default(),
             silence: if is_real { PACE_SPAN } else { Duration::ZERO },
         }
     }
@@ -248,18 +251,76 @@ impl Exchange {
             Ok(answer) => Ok(answer),
             Err(Stop::Failed(failure)) => Err(failure),
             Err(Stop::Refused) => return Err(Unasked),
-            Err(Stop::Paused) if attempt.spent.is_none() => return Err(Unasked),
-            // A pause that began between two calls of this read: the first call's own failure was
-            // the host's, and is lost to the pause; what can be said is that no answer came.
-            Err(Stop::Paused) => Err(Failure::new(
-                Reason::RateLimited,
-                "stopped halfway: all accounts were paused after limit replies",
-            )),
+            Err(Stop::Paused) if attempt.budget.spent().is_none() => return Err(Unasked),
+            Err(Stop::Paused) => Err(stopped_halfway()),
         };
-        let took = attempt.spent.unwrap_or_default();
+        let took = attempt.budget.spent().unwrap_or_default();
         let skews = std::mem::take(&mut attempt.skews);
         let rotated = outcome.is_ok() && session.keyring.worked();
         Ok(Read { outcome, took, skews, rotated })
+    }
+
+    /// Reads the prices once: from the base URL that worked last, then, if it is the host that fails,
+    /// from the others, all within `timeout`. No key has a part in it.
+    ///
+    /// # Errors
+    /// If nothing was asked: see [`Unasked`].
+    pub async fn prices(
+        &self,
+        ticker: &mut Ticker,
+        timeout: Duration,
+    ) -> Result<Result<Prices, Failure>, Unasked> {
+        let mut budget = Budget::new(timeout);
+        match self.prices_from_any(ticker, &mut budget).await {
+            Ok(prices) => Ok(Ok(prices)),
+            Err(Stop::Failed(failure)) => Ok(Err(failure)),
+            Err(Stop::Refused) => Err(Unasked),
+            Err(Stop::Paused) if budget.spent().is_none() => Err(Unasked),
+            Err(Stop::Paused) => Ok(Err(stopped_halfway())),
+        }
+    }
+
+    async fn prices_from_any(&self, ticker: &mut Ticker, budget: &mut Budget) -> Result<Prices, Stop> {
+        let api = ticker.venue.api;
+        let bases = &ticker.venue.base_urls;
+        let mut turns = Turns::new(ticker.preference, bases.len(), self.clock.now().elapsed);
+        while let Some((place, share)) = turns.next(budget.left()) {
+            let Some(base) = bases.get(place) else { continue };
+            match self.prices_from(budget, base, api, share).await {
+                Ok(prices) => {
+                    ticker.preference.worked(place, self.clock.now().elapsed);
+                    return Ok(prices);
+                }
+                Err(Stop::Failed(failure)) => turns.failed(failure)?,
+                Err(stop) => return Err(stop),
+            }
+        }
+        Err(turns.into_failure().into())
+    }
+
+    async fn prices_from(
+        &self,
+        budget: &mut Budget,
+        base: &BaseUrl,
+        api: Api,
+        share: u32,
+    ) -> Result<Prices, Stop> {
+        let request = api.prices_call();
+        let timeout = budget.for_a_call(base, share)?;
+        let permit = self.permit(budget, Caller::Anyone).await?;
+        let sent = self.clock.now();
+        let reply = self.wire.get(base, &request, timeout).await;
+        budget.spend(sent.age(self.clock.now()));
+        let prices = {
+            let sent = self.sent();
+            let secrets: Vec<_> =
+                sent.values().flat_map(|pair| [pair.access.reveal(), pair.secret.reveal()]).collect();
+            self.judge(Caller::Anyone, base, request.path, reply, &secrets, |status, body| {
+                api.prices(status, body)
+            })
+        };
+        drop(permit);
+        Ok(prices?)
     }
 
     /// Asks `base` for its time. Returns how far it is ahead of ours, in seconds.
@@ -285,10 +346,16 @@ impl Exchange {
     /// The pause the session's account is in now.
     #[must_use]
     pub fn pause(&self, session: &Session) -> Option<Paused> {
-        self.limits.pause(session.keyring.pair().id(), &session.account)
+        self.limits.pause(session.caller())
     }
 
-    /// Ends when a pause begins, of whichever account, after this was called.
+    /// The pause that calls for prices are in now.
+    #[must_use]
+    pub fn pause_of_prices(&self) -> Option<Paused> {
+        self.limits.pause(Caller::Anyone)
+    }
+
+    /// Ends when a pause begins, whosever it is, after this was called.
     pub fn pause_begins(&self) -> Notified<'_> {
         self.limits.pause_begins()
     }
@@ -306,39 +373,19 @@ impl Exchange {
             let text = format!("API {} has no wallet {wallet}: nothing was asked", api.label());
             return Err(Failure::new(Reason::Api, text).into());
         };
-        let order = attempt.session.order(wallet, self.clock.now().elapsed);
-        let mut first: Option<Failure> = None;
-        for (tried, place) in order.iter().enumerate() {
-            let Some(base) = attempt.session.venue.of(wallet).get(*place).cloned() else { continue };
-            if tried > 0 && attempt.time_left().is_zero() {
-                break;
-            }
-            let share = u32::try_from(order.len() - tried).unwrap_or(u32::MAX);
-            let failure = match self.read_from(attempt, &base, wallet, call, share).await {
+        let mut turns = attempt.session.turns(wallet, self.clock.now().elapsed);
+        while let Some((place, share)) = turns.next(attempt.budget.left()) {
+            let Some(base) = attempt.session.venue.of(wallet).get(place).cloned() else { continue };
+            match self.read_from(attempt, &base, wallet, call, share).await {
                 Ok(answer) => {
-                    attempt.session.worked(wallet, *place, self.clock.now().elapsed);
+                    attempt.session.worked(wallet, place, self.clock.now().elapsed);
                     return Ok(answer);
                 }
-                Err(Stop::Failed(failure)) => failure,
+                Err(Stop::Failed(failure)) => turns.failed(failure)?,
                 Err(stop) => return Err(stop),
-            };
-            let goes_on = failure.reason.is_of_the_host();
-            // The first URL's trouble is the one to be told; the others' is added to it. But when
-            // to ask again hangs on a refused key or a limit, whichever URL spoke of it.
-            let decides = failure.reason.is_of_the_key() || failure.reason == Reason::RateLimited;
-            let whole = match first.take() {
-                Some(first) if decides => {
-                    Failure { text: format!("{}; before that {}", failure.text, first.text), ..failure }
-                }
-                Some(first) => Failure { text: format!("{}; then {}", first.text, failure.text), ..first },
-                None => failure,
-            };
-            if !goes_on {
-                return Err(whole.into());
             }
-            first = Some(whole);
         }
-        Err(first.unwrap_or_else(|| Failure::new(Reason::Connect, "there is no base URL to ask")).into())
+        Err(turns.into_failure().into())
     }
 
     /// Reads from one base URL, with a new key pair first if there is one to be tried.
@@ -380,8 +427,8 @@ impl Exchange {
         share: u32,
     ) -> Result<Answer, Stop> {
         let pair = attempt.session.keyring.pair().clone();
-        let timeout = Self::time_for_a_call(attempt, base, share)?;
-        let mut permit = self.permit(attempt, &pair).await?;
+        let timeout = attempt.budget.for_a_call(base, share)?;
+        let mut permit = self.permit(&mut attempt.budget, attempt.session.caller()).await?;
         let refused_meanwhile = self.refusals().noted(pair.pair_id(), wallet, attempt.began);
         if refused_meanwhile {
             return Err(Stop::Refused);
@@ -390,11 +437,13 @@ impl Exchange {
         let clock = self.clock_of(attempt.session, host);
         let time = if call.counts_up() { permit.nonce(clock.time_ms(sent)) } else { clock.stamp_ms(sent) };
         let signed = call.signed(&pair, time);
+        self.sent().insert(attempt.session.account.clone(), pair.clone());
         let reply = self.wire.get(base, &signed.request, timeout).await;
-        attempt.spend(sent.age(self.clock.now()));
+        attempt.budget.spend(sent.age(self.clock.now()));
         let secrets = [pair.access.reveal(), pair.secret.reveal(), &signed.signature];
         // The permit is held until the reply is understood: nobody may slip in before a pause.
-        let result = self.judge(attempt, base, signed.request.path, reply, &secrets, |status, body| {
+        let caller = attempt.session.caller();
+        let result = self.judge(caller, base, signed.request.path, reply, &secrets, |status, body| {
             call.balances(status, body)
         });
         let note = |worked| {
@@ -451,7 +500,7 @@ impl Exchange {
         }
         // Another's clock may take half of the time, for the call itself is still to come.
         let timeout =
-            Self::time_for_a_call(attempt, base, if is_own { share } else { share.saturating_mul(2) })?;
+            attempt.budget.for_a_call(base, if is_own { share } else { share.saturating_mul(2) })?;
         let failure = match self.read_clock(attempt, &teller, timeout).await {
             Ok(skew) => {
                 attempt.skews.push((teller.host(), skew));
@@ -483,25 +532,25 @@ impl Exchange {
         let api = attempt.session.venue.api;
         let request = api.server_time_call();
         let pair = attempt.session.keyring.pair().clone();
-        let permit = self.permit(attempt, &pair).await?;
+        let permit = self.permit(&mut attempt.budget, attempt.session.caller()).await?;
         let sent = self.clock.now();
         let reply = self.wire.get(base, &request, timeout).await;
         let received = self.clock.now();
-        attempt.spend(sent.age(received));
+        attempt.budget.spend(sent.age(received));
         // It is not signed, but whoever answers may remember what was.
         let secrets = [pair.access.reveal(), pair.secret.reveal()];
-        let time = self.judge(attempt, base, request.path, reply, &secrets, |status, body| {
-            api.server_time(status, body)
-        });
+        let caller = attempt.session.caller();
+        let time = self
+            .judge(caller, base, request.path, reply, &secrets, |status, body| api.server_time(status, body));
         drop(permit);
         Ok(self.host(&base.host()).clock().read(time?, sent, received))
     }
 
-    async fn permit(&self, attempt: &mut Attempt<'_>, pair: &KeyPair) -> Result<Permit, Stop> {
+    async fn permit(&self, budget: &mut Budget, caller: Caller<'_>) -> Result<Permit, Stop> {
         let began = self.clock.now();
-        let leave = self.limits.permit(pair.id(), &attempt.session.account);
-        let leave = tokio::time::timeout(LEAVE_PATIENCE.saturating_sub(attempt.waited), leave).await;
-        attempt.waited += began.age(self.clock.now());
+        let leave = self.limits.permit(caller);
+        let leave = tokio::time::timeout(LEAVE_PATIENCE.saturating_sub(budget.waited), leave).await;
+        budget.waited += began.age(self.clock.now());
         let Ok(leave) = leave else {
             let text = "nothing was asked: calls of other accounts or with the same key take up the limits";
             return Err(Failure::new(Reason::Timeout, text).into());
@@ -512,7 +561,7 @@ impl Exchange {
     /// Turns a reply into what it says, and a failure into one that may be shown.
     fn judge<T>(
         &self,
-        attempt: &Attempt<'_>,
+        caller: Caller<'_>,
         base: &BaseUrl,
         path: &str,
         reply: Result<Reply, Failure>,
@@ -528,20 +577,10 @@ impl Exchange {
         });
         decoded.map_err(|failure| {
             if failure.reason == Reason::RateLimited {
-                let key = attempt.session.keyring.pair().id();
-                self.limits.limit_reply(key, &attempt.session.account, failure.retry_after);
+                self.limits.limit_reply(caller, failure.retry_after);
             }
             failure.without(secrets)
         })
-    }
-
-    /// What the next call may take if `share` base URLs are still to be tried with what is left.
-    fn time_for_a_call(attempt: &Attempt<'_>, base: &BaseUrl, share: u32) -> Result<Duration, Failure> {
-        let time = attempt.time_left() / share;
-        // To send a call and not wait for its answer would do nothing but count.
-        (!time.is_zero())
-            .then_some(time)
-            .ok_or_else(|| Failure::new(Reason::Timeout, format!("{base}: no time was left to ask")))
     }
 
     /// The exchange's clock. A host that has never told it has that of the session's others: our own,
@@ -555,6 +594,10 @@ impl Exchange {
 
     fn refusals(&self) -> MutexGuard<'_, Refusals> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sent(&self) -> MutexGuard<'_, HashMap<Box<str>, KeyPair>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn host(&self, name: &str) -> Arc<Host> {

@@ -12,11 +12,14 @@ use serde_json::value::RawValue;
 use super::{
     balance::{Amount, Answer, Wallet, currency_name},
     failure::{Failure, Reason},
+    price::Prices,
     reading::{self, Row, amount, by_status, decode, object},
 };
 
 /// Path of the unsigned call that tells the exchange's time.
 pub(super) const SERVER_TIME_PATH: &str = "/trade/api/v1/getServerTime";
+/// Path of the unsigned call that reads the tickers of every market.
+pub(super) const PRICES_PATH: &str = "/data/api/v1/getTickers";
 
 /// Path and own parameters of a signed call.
 pub(super) type Call = (&'static str, &'static [(&'static str, &'static str)]);
@@ -62,7 +65,26 @@ pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
     time.map(|time| time.server_time).ok_or_else(|| decode("`data.serverTime` is no number of milliseconds"))
 }
 
-/// The envelope around every answer. Unknown fields are ignored: new ones appear without notice.
+/// Reads the answer to getTickers, an object of markets without an envelope, for its prices.
+///
+/// # Errors
+/// Any other answer, and one without a single usable price, with its reason. The text may hold
+/// anything the exchange sent.
+pub fn prices(status: u16, body: &[u8]) -> Result<Prices, Failure> {
+    let Rows(rows) = reading::envelope(status, body)?;
+    // Errors come in the envelope of the other calls. No market is called `code`, and none is a number.
+    if rows.iter().any(|(name, row)| **name == *b"code" && !row.get().starts_with('{')) {
+        data(status, body)?;
+        return Err(decode("an envelope came in place of the tickers"));
+    }
+    if !(200..=299).contains(&status) {
+        return Err(by_status(status, body));
+    }
+    Prices::of(rows.iter().filter_map(|(name, row)| Some((std::str::from_utf8(name).ok()?, price(row)))))
+}
+
+/// The envelope around every answer but the tickers. Unknown fields are ignored: new ones appear without
+/// notice.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope<'a> {
@@ -169,7 +191,7 @@ fn reason(code: i64, text: &str) -> Reason {
     }
 }
 
-/// `data` as the exchange spells it: names, undecoded because a name that is no text must not
+/// An object of rows as the exchange spells it: names, undecoded because a name that is no text must not
 /// spoil the other rows, and rows.
 struct Rows<'a>(Vec<(Cow<'a, [u8]>, &'a RawValue)>);
 
@@ -181,7 +203,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
             type Value = Rows<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of currencies")
+                f.write_str("an object of rows")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -234,6 +256,15 @@ fn amounts(row: &RawValue) -> Option<(Amount, Amount)> {
     }
     let row: Row<'_> = object(row)?;
     Some((amount(row.available)?, amount(row.freeze)?))
+}
+
+fn price(row: &RawValue) -> Option<Amount> {
+    #[derive(Deserialize)]
+    struct Ticker<'a> {
+        #[serde(borrow)]
+        price: &'a RawValue,
+    }
+    amount(object::<Ticker<'_>>(row)?.price)
 }
 
 #[cfg(test)]
@@ -422,6 +453,76 @@ mod tests {
         assert_eq!(server_time(200, body), Ok(1_562_924_059_006));
         for bad in [r#"{"code":200,"data":{"serverTime":"x"}}"#, r#"{"code":200,"data":[1]}"#, "404"] {
             assert_eq!(server_time(200, bad.as_bytes()).map_err(|f| f.reason), Err(Reason::Decode), "{bad}");
+        }
+    }
+
+    /// The answer in XT's documentation of getTickers, and fields that came later.
+    #[test]
+    fn the_documented_tickers() {
+        let body = r#"{"ltc_usdt":{"high":106.99,"moneyVol":1589953.528784,"rate":4.3400,"low":97.51,"price":105.52,"ask":105.61,
+            "bid":105.46,"coinVol":15507.7052},"btc_usdt":{"high":11776.93,"price":"11609.92","rate":-0.0119,
+            "askVol":"1","depthTime":1663860050134,"new":[{}]},"eth_btc":{"price":0.05}}"#;
+        assert_eq!(tickers(200, body), Ok("btc 11609.92, ltc 105.52, usdt 1".to_owned()));
+    }
+
+    fn tickers(status: u16, body: &str) -> Result<String, Reason> {
+        let shown = |prices: Prices| {
+            prices
+                .iter()
+                .map(|(currency, price)| format!("{currency} {price}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        prices(status, body.as_bytes()).map(shown).map_err(|failure| failure.reason)
+    }
+
+    #[test]
+    fn a_market_that_is_unreadable_has_no_price_and_the_others_keep_theirs() {
+        for bad in [
+            r#""b_usdt":{"price":0}"#,
+            r#""b_usdt":{"price":null}"#,
+            r#""b_usdt":{"price":true}"#,
+            r#""b_usdt":{"price":[1]}"#,
+            r#""b_usdt":{"price":1,"price":1}"#,
+            r#""b_usdt":{}"#,
+            r#""b_usdt":[1]"#,
+            r#""b_usdt":1"#,
+            r#""b_usdt":null"#,
+            r#""b_usdt":{"price":1},"B_USDT":{"price":1}"#,
+            r#""b_usdt":{"price":1},"b_usdt":{"price":1}"#,
+            r#""\ud800_usdt":{"price":1}"#,
+            r#""a\nb_usdt":{"price":1}"#,
+            r#""code":{"price":1}"#,
+            r#""Code":7"#,
+        ] {
+            let both = tickers(200, &format!(r#"{{{bad},"ok_usdt":{{"price":2}}}}"#));
+            assert_eq!(both, Ok("ok 2, usdt 1".to_owned()), "{bad}");
+            assert_eq!(tickers(200, &format!("{{{bad}}}")), Err(Reason::Decode), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_error_in_place_of_the_tickers_has_its_reason() {
+        let good = r#"{"btc_usdt":{"price":1}}"#;
+        let deep = format!(r#"{{"btc_usdt":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        for (status, body, reason) in [
+            (200, r#"{"code":404,"info":"Account locked"}"#, Reason::RateLimited),
+            (200, r#"{"code":"106","info":"x"}"#, Reason::RateLimited),
+            (400, r#"{"code":400,"info":"system maintenance"}"#, Reason::Unavailable),
+            (200, r#"{"code":404}"#, Reason::Api),
+            (200, r#"{"code":200,"data":{"btc_usdt":{"price":1}}}"#, Reason::Decode),
+            (200, r#"{"code":null,"btc_usdt":{"price":1}}"#, Reason::Decode),
+            (200, "{}", Reason::Decode),
+            (200, r#"[{"btc_usdt":{"price":1}}]"#, Reason::Decode),
+            (200, "<html>", Reason::Decode),
+            (200, "", Reason::Decode),
+            (200, &deep, Reason::Decode),
+            (429, good, Reason::RateLimited),
+            (503, good, Reason::Unavailable),
+            (404, good, Reason::Http),
+            (302, "", Reason::Http),
+        ] {
+            assert_eq!(tickers(status, body), Err(reason), "{status} {body}");
         }
     }
 }

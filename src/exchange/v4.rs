@@ -2,12 +2,15 @@
 //! nouns. Its futures speak otherwise: `futures`.
 //! Pure: sends nothing, reads no clock. The JSON's own shapes end at this file's border.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
     balance::{Amount, Answer, currency_name},
     failure::{Failure, Reason},
+    price::Prices,
     reading::{self, Row, amount, by_status, decode, integer, object, text},
 };
 
@@ -16,6 +19,8 @@ use super::{
 pub(super) const BALANCES_PATH: &str = "/v4/balances";
 /// Path of the unsigned call that tells the exchange's time.
 pub(super) const SERVER_TIME_PATH: &str = "/v4/public/time";
+/// Path of the unsigned call that reads the last price of every market, if none is named.
+pub(super) const PRICES_PATH: &str = "/v4/public/ticker/price";
 
 /// Reads the answer to the balance call. A row that is unusable is dropped and counted; if there are
 /// rows and all are unusable, or one does not say whose it is, the answer is.
@@ -47,6 +52,17 @@ pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
     let time: Option<Time> = object(result(status, body)?);
     time.map(|time| time.server_time)
         .ok_or_else(|| decode("`result.serverTime` is no number of milliseconds"))
+}
+
+/// Reads the answer to the call for prices.
+///
+/// # Errors
+/// As [`balances`], and if there is not a single usable price.
+pub fn prices(status: u16, body: &[u8]) -> Result<Prices, Failure> {
+    let tickers: Option<Vec<&RawValue>> = serde_json::from_str(result(status, body)?.get()).ok();
+    let tickers = tickers.ok_or_else(|| decode("`result` is not a list of markets"))?;
+    let markets: Vec<_> = tickers.into_iter().filter_map(market).collect();
+    Prices::of(markets.iter().map(|(name, price)| (&**name, price.clone())))
 }
 
 /// The envelope around every answer. Unknown fields are ignored: new ones appear without notice.
@@ -162,6 +178,23 @@ fn amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
     }
     let row: Amounts<'_> = object(raw)?;
     Some((amount(row.available_amount)?, amount(row.frozen_amount)?))
+}
+
+/// A market's name and last price, as far as it could be read. What does not say its name gives no
+/// price: there is none that could be missed for it.
+fn market(raw: &RawValue) -> Option<(Cow<'_, str>, Option<Amount>)> {
+    #[derive(Deserialize)]
+    struct Name<'a> {
+        #[serde(borrow)]
+        s: &'a RawValue,
+    }
+    #[derive(Deserialize)]
+    struct Price<'a> {
+        #[serde(borrow)]
+        p: &'a RawValue,
+    }
+    let name = text(object::<Name<'_>>(raw)?.s)?;
+    Some((name, object::<Price<'_>>(raw).and_then(|price| amount(price.p))))
 }
 
 #[cfg(test)]
@@ -331,6 +364,70 @@ mod tests {
             r#"{"rc":0,"mc":"SUCCESS","result":1}"#,
         ] {
             assert_eq!(server_time(200, bad.as_bytes()).map_err(|f| f.reason), Err(Reason::Decode), "{bad}");
+        }
+    }
+
+    fn tickers(status: u16, body: &str) -> Result<String, Reason> {
+        let shown = |prices: Prices| {
+            prices
+                .iter()
+                .map(|(currency, price)| format!("{currency} {price}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        prices(status, body.as_bytes()).map(shown).map_err(|failure| failure.reason)
+    }
+
+    fn listed(tickers: &str) -> String {
+        format!(r#"{{"rc":0,"mc":"SUCCESS","ma":[],"result":[{tickers}]}}"#)
+    }
+
+    #[test]
+    fn the_documented_tickers() {
+        let documented = r#"{"s":"btc_usdt","t":1661856036925,"p":"9000.0000"}"#;
+        assert_eq!(tickers(200, &listed(documented)), Ok("btc 9000, usdt 1".to_owned()));
+        let more = format!(r#"{documented},{{"p":0.05,"s":"eth_btc"}},{{"s":"XT_USDT","p":2.5,"new":{{}}}}"#);
+        assert_eq!(tickers(200, &listed(&more)), Ok("btc 9000, usdt 1, xt 2.5".to_owned()));
+    }
+
+    #[test]
+    fn a_market_that_is_unreadable_has_no_price_and_the_others_keep_theirs() {
+        for bad in [
+            r#"{"s":"b_usdt","p":"0"}"#,
+            r#"{"s":"b_usdt","p":null}"#,
+            r#"{"s":"b_usdt","p":"NaN"}"#,
+            r#"{"s":"b_usdt","p":"1","p":"1"}"#,
+            r#"{"s":"b_usdt","s":"b_usdt","p":"1"}"#,
+            r#"{"s":"b_usdt"}"#,
+            r#"{"s":["b_usdt"],"p":"1"}"#,
+            r#"{"s":"\ud800_usdt","p":"1"}"#,
+            r#"{"p":"1"}"#,
+            r#"["b_usdt",1,"1"]"#,
+            "null",
+            r#"{"s":"b_usdt","p":"1"},{"s":"B_usdt","p":"1"}"#,
+        ] {
+            let both = tickers(200, &listed(&format!(r#"{bad},{{"s":"ok_usdt","p":"2"}}"#)));
+            assert_eq!(both, Ok("ok 2, usdt 1".to_owned()), "{bad}");
+            assert_eq!(tickers(200, &listed(bad)), Err(Reason::Decode), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_error_in_place_of_the_tickers_has_its_reason() {
+        let good = listed(r#"{"s":"btc_usdt","p":"1"}"#);
+        for (status, body, reason) in [
+            (200, r#"{"rc":1,"mc":"GATEWAY_0001","ma":[],"result":null}"#, Reason::RateLimited),
+            (200, r#"{"rc":1,"mc":"SYMBOL_001","ma":[],"result":null}"#, Reason::Api),
+            (200, r#"{"rc":0,"mc":"SUCCESS","result":{"s":"btc_usdt","p":"1"}}"#, Reason::Decode),
+            (200, r#"{"rc":0,"mc":"SUCCESS","result":null}"#, Reason::Decode),
+            (200, r#"{"btc_usdt":{"price":1}}"#, Reason::Decode),
+            (200, &listed(""), Reason::Decode),
+            (200, "", Reason::Decode),
+            (429, &good, Reason::RateLimited),
+            (503, &good, Reason::Unavailable),
+            (404, &good, Reason::Http),
+        ] {
+            assert_eq!(tickers(status, body), Err(reason), "{status} {body}");
         }
     }
 }

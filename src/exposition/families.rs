@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::text::{self, Samples};
 use crate::{
-    exchange::{Amount, Reason},
+    exchange::{Amount, Prices, QUOTE, Reason},
+    quotation::{Choice, Quotation},
     standing::{Durations, Good, Row, Standing, Subject},
 };
 
@@ -73,6 +74,13 @@ pub enum Source {
     Poll(fn(&Standing, &mut Samples)),
     /// What is known of an account whatever the wallet.
     Account(fn(&AccountFacts, &mut Samples)),
+    /// The last good answer of the ticker: changes with it, and is left out once it is too old.
+    Price(fn(&Choice, &Prices, &mut Samples)),
+    /// The course of the ticker's readings: changes with every one.
+    Ticker(fn(&Quotation, &mut Samples)),
+    /// How much of a wallet has no price: changes with the last good answer and with the ticker's, and
+    /// is left out once either is too old.
+    Unpriced(fn(&Subject, usize, &mut Samples)),
     /// The exporter itself: read at the scrape.
     Own,
 }
@@ -93,7 +101,7 @@ const WALLET: &[&str] = &["account", "wallet"];
 const CURRENCY: &[&str] = &["account", "currency", "wallet"];
 
 /// Every family, sorted by name: the order of the exposition.
-pub static FAMILIES: [Family; 24] = [
+pub static FAMILIES: [Family; 27] = [
     own("process_cpu_seconds_total", Kind::Counter, &[], "Total user and system CPU time spent in seconds."),
     own("process_max_fds", Kind::Gauge, &[], "Maximum number of open file descriptors."),
     own("process_open_fds", Kind::Gauge, &[], "Number of open file descriptors."),
@@ -233,6 +241,31 @@ pub static FAMILIES: [Family; 24] = [
         source: Source::Poll(|standing, out| out.sample(&wallet(standing), float(standing.tally.polls))),
     },
     Family {
+        name: "xt_price",
+        kind: Kind::Gauge,
+        labels: &["currency", "quote"],
+        help: "Last price of one unit of the currency, in units of the quote, rounded to float64. \
+               Field price of /data/api/v1/getTickers or p of /v4/public/ticker/price, of the market currency_quote. \
+               Read every poll interval, not at the scrape. \
+               The quote itself is 1, as the unit the others are measured in; every other stablecoin has its market price. \
+               Absent for a currency without a market or with a price that is unusable or not above 0; all absent while unknown, and if prices are not asked for.",
+        source: Source::Price(|choice, prices, out| {
+            for (currency, price) in prices.iter().filter(|(currency, _)| choice.shows(currency)) {
+                out.sample(&[currency, QUOTE], price);
+            }
+        }),
+    },
+    Family {
+        name: "xt_price_last_success_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Unix time of the last good answer with prices, 0 if there was none since the start. Absent if prices are not asked for.",
+        source: Source::Ticker(|quotation, out| {
+            let at = quotation.good.as_ref().map_or(Duration::ZERO, |good| good.at.unix);
+            out.sample(&[], at.as_secs_f64());
+        }),
+    },
+    Family {
         name: "xt_rows_rejected_total",
         kind: Kind::Counter,
         labels: WALLET,
@@ -248,6 +281,17 @@ pub static FAMILIES: [Family; 24] = [
         help: "Answers that were empty, or in which every watched balance above zero was gone at once, and had to be confirmed by a second read.",
         source: Source::Poll(|standing, out| {
             out.sample(&wallet(standing), float(standing.tally.suspect_snapshots));
+        }),
+    },
+    Family {
+        name: "xt_unpriced_currencies",
+        kind: Kind::Gauge,
+        labels: WALLET,
+        help: "Currencies of the last good answer, as shown, that hold something free or frozen and have no xt_price, or whose row is unreadable: what they are worth is not known, and in no sum. \
+               A balance of zero is worth zero at any price and is not counted. \
+               Absent while the balances or the prices are unknown, and if prices are not asked for.",
+        source: Source::Unpriced(|subject, unpriced, out| {
+            out.sample(&[&subject.account, subject.wallet.label()], float(unpriced as u64));
         }),
     },
     Family {

@@ -21,9 +21,12 @@ use self::{
     own::OwnFacts,
     text::Samples,
 };
-use crate::standing::Standing;
+use crate::{
+    quotation::Quotation,
+    standing::{Standing, Subject},
+};
 
-/// The lines of one account or one wallet: a piece per family, at the family's place in
+/// The lines of one account, of one wallet or of prices: a piece per family, at the family's place in
 /// [`FAMILIES`], empty where the family is none of its own.
 #[derive(Clone, Debug)]
 pub struct Pieces(Vec<Piece>);
@@ -35,6 +38,8 @@ pub struct Shown<'a> {
     pub pieces: &'a Pieces,
     /// Whether the answer in them may still be shown. What is too old to be known is left out.
     pub known: bool,
+    /// The same of prices.
+    pub priced: bool,
 }
 
 /// The whole exposition, ready to be sent any number of times.
@@ -70,7 +75,12 @@ pub fn assemble(shown: &[Shown<'_>], own: &OwnFacts<'_>) -> Whole {
             }
             continue;
         }
-        let hides = |shown: &Shown<'_>| matches!(family.source, Source::Answer(_)) && !shown.known;
+        let hides = |shown: &Shown<'_>| match family.source {
+            Source::Answer(_) => !shown.known,
+            Source::Price(_) => !shown.priced,
+            Source::Unpriced(_) => !(shown.known && shown.priced),
+            _ => false,
+        };
         let pieces = shown.iter().filter(|shown| !hides(shown)).filter_map(|shown| shown.pieces.0.get(place));
         let mut pieces = pieces.filter(|piece| !piece.plain.is_empty()).peekable();
         if pieces.peek().is_some() {
@@ -173,19 +183,52 @@ impl Pieces {
         };
         let same_answer = before.filter(|(old, _)| answer(old) == answer(standing));
         Self::each(|place, family| match (family.source, before, same_answer) {
-            (Source::Wish(_), Some((_, old)), _) | (Source::Answer(_), _, Some((_, old))) => old.at(place),
+            // How much has no price is counted anew by whoever knows the prices.
+            (Source::Wish(_) | Source::Unpriced(_), Some((_, old)), _)
+            | (Source::Answer(_), _, Some((_, old))) => old.at(place),
             (Source::Wish(write), ..) => lines(family, |out| write(&standing.subject, out)),
             (Source::Answer(write), ..) => match &standing.good {
                 Some(good) => lines(family, |out| write(&standing.subject, good, out)),
                 None => Piece::default(),
             },
             (Source::Poll(write), ..) => lines(family, |out| write(standing, out)),
-            (Source::Account(_) | Source::Own, ..) => Piece::default(),
+            _ => Piece::default(),
+        })
+    }
+
+    /// Renders how many currencies of a wallet have no price.
+    pub fn set_unpriced(&mut self, subject: &Subject, unpriced: usize) {
+        for (family, piece) in FAMILIES.iter().zip(&mut self.0) {
+            if let Source::Unpriced(write) = family.source {
+                *piece = lines(family, |out| write(subject, unpriced, out));
+            }
+        }
+    }
+
+    /// Renders prices. What cannot have changed since `before` is shared with it.
+    #[must_use]
+    pub fn of_prices(quotation: &Quotation, before: Option<(&Quotation, &Pieces)>) -> Self {
+        let answer = |quotation: &Quotation| quotation.good.as_ref().map(|good| Arc::as_ptr(&good.prices));
+        let same_answer = before.filter(|(old, _)| answer(old) == answer(quotation));
+        Self::each(|place, family| match (family.source, same_answer) {
+            (Source::Price(_), Some((_, old))) => old.at(place),
+            (Source::Price(write), None) => match &quotation.good {
+                Some(good) => lines(family, |out| write(&quotation.choice, &good.prices, out)),
+                None => Piece::default(),
+            },
+            (Source::Ticker(write), _) => lines(family, |out| write(quotation, out)),
+            _ => Piece::default(),
         })
     }
 
     fn each(piece: impl Fn(usize, &'static families::Family) -> Piece) -> Self {
         Self(FAMILIES.iter().enumerate().map(|(place, family)| piece(place, family)).collect())
+    }
+
+    /// The text at a family's place.
+    #[cfg(test)]
+    pub(crate) fn plain(&self, place: usize) -> Bytes {
+        self.at(place).plain
     }
 
     fn at(&self, place: usize) -> Piece {

@@ -45,9 +45,24 @@ pub(super) async fn answer(simulator: &Simulator, local: SocketAddr, request: Re
                 Err(reply) => reply,
             }
         }
+        (["prices", market], method @ (Method::PUT | Method::DELETE)) => {
+            let Some(market) = decode(market).filter(|market| !market.is_empty()) else {
+                return Reply::text(
+                    404,
+                    "The market must be percent-encoded UTF-8 and not empty.\n".to_owned(),
+                );
+            };
+            if method == Method::DELETE {
+                return remove_price(simulator, &market);
+            }
+            match body(request).await {
+                Ok(body) => set_price(simulator, &market, &body),
+                Err(reply) => reply,
+            }
+        }
         ([] | ["" | "state"], _) => not_allowed("GET"),
         (["faults"], _) => not_allowed("POST, DELETE"),
-        (["accounts", _, _, _], _) => not_allowed("PUT, DELETE"),
+        (["accounts", _, _, _] | ["prices", _], _) => not_allowed("PUT, DELETE"),
         _ => Reply::text(404, "There is no such page; /simulator/ lists them.\n".to_owned()),
     }
 }
@@ -88,7 +103,39 @@ fn inject(simulator: &Simulator, body: &[u8]) -> Reply {
     Reply::text(200, "The fault is in force; DELETE /simulator/faults ends it.\n".to_owned())
 }
 
+fn set_price(simulator: &Simulator, market: &str, body: &[u8]) -> Reply {
+    let Paid { price } = match serde_json::from_slice(body) {
+        Ok(paid) => paid,
+        Err(error) => {
+            let example = r#"{"price":"64210.5"}"#;
+            return Reply::text(400, format!("The price is not understood: {error}. Send {example}\n"));
+        }
+    };
+    if !is_decimal(&price) {
+        let sentence = format!(
+            "price {price:?} is not a decimal number: send one like \"64210.5\", or a fault with the effect body to serve a wrong one.\n"
+        );
+        return Reply::text(400, sentence);
+    }
+    simulator.set_price(market, &price);
+    Reply::text(200, format!("{market}: {price}.\n"))
+}
+
+fn remove_price(simulator: &Simulator, market: &str) -> Reply {
+    if simulator.remove_price(market) {
+        return Reply::text(200, format!("The market {market} is closed.\n"));
+    }
+    Reply::text(404, format!("There is no market {market}.\n"))
+}
+
 const EXAMPLE_FAULT: &str = r#"{"effect":"maintenance","seconds":60}"#;
+
+/// The body of a PUT of a price.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Paid {
+    price: String,
+}
 
 /// The row of an account that a path names.
 struct Row {
@@ -97,7 +144,7 @@ struct Row {
     currency: String,
 }
 
-/// The body of a PUT.
+/// The body of a PUT of a balance.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Amounts {

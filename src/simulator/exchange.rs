@@ -41,6 +41,8 @@ pub(super) struct Exchange {
     started: Instant,
     start_ms: i64,
     keys: Vec<Key>,
+    /// What was last paid, by market.
+    pub(super) prices: BTreeMap<String, String>,
     callers: HashMap<IpAddr, Caller>,
     faults: Vec<InForce>,
     arrivals: VecDeque<Arrival>,
@@ -105,6 +107,7 @@ impl Exchange {
             started: now,
             start_ms: rules.clock_start_ms.unwrap_or_else(machine_time_ms),
             keys: keys.collect(),
+            prices: PRICES.map(|(market, price)| (market.to_owned(), price.to_owned())).into(),
             callers: HashMap::new(),
             faults: Vec::new(),
             arrivals: VecDeque::new(),
@@ -218,6 +221,7 @@ impl Exchange {
         json!({
             "server_time_ms": self.server_time_ms(now),
             "accounts": accounts,
+            "prices": self.prices,
             "ips": calls.ips,
             "strays": calls.strays,
             "faults": faults,
@@ -311,7 +315,7 @@ impl Exchange {
         }
         let query = query.as_ref().map_err(|sentence| Refusal::parameters(sentence))?;
         let data = match call.endpoint {
-            Endpoint::GetTickers => return Ok(TICKERS.to_owned()),
+            Endpoint::GetTickers => return Ok(tickers(&self.prices)),
             Endpoint::GetServerTime => json!({"serverTime": self.server_time_ms(now)}),
             Endpoint::GetAccounts => json!([
                 {"name": " wallet account ", "id": 1},
@@ -354,13 +358,15 @@ impl Exchange {
         Ok(match endpoint {
             Endpoint::V4Time => v4::success(&json!({"serverTime": time})),
             Endpoint::V4Client => v4::success(&json!({"ip": call.ip})),
-            Endpoint::V4Symbols => v4::success(&v4::symbols(time)),
-            Endpoint::V4Currencies => v4::success(&v4::currencies(time)),
+            Endpoint::V4Symbols => v4::success(&v4::symbols(time, &self.prices)),
+            Endpoint::V4Currencies => v4::success(&v4::currencies(time, &self.prices)),
             Endpoint::V4Chains => v4::success(&v4::chains()),
-            Endpoint::V4Prices => {
-                let prices = v4::prices(time, query.get("symbol").or_else(|| query.get("symbols")));
+            Endpoint::V4Prices | Endpoint::V4Days => {
+                let asked = query.get("symbol").or_else(|| query.get("symbols"));
+                let shape = if endpoint == Endpoint::V4Prices { v4::price } else { v4::day };
+                let tickers = v4::tickers(time, &self.prices, asked, shape);
                 let unknown = || Refusal { told: Told::V4("SYMBOL_001"), ..wrong("") };
-                v4::success(&prices.ok_or_else(unknown)?)
+                v4::success(&tickers.ok_or_else(unknown)?)
             }
             Endpoint::FuturesUsdtSymbols => v4::futures_success(&v4::futures_symbols("U_BASED")),
             Endpoint::FuturesCoinSymbols => v4::futures_success(&v4::futures_symbols("COIN_BASED")),
@@ -770,8 +776,20 @@ fn machine_time_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Prices that nobody trades on: the documentation's sample.
-const TICKERS: &str = r#"{"ltc_usdt":{"high":106.99,"moneyVol":1589953.528784,"rate":4.3400,"low":97.51,"price":105.52,"ask":105.61,"bid":105.46,"coinVol":15507.7052},"btc_usdt":{"high":11776.93,"moneyVol":33765013.61761934,"rate":1.3900,"low":11012.17,"price":11609.92,"ask":11618.25,"bid":11604.08,"coinVol":2944.208780}}"#;
+/// What was last paid on a few markets, until something else is set.
+const PRICES: [(&str, &str); 4] =
+    [("btc_usdt", "64210.00"), ("eth_usdt", "3180.00"), ("ltc_usdt", "72.35"), ("xt_usdt", "2.71")];
+
+/// The answer of getTickers, in the form of the documentation's sample: numbers, and no envelope.
+fn tickers(prices: &BTreeMap<String, String>) -> String {
+    let ticker = |(market, price): (&String, &String)| {
+        let (market, price) = (json!(market), v4::amount(price, true));
+        format!(
+            r#"{market}:{{"high":{price},"moneyVol":33765013.61761934,"rate":1.3900,"low":{price},"price":{price},"ask":{price},"bid":{price},"coinVol":2944.208780}}"#
+        )
+    };
+    format!("{{{}}}", prices.iter().map(ticker).collect::<Vec<_>>().join(","))
+}
 
 #[cfg(test)]
 mod tests {

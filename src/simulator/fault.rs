@@ -237,6 +237,8 @@ pub enum Endpoint {
     V4Chains,
     /// `/v4/public/ticker/price`.
     V4Prices,
+    /// `/v4/public/ticker/24h`.
+    V4Days,
     /// `/v4/balances`, signed: the spot wallet, or what of it `currencies` names.
     V4Balances,
     /// `/v4/balance`, signed: one `currency` of it.
@@ -282,6 +284,7 @@ impl Endpoint {
             "/v4/public/currencies" => Self::V4Currencies,
             "/v4/public/wallet/support/currency" => Self::V4Chains,
             "/v4/public/ticker/price" => Self::V4Prices,
+            "/v4/public/ticker/24h" => Self::V4Days,
             "/v4/balances" => Self::V4Balances,
             "/v4/balance" => Self::V4Balance,
             "/future/market/v1/public/symbol/list" => {
@@ -312,7 +315,7 @@ impl Endpoint {
             Self::V4Balances => &["currencies"],
             Self::V4Balance => &["currency"],
             Self::V4Symbols => &["symbol", "symbols", "tags", "version"],
-            Self::V4Prices => &["symbol", "symbols", "tags"],
+            Self::V4Prices | Self::V4Days => &["symbol", "symbols", "tags"],
             Self::FuturesUsdtBalance | Self::FuturesCoinBalance => &["coin"],
             _ => &[],
         }
@@ -331,6 +334,7 @@ impl Endpoint {
             | Self::V4Currencies
             | Self::V4Chains
             | Self::V4Prices
+            | Self::V4Days
             | Self::V4Balances
             | Self::V4Balance => Dialect::V4,
             Self::FuturesUsdtSymbols

@@ -1,4 +1,4 @@
-//! The demo's world: five made-up accounts that trade, drain and get topped up.
+//! The demo's world: five made-up accounts that trade, drain and get topped up, on markets whose prices move.
 //!
 //! Every amount is a pure function of the time since the start, in integers of 1e-8; only [`live`] keeps time. Knows the
 //! simulator, not the exchange's rules.
@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Account, Balance, Effect, Fault, Simulator, Wallet};
+use super::{Account, Balance, Effect, Fault, Rules, Simulator, Wallet};
 
 /// One unit of a currency in the integers of this module: amounts have 8 decimals.
 const UNIT: u64 = 100_000_000;
@@ -32,15 +32,23 @@ pub fn accounts() -> Vec<Account> {
     accounts
 }
 
-/// Moves the balances once a second and begins the outages, until `shutdown` is done.
+/// An exchange with these accounts, and the markets as they are at the start.
+#[must_use]
+pub fn exchange(accounts: Vec<Account>) -> Simulator {
+    let simulator = Simulator::new(Rules::default(), accounts);
+    simulator.exchange().prices = prices(Duration::ZERO);
+    simulator
+}
+
+/// Moves balances and prices once a second and begins the outages, until `shutdown` is done.
 ///
-/// A balance that was set or removed by anyone else is left alone from then on.
+/// A balance or price that was set or removed by anyone else is left alone from then on.
 pub async fn live(simulator: &Simulator, shutdown: impl Future<Output = ()>) {
     let mut shutdown = std::pin::pin!(shutdown);
     let start = Instant::now();
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut before = balances(Duration::ZERO);
+    let (mut before, mut paid) = (balances(Duration::ZERO), prices(Duration::ZERO));
     let mut outages = 0;
     loop {
         tokio::select! {
@@ -62,6 +70,15 @@ pub async fn live(simulator: &Simulator, shutdown: impl Future<Output = ()>) {
             }
         }
         before = after;
+        let pays = prices(elapsed);
+        for (market, price) in &pays {
+            let mut exchange = simulator.exchange();
+            let shown = exchange.prices.get_mut(market);
+            if let Some(shown) = shown.filter(|shown| paid.get(market) == Some(shown)) {
+                shown.clone_from(price);
+            }
+        }
+        paid = pays;
         if let Some((outage, left)) = outage(elapsed).filter(|(outage, _)| *outage > outages) {
             outages = outage;
             simulator.inject(Fault::new(Effect::Maintenance).account(OUTAGE_OF).lasting(left));
@@ -151,6 +168,42 @@ const CURRENCIES: [Currency; 44] = [
     currency("kas", 168, 8),
     currency("ton", 7_190, 8),
 ];
+
+/// Without a market against USDT, as what is not listed yet or not any more.
+const UNTRADED: [&str; 2] = ["aleo(iou)", "gal(ft)"];
+
+/// Markets against others than USDT.
+const CROSSES: [(&str, &str); 4] = [("eth", "btc"), ("ltc", "btc"), ("sol", "eth"), ("xt", "btc")];
+
+/// What was last paid on every market at a time since the start, to the second.
+fn prices(elapsed: Duration) -> BTreeMap<String, String> {
+    let second = elapsed.as_secs();
+    let of = |name: &str| {
+        let currency = CURRENCIES.iter().find(|currency| currency.name == name);
+        currency.map_or(UNIT, |currency| price(currency, second))
+    };
+    let traded = CURRENCIES.iter().skip(1).filter(|currency| !UNTRADED.contains(&currency.name));
+    let against_usdt =
+        traded.map(|currency| (format!("{}_usdt", currency.name), decimal(price(currency, second))));
+    let crosses = CROSSES.into_iter().map(|(base, quote)| {
+        let ratio = u128::from(of(base)) * u128::from(UNIT) / u128::from(of(quote));
+        (format!("{base}_{quote}"), decimal(u64::try_from(ratio).unwrap_or(u64::MAX)))
+    });
+    against_usdt.chain(crosses).collect()
+}
+
+/// What was last paid for one of a currency, in 1e-8 USDT: half a percent up and down from minute to minute, but a
+/// stablecoin keeps near its peg. Six digits of it.
+fn price(currency: &Currency, second: u64) -> u64 {
+    let mean = currency.price * (UNIT / 1_000);
+    let swing = if currency.name == "usdc" { mean * 3 / 10_000 } else { mean / 200 };
+    let level = |minute: u64| hash(&[text(currency.name), minute, 3]) % 1_001;
+    let (minute, into) = (second / 60, second % 60);
+    let level = (level(minute) * (60 - into) + level(minute + 1) * into) / 60;
+    let price = mean - swing + 2 * swing * level / 1_000;
+    let grain = 10_u64.pow(price.checked_ilog10().unwrap_or_default().saturating_sub(5));
+    price / grain * grain
+}
 
 /// How an account behaves.
 struct Habit {
@@ -355,6 +408,49 @@ mod tests {
         assert_eq!(shown(&simulator, "/faults/0/ends_in_seconds"), 10);
         assert_eq!(shown(&simulator, "/faults/1"), serde_json::Value::Null);
         Ok(())
+    }
+
+    #[test]
+    fn prices_move_a_little_and_are_the_same_every_time() {
+        let at = |second| prices(Duration::from_secs(second));
+        assert_eq!(at(77), at(77));
+        let number = |text: &str| text.parse::<f64>().unwrap_or_else(|error| panic!("{text}: {error}"));
+        let (mut least, mut most) = (f64::MAX, 0.0_f64);
+        for second in 0..1_800 {
+            let now = at(second);
+            for currency in &CURRENCIES[1..] {
+                let market = format!("{}_usdt", currency.name);
+                let Some(price) = now.get(&market).map(|price| number(price)) else {
+                    assert!(UNTRADED.contains(&currency.name), "{market}");
+                    continue;
+                };
+                let mean = f64::from(u32::try_from(currency.price).unwrap_or(u32::MAX)) / 1_000.0;
+                assert!((price / mean - 1.0).abs() <= 0.005_01, "{market} at {second}: {price}");
+            }
+            let usdc = number(&now["usdc_usdt"]);
+            (least, most) = (least.min(usdc), most.max(usdc));
+        }
+        assert!(least >= 0.9997 && most <= 1.000_3 && most - least > 0.000_2, "{least} to {most}");
+        let (now, later) = (at(77), at(107));
+        let moved = now.iter().filter(|(market, price)| later.get(*market) != Some(price)).count();
+        assert!(moved > now.len() * 9 / 10, "{moved} of {} moved", now.len());
+        assert!(now.keys().any(|market| market.ends_with("_btc")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn live_moves_prices_that_nobody_else_has_touched() {
+        let simulator = exchange(accounts());
+        simulator.set_price("btc_usdt", "1");
+        assert!(simulator.remove_price("eth_usdt"));
+        live(&simulator, tokio::time::sleep(Duration::from_millis(95_500))).await;
+        let after = shown(&simulator, "/prices");
+        let expected = prices(Duration::from_secs(95));
+        assert_eq!(after["usdc_usdt"], serde_json::json!(expected["usdc_usdt"]));
+        assert_ne!(expected["usdc_usdt"], prices(Duration::ZERO)["usdc_usdt"]);
+        assert_eq!(
+            (&after["btc_usdt"], &after["eth_usdt"]),
+            (&serde_json::json!("1"), &serde_json::Value::Null)
+        );
     }
 
     #[test]

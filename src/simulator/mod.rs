@@ -90,6 +90,18 @@ impl Simulator {
         Ok(rows.remove(currency).is_some())
     }
 
+    /// Sets what was last paid on a market, such as `btc_usdt`. It is served as it is, whether or not it
+    /// is a number; a market that there is not yet is opened.
+    pub fn set_price(&self, market: &str, price: &str) {
+        self.exchange().prices.insert(market.to_owned(), price.to_owned());
+    }
+
+    /// Closes a market; whether there was one.
+    #[must_use]
+    pub fn remove_price(&self, market: &str) -> bool {
+        self.exchange().prices.remove(market).is_some()
+    }
+
     /// Puts a fault in force from now on.
     pub fn inject(&self, fault: Fault) {
         self.exchange().inject(fault, Instant::now());

@@ -2,7 +2,7 @@
 //!
 //! Only JSON: who gets which answer is decided in `exchange`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
@@ -102,29 +102,44 @@ pub(super) fn odd(name: &str, currency: &str, value: &Value) -> String {
     value.to_string()
 }
 
-fn amount(text: &str, as_number: bool) -> String {
+/// An amount as a text, or as a number if it is to be one and is.
+pub(super) fn amount(text: &str, as_number: bool) -> String {
     let is_number = as_number && serde_json::from_str::<serde_json::Number>(text).is_ok();
     if is_number { text.to_owned() } else { json!(text).to_string() }
 }
 
-/// Prices that nobody trades on, of markets against USDT; by the documentation's sample.
-const PRICES: [(&str, &str); 4] =
-    [("btc_usdt", "64210.00"), ("eth_usdt", "3180.00"), ("ltc_usdt", "72.35"), ("xt_usdt", "2.71")];
-
-/// The answer of ticker/price; `None` if a market is asked for that there is not.
-pub(super) fn prices(time: i64, asked: Option<&str>) -> Option<Value> {
-    let known: BTreeMap<_, _> = PRICES.into_iter().collect();
-    let ticker = |market: &str| known.get(market).map(|price| json!({"s": market, "t": time, "p": price}));
+/// The answers of the tickers, each market with what was last paid there; `None` if a market is asked for
+/// that there is not.
+pub(super) fn tickers(
+    time: i64,
+    prices: &BTreeMap<String, String>,
+    asked: Option<&str>,
+    ticker: fn(i64, &str, &str) -> Value,
+) -> Option<Value> {
+    let of = |market: &str| prices.get(market).map(|price| ticker(time, market, price));
     asked.map_or_else(
-        || known.keys().map(|market| ticker(market)).collect(),
-        |asked| asked.split(',').map(ticker).collect(),
+        || prices.keys().map(|market| of(market)).collect(),
+        |asked| asked.split(',').map(of).collect(),
     )
 }
 
+/// A row of ticker/price.
+pub(super) fn price(time: i64, market: &str, price: &str) -> Value {
+    json!({"s": market, "t": time, "p": price})
+}
+
+/// A row of ticker/24h. Nobody trades here: all day long the price is the last.
+pub(super) fn day(time: i64, market: &str, price: &str) -> Value {
+    json!({
+        "s": market, "t": time, "cv": "0", "cr": "0", "o": price, "l": price, "h": price, "c": price,
+        "q": "2944.20", "v": "33765013.61",
+    })
+}
+
 /// The answer of symbol: the markets in the form of the documentation's sample.
-pub(super) fn symbols(time: i64) -> Value {
-    let symbol = |(place, (market, _)): (usize, (&str, &str))| {
-        let (base, quote) = market.split_once('_').unwrap_or((market, "usdt"));
+pub(super) fn symbols(time: i64, prices: &BTreeMap<String, String>) -> Value {
+    let symbol = |(place, market): (usize, &String)| {
+        let (base, quote) = market.rsplit_once('_').unwrap_or((market, "usdt"));
         json!({
             "id": 640 + place, "symbol": market, "state": "ONLINE", "stateTime": 1_554_048_000_000_i64,
             "tradingEnabled": true, "openapiEnabled": true, "nextStateTime": null, "nextState": null,
@@ -134,12 +149,12 @@ pub(super) fn symbols(time: i64) -> Value {
             "displayWeight": 10_002, "displayLevel": "FULL", "plates": [], "filters": [{"filter": "QUOTE_QTY", "min": "1"}],
         })
     };
-    let symbols: Vec<_> = PRICES.into_iter().enumerate().map(symbol).collect();
+    let symbols: Vec<_> = prices.keys().enumerate().map(symbol).collect();
     json!({"time": time, "version": "abb101d1543e54bee40687b135411ba0", "symbols": symbols})
 }
 
-/// The answer of currencies.
-pub(super) fn currencies(time: i64) -> Value {
+/// The answer of currencies: those that are traded.
+pub(super) fn currencies(time: i64, prices: &BTreeMap<String, String>) -> Value {
     let currency = |(place, name): (usize, &str)| {
         json!({
             "id": (place + 2).to_string(), "currency": name, "fullName": name, "logo": "", "cmcLink": "",
@@ -147,8 +162,9 @@ pub(super) fn currencies(time: i64) -> Value {
             "transferEnabled": "1", "isChainExist": "1", "plates": [],
         })
     };
-    let currencies: Vec<_> =
-        ["btc", "eth", "ltc", "usdt", "xt"].into_iter().enumerate().map(currency).collect();
+    let traded = prices.keys().filter_map(|market| market.rsplit_once('_'));
+    let names: BTreeSet<_> = traded.flat_map(|(base, quote)| [base, quote]).collect();
+    let currencies: Vec<_> = names.into_iter().enumerate().map(currency).collect();
     json!({"time": time.to_string(), "version": "5dbbb2f2527c22b2b2e3b47187ef13d1", "currencies": currencies})
 }
 

@@ -1,9 +1,10 @@
-"""Reads the balances of an account through ccxt, a client of the exchange that no one here wrote.
+"""Reads the balances of an account, and prices, through ccxt, a client of the exchange that no one here wrote.
 
     balances.py URL ACCESS_KEY SECRET_KEY
 
 asks the exchange at URL, with futures under /fapi and /dapi, and prints one JSON object: by wallet either
-{"currency": [free, used, total]}, amounts as the texts that ccxt makes of them, or the name of ccxt's error.
+{"currency": [free, used, total]}, amounts as the texts that ccxt makes of them, or the name of ccxt's error; under
+"prices" {"currency": price} of the markets against USDT.
 """
 
 import json
@@ -27,12 +28,19 @@ def balances(exchange, params):
     return {code: [answer[code][part] for part in ("free", "used", "total")] for code in currencies}
 
 
+def prices(exchange):
+    tickers = exchange.fetch_tickers(params={"type": "spot"})
+    spot = {symbol.partition("/"): ticker["last"] for symbol, ticker in tickers.items() if ":" not in symbol}
+    return {base: last for (base, _, quote), last in spot.items() if quote == "USDT"}
+
+
 def main():
     url, access_key, secret_key = sys.argv[1:]
     exchange = ccxt.xt({"apiKey": access_key, "secret": secret_key})
     exchange.number = str  # floats would hide lost digits
     exchange.urls["api"] = {"spot": url, "linear": url + "/fapi", "inverse": url + "/dapi", "user": url}
-    print(json.dumps({wallet: balances(exchange, params) for wallet, params in WALLETS.items()}))
+    read = {wallet: balances(exchange, params) for wallet, params in WALLETS.items()}
+    print(json.dumps(read | {"prices": prices(exchange)}))
 
 
 main()

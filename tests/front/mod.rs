@@ -37,7 +37,7 @@ struct State {
     requests: Vec<Request>,
 }
 
-/// What is done with a call of an asset endpoint; all others are passed on.
+/// What is done with a call for assets or prices; all others are passed on.
 #[derive(Clone)]
 pub enum Manner {
     /// It is passed on.
@@ -85,8 +85,9 @@ impl Request {
         names.map(|(name, _)| name.to_lowercase()).collect()
     }
 
-    fn is_for_assets(&self) -> bool {
-        ["/getBalance", "/getFunds", "/v4/balance", "/balance/list"]
+    /// Whether it asks for more than the time: for assets or prices.
+    fn is_for_more_than_the_time(&self) -> bool {
+        ["/getBalance", "/getFunds", "/v4/balance", "/balance/list", "/getTickers", "/ticker/price"]
             .iter()
             .any(|name| self.target().contains(name))
     }
@@ -186,12 +187,12 @@ impl Front {
                 (state.upstream, state.manner.clone())
             };
             let reply = match manner {
-                Manner::Answer(answer) if request.is_for_assets() => answer(&request),
-                Manner::Instead(reply) if request.is_for_assets() => {
+                Manner::Answer(answer) if request.is_for_more_than_the_time() => answer(&request),
+                Manner::Instead(reply) if request.is_for_more_than_the_time() => {
                     relay(upstream, &request)?;
                     reply
                 }
-                Manner::Silence if request.is_for_assets() => continue,
+                Manner::Silence if request.is_for_more_than_the_time() => continue,
                 Manner::OncePerConnection if answered > 0 => return Ok(()),
                 _ => relay(upstream, &request)?,
             };

@@ -75,7 +75,20 @@ fn plan(
     (size, more, weather, upsets, any::<u64>()).prop_map(|(size, more, weather, upsets, seed)| {
         let (accounts, interval, varied, wallets, hosts) = size;
         let (sharing, timeout, heedless) = more;
-        Plan { accounts, interval, varied, wallets, hosts, sharing, timeout, heedless, weather, upsets, seed }
+        Plan {
+            accounts,
+            interval,
+            varied,
+            wallets,
+            hosts,
+            sharing,
+            timeout,
+            heedless,
+            priced: seed % 2 == 0,
+            weather,
+            upsets,
+            seed,
+        }
     })
 }
 
@@ -179,7 +192,7 @@ fn many_accounts_keep_every_promise_through_any_faults() {
 
 #[test]
 fn quiet_accounts_keep_every_promise_for_thousands_of_hours() {
-    let (hours, calls) = prove(100, &plan(1usize..3, 100 * SECOND..300 * SECOND));
+    let (hours, calls) = prove(130, &plan(1usize..3, 100 * SECOND..300 * SECOND));
     assert!(hours > 2_000.0 && calls > 60_000);
 }
 
@@ -194,6 +207,7 @@ fn plain(accounts: usize) -> Plan {
         sharing: 1,
         timeout: 333,
         heedless: false,
+        priced: false,
         weather: Weather::default(),
         upsets: Vec::new(),
         seed: 7,
@@ -270,6 +284,20 @@ fn a_locked_address_is_tried_twice_a_life_and_resumed_without_a_burst() {
     let resumed = record.calls.iter().filter(|call| call.start >= record.bad_until);
     let first = resumed.map(|call| call.start).min().unwrap_or_default();
     assert!(first > record.bad_until + Duration::from_mins(5), "all were paused: {first:?}");
+}
+
+#[test]
+fn prices_are_read_beside_accounts_and_keep_every_promise_with_them() {
+    // As many as the limits let through, and some that meet with every trouble.
+    let weather = Weather { limited: 5, unavailable: 50, ..Weather::default() };
+    for (accounts, interval, weather) in [(14, SECOND, Weather::default()), (3, 2 * SECOND, weather)] {
+        let upsets = vec![(300, Upset::Suspend(29)), (500, Upset::Restart(0)), (700, Upset::Restart(100))];
+        let plan = Plan { priced: true, interval, weather, upsets, ..plain(accounts) };
+        let record = plan.run();
+        assert_eq!(promises(&plan, &record), Ok(()));
+        let read = record.calls.iter().filter(|call| call.key == world::NO_KEY && call.good);
+        assert!(read.count() > 50, "prices were read");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::world::{Call, Event, Verdict};
+use super::world::{Call, Event, NO_KEY, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -69,7 +69,9 @@ fn rates(calls: &[Call]) -> Result<(), String> {
     let mut keys: HashMap<usize, Vec<_>> = HashMap::new();
     let mut lives: HashMap<usize, Vec<_>> = HashMap::new();
     for call in calls {
-        keys.entry(call.key).or_default().push(whole(call));
+        if call.key != NO_KEY {
+            keys.entry(call.key).or_default().push(whole(call));
+        }
         lives.entry(call.life).or_default().push(whole(call));
     }
     for (key, calls) in keys {

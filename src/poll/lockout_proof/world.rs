@@ -16,7 +16,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use crate::{
-    config::Account,
+    config::{Account, Prices},
     exchange::{
         Asked, BaseUrl, Exchange, Failure, KeyHalf, KeySource, Keyring, Reason, Script, Secret, Told, Venue,
         Wallet,
@@ -27,6 +27,9 @@ use crate::{
 };
 
 const WALLETS: [Wallet; 3] = [Wallet::Spot, Wallet::Wallet, Wallet::Fiat];
+
+/// In place of a key, where none is sent.
+pub(super) const NO_KEY: usize = usize::MAX;
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -45,6 +48,8 @@ pub(super) struct Plan {
     pub timeout: u64,
     /// Whether to keep a load that the configuration would refuse.
     pub heedless: bool,
+    /// Whether prices are read too, every shortest interval.
+    pub priced: bool,
     pub weather: Weather,
     /// What happens to the process, at which thousandth of the bad time.
     pub upsets: Vec<(u64, Upset)>,
@@ -97,15 +102,15 @@ pub(super) enum Upset {
     Suspend(u64),
 }
 
-/// One call, as the exchange sees it.
+/// One call, as the exchange sees it. Prices are read as if for one more account, with [`NO_KEY`].
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Call {
     pub life: usize,
     pub account: usize,
     pub key: usize,
-    /// Path and parameters that say which wallet is asked for; `None` for the clock.
+    /// Path and parameters that say which wallet is asked for; `None` for the clock and for prices.
     pub wallet: Option<String>,
-    /// `None` for the clock.
+    /// `None` for the clock and for prices.
     pub nonce: Option<u64>,
     pub timeout: Duration,
     pub start: Duration,
@@ -175,7 +180,7 @@ fn locked(world: &Shared) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An account's settings, without what can be made but once.
+/// The settings of an account or, with [`NO_KEY`], of prices, without what can be made but once.
 #[derive(Clone, Debug)]
 struct Draft {
     interval: Duration,
@@ -197,6 +202,12 @@ impl Plan {
             }
         };
         let mut drafts: Vec<_> = (0..self.accounts).map(|place| draft(place, rng)).collect();
+        drafts.extend(self.priced.then(|| Draft {
+            interval: Duration::from_millis(self.interval),
+            timeout: Duration::ZERO,
+            wallets: 1,
+            key: NO_KEY,
+        }));
         if !self.heedless {
             let stretch = (rate(&drafts) / 15.0).max(busiest_key(&drafts) / 2.0);
             if stretch > 1.0 {
@@ -325,11 +336,23 @@ impl Process {
         };
         let exchange = Arc::new(Exchange::scripted(script, clock));
         let hosts = locked(world).plan.hosts;
-        let accounts = (0..).zip(drafts).map(|(place, draft)| account(place, draft, hosts)).collect();
-        let (pollers, ledger) = pollers(accounts, &exchange, clock);
+        let (keyless, with_keys): (Vec<_>, Vec<_>) = drafts.iter().partition(|draft| draft.key == NO_KEY);
+        let accounts: Vec<_> =
+            (0..).zip(with_keys).map(|(place, draft)| account(place, draft, hosts)).collect();
+        let prices = keyless.first().map(|draft| Prices {
+            venue: accounts[0].venue.clone(),
+            poll_interval: draft.interval,
+            poll_timeout: draft.timeout,
+            max_age: draft.interval * 3,
+        });
+        let (pollers, prices, ledger) = pollers(accounts, prices, &exchange, clock);
         let mut polling = JoinSet::new();
+        let last = pollers.len();
         for (place, poller) in pollers.into_iter().enumerate() {
             polling.spawn(ACCOUNT.scope(place, async { match poller.run().await {} }));
+        }
+        if let Some(prices) = prices {
+            polling.spawn(ACCOUNT.scope(last, async { match prices.run().await {} }));
         }
         Self { clock, ledger, polling }
     }
@@ -380,7 +403,7 @@ impl Drop for Flight {
         world.log.push((now, Event::End(self.id, self.verdict)));
         let call = &mut world.calls[self.id];
         call.end = now;
-        call.good = self.verdict == Verdict::Good && call.nonce.is_some();
+        call.good = self.verdict == Verdict::Good && (call.nonce.is_some() || call.key == NO_KEY);
     }
 }
 
@@ -428,7 +451,7 @@ impl World {
     }
 
     fn receive(&mut self, account: usize, asked: &Asked) -> usize {
-        let nonce = asked.query.split('&').find_map(|pair| pair.strip_prefix("nonce="));
+        let nonce = nonce_of(asked);
         let now = self.now();
         let id = self.calls.len();
         self.calls.push(Call {
@@ -451,6 +474,7 @@ impl World {
 
     fn turn(&mut self, account: usize, asked: &Asked) -> Turn {
         let is_clock = asked.path.ends_with("getServerTime");
+        let is_signed = nonce_of(asked).is_some();
         let nonce = self.calls.last().and_then(|call| call.nonce);
         let nonce_is_bad = nonce.is_some_and(|nonce| nonce.abs_diff(millis(BIRTH + self.now())) > 60_000);
         let expired =
@@ -458,7 +482,7 @@ impl World {
         if !self.bad {
             let longest = CALM_LATENCY_MAX.min(asked.timeout / 4);
             let latency = self.random(longest);
-            return if nonce_is_bad { expired(latency) } else { self.good(is_clock, 0, latency) };
+            return if nonce_is_bad { expired(latency) } else { self.good(asked, 0, latency) };
         }
         let host = asked.host.bytes().find(u8::is_ascii_digit).map_or(0, |digit| usize::from(digit - b'0'));
         let fate = self.plan.weather.hosts[host];
@@ -502,18 +526,18 @@ impl World {
                 }
                 self.limited(latency)
             }
-            () if falls(weather.refused) && !is_clock => {
+            () if falls(weather.refused) && is_signed => {
                 let (code, info) =
                     if self.rng.bool() { (307, "AccessKey error") } else { (308, "sign error") };
                 let body = format!(r#"{{"code":{code},"data":null,"info":"{info}"}}"#);
                 told(latency, 200, None, &body, Verdict::Refused)
             }
-            () if falls(weather.nonce) && !is_clock => expired(latency),
-            () if falls(weather.empty) && !is_clock => {
+            () if falls(weather.nonce) && is_signed => expired(latency),
+            () if falls(weather.empty) && is_signed => {
                 told(latency, 200, None, r#"{"code":200,"data":{}}"#, Verdict::Good)
             }
             () if falls(weather.garbage) => told(latency, 200, None, "<html>", Verdict::Other),
-            () => self.good(is_clock, if let Fate::Off(seconds) = fate { seconds } else { 0 }, latency),
+            () => self.good(asked, if let Fate::Off(seconds) = fate { seconds } else { 0 }, latency),
         }
     }
 
@@ -522,11 +546,13 @@ impl World {
         Duration::from_millis(self.rng.u64(0..=millis(longest)))
     }
 
-    fn good(&self, is_clock: bool, off_seconds: i64, latency: Duration) -> Turn {
-        let body = if is_clock {
+    fn good(&self, asked: &Asked, off_seconds: i64, latency: Duration) -> Turn {
+        let body = if asked.path.ends_with("getServerTime") {
             let now = millis(BIRTH + self.now() + latency / 2);
             let time = now.saturating_add_signed(off_seconds.saturating_mul(1_000));
             format!(r#"{{"code":200,"data":{{"serverTime":{time}}},"info":"success"}}"#)
+        } else if asked.path.ends_with("getTickers") {
+            r#"{"btc_usdt":{"price":5}}"#.to_owned()
         } else {
             r#"{"code":200,"data":{"usdt":{"available":"5","freeze":"0"}},"info":"success"}"#.to_owned()
         };
@@ -541,6 +567,10 @@ impl World {
         }
         told(latency, 200, None, r#"{"code":404,"info":"account locked"}"#, verdict)
     }
+}
+
+fn nonce_of(asked: &Asked) -> Option<&str> {
+    asked.query.split('&').find_map(|pair| pair.strip_prefix("nonce="))
 }
 
 fn told(latency: Duration, status: u16, retry_after: Option<Duration>, body: &str, verdict: Verdict) -> Turn {

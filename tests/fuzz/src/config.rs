@@ -9,7 +9,7 @@ use std::{
 };
 
 use xt_balance_exporter::{
-    config::{Account, Config},
+    config::{Account, Config, Prices},
     exchange::{Exchange, currency_name},
     moment::Clock,
     poll,
@@ -54,7 +54,11 @@ fn valid(config: Config) {
     for account in accounts {
         valid_account(account);
     }
-    load(accounts);
+    if let Some(prices) = &config.prices {
+        valid_times(prices.poll_interval, prices.poll_timeout, prices.max_age);
+        assert!(!prices.venue.base_urls.is_empty());
+    }
+    load(accounts, config.prices.as_ref());
     starts(config, &names);
 }
 
@@ -84,23 +88,27 @@ fn valid_account(account: &Account) {
     }
     let mut wanted = watched.into_iter().chain(&filter.only);
     assert!(!wanted.any(|name| filter.exclude.contains(name)), "wanted and excluded: {filter:?}");
+    valid_times(account.poll_interval, account.poll_timeout, account.max_age);
+}
+
+fn valid_times(interval: Duration, timeout: Duration, max_age: Duration) {
     let second = Duration::from_secs(1);
-    let (interval, timeout, max_age) = (account.poll_interval, account.poll_timeout, account.max_age);
     assert!(interval >= second && interval <= second * 366 * 24 * 3600, "{interval:?}");
     assert!(!timeout.is_zero() && timeout < interval, "{timeout:?} of {interval:?}");
     assert!(max_age >= interval && max_age <= second * 3 * 366 * 24 * 3600, "{max_age:?} of {interval:?}");
 }
 
 /// What is asked in all and for one key stays below what the exchange locks accounts for.
-fn load(accounts: &[Account]) {
+fn load(accounts: &[Account], prices: Option<&Prices>) {
     let mut keys = BTreeMap::new();
     for account in accounts {
         let calls = f64::from(u32::try_from(account.wallets.len()).unwrap_or(u32::MAX));
         let key = format!("{:?}", account.keyring.pair().id());
         *keys.entry(key).or_insert(0.0) += calls / account.poll_interval.as_secs_f64();
     }
+    let of_prices = prices.map_or(0.0, |prices| 1.0 / prices.poll_interval.as_secs_f64());
     let (busiest, all) =
-        keys.values().fold((0.0_f64, 0.0), |(busiest, all), rate| (busiest.max(*rate), all + rate));
+        keys.values().fold((0.0_f64, of_prices), |(busiest, all), rate| (busiest.max(*rate), all + rate));
     assert!(busiest <= 2.000_001 && all <= 15.000_001, "{busiest} calls a second for one key, {all} in all");
 }
 
@@ -111,7 +119,9 @@ fn starts(config: Config, names: &BTreeSet<Box<str>>) {
     let marks =
         |account: &Account| account.watch.iter().filter(|(_, watch)| watch.threshold.is_some()).count();
     let thresholds: usize = config.accounts.iter().map(marks).sum();
-    let (pollers, ledger) = poll::pollers(config.accounts, &EXCHANGE, clock);
+    let is_priced = config.prices.is_some();
+    let (pollers, prices, ledger) = poll::pollers(config.accounts, config.prices, &EXCHANGE, clock);
+    assert_eq!(prices.is_some(), is_priced);
     assert_eq!(pollers.len(), names.len());
     let now = clock.now();
     assert_eq!(ledger.ailing(now), [""; 0]);
@@ -120,6 +130,8 @@ fn starts(config: Config, names: &BTreeSet<Box<str>>) {
     let text = String::from_utf8_lossy(&text);
     let samples = exposition::read(&text);
     assert_eq!(samples.of("xt_up").count(), wallets);
+    assert_eq!(samples.of("xt_price_last_success_timestamp_seconds").count(), usize::from(is_priced));
+    assert_eq!(samples.of("xt_price").count(), 0);
     assert_eq!(samples.of("xt_balance_free_threshold").count(), thresholds);
     assert_eq!(samples.of("xt_credentials_loaded_timestamp_seconds").count(), names.len());
 }

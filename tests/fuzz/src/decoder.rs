@@ -14,9 +14,9 @@ use std::{
 
 use serde_json::Value;
 use xt_balance_exporter::{
-    exchange::{Answer, Failure, Reason, Wallet, futures, v1, v4},
+    exchange::{self, Answer, Failure, Reason, futures, v1, v4},
     exposition::families::AccountFacts,
-    ledger::{Account, Ledger},
+    ledger::{Account, Ledger, Wallet},
     moment::Moment,
     standing::{Ended, Filter, Subject, Watch},
     web::page::{self, Page},
@@ -50,13 +50,16 @@ pub fn run(input: &[u8]) {
     for Told { status, wait, dialect, body } in answers(input).into_iter().take(ANSWERS_MAX) {
         now = now.later(wait);
         server_time(status, dialect, body);
+        prices(status, dialect, body);
         let seen = Seen::read(status, dialect, body);
         let read = decoded(status, dialect, body, &seen);
+        let is_suspect = |known: &Wallet| read.as_ref().is_ok_and(|answer| known.standing.doubts(answer));
+        for (known, model) in ledger.accounts()[0].wallets.iter().zip(&mut models) {
+            model.take(&seen, is_suspect(known), now);
+        }
         ledger.update(ACCOUNT, |account| {
-            for (known, model) in account.wallets.iter_mut().zip(&mut models) {
-                let suspect = read.as_ref().is_ok_and(|answer| known.standing.doubts(answer));
-                model.take(&seen, suspect, now);
-                let took = Duration::from_millis(250);
+            for known in &mut account.wallets {
+                let (took, suspect) = (Duration::from_millis(250), is_suspect(known));
                 known.set(known.standing.after(Ended { at: now, took, suspect, outcome: read.clone() }));
             }
         });
@@ -130,13 +133,13 @@ struct Wishes {
 }
 
 /// One wallet without any wish, and two with different ones.
-const WALLETS: [(Wallet, fn() -> Wishes); 3] = [
-    (Wallet::Spot, || Wishes { watch: vec![], filter: Filter::default() }),
-    (Wallet::Wallet, || Wishes {
+const WALLETS: [(exchange::Wallet, fn() -> Wishes); 3] = [
+    (exchange::Wallet::Spot, || Wishes { watch: vec![], filter: Filter::default() }),
+    (exchange::Wallet::Wallet, || Wishes {
         watch: vec![Watch { currency: "usdt".into(), threshold: Some(500.0) }],
         filter: Filter { only: vec!["btc".into(), "eth".into()], exclude: vec![], hide_zero: false },
     }),
-    (Wallet::Fiat, || Wishes {
+    (exchange::Wallet::Fiat, || Wishes {
         watch: vec![
             Watch { currency: "btc".into(), threshold: None },
             Watch { currency: "usdt".into(), threshold: Some(0.1) },
@@ -146,7 +149,7 @@ const WALLETS: [(Wallet, fn() -> Wishes); 3] = [
 ];
 
 fn account(now: Moment) -> Account {
-    let subject = |(wallet, wishes): (Wallet, fn() -> Wishes)| {
+    let subject = |(wallet, wishes): (exchange::Wallet, fn() -> Wishes)| {
         let Wishes { watch, filter } = wishes();
         Arc::new(Subject { account: ACCOUNT.into(), wallet, watch, filter, max_age: MAX_AGE })
     };
@@ -366,6 +369,68 @@ fn server_time(status: u16, dialect: Dialect, body: &[u8]) {
     }
 }
 
+/// Reads the same body as an answer to the call for prices.
+fn prices(status: u16, dialect: Dialect, body: &[u8]) {
+    let read = match dialect {
+        Dialect::V1 => v1::prices(status, body),
+        Dialect::V4 => v4::prices(status, body),
+        Dialect::Futures => return,
+    };
+    let read = read.map_err(|failure| failure.without(&SECRETS));
+    let shown = read.as_ref().ok().map(|prices| -> BTreeMap<_, _> {
+        assert!(prices.iter().map(|(currency, _)| currency).is_sorted_by(|a, b| a < b), "{prices:?}");
+        prices.iter().map(|(currency, price)| (currency.to_owned(), price)).collect()
+    });
+    assert_eq!(shown, paid(status, dialect, body), "{read:?}");
+    if let Err(failure) = read {
+        fit_to_be_shown(status, &failure);
+    }
+}
+
+/// What a second reading finds in an answer to the call for prices: what currencies cost in USDT.
+fn paid(status: u16, dialect: Dialect, body: &[u8]) -> Option<BTreeMap<String, f64>> {
+    let markets = markets(status, dialect, body)?;
+    let mut by_name: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
+    for (market, price) in markets {
+        let mut parts = market.rsplitn(2, '_');
+        let is_in_usdt = parts.next().is_some_and(|quote| quote.to_lowercase() == "usdt");
+        if let Some(name) = parts.next().filter(|_| is_in_usdt).and_then(label) {
+            by_name.entry(name).or_default().push(price);
+        }
+    }
+    by_name.remove("usdt");
+    let single = by_name.into_iter().filter_map(|(name, found)| match found.as_slice() {
+        [Some(price)] if *price > 0.0 => Some((name, *price)),
+        _ => None,
+    });
+    let mut paid: BTreeMap<_, _> = single.collect();
+    (!paid.is_empty()).then(|| {
+        paid.insert("usdt".to_owned(), 1.0);
+        paid
+    })
+}
+
+/// The markets in an answer that have a name, and what was last paid there if that is an amount.
+fn markets(status: u16, dialect: Dialect, body: &[u8]) -> Option<Vec<(String, Option<f64>)>> {
+    let priced =
+        |market: Option<String>, row: &Json, name: &str| Some((market?, row.field(name).and_then(amount)));
+    if let Dialect::V4 = dialect {
+        let Json::List(rows) = data(status, dialect, body)? else { return None };
+        let market = |row: &Json| match row.field("s") {
+            Some(Json::Text(market)) => market.clone(),
+            _ => None,
+        };
+        return Some(rows.iter().filter_map(|row| priced(market(row), row, "p")).collect());
+    }
+    let Json::Object(rows) = json::read(std::str::from_utf8(body).ok()?)? else { return None };
+    let is_error =
+        |(name, row): &(json::Text, Json)| name.as_deref() == Some("code") && !matches!(row, Json::Object(_));
+    if !(200..300).contains(&status) || rows.iter().any(is_error) {
+        return None;
+    }
+    Some(rows.iter().filter_map(|(market, row)| priced(market.clone(), row, "price")).collect())
+}
+
 /// What should be shown of a wallet.
 struct Model {
     wallet: &'static str,
@@ -386,7 +451,7 @@ struct Shown {
 }
 
 impl Model {
-    fn new(wallet: Wallet, wishes: Wishes) -> Self {
+    fn new(wallet: exchange::Wallet, wishes: Wishes) -> Self {
         let wallet = wallet.label();
         Self { wallet, wishes, good: None, up: false, polls: 0, failures: 0, rejected: 0, suspect: 0 }
     }

@@ -1,0 +1,193 @@
+//! The noun price: what one unit of a currency costs in USDT, and which markets of an answer say so.
+//! Knows no JSON and no request: what the exchange writes is taken apart in `v1` and `v4`. Pure.
+
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use super::{
+    balance::{Amount, currency_name},
+    failure::Failure,
+    reading::decode,
+};
+
+/// What prices are in; the `quote` label.
+pub const QUOTE: &str = "usdt";
+
+/// A good answer to a ticker call: what currencies cost in USDT. USDT itself is among them and costs
+/// 1, for that is what the others are measured in; every other stablecoin has its market price.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prices {
+    /// Lower case, sorted, each once.
+    currencies: Arc<[SmolStr]>,
+    /// Finite and above 0, each at the place of its currency.
+    values: Vec<f64>,
+}
+
+impl Prices {
+    /// The price of `currency`, if it has one.
+    #[must_use]
+    pub fn get(&self, currency: &str) -> Option<f64> {
+        self.values.get(self.place(currency)?).copied()
+    }
+
+    /// Whether `currency` has a price.
+    #[must_use]
+    pub fn has(&self, currency: &str) -> bool {
+        self.place(currency).is_some()
+    }
+
+    fn place(&self, currency: &str) -> Option<usize> {
+        self.currencies.binary_search_by(|known| (**known).cmp(currency)).ok()
+    }
+
+    /// Every currency that has a price, sorted, and its price.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.currencies.iter().map(|currency| &**currency).zip(self.values.iter().copied())
+    }
+
+    /// The currencies that have a price, sorted.
+    #[must_use]
+    pub fn currencies(&self) -> &Arc<[SmolStr]> {
+        &self.currencies
+    }
+
+    /// The same, with the list of currencies of `old` if that is equal: then it is seen at a glance
+    /// that only values have changed.
+    #[must_use]
+    pub fn sharing(self, old: &Self) -> Self {
+        if self.currencies == old.currencies {
+            return Self { currencies: Arc::clone(&old.currencies), ..self };
+        }
+        self
+    }
+
+    /// Gathers prices from markets and what was last paid there, `None` where that is no amount. Only
+    /// markets against USDT count. One whose price is unusable gives no price, and neither do two of
+    /// the same name: nothing says which is true.
+    ///
+    /// # Errors
+    /// If no market is left.
+    pub(super) fn of<'a>(
+        markets: impl IntoIterator<Item = (&'a str, Option<Amount>)>,
+    ) -> Result<Self, Failure> {
+        let mut found: Vec<_> =
+            markets.into_iter().filter_map(|(market, price)| Some((base(market)?, price))).collect();
+        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let fit = |same: &[(SmolStr, Option<Amount>)]| match same {
+            [(currency, Some(price))] if price.value() > 0.0 => Some((currency.clone(), price.value())),
+            _ => None,
+        };
+        let mut fit: Vec<_> = found.chunk_by(|(a, _), (b, _)| a == b).filter_map(fit).collect();
+        if fit.is_empty() {
+            return Err(decode(format!(
+                "none of the {} markets against {QUOTE} has a usable price",
+                found.len()
+            )));
+        }
+        let place = fit.partition_point(|(currency, _)| **currency < *QUOTE);
+        fit.insert(place, (QUOTE.into(), 1.0));
+        let (currencies, values): (Vec<_>, _) = fit.into_iter().unzip();
+        Ok(Self { currencies: currencies.into(), values })
+    }
+}
+
+/// The currency that is traded at `market`, if it is traded against USDT: `btc` of `btc_usdt`. Names
+/// of currencies may hold an underscore, so it is the last that parts them.
+fn base(market: &str) -> Option<SmolStr> {
+    let (base, quote) = market.rsplit_once('_')?;
+    if quote.to_lowercase() != QUOTE {
+        return None;
+    }
+    currency_name(base).filter(|currency| **currency != *QUOTE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::Reason;
+
+    fn of(markets: &[(&str, &str)]) -> Result<Vec<(String, f64)>, Failure> {
+        let prices = Prices::of(markets.iter().map(|(market, price)| (*market, Amount::parse(price))))?;
+        Ok(prices.iter().map(|(currency, price)| (currency.to_owned(), price)).collect())
+    }
+
+    fn shown(prices: &[(&str, f64)]) -> Vec<(String, f64)> {
+        prices.iter().map(|(currency, price)| ((*currency).to_owned(), *price)).collect()
+    }
+
+    #[test]
+    fn markets_against_usdt_give_prices_and_no_others_do() {
+        let markets = [
+            ("xt_usdt", "2.71"),
+            ("eth_btc", "0.05"),
+            ("btc_usdt", "64210.5"),
+            ("usdc_usdt", "0.9987"),
+            ("btc3l_x_usdt", "0.5"),
+            ("gal(ft)_USDT", "3"),
+            ("ETH_usdt", "1e3"),
+            ("usdt_try", "41"),
+            ("usdt_usdt", "0.5"),
+            ("usdt", "7"),
+            ("_usdt", "7"),
+            ("btcusdt", "7"),
+            ("btc_usdt_", "7"),
+            ("btc_usdtx", "7"),
+        ];
+        let expected = [
+            ("btc", 64_210.5),
+            ("btc3l_x", 0.5),
+            ("eth", 1_000.0),
+            ("gal(ft)", 3.0),
+            ("usdc", 0.9987),
+            ("usdt", 1.0),
+            ("xt", 2.71),
+        ];
+        assert_eq!(of(&markets), Ok(shown(&expected)));
+    }
+
+    #[test]
+    fn a_price_that_is_unusable_or_there_twice_is_none() {
+        let twice = ("b_usdt", "2");
+        for bad in ["0", "0.00", "-0", "-1", "NaN", "inf", "1e400", "1e-400", "", "0x1", "1,5"] {
+            assert_eq!(
+                of(&[("b_usdt", bad), ("a_usdt", "1.5")]),
+                Ok(shown(&[("a", 1.5), ("usdt", 1.0)])),
+                "{bad}"
+            );
+            assert_eq!(
+                of(&[("b_usdt", bad)]).map_err(|failure| failure.reason),
+                Err(Reason::Decode),
+                "{bad}"
+            );
+            let half = of(&[("B_usdt", bad), twice, ("a_usdt", "1.5")]);
+            assert_eq!(half, Ok(shown(&[("a", 1.5), ("usdt", 1.0)])), "{bad}: one of two may be as wrong");
+        }
+        let doubled = of(&[twice, ("a_usdt", "1.5"), ("b_USDT", "2")]);
+        assert_eq!(doubled, Ok(shown(&[("a", 1.5), ("usdt", 1.0)])));
+        for none in [&[][..], &[("eth_btc", "1")], &[("usdt_usdt", "1")], &[twice, twice]] {
+            assert_eq!(of(none).map_err(|failure| failure.reason), Err(Reason::Decode), "{none:?}");
+        }
+    }
+
+    #[test]
+    fn equal_lists_of_currencies_are_one() -> Result<(), Failure> {
+        let prices = |price: &str| Prices::of([("btc_usdt", Amount::parse(price))]);
+        let (first, other) = (prices("1")?, Prices::of([("eth_usdt", Amount::parse("1"))])?);
+        let second = prices("2")?.sharing(&first);
+        assert!(Arc::ptr_eq(first.currencies(), second.currencies()));
+        assert_eq!((second.get("btc"), second.has("eth")), (Some(2.0), false));
+        assert_eq!(other.clone().sharing(&first), other);
+        Ok(())
+    }
+
+    /// Compared each with each, the markets of the largest body there is would take minutes.
+    #[test]
+    fn an_answer_full_of_doubles_is_read_in_a_moment() {
+        let names: Vec<_> = (0..200_000).map(|n| format!("c{}_usdt", n / 2)).collect();
+        let markets = names.iter().map(|name| (&**name, Amount::parse("1")));
+        let once = ("btc_usdt", Amount::parse("2"));
+        let read = Prices::of(markets.chain([once])).map(|prices| prices.currencies().len());
+        assert_eq!(read, Ok(2));
+    }
+}

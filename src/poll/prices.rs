@@ -1,0 +1,75 @@
+//! The poller of prices: one reading an interval for all accounts. Its failures are its own: they
+//! touch no balance and count in no account's polls.
+//! Knows no HTTP, no JSON and no text format.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use super::{GRACE, Schedule};
+use crate::{
+    exchange::{Exchange, Ticker},
+    ledger::Ledger,
+    moment::{Clock, Moment},
+    quotation::Quotation,
+};
+
+/// The keeper of prices.
+#[derive(Debug)]
+pub struct PricePoller {
+    pub(super) ticker: Ticker,
+    pub(super) schedule: Schedule,
+    pub(super) timeout: Duration,
+    pub(super) exchange: Arc<Exchange>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) clock: Clock,
+}
+
+impl PricePoller {
+    /// Reads on schedule, for ever.
+    pub async fn run(mut self) -> Infallible {
+        let mut due = self.schedule.first;
+        loop {
+            let pause = || self.exchange.pause_of_prices();
+            let tell = |now: Moment, ahead| {
+                let alive_until = now.later(ahead + self.timeout + GRACE);
+                self.ledger.update_market(|market| market.alive_until = alive_until);
+            };
+            self.schedule.wait_until(due, &self.exchange, self.clock, pause, tell).await;
+            self.run_once().await;
+            due = self.schedule.next(self.clock.now().elapsed, fastrand::f64());
+        }
+    }
+
+    /// Reads once and writes down what came of it. Returns whether it was good.
+    pub async fn run_once(&mut self) -> bool {
+        let Ok(outcome) = self.exchange.prices(&mut self.ticker, self.timeout).await else { return false };
+        let Some(market) = self.ledger.market() else { return false };
+        let is_good = outcome.is_ok();
+        let before = &market.quotation;
+        let after = before.after(self.clock.now(), outcome);
+        self.ledger.update_market(|market| market.set(after.clone()));
+        // What a line says shall be seen by whoever looks because of it.
+        log_change(before, &after);
+        is_good
+    }
+}
+
+/// One line at a change of state, not one a reading.
+fn log_change(before: &Quotation, after: &Quotation) {
+    let priced = after.good.as_ref().map_or(0, |good| good.prices.currencies().len());
+    match (&before.trouble, &after.trouble) {
+        (None, None) if before.good.is_none() => tracing::info!(priced, "the first prices were read"),
+        (None, None) => tracing::debug!(priced, "prices were read"),
+        (Some(trouble), None) => {
+            let failing_seconds = after.good.as_ref().map_or(0, |good| trouble.since.age(good.at).as_secs());
+            tracing::info!(priced, failing_seconds, "prices can be read again");
+        }
+        (old, Some(trouble)) => {
+            let reason = trouble.failure.reason.label();
+            if old.as_ref().is_some_and(|old| old.failure.reason == trouble.failure.reason) {
+                tracing::debug!(reason, "prices still cannot be read: {}", trouble.failure.text);
+            } else {
+                tracing::warn!(reason, "prices cannot be read: {}", trouble.failure.text);
+            }
+        }
+    }
+}
