@@ -60,6 +60,13 @@ PACE = """
     0 - 2 * quantile_over_time(0.5, account_wallet_currency:xt_balance_free:fall30m{currency}[3h])
     and xt_balance_free{currency}
 """
+# There wherever the configuration asks for prices, also while there are none.
+PRICES_ASKED = "xt_price_last_success_timestamp_seconds{target}"
+PRICES = 'xt_price{target,quote="usdt"}'
+# NaN, shown in words, where none of the exporters asks for prices.
+PRICES_OFF = f"(sum(xt_up{{account}}) * NaN unless on () ({PRICES_ASKED} or up{{target}} == 0))"
+# True while what an account that was chosen holds cannot be valued whole: a wallet, or the prices, are unknown.
+WORTH_MISSING = "((xt_up{account} unless xt_unpriced_currencies{account}) or up{target} == 0)"
 
 # ---- How a value is shown
 
@@ -85,6 +92,8 @@ NO_VALUE = special("null", **UNKNOWN)
 STATES = values(_0=("fresh", "green"), _1=("held", "orange"), _2=("unknown", "#8e8e8e"))
 NOT_FALLING = special("nan", "not falling", "green")
 BELOW = between(None, 0, "below threshold", "red")
+NO_PRICE = special("nan", "no price", "orange")
+NOT_ASKED = special("nan", "prices are off", UNKNOWN["color"])
 
 
 def steps(*above, base="text"):
@@ -102,6 +111,9 @@ RUNWAYS = steps((0, "red"), (21600, "orange"), (86400, "green"), base="red")
 PLAIN = steps()
 
 AMOUNT = {"unit": "locale", "decimals": 8}
+WORTH = {"unit": "locale", "decimals": 2}
+# For a panel that has no words of its own for it.
+NO_WORTH = "unknown, or prices are off"
 
 # ---- Panels
 
@@ -135,7 +147,9 @@ def panel(kind, title, description, size, targets, *, defaults, options, overrid
     }
 
 
-def stat(title, description, expr, *, unit="none", thresholds=NONE_IS_GOOD, mappings=(), decimals=None):
+def stat(
+    title, description, expr, *, size=(4, 4), unit="none", thresholds=NONE_IS_GOOD, mappings=(), decimals=None
+):
     """One number, as it is now."""
     defaults = {
         "unit": unit,
@@ -157,7 +171,7 @@ def stat(title, description, expr, *, unit="none", thresholds=NONE_IS_GOOD, mapp
         "textMode": "value",
         "wideLayout": True,
     }
-    return panel("stat", title, description, (4, 4), [query(expr, instant=True)], defaults=defaults, options=options)
+    return panel("stat", title, description, size, [query(expr, instant=True)], defaults=defaults, options=options)
 
 
 def column(expr, name, *, unit="none", mappings=(), thresholds=None, decimals=None, bar=None):
@@ -239,7 +253,12 @@ def lines(
         "thresholdsStyle": {"mode": style if limits else "off"},
         **(draw or {}),
     }
-    defaults = {"unit": unit, "noValue": UNKNOWN["text"], "color": {"mode": "palette-classic"}, "custom": custom}
+    defaults = {
+        "unit": unit,
+        "noValue": more.pop("no_value", UNKNOWN["text"]),
+        "color": {"mode": "palette-classic"},
+        "custom": custom,
+    }
     if limits:
         defaults["thresholds"] = limits
     for key in ("min", "max", "decimals"):
@@ -671,18 +690,101 @@ def balances():
             right=False,
         ),
     ]
+    price_of = f"ignoring (account, wallet, quote) group_left () {PRICES}"
+    no_price = f"({TOTAL} > 0) * NaN and on (job, instance) {PRICES}"
+    worth = [
+        row("What is it worth?"),
+        stat(
+            "Worth of the chosen accounts in USDT",
+            """Free and frozen in all wallets of these accounts, whichever are chosen above, at the prices of the exchange. Unknown
+            while one of the wallets or the prices are, or an exporter is down: it would be too small. What has no price is left
+            out. An account that two exporters watch counts twice: choose one of them. Needs the recording rules.""",
+            f"sum(account:xt_worth_usdt:sum{{account}}) unless on () {WORTH_MISSING} or {PRICES_OFF}",
+            size=(8, 4),
+            thresholds=PLAIN,
+            mappings=[NOT_ASKED],
+            **WORTH,
+        ),
+        stat(
+            "Holdings without a price",
+            """Currencies of these wallets that have no market against USDT, or whose row is unusable: they are in no worth on this
+            page. Unknown while one of the wallets or the prices are.""",
+            f"sum(xt_unpriced_currencies{{account}}) unless on () {WORTH_MISSING} or {PRICES_OFF}",
+            size=(8, 4),
+            thresholds=steps((0, "green"), (1, "orange")),
+            mappings=[NOT_ASKED],
+        ),
+        stat(
+            "Age of the prices",
+            """Time since prices were read, of the exporter that has waited longest. By default up to 45 s is normal and from 90 s
+            on the prices are unknown. Unknown if one of the exporters has read none yet, or is down.""",
+            f"max(time() - {PRICES_ASKED}) unless on () ({PRICES_ASKED} == 0 or up{{target}} == 0) or {PRICES_OFF}",
+            size=(8, 4),
+            unit="s",
+            thresholds=AGES,
+            mappings=[NOT_ASKED],
+            decimals=0,
+        ),
+        lines(
+            "What is each account worth?",
+            """In USDT, each step of the axis ten times the one below. A gap: one of its wallets or the prices were unknown, or the
+            exporter down. What has no price is left out: a step down beside a step up in the next panel is no loss. An account that
+            holds nothing else has no line. Needs the recording rules.""",
+            (16, 9),
+            [query("account:xt_worth_usdt:sum{account}", "{{account}}")],
+            unit="locale",
+            decimals=0,
+            no_value=NO_WORTH,
+            draw={"scaleDistribution": {"type": "symlog", "log": 10, "linearThreshold": 1}},
+            right=False,
+        ),
+        lines(
+            "How many currencies had no price?",
+            "In each wallet. A gap: the wallet or the prices were unknown, or the exporter down.",
+            (8, 9),
+            [query("xt_unpriced_currencies{wallet}", TWO)],
+            unit="short",
+            min=0,
+            no_value=NO_WORTH,
+            right=False,
+        ),
+        table(
+            "What is each currency worth?",
+            """Everything that is held, free and frozen together, at its price in USDT. No price: there is no market against USDT. Worth
+            and price are unknown while the prices are. A wallet that is unknown has no rows here, and while it is, no share of
+            its account is known; shares need the recording rules.""",
+            (24, 12),
+            OF_CURRENCY,
+            [
+                column(f"{TOTAL} * {price_of} > 0 or {no_price}", "Worth", mappings=[NO_PRICE], **WORTH),
+                column(
+                    f"({TOTAL} * {price_of} > 0) / on (job, instance, account) group_left () account:xt_worth_usdt:sum{{account}}",
+                    "Of account",
+                    unit="percentunit",
+                    thresholds=steps((0, "blue")),
+                    bar=1,
+                    decimals=0,
+                ),
+                column(f"0 * ({TOTAL} > 0) + {price_of} or {no_price}", "Price", mappings=[NO_PRICE], **AMOUNT),
+                column(f"{TOTAL} > 0 and on (job, instance) {PRICES_ASKED}", "Amount", **AMOUNT),
+            ],
+            sort={"displayName": "Worth", "desc": True},
+            always="Amount",
+            no_value=NO_WORTH,
+        ),
+    ]
     return dashboard(
         "xt-balances",
         "XT balances",
-        """What is held on the exchange, what is low, how fast it burns and what is frozen. Every number was read from the
-        exchange; what is not known is shown as unknown.""",
+        """What is held on the exchange, what is low, how fast it burns, what is frozen and what it is worth. Every number was
+        read from the exchange; what is not known is shown as unknown.""",
         6,
         [
             *CHOICE,
             variable("currency", '{__name__=~"xt_balance_free|xt_balance_free_threshold",%s}' % WALLET),
             variable("watched", "xt_balance_free_threshold{currency}", hidden=True),
         ],
-        [*top, *low, *burn, *frozen, *held],
+        [*top, *low, *burn, *frozen, *held, *worth],
     )
 
 

@@ -39,7 +39,11 @@ EARLIER_STEPS = 13
 EARLIER_TICK, LAST_TICK = 240, 30
 
 # What is moved in time with the samples.
-MOVED = ("xt_last_success_timestamp_seconds", "xt_paused_until_timestamp_seconds")
+MOVED = (
+    "xt_last_success_timestamp_seconds",
+    "xt_paused_until_timestamp_seconds",
+    "xt_price_last_success_timestamp_seconds",
+)
 
 # Name, whose key, wallet, what is watched there.
 ACCOUNTS = [
@@ -155,7 +159,8 @@ def line_of(log, pattern, child):
 def configuration(folder, exchange):
     """The exporter's, with the keys that the simulated exchange gives out."""
     keys = dict(re.findall(r"^  (\S+) +(de300000-\S+ +\S+)$", http(f"{exchange}/simulator/"), re.MULTILINE))
-    lines = [f"base_urls: ['{exchange}']", "poll_interval: 1s", "poll_timeout: 900ms", "max_age: 5s", "accounts:"]
+    lines = [f"base_urls: ['{exchange}']", "prices: usdt", "poll_interval: 1s", "poll_timeout: 900ms", "max_age: 5s"]
+    lines += ["accounts:"]
     for name, owner, wallet, watch in ACCOUNTS:
         for half, key in zip(("access", "secret"), keys[owner].split()):
             (folder / f"{owner}.{half}").write_text(key)

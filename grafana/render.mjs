@@ -177,7 +177,7 @@ function drawTable(panel, { series }) {
   const rows = [...Array(data.length).keys()];
   const { displayName, desc } = panel.options.sortBy[0];
   const by = data.fields.find((field) => field.label === displayName);
-  const low = (value) => (value === null || value === undefined ? -Infinity : value);
+  const low = (value) => (value === null || value === undefined || Number.isNaN(value) ? -Infinity : value);
   const order = (a, b) => {
     const [x, y] = [low(by.values[a]), low(by.values[b])];
     return x === y ? 0 : x < y ? -1 : 1;

@@ -304,7 +304,7 @@ fn labels(short: &str, place: usize) -> BTreeMap<String, String> {
         _ => "warning",
     };
     let reach: &[_] = match name {
-        "XtExporterDown" => &[],
+        "XtExporterDown" | "XtPricesUnknown" => &[],
         "XtAccountPaused" => &[("account", "desk")],
         "XtPollFailing" | "XtAuthFailing" => &[("account", "desk"), ("wallet", "spot")],
         _ => &[("account", "desk"), ("wallet", "spot"), ("currency", "usdt")],
@@ -330,6 +330,8 @@ fn a_cause_mutes_what_follows_from_it_and_nothing_else() -> Outcome {
         ("XtExporterDown", "XtPollFailing", true),
         ("XtExporterDown", "XtBalanceUnknown:instance=other", false),
         ("XtExporterDown", "XtBalanceLow", false),
+        ("XtExporterDown", "XtPricesUnknown", true),
+        ("XtExporterDown", "XtPricesUnknown:instance=other", false),
         ("XtAuthFailing", "XtBalanceUnknown", true),
         ("XtAuthFailing", "XtPollFailing", true),
         ("XtAuthFailing", "XtPollFailing:wallet=fiat", false),
@@ -363,6 +365,9 @@ fn a_cause_mutes_what_follows_from_it_and_nothing_else() -> Outcome {
         (low_warning, "XtWatchedCurrencyMissing", false),
         ("XtPollFailing", "XtBalanceUnknown", false),
         ("XtBalanceDraining", low_warning, false),
+        ("XtPricesUnknown", "XtPollFailing", false),
+        ("XtBalanceUnknown", "XtPricesUnknown", false),
+        ("XtPollFailing", "XtPricesUnknown", false),
     ];
     let known = alerts()?;
     let mut posted = Vec::new();

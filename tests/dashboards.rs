@@ -20,7 +20,7 @@ use std::{
 
 use common::{
     get,
-    promql::{hold, vocabulary},
+    promql::{RULES, hold, vocabulary},
     until,
 };
 use serde_json::{Value, json};
@@ -176,7 +176,8 @@ fn lint_panel(panel: &Value, found: &mut Findings) {
 fn lint_unknown(panel: &Value, found: &mut Findings) {
     let kind = text(panel, "/type");
     let no_value = text(panel, "/fieldConfig/defaults/noValue");
-    found.must(["unknown", "none known"].contains(&no_value), "no value is shown as `unknown`");
+    let unknown = ["unknown", "none known", "unknown, or prices are off"];
+    found.must(unknown.contains(&no_value), "no value is shown as `unknown`");
     let calcs = list(panel, "/options/reduceOptions/calcs");
     found.must(calcs.iter().all(|calc| calc == "last"), "a number is never the last that was known");
     found.must(list(panel, "/options/legend/calcs").is_empty(), "nor is one in a legend");
@@ -496,6 +497,177 @@ fn the_json_matches_grafanas_published_schema() -> Outcome {
     Ok(())
 }
 
+/// Labels as `PromQL` writes them, from `name=value,name=value`.
+fn braces(short: &str) -> String {
+    let pairs = short.split(',').filter_map(|label| label.split_once('='));
+    let pairs: Vec<_> = pairs.map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
+/// Holds promtool's answers to queries of a dashboard against what they should be, where `series`,
+/// each `metric labels value`, are all there is beside what the rules record from them. An answer is
+/// `labels value; labels value`; the value `words` stands for NaN, which the dashboards show in words.
+fn promtool_finds(series: &[String], expected: &[(&Value, &str)]) -> Outcome {
+    let input = series.iter().map(|line| {
+        let (series, value) = line.rsplit_once(' ').unwrap_or_default();
+        let (metric, labels) = series.split_once(' ').unwrap_or_default();
+        json!({"series": format!("{metric}{}", braces(labels)), "values": format!("{value}x9")})
+    });
+    let queries = expected.iter().map(|(target, answer)| {
+        let chosen = ["job", "instance", "account", "wallet", "currency"];
+        let all = |query: String, name: &&str| query.replace(&format!("${name}\""), ".+\"");
+        let query = chosen.iter().fold(text(target, "/expr").to_owned(), all);
+        // promtool compares no NaN, which alone is not what it is itself: it becomes -1.
+        let query = format!("0 + (({query}) == ({query})) or 0 * (({query}) != bool ({query})) - 1");
+        let samples = answer.split("; ").filter_map(|sample| sample.rsplit_once(' ')).map(|(labels, value)| {
+            json!({"labels": braces(labels), "value": value.parse::<f64>().unwrap_or(-1.0)})
+        });
+        json!({"expr": query, "eval_time": "5m", "exp_samples": samples.collect::<Vec<_>>()})
+    });
+    let test = json!({
+        "interval": "1m",
+        "input_series": input.collect::<Vec<_>>(),
+        "promql_expr_test": queries.collect::<Vec<_>>(),
+    });
+    let rules = fs::canonicalize(RULES)?;
+    let file = json!({"rule_files": [rules], "evaluation_interval": "1m", "tests": [test]});
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("test.yml");
+    fs::write(&path, file.to_string())?;
+    let run = Command::new("promtool").args(["test", "rules"]).arg(&path).output()?;
+    let said = [run.stdout, run.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    assert!(run.status.success(), "{series:#?}\n{}", said.concat());
+    Ok(())
+}
+
+/// The numbers about worth, on top of its row.
+const OF_WORTH: [&str; 3] =
+    ["Worth of the chosen accounts in USDT", "Holdings without a price", "Age of the prices"];
+
+fn titled<'a>(dashboard: &'a Value, title: &str) -> &'a Value {
+    panels(dashboard).find(|panel| text(panel, "/title") == title).unwrap_or_else(|| panic!("no {title}"))
+}
+
+#[test]
+fn the_row_of_worth_has_words_for_prices_that_are_off() -> Outcome {
+    let dashboards = dashboards()?;
+    let balances = dashboards.get("xt-balances").ok_or("no xt-balances")?;
+    let off = json!({"text": "prices are off", "color": "#8e8e8e"});
+    for title in OF_WORTH {
+        let mappings = list(titled(balances, title), "/fieldConfig/defaults/mappings");
+        let in_words =
+            |mapping: &Value| text(mapping, "/options/match") == "nan" && mapping["options"]["result"] == off;
+        assert!(mappings.iter().any(in_words), "{title}");
+    }
+    for title in
+        ["What is each account worth?", "How many currencies had no price?", "What is each currency worth?"]
+    {
+        let words = text(titled(balances, title), "/fieldConfig/defaults/noValue");
+        assert_eq!(words, "unknown, or prices are off", "{title}");
+    }
+    Ok(())
+}
+
+/// A day of made-up accounts cannot show it: what an exporter says of its prices there never changes.
+#[test]
+fn a_worth_is_whole_or_unknown_and_tells_when_prices_are_off() -> Outcome {
+    let dashboards = dashboards()?;
+    let balances = dashboards.get("xt-balances").ok_or("no xt-balances")?;
+    let target = |title: &str, place: usize| &titled(balances, title)["targets"][place];
+    let [worth, unpriced, age] = OF_WORTH.map(|title| target(title, 0));
+    let line = target("What is each account worth?", 0);
+    let [each, share, price, amount] =
+        [0, 1, 2, 3].map(|place| target("What is each currency worth?", place));
+
+    let exporter = |instance: &str| {
+        [
+            "up  1",
+            "xt_up account=desk,wallet=spot 1",
+            "xt_currencies account=desk,wallet=spot 3",
+            "xt_balance_free account=desk,wallet=spot,currency=usdt 750",
+            "xt_balance_frozen account=desk,wallet=spot,currency=usdt 0",
+            "xt_balance_free account=desk,wallet=spot,currency=btc 0.001",
+            "xt_balance_frozen account=desk,wallet=spot,currency=btc 0.004",
+            "xt_balance_free account=desk,wallet=spot,currency=odd 5",
+            "xt_balance_frozen account=desk,wallet=spot,currency=odd 0",
+            "xt_balance_free account=desk,wallet=spot,currency=eth 0",
+            "xt_balance_frozen account=desk,wallet=spot,currency=eth 0",
+        ]
+        .map(|line| line.replacen(' ', &format!(" job=j,instance={instance},"), 1))
+    };
+    let asked = |instance: &str, at: u32| {
+        [format!("xt_price_last_success_timestamp_seconds job=j,instance={instance} {at}")]
+    };
+    let prices = |instance: &str, btc: u32| {
+        [
+            format!("xt_price job=j,instance={instance},currency=usdt,quote=usdt 1"),
+            format!("xt_price job=j,instance={instance},currency=btc,quote=usdt {btc}"),
+            format!("xt_price job=j,instance={instance},currency=eth,quote=usdt 2000"),
+            format!("xt_unpriced_currencies job=j,instance={instance},account=desk,wallet=spot 1"),
+        ]
+    };
+    let with = |parts: &[&[String]]| parts.concat();
+    let known = with(&[&exporter("a"), &asked("a", 290), &prices("a", 50_000)]);
+    let line_of_a = "account=desk,job=j,instance=a 1000";
+    // A row of the table of currencies, of all of which there is one exporter, account and wallet.
+    let rows = |of: &[(&str, &str)]| {
+        let row = |(currency, value): &(&str, &str)| {
+            format!("instance=a,account=desk,wallet=spot,currency={currency} {value}")
+        };
+        of.iter().map(row).collect::<Vec<_>>().join("; ")
+    };
+    let amounts = &*rows(&[("usdt", "750"), ("btc", "0.005"), ("odd", "5")]);
+    let each_of_a = &*rows(&[("usdt", "750"), ("btc", "250"), ("odd", "words")]);
+    promtool_finds(
+        &known,
+        &[
+            (worth, " 1000"),
+            (unpriced, " 1"),
+            (age, " 10"),
+            (line, line_of_a),
+            (each, each_of_a),
+            (share, &rows(&[("usdt", "0.75"), ("btc", "0.25")])),
+            (price, &rows(&[("usdt", "1"), ("btc", "50000"), ("odd", "words")])),
+            (amount, amounts),
+        ],
+    )?;
+
+    // Two exporters, each at its own prices.
+    let both = with(&[&known, &exporter("b"), &asked("b", 280), &prices("b", 450_000)]);
+    let two_lines = format!("{line_of_a}; account=desk,job=j,instance=b 3000");
+    promtool_finds(&both, &[(worth, " 4000"), (unpriced, " 2"), (age, " 20"), (line, &two_lines)])?;
+
+    let down = ["up job=j,instance=b 0".to_owned()];
+    let unread = ["xt_up job=j,instance=a,account=desk,wallet=fiat 0".to_owned()];
+    for (series, of_stats, of_age, of_line, of_each) in [
+        // Prices are off; and then another exporter is down, of which that is not known.
+        (with(&[&exporter("a")]), " words", " words", "", ""),
+        (with(&[&exporter("a"), &down]), "", "", "", ""),
+        // They were never read, or are too old.
+        (with(&[&exporter("a"), &asked("a", 0)]), "", "", "", ""),
+        (with(&[&exporter("a"), &asked("a", 100)]), "", " 200", "", ""),
+        // Another exporter is down; a wallet is unknown.
+        (with(&[&known, &down]), "", "", line_of_a, each_of_a),
+        (with(&[&known, &unread]), "", " 10", "", each_of_a),
+    ] {
+        // What is held has a row wherever prices are asked for.
+        let of_amount = if series.iter().any(|line| line.contains("last_success")) { amounts } else { "" };
+        let expected = [
+            (worth, of_stats),
+            (unpriced, of_stats),
+            (age, of_age),
+            (line, of_line),
+            (each, of_each),
+            (amount, of_amount),
+        ];
+        promtool_finds(&series, &expected)?;
+    }
+    promtool_finds(&with(&[&known, &unread]), &[(share, "")])?;
+    // Another exporter has them off: what its account is worth is not known.
+    let mixed = with(&[&known, &exporter("b")]);
+    promtool_finds(&mixed, &[(worth, ""), (unpriced, ""), (age, " 10"), (line, line_of_a)])
+}
+
 /// A day of made-up accounts and the Prometheus that knows it: see `grafana/rehearse.py`. Ends when
 /// dropped.
 struct Rehearsal {
@@ -588,7 +760,8 @@ fn every_query_finds_what_there_is_and_nothing_that_is_not_known() -> Outcome {
 
     // One account is unknown, so what sums over all is not known; all the others are.
     let known: Choice = &[("account", "(treasury|treasury-fiat|market-maker|arbitrage|cold-storage)")];
-    let summed = ["Held in all wallets together"];
+    let summed =
+        ["Held in all wallets together", "Worth of the chosen accounts in USDT", "Holdings without a price"];
     for (uid, title, target) in &all {
         let found = rehearsal.ask(target, &[]);
         if summed.contains(title) {
@@ -630,8 +803,21 @@ fn every_query_finds_what_there_is_and_nothing_that_is_not_known() -> Outcome {
         ("Frozen now", "C", of("treasury", "usdt"), Some("1")),
         ("Frozen now", "C", of("market-maker", "usdt"), Some("0")),
         ("Holdings", "A", of("grid-bot", "usdt"), None),
+        ("What is each currency worth?", "C", of("treasury", "usdt"), Some("1")),
+        ("What is each currency worth?", "A", of("treasury-fiat", "usd"), Some("NaN")),
+        ("What is each currency worth?", "C", of("treasury-fiat", "usd"), Some("NaN")),
+        ("What is each currency worth?", "D", of("treasury-fiat", "usd"), Some("481203.5")),
+        ("What is each currency worth?", "A", of("grid-bot", "usdt"), None),
+        ("Holdings without a price", "A", of("cold-storage", "btc"), Some("0")),
+        ("Holdings without a price", "A", of("treasury-fiat", "usd"), Some("2")),
+        // Nothing in it has a price, which is not 0.
+        ("Worth of the chosen accounts in USDT", "A", of("treasury-fiat", "usd"), None),
     ] {
         rehearsal.shows(target("xt-balances", title, refid)?, &choice, value);
+    }
+    for account in rehearsal.ask(target("xt-balances", "What is each account worth?", "A")?, &[]) {
+        let mut values = list(&account, "/values").iter().map(|value| text(value, "/1"));
+        assert!(values.all(|value| value != "0"), "it always held something: {account}");
     }
     grafana_shows_what_is_not_known_as_unknown(&rehearsal)?;
 
@@ -684,6 +870,10 @@ fn grafana_shows_what_is_not_known_as_unknown(rehearsal: &Rehearsal) -> Outcome 
     assert_eq!(still.get(..8), Some(&expected[..]));
     assert_eq!(row("Which numbers can be trusted?", "grid-bot").get(2), Some(&"unknown"));
     assert!(row("Holdings", "grid-bot").is_empty());
+    assert!(row("What is each currency worth?", "grid-bot").is_empty());
+    let unpriced = row("What is each currency worth?", "usd");
+    let expected = ["treasury-fiat", "fiat", "usd", "no price", "unknown", "no price", "481,203.5"];
+    assert_eq!(unpriced.get(..7), Some(&expected[..]));
     assert!(panel("Held in all wallets together").contains("unknown"));
     assert!(panel("Watched, unknown").contains(">1<"));
     assert!(panel("Shortest runway").contains(">below threshold<"));
