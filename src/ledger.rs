@@ -61,7 +61,8 @@ struct Counted {
     holdings: Arc<[Holding]>,
     /// Those with a price.
     currencies: Arc<[SmolStr]>,
-    unpriced: usize,
+    unusable: u64,
+    unpriced: u64,
 }
 
 /// What is known of prices, and the text that says so. Immutable: their poller puts a new one in its
@@ -282,17 +283,20 @@ impl Wallet {
         let Some(good) = &self.standing.good else { return };
         let (holdings, currencies) = (&good.holdings, prices.currencies());
         let before = self.counted.as_ref();
-        let is_same =
-            |old: &Counted| Arc::ptr_eq(&old.holdings, holdings) && Arc::ptr_eq(&old.currencies, currencies);
+        let is_same = |old: &Counted| {
+            Arc::ptr_eq(&old.holdings, holdings)
+                && Arc::ptr_eq(&old.currencies, currencies)
+                && old.unusable == good.unusable
+        };
         if before.is_some_and(is_same) {
             return;
         }
-        let unpriced = quotation::unpriced(holdings, prices);
+        let unpriced = quotation::unpriced(good, prices);
         if before.is_none_or(|old| old.unpriced != unpriced) {
             self.pieces.set_unpriced(&self.standing.subject, unpriced);
         }
         let (holdings, currencies) = (Arc::clone(holdings), Arc::clone(currencies));
-        self.counted = Some(Counted { holdings, currencies, unpriced });
+        self.counted = Some(Counted { holdings, currencies, unusable: good.unusable, unpriced });
     }
 }
 
@@ -355,7 +359,7 @@ mod tests {
     fn poll(account: &mut Account, now: u64, rows: &[(&str, &str, &str)]) {
         for wallet in &mut account.wallets {
             let took = Duration::ZERO;
-            let ended = Ended { at: at(now), took, suspect: false, outcome: Ok(answer(rows)) };
+            let ended = Ended { at: at(now), took, suspect: false, outcome: Ok(Some(answer(rows))) };
             wallet.set(wallet.standing.after(ended));
         }
     }

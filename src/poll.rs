@@ -232,14 +232,16 @@ impl Poller {
     /// Reads a wallet; an answer that is hard to believe is read a second time, and what the second
     /// read says is believed. Returns whether there was one.
     async fn read(&mut self, wallet: Wallet, before: &Standing) -> Result<(Read, bool), Unasked> {
-        let first = self.exchange.read(&mut self.session, wallet, self.timeout).await?;
-        if !first.outcome.as_ref().is_ok_and(|answer| before.doubts(answer)) {
+        let known = before.good.as_ref().and_then(|good| good.print);
+        let first = self.exchange.read(&mut self.session, wallet, known, self.timeout).await?;
+        let heard = first.outcome.as_ref().ok().and_then(Option::as_ref);
+        if !heard.is_some_and(|answer| before.doubts(answer)) {
             return Ok((first, false));
         }
         let account = &self.session.account;
         tracing::warn!(%account, wallet = wallet.label(), "the answer has no balances, or all that is watched is gone: reading again");
         let left = self.timeout.saturating_sub(first.took);
-        let Ok(second) = self.exchange.read(&mut self.session, wallet, left).await else {
+        let Ok(second) = self.exchange.read(&mut self.session, wallet, known, left).await else {
             let text = "a suspect answer could not be confirmed: all accounts are paused";
             let outcome = Err(Failure::new(Reason::RateLimited, text));
             return Ok((Read { outcome, ..first }, true));

@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 use crate::{
     exchange::{Failure, Prices, QUOTE},
     moment::Moment,
-    standing::{Holding, Subject, Trouble},
+    standing::{Good, Holding, Subject, Trouble},
 };
 
 /// What is known of prices. Every reading makes a new one out of the last.
@@ -115,16 +115,16 @@ impl Choice {
     }
 }
 
-/// How many of `holdings` hold something and have no price. What is zero is worth nothing at any
+/// How many currencies of an answer hold something and have no price. What is zero is worth nothing at any
 /// price; what is unreadable may be worth anything.
 #[must_use]
-pub fn unpriced(holdings: &[Holding], prices: &Prices) -> usize {
+pub fn unpriced(good: &Good, prices: &Prices) -> u64 {
     let is_unpriced = |holding: &&Holding| match holding.row.amounts() {
         Some((0.0, 0.0)) => false,
         Some(_) => !prices.has(&holding.currency),
         None => true,
     };
-    holdings.iter().filter(is_unpriced).count()
+    good.holdings.iter().filter(is_unpriced).count() as u64 + good.unusable
 }
 
 #[cfg(test)]
@@ -217,7 +217,16 @@ mod tests {
             ("btc", Row::Unreadable, 1),
         ] {
             let holdings = [Holding { currency: currency.into(), row }];
-            assert_eq!(unpriced(&holdings, &prices), counted, "{holdings:?}");
+            let good = |unusable| Good {
+                at: at(0),
+                holdings: holdings.clone().into(),
+                currencies: 1,
+                rejected: 0,
+                unusable,
+                print: None,
+            };
+            assert_eq!(unpriced(&good(0), &prices), counted, "{holdings:?}");
+            assert_eq!(unpriced(&good(2), &prices), counted + 2, "nobody knows what those are worth");
         }
         Ok(())
     }

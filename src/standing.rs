@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use smol_str::SmolStr;
 
 use crate::{
-    exchange::{Amount, Answer, Failure, Reason, Wallet},
+    exchange::{Amount, Answer, Failure, Print, Reason, Wallet},
     moment::Moment,
 };
 
@@ -82,6 +82,12 @@ pub struct Good {
     pub holdings: Arc<[Holding]>,
     /// Rows in the answer, usable or not.
     pub currencies: u64,
+    /// Unusable rows in the answer.
+    pub rejected: u64,
+    /// Currencies that would be shown as well, were their rows usable; watched ones are.
+    pub unusable: u64,
+    /// Of the body of the answer.
+    pub print: Option<Print>,
 }
 
 /// One currency of a good answer.
@@ -197,8 +203,8 @@ pub struct Ended {
     pub took: Duration,
     /// Whether a second read was needed to believe it.
     pub suspect: bool,
-    /// With what.
-    pub outcome: Result<Answer, Failure>,
+    /// With what; `None` is the last good answer once more.
+    pub outcome: Result<Option<Answer>, Failure>,
 }
 
 impl Standing {
@@ -263,9 +269,18 @@ impl Standing {
         next.tally.durations.observe(ended.took);
         next.tally.suspect_snapshots += u64::from(ended.suspect);
         match ended.outcome {
-            Ok(answer) => {
+            Ok(None) => {
+                if let Some(good) = &mut next.good {
+                    good.at = ended.at;
+                    next.tally.rows_rejected += good.rejected;
+                }
+                next.trouble = None;
+            }
+            Ok(Some(answer)) => {
                 next.tally.rows_rejected += answer.rejected;
-                let rows = answer.balances.len() as u64 + answer.rejected;
+                let (rejected, print) = (answer.rejected, answer.print);
+                let rows = answer.balances.len() as u64 + rejected;
+                let unusable = unusable(&self.subject, &answer);
                 let holdings = holdings(&self.subject, answer);
                 let unchanged =
                     self.good.as_ref().map(|good| &good.holdings).filter(|old| ***old == *holdings);
@@ -273,6 +288,9 @@ impl Standing {
                     at: ended.at,
                     holdings: unchanged.cloned().unwrap_or_else(|| holdings.into()),
                     currencies: rows,
+                    rejected,
+                    unusable,
+                    print,
                 });
                 next.trouble = None;
             }
@@ -296,6 +314,14 @@ fn row_of(answer: &Answer, currency: &str) -> Row {
         None if answer.unreadable.iter().any(|name| name == currency) => Row::Unreadable,
         None => Row::Missing,
     }
+}
+
+/// How many currencies are not shown only because their rows are unusable. One without a name is
+/// counted where it would be shown whatever its name.
+fn unusable(subject: &Subject, answer: &Answer) -> u64 {
+    let hidden = |name: &&SmolStr| subject.watched(name).is_none() && subject.filter.shows(name, false);
+    let nameless = if subject.filter.only.is_empty() { answer.nameless } else { 0 };
+    answer.unreadable.iter().filter(hidden).count() as u64 + nameless
 }
 
 /// The rows that are shown: what the filter lets through and, whatever it says, the watched ones.
@@ -352,6 +378,7 @@ pub(crate) mod tests {
     }
 
     fn ended(seconds: u64, outcome: Result<Answer, Failure>) -> Ended {
+        let outcome = outcome.map(Some);
         let took = Duration::from_millis(120);
         Ended { at: at(seconds), took, suspect: false, outcome }
     }
@@ -359,6 +386,36 @@ pub(crate) mod tests {
     fn shown(standing: &Standing) -> Vec<(&str, Option<(f64, f64)>)> {
         let holdings = standing.good.iter().flat_map(|good| good.holdings.iter());
         holdings.map(|holding| (&*holding.currency, holding.row.amounts())).collect()
+    }
+
+    #[test]
+    fn the_last_good_answer_once_more_is_as_good_as_a_new_one() {
+        let mut bad_row = answer(&[("btc", "1", "0")]);
+        bad_row.rejected = 2;
+        let known = Standing::new(subject(Filter::default())).after(ended(10, Ok(bad_row)));
+        let failed = known.after(ended(20, Err(Failure::new(Reason::Dns, "no such name"))));
+        let again = failed.after(Ended { outcome: Ok(None), ..ended(30, Ok(Answer::default())) });
+        assert_eq!(again.freshness(at(119)), Freshness::Fresh);
+        assert_eq!(again.freshness(at(120)), Freshness::Unknown);
+        assert_eq!((again.tally.polls, again.tally.rows_rejected), (3, 4));
+        let holdings = |standing: &Standing| standing.good.as_ref().map(|good| good.holdings.as_ptr());
+        assert_eq!(holdings(&again), holdings(&known));
+    }
+
+    #[test]
+    fn currencies_that_are_not_shown_for_their_rows_alone_are_counted() {
+        let mut of_an_answer = answer(&[("btc", "1", "0")]);
+        of_an_answer.rejected = 5;
+        of_an_answer.unreadable = ["eth", "usdt", "xrp"].map(SmolStr::from).into();
+        of_an_answer.nameless = 2;
+        let count = |filter: Filter| {
+            let known = Standing::new(subject(filter)).after(ended(10, Ok(of_an_answer.clone())));
+            known.good.map(|good| good.unusable)
+        };
+        let name = |name: &str| vec![SmolStr::from(name)];
+        assert_eq!(count(Filter::default()), Some(4), "usdt is watched, and so among the holdings");
+        assert_eq!(count(Filter { exclude: name("eth"), ..Filter::default() }), Some(3));
+        assert_eq!(count(Filter { only: name("eth"), ..Filter::default() }), Some(1));
     }
 
     #[test]

@@ -429,7 +429,7 @@ proptest! {
                 let mut standing = Standing::new(subject);
                 for (second, outcome) in (0..).zip(outcomes) {
                     let took = Duration::from_millis(second * 700);
-                    standing = standing.after(Ended { at: at(second), took, suspect: second == 1, outcome: outcome.clone() });
+                    standing = standing.after(Ended { at: at(second), took, suspect: second == 1, outcome: outcome.clone().map(Some) });
                     standings.push((name.clone(), wallet, standing.clone()));
                 }
                 let good = (0..).zip(outcomes).filter_map(|(second, outcome)| Some((outcome.as_ref().ok()?, second)));

@@ -178,6 +178,44 @@ async fn when_the_spare_host_fails_the_first_is_asked_in_the_same_poll() {
     assert_eq!(watched.failures(), []);
 }
 
+// The same answer again.
+
+#[tokio::test]
+async fn the_same_body_again_is_news_of_its_time_and_of_nothing_else() {
+    const REJECTED: &str = "xt_rows_rejected_total{account=\"main\",wallet=\"spot\"}";
+    let exchange = Exchange::documented();
+    let front = Front::new(exchange.address);
+    let says = |free: &str, status: u16| {
+        let rows = format!(
+            r#""usdt":{{"available":"{free}","freeze":"1"}},"btc":{{"available":"NaN","freeze":"0"}}"#
+        );
+        let answer = http(status, &[], format!(r#"{{"code":200,"data":{{{rows}}}}}"#).as_bytes());
+        front.set(Manner::Answer(Arc::new(move |_| answer.clone())));
+    };
+    let mut watched = Watched::new(&[&front.url()]);
+    let mut seen = Vec::new();
+    for (free, status) in [("900", 200), ("900", 200), ("900", 503), ("900", 200), ("901", 200), ("900", 200)]
+    {
+        leap(Duration::from_secs(30)).await;
+        says(free, status);
+        let good = watched.poll().await;
+        assert_eq!(good, status == 200, "{:?}", watched.failure());
+        let age = watched.good_at().age(watched.clock.now());
+        assert_eq!(age < Duration::from_secs(30), good, "a good answer is as new as its poll: {age:?}");
+        seen.push((watched.sample(FREE), watched.sample(REJECTED), watched.sample(UP)));
+    }
+    let row = |free: f64, rejected: f64, up: f64| (Some(free), Some(rejected), Some(up));
+    let expected = [
+        row(900.0, 1.0, 1.0),
+        row(900.0, 2.0, 1.0),
+        row(900.0, 2.0, 0.0),
+        row(900.0, 3.0, 1.0),
+        row(901.0, 4.0, 1.0),
+        row(900.0, 5.0, 1.0),
+    ];
+    assert_eq!(seen, expected);
+}
+
 // Connections that are kept.
 
 #[tokio::test]

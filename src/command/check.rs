@@ -68,8 +68,10 @@ async fn examine(account: Account, exchange: &Exchange) -> usize {
     let unreached = unreached.join("; then ");
     for wallet in wallets {
         let what = format!("wallet {wallet}");
-        match exchange.read(&mut session, wallet, poll_timeout).await.map(|read| read.outcome) {
+        match exchange.read(&mut session, wallet, None, poll_timeout).await.map(|read| read.outcome) {
             Ok(Ok(answer)) => {
+                // None is known that it could be equal to.
+                let answer = answer.unwrap_or_default();
                 tell(answer.rejected == 0, &what, &answer_finding(&answer));
                 for (_, watch) in watch.iter().filter(|(place, _)| *place == wallet) {
                     let (good, finding) = watch_finding(&answer, &watch.currency, watch.threshold);

@@ -137,7 +137,7 @@ mod tests {
         ledger.update(name, |account| {
             for wallet in &mut account.wallets {
                 let outcome =
-                    if good { Ok(answer(&[])) } else { Err(Failure::new(Reason::Dns, "no such name")) };
+                    if good { Ok(Some(answer(&[]))) } else { Err(Failure::new(Reason::Dns, "no such name")) };
                 let ended = Ended { at: clock.now(), took: Duration::ZERO, suspect: false, outcome };
                 wallet.set(wallet.standing.after(ended));
             }

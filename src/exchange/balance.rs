@@ -5,6 +5,7 @@
 use std::fmt;
 
 use bigdecimal::BigDecimal;
+use sha2::{Digest as _, Sha256};
 use smol_str::SmolStr;
 
 /// Which pocket of an account a balance lies in; the `wallet` label.
@@ -143,6 +144,22 @@ pub struct Answer {
     /// Names of the unusable rows, where the name itself was fit: a watched currency among them
     /// was not left out by the exchange, so it must not read as zero. Sorted.
     pub unreadable: Vec<SmolStr>,
+    /// Unusable rows that do not even say of which currency they are.
+    pub nameless: u64,
+    /// Of the body it was read from; `None` if it was read from none.
+    pub print: Option<Print>,
+}
+
+/// What tells one body from another: equal prints are of equal bodies, which say the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Print([u8; 32]);
+
+impl Print {
+    /// The print of a body that came with the HTTP status `status`.
+    #[must_use]
+    pub(super) fn of(status: u16, body: &[u8]) -> Self {
+        Self(Sha256::new().chain_update(status.to_be_bytes()).chain_update(body).finalize().into())
+    }
 }
 
 /// The longest currency name that is taken for one.

@@ -32,7 +32,7 @@ use tokio::sync::futures::Notified;
 #[cfg(test)]
 pub(crate) use self::wire::{Asked, Script, Told};
 pub use self::{
-    balance::{Amount, Answer, Balance, Wallet, currency_name},
+    balance::{Amount, Answer, Balance, Print, Wallet, currency_name},
     dialect::Api,
     failure::{Failure, Reason},
     keyring::{KeyHalf, KeySource, Keyring},
@@ -126,8 +126,8 @@ pub struct Unasked;
 /// A read that came to an end.
 #[derive(Debug)]
 pub struct Read {
-    /// What came of it.
-    pub outcome: Result<Answer, Failure>,
+    /// What came of it; a good answer is `None` if its body is the one that was known already.
+    pub outcome: Result<Option<Answer>, Failure>,
     /// The time its calls took, waiting for leave to make them not counted.
     pub took: Duration,
     /// How far the clock of a host was found to be ahead of ours, in seconds, if it was asked.
@@ -161,6 +161,8 @@ impl Session {
 /// The state of one read under way.
 struct Attempt<'a> {
     session: &'a mut Session,
+    /// Of the body whose answer is known already.
+    known: Option<Print>,
     began: Duration,
     budget: Budget,
     skews: Vec<(String, f64)>,
@@ -168,7 +170,7 @@ struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     fn new(session: &'a mut Session, began: Duration, timeout: Duration) -> Self {
-        Self { session, began, budget: Budget::new(timeout), skews: Vec::new() }
+        Self { session, known: None, began, budget: Budget::new(timeout), skews: Vec::new() }
     }
 }
 
@@ -236,7 +238,8 @@ impl Exchange {
     }
 
     /// Reads `wallet` once: from the base URL that worked last, then, if it is the host that fails,
-    /// from the others, freshly signed, all within `timeout`.
+    /// from the others, freshly signed, all within `timeout`. A body with the print `known` is not
+    /// taken apart again.
     ///
     /// # Errors
     /// If nothing was asked: see [`Unasked`].
@@ -244,9 +247,11 @@ impl Exchange {
         &self,
         session: &mut Session,
         wallet: Wallet,
+        known: Option<Print>,
         timeout: Duration,
     ) -> Result<Read, Unasked> {
         let mut attempt = Attempt::new(session, self.clock.now().elapsed, timeout);
+        attempt.known = known;
         let outcome = match self.read_from_any(&mut attempt, wallet).await {
             Ok(answer) => Ok(answer),
             Err(Stop::Failed(failure)) => Err(failure),
@@ -367,7 +372,7 @@ impl Exchange {
         self.refusals().until(session.keyring.pair().pair_id(), wallet)
     }
 
-    async fn read_from_any(&self, attempt: &mut Attempt<'_>, wallet: Wallet) -> Result<Answer, Stop> {
+    async fn read_from_any(&self, attempt: &mut Attempt<'_>, wallet: Wallet) -> Result<Option<Answer>, Stop> {
         let api = attempt.session.venue.api;
         let Some(call) = Call::new(api, wallet) else {
             let text = format!("API {} has no wallet {wallet}: nothing was asked", api.label());
@@ -396,7 +401,7 @@ impl Exchange {
         wallet: Wallet,
         call: Call,
         share: u32,
-    ) -> Result<Answer, Stop> {
+    ) -> Result<Option<Answer>, Stop> {
         let clock = self.sync_clock(attempt, base, call, share).await?;
         loop {
             let result = self.read_once(attempt, base, wallet, call, &clock, share).await;
@@ -425,7 +430,7 @@ impl Exchange {
         call: Call,
         host: &Host,
         share: u32,
-    ) -> Result<Answer, Stop> {
+    ) -> Result<Option<Answer>, Stop> {
         let pair = attempt.session.keyring.pair().clone();
         let timeout = attempt.budget.for_a_call(base, share)?;
         let mut permit = self.permit(&mut attempt.budget, attempt.session.caller()).await?;
@@ -444,7 +449,11 @@ impl Exchange {
         // The permit is held until the reply is understood: nobody may slip in before a pause.
         let caller = attempt.session.caller();
         let result = self.judge(caller, base, signed.request.path, reply, &secrets, |status, body| {
-            call.balances(status, body)
+            let print = Print::of(status, body);
+            if attempt.known == Some(print) {
+                return Ok(None);
+            }
+            call.balances(status, body).map(|answer| Some(Answer { print: Some(print), ..answer }))
         });
         let note = |worked| {
             let now = self.clock.now().elapsed;

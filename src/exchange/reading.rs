@@ -35,6 +35,7 @@ pub(super) fn answer(rows: impl IntoIterator<Item = Row>) -> Result<Answer, Fail
             }
             (name, _) => {
                 answer.rejected += 1;
+                answer.nameless += u64::from(name.is_none());
                 answer.unreadable.extend(name);
             }
         }

@@ -80,7 +80,7 @@ pub enum Source {
     Ticker(fn(&Quotation, &mut Samples)),
     /// How much of a wallet has no price: changes with the last good answer and with the ticker's, and
     /// is left out once either is too old.
-    Unpriced(fn(&Subject, usize, &mut Samples)),
+    Unpriced(fn(&Subject, u64, &mut Samples)),
     /// The exporter itself: read at the scrape.
     Own,
 }
@@ -291,7 +291,7 @@ pub static FAMILIES: [Family; 27] = [
                A balance of zero is worth zero at any price and is not counted. \
                Absent while the balances or the prices are unknown, and if prices are not asked for.",
         source: Source::Unpriced(|subject, unpriced, out| {
-            out.sample(&[&subject.account, subject.wallet.label()], float(unpriced as u64));
+            out.sample(&[&subject.account, subject.wallet.label()], float(unpriced));
         }),
     },
     Family {

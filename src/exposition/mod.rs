@@ -197,7 +197,7 @@ impl Pieces {
     }
 
     /// Renders how many currencies of a wallet have no price.
-    pub fn set_unpriced(&mut self, subject: &Subject, unpriced: usize) {
+    pub fn set_unpriced(&mut self, subject: &Subject, unpriced: u64) {
         for (family, piece) in FAMILIES.iter().zip(&mut self.0) {
             if let Source::Unpriced(write) = family.source {
                 *piece = lines(family, |out| write(subject, unpriced, out));

@@ -407,6 +407,7 @@ mod tests {
     fn polled(mut account: Account, seconds: u64, outcome: Result<Answer, Failure>) -> Account {
         if let Some(wallet) = account.wallets.first_mut() {
             let took = Duration::from_millis(120);
+            let outcome = outcome.map(Some);
             wallet.set(wallet.standing.after(Ended { at: at(seconds), took, suspect: false, outcome }));
         }
         account

@@ -60,7 +60,12 @@ pub fn run(input: &[u8]) {
         ledger.update(ACCOUNT, |account| {
             for known in &mut account.wallets {
                 let (took, suspect) = (Duration::from_millis(250), is_suspect(known));
-                known.set(known.standing.after(Ended { at: now, took, suspect, outcome: read.clone() }));
+                known.set(known.standing.after(Ended {
+                    at: now,
+                    took,
+                    suspect,
+                    outcome: read.clone().map(Some),
+                }));
             }
         });
         agree(&ledger, &models, now);
