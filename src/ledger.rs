@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use smol_str::SmolStr;
 
 use crate::{
@@ -29,7 +29,23 @@ pub struct Ledger {
     skews: ArcSwap<BTreeMap<String, f64>>,
     /// `None` if prices are not asked for.
     market: Option<ArcSwap<Market>>,
+    /// How often anything has changed. If this is the same after as before, what was read between is
+    /// still what is known.
     changes: AtomicU64,
+    latest: ArcSwapOption<Latest>,
+}
+
+/// The exporter's own metrics change with every breath; they are read again after this.
+const OWN_MAX_AGE: Duration = Duration::from_millis(100);
+
+/// The newest exposition.
+#[derive(Debug)]
+struct Latest {
+    whole: Whole,
+    /// After so many changes it was strung together.
+    changes: u64,
+    /// From then on it is not the newest any more, whatever has changed, on [`Moment::elapsed`].
+    until: Duration,
 }
 
 /// What is known of an account. Immutable: its poller puts a new one in its place.
@@ -83,7 +99,13 @@ impl Ledger {
         let mut accounts = accounts;
         accounts.sort_by(|a, b| a.facts.name.cmp(&b.facts.name));
         let accounts = accounts.into_iter().map(ArcSwap::from_pointee).collect();
-        Self { accounts, skews: ArcSwap::default(), market: None, changes: AtomicU64::new(0) }
+        Self {
+            accounts,
+            skews: ArcSwap::default(),
+            market: None,
+            changes: AtomicU64::new(0),
+            latest: ArcSwapOption::empty(),
+        }
     }
 
     /// The same, with prices of which nothing is known yet, and which are unknown from `max_age` on.
@@ -133,7 +155,7 @@ impl Ledger {
             change(&mut market);
             market
         });
-        self.changes.fetch_add(1, Ordering::Release);
+        self.changed();
         // The prices stand in their place by now. Whoever changes an account from here on counts by
         // them; whoever has begun before finds the account changed, and begins again.
         if before.priced() != slot.load().priced() {
@@ -151,7 +173,7 @@ impl Ledger {
             }
             account
         });
-        self.changes.fetch_add(1, Ordering::Release);
+        self.changed();
     }
 
     fn slot(&self, name: &str) -> Option<&ArcSwap<Account>> {
@@ -166,25 +188,44 @@ impl Ledger {
             skews.insert(host.to_owned(), seconds);
             skews
         });
-        self.changes.fetch_add(1, Ordering::Release);
+        self.changed();
     }
 
-    /// How often anything has changed. If this is the same after as before, what was read between is
-    /// still what is known.
-    #[must_use]
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+    /// What is kept of texts is let go at once: it would hold those that have just been replaced until
+    /// the next scrape.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+        self.latest.store(None);
     }
 
     /// When the next answer becomes too old to be shown, on [`Moment::elapsed`]; `None` if none is
     /// shown as of `now`.
-    #[must_use]
-    pub fn next_unknown(&self, now: Moment) -> Option<Duration> {
+    fn next_unknown(&self, now: Moment) -> Option<Duration> {
         let accounts = self.accounts();
         let standings = accounts.iter().flat_map(|account| &account.wallets).map(|wallet| &wallet.standing);
         let balances = standings.filter_map(|standing| standing.known_until(now));
         let prices = self.market().and_then(|market| market.quotation.known_until(now));
         balances.chain(prices).min()
+    }
+
+    /// What a scrape is answered with: the exposition as of `now`, strung together anew only when there
+    /// is something new in it. Its balances are those of `now`; the exporter's own metrics, with
+    /// `process_*` of a process that started at the Unix time `process_started`, are at most
+    /// [`OWN_MAX_AGE`] old. Waits for nobody; two scrapes at once may both do the work.
+    #[must_use]
+    pub fn newest(&self, now: Moment, process_started: Duration) -> Whole {
+        let changes = self.changes.load(Ordering::Acquire);
+        if let Some(latest) = &*self.latest.load()
+            && latest.changes == changes
+            && now.elapsed < latest.until
+        {
+            return latest.whole.clone();
+        }
+        let whole = self.exposition(now, Some(process_started));
+        let until = now.elapsed + OWN_MAX_AGE;
+        let until = self.next_unknown(now).map_or(until, |unknown| unknown.min(until));
+        self.latest.store(Some(Arc::new(Latest { whole: whole.clone(), changes, until })));
+        whole
     }
 
     /// The exposition as of `now`. `process_started` is the Unix time the process started, `None` to

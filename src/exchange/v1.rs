@@ -1,11 +1,11 @@
 //! API v1 as XT documents it: which endpoint, which fields, which codes. Bytes → nouns.
 //! Pure: sends nothing, reads no clock. The JSON's own shapes end at this file's border.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{self, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -44,11 +44,20 @@ pub(super) fn balances_call(wallet: Wallet) -> Option<Call> {
 /// exchange sent.
 pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
     let data = data(status, body)?;
-    let Rows(rows) = object(data).ok_or_else(|| decode("`data` is not an object of currencies"))?;
-    reading::answer(rows.into_iter().map(|(name, row)| Row {
-        currency: std::str::from_utf8(&name).ok().and_then(currency_name),
-        amounts: amounts(row),
-    }))
+    let name = |name: &[u8]| std::str::from_utf8(name).ok().and_then(currency_name);
+    // As the exchange writes them, rows are read in one go. One that is anything else must not spoil
+    // the others, and then each is read for itself.
+    if let Some(Rows(rows)) = object::<Rows<'_, Plain<'_>>>(data) {
+        return reading::answer(rows.into_iter().map(|(currency, row)| Row {
+            currency: name(&currency),
+            amounts: Amount::parse(row.available).zip(Amount::parse(row.freeze)),
+        }));
+    }
+    let rows = object::<Rows<'_, &RawValue>>(data);
+    let Rows(rows) = rows.ok_or_else(|| decode("`data` is not an object of currencies"))?;
+    reading::answer(
+        rows.into_iter().map(|(currency, row)| Row { currency: name(&currency), amounts: amounts(row) }),
+    )
 }
 
 /// Reads the answer to getServerTime: Unix milliseconds.
@@ -71,7 +80,7 @@ pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
 /// Any other answer, and one without a single usable price, with its reason. The text may hold
 /// anything the exchange sent.
 pub fn prices(status: u16, body: &[u8]) -> Result<Prices, Failure> {
-    let Rows(rows) = reading::envelope(status, body)?;
+    let Rows(rows) = reading::envelope::<Rows<'_, &RawValue>>(status, body)?;
     // Errors come in the envelope of the other calls. No market is called `code`, and none is a number.
     if rows.iter().any(|(name, row)| **name == *b"code" && !row.get().starts_with('{')) {
         data(status, body)?;
@@ -193,14 +202,14 @@ fn reason(code: i64, text: &str) -> Reason {
 
 /// An object of rows as the exchange spells it: names, undecoded because a name that is no text must not
 /// spoil the other rows, and rows.
-struct Rows<'a>(Vec<(Cow<'a, [u8]>, &'a RawValue)>);
+struct Rows<'a, R>(Vec<(Cow<'a, [u8]>, R)>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
+impl<'de: 'a, 'a, R: Deserialize<'de>> Deserialize<'de> for Rows<'a, R> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
+        struct Entries<R>(PhantomData<R>);
 
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Rows<'de>;
+        impl<'de, R: Deserialize<'de>> Visitor<'de> for Entries<R> {
+            type Value = Rows<'de, R>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of rows")
@@ -215,7 +224,45 @@ impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
             }
         }
 
-        deserializer.deserialize_map(Entries)
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+/// A row whose amounts are texts without escapes. Unlike a derived one, it is read from an object only.
+struct Plain<'a> {
+    available: &'a str,
+    freeze: &'a str,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Plain<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Plain<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with available and freeze as texts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let (mut available, mut freeze) = (None, None);
+                while let Some(field) = map.next_key::<&str>()? {
+                    let twice = match field {
+                        "available" => available.replace(map.next_value()?).is_some(),
+                        "freeze" => freeze.replace(map.next_value()?).is_some(),
+                        _ => map.next_value::<IgnoredAny>().map(|_| false)?,
+                    };
+                    if twice {
+                        return Err(de::Error::custom("a field that is there twice"));
+                    }
+                }
+                let row = available.zip(freeze).map(|(available, freeze)| Plain { available, freeze });
+                row.ok_or_else(|| de::Error::custom("a field that is not there"))
+            }
+        }
+
+        deserializer.deserialize_map(Fields)
     }
 }
 

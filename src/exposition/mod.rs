@@ -191,6 +191,9 @@ impl Pieces {
                 Some(good) => lines(family, |out| write(&standing.subject, good, out)),
                 None => Piece::default(),
             },
+            (Source::Poll(write), Some((_, old)), _) => {
+                lines_unless(&old.at(place), family, |out| write(standing, out))
+            }
             (Source::Poll(write), ..) => lines(family, |out| write(standing, out)),
             _ => Piece::default(),
         })
@@ -243,10 +246,15 @@ thread_local! {
 }
 
 fn lines(family: &'static families::Family, write: impl FnOnce(&mut Samples)) -> Piece {
+    lines_unless(&Piece::default(), family, write)
+}
+
+/// The piece `old` if its lines are the same.
+fn lines_unless(old: &Piece, family: &'static families::Family, write: impl FnOnce(&mut Samples)) -> Piece {
     let mut samples = family.samples(DRAFT.take());
     write(&mut samples);
     let text = samples.finish();
-    let piece = Piece::new(text.as_bytes());
+    let piece = if *old.plain == *text.as_bytes() { old.clone() } else { Piece::new(text.as_bytes()) };
     DRAFT.set(text);
     piece
 }

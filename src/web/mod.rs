@@ -7,7 +7,6 @@ mod body;
 mod listener;
 pub mod page;
 mod routes;
-mod scrape;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +17,6 @@ use tokio::{
     sync::Semaphore,
 };
 
-use self::scrape::Latest;
 use crate::{ledger::Ledger, moment::Clock};
 
 /// What is served.
@@ -33,7 +31,6 @@ pub struct Site {
     /// Unix time at which the process started.
     pub process_started: Duration,
     scrapes: Option<Scrapes>,
-    latest: Latest,
 }
 
 /// Leave for so many scrapes at a time.
@@ -49,14 +46,7 @@ impl Site {
     pub fn new(ledger: Arc<Ledger>, clock: Clock, telemetry_path: String, max_requests: usize) -> Self {
         let free = Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS)));
         let scrapes = (max_requests > 0).then_some(Scrapes { limit: max_requests, free });
-        Self {
-            ledger,
-            clock,
-            telemetry_path,
-            process_started: clock.now().unix,
-            scrapes,
-            latest: Latest::default(),
-        }
+        Self { ledger, clock, telemetry_path, process_started: clock.now().unix, scrapes }
     }
 
     /// Answers on `listeners` until `shutdown` is done, then lets running answers finish, for at

@@ -43,7 +43,7 @@ fn metrics(site: &Site, _: &str, headers: &HeaderMap) -> Response<Parts> {
         Ok(permit) => permit,
         Err(said) => return text(StatusCode::SERVICE_UNAVAILABLE, said),
     };
-    let whole = site.latest.get(&site.ledger, site.clock.now(), site.process_started);
+    let whole = site.ledger.newest(site.clock.now(), site.process_started);
     let is_compressed = asks_for_gzip(headers);
     let body = Parts::new(if is_compressed { whole.gzip } else { whole.plain });
     encoded(CONTENT_TYPE, body.holding(permit), is_compressed)
