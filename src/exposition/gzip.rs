@@ -131,7 +131,7 @@ fn product(a: u32, b: u32) -> u32 {
 mod tests {
     use std::io::Read as _;
 
-    use flate2::read::GzDecoder;
+    use flate2::bufread::GzDecoder;
     use proptest::prelude::*;
 
     use super::*;

@@ -27,6 +27,7 @@ use super::{
     exposition::{self, Samples},
     is_readable,
     json::{self, Json},
+    unpacked,
 };
 
 /// What no text may show.
@@ -540,7 +541,9 @@ impl Model {
 }
 
 fn agree(ledger: &Ledger, models: &[Model], now: Moment) {
-    let text = ledger.exposition(now, None).plain.parts.concat();
+    let whole = ledger.exposition(now, None);
+    let text = whole.plain.parts.concat();
+    assert!(unpacked(&whole.gzip.parts.concat()) == text, "the compressed text is another");
     let text = String::from_utf8(text).unwrap_or_else(|error| panic!("{error}"));
     let samples = exposition::read(&text);
     for model in models {

@@ -2,9 +2,8 @@
 //! Whatever it sends, and in whatever pieces: no panic, no connection that never ends, every answer well-formed and
 //! exactly as long as it says, every 200 whole; and the next client is served as if nothing had been.
 
-use std::{io::Read as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use flate2::read::GzDecoder;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, duplex, split},
     runtime::{Builder, Runtime},
@@ -20,7 +19,7 @@ use xt_balance_exporter::{
     web::Site,
 };
 
-use super::exposition;
+use super::{exposition, unpacked};
 
 /// The most a connection may live after its last byte, by the listener's own deadlines, and a little more.
 const LIFE_MAX: Duration = Duration::from_secs(101);
@@ -229,15 +228,11 @@ impl Head {
         assert_eq!(self.one("allow"), (self.status == 405).then_some("GET, HEAD"), "{self:?}");
         let Some(body) = body else { return };
         let text = match self.one("content-encoding") {
-            None => String::from_utf8(body.to_vec()).unwrap_or_else(|error| panic!("{error}")),
-            Some("gzip") => {
-                let (mut text, mut decoder) = (String::new(), GzDecoder::new(body));
-                let read = decoder.read_to_string(&mut text);
-                assert!(read.is_ok() && decoder.into_inner().is_empty(), "{read:?}: {self:?}");
-                text
-            }
+            None => body.to_vec(),
+            Some("gzip") => unpacked(body),
             Some(other) => panic!("{other} was never offered"),
         };
+        let text = String::from_utf8(text).unwrap_or_else(|error| panic!("{error}: {self:?}"));
         match (self.status, content_type) {
             (200, "text/plain; version=0.0.4; charset=utf-8") => {
                 let samples = exposition::read(&text);

@@ -2,6 +2,10 @@
 //! broken. The programs in `bin` let the fuzzer call them; `tests/fuzz_corpus.rs` of the main crate calls the same
 //! ones with every file of `corpus`.
 
+use std::io::Read as _;
+
+use flate2::bufread::GzDecoder;
+
 pub mod config;
 pub mod decimal;
 pub mod decoder;
@@ -14,4 +18,16 @@ pub mod json;
 #[must_use]
 pub fn is_readable(text: &str) -> bool {
     !text.trim().is_empty() && !text.chars().any(char::is_control)
+}
+
+/// What a gzip member holds.
+///
+/// # Panics
+/// If it is none, or something stands behind it.
+#[must_use]
+pub fn unpacked(member: &[u8]) -> Vec<u8> {
+    let (mut text, mut decoder) = (Vec::new(), GzDecoder::new(member));
+    let read = decoder.read_to_end(&mut text);
+    assert!(read.is_ok() && decoder.into_inner().is_empty(), "{read:?} of {} bytes", member.len());
+    text
 }
