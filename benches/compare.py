@@ -2,7 +2,8 @@
 """What a scrape costs here and elsewhere, measured side by side on this machine.
 
     make bench                   everything, and writes benches/RESULTS.md
-    benches/compare.py 1 50      this exporter and nginx alone, for 1 and 50 accounts, printed only
+    benches/compare.py 1 50      scrapes of this exporter and nginx alone, for 1 and 50 accounts, printed only
+    benches/compare.py polls     what polls and the start cost, printed only
 
 Every server answers with the same two families, a thousand currencies an account, from one process
 held to one core; wrk asks from the other (`wrk -t1 -c4`, gzip and plain). What is compared with:
@@ -13,8 +14,10 @@ held to one core; wrk asks from the other (`wrk -t1 -c4`, gzip and plain). What 
   Python         prometheus_client, from Debian's python3-prometheus-client
 
 The exporter is measured whole and at work: the real daemon, polling every account every 30 s, over
-plain HTTP, from an nginx that plays the exchange (seven answers of eight are new ones). Nothing but
-loopback is ever listened on or asked. Needs root or sudo only to install what is missing.
+plain HTTP, from an nginx that plays the exchange (seven answers of eight are new ones). What a poll costs
+is measured over TLS. CPU time is what the kernel says of the daemon's threads, idling and all. The program
+is the static one of `make static`. Nothing but loopback is ever listened on or asked. Needs root or sudo
+only to install what is missing.
 """
 
 import gzip
@@ -26,6 +29,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -39,6 +43,9 @@ PEERS = HERE / "peers"
 CURRENCIES = 1000
 VARIANTS = 8
 SERVER_CORE, CLIENT_CORE = "0", "1"
+# Whether the made-up exchange answers at all is asked without a look at its certificate.
+UNCHECKED = ssl.create_default_context()
+UNCHECKED.check_hostname, UNCHECKED.verify_mode = False, ssl.CERT_NONE
 
 
 def free_port():
@@ -50,8 +57,8 @@ def free_port():
 class Server:
     """A child held to one core, ended with the `with` block."""
 
-    def __init__(self, command, port, path="/metrics", core=SERVER_CORE, patience=600):
-        self.url = f"http://127.0.0.1:{port}{path}"
+    def __init__(self, command, port, path="/metrics", core=SERVER_CORE, patience=600, scheme="http"):
+        self.url = f"{scheme}://127.0.0.1:{port}{path}"
         self.command, self.core, self.patience = command, core, patience
 
     def __enter__(self):
@@ -63,7 +70,7 @@ class Server:
             if self.child.poll() is not None:
                 sys.exit(f"it ended at once: {self.command}")
             try:
-                urllib.request.urlopen(self.url, timeout=60).read(1)
+                urllib.request.urlopen(self.url, timeout=60, context=UNCHECKED).read(1)
                 return self
             except OSError:
                 if time.monotonic() > until:
@@ -93,8 +100,15 @@ class Server:
         return total
 
     def cpu_seconds(self):
-        fields = pathlib.Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Of its threads, to the nanosecond."""
+        threads = pathlib.Path(f"/proc/{self.child.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
+    def polls(self):
+        """How many have ended, how many have failed, and the CPU seconds used at that moment."""
+        text = self.get().decode()
+        total = lambda name: sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name + "{"))
+        return total("xt_polls_total"), total("xt_poll_failures_total"), self.cpu_seconds()
 
 
 def wrk(server, compressed, seconds):
@@ -132,29 +146,43 @@ http {{
     access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; sendfile on; tcp_nopush on; open_file_cache max=100;
     client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3; uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
     {http}
-    server {{ listen 127.0.0.1:{port}; root {folder}; {server} }}
+    server {{ listen 127.0.0.1:{port} {tls}; root {folder}; {server} }}
 }}
 """
 
 
-def nginx(folder, server, http="", core=SERVER_CORE, path="/metrics"):
+def nginx(folder, server, http="", core=SERVER_CORE, path="/metrics", tls=""):
     port = free_port()
     conf = folder / f"nginx-{port}.conf"
     user = "user root;" if os.getuid() == 0 else ""
-    conf.write_text(NGINX.format(folder=folder, port=port, server=server, http=http, user=user))
-    return Server(["nginx", "-p", folder, "-c", conf], port, path, core)
+    conf.write_text(NGINX.format(folder=folder, port=port, server=server, http=http, user=user, tls=tls))
+    return Server(["nginx", "-p", folder, "-c", conf], port, path, core, scheme="https" if tls else "http")
 
 
-def exchange(folder, variants=VARIANTS):
+def exchange(folder, variants=VARIANTS, tls=False):
     for variant in range(variants):
         (folder / f"balances-{variant}.json").write_text(answer(variant))
+    if tls:
+        certify(folder)
     shares = " ".join(f"{100 / variants}% {variant};" for variant in range(variants - 1)) + f" * {variants - 1};"
     return nginx(
         folder, core=CLIENT_CORE, path="/trade/api/v1/getServerTime",
+        tls=f"ssl; ssl_certificate {folder}/host.crt; ssl_certificate_key {folder}/host.key" if tls else "",
         http=f'split_clients "$request_id" $variant {{ {shares} }}',
         server="""
         location = /trade/api/v1/getServerTime { default_type application/json; return 200 '{"code":200,"data":{"serverTime":1700000000000},"info":"success"}'; }
         location = /trade/api/v1/getBalance { default_type application/json; rewrite ^ /balances-$variant.json break; }""")
+
+
+def certify(folder):
+    """Makes a certificate for this machine, and an authority that vouches for it."""
+    run = lambda *words: subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+    run("req", "-x509", *key, "-keyout", "authority.key", "-out", "authority.crt", "-days", "2", "-subj", "/CN=made up")
+    run("req", *key, "-keyout", "host.key", "-out", "host.csr", "-subj", "/CN=host")
+    run("x509", "-req", "-in", "host.csr", "-CA", "authority.crt", "-CAkey", "authority.key", "-CAcreateserial", "-days", "2",
+        "-extfile", "names", "-out", "host.crt")
 
 
 def exporter(folder, program, accounts, url, interval=30):
@@ -165,7 +193,8 @@ def exporter(folder, program, accounts, url, interval=30):
         lines.append(f"- {{name: account{number:03}, access_key_file: {number}.key, secret_key_file: secret}}")
     (folder / "accounts.yml").write_text("\n".join(lines))
     port = free_port()
-    return Server([program, "--config.file", folder / "accounts.yml", "--web.listen-address", f"127.0.0.1:{port}", "--web.max-requests", "0"], port)
+    command = [program, "--config.file", folder / "accounts.yml", "--web.listen-address", f"127.0.0.1:{port}", "--web.max-requests", "0"]
+    return Server(["env", f"SSL_CERT_FILE={folder}/authority.crt", *command] if url.startswith("https") else command, port)
 
 
 def ready(server, patience=120):
@@ -187,16 +216,16 @@ def families(text):
 def build():
     target = pathlib.Path(json.loads(subprocess.run(
         ["cargo", "metadata", "--format-version", "1", "--no-deps"], cwd=ROOT, capture_output=True, check=True).stdout)["target_directory"])
-    subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True)
+    subprocess.run(["make", "static"], cwd=ROOT, check=True)
     subprocess.run(["cargo", "build", "--release", "--locked", "--target-dir", target / "peers"], cwd=PEERS / "naive", check=True)
     golang = target / "peers" / "golang"
     environment = dict(os.environ, GO111MODULE="off", GOPATH="/usr/share/gocode", GOFLAGS="")
     subprocess.run(["go", "build", "-o", golang, PEERS / "golang.go"], env=environment, check=True)
-    return target / "release" / "xt-balance-exporter", target / "peers" / "release" / "naive", golang
+    return target / "static" / "xt-balance-exporter", target / "peers" / "release" / "naive", golang
 
 
 def install():
-    needs = {"nginx": "nginx-light", "wrk": "wrk", "go": "golang-go", "taskset": "util-linux"}
+    needs = {"nginx": "nginx-light", "wrk": "wrk", "go": "golang-go", "taskset": "util-linux", "openssl": "openssl"}
     missing = [package for program, package in needs.items() if not shutil.which(program)]
     if not pathlib.Path("/usr/share/gocode/src/github.com/prometheus/client_golang").exists():
         missing.append("golang-github-prometheus-client-golang-dev")
@@ -222,7 +251,7 @@ def measure(servers, seconds, rounds):
 
 def compare(accounts, programs, others):
     program, naive, golang = programs
-    seconds, rounds = (2, 2) if accounts <= 50 else (8, 3)
+    seconds, rounds = (4, 3) if accounts <= 50 else (6, 3)
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = pathlib.Path(name)
         with exchange(folder) as source, exporter(folder, program, accounts, source.url.rsplit("/trade", 1)[0]) as ours:
@@ -245,6 +274,62 @@ def compare(accounts, programs, others):
                     results |= measure({peer: server}, seconds, 1)
                     sizes[peer] = server.resident_kib()
     return sizes, results
+
+
+def polls(accounts, interval, program, variants, seconds):
+    """CPU milliseconds of a poll over TLS, the share of a core, CPU milliseconds of a gzipped scrape meanwhile, and MiB
+    resident after all that; of accounts polled for so long."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = pathlib.Path(name)
+        with exchange(folder, variants, tls=True) as source:
+            with exporter(folder, program, accounts, source.url.rsplit("/trade", 1)[0], interval) as ours:
+                ready(ours)
+                before, _, used = ours.polls()
+                time.sleep(seconds)
+                spent = ours.cpu_seconds() - used
+                after, failed, _ = ours.polls()
+                if failed:
+                    sys.exit(f"{failed:.0f} polls failed")
+                used, scraping = ours.cpu_seconds(), 3
+                _, rate = wrk(ours, True, scraping)
+                scrapes = ours.cpu_seconds() - used - spent / seconds * scraping
+                return spent * 1000 / (after - before), spent / seconds, scrapes * 1000 / (rate * scraping), ours.resident_kib() / 1024
+
+
+def start(program, rounds=9):
+    """Milliseconds from exec to the first good poll, over plain HTTP: the median."""
+    times = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(dir="/tmp") as name:
+            folder = pathlib.Path(name)
+            with exchange(folder) as source:
+                ours = exporter(folder, program, 1, source.url.rsplit("/trade", 1)[0])
+                began = time.time()
+                child = subprocess.Popen(list(map(str, ours.command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                # It says so in the log, and when it was in the metrics.
+                next(line for line in child.stderr if "the first poll was good" in line)
+                good = re.search(r"^xt_last_success_timestamp_seconds{.*} (.*)$", ours.get().decode(), re.M)
+                times.append((float(good[1]) - began) * 1000)
+                child.terminate()
+                child.communicate()
+    return statistics.median(times)
+
+
+def of_polls(program):
+    """What polls and the start cost, as lines of Markdown."""
+    lines = ["## Polls and start", ""]
+    lines += ["One account with 1 000 currencies polled every second over TLS, the connection kept: CPU time of a poll, the idling daemon included.", ""]
+    lines += ["| | CPU a poll | resident |", "|---|---|---|"]
+    for variants, what in ((VARIANTS, "seven of eight answers are new, every amount in them"), (1, "nothing changed")):
+        cost, _, _, resident = polls(1, 1, program, variants, 30)
+        lines.append(f"| {what} | {cost:.2f} ms | {resident:.3g} MiB |")
+    lines += ["", f"From exec to the end of the first good poll, over plain HTTP: {start(program):.0f} ms. The program: {os.path.getsize(program) / 1024 / 1024:.3g} MiB, static.", ""]
+    lines += ["How it grows: polled every 30 s over TLS, seven of eight answers new.", ""]
+    lines += ["| accounts | balances | CPU of a poll | polls, of a core | CPU of a scrape, gzip | resident |", "|---|---|---|---|---|---|"]
+    for accounts in (1, 50, 150, 450):
+        cost, share, scrape, resident = polls(accounts, 30, program, VARIANTS, 60)
+        lines.append(f"| {accounts} | {accounts * 2 * CURRENCIES:,} | {cost:.2f} ms | {share * 100:.2g} % | {scrape:.3g} ms | {resident:.3g} MiB |")
+    return [*lines, ""]
 
 
 def compressed(server):
@@ -283,6 +368,8 @@ def table(accounts, sizes, results):
 def main():
     install()
     programs = build()
+    if sys.argv[1:] == ["polls"]:
+        return print("\n".join(of_polls(programs[0])))
     chosen = [int(word) for word in sys.argv[1:]]
     lines = ["# What a scrape costs", "", "Median latency and answers a second; how it is measured stands in [compare.py](compare.py).", ""]
     for accounts in chosen or [1, 50, 450]:
@@ -290,7 +377,9 @@ def main():
         print("\n".join(part), flush=True)
         lines += part
     if not chosen:
-        (HERE / "RESULTS.md").write_text("\n".join(lines))
+        part = of_polls(programs[0])
+        print("\n".join(part), flush=True)
+        (HERE / "RESULTS.md").write_text("\n".join(lines + part).rstrip() + "\n")
 
 
 if __name__ == "__main__":
