@@ -381,6 +381,8 @@ def table(accounts, sizes, results):
 
 
 def main():
+    # Whoever is told to end takes the servers along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     install()
     programs = build()
     if sys.argv[1:] == ["polls"]:
