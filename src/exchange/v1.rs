@@ -80,7 +80,9 @@ pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
 /// Any other answer, and one without a single usable price, with its reason. The text may hold
 /// anything the exchange sent.
 pub fn prices(status: u16, body: &[u8]) -> Result<Prices, Failure> {
-    let Rows(rows) = reading::envelope::<Rows<'_, &RawValue>>(status, body)?;
+    // Names as bytes are read without a look at them, so the whole is looked at first.
+    let whole: &RawValue = reading::envelope(status, body)?;
+    let Rows(rows) = object::<Rows<'_, &RawValue>>(whole).ok_or_else(|| by_status(status, body))?;
     // Errors come in the envelope of the other calls. No market is called `code`, and none is a number.
     if rows.iter().any(|(name, row)| **name == *b"code" && !row.get().starts_with('{')) {
         data(status, body)?;
