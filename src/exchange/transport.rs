@@ -140,24 +140,26 @@ impl BaseUrl {
     /// A sentence that says what is wrong with it and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
         let refuse = |why: &str| Err(format!("base URL '{text}' {why}"));
-        // The tables for names beyond ASCII are not part of this program, and what takes their place
-        // must not see one.
-        let authority = text.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#', '\\']).next());
-        let authority = authority.unwrap_or_default();
-        let with_password = || Err("a base URL must not hold a user name or password: remove it".to_owned());
-        if authority.contains('@') {
-            return with_password();
+        let no_url = || refuse("is no URL: give one such as https://api.xt.com");
+        if text.contains('@') {
+            return Err("a base URL must not hold a user name or password: remove it".to_owned());
         }
-        if !text.is_ascii() || authority.contains('%') {
+        let parts = text.split_once("://");
+        let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let Some((scheme, rest)) = parts.filter(|(scheme, _)| is_word(scheme)) else { return no_url() };
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if !authority.is_ascii() || authority.contains('%') {
             return refuse("has a host name that is not plain ASCII: write it in its xn-- form");
         }
-        let text = &text.replacen(authority, &authority.to_ascii_lowercase(), 1);
-        let Ok(url) = Url::parse(text) else {
-            return refuse("is no URL: give one such as https://api.xt.com");
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return with_password();
+        // Only what has a URL's plain form goes on to the parser: it would mend backslashes, slashes
+        // and blanks, and what takes the place of the tables for names beyond ASCII, which are not
+        // part of this program, must see no capital letter.
+        if authority.is_empty() || text.contains('\\') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return no_url();
         }
+        let Ok(url) = Url::parse(&format!("{scheme}://{}{path}", authority.to_ascii_lowercase())) else {
+            return no_url();
+        };
         if url.query().is_some() || url.fragment().is_some() {
             return refuse("must end after the host or path: remove what follows ? or #");
         }
@@ -310,6 +312,7 @@ mod tests {
             "http://127.0.0.1:8470",
             "http://localhost:1",
             "http://[::1]:8080/x/",
+            "https://xn--mnze-0ra.example",
         ] {
             let shown = BaseUrl::parse(good).map(|url| url.to_string());
             assert_eq!(shown.as_deref(), Ok(good.trim_end_matches('/')));
@@ -321,6 +324,14 @@ mod tests {
             ("ftp://api.xt.com", "must begin with https://"),
             ("api.xt.com", "is no URL"),
             ("", "is no URL"),
+            ("https:/A%C3%84.example", "is no URL"),
+            ("https:\\\\A%C3%84.example", "is no URL"),
+            ("https:///api.xt.com", "is no URL"),
+            ("https:A%C3%84.example/://a.b", "is no URL"),
+            ("https://api.xt.com\\x", "is no URL"),
+            ("https://api .xt.com", "is no URL"),
+            ("https://api.xt.com/\u{e4}", "is no URL"),
+            ("https:/user:hunter2@api.xt.com", "user name or password"),
             ("https://api.xt.com/?a=b", "remove what follows"),
             ("https://user:hunter2@api.xt.com", "user name or password"),
             ("https://usér:hunter2@api xt.com", "user name or password"),
