@@ -35,19 +35,6 @@ pub struct Ledger {
     latest: ArcSwapOption<Latest>,
 }
 
-/// The exporter's own metrics change with every breath; they are read again after this.
-const OWN_MAX_AGE: Duration = Duration::from_millis(100);
-
-/// The newest exposition.
-#[derive(Debug)]
-struct Latest {
-    whole: Whole,
-    /// After so many changes it was strung together.
-    changes: u64,
-    /// From then on it is not the newest any more, whatever has changed, on [`Moment::elapsed`].
-    until: Duration,
-}
-
 /// What is known of an account. Immutable: its poller puts a new one in its place.
 #[derive(Clone, Debug)]
 pub struct Account {
@@ -90,6 +77,19 @@ pub struct Market {
     /// Until when its poller must have given another sign of life to pass for alive.
     pub alive_until: Moment,
     pieces: Pieces,
+}
+
+/// The exporter's own metrics change with every breath; they are read again after this.
+const OWN_MAX_AGE: Duration = Duration::from_millis(100);
+
+/// The newest exposition.
+#[derive(Debug)]
+struct Latest {
+    whole: Whole,
+    /// After so many changes it was strung together.
+    changes: u64,
+    /// From then on it is not the newest any more, whatever has changed, on [`Moment::elapsed`].
+    until: Duration,
 }
 
 impl Ledger {

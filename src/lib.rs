@@ -20,6 +20,8 @@
 //!    └── simulator      the exchange, simulated; apart from all of the above
 //!
 //!  moment               one reading of the clocks; an argument of whatever is pure
+//!  quick                a crate of its own, compiled for speed: what is done for every currency of every
+//!                       answer, rows out of JSON and samples into text and gzip; knows none of the above
 //! ```
 //!
 //! Arrows point down only. What is deliberately absent:

@@ -232,7 +232,7 @@ impl Poller {
     /// Reads a wallet; an answer that is hard to believe is read a second time, and what the second
     /// read says is believed. Returns whether there was one.
     async fn read(&mut self, wallet: Wallet, before: &Standing) -> Result<(Read, bool), Unasked> {
-        let known = before.good.as_ref().and_then(|good| good.print);
+        let known = before.good.as_ref().and_then(|good| good.original.as_ref());
         let first = self.exchange.read(&mut self.session, wallet, known, self.timeout).await?;
         let heard = first.outcome.as_ref().ok().and_then(Option::as_ref);
         if !heard.is_some_and(|answer| before.doubts(answer)) {

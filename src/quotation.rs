@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 use crate::{
     exchange::{Failure, Prices, QUOTE},
     moment::Moment,
-    standing::{Good, Holding, Subject, Trouble},
+    standing::{Good, Holding, Row, Subject, Trouble},
 };
 
 /// What is known of prices. Every reading makes a new one out of the last.
@@ -119,10 +119,9 @@ impl Choice {
 /// price; what is unreadable may be worth anything.
 #[must_use]
 pub fn unpriced(good: &Good, prices: &Prices) -> u64 {
-    let is_unpriced = |holding: &&Holding| match holding.row.amounts() {
-        Some((0.0, 0.0)) => false,
-        Some(_) => !prices.has(&holding.currency),
-        None => true,
+    let is_unpriced = |holding: &&Holding| match &holding.row {
+        Row::Unreadable => true,
+        row => !prices.has(&holding.currency) && row.amounts() != Some((0.0, 0.0)),
     };
     good.holdings.iter().filter(is_unpriced).count() as u64 + good.unusable
 }
@@ -223,7 +222,7 @@ mod tests {
                 currencies: 1,
                 rejected: 0,
                 unusable,
-                print: None,
+                original: None,
             };
             assert_eq!(unpriced(&good(0), &prices), counted, "{holdings:?}");
             assert_eq!(unpriced(&good(2), &prices), counted + 2, "nobody knows what those are worth");

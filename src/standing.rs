@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use smol_str::SmolStr;
 
 use crate::{
-    exchange::{Amount, Answer, Failure, Print, Reason, Wallet},
+    exchange::{Amount, Answer, Balance, Failure, Original, Reason, Wallet},
     moment::Moment,
 };
 
@@ -67,9 +67,11 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn shows(&self, currency: &str, zero: bool) -> bool {
+    fn shows(&self, currency: &str, is_zero: impl Fn() -> bool) -> bool {
         let listed = |list: &[SmolStr]| list.iter().any(|name| name == currency);
-        (self.only.is_empty() || listed(&self.only)) && !listed(&self.exclude) && !(self.hide_zero && zero)
+        (self.only.is_empty() || listed(&self.only))
+            && !listed(&self.exclude)
+            && !(self.hide_zero && is_zero())
     }
 }
 
@@ -86,8 +88,8 @@ pub struct Good {
     pub rejected: u64,
     /// Currencies that would be shown as well, were their rows usable; watched ones are.
     pub unusable: u64,
-    /// Of the body of the answer.
-    pub print: Option<Print>,
+    /// The answer itself.
+    pub original: Option<Original>,
 }
 
 /// One currency of a good answer.
@@ -278,7 +280,7 @@ impl Standing {
             }
             Ok(Some(answer)) => {
                 next.tally.rows_rejected += answer.rejected;
-                let (rejected, print) = (answer.rejected, answer.print);
+                let (rejected, original) = (answer.rejected, answer.original.clone());
                 let rows = answer.balances.len() as u64 + rejected;
                 let unusable = unusable(&self.subject, &answer);
                 let holdings = holdings(&self.subject, answer);
@@ -290,7 +292,7 @@ impl Standing {
                     currencies: rows,
                     rejected,
                     unusable,
-                    print,
+                    original,
                 });
                 next.trouble = None;
             }
@@ -319,34 +321,36 @@ fn row_of(answer: &Answer, currency: &str) -> Row {
 /// How many currencies are not shown only because their rows are unusable. One without a name is
 /// counted where it would be shown whatever its name.
 fn unusable(subject: &Subject, answer: &Answer) -> u64 {
-    let hidden = |name: &&SmolStr| subject.watched(name).is_none() && subject.filter.shows(name, false);
+    let hidden = |name: &&SmolStr| subject.watched(name).is_none() && subject.filter.shows(name, || false);
     let nameless = if subject.filter.only.is_empty() { answer.nameless } else { 0 };
     answer.unreadable.iter().filter(hidden).count() as u64 + nameless
 }
 
 /// The rows that are shown: what the filter lets through and, whatever it says, the watched ones.
 fn holdings(subject: &Subject, answer: Answer) -> Vec<Holding> {
-    let watched = subject
-        .watch
-        .iter()
-        .map(|watch| Holding { currency: watch.currency.clone(), row: row_of(&answer, &watch.currency) });
-    let mut shown: Vec<_> = watched.collect();
-    let others = answer.balances.into_iter().filter(|row| {
-        let zero = row.free.value() == 0.0 && row.frozen.value() == 0.0;
-        subject.watched(&row.currency).is_none() && subject.filter.shows(&row.currency, zero)
-    });
-    shown.extend(others.map(|row| Holding {
+    let is_shown = |row: &Balance| {
+        let is_zero = || row.free.value() == 0.0 && row.frozen.value() == 0.0;
+        subject.watched(&row.currency).is_some() || subject.filter.shows(&row.currency, is_zero)
+    };
+    let holding = |row: Balance| Holding {
         currency: row.currency,
         row: Row::Read { free: row.free, frozen: row.frozen },
-    }));
-    shown.sort_by(|a, b| a.currency.cmp(&b.currency));
+    };
+    // Nothing is moved: a holding is as large as a balance.
+    let mut shown: Vec<_> = answer.balances.into_iter().filter(is_shown).map(holding).collect();
+    for watch in &subject.watch {
+        if let Err(place) = shown.binary_search_by(|holding| holding.currency.cmp(&watch.currency)) {
+            let is_unreadable = answer.unreadable.contains(&watch.currency);
+            let row = if is_unreadable { Row::Unreadable } else { Row::Missing };
+            shown.insert(place, Holding { currency: watch.currency.clone(), row });
+        }
+    }
     shown
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::exchange::Balance;
 
     fn subject(filter: Filter) -> Arc<Subject> {
         Arc::new(Subject {

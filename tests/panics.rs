@@ -118,7 +118,7 @@ fn the_daemon_outlives_all_pollers_but_the_last() {
     let texts = panics.clone();
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| match thread::current().name() {
-        Some("tokio-rt-worker") => texts.0.lock().unwrap().lines.push(panic.to_string()),
+        Some("polls") => texts.0.lock().unwrap().lines.push(panic.to_string()),
         _ => usual(panic),
     }));
 

@@ -38,7 +38,7 @@ enum Ended {
 /// Runs a command to its end. Exit codes: 0 for well, 1 for failed, 2 for misused.
 #[must_use]
 pub fn run(command: Command) -> ExitCode {
-    // A scrape shall not wait for a poll's decoding, nor a poll for a scrape's compressing.
+    // A scrape shall not wait for a status page.
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let is_daemon = matches!(command, Command::Serve(_) | Command::Demo(_));
     let ended = match runtime {

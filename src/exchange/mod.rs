@@ -32,7 +32,7 @@ use tokio::sync::futures::Notified;
 #[cfg(test)]
 pub(crate) use self::wire::{Asked, Script, Told};
 pub use self::{
-    balance::{Amount, Answer, Balance, Print, Wallet, currency_name},
+    balance::{Amount, Answer, Balance, Original, Wallet, currency_name},
     dialect::Api,
     failure::{Failure, Reason},
     keyring::{KeyHalf, KeySource, Keyring},
@@ -161,8 +161,8 @@ impl Session {
 /// The state of one read under way.
 struct Attempt<'a> {
     session: &'a mut Session,
-    /// Of the body whose answer is known already.
-    known: Option<Print>,
+    /// The answer that is known already.
+    known: Option<&'a Original>,
     began: Duration,
     budget: Budget,
     skews: Vec<(String, f64)>,
@@ -238,7 +238,7 @@ impl Exchange {
     }
 
     /// Reads `wallet` once: from the base URL that worked last, then, if it is the host that fails,
-    /// from the others, freshly signed, all within `timeout`. A body with the print `known` is not
+    /// from the others, freshly signed, all within `timeout`. An answer that is the `known` one is not
     /// taken apart again.
     ///
     /// # Errors
@@ -247,7 +247,7 @@ impl Exchange {
         &self,
         session: &mut Session,
         wallet: Wallet,
-        known: Option<Print>,
+        known: Option<&Original>,
         timeout: Duration,
     ) -> Result<Read, Unasked> {
         let mut attempt = Attempt::new(session, self.clock.now().elapsed, timeout);
@@ -321,7 +321,7 @@ impl Exchange {
             let secrets: Vec<_> =
                 sent.values().flat_map(|pair| [pair.access.reveal(), pair.secret.reveal()]).collect();
             self.judge(Caller::Anyone, base, request.path, reply, &secrets, |status, body| {
-                api.prices(status, body)
+                api.prices(status, &body)
             })
         };
         drop(permit);
@@ -449,11 +449,11 @@ impl Exchange {
         // The permit is held until the reply is understood: nobody may slip in before a pause.
         let caller = attempt.session.caller();
         let result = self.judge(caller, base, signed.request.path, reply, &secrets, |status, body| {
-            let print = Print::of(status, body);
-            if attempt.known == Some(print) {
+            if attempt.known.is_some_and(|known| known.is(status, &body)) {
                 return Ok(None);
             }
-            call.balances(status, body).map(|answer| Some(Answer { print: Some(print), ..answer }))
+            let answer = call.balances(status, &body)?;
+            Ok(Some(Answer { original: Some(Original::new(status, body)), ..answer }))
         });
         let note = |worked| {
             let now = self.clock.now().elapsed;
@@ -549,8 +549,9 @@ impl Exchange {
         // It is not signed, but whoever answers may remember what was.
         let secrets = [pair.access.reveal(), pair.secret.reveal()];
         let caller = attempt.session.caller();
-        let time = self
-            .judge(caller, base, request.path, reply, &secrets, |status, body| api.server_time(status, body));
+        let time = self.judge(caller, base, request.path, reply, &secrets, |status, body| {
+            api.server_time(status, &body)
+        });
         drop(permit);
         Ok(self.host(&base.host()).clock().read(time?, sent, received))
     }
@@ -575,10 +576,10 @@ impl Exchange {
         path: &str,
         reply: Result<Reply, Failure>,
         secrets: &[&str],
-        decode: impl Fn(u16, &[u8]) -> Result<T, Failure>,
+        decode: impl FnOnce(u16, Vec<u8>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let decoded = reply.and_then(|reply| {
-            decode(reply.status, &reply.body).map_err(|failure| Failure {
+            decode(reply.status, reply.body).map_err(|failure| Failure {
                 text: format!("{base}{path}: {}", failure.text),
                 retry_after: reply.retry_after,
                 ..failure

@@ -103,9 +103,16 @@ fn base(market: &str) -> Option<SmolStr> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::exchange::Reason;
+
+    /// What came of an answer: every price, or the reason that there is none.
+    pub(in crate::exchange) fn said(outcome: Result<Prices, Failure>) -> Result<String, Reason> {
+        let price = |(currency, price): (&str, f64)| format!("{currency} {price}");
+        let shown = |prices: Prices| prices.iter().map(price).collect::<Vec<_>>().join(", ");
+        outcome.map(shown).map_err(|failure| failure.reason)
+    }
 
     fn of(markets: &[(&str, &str)]) -> Result<Vec<(String, f64)>, Failure> {
         let prices = Prices::of(markets.iter().map(|(market, price)| (*market, Amount::parse(price))))?;

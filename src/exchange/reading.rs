@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+pub(super) use quick::rows::Row;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
@@ -13,14 +14,6 @@ use super::{
     failure::{Failure, Reason},
 };
 
-/// One row of an answer, as far as it could be read.
-pub(super) struct Row {
-    /// The currency as a label has it; `None` if it cannot be one.
-    pub currency: Option<SmolStr>,
-    /// Free and frozen; `None` if one of them is no usable amount.
-    pub amounts: Option<(Amount, Amount)>,
-}
-
 /// Gathers rows into an answer. A row that is unusable is dropped and counted; if there are rows and
 /// all are unusable, the answer is.
 ///
@@ -28,23 +21,30 @@ pub(super) struct Row {
 /// If there are rows and none is usable.
 pub(super) fn answer(rows: impl IntoIterator<Item = Row>) -> Result<Answer, Failure> {
     let mut answer = Answer::default();
-    for Row { currency, amounts } in rows {
-        match (currency, amounts) {
-            (Some(currency), Some((free, frozen))) => {
-                answer.balances.push(Balance { currency, free, frozen });
-            }
-            (name, _) => {
-                answer.rejected += 1;
-                answer.nameless += u64::from(name.is_none());
-                answer.unreadable.extend(name);
-            }
+    let (rejected, nameless, unreadable) =
+        (&mut answer.rejected, &mut answer.nameless, &mut answer.unreadable);
+    let usable = |Row { currency, amounts }| match (currency, amounts) {
+        (Some(currency), Some((free, frozen))) => Some(Balance { currency, free, frozen }),
+        (name, _) => {
+            *rejected += 1;
+            *nameless += u64::from(name.is_none());
+            unreadable.extend(name);
+            None
         }
-    }
+    };
+    // Of a list nothing is moved: a balance is as large as a row.
+    answer.balances = rows.into_iter().filter_map(usable).collect();
     reject_doubles(&mut answer);
     if answer.balances.is_empty() && answer.rejected > 0 {
         return Err(decode(format!("none of the {} rows has usable amounts", answer.rejected)));
     }
     Ok(answer)
+}
+
+/// Gathers the rows of an answer that has the form in which the exchange writes them; `None` if it has not,
+/// or its status says that it is none.
+pub(super) fn plain(status: u16, rows: impl FnOnce() -> Option<Vec<Row>>) -> Option<Result<Answer, Failure>> {
+    (200..=299).contains(&status).then(rows)?.map(answer)
 }
 
 /// The whole body as the object `T`, or what it is instead.

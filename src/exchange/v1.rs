@@ -1,12 +1,10 @@
 //! API v1 as XT documents it: which endpoint, which fields, which codes. Bytes → nouns.
 //! Pure: sends nothing, reads no clock. The JSON's own shapes end at this file's border.
 
-use std::{borrow::Cow, fmt, marker::PhantomData};
+use std::{borrow::Cow, fmt};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, IgnoredAny, MapAccess, Visitor},
-};
+use quick::{json::Entries, plain};
+use serde::{Deserialize, Deserializer, de::Visitor};
 use serde_json::value::RawValue;
 
 use super::{
@@ -43,20 +41,15 @@ pub(super) fn balances_call(wallet: Wallet) -> Option<Call> {
 /// Any answer but `code` 200 with a `data` object, with its reason. The text may hold anything the
 /// exchange sent.
 pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
-    let data = data(status, body)?;
-    let name = |name: &[u8]| std::str::from_utf8(name).ok().and_then(currency_name);
-    // As the exchange writes them, rows are read in one go. One that is anything else must not spoil
-    // the others, and then each is read for itself.
-    if let Some(Rows(rows)) = object::<Rows<'_, Plain<'_>>>(data) {
-        return reading::answer(rows.into_iter().map(|(currency, row)| Row {
-            currency: name(&currency),
-            amounts: Amount::parse(row.available).zip(Amount::parse(row.freeze)),
-        }));
+    if let Some(answer) = reading::plain(status, || plain::v1(body)) {
+        return answer;
     }
-    let rows = object::<Rows<'_, &RawValue>>(data);
-    let Rows(rows) = rows.ok_or_else(|| decode("`data` is not an object of currencies"))?;
+    // One row that is anything else must not spoil the others, so each is read for itself.
+    let rows: Option<Rows<'_>> = object(data(status, body)?);
+    let Entries(rows) = rows.ok_or_else(|| decode("`data` is not an object of currencies"))?;
+    let name = |Name(name): Name<'_>| std::str::from_utf8(&name).ok().and_then(currency_name);
     reading::answer(
-        rows.into_iter().map(|(currency, row)| Row { currency: name(&currency), amounts: amounts(row) }),
+        rows.into_iter().map(|(currency, row)| Row { currency: name(currency), amounts: amounts(row) }),
     )
 }
 
@@ -82,16 +75,18 @@ pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
 pub fn prices(status: u16, body: &[u8]) -> Result<Prices, Failure> {
     // Names as bytes are read without a look at them, so the whole is looked at first.
     let whole: &RawValue = reading::envelope(status, body)?;
-    let Rows(rows) = object::<Rows<'_, &RawValue>>(whole).ok_or_else(|| by_status(status, body))?;
+    let Entries(rows) = object::<Rows<'_>>(whole).ok_or_else(|| by_status(status, body))?;
     // Errors come in the envelope of the other calls. No market is called `code`, and none is a number.
-    if rows.iter().any(|(name, row)| **name == *b"code" && !row.get().starts_with('{')) {
+    if rows.iter().any(|(Name(name), row)| **name == *b"code" && !row.get().starts_with('{')) {
         data(status, body)?;
         return Err(decode("an envelope came in place of the tickers"));
     }
     if !(200..=299).contains(&status) {
         return Err(by_status(status, body));
     }
-    Prices::of(rows.iter().filter_map(|(name, row)| Some((std::str::from_utf8(name).ok()?, price(row)))))
+    Prices::of(
+        rows.iter().filter_map(|(Name(name), row)| Some((std::str::from_utf8(name).ok()?, price(row)))),
+    )
 }
 
 /// The envelope around every answer but the tickers. Unknown fields are ignored: new ones appear without
@@ -202,72 +197,10 @@ fn reason(code: i64, text: &str) -> Reason {
     }
 }
 
-/// An object of rows as the exchange spells it: names, undecoded because a name that is no text must not
-/// spoil the other rows, and rows.
-struct Rows<'a, R>(Vec<(Cow<'a, [u8]>, R)>);
+/// Rows by what they are of.
+type Rows<'a> = Entries<Name<'a>, &'a RawValue>;
 
-impl<'de: 'a, 'a, R: Deserialize<'de>> Deserialize<'de> for Rows<'a, R> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<R>(PhantomData<R>);
-
-        impl<'de, R: Deserialize<'de>> Visitor<'de> for Entries<R> {
-            type Value = Rows<'de, R>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of rows")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut rows = Vec::new();
-                while let Some((Name(name), row)) = map.next_entry()? {
-                    rows.push((name, row));
-                }
-                Ok(Rows(rows))
-            }
-        }
-
-        deserializer.deserialize_map(Entries(PhantomData))
-    }
-}
-
-/// A row whose amounts are texts without escapes. Unlike a derived one, it is read from an object only.
-struct Plain<'a> {
-    available: &'a str,
-    freeze: &'a str,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Plain<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Plain<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object with available and freeze as texts")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let (mut available, mut freeze) = (None, None);
-                while let Some(field) = map.next_key::<&str>()? {
-                    let twice = match field {
-                        "available" => available.replace(map.next_value()?).is_some(),
-                        "freeze" => freeze.replace(map.next_value()?).is_some(),
-                        _ => map.next_value::<IgnoredAny>().map(|_| false)?,
-                    };
-                    if twice {
-                        return Err(de::Error::custom("a field that is there twice"));
-                    }
-                }
-                let row = available.zip(freeze).map(|(available, freeze)| Plain { available, freeze });
-                row.ok_or_else(|| de::Error::custom("a field that is not there"))
-            }
-        }
-
-        deserializer.deserialize_map(Fields)
-    }
-}
-
+/// Undecoded, because a name that is no text must not spoil the other rows.
 struct Name<'a>(Cow<'a, [u8]>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
@@ -318,7 +251,10 @@ fn price(row: &RawValue) -> Option<Amount> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::exchange::price::tests::said;
 
     fn read(body: &str) -> Result<Answer, Failure> {
         balances(200, body.as_bytes())
@@ -515,14 +451,7 @@ mod tests {
     }
 
     fn tickers(status: u16, body: &str) -> Result<String, Reason> {
-        let shown = |prices: Prices| {
-            prices
-                .iter()
-                .map(|(currency, price)| format!("{currency} {price}"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        prices(status, body.as_bytes()).map(shown).map_err(|failure| failure.reason)
+        said(prices(status, body.as_bytes()))
     }
 
     #[test]
@@ -572,6 +501,25 @@ mod tests {
             (302, "", Reason::Http),
         ] {
             assert_eq!(tickers(status, body), Err(reason), "{status} {body}");
+        }
+    }
+
+    proptest! {
+        /// One row of another form has them all read each for itself.
+        #[test]
+        fn rows_say_the_same_however_they_are_read(rows in prop::collection::vec(
+            ("[a-cA-C]{1,2}", "[0-9]{1,9}(\\.[0-9]{1,9})?|[0-9eE.+-]{0,5}", "[0-9]{1,3}|[0-9.-]{0,3}"), 0..9)) {
+            let row = |(name, free, frozen): &(String, String, String)| {
+                format!(r#","{name}":{{"available":"{free}","freeze":"{frozen}"}}"#)
+            };
+            let rows: String = rows.iter().map(row).collect();
+            let body = |more| format!(r#"{{"code":200,"data":{{"ok":{{"available":"1","freeze":"0"}}{rows}{more}}}}}"#);
+            let (at_once, mut each) = (read(&body("")), read(&body(r#","x":null"#)));
+            if let Ok(answer) = &mut each {
+                answer.rejected -= 1;
+                answer.unreadable.retain(|name| name != "x");
+            }
+            prop_assert_eq!(at_once, each);
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use quick::plain;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -33,6 +34,9 @@ pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
     struct Assets<'a> {
         #[serde(borrow)]
         assets: Vec<&'a RawValue>,
+    }
+    if let Some(answer) = reading::plain(status, || plain::v4(body)) {
+        return answer;
     }
     let assets: Option<Assets<'_>> = object(result(status, body)?);
     let rows = assets.ok_or_else(|| decode("`result.assets` is not a list of currencies"))?.assets;
@@ -199,7 +203,10 @@ fn market(raw: &RawValue) -> Option<(Cow<'_, str>, Option<Amount>)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::exchange::price::tests::said;
 
     /// An answer as it was captured from the exchange.
     const CAPTURED: &str = r#"{"rc":0,"mc":"SUCCESS","ma":[],"result":{
@@ -368,14 +375,7 @@ mod tests {
     }
 
     fn tickers(status: u16, body: &str) -> Result<String, Reason> {
-        let shown = |prices: Prices| {
-            prices
-                .iter()
-                .map(|(currency, price)| format!("{currency} {price}"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        prices(status, body.as_bytes()).map(shown).map_err(|failure| failure.reason)
+        said(prices(status, body.as_bytes()))
     }
 
     fn listed(tickers: &str) -> String {
@@ -428,6 +428,26 @@ mod tests {
             (404, &good, Reason::Http),
         ] {
             assert_eq!(tickers(status, body), Err(reason), "{status} {body}");
+        }
+    }
+
+    proptest! {
+        /// One row of another form has them all read each for itself.
+        #[test]
+        fn rows_say_the_same_however_they_are_read(rows in prop::collection::vec(
+            ("[a-cA-C]{1,2}", "\"[0-9]{1,9}(\\.[0-9]{1,9})?\"|\"[0-9eE.+-]{0,5}\"|[1-9]{1,3}\\.[0-9]{1,3}", "\"[0-9.-]{0,3}\"|-?[1-9][0-9]{0,3}"), 0..9)) {
+            let row = |(name, free, frozen): &(String, String, String)| {
+                format!(r#",{{"currency":"{name}","availableAmount":{free},"frozenAmount":{frozen}}}"#)
+            };
+            let rows: String = rows.iter().map(row).collect();
+            let ok = r#"{"currency":"ok","availableAmount":"1","frozenAmount":"0"}"#;
+            let body = |more| format!(r#"{{"rc":0,"mc":"SUCCESS","result":{{"assets":[{ok}{rows}{more}]}}}}"#);
+            let (at_once, mut each) = (read(&body("")), read(&body(r#",{"currency":"x"}"#)));
+            if let Ok(answer) = &mut each {
+                answer.rejected -= 1;
+                answer.unreadable.retain(|name| name != "x");
+            }
+            prop_assert_eq!(at_once, each);
         }
     }
 }

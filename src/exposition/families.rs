@@ -328,11 +328,11 @@ fn balances(
     out: &mut Samples,
     pick: for<'a> fn(&'a Amount, &'a Amount) -> &'a Amount,
 ) {
+    let mut rows = out.rows(&[Some(&subject.account), None, Some(subject.wallet.label())]);
     for holding in &*good.holdings {
-        let labels = [&*subject.account, &holding.currency, subject.wallet.label()];
         match &holding.row {
-            Row::Read { free, frozen } => out.amount(&labels, pick(free, frozen)),
-            Row::Missing => out.sample(&labels, 0.0),
+            Row::Read { free, frozen } => rows.amount(&holding.currency, pick(free, frozen).text()),
+            Row::Missing => rows.sample(&holding.currency, 0.0),
             Row::Unreadable => {}
         }
     }

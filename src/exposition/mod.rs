@@ -2,11 +2,8 @@
 //! ends, and only what changed; a scrape strings the pieces together under their family headers.
 //! Knows no socket and no exchange.
 
-mod deflate;
 pub mod families;
-pub mod gzip;
 pub mod own;
-pub mod text;
 
 use std::{
     cell::Cell,
@@ -14,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+pub use quick::{gzip, text};
 
 use self::{
     families::{AccountFacts, FAMILIES, Source},
@@ -29,7 +27,7 @@ use crate::{
 /// The lines of one account, of one wallet or of prices: a piece per family, at the family's place in
 /// [`FAMILIES`], empty where the family is none of its own.
 #[derive(Clone, Debug)]
-pub struct Pieces(Vec<Piece>);
+pub struct Pieces(Arc<[Piece]>);
 
 /// Pieces as a scrape wants them.
 #[derive(Clone, Copy, Debug)]
@@ -182,30 +180,27 @@ impl Pieces {
             standing.good.as_ref().map(|good| (good.holdings.as_ptr(), good.currencies))
         };
         let same_answer = before.filter(|(old, _)| answer(old) == answer(standing));
+        let old = |place| before.map(|(_, old)| old.at(place)).unwrap_or_default();
         Self::each(|place, family| match (family.source, before, same_answer) {
             // How much has no price is counted anew by whoever knows the prices.
             (Source::Wish(_) | Source::Unpriced(_), Some((_, old)), _)
             | (Source::Answer(_), _, Some((_, old))) => old.at(place),
             (Source::Wish(write), ..) => lines(family, |out| write(&standing.subject, out)),
             (Source::Answer(write), ..) => match &standing.good {
-                Some(good) => lines(family, |out| write(&standing.subject, good, out)),
+                Some(good) => lines_unless(&old(place), family, |out| write(&standing.subject, good, out)),
                 None => Piece::default(),
             },
-            (Source::Poll(write), Some((_, old)), _) => {
-                lines_unless(&old.at(place), family, |out| write(standing, out))
-            }
-            (Source::Poll(write), ..) => lines(family, |out| write(standing, out)),
+            (Source::Poll(write), ..) => lines_unless(&old(place), family, |out| write(standing, out)),
             _ => Piece::default(),
         })
     }
 
     /// Renders how many currencies of a wallet have no price.
     pub fn set_unpriced(&mut self, subject: &Subject, unpriced: u64) {
-        for (family, piece) in FAMILIES.iter().zip(&mut self.0) {
-            if let Source::Unpriced(write) = family.source {
-                *piece = lines(family, |out| write(subject, unpriced, out));
-            }
-        }
+        *self = Self::each(|place, family| match family.source {
+            Source::Unpriced(write) => lines(family, |out| write(subject, unpriced, out)),
+            _ => self.at(place),
+        });
     }
 
     /// Renders prices. What cannot have changed since `before` is shared with it.
@@ -240,8 +235,8 @@ impl Pieces {
 }
 
 thread_local! {
-    /// Written into for every piece: memory that comes and goes in ever other sizes would be scattered
-    /// between what stays.
+    /// Written into for every piece that is not long: memory that comes and goes in ever other sizes
+    /// would be scattered between what stays.
     static DRAFT: Cell<String> = const { Cell::new(String::new()) };
 }
 
@@ -249,12 +244,26 @@ fn lines(family: &'static families::Family, write: impl FnOnce(&mut Samples)) ->
     lines_unless(&Piece::default(), family, write)
 }
 
+/// From this length on a text is written where it will stay.
+const LONG: usize = 4096;
+
 /// The piece `old` if its lines are the same.
 fn lines_unless(old: &Piece, family: &'static families::Family, write: impl FnOnce(&mut Samples)) -> Piece {
-    let mut samples = family.samples(DRAFT.take());
+    let is_long = old.plain.len() >= LONG;
+    let draft = if is_long { String::with_capacity(gzip::room(old.plain.len())) } else { DRAFT.take() };
+    let mut samples = family.samples(draft);
     write(&mut samples);
     let text = samples.finish();
-    let piece = if *old.plain == *text.as_bytes() { old.clone() } else { Piece::new(text.as_bytes()) };
+    if *old.plain == *text.as_bytes() {
+        if !is_long {
+            DRAFT.set(text);
+        }
+        return old.clone();
+    }
+    if is_long {
+        return Piece::of(text.into_bytes());
+    }
+    let piece = Piece::new(text.as_bytes());
     DRAFT.set(text);
     piece
 }

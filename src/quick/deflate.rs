@@ -8,34 +8,40 @@
 //! Text of any other kind is compressed too, but no better than by others.
 //! Knows no gzip, no metric and no text format beyond lines and blanks.
 
-use std::{cmp::Reverse, collections::BinaryHeap, iter};
+use std::{borrow::Cow, cmp::Reverse, collections::BinaryHeap, sync::LazyLock};
 
 use memchr::{memchr_iter, memrchr};
 
 /// Text this short is only wrapped: to compress it would save less than it costs.
 const SHORT: usize = 160;
+/// Text this short that is nearly all copies gets the code that every decoder knows: one made to measure
+/// costs as much to tell as it saves, and much more time.
+const FIXED: usize = 2_048;
 
 /// Compresses one text after the other, in memory that it keeps.
 #[derive(Debug)]
-pub(super) struct Deflater {
+pub(crate) struct Deflater {
     runs: Vec<Run>,
     seen: Box<Seen>,
     out: Vec<u8>,
 }
 
 impl Deflater {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { runs: Vec::new(), seen: Box::new([0; 1 << HASH_BITS]), out: Vec::new() }
     }
 
     /// Compresses `text` to whole blocks of a deflate stream, none of them the last: they refer to
     /// nothing outside and end on a byte boundary, so that any such pieces strung together are one stream.
-    pub(super) fn deflate(&mut self, text: &[u8]) -> &[u8] {
+    pub(crate) fn deflate(&mut self, text: &[u8]) -> &[u8] {
         let Self { runs, seen, out } = self;
         out.clear();
         if text.len() >= SHORT {
             Parting::new(text, runs, seen).run();
-            Block::of(text, runs).write(out);
+            let letters: usize = runs.iter().map(|run| run.letters as usize).sum();
+            let is_copied = text.len() < FIXED && letters < text.len() / 3;
+            let block = if is_copied { Block::fixed(text, runs) } else { Block::of(text, runs) };
+            block.write(out);
         }
         if text.len() < SHORT || out.len() >= text.len() {
             store(text, out);
@@ -73,7 +79,7 @@ type Copied = [(usize, Word); 2];
 /// So many bytes as letters, then a copy of so many of what lies this far behind. No copy has length 0.
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    letters: usize,
+    letters: u32,
     /// 0, or 3 to [`COPY_MAX`].
     length: u32,
     /// 1 to [`REACH`].
@@ -124,16 +130,20 @@ struct Parting<'a> {
     text: &'a [u8],
     /// So much of the text is in `runs`, or among the letters of the next one.
     done: usize,
-    letters: usize,
+    letters: u32,
     runs: &'a mut Vec<Run>,
-    seen: &'a mut Seen,
+    /// As much of it as the text is worth: to forget all of it takes longer than to compress a short one.
+    seen: &'a mut [u32],
+    hash_bits: u32,
 }
 
 impl<'a> Parting<'a> {
     fn new(text: &'a [u8], runs: &'a mut Vec<Run>, seen: &'a mut Seen) -> Self {
         runs.clear();
+        let hash_bits = if text.len() < FIXED { 8 } else { HASH_BITS };
+        let (seen, _) = seen.split_at_mut(1 << hash_bits);
         seen.fill(0);
-        Self { text, done: 0, letters: 0, runs, seen }
+        Self { text, done: 0, letters: 0, runs, seen, hash_bits }
     }
 
     fn run(mut self) {
@@ -144,8 +154,6 @@ impl<'a> Parting<'a> {
             let labels = start + memrchr(b' ', line).map_or(line.len(), |at| at + 1);
             if let Some((start_before, labels_before)) = before {
                 // The break before a line is as good as a part of it.
-                self.copy(start - start_before);
-                self.letters(start);
                 self.copy(start - start_before);
                 let same = self.agreeing_ends(labels, start_before..labels_before);
                 self.search(labels - same);
@@ -165,10 +173,18 @@ impl<'a> Parting<'a> {
     fn agreeing_ends(&self, labels: usize, before: std::ops::Range<usize>) -> usize {
         let open = self.text.get(self.done..labels).unwrap_or_default();
         let before = self.text.get(before).unwrap_or_default();
-        let ((_, words), (_, words_before)) = (open.as_rchunks::<8>(), before.as_rchunks::<8>());
-        let same = words.iter().rev().zip(words_before.iter().rev()).take_while(|(a, b)| a == b).count() * 8;
-        let rest = open.iter().rev().zip(before.iter().rev()).skip(same);
-        same + rest.take_while(|(a, b)| a == b).count()
+        let (mut open_rest, mut before_rest) = (open, before);
+        while let (Some((rest, a)), Some((rest_before, b))) =
+            (open_rest.split_last_chunk::<8>(), before_rest.split_last_chunk::<8>())
+        {
+            let differing = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+            if differing != 0 {
+                return open.len() - open_rest.len() + (differing.leading_zeros() / 8) as usize;
+            }
+            (open_rest, before_rest) = (rest, rest_before);
+        }
+        let rest = open_rest.iter().rev().zip(before_rest.iter().rev());
+        open.len() - open_rest.len() + rest.take_while(|(a, b)| a == b).count()
     }
 
     /// Copies all that agrees with what lies `distance` behind, if that is enough.
@@ -204,16 +220,19 @@ impl<'a> Parting<'a> {
     /// Leaves all up to `end` as letters.
     fn letters(&mut self, end: usize) {
         let open = end.saturating_sub(self.done);
-        self.letters += open;
+        // No text is as long as 2^32.
+        #[expect(clippy::cast_possible_truncation)]
+        let letters = open as u32;
+        self.letters += letters;
         self.done += open;
     }
 
     /// Does all up to `end`, perhaps beyond, as letters and as copies of wherever the same was seen.
     fn search(&mut self, end: usize) {
-        while self.done < end {
+        while self.done + FOUND_MIN <= end {
             let four = self.text.get(self.done..).and_then(|open| open.first_chunk::<4>());
             let Some(four) = four else { return self.letters(end) };
-            let hash = u32::from_le_bytes(*four).wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS);
+            let hash = u32::from_le_bytes(*four).wrapping_mul(0x9e37_79b1) >> (32 - self.hash_bits);
             let Some(seen) = self.seen.get_mut(hash as usize) else { return self.letters(end) };
             let here = u32::try_from(self.done + 1).unwrap_or(0);
             let last = std::mem::replace(seen, here);
@@ -225,34 +244,63 @@ impl<'a> Parting<'a> {
                 self.letters(self.done + 1);
             }
         }
+        self.letters(end);
     }
 }
 
 /// How many bytes at the beginnings of both are the same.
 fn agreeing(a: &[u8], b: &[u8]) -> usize {
-    let (words_a, _) = a.as_chunks::<8>();
-    let (words_b, _) = b.as_chunks::<8>();
-    let whole = words_a.iter().zip(words_b).take_while(|(a, b)| a == b).count() * 8;
-    let (a, b) = (a.get(whole..).unwrap_or_default(), b.get(whole..).unwrap_or_default());
-    whole + a.iter().zip(b).take_while(|(a, b)| a == b).count()
+    let (mut rest_a, mut rest_b) = (a, b);
+    while let (Some((x, after_x)), Some((y, after_y))) =
+        (rest_a.split_first_chunk::<8>(), rest_b.split_first_chunk::<8>())
+    {
+        let differing = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+        if differing != 0 {
+            return a.len() - rest_a.len() + (differing.trailing_zeros() / 8) as usize;
+        }
+        (rest_a, rest_b) = (after_x, after_y);
+    }
+    a.len() - rest_a.len() + rest_a.iter().zip(rest_b).take_while(|(x, y)| x == y).count()
 }
 
-/// A block with codes made for what is in it.
+/// A block, and what its runs are coded with.
 struct Block<'a> {
     text: &'a [u8],
     runs: &'a [Run],
-    letters: Code<LETTERS>,
-    distances: Code<DISTANCES>,
+    letters: Cow<'static, Code<LETTERS>>,
+    distances: Cow<'static, Code<DISTANCES>>,
+    /// Whether the codes are not those that every decoder knows.
+    is_made: bool,
 }
 
-/// Letters, the end of the block, and lengths of copies.
-const LETTERS: usize = 286;
+/// Letters, the end of the block, lengths of copies, and two that never occur.
+const LETTERS: usize = 288;
 const END: usize = 256;
 const DISTANCES: usize = 30;
 /// The longest code of a letter, length or distance.
 const BITS_MAX: u8 = 15;
 
 impl<'a> Block<'a> {
+    fn fixed(text: &'a [u8], runs: &'a [Run]) -> Self {
+        static CODES: LazyLock<(Code<LETTERS>, Code<DISTANCES>)> = LazyLock::new(|| {
+            let length = |symbol| match symbol {
+                144..=255 => 9,
+                256..=279 => 7,
+                _ => 8,
+            };
+            (Code::with(std::array::from_fn(length)), Code::with([5; DISTANCES]))
+        });
+        let (letters, distances) = &*CODES;
+        Self {
+            text,
+            runs,
+            letters: Cow::Borrowed(letters),
+            distances: Cow::Borrowed(distances),
+            is_made: false,
+        }
+    }
+
+    /// With codes made for what is in it.
     fn of(text: &'a [u8], runs: &'a [Run]) -> Self {
         let (mut letters, mut distances) = ([0; LETTERS], [0; DISTANCES]);
         let count = |counts: &mut [u32], symbol: usize| {
@@ -260,8 +308,15 @@ impl<'a> Block<'a> {
                 *count += 1;
             }
         };
+        // One count for every other letter: the same ones in a row would wait for each other.
+        let mut others = [0; LETTERS];
         for (run, copy) in parts(text, runs) {
-            for byte in run {
+            let (pairs, last) = run.as_chunks::<2>();
+            for [a, b] in pairs {
+                count(&mut letters, usize::from(*a));
+                count(&mut others, usize::from(*b));
+            }
+            for byte in last {
                 count(&mut letters, usize::from(*byte));
             }
             if let Some([(length, _), (distance, _)]) = copy {
@@ -269,27 +324,32 @@ impl<'a> Block<'a> {
                 count(&mut distances, distance);
             }
         }
+        letters.iter_mut().zip(others).for_each(|(count, others)| *count += others);
         count(&mut letters, END);
         let (letters, distances) = (Code::of(&letters, BITS_MAX), Code::of(&distances, BITS_MAX));
-        Self { text, runs, letters, distances }
+        Self { text, runs, letters: Cow::Owned(letters), distances: Cow::Owned(distances), is_made: true }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        let mut out = Bits { out, open: 0, count: 0 };
-        // Not the last block; its codes come first.
-        out.put(Word { bits: 0b100, count: 3 });
-        self.write_codes(&mut out);
+        let mut out = Bits::after(out, self.text.len());
+        // Not the last block, and whether its codes come first.
+        out.put(Word { bits: if self.is_made { 0b100 } else { 0b010 }, count: 3 });
+        if self.is_made {
+            self.write_codes(&mut out);
+        }
         let letter = |byte: &u8| self.letters.word(usize::from(*byte));
         for (run, copy) in parts(self.text, self.runs) {
-            let (pairs, last) = run.as_chunks::<2>();
-            for [a, b] in pairs {
-                out.put(letter(a).and(letter(b)));
+            let (threes, rest) = run.as_chunks::<3>();
+            for [a, b, c] in threes {
+                out.open(letter(a));
+                out.open(letter(b));
+                out.put(letter(c));
             }
-            for byte in last {
+            for byte in rest {
                 out.put(letter(byte));
             }
             if let Some([(length, extra), (distance, further)]) = copy {
-                out.put(self.letters.word(length).and(extra));
+                out.open(self.letters.word(length).and(extra));
                 out.put(self.distances.word(distance).and(further));
             }
         }
@@ -332,7 +392,7 @@ impl<'a> Block<'a> {
 fn parts<'a>(text: &'a [u8], runs: &'a [Run]) -> impl Iterator<Item = (&'a [u8], Option<Copied>)> {
     let mut rest = text;
     runs.iter().map(move |run| {
-        let (letters, after) = rest.split_at_checked(run.letters).unwrap_or((rest, &[]));
+        let (letters, after) = rest.split_at_checked(run.letters as usize).unwrap_or((rest, &[]));
         rest = after.get(run.length as usize..).unwrap_or_default();
         (letters, run.copy())
     })
@@ -365,6 +425,7 @@ fn runs(lengths: &[u8]) -> Vec<(usize, Word)> {
 }
 
 /// A prefix code over `N` symbols, as deflate has them: fixed by the lengths alone.
+#[derive(Clone)]
 struct Code<const N: usize> {
     /// Bits of each symbol; 0 of those that do not occur.
     lengths: [u8; N],
@@ -383,6 +444,10 @@ impl<const N: usize> Code<N> {
             // Made more alike, the counts make a flatter code; it costs the rare ones next to nothing.
             counts.iter_mut().filter(|count| **count > 0).for_each(|count| *count = *count / 2 + 1);
         };
+        Self::with(lengths)
+    }
+
+    fn with(lengths: [u8; N]) -> Self {
         Self { words: canonical(&lengths), lengths }
     }
 
@@ -451,32 +516,52 @@ fn canonical<const N: usize>(lengths: &[u8; N]) -> [Word; N] {
 /// Bits, the first one lowest.
 struct Bits<'a> {
     out: &'a mut Vec<u8>,
+    /// So many bytes are done.
+    done: usize,
+    /// Those that do not fill a byte yet, in all below [`Bits::MOST`] of them.
     open: u64,
     count: u32,
 }
 
 impl<'a> Bits<'a> {
-    fn put(&mut self, word: Word) {
+    /// More than these are not kept open.
+    const MOST: u32 = 56;
+
+    /// Bits behind what stands in `out`. If they take more than `most` bytes, they end in the middle.
+    fn after(out: &'a mut Vec<u8>, most: usize) -> Self {
+        let done = out.len();
+        out.resize(done + most + size_of::<u64>(), 0);
+        Self { out, done, open: 0, count: 0 }
+    }
+
+    /// Adds bits that are kept until others are put. In all there is room for [`Bits::MOST`] of them.
+    fn open(&mut self, word: Word) {
         self.open |= u64::from(word.bits) << self.count;
         self.count += word.count;
-        if let (32.., Some(whole)) = (self.count, self.open.to_le_bytes().first_chunk::<4>()) {
-            self.out.extend_from_slice(whole);
-            self.open >>= 32;
-            self.count -= 32;
+        debug_assert!(self.count <= Self::MOST, "{}", self.count);
+    }
+
+    fn put(&mut self, word: Word) {
+        self.open(word);
+        if let Some(place) = self.out.get_mut(self.done..).and_then(|out| out.first_chunk_mut::<8>()) {
+            *place = self.open.to_le_bytes();
         }
+        let whole = self.count / 8;
+        self.done += whole as usize;
+        self.open >>= whole * 8;
+        self.count %= 8;
     }
 
     /// Fills up the last byte with zeros.
     fn finish(self) -> &'a mut Vec<u8> {
-        let bytes = self.open.to_le_bytes();
-        self.out.extend(iter::zip(bytes, 0..self.count.div_ceil(8)).map(|(byte, _)| byte));
+        self.out.truncate(self.done + usize::from(self.count > 0));
         self.out
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fmt::Write as _, io::Read as _};
+    use std::{fmt::Write as _, io::Read as _, iter};
 
     use flate2::{Compress, Compression, FlushCompress, read::DeflateDecoder};
     use proptest::prelude::*;
@@ -574,7 +659,8 @@ mod tests {
             text.extend(iter::repeat_n(letter, rabbits.0));
             rabbits = (rabbits.1, rabbits.0 + rabbits.1);
         }
-        let alone = [Run { letters: text.len(), length: 0, distance: 0 }];
+        let letters = u32::try_from(text.len()).unwrap_or(0);
+        let alone = [Run { letters, length: 0, distance: 0 }];
         assert_eq!(Block::of(&text, &alone).letters.lengths.iter().max(), Some(&BITS_MAX));
         assert!(inflated(&deflate(&text)) == text);
     }

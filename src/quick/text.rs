@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::exchange::Amount;
+use crate::decimal::shortest;
 
 /// The `Content-Type` of what this module writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -29,12 +29,26 @@ impl Samples {
         self.line("", values, None, |out| number(value, out));
     }
 
-    /// As [`Samples::sample`], of an amount.
-    pub fn amount(&mut self, values: &[&str], amount: &Amount) {
-        self.line("", values, None, |out| match shortest(amount.text()) {
-            Some(text) => out.push_str(text),
-            None => number(amount.value(), out),
-        });
+    /// A writer of samples whose label values are all alike but for one, which is `None` in `values`.
+    #[must_use]
+    pub fn rows(&mut self, values: &[Option<&str>]) -> Rows<'_> {
+        debug_assert_eq!(values.len(), self.labels.len(), "{}", self.name);
+        let (mut before, mut after) = (self.name.to_owned(), String::new());
+        let mut place = &mut before;
+        let mut mark = '{';
+        for (name, value) in self.labels.iter().zip(values) {
+            place.push(mark);
+            place.push_str(name);
+            place.push_str("=\"");
+            match value {
+                Some(value) => escape(value, place),
+                None => place = &mut after,
+            }
+            place.push('"');
+            mark = ',';
+        }
+        place.push_str("} ");
+        Rows { before, after, out: &mut self.out }
     }
 
     /// Writes a histogram: `counts` of observations per bucket (not cumulative), `bounds` being
@@ -85,6 +99,39 @@ impl Samples {
     }
 }
 
+/// A writer of samples that differ in the value of one label.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    /// From the name to where that value begins, and from its end to the number.
+    before: String,
+    after: String,
+    out: &'a mut String,
+}
+
+impl Rows<'_> {
+    /// Writes one sample; `label` is the value of the label that differs.
+    pub fn sample(&mut self, label: &str, value: f64) {
+        self.row(label, |out| number(value, out));
+    }
+
+    /// As [`Rows::sample`], of the number that is next to the decimal number `amount`.
+    pub fn amount(&mut self, label: &str, amount: &str) {
+        self.row(label, |out| match shortest(amount) {
+            Some(text) => out.push_str(text),
+            // Adding zero turns -0, which would be shown as such, into 0.
+            None => number(amount.parse().map_or(f64::NAN, |value: f64| value + 0.0), out),
+        });
+    }
+
+    fn row(&mut self, label: &str, value: impl FnOnce(&mut String)) {
+        self.out.push_str(&self.before);
+        escape(label, self.out);
+        self.out.push_str(&self.after);
+        value(self.out);
+        self.out.push('\n');
+    }
+}
+
 /// The two comment lines that open the family `name`. `help` must hold nothing to escape, and
 /// `kind` be a word of the format.
 #[must_use]
@@ -106,30 +153,6 @@ fn number(value: f64, out: &mut String) {
         let _ = write!(out, "{value:e}");
     }
     debug_assert_eq!(out.get(start..).and_then(|text| text.parse().ok()), Some(value));
-}
-
-/// The part of `text`, a decimal number, that is the shortest text of the f64 next to it, where a
-/// look tells: no two numbers of up to 15 digits are next to the same f64, so theirs is what is left
-/// of them without the zeros at their end. `None` where it takes more than a look.
-fn shortest(text: &str) -> Option<&str> {
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
-    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty()
-        || whole.starts_with('0') && whole.len() > 1
-        || !is_digits(whole)
-        || !is_digits(decimals)
-    {
-        return None;
-    }
-    let decimals = decimals.trim_end_matches('0');
-    let zeros = decimals.len() - decimals.trim_start_matches('0').len();
-    // What is smaller is written with an exponent.
-    let is_small = whole == "0" && zeros > 4;
-    if whole.len() + decimals.len() > 15 || is_small {
-        return None;
-    }
-    let point = usize::from(!decimals.is_empty());
-    text.get(..whole.len() + point + decimals.len())
 }
 
 fn escape(value: &str, out: &mut String) {
@@ -163,6 +186,19 @@ mod tests {
         samples.sample(&["a\"b\\c\nd", "usdt", "spot"], 3_867.436_500_12);
         let expected = r#"xt_balance_free{account="a\"b\\c\nd",currency="usdt",wallet="spot"} 3867.43650012"#;
         assert_eq!(samples.finish(), format!("{expected}\n"));
+    }
+
+    #[test]
+    fn rows_are_the_samples_they_stand_for() {
+        let labels = &["one", "three", "two"];
+        for [a, b, c] in [["x\n", "b\"", "c"], ["a", "x\n", "c"], ["a", "b", "x\n"]] {
+            let all_but = |value| Some(value).filter(|value| *value != "x\n");
+            let (mut samples, mut expected) =
+                (Samples::of("n", labels, String::new()), Samples::of("n", labels, String::new()));
+            samples.rows(&[all_but(a), all_but(b), all_but(c)]).sample("x\n", 1.5);
+            expected.sample(&[a, b, c], 1.5);
+            assert_eq!(samples.finish(), expected.finish());
+        }
     }
 
     #[test]
@@ -209,23 +245,23 @@ mod tests {
             (".5", "0.5"),
             ("007", "7"),
             ("-1.50", "-1.5"),
+            ("-0.0", "0"),
             ("123456789012.345", "123456789012.345"),
             ("9007199254740993", "9007199254740992"),
             ("0.30000000000000000001", "0.3"),
         ] {
-            let amount = Amount::parse(text).unwrap_or_else(|| panic!("{text}"));
-            let mut samples = Samples::of("n", &[], String::new());
-            samples.amount(&[], &amount);
-            assert_eq!(samples.finish(), format!("n {expected}\n"), "{text}");
+            let mut samples = Samples::of("n", &["l"], String::new());
+            samples.rows(&[None]).amount("x", text);
+            assert_eq!(samples.finish(), format!("n{{l=\"x\"}} {expected}\n"), "{text}");
         }
     }
 
     proptest::proptest! {
         #[test]
         fn the_shortest_text_of_an_amount_is_that_of_its_f64(text in "(0|[1-9][0-9]{0,17})(\\.[0-9]{0,18})?|0\\.0{0,8}[0-9]{1,9}") {
-            if let (Some(short), Some(amount)) = (shortest(&text), Amount::parse(&text)) {
+            if let (Some(short), Ok(value)) = (shortest(&text), text.parse()) {
                 let mut expected = String::new();
-                number(amount.value(), &mut expected);
+                number(value, &mut expected);
                 proptest::prop_assert_eq!(short, expected);
             }
         }

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use flate2::Crc;
 
-use super::deflate::Deflater;
+use crate::deflate::Deflater;
 
 /// A piece of text, plain and deflated.
 #[derive(Clone, Debug, Default)]
@@ -23,9 +23,23 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// Compresses `plain`.
+    /// Compresses `plain`, of which a copy is kept.
     #[must_use]
     pub fn new(plain: &[u8]) -> Self {
+        Self::keeping(if plain.is_empty() { Bytes::new() } else { lasting(plain) })
+    }
+
+    /// Compresses `plain` and keeps it, if it takes about as much memory as [`room`] says.
+    #[must_use]
+    pub fn of(plain: Vec<u8>) -> Self {
+        if plain.capacity() > room(plain.len()) * 17 / 16 {
+            Self::new(&plain)
+        } else {
+            Self::keeping(plain.into())
+        }
+    }
+
+    fn keeping(plain: Bytes) -> Self {
         thread_local! {
             static DEFLATER: RefCell<Deflater> = RefCell::new(Deflater::new());
         }
@@ -33,17 +47,22 @@ impl Piece {
             return Self::default();
         }
         let mut crc = Crc::new();
-        crc.update(plain);
-        let deflated = DEFLATER.with_borrow_mut(|deflater| lasting(deflater.deflate(plain)));
-        Self { plain: lasting(plain), deflated, crc: crc.sum(), shift: shift(plain.len()) }
+        crc.update(&plain);
+        let deflated = DEFLATER.with_borrow_mut(|deflater| lasting(deflater.deflate(&plain)));
+        Self { crc: crc.sum(), shift: shift(plain.len()), deflated, plain }
     }
 }
 
-/// A copy of `text` to be kept. It takes a little more memory than it needs, so that what takes its place
-/// later, a few bytes shorter or longer, fits into the gap it leaves.
+/// How much memory a text of so many bytes gets that is kept: a little more than it needs, so that what takes
+/// its place later, a few bytes shorter or longer, fits into the gap it leaves.
+#[must_use]
+pub fn room(length: usize) -> usize {
+    let step = (length.next_power_of_two() / 32).max(16);
+    length.next_multiple_of(step)
+}
+
 fn lasting(text: &[u8]) -> Bytes {
-    let step = (text.len().next_power_of_two() / 32).max(16);
-    let mut kept = Vec::with_capacity(text.len().next_multiple_of(step));
+    let mut kept = Vec::with_capacity(room(text.len()));
     kept.extend_from_slice(text);
     kept.into()
 }

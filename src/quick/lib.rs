@@ -1,0 +1,11 @@
+//! What is done for every currency of every answer: rows are taken out of JSON, digits looked at, samples
+//! written and compressed.
+//! Pure mechanics: it knows no metric by name, no account and no clock.
+
+mod decimal;
+mod deflate;
+pub mod gzip;
+pub mod json;
+pub mod plain;
+pub mod rows;
+pub mod text;
