@@ -393,7 +393,8 @@ def of_polls(program, fetch):
     lines += ["How it grows: polled every 30 s over TLS, every amount changed.", ""]
     lines += ["| accounts | balances | CPU of a poll | polls, of a core | CPU of a scrape, gzip | resident |", "|---|---|---|---|---|---|"]
     for accounts in (1, 50, 150, 450):
-        cost, share, scrape, resident = polls(accounts, 30, program, VARIANTS, 30)
+        # Of one account there is a poll or none in 30 s, as it may begin a second late.
+        cost, share, scrape, resident = polls(accounts, 30, program, VARIANTS, 61 if accounts == 1 else 30)
         lines.append(f"| {accounts} | {accounts * 2 * CURRENCIES:,} | {cost:.2f} ms | {share * 100:.2g} % | {scrape:.3g} ms | {resident:.3g} MiB |")
     return [*lines, ""]
 
