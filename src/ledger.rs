@@ -319,6 +319,7 @@ impl Wallet {
         self.pieces = Pieces::of_wallet(&standing, Some((&self.standing, &self.pieces)));
         self.standing = standing;
     }
+
     /// Counts what has no price among `prices`, and renders that, unless the same was counted before.
     fn count(&mut self, prices: &Prices) {
         let Some(good) = &self.standing.good else { return };

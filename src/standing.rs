@@ -313,9 +313,13 @@ fn row_of(answer: &Answer, currency: &str) -> Row {
     let found = answer.balances.binary_search_by(|row| (*row.currency).cmp(currency)).ok();
     match found.and_then(|at| answer.balances.get(at)) {
         Some(row) => Row::Read { free: row.free.clone(), frozen: row.frozen.clone() },
-        None if answer.unreadable.iter().any(|name| name == currency) => Row::Unreadable,
-        None => Row::Missing,
+        None => without_amounts(answer, currency),
     }
+}
+
+/// What `answer` says of a watched `currency` that is not among its balances.
+fn without_amounts(answer: &Answer, currency: &str) -> Row {
+    if answer.unreadable.iter().any(|name| name == currency) { Row::Unreadable } else { Row::Missing }
 }
 
 /// How many currencies are not shown only because their rows are unusable. One without a name is
@@ -327,7 +331,7 @@ fn unusable(subject: &Subject, answer: &Answer) -> u64 {
 }
 
 /// The rows that are shown: what the filter lets through and, whatever it says, the watched ones.
-fn holdings(subject: &Subject, answer: Answer) -> Vec<Holding> {
+fn holdings(subject: &Subject, mut answer: Answer) -> Vec<Holding> {
     let is_shown = |row: &Balance| {
         let is_zero = || row.free.value() == 0.0 && row.frozen.value() == 0.0;
         subject.watched(&row.currency).is_some() || subject.filter.shows(&row.currency, is_zero)
@@ -337,11 +341,11 @@ fn holdings(subject: &Subject, answer: Answer) -> Vec<Holding> {
         row: Row::Read { free: row.free, frozen: row.frozen },
     };
     // Nothing is moved: a holding is as large as a balance.
-    let mut shown: Vec<_> = answer.balances.into_iter().filter(is_shown).map(holding).collect();
+    let mut shown: Vec<_> =
+        std::mem::take(&mut answer.balances).into_iter().filter(is_shown).map(holding).collect();
     for watch in &subject.watch {
         if let Err(place) = shown.binary_search_by(|holding| holding.currency.cmp(&watch.currency)) {
-            let is_unreadable = answer.unreadable.contains(&watch.currency);
-            let row = if is_unreadable { Row::Unreadable } else { Row::Missing };
+            let row = without_amounts(&answer, &watch.currency);
             shown.insert(place, Holding { currency: watch.currency.clone(), row });
         }
     }

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use quick::memory::room;
 use reqwest::{Url, dns, header, redirect};
 
 use super::{
@@ -113,12 +114,13 @@ impl Transport {
         let retry_after =
             response.headers().get(header::RETRY_AFTER).and_then(|value| wait(value, SystemTime::now()));
         let length = response.content_length().and_then(|length| usize::try_from(length).ok());
-        let mut body = Vec::with_capacity(roomy(length.unwrap_or(0).min(BODY_MAX_BYTES)));
+        let mut body = Vec::with_capacity(room(length.unwrap_or(0).min(BODY_MAX_BYTES)));
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => {
-                    body.shrink_to(roomy(body.len()));
+                    // Bodies are kept until the next one comes.
+                    body.shrink_to(room(body.len()));
                     return Ok(Reply { status, retry_after, body });
                 }
                 // A limit reply counts as soon as its status is known, however its body ends.
@@ -134,12 +136,6 @@ impl Transport {
             }
         }
     }
-}
-
-/// The room for a body of so many bytes. Bodies are kept until the next one comes, a few bytes shorter or
-/// longer: it shall fit into the gap that is left.
-fn roomy(length: usize) -> usize {
-    length.next_multiple_of(4096)
 }
 
 impl BaseUrl {

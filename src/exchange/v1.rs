@@ -46,7 +46,8 @@ pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
     }
     // One row that is anything else must not spoil the others, so each is read for itself.
     let rows: Option<Rows<'_>> = object(data(status, body)?);
-    let Entries(rows) = rows.ok_or_else(|| decode("`data` is not an object of currencies"))?;
+    let Entries { entries: rows, .. } =
+        rows.ok_or_else(|| decode("`data` is not an object of currencies"))?;
     let name = |Name(name): Name<'_>| std::str::from_utf8(&name).ok().and_then(currency_name);
     reading::answer(
         rows.into_iter().map(|(currency, row)| Row { currency: name(currency), amounts: amounts(row) }),
@@ -75,7 +76,7 @@ pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
 pub fn prices(status: u16, body: &[u8]) -> Result<Prices, Failure> {
     // Names as bytes are read without a look at them, so the whole is looked at first.
     let whole: &RawValue = reading::envelope(status, body)?;
-    let Entries(rows) = object::<Rows<'_>>(whole).ok_or_else(|| by_status(status, body))?;
+    let Entries { entries: rows, .. } = object::<Rows<'_>>(whole).ok_or_else(|| by_status(status, body))?;
     // Errors come in the envelope of the other calls. No market is called `code`, and none is a number.
     if rows.iter().any(|(Name(name), row)| **name == *b"code" && !row.get().starts_with('{')) {
         data(status, body)?;

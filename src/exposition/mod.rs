@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use quick::memory::room;
 pub use quick::{gzip, text};
 
 use self::{
@@ -250,20 +251,15 @@ const LONG: usize = 4096;
 /// The piece `old` if its lines are the same.
 fn lines_unless(old: &Piece, family: &'static families::Family, write: impl FnOnce(&mut Samples)) -> Piece {
     let is_long = old.plain.len() >= LONG;
-    let draft = if is_long { String::with_capacity(gzip::room(old.plain.len())) } else { DRAFT.take() };
+    let draft = if is_long { String::with_capacity(room(old.plain.len())) } else { DRAFT.take() };
     let mut samples = family.samples(draft);
     write(&mut samples);
     let text = samples.finish();
-    if *old.plain == *text.as_bytes() {
-        if !is_long {
-            DRAFT.set(text);
-        }
-        return old.clone();
-    }
-    if is_long {
+    let is_same = *old.plain == *text.as_bytes();
+    if is_long && !is_same {
         return Piece::of(text.into_bytes());
     }
-    let piece = Piece::new(text.as_bytes());
+    let piece = if is_same { old.clone() } else { Piece::new(text.as_bytes()) };
     DRAFT.set(text);
     piece
 }

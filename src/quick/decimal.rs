@@ -13,6 +13,12 @@ pub(crate) fn is_plain(text: &str) -> bool {
     digits > 0 && points <= 1
 }
 
+/// The f64 next to `text`, a decimal number.
+pub(crate) fn value(text: &str) -> f64 {
+    // Adding zero turns -0, which would be shown as such, into 0.
+    text.parse().map_or(f64::NAN, |value: f64| value + 0.0)
+}
+
 /// The part of `text`, a decimal number, that is the shortest text of the f64 next to it, where a
 /// look tells: no two numbers of up to 15 digits are next to the same f64, so theirs is what is left
 /// of them without the zeros at their end. `None` where it takes more than a look.

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use flate2::Crc;
 
-use crate::deflate::Deflater;
+use crate::{deflate::Deflater, memory::room};
 
 /// A piece of text, plain and deflated.
 #[derive(Clone, Debug, Default)]
@@ -51,14 +51,6 @@ impl Piece {
         let deflated = DEFLATER.with_borrow_mut(|deflater| lasting(deflater.deflate(&plain)));
         Self { crc: crc.sum(), shift: shift(plain.len()), deflated, plain }
     }
-}
-
-/// How much memory a text of so many bytes gets that is kept: a little more than it needs, so that what takes
-/// its place later, a few bytes shorter or longer, fits into the gap it leaves.
-#[must_use]
-pub fn room(length: usize) -> usize {
-    let step = (length.next_power_of_two() / 32).max(16);
-    length.next_multiple_of(step)
 }
 
 fn lasting(text: &[u8]) -> Bytes {

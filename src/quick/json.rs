@@ -31,16 +31,21 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// The members of an object as they stand there, names that are there twice included.
+/// The members of an object as they stand there, names that are there twice included, each made an `E` at
+/// once.
 #[derive(Debug)]
-pub struct Entries<N, T>(pub Vec<(N, T)>);
+pub struct Entries<N, T, E = (N, T)> {
+    /// In the order in which they stand there.
+    pub entries: Vec<E>,
+    of: PhantomData<(N, T)>,
+}
 
-impl<'de, N: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Entries<N, T> {
+impl<'de, N: Deserialize<'de>, T: Deserialize<'de>, E: From<(N, T)>> Deserialize<'de> for Entries<N, T, E> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each<N, T>(PhantomData<(N, T)>);
+        struct Each<N, T, E>(PhantomData<(N, T, E)>);
 
-        impl<'de, N: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for Each<N, T> {
-            type Value = Entries<N, T>;
+        impl<'de, N: Deserialize<'de>, T: Deserialize<'de>, E: From<(N, T)>> Visitor<'de> for Each<N, T, E> {
+            type Value = Entries<N, T, E>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
@@ -48,10 +53,10 @@ impl<'de, N: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Entries
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
+                while let Some(entry) = map.next_entry::<N, T>()? {
+                    entries.push(entry.into());
                 }
-                Ok(Entries(entries))
+                Ok(Entries { entries, of: PhantomData })
             }
         }
 

@@ -6,6 +6,7 @@ mod decimal;
 mod deflate;
 pub mod gzip;
 pub mod json;
+pub mod memory;
 pub mod plain;
 pub mod rows;
 pub mod text;

@@ -2,26 +2,25 @@
 //! that has any other, if only in one of its rows, is not read here at all: that takes a reader who is
 //! careful with every row, and knows what to say of it.
 
-use std::fmt;
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error as _, MapAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::value::RawValue;
 
-use crate::{json::Object, rows::Row};
+use crate::{
+    json::{Entries, Object},
+    rows::Row,
+};
 
 /// Reads a good answer to getBalance or getFunds of v1, its amounts texts.
 #[must_use]
 pub fn v1(body: &[u8]) -> Option<Vec<Row>> {
     #[derive(Deserialize)]
-    struct Envelope {
+    struct Envelope<'a> {
         code: u64,
-        data: Members,
+        #[serde(borrow)]
+        data: Entries<&'a str, Object<Amounts<'a>>, Row>,
     }
     match read(body)? {
-        Object(Envelope { code: 200, data: Members(rows) }) => Some(rows),
+        Object(Envelope { code: 200, data: Entries { entries, .. } }) => Some(entries),
         Object(_) => None,
     }
 }
@@ -47,36 +46,16 @@ pub fn v4(body: &[u8]) -> Option<Vec<Row>> {
     }
 }
 
-/// The rows of v1, one a member.
-struct Members(Vec<Row>);
+/// What a row of v1 holds, besides its name.
+#[derive(Deserialize)]
+struct Amounts<'a> {
+    available: &'a str,
+    freeze: &'a str,
+}
 
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Amounts<'a> {
-            available: &'a str,
-            freeze: &'a str,
-        }
-
-        struct Each;
-
-        impl<'de> Visitor<'de> for Each {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut rows = Vec::new();
-                while let Some((name, Object(amounts))) = map.next_entry::<&str, Object<Amounts<'_>>>()? {
-                    rows.push(Row::of(name, amounts.available, amounts.freeze));
-                }
-                Ok(Members(rows))
-            }
-        }
-
-        deserializer.deserialize_map(Each)
+impl From<(&str, Object<Amounts<'_>>)> for Row {
+    fn from((name, Object(amounts)): (&str, Object<Amounts<'_>>)) -> Self {
+        Self::of(name, amounts.available, amounts.freeze)
     }
 }
 

@@ -69,8 +69,7 @@ impl Amount {
     /// The value rounded to an f64, always finite.
     #[must_use]
     pub fn value(&self) -> f64 {
-        // It has been parsed before. Adding zero turns -0, which would be shown as such, into 0.
-        self.text.parse().map_or(f64::NAN, |value: f64| value + 0.0)
+        decimal::value(&self.text)
     }
 
     /// The digits as the exchange wrote them.

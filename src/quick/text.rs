@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::decimal::shortest;
+use crate::decimal;
 
 /// The `Content-Type` of what this module writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -116,10 +116,9 @@ impl Rows<'_> {
 
     /// As [`Rows::sample`], of the number that is next to the decimal number `amount`.
     pub fn amount(&mut self, label: &str, amount: &str) {
-        self.row(label, |out| match shortest(amount) {
+        self.row(label, |out| match decimal::shortest(amount) {
             Some(text) => out.push_str(text),
-            // Adding zero turns -0, which would be shown as such, into 0.
-            None => number(amount.parse().map_or(f64::NAN, |value: f64| value + 0.0), out),
+            None => number(decimal::value(amount), out),
         });
     }
 
@@ -259,7 +258,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn the_shortest_text_of_an_amount_is_that_of_its_f64(text in "(0|[1-9][0-9]{0,17})(\\.[0-9]{0,18})?|0\\.0{0,8}[0-9]{1,9}") {
-            if let (Some(short), Ok(value)) = (shortest(&text), text.parse()) {
+            if let (Some(short), Ok(value)) = (decimal::shortest(&text), text.parse()) {
                 let mut expected = String::new();
                 number(value, &mut expected);
                 proptest::prop_assert_eq!(short, expected);
