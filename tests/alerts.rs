@@ -380,14 +380,17 @@ fn a_cause_mutes_what_follows_from_it_and_nothing_else() -> Outcome {
         }
         expected.push((place, cause, effect, muted));
     }
+    // Alertmanager lists an alert before it has looked at what the alert mutes, but looks at them in their order: once
+    // the last cause mutes, every cause before it does.
+    let last = [labels("XtExporterDown", posted.len()), labels("XtPollFailing", posted.len())];
+    posted.extend(last.iter().map(|alert| json!({"labels": alert})));
     let alertmanager = Alertmanager::start()?;
     alertmanager.post(&Value::Array(posted))?;
-    let different: BTreeSet<_> =
-        expected.iter().flat_map(|(_, cause, effect, _)| [cause, effect]).cloned().collect();
-    let shown = until("Alertmanager has them all", || {
-        let shown = alertmanager.alerts();
-        (shown.len() == different.len()).then_some(shown)
+    until("the last cause mutes what follows from it", || {
+        let [_, effect] = &last;
+        alertmanager.alerts().contains(&(effect.clone(), true)).then_some(())
     });
+    let shown = alertmanager.alerts();
     for (place, cause, effect, muted) in expected {
         let (_, is_muted) = shown
             .iter()
