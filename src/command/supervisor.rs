@@ -2,7 +2,7 @@
 //! alive, that it stops. systemd and what speaks its protocol name a socket in `NOTIFY_SOCKET`;
 //! without one nobody is told. Judges life as `/-/healthy` does: by the ledger.
 
-use std::{convert::Infallible, env, io, process, sync::Arc, time::Duration};
+use std::{convert::Infallible, env, ffi::OsString, future, io, process, sync::Arc, time::Duration};
 
 use tokio::{net::UnixDatagram, time};
 
@@ -20,6 +20,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Says that the sockets listen and the pollers have begun; from then on how the daemon stands and,
 /// as long as every poller is alive, that it is.
 pub(super) async fn attend(ledger: &Ledger, clock: Clock) -> Infallible {
+    if socket().is_none() {
+        return future::pending().await;
+    }
     if let Err(error) = tell("READY=1".to_owned()).await {
         tracing::warn!(
             "cannot tell the service manager that this is ready: {error}; \
@@ -78,8 +81,13 @@ fn watchdog() -> Option<Duration> {
 /// Sends `state`, lines of `NAME=value`, if there is somebody to hear it. Waits, without holding up
 /// anything else, for one whose queue is full: the `sd-notify` crate would stop the whole thread.
 async fn tell(state: String) -> io::Result<()> {
-    let Some(socket) = env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let Some(socket) = socket() else { return Ok(()) };
     UnixDatagram::unbound()?.send_to(state.as_bytes(), socket).await.map(drop)
+}
+
+/// Where the service manager listens, if there is one that does.
+fn socket() -> Option<OsString> {
+    env::var_os("NOTIFY_SOCKET")
 }
 
 /// One sentence of counts: whoever may see the state of services need not know whose accounts these are.

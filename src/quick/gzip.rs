@@ -3,7 +3,7 @@
 //! are one deflate stream; their checksums combine. RFC 1951 and 1952.
 //! Knows no metric.
 
-use std::cell::RefCell;
+use std::{array, cell::RefCell, iter, sync::LazyLock};
 
 use bytes::Bytes;
 use flate2::Crc;
@@ -112,18 +112,17 @@ const POLYNOMIAL: u32 = 0xedb8_8320;
 const ONE: u32 = 1 << 31;
 const X: u32 = 1 << 30;
 
+/// x to the power of eight times one, two, four, eight and so on.
+static POWERS: LazyLock<[u32; usize::BITS as usize]> = LazyLock::new(|| {
+    let first = (0..3).fold(X, |power, _| product(power, power));
+    let mut powers = iter::successors(Some(first), |power| Some(product(*power, *power)));
+    array::from_fn(|_| powers.next().unwrap_or_default())
+});
+
 /// x to the power of eight times `bytes`.
 fn shift(bytes: usize) -> u32 {
-    let mut power = (0..3).fold(X, |power, _| product(power, power));
-    let (mut all, mut left) = (ONE, bytes);
-    while left > 0 {
-        if left & 1 == 1 {
-            all = product(all, power);
-        }
-        power = product(power, power);
-        left >>= 1;
-    }
-    all
+    let powers = POWERS.iter().enumerate().filter(|(place, _)| bytes >> place & 1 == 1);
+    powers.fold(ONE, |all, (_, power)| product(all, *power))
 }
 
 fn product(a: u32, b: u32) -> u32 {
