@@ -185,7 +185,7 @@ impl Poller {
     /// Reads the key files if they have changed.
     fn refresh_key(&mut self, now: Moment) {
         let account = &self.session.account;
-        let refreshed = self.session.keyring.refresh(now);
+        let refreshed = self.session.keyring.refresh(now.unix);
         let complaint = refreshed.as_ref().err().cloned();
         match &refreshed {
             Ok(true) => tracing::info!(%account, "the key files have changed: the new pair is tried"),

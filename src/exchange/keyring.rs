@@ -13,13 +13,9 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::secret::{KeyPair, Secret};
-use crate::moment::Moment;
 
 /// The longest key file that is read; keys are far shorter.
 const FILE_MAX_BYTES: u64 = 4096;
-/// Files that were as before are not looked at again for so long: of a poll that brings nothing new, two
-/// looks at files would be a twentieth.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Where the two halves of a key pair come from.
 #[derive(Clone, Debug)]
@@ -51,8 +47,6 @@ pub struct Keyring {
     refused_candidate: Option<KeyPair>,
     /// `None` asks for the files to be read again, whatever they look like.
     seen: Option<Stamp>,
-    /// Before this, on [`Moment::elapsed`], they need not be looked at.
-    look_at: Duration,
 }
 
 /// What the files looked like from outside when they were read: inode, device, modification time
@@ -75,7 +69,6 @@ impl Keyring {
             candidate: None,
             refused_candidate: None,
             seen,
-            look_at: Duration::ZERO,
         })
     }
 
@@ -90,25 +83,21 @@ impl Keyring {
         self.source.files().filter_map(warn).collect()
     }
 
-    /// Looks whether the files have changed since they were last read and, if so, reads both; not more
-    /// often than every five seconds while they have not. A pair that is neither in use nor known to be
-    /// refused is to be tried next. Returns whether there is a new one to be tried.
+    /// Looks whether the files have changed since they were last read and, if so, reads both. A
+    /// pair that is neither in use nor known to be refused is to be tried next. Returns whether
+    /// there is a new one to be tried.
     ///
     /// # Errors
     /// If changed files cannot be read; the pair in use stays.
-    pub fn refresh(&mut self, now: Moment) -> Result<bool, String> {
-        if self.seen.is_some() && now.elapsed < self.look_at {
-            return Ok(false);
-        }
+    pub fn refresh(&mut self, unix: Duration) -> Result<bool, String> {
         let stamp = Some(self.source.stamp());
         if stamp == self.seen {
-            self.look_at = now.elapsed + LOOK_EVERY;
             return Ok(false);
         }
         let pair = self.source.read()?;
         self.seen = stamp;
         let is_new = pair != self.current && self.refused_candidate.as_ref() != Some(&pair);
-        self.candidate = is_new.then_some((pair, now.unix));
+        self.candidate = is_new.then_some((pair, unix));
         Ok(is_new)
     }
 
@@ -263,16 +252,13 @@ mod tests {
     const T1: Duration = Duration::from_secs(1);
     const T2: Duration = Duration::from_secs(2);
 
-    fn at(unix: Duration) -> Moment {
-        Moment { elapsed: unix, awake: unix, unix }
-    }
-
     #[test]
     fn a_new_pair_is_tried_and_takes_over_once_it_has_worked() -> Result<(), Box<dyn std::error::Error>> {
         let files = Files::new()?;
         let mut keyring = Keyring::open(files.source(), T1)?;
+        assert!(!keyring.refresh(T2)?, "nothing has changed");
         files.write("a2", "s2")?;
-        assert!(keyring.refresh(at(T2))?);
+        assert!(keyring.refresh(T2)?);
         assert_eq!((access(&keyring), keyring.loaded()), ("a2".to_owned(), T1), "tried, not yet in use");
         assert!(keyring.worked());
         assert_eq!((access(&keyring), keyring.loaded()), ("a2".to_owned(), T2));
@@ -281,37 +267,17 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_as_before_are_left_alone_for_a_while() -> Result<(), Box<dyn std::error::Error>> {
-        let files = Files::new()?;
-        let mut keyring = Keyring::open(files.source(), T1)?;
-        assert!(!keyring.refresh(at(T2))?, "nothing has changed");
-        files.write("a2", "s2")?;
-        let again = T2 + LOOK_EVERY;
-        assert!(!keyring.refresh(at(T1 + LOOK_EVERY))?, "they are not looked at so soon");
-        assert!(keyring.refresh(at(again))?);
-
-        assert!(keyring.worked() && !keyring.refresh(at(again))?, "nothing has changed since");
-        assert!(!keyring.refused());
-        files.write("a3", "s3")?;
-        assert!(keyring.refresh(at(again))?, "after a refusal they are looked at at once");
-        Ok(())
-    }
-
-    #[test]
     fn a_new_pair_that_is_refused_leaves_the_old_one_in_use() -> Result<(), Box<dyn std::error::Error>> {
         let files = Files::new()?;
         let mut keyring = Keyring::open(files.source(), T1)?;
         files.write("wrong", "s2")?;
-        assert!(keyring.refresh(at(T2))?);
+        assert!(keyring.refresh(T2)?);
         assert!(keyring.refused(), "the old one should be tried");
         assert_eq!((access(&keyring), keyring.loaded()), ("a1".to_owned(), T1));
         files.write("wrong", "s2")?;
-        assert!(
-            !keyring.refresh(at(T2))?,
-            "what was refused is not tried again, however often it is written"
-        );
+        assert!(!keyring.refresh(T2)?, "what was refused is not tried again, however often it is written");
         keyring.forgive();
-        assert!(keyring.refresh(at(T2))?, "unless it is forgiven");
+        assert!(keyring.refresh(T2)?, "unless it is forgiven");
         Ok(())
     }
 
@@ -321,10 +287,10 @@ mod tests {
         let mut keyring = Keyring::open(files.source(), T1)?;
         assert!(!keyring.refused(), "there is no other");
         files.write("a2", "s2")?;
-        assert!(keyring.refresh(at(T2))?);
+        assert!(keyring.refresh(T2)?);
         assert!(!keyring.refused(), "the old one was refused before");
         files.write("a3", "s3")?;
-        assert!(keyring.refresh(at(T2))? && keyring.worked());
+        assert!(keyring.refresh(T2)? && keyring.worked());
         assert_eq!(access(&keyring), "a3");
         Ok(())
     }
@@ -334,13 +300,13 @@ mod tests {
         let files = Files::new()?;
         let mut keyring = Keyring::open(files.source(), T1)?;
         files.write("a2", "")?;
-        let said = keyring.refresh(at(T2)).err().unwrap_or_default();
+        let said = keyring.refresh(T2).err().unwrap_or_default();
         assert!(said.contains("secret is empty"), "{said}");
         assert_eq!(access(&keyring), "a1");
         fs::remove_file(&files.access)?;
-        assert!(keyring.refresh(at(T2)).is_err_and(|said| said.contains("cannot read key file")));
+        assert!(keyring.refresh(T2).is_err_and(|said| said.contains("cannot read key file")));
         files.write("a3", "s3")?;
-        assert!(keyring.refresh(at(T2))?, "and are read once they are good again");
+        assert!(keyring.refresh(T2)?, "and are read once they are good again");
         Ok(())
     }
 
