@@ -18,6 +18,7 @@ use std::{
     env, fmt,
     fmt::Write as _,
     fs,
+    io::{self, Write as _},
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     panic,
@@ -100,9 +101,11 @@ fn a_poller_that_panics_is_told_of_while_the_others_run_on_and_the_last_one_ends
     let mut again = Command::new(env::current_exe().unwrap());
     let again = again.args(["--exact", &me]).env(SUPERVISED, "1");
     let again = again.env("NOTIFY_SOCKET", &ear.path).env("WATCHDOG_USEC", "150000");
-    let again = again.env_remove("WATCHDOG_PID").stdout(Stdio::piped()).spawn().unwrap();
-    let before = ear.until("STATUS=2 accounts; the poller of 1 is stuck or dead");
-    assert!(before.contains(&"WATCHDOG=1".to_owned()), "{before:?}");
+    let again = again.env_remove("WATCHDOG_PID").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut again = again.spawn().unwrap();
+    ear.until("WATCHDOG=1");
+    again.stdin.take().unwrap().write_all(b"now one may die\n").unwrap();
+    ear.until("STATUS=2 accounts; the poller of 1 is stuck or dead");
     let output = again.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
@@ -150,13 +153,15 @@ fn the_daemon_outlives_all_pollers_but_the_last() {
     let path = folder.path().join("accounts.yml");
     fs::write(&path, file).unwrap();
 
-    log.0.lock().unwrap().doomed = vec!["dies", PRICES];
     let words = ["xt-balance-exporter", "--web.listen-address=127.0.0.1:0", "--config.file"];
     let words = words.iter().map(Into::into).chain([path.into_os_string()]);
     let daemon = cli::parse(words).unwrap();
     let daemon = thread::spawn(move || format!("{:?}", command::run(daemon)));
 
     let address = until("it listens", || log.0.lock().unwrap().address);
+    // The service manager has heard that all are alive.
+    io::stdin().read_line(&mut String::new()).unwrap();
+    log.0.lock().unwrap().doomed = vec!["dies", PRICES];
     let sick = until("it says that both are sick", || {
         let health = get(address, "/-/healthy", &[]);
         Some(health).filter(|answer| answer.status == 503 && answer.text().lines().count() == 2)
