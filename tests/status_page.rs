@@ -34,11 +34,13 @@ fn every_state_is_shown_in_words_and_the_page_follows_by_itself() {
             "--poll.max-age=12s",
             "--balance.watch=usdt=5000",
             "--balance.watch=xrp",
+            "--xt.prices=usdt",
         ],
     );
     exporter.ready();
     let mut browser = Browser::start();
     browser.open(&format!("http://{}/", exporter.address()));
+    see(&mut browser, "all pollers alive");
     let shown = text(&mut browser);
     for part in [
         "1 low",
@@ -49,6 +51,7 @@ fn every_state_is_shown_in_words_and_the_page_follows_by_itself() {
         "3062.17437341",
         "not in the answer",
         "3 zero balances",
+        "with a price in usdt",
     ] {
         assert!(shown.to_lowercase().contains(&part.to_lowercase()), "no {part:?} in {shown}");
     }
@@ -57,7 +60,8 @@ fn every_state_is_shown_in_words_and_the_page_follows_by_itself() {
     exchange.simulator.inject(Fault::new(Effect::Maintenance));
     see(&mut browser, "held");
     see(&mut browser, "unavailable");
-    see(&mut browser, "unknown");
+    see(&mut browser, "low or not: unknown");
+    see(&mut browser, "prices unknown");
     assert!(
         !text(&mut browser).contains("3867.43650012"),
         "what is too old is not shown: {}",
@@ -66,6 +70,7 @@ fn every_state_is_shown_in_words_and_the_page_follows_by_itself() {
     exchange.simulator.clear_faults();
     see(&mut browser, "fresh");
     see(&mut browser, "3867.43650012");
+    see(&mut browser, "with a price in usdt");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod words;
 use std::{
     fmt::{self, Write as _},
     sync::Arc,
+    time::Duration,
 };
 
 use self::{
@@ -14,9 +15,10 @@ use self::{
     words::{Cell, Count, Countdown, Gap, Id, Name, Place, Plain, Span, Text, Ticking, Utc, places},
 };
 use crate::{
-    ledger::Account,
+    exchange::QUOTE,
+    ledger::{Account, Market},
     moment::Moment,
-    standing::{Row, Standing},
+    standing::{Row, Standing, Trouble},
 };
 
 /// What the page is made of.
@@ -24,6 +26,8 @@ use crate::{
 pub struct Page<'a> {
     /// What is known, sorted by name.
     pub accounts: &'a [Arc<Account>],
+    /// What is known of prices; `None` if they are not asked for.
+    pub market: Option<&'a Market>,
     /// As of when.
     pub now: Moment,
     /// Where the metrics are, from the root.
@@ -85,6 +89,9 @@ fn document(out: &mut String, page: &Page<'_>, census: &Census<'_>) -> fmt::Resu
     out.write_str("<div class=\"accounts\">\n")?;
     for account in page.accounts {
         account_section(out, page.now, account)?;
+    }
+    if let Some(market) = page.market {
+        prices_section(out, page.now, market)?;
     }
     // A path that only looks like a URL with a scheme stays a path behind the dot.
     let metrics = Text(page.telemetry_path.trim_start_matches('/'));
@@ -227,13 +234,7 @@ fn account_section(out: &mut String, now: Moment, account: &Account) -> fmt::Res
         write!(out, " <p>next poll {}</p>", Countdown(next.elapsed.saturating_sub(now.elapsed)))?;
     }
     out.write_str("</header>\n")?;
-    if let Some(overdue) = account.overdue(now) {
-        let overdue = Ticking(overdue);
-        writeln!(
-            out,
-            "<p class=\"notice bad\"><b>Poller stuck or dead:</b> its sign of life is {overdue} overdue.</p>"
-        )?;
-    }
+    stuck(out, account.overdue(now))?;
     if let Some(until) = account.facts.paused_until {
         let until = Utc { at: until, now };
         writeln!(
@@ -252,35 +253,73 @@ fn wallet_section(out: &mut String, now: Moment, standing: &Standing) -> fmt::Re
     let state = State::of(standing, now);
     let class = state.class();
     write!(out, "<section class=\"wallet {class}\" id=\"{wallet}.{id}\">\n<h3>{wallet} {state}</h3>\n")?;
-    let age = standing.good.as_ref().map(|good| Ticking(good.at.age(now)));
-    match (state, age) {
-        (State::Unpolled, _) => {}
-        (_, None) => out.write_str("<p class=\"age\">never read since the start</p>\n")?,
-        (State::Fresh, Some(age)) => writeln!(out, "<p class=\"age\">read {age} ago</p>")?,
-        (State::Held, Some(age)) => {
-            let max_age = Span(standing.subject.max_age);
-            writeln!(
-                out,
-                "<p class=\"age\">the last poll failed: these are the balances of <b>{age} ago</b>, \
-                 shown until they are {max_age} old</p>"
-            )?;
-        }
-        (State::Unknown, Some(age)) => {
-            writeln!(out, "<p class=\"age\">last known <b>{age} ago</b>, too old to be shown</p>")?;
-        }
-    }
-    if let Some(trouble) = &standing.trouble {
-        let (reason, text) = (trouble.failure.reason, Name(&trouble.failure.text));
-        let (since, last) = (trouble.since, trouble.at);
-        let (begun, failing) = (Utc { at: since.unix, now }, Ticking(since.age(now)));
-        let (at, ago) = (Utc { at: last.unix, now }, Ticking(last.age(now)));
-        writeln!(
-            out,
-            "<p class=\"failure\"><b>{reason}</b> {text} <small>failing for {failing} (since {begun}), \
-             last {ago} ago ({at})</small></p>"
-        )?;
-    }
+    let good = standing.good.as_ref().map(|good| good.at);
+    age(out, now, state, "balances", good, standing.subject.max_age)?;
+    failure(out, now, standing.trouble.as_ref())?;
     balances(out, now, standing)
+}
+
+/// What is known of prices, after all that is known of balances.
+fn prices_section(out: &mut String, now: Moment, market: &Market) -> fmt::Result {
+    let quotation = &market.quotation;
+    let state = State::of_prices(quotation, now);
+    out.write_str("<section class=\"account\" id=\"prices\">\n<header><h2>Prices</h2></header>\n")?;
+    stuck(out, market.overdue(now))?;
+    write!(out, "<section class=\"wallet {}\">\n<h3>{QUOTE} {state}</h3>\n", state.class())?;
+    age(out, now, state, "prices", quotation.good.as_ref().map(|good| good.at), quotation.max_age)?;
+    failure(out, now, quotation.trouble.as_ref())?;
+    if let Some(known) = quotation.known(now) {
+        let count = known.prices.currencies().len();
+        let currencies = if count == 1 { "currency" } else { "currencies" };
+        writeln!(out, "<p>{count} {currencies} with a price in {QUOTE}</p>")?;
+    }
+    out.write_str("</section>\n</section>\n")
+}
+
+fn stuck(out: &mut String, overdue: Option<Duration>) -> fmt::Result {
+    let Some(overdue) = overdue.map(Ticking) else { return Ok(()) };
+    writeln!(
+        out,
+        "<p class=\"notice bad\"><b>Poller stuck or dead:</b> its sign of life is {overdue} overdue.</p>"
+    )
+}
+
+/// How old `what` is known, read at `good` and no longer shown from `max_age` on.
+fn age(
+    out: &mut String,
+    now: Moment,
+    state: State,
+    what: &str,
+    good: Option<Moment>,
+    max_age: Duration,
+) -> fmt::Result {
+    match (state, good.map(|good| Ticking(good.age(now)))) {
+        (State::Unpolled, _) => Ok(()),
+        (_, None) => out.write_str("<p class=\"age\">never read since the start</p>\n"),
+        (State::Fresh, Some(age)) => writeln!(out, "<p class=\"age\">read {age} ago</p>"),
+        (State::Held, Some(age)) => writeln!(
+            out,
+            "<p class=\"age\">the last poll failed: these are the {what} of <b>{age} ago</b>, \
+             shown until they are {} old</p>",
+            Span(max_age)
+        ),
+        (State::Unknown, Some(age)) => {
+            writeln!(out, "<p class=\"age\">last known <b>{age} ago</b>, too old to be shown</p>")
+        }
+    }
+}
+
+fn failure(out: &mut String, now: Moment, trouble: Option<&Trouble>) -> fmt::Result {
+    let Some(trouble) = trouble else { return Ok(()) };
+    let (reason, text) = (trouble.failure.reason, Name(&trouble.failure.text));
+    let (since, last) = (trouble.since, trouble.at);
+    let (begun, failing) = (Utc { at: since.unix, now }, Ticking(since.age(now)));
+    let (at, ago) = (Utc { at: last.unix, now }, Ticking(last.age(now)));
+    writeln!(
+        out,
+        "<p class=\"failure\"><b>{reason}</b> {text} <small>failing for {failing} (since {begun}), \
+         last {ago} ago ({at})</small></p>"
+    )
 }
 
 /// The balances of a wallet: the watched, then what is not zero, then the names of the zeros.
@@ -376,8 +415,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        exchange::{Answer, Failure, Reason, Wallet},
+        exchange::{Answer, Failure, Prices, Reason, Wallet, v1},
         exposition::families::AccountFacts,
+        ledger::Ledger,
         standing::{Ended, Filter, Subject, Watch, tests::answer},
     };
 
@@ -418,8 +458,33 @@ mod tests {
     }
 
     fn html(accounts: Vec<Account>) -> String {
+        html_with(accounts, None)
+    }
+
+    fn html_with(accounts: Vec<Account>, market: Option<&Market>) -> String {
         let accounts: Vec<_> = accounts.into_iter().map(Arc::new).collect();
-        render(&Page { accounts: &accounts, now: at(NOW), telemetry_path: "/metrics", version: "1.2.3" })
+        render(&Page {
+            accounts: &accounts,
+            market,
+            now: at(NOW),
+            telemetry_path: "/metrics",
+            version: "1.2.3",
+        })
+    }
+
+    /// Prices after readings that ended so many seconds ago.
+    fn market(readings: Vec<(u64, Result<Prices, Failure>)>) -> Market {
+        let ledger = Ledger::new(Vec::new()).with_prices(Duration::from_secs(90), at(NOW + 60));
+        for (ago, outcome) in readings {
+            let market = ledger.market().unwrap_or_else(|| panic!("prices are asked for"));
+            let quotation = market.quotation.after(at(NOW - ago), outcome);
+            ledger.update_market(|market| market.set(quotation.clone()));
+        }
+        Market::clone(&ledger.market().unwrap_or_else(|| panic!("prices are asked for")))
+    }
+
+    fn prices() -> Result<Prices, Failure> {
+        v1::prices(200, br#"{"btc_usdt":{"price":70707}}"#)
     }
 
     /// What is between the tags of the body, without the script.
@@ -455,7 +520,7 @@ mod tests {
         assert!(attributes.clone().count() > 0 && attributes.clone().all(|rest| rest.starts_with("&#39;x")));
         let shown = "<bdi>&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&#39; onload=&#39;x\u{202e}</bdi>";
         assert_eq!(html.matches('\u{202e}').count(), html.matches(shown).count(), "each is isolated");
-        let path = Page { accounts: &[], now: at(NOW), telemetry_path: evil, version: evil };
+        let path = Page { accounts: &[], market: None, now: at(NOW), telemetry_path: evil, version: evil };
         assert_eq!(render(&path).matches("<script").count(), 1);
     }
 
@@ -565,6 +630,59 @@ mod tests {
     }
 
     #[test]
+    fn prices_have_a_state_of_their_own() {
+        let evil = || Err(Failure::new(Reason::Api, "<script>"));
+        let well = || vec![polled(account("main", &[]), NOW, Ok(answer(&[])))];
+        for (readings, verdict, said, head) in [
+            (
+                vec![],
+                "exporter works prices not polled yet",
+                "Prices\n\nusdt not polled yet\n",
+                "not all known",
+            ),
+            (
+                vec![(4, prices())],
+                "exporter works all pollers alive",
+                "usdt fresh\nread 4 s ago\n2 currencies with a price in usdt\n",
+                "all well",
+            ),
+            (
+                vec![(64, prices()), (34, evil()), (4, evil())],
+                "exporter works prices held",
+                "usdt held\nthe last poll failed: these are the prices of 1 min 4 s ago, shown until they are 1 min 30 s old\n\
+                 api &lt;script&gt; failing for 34 s (since 00:59:26 UTC), last 4 s ago (00:59:56 UTC)\n2 currencies",
+                "not all known",
+            ),
+            (
+                vec![(90, prices()), (4, evil())],
+                "exporter works prices unknown",
+                "usdt unknown\nlast known 1 min 30 s ago, too old to be shown\napi ",
+                "not all known",
+            ),
+            (
+                vec![(4, evil())],
+                "exporter works prices unknown",
+                "usdt unknown\nnever read since the start\napi ",
+                "not all known",
+            ),
+        ] {
+            let html = html_with(well(), Some(&market(readings)));
+            let shown = text(&html);
+            assert!(shown.contains(verdict) && shown.contains(said), "no {verdict}, {said} in {shown}");
+            assert_eq!(title(&html), format!("{head} · xt-balance-exporter"));
+            assert_eq!(shown.contains("with a price"), said.contains("2 currencies"), "{shown}");
+            assert_eq!(html.contains("<a href=\"#prices\">"), !verdict.contains("alive"), "{html}");
+        }
+        let mut stuck = market(vec![(4, prices())]);
+        stuck.alive_until = at(NOW - 12);
+        let html = html_with(well(), Some(&stuck));
+        assert!(text(&html).contains("1 of 2 pollers stuck or dead"), "{}", text(&html));
+        assert!(text(&html).contains("Prices\nPoller stuck or dead: its sign of life is 12 s overdue."));
+        assert_eq!(title(&html), "1 stuck · xt-balance-exporter");
+        assert!(!text(&self::html(well())).contains("rices"), "who asks for none need not read of them");
+    }
+
+    #[test]
     fn an_overview_of_many_accounts_leads_to_each_and_to_the_troubled_first() {
         let good = |name: &str| polled(account(name, &[]), NOW, Ok(answer(&[])));
         let mut stuck = good("z");
@@ -586,7 +704,8 @@ mod tests {
             ("//elsewhere/m", "href=\"./elsewhere/m\""),
             ("javascript:alert(1)", "href=\"./javascript:alert(1)\""),
         ] {
-            let html = render(&Page { accounts: &[], now: at(NOW), telemetry_path, version: "1.2.3" });
+            let html =
+                render(&Page { accounts: &[], market: None, now: at(NOW), telemetry_path, version: "1.2.3" });
             assert!(html.contains(expected), "{html}");
         }
     }

@@ -73,6 +73,7 @@ fn exact_balances(site: &Site, query: &str, headers: &HeaderMap) -> Response<Par
 fn status_page(site: &Site, _: &str, headers: &HeaderMap) -> Response<Parts> {
     let page = page::render(&Page {
         accounts: &site.ledger.accounts(),
+        market: site.ledger.market().as_deref(),
         now: site.clock.now(),
         telemetry_path: &site.telemetry_path,
         version: env!("CARGO_PKG_VERSION"),

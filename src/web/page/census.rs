@@ -9,6 +9,7 @@ use super::{
 use crate::{
     ledger::Account,
     moment::Moment,
+    quotation::Quotation,
     standing::{Freshness, Holding, Row, Standing, Watch},
 };
 
@@ -16,8 +17,11 @@ use crate::{
 pub(super) struct Census<'a> {
     pub(super) wallets: Vec<Seen<'a>>,
     accounts: usize,
+    /// Pollers that give no sign of life, that of prices included.
     stuck: usize,
     paused: usize,
+    /// `None` if prices are not asked for.
+    prices: Option<State>,
     thresholds: usize,
     /// Thresholds whose balance is not known.
     unjudged: usize,
@@ -48,6 +52,7 @@ pub(super) struct Low<'a> {
 pub(super) struct Verdict {
     pub(super) level: Level,
     pub(super) text: String,
+    /// Markup: nothing from outside belongs here.
     pub(super) note: String,
 }
 
@@ -55,10 +60,12 @@ impl<'a> Census<'a> {
     pub(super) fn of(page: &Page<'a>) -> Self {
         let now = page.now;
         let stuck = |account: &Account| account.overdue(now).is_some();
+        let no_prices = page.market.is_some_and(|market| market.overdue(now).is_some());
         let mut census = Self {
             wallets: Vec::new(),
             accounts: page.accounts.len(),
-            stuck: page.accounts.iter().filter(|account| stuck(account)).count(),
+            stuck: page.accounts.iter().filter(|account| stuck(account)).count() + usize::from(no_prices),
+            prices: page.market.map(|market| State::of_prices(&market.quotation, now)),
             paused: page.accounts.iter().filter(|account| account.facts.paused_until.is_some()).count(),
             thresholds: 0,
             unjudged: 0,
@@ -178,16 +185,24 @@ impl<'a> Census<'a> {
     }
 
     pub(super) fn health(&self) -> Verdict {
-        let paused = Count(self.paused, "account");
-        let (level, text, note) = match (self.stuck, self.paused) {
-            (0, 0) => (Level::Good, "exporter works".to_owned(), "all pollers alive".to_owned()),
-            (0, _) => (Level::Warn, "exporter works".to_owned(), format!("{paused} paused")),
-            (stuck, _) => {
-                let all = Count(self.accounts, "poller");
-                (Level::Bad, "exporter in trouble".to_owned(), format!("{stuck} of {all} stuck or dead"))
+        let state = match self.prices {
+            Some(State::Held) => Some("held"),
+            Some(State::Unknown) => Some("unknown"),
+            Some(State::Unpolled) => Some("not polled yet"),
+            Some(State::Fresh) | None => None,
+        };
+        let prices = state.map(|state| format!("<a href=\"#prices\">prices {state}</a>"));
+        let paused = (self.paused > 0).then(|| format!("{} paused", Count(self.paused, "account")));
+        let troubles: Vec<_> = paused.into_iter().chain(prices).collect();
+        let (level, text, note) = match self.stuck {
+            0 if troubles.is_empty() => (Level::Good, "exporter works", "all pollers alive".to_owned()),
+            0 => (Level::Warn, "exporter works", troubles.join(", ")),
+            stuck => {
+                let all = Count(self.accounts + usize::from(self.prices.is_some()), "poller");
+                (Level::Bad, "exporter in trouble", format!("{stuck} of {all} stuck or dead"))
             }
         };
-        Verdict { level, text, note }
+        Verdict { level, text: text.to_owned(), note }
     }
 }
 
@@ -241,7 +256,7 @@ impl Level {
     }
 }
 
-/// What a wallet is called: its freshness, but that nobody is alarmed before the first poll.
+/// What a wallet, or prices, are called: their freshness, but that nobody is alarmed before the first poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Fresh,
@@ -257,6 +272,16 @@ impl State {
             Freshness::Held => Self::Held,
             Freshness::Unknown if standing.tally.polls == 0 => Self::Unpolled,
             Freshness::Unknown => Self::Unknown,
+        }
+    }
+
+    /// The same of prices.
+    pub(super) fn of_prices(quotation: &Quotation, now: Moment) -> Self {
+        match (quotation.known(now), &quotation.trouble) {
+            (Some(_), None) => Self::Fresh,
+            (Some(_), Some(_)) => Self::Held,
+            (None, None) if quotation.good.is_none() => Self::Unpolled,
+            (None, _) => Self::Unknown,
         }
     }
 

@@ -554,7 +554,13 @@ fn agree(ledger: &Ledger, models: &[Model], now: Moment) {
 /// Renders the status page: nothing that was answered may become markup.
 fn status_page(ledger: &Ledger, now: Moment) {
     let accounts = ledger.accounts();
-    let page = page::render(&Page { accounts: &accounts, now, telemetry_path: "/metrics", version: "0" });
+    let page = page::render(&Page {
+        accounts: &accounts,
+        market: ledger.market().as_deref(),
+        now,
+        telemetry_path: "/metrics",
+        version: "0",
+    });
     assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
     for (open, close) in [("<style>", "</style>"), ("<script>", "</script>")] {
         assert_eq!((page.matches(open).count(), page.matches(close).count()), (1, 1));
