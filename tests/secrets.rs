@@ -18,7 +18,10 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use common::{Exchange, Exporter, Output, get, sample, until};
@@ -348,17 +351,30 @@ fn the_daemon_says_no_secret_on_any_page_or_in_any_log() {
             log,
             api,
             "--web.listen-address=127.0.0.1:0",
+            "--xt.prices=usdt",
             "--poll.interval=1s",
             "--poll.timeout=900ms",
         ];
         let exporter = world.start(&serve);
         exporter.stderr.wait_for("the first poll was good");
-        let echo = |request: &Request| {
-            http(503, &[], format!("{} {}", request.head, decode(&request.head)).as_bytes())
+        // What is asked without a key is answered with the last call that had one.
+        let (last, told) = (Mutex::new(String::new()), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&told);
+        let echo = move |request: &Request| {
+            let mut last = last.lock().unwrap();
+            if leak(&request.head, ACCESS).is_some() {
+                last.clone_from(&request.head);
+            } else if !last.is_empty() {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            http(503, &[], format!("{last} {}", decode(&last)).as_bytes())
         };
         world.front.set(Manner::Answer(Arc::new(echo)));
         exporter.stderr.wait_for("the poll failed: ");
         exporter.stderr.wait_for("the poll failed again: ");
+        exporter.stderr.wait_for("prices cannot be read: ");
+        // When prices are asked for again, what came of the call before has been written down.
+        until("prices are refused twice with a secret", || (told.load(Ordering::Relaxed) > 1).then_some(()));
         let line = exporter.stderr.wait_for("listening");
         let port = line.split("127.0.0.1:").nth(1).unwrap().chars().take_while(char::is_ascii_digit);
         let port = port.collect::<String>().parse().unwrap();

@@ -116,15 +116,17 @@ impl Failure {
         Self { reason, text: text.into(), retry_after: None }
     }
 
-    /// Makes the text fit to be shown: on one line, without the `secrets`, bounded. In this order,
-    /// because a line break inside a secret would hide the rest of it from the search.
+    /// Makes the text fit to be shown: on one line, without the `secrets` and whatever looks like a
+    /// signature, bounded. In this order, because a line break inside a secret would hide the rest of it
+    /// from the search.
     #[must_use]
     pub fn without(mut self, secrets: &[&str]) -> Self {
         let (mut text, is_cut) = one_line(&self.text);
         for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-            text = redacted(&text, secret, is_cut);
+            text = redacted(&text, |rest| begins_with(rest, secret.as_bytes(), is_cut));
         }
-        self.text = bounded(text);
+        // The exchange may remember the signature of any call there ever was.
+        self.text = bounded(redacted(&text, |rest| begins_with_a_signature(rest, is_cut)));
         self
     }
 }
@@ -163,17 +165,15 @@ fn bounded(text: String) -> String {
     }
 }
 
-/// Replaces each occurrence of `secret`, in either case because hex comes back in both, and
-/// percent-encoded or not. Where the text is cut, the beginning of a secret is one too.
-fn redacted(text: &str, secret: &str, is_cut: bool) -> String {
+/// Replaces whatever begins where `found` says how long it is.
+fn redacted(text: &str, found: impl Fn(&[u8]) -> Option<usize>) -> String {
     let text = text.as_bytes();
     let mut shown = Vec::with_capacity(text.len());
     let mut at = 0;
     // From every byte, and not from every letter: what comes before a secret may look as if it took
     // the secret's first bytes for its own, as `%d` does before `Fxyz`.
     while let Some((byte, after)) = text.get(at..).and_then(<[u8]>::split_first) {
-        let length = begins_with(text.get(at..).unwrap_or_default(), secret.as_bytes(), is_cut);
-        if let Some(length) = length {
+        if let Some(length) = found(text.get(at..).unwrap_or_default()) {
             shown.extend_from_slice(b"[redacted]");
             at += length;
         } else {
@@ -184,7 +184,24 @@ fn redacted(text: &str, secret: &str, is_cut: bool) -> String {
     String::from_utf8_lossy(&shown).into_owned()
 }
 
-/// How long `secret` is written at the beginning of `text`, if it is.
+/// The hexadecimal digits of an HMAC-SHA256.
+const SIGNATURE_DIGITS: usize = 64;
+
+/// How many bytes at the beginning of `text` may be a signature: so many digits, or more. Where the text is
+/// cut, the beginning of one is one too.
+fn begins_with_a_signature(text: &[u8], is_cut: bool) -> Option<usize> {
+    let (mut at, mut digits) = (0, 0);
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let digit = readings(rest).filter(|(byte, _)| byte.is_ascii_hexdigit()).last();
+        let Some((_, length)) = digit else { break };
+        at += length;
+        digits += 1;
+    }
+    (digits >= SIGNATURE_DIGITS || is_cut && digits > 0 && at == text.len()).then_some(at)
+}
+
+/// How long `secret` is written at the beginning of `text`, if it is: in either case because hex comes back
+/// in both, and percent-encoded or not. Where the text is cut, the beginning of a secret is one too.
 fn begins_with(text: &[u8], secret: &[u8], is_cut: bool) -> Option<usize> {
     let mut at = 0;
     for (place, wanted) in secret.iter().enumerate() {
@@ -256,14 +273,28 @@ mod tests {
     }
 
     #[test]
+    fn what_looks_like_a_signature_is_not_shown_whoever_remembers_it() {
+        let shown = |text: &str| Failure::new(Reason::Api, text).without(&[]).text;
+        let signature = "0123456789abcdef".repeat(4);
+        let encoded = signature.replace('0', "%30").replace('a', "%2561");
+        for text in [&signature, &signature.to_uppercase(), &encoded, &signature.repeat(2)] {
+            assert_eq!(shown(&format!("signature={text}&x")), "signature=[redacted]&x", "{text}");
+        }
+        let shorter = &signature[..SIGNATURE_DIGITS - 1];
+        assert_eq!(shown(shorter), shorter);
+        let cut = format!("{}zz{signature}", "a".repeat(SEARCHED_MAX_CHARS - 12));
+        assert_eq!(shown(&cut), "[redacted]zz[redacted]");
+    }
+
+    #[test]
     fn a_secret_that_is_cut_off_where_the_search_ends_is_not_shown() {
         let secret = "0123456789".repeat(400);
         let shown = |length: usize| {
-            let text = secret.repeat(2).to_uppercase() + &"9".repeat(SEARCHED_MAX_CHARS);
+            let text = secret.repeat(2).to_uppercase() + &"z".repeat(SEARCHED_MAX_CHARS);
             let text = format!("{}{text}", "x".repeat(length));
             Failure::new(Reason::Api, text).without(&[&secret]).text
         };
-        assert!(shown(5).starts_with("xxxxx[redacted][redacted]999"));
+        assert!(shown(5).starts_with("xxxxx[redacted][redacted]zzz"));
         let cut = format!("{secret}{secret}{}", &secret[..3_000]);
         let text = Failure::new(Reason::Api, cut).without(&[&secret]).text;
         assert_eq!(text, "[redacted][redacted][redacted]");
