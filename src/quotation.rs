@@ -9,10 +9,11 @@ use std::{
 
 use smol_str::SmolStr;
 
+pub use crate::exchange::QUOTE;
 use crate::{
-    exchange::{Failure, Prices, QUOTE},
+    exchange::{Failure, Prices},
     moment::Moment,
-    standing::{Good, Holding, Row, Subject, Trouble},
+    standing::{Freshness, Good, Holding, Row, Subject, Trouble},
 };
 
 /// What is known of prices. Every reading makes a new one out of the last.
@@ -54,6 +55,18 @@ impl Quotation {
     #[must_use]
     pub fn known_until(&self, now: Moment) -> Option<Duration> {
         self.known(now).map(|good| good.at.elapsed + self.max_age)
+    }
+
+    /// Fresh, held or unknown, as of `now`.
+    #[must_use]
+    pub fn freshness(&self, now: Moment) -> Freshness {
+        Freshness::of(self.known(now).is_some(), self.trouble.as_ref())
+    }
+
+    /// Whether a reading has ended, well or not.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.good.is_some() || self.trouble.is_some()
     }
 
     /// What is known after a reading has ended.

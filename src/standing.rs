@@ -185,7 +185,7 @@ impl Durations {
     }
 }
 
-/// What may be said of a wallet's balances now.
+/// What may be said of a wallet's balances, or of prices, now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     /// The last poll was good.
@@ -194,6 +194,18 @@ pub enum Freshness {
     Held,
     /// Never read, or too long ago.
     Unknown,
+}
+
+impl Freshness {
+    /// That of an answer that is known or is not, after a last poll that met this `trouble` or none.
+    #[must_use]
+    pub fn of(is_known: bool, trouble: Option<&Trouble>) -> Self {
+        match (is_known, trouble) {
+            (false, _) => Self::Unknown,
+            (true, None) => Self::Fresh,
+            (true, Some(_)) => Self::Held,
+        }
+    }
 }
 
 /// The end of one poll.
@@ -231,11 +243,7 @@ impl Standing {
     /// Fresh, held or unknown, as of `now`.
     #[must_use]
     pub fn freshness(&self, now: Moment) -> Freshness {
-        match (self.known(now), &self.trouble) {
-            (None, _) => Freshness::Unknown,
-            (Some(_), None) => Freshness::Fresh,
-            (Some(_), Some(_)) => Freshness::Held,
-        }
+        Freshness::of(self.known(now).is_some(), self.trouble.as_ref())
     }
 
     /// Whether the last poll succeeded; false before the first.

@@ -15,9 +15,9 @@ use self::{
     words::{Cell, Count, Countdown, Gap, Id, Name, Place, Plain, Span, Text, Ticking, Utc, places},
 };
 use crate::{
-    exchange::QUOTE,
     ledger::{Account, Market},
     moment::Moment,
+    quotation::QUOTE,
     standing::{Row, Standing, Trouble},
 };
 
@@ -269,9 +269,8 @@ fn prices_section(out: &mut String, now: Moment, market: &Market) -> fmt::Result
     age(out, now, state, "prices", quotation.good.as_ref().map(|good| good.at), quotation.max_age)?;
     failure(out, now, quotation.trouble.as_ref())?;
     if let Some(known) = quotation.known(now) {
-        let count = known.prices.currencies().len();
-        let currencies = if count == 1 { "currency" } else { "currencies" };
-        writeln!(out, "<p>{count} {currencies} with a price in {QUOTE}</p>")?;
+        // USDT and at least one other.
+        writeln!(out, "<p>{} currencies with a price in {QUOTE}</p>", known.prices.currencies().len())?;
     }
     out.write_str("</section>\n</section>\n")
 }

@@ -60,11 +60,11 @@ impl<'a> Census<'a> {
     pub(super) fn of(page: &Page<'a>) -> Self {
         let now = page.now;
         let stuck = |account: &Account| account.overdue(now).is_some();
-        let no_prices = page.market.is_some_and(|market| market.overdue(now).is_some());
+        let prices_stuck = page.market.is_some_and(|market| market.overdue(now).is_some());
         let mut census = Self {
             wallets: Vec::new(),
             accounts: page.accounts.len(),
-            stuck: page.accounts.iter().filter(|account| stuck(account)).count() + usize::from(no_prices),
+            stuck: page.accounts.iter().filter(|account| stuck(account)).count() + usize::from(prices_stuck),
             prices: page.market.map(|market| State::of_prices(&market.quotation, now)),
             paused: page.accounts.iter().filter(|account| account.facts.paused_until.is_some()).count(),
             thresholds: 0,
@@ -185,13 +185,8 @@ impl<'a> Census<'a> {
     }
 
     pub(super) fn health(&self) -> Verdict {
-        let state = match self.prices {
-            Some(State::Held) => Some("held"),
-            Some(State::Unknown) => Some("unknown"),
-            Some(State::Unpolled) => Some("not polled yet"),
-            Some(State::Fresh) | None => None,
-        };
-        let prices = state.map(|state| format!("<a href=\"#prices\">prices {state}</a>"));
+        let prices = self.prices.filter(|state| *state != State::Fresh);
+        let prices = prices.map(|state| format!("<a href=\"#prices\">prices {}</a>", state.word()));
         let paused = (self.paused > 0).then(|| format!("{} paused", Count(self.paused, "account")));
         let troubles: Vec<_> = paused.into_iter().chain(prices).collect();
         let (level, text, note) = match self.stuck {
@@ -267,21 +262,20 @@ pub(super) enum State {
 
 impl State {
     pub(super) fn of(standing: &Standing, now: Moment) -> Self {
-        match standing.freshness(now) {
-            Freshness::Fresh => Self::Fresh,
-            Freshness::Held => Self::Held,
-            Freshness::Unknown if standing.tally.polls == 0 => Self::Unpolled,
-            Freshness::Unknown => Self::Unknown,
-        }
+        Self::named(standing.freshness(now), standing.tally.polls > 0)
     }
 
     /// The same of prices.
     pub(super) fn of_prices(quotation: &Quotation, now: Moment) -> Self {
-        match (quotation.known(now), &quotation.trouble) {
-            (Some(_), None) => Self::Fresh,
-            (Some(_), Some(_)) => Self::Held,
-            (None, None) if quotation.good.is_none() => Self::Unpolled,
-            (None, _) => Self::Unknown,
+        Self::named(quotation.freshness(now), quotation.is_read())
+    }
+
+    fn named(freshness: Freshness, is_polled: bool) -> Self {
+        match freshness {
+            Freshness::Fresh => Self::Fresh,
+            Freshness::Held => Self::Held,
+            Freshness::Unknown if is_polled => Self::Unknown,
+            Freshness::Unknown => Self::Unpolled,
         }
     }
 
@@ -293,12 +287,15 @@ impl State {
             Self::Unpolled => "unpolled",
         }
     }
+
+    fn word(self) -> &'static str {
+        if self == Self::Unpolled { "not polled yet" } else { self.class() }
+    }
 }
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = if *self == Self::Unpolled { "not polled yet" } else { self.class() };
-        write!(f, "<span class=\"state {}\">{word}</span>", self.class())
+        write!(f, "<span class=\"state {}\">{}</span>", self.class(), self.word())
     }
 }
 
