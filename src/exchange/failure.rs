@@ -192,8 +192,7 @@ const SIGNATURE_DIGITS: usize = 64;
 fn begins_with_a_signature(text: &[u8], is_cut: bool) -> Option<usize> {
     let (mut at, mut digits) = (0, 0);
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let digit = readings(rest).filter(|(byte, _)| byte.is_ascii_hexdigit()).last();
-        let Some((_, length)) = digit else { break };
+        let Some(length) = letter(rest, u8::is_ascii_hexdigit) else { break };
         at += length;
         digits += 1;
     }
@@ -209,10 +208,15 @@ fn begins_with(text: &[u8], secret: &[u8], is_cut: bool) -> Option<usize> {
         if rest.is_empty() {
             return (is_cut && place > 0).then_some(at);
         }
-        let letter = readings(rest).filter(|(byte, _)| byte.eq_ignore_ascii_case(wanted)).last();
-        at += letter?.1;
+        at += letter(rest, |byte| byte.eq_ignore_ascii_case(wanted))?;
     }
     Some(at)
+}
+
+/// How many bytes the first letter of `text` takes, if it can be read as one that `fits`.
+fn letter(text: &[u8], fits: impl Fn(&u8) -> bool) -> Option<usize> {
+    let (_, length) = readings(text).filter(|(byte, _)| fits(byte)).last()?;
+    Some(length)
 }
 
 /// The ways to read the first letter of `text`, and the length of each: as it stands, and with
