@@ -8,8 +8,7 @@ use super::{
     futures,
     price::Prices,
     secret::KeyPair,
-    signature::{self, Signed},
-    v1, v4,
+    signature, v1, v4,
     wire::Request,
 };
 
@@ -107,7 +106,7 @@ impl Call {
 
     /// The request, signed at `time`, the exchange's in Unix milliseconds.
     #[must_use]
-    pub(super) fn signed(self, pair: &KeyPair, time: u64) -> Signed {
+    pub(super) fn signed(self, pair: &KeyPair, time: u64) -> Request {
         match self {
             Self::V1((path, parameters)) => signature::v1(pair, path, parameters, time),
             Self::V4 => signature::v4(pair, v4::BALANCES_PATH, time),

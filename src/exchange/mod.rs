@@ -441,14 +441,14 @@ impl Exchange {
         let sent = self.clock.now();
         let clock = self.clock_of(attempt.session, host);
         let time = if call.counts_up() { permit.nonce(clock.time_ms(sent)) } else { clock.stamp_ms(sent) };
-        let signed = call.signed(&pair, time);
+        let request = call.signed(&pair, time);
         self.sent().insert(attempt.session.account.clone(), pair.clone());
-        let reply = self.wire.get(base, &signed.request, timeout).await;
+        let reply = self.wire.get(base, &request, timeout).await;
         attempt.budget.spend(sent.age(self.clock.now()));
-        let secrets = [pair.access.reveal(), pair.secret.reveal(), &signed.signature];
+        let secrets = [pair.access.reveal(), pair.secret.reveal()];
         // The permit is held until the reply is understood: nobody may slip in before a pause.
         let caller = attempt.session.caller();
-        let result = self.judge(caller, base, signed.request.path, reply, &secrets, |status, body| {
+        let result = self.judge(caller, base, request.path, reply, &secrets, |status, body| {
             if attempt.known.is_some_and(|known| known.is(status, &body)) {
                 return Ok(None);
             }

@@ -15,20 +15,12 @@ use super::{secret::KeyPair, wire::Request};
 const RECV_WINDOW: &str = "5000";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A request that may be sent once, and what of it no text may show beside the keys.
-pub(super) struct Signed {
-    /// The request; it holds the access key and the signature.
-    pub request: Request,
-    /// The signature alone.
-    pub signature: Zeroizing<String>,
-}
-
 /// Signs a call of v1 with `parameters` (without `accesskey` and `nonce`, which are added): the pairs
 /// sorted by name and joined as `name=value` with `&`, HMAC-SHA256 under the secret as text,
 /// lower-case hex. The signature is over the plain values, the query holds them percent-encoded.
 /// `nonce` is the exchange's time in Unix milliseconds.
 #[must_use]
-pub(super) fn v1(pair: &KeyPair, path: &'static str, parameters: &[(&str, &str)], nonce: u64) -> Signed {
+pub(super) fn v1(pair: &KeyPair, path: &'static str, parameters: &[(&str, &str)], nonce: u64) -> Request {
     let nonce = format!("{nonce:013}");
     let mut pairs = vec![("accesskey", pair.access.reveal()), ("nonce", &nonce)];
     pairs.extend_from_slice(parameters);
@@ -45,12 +37,12 @@ pub(super) fn v1(pair: &KeyPair, path: &'static str, parameters: &[(&str, &str)]
     query.push_str("signature=");
     query.push_str(&signature);
     let headers = vec![("content-type", plain(FORM))];
-    Signed { request: Request { path, query, headers }, signature }
+    Request { path, query, headers }
 }
 
 /// Signs a GET of v4 without parameters at `time`, the exchange's in Unix milliseconds.
 #[must_use]
-pub(super) fn v4(pair: &KeyPair, path: &'static str, time: u64) -> Signed {
+pub(super) fn v4(pair: &KeyPair, path: &'static str, time: u64) -> Request {
     let time = time.to_string();
     let signed = [
         ("validate-algorithms", "HmacSHA256"),
@@ -63,7 +55,7 @@ pub(super) fn v4(pair: &KeyPair, path: &'static str, time: u64) -> Signed {
 
 /// Signs a GET of futures without parameters at `time`, the exchange's in Unix milliseconds.
 #[must_use]
-pub(super) fn futures(pair: &KeyPair, path: &'static str, time: u64) -> Signed {
+pub(super) fn futures(pair: &KeyPair, path: &'static str, time: u64) -> Request {
     let time = time.to_string();
     let signed = [("validate-appkey", pair.access.reveal()), ("validate-timestamp", &time)];
     in_headers(pair, path, FORM, &signed, &[path])
@@ -75,12 +67,11 @@ fn in_headers(
     content_type: &str,
     signed: &[(&'static str, &str)],
     parts: &[&str],
-) -> Signed {
-    let signature = header_signature(pair, signed, parts);
+) -> Request {
     let mut headers = vec![("content-type", plain(content_type))];
     headers.extend(signed.iter().map(|(name, value)| (*name, plain(value))));
-    headers.push(("validate-signature", signature.clone()));
-    Signed { request: Request { path, query: Zeroizing::default(), headers }, signature }
+    headers.push(("validate-signature", header_signature(pair, signed, parts)));
+    Request { path, query: Zeroizing::default(), headers }
 }
 
 /// The signature over `headers`, sorted by name and joined as v1's parameters are, followed by `parts`
@@ -149,7 +140,9 @@ mod tests {
                 "a4dbea1b723ef9f55bf236316977054b2628057811f92d35a7e932fe179de02e",
             ),
         ] {
-            assert_eq!(*v1(&pair, "/x", parameters, NONCE).signature, signature, "{parameters:?}");
+            let query = v1(&pair, "/x", parameters, NONCE).query;
+            let sent = query.rsplit_once("&signature=").map(|(_, sent)| sent);
+            assert_eq!(sent, Some(signature), "{parameters:?}");
         }
         Ok(())
     }
@@ -159,7 +152,7 @@ mod tests {
         let signed = v1(&pair("myAccessKey", "mySecretKey")?, "/x", &[("account", "1")], NONCE);
         let expected = "accesskey=myAccessKey&account=1&nonce=1562919832183&signature=\
                         3946649833a2e67308da1446a7f1ae8e122bd6bb627badc783e1f9cef6912dec";
-        assert_eq!(*signed.request.query, expected);
+        assert_eq!(*signed.query, expected);
         Ok(())
     }
 
@@ -169,7 +162,7 @@ mod tests {
         let signed = v1(&pair("a+/&b%", "s")?, "/x", &[], NONCE);
         let expected = "accesskey=a%2B%2F%26b%25&nonce=1562919832183&signature=\
                         b22c4ded71c248ad917dcbfa080348bf91527a9efef451a4d60aa9165a6fb239";
-        assert_eq!(*signed.request.query, expected);
+        assert_eq!(*signed.query, expected);
         Ok(())
     }
 
@@ -248,8 +241,8 @@ mod tests {
     #[test]
     fn key_and_signature_travel_in_headers_and_the_url_holds_neither() -> Result<(), &'static str> {
         let pair = pair(KEY, SECRET)?;
-        let sent = |signed: &Signed| -> Vec<String> {
-            signed.request.headers.iter().map(|(name, value)| format!("{name}: {}", **value)).collect()
+        let sent = |signed: &Request| -> Vec<String> {
+            signed.headers.iter().map(|(name, value)| format!("{name}: {}", **value)).collect()
         };
         let signed = v4(&pair, "/v4/balances", TIME);
         let expected = [
@@ -260,7 +253,7 @@ mod tests {
             "validate-timestamp: 1641446237201".to_owned(),
             format!("validate-signature: {BALANCES}"),
         ];
-        assert_eq!((sent(&signed), &**signed.request.query), (expected.to_vec(), ""));
+        assert_eq!((sent(&signed), &**signed.query), (expected.to_vec(), ""));
         let signed = futures(&pair, "/future/user/v1/balance/list", TIME);
         let expected = [
             format!("content-type: {FORM}"),
@@ -268,7 +261,7 @@ mod tests {
             "validate-timestamp: 1641446237201".to_owned(),
             format!("validate-signature: {FUTURES}"),
         ];
-        assert_eq!((sent(&signed), &**signed.request.query), (expected.to_vec(), ""));
+        assert_eq!((sent(&signed), &**signed.query), (expected.to_vec(), ""));
         Ok(())
     }
 }
