@@ -108,7 +108,13 @@ impl Original {
     /// Whether the same body came with the HTTP status `status`.
     #[must_use]
     pub(super) fn is(&self, status: u16, body: &[u8]) -> bool {
-        (self.0.0, &*self.0.1) == (status, body)
+        self.0.0 == status && (std::ptr::eq(self.body(), body) || self.body() == body)
+    }
+
+    /// The body.
+    #[must_use]
+    pub(super) fn body(&self) -> &[u8] {
+        &self.0.1
     }
 }
 

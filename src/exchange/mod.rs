@@ -22,6 +22,7 @@ mod venue;
 mod wire;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -314,7 +315,7 @@ impl Exchange {
         let timeout = budget.for_a_call(base, share)?;
         let permit = self.permit(budget, Caller::Anyone).await?;
         let sent = self.clock.now();
-        let reply = self.wire.get(base, &request, timeout).await;
+        let reply = self.wire.get(base, &request, &[], timeout).await;
         budget.spend(sent.age(self.clock.now()));
         let prices = {
             let sent = self.sent();
@@ -443,7 +444,8 @@ impl Exchange {
         let time = if call.counts_up() { permit.nonce(clock.time_ms(sent)) } else { clock.stamp_ms(sent) };
         let request = call.signed(&pair, time);
         self.sent().insert(attempt.session.account.clone(), pair.clone());
-        let reply = self.wire.get(base, &request, timeout).await;
+        let known = attempt.known.map(Original::body).unwrap_or_default();
+        let reply = self.wire.get(base, &request, known, timeout).await;
         attempt.budget.spend(sent.age(self.clock.now()));
         let secrets = [pair.access.reveal(), pair.secret.reveal()];
         // The permit is held until the reply is understood: nobody may slip in before a pause.
@@ -453,7 +455,7 @@ impl Exchange {
                 return Ok(None);
             }
             let answer = call.balances(status, &body)?;
-            Ok(Some(Answer { original: Some(Original::new(status, body)), ..answer }))
+            Ok(Some(Answer { original: Some(Original::new(status, body.into_owned())), ..answer }))
         });
         let note = |worked| {
             let now = self.clock.now().elapsed;
@@ -543,7 +545,7 @@ impl Exchange {
         let pair = attempt.session.keyring.pair().clone();
         let permit = self.permit(&mut attempt.budget, attempt.session.caller()).await?;
         let sent = self.clock.now();
-        let reply = self.wire.get(base, &request, timeout).await;
+        let reply = self.wire.get(base, &request, &[], timeout).await;
         let received = self.clock.now();
         attempt.budget.spend(sent.age(received));
         // It is not signed, but whoever answers may remember what was.
@@ -574,9 +576,9 @@ impl Exchange {
         caller: Caller<'_>,
         base: &BaseUrl,
         path: &str,
-        reply: Result<Reply, Failure>,
+        reply: Result<Reply<'_>, Failure>,
         secrets: &[&str],
-        decode: impl FnOnce(u16, Vec<u8>) -> Result<T, Failure>,
+        decode: impl FnOnce(u16, Cow<'_, [u8]>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let decoded = reply.and_then(|reply| {
             decode(reply.status, reply.body).map_err(|failure| Failure {

@@ -3,6 +3,7 @@
 //! it holds a query or a header: there the key and the signature travel.
 
 use std::{
+    borrow::Cow,
     error::Error as _,
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -33,13 +34,13 @@ pub(super) struct Transport {
 
 /// An answer, whatever it says.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct Reply<'a> {
     /// HTTP status.
     pub status: u16,
     /// `Retry-After`, if there was one that could be read.
     pub retry_after: Option<Duration>,
-    /// The whole body, decompressed.
-    pub body: Vec<u8>,
+    /// The whole body, decompressed: borrowed if it is the one that was known.
+    pub body: Cow<'a, [u8]>,
 }
 
 /// Where an exchange listens: `https://host[:port][/path]`, or `http://` on this machine.
@@ -74,23 +75,24 @@ impl Transport {
         Ok(Self { client })
     }
 
-    /// Sends `request` to `base`. Ends within `timeout`.
+    /// Sends `request` to `base`. Ends within `timeout`. Of a body that is `known` no copy is made.
     ///
     /// # Errors
     /// Whatever kept a whole answer from coming, with a text that names host and path only.
-    pub(super) async fn get(
+    pub(super) async fn get<'a>(
         &self,
         base: &BaseUrl,
         request: &Request,
+        known: &'a [u8],
         timeout: Duration,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Reply<'a>, Failure> {
         let asked = async {
             // A timeout of zero would still let the request start, and count against the limits.
             if timeout.is_zero() {
                 let text = "the poll's time was up before this could be asked";
                 return Err(Failure::new(Reason::Timeout, text));
             }
-            self.ask(base, request).await
+            self.ask(base, request, known).await
         };
         let failure = match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(reply)) => return Ok(reply),
@@ -100,7 +102,7 @@ impl Transport {
         Err(Failure { text: format!("{base}{}: {}", request.path, failure.text), ..failure })
     }
 
-    async fn ask(&self, base: &BaseUrl, asked: &Request) -> Result<Reply, Failure> {
+    async fn ask<'a>(&self, base: &BaseUrl, asked: &Request, known: &'a [u8]) -> Result<Reply<'a>, Failure> {
         let mut request = self.client.get(base.with(asked.path, &asked.query));
         request = request.header(header::ACCEPT, "application/json");
         for (name, value) in &asked.headers {
@@ -114,17 +116,13 @@ impl Transport {
         let retry_after =
             response.headers().get(header::RETRY_AFTER).and_then(|value| wait(value, SystemTime::now()));
         let length = response.content_length().and_then(|length| usize::try_from(length).ok());
-        let mut body = Vec::with_capacity(room(length.unwrap_or(0).min(BODY_MAX_BYTES)));
+        let mut body = Body::begin(known, length.unwrap_or(0).min(BODY_MAX_BYTES));
         loop {
             match response.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => {
-                    // Bodies are kept until the next one comes.
-                    body.shrink_to(room(body.len()));
-                    return Ok(Reply { status, retry_after, body });
-                }
+                Ok(Some(chunk)) => body.append(&chunk),
+                Ok(None) => return Ok(Reply { status, retry_after, body: body.end() }),
                 // A limit reply counts as soon as its status is known, however its body ends.
-                Err(_) if status == 429 => return Ok(Reply { status, retry_after, body }),
+                Err(_) if status == 429 => return Ok(Reply { status, retry_after, body: body.end() }),
                 Err(error) => {
                     let text = format!("the body was cut short: {}", causes(&error.without_url()));
                     return Err(Failure::new(Reason::Body, text));
@@ -133,6 +131,62 @@ impl Transport {
             if body.len() > BODY_MAX_BYTES {
                 let text = format!("the body is over {} MiB", BODY_MAX_BYTES / 1024 / 1024);
                 return Err(Failure { retry_after, ..Failure::new(Reason::Body, text) });
+            }
+        }
+    }
+}
+
+/// A body on its way in.
+enum Body<'a> {
+    /// So far it is the beginning of what is known.
+    Known {
+        known: &'a [u8],
+        /// How many bytes of it have come.
+        same: usize,
+        /// How many bytes are said to come, 0 if that is not said.
+        announced: usize,
+    },
+    /// It is anything else.
+    Own(Vec<u8>),
+}
+
+impl<'a> Body<'a> {
+    fn begin(known: &'a [u8], announced: usize) -> Self {
+        Self::Known { known, same: 0, announced }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Known { same, .. } => *same,
+            Self::Own(own) => own.len(),
+        }
+    }
+
+    fn append(&mut self, chunk: &[u8]) {
+        match self {
+            Self::Known { known, same, announced } => {
+                let (before, rest) = known.split_at_checked(*same).unwrap_or((known, &[]));
+                if rest.starts_with(chunk) {
+                    *same += chunk.len();
+                } else {
+                    let mut own = Vec::with_capacity(room(*announced));
+                    own.extend_from_slice(before);
+                    own.extend_from_slice(chunk);
+                    *self = Self::Own(own);
+                }
+            }
+            Self::Own(own) => own.extend_from_slice(chunk),
+        }
+    }
+
+    fn end(self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Known { known, same, .. } if same == known.len() => Cow::Borrowed(known),
+            Self::Known { known, same, .. } => known.get(..same).unwrap_or_default().to_vec().into(),
+            Self::Own(mut own) => {
+                // It is kept until the next one comes.
+                own.shrink_to(room(own.len()));
+                own.into()
             }
         }
     }
@@ -346,6 +400,27 @@ mod tests {
             let said = BaseUrl::parse(bad).err().unwrap_or_default();
             assert!(said.contains(why) && !said.contains("hunter2"), "{bad}: {said}");
         }
+    }
+
+    #[test]
+    fn a_body_is_what_came_and_copied_only_if_it_is_not_what_is_known() {
+        let collected = |known: &[u8], chunks: &[&[u8]]| {
+            let mut body = Body::begin(known, 3);
+            for chunk in chunks {
+                body.append(chunk);
+            }
+            let length = body.len();
+            let body = body.end();
+            assert_eq!(length, body.len());
+            (String::from_utf8_lossy(&body).into_owned(), matches!(body, Cow::Borrowed(_)))
+        };
+        let whole = |text: &str, is_known| (text.to_owned(), is_known);
+        assert_eq!(collected(b"abcdef", &[b"ab", b"", b"cdef"]), whole("abcdef", true));
+        assert_eq!(collected(b"abcdef", &[b"ab", b"cdeF"]), whole("abcdeF", false));
+        assert_eq!(collected(b"abcdef", &[b"aX", b"cdef"]), whole("aXcdef", false));
+        assert_eq!(collected(b"abcdef", &[b"abcdef", b"g", b"h"]), whole("abcdefgh", false));
+        assert_eq!(collected(b"abcdef", &[b"abc"]), whole("abc", false));
+        assert_eq!(collected(b"", &[b"abc"]), whole("abc", false));
     }
 
     #[test]

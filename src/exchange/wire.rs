@@ -49,20 +49,21 @@ impl Wire {
     }
 
     /// See [`Transport::get`].
-    pub(super) async fn get(
+    pub(super) async fn get<'a>(
         &self,
         base: &BaseUrl,
         request: &Request,
+        known: &'a [u8],
         timeout: Duration,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Reply<'a>, Failure> {
         match self {
-            Self::Http(transport) => transport.get(base, request, timeout).await,
+            Self::Http(transport) => transport.get(base, request, known, timeout).await,
             #[cfg(test)]
             Self::Script(Script(script)) => {
                 let (path, query) = (request.path.to_owned(), request.query.to_string());
                 let asked = Asked { host: base.host(), path, query, timeout };
                 let Told { status, retry_after, body } = script(asked).await?;
-                Ok(Reply { status, retry_after, body })
+                Ok(Reply { status, retry_after, body: body.into() })
             }
         }
     }
