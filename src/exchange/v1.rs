@@ -3,8 +3,11 @@
 
 use std::{borrow::Cow, fmt};
 
-use quick::{json::Entries, plain};
-use serde::{Deserialize, Deserializer, de::Visitor};
+use quick::plain;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use super::{
@@ -46,8 +49,7 @@ pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
     }
     // One row that is anything else must not spoil the others, so each is read for itself.
     let rows: Option<Rows<'_>> = object(data(status, body)?);
-    let Entries { entries: rows, .. } =
-        rows.ok_or_else(|| decode("`data` is not an object of currencies"))?;
+    let Rows(rows) = rows.ok_or_else(|| decode("`data` is not an object of currencies"))?;
     let name = |Name(name): Name<'_>| std::str::from_utf8(&name).ok().and_then(currency_name);
     reading::answer(
         rows.into_iter().map(|(currency, row)| Row { currency: name(currency), amounts: amounts(row) }),
@@ -76,7 +78,7 @@ pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
 pub fn prices(status: u16, body: &[u8]) -> Result<Prices, Failure> {
     // Names as bytes are read without a look at them, so the whole is looked at first.
     let whole: &RawValue = reading::envelope(status, body)?;
-    let Entries { entries: rows, .. } = object::<Rows<'_>>(whole).ok_or_else(|| by_status(status, body))?;
+    let Rows(rows) = object(whole).ok_or_else(|| by_status(status, body))?;
     // Errors come in the envelope of the other calls. No market is called `code`, and none is a number.
     if rows.iter().any(|(Name(name), row)| **name == *b"code" && !row.get().starts_with('{')) {
         data(status, body)?;
@@ -198,8 +200,32 @@ fn reason(code: i64, text: &str) -> Reason {
     }
 }
 
-/// Rows by what they are of.
-type Rows<'a> = Entries<Name<'a>, &'a RawValue>;
+/// Rows and what they are of, as they stand there: names that are there twice included.
+struct Rows<'a>(Vec<(Name<'a>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+
+        impl<'de> Visitor<'de> for Each {
+            type Value = Rows<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut rows = Vec::new();
+                while let Some(row) = map.next_entry()? {
+                    rows.push(row);
+                }
+                Ok(Rows(rows))
+            }
+        }
+
+        deserializer.deserialize_map(Each)
+    }
+}
 
 /// Undecoded, because a name that is no text must not spoil the other rows.
 struct Name<'a>(Cow<'a, [u8]>);

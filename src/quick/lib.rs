@@ -5,8 +5,8 @@
 mod decimal;
 mod deflate;
 pub mod gzip;
-pub mod json;
 pub mod memory;
 pub mod plain;
 pub mod rows;
+mod scan;
 pub mod text;

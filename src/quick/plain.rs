@@ -2,97 +2,82 @@
 //! that has any other, if only in one of its rows, is not read here at all: that takes a reader who is
 //! careful with every row, and knows what to say of it.
 
-use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_json::value::RawValue;
-
-use crate::{
-    json::{Entries, Object},
-    rows::Row,
-};
+use crate::{rows::Row, scan::Scanner};
 
 /// Reads a good answer to getBalance or getFunds of v1, its amounts texts.
 #[must_use]
 pub fn v1(body: &[u8]) -> Option<Vec<Row>> {
-    #[derive(Deserialize)]
-    struct Envelope<'a> {
-        code: u64,
-        #[serde(borrow)]
-        data: Entries<&'a str, Object<Amounts<'a>>, Row>,
-    }
-    match read(body)? {
-        Object(Envelope { code: 200, data: Entries { entries, .. } }) => Some(entries),
-        Object(_) => None,
-    }
+    let (mut code, mut data) = (None, None);
+    read(body, |scanner, name| match name {
+        "code" => once(&mut code, scanner.number()?),
+        "data" => {
+            let mut rows = Vec::new();
+            scanner.object(|scanner, currency| {
+                rows.push(row(scanner, currency)?);
+                Some(())
+            })?;
+            once(&mut data, rows)
+        }
+        _ => scanner.pass(),
+    })?;
+    data.filter(|_| code == Some("200"))
+}
+
+/// A row of v1, after its name.
+fn row(scanner: &mut Scanner<'_>, currency: &str) -> Option<Row> {
+    let (mut free, mut frozen) = (None, None);
+    scanner.object(|scanner, name| match name {
+        "available" => once(&mut free, scanner.text()?),
+        "freeze" => once(&mut frozen, scanner.text()?),
+        _ => scanner.pass(),
+    })?;
+    Some(Row::of(currency, free?, frozen?))
 }
 
 /// Reads a good answer to balances of v4, its amounts texts or numbers.
 #[must_use]
 pub fn v4(body: &[u8]) -> Option<Vec<Row>> {
-    #[derive(Deserialize)]
-    struct Envelope<'a> {
-        rc: u64,
-        mc: &'a str,
-        result: Object<Assets>,
-    }
-    #[derive(Deserialize)]
-    struct Assets {
-        assets: Vec<Item>,
-    }
-    match read(body)? {
-        Object(Envelope { rc: 0, mc: "SUCCESS", result: Object(Assets { assets }) }) => {
-            Some(assets.into_iter().map(|Item(row)| row).collect())
-        }
-        Object(_) => None,
-    }
-}
-
-/// What a row of v1 holds, besides its name.
-#[derive(Deserialize)]
-struct Amounts<'a> {
-    available: &'a str,
-    freeze: &'a str,
-}
-
-impl From<(&str, Object<Amounts<'_>>)> for Row {
-    fn from((name, Object(amounts)): (&str, Object<Amounts<'_>>)) -> Self {
-        Self::of(name, amounts.available, amounts.freeze)
-    }
+    let (mut code, mut word, mut assets) = (None, None, None);
+    read(body, |scanner, name| match name {
+        "rc" => once(&mut code, scanner.number()?),
+        "mc" => once(&mut word, scanner.text()?),
+        "result" => scanner.object(|scanner, name| match name {
+            "assets" => {
+                let mut rows = Vec::new();
+                scanner.list(|scanner| {
+                    rows.push(asset(scanner)?);
+                    Some(())
+                })?;
+                once(&mut assets, rows)
+            }
+            _ => scanner.pass(),
+        }),
+        _ => scanner.pass(),
+    })?;
+    assets.filter(|_| code == Some("0") && word == Some("SUCCESS"))
 }
 
 /// A row of v4.
-struct Item(Row);
-
-impl<'de> Deserialize<'de> for Item {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Asset<'a> {
-            currency: &'a str,
-            #[serde(borrow)]
-            available_amount: &'a RawValue,
-            #[serde(borrow)]
-            frozen_amount: &'a RawValue,
-        }
-
-        let Object(asset) = Object::<Asset<'de>>::deserialize(deserializer)?;
-        match (digits(asset.available_amount), digits(asset.frozen_amount)) {
-            (Some(free), Some(frozen)) => Ok(Self(Row::of(asset.currency, free, frozen))),
-            _ => Err(D::Error::custom("an amount is neither a plain text nor a number")),
-        }
-    }
+fn asset(scanner: &mut Scanner<'_>) -> Option<Row> {
+    let (mut currency, mut free, mut frozen) = (None, None, None);
+    scanner.object(|scanner, name| match name {
+        "currency" => once(&mut currency, scanner.text()?),
+        "availableAmount" => once(&mut free, scanner.digits()?),
+        "frozenAmount" => once(&mut frozen, scanner.digits()?),
+        _ => scanner.pass(),
+    })?;
+    Some(Row::of(currency?, free?, frozen?))
 }
 
-/// Also what is passed over must be text.
-fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
-    serde_json::from_str(std::str::from_utf8(body).ok()?).ok()
+fn read<'a>(body: &'a [u8], member: impl FnMut(&mut Scanner<'a>, &'a str) -> Option<()>) -> Option<()> {
+    let mut scanner = Scanner::new(std::str::from_utf8(body).ok()?);
+    scanner.object(member)?;
+    scanner.end()
 }
 
-/// What stands in a text or in a number; `None` if it is neither, or a text with escapes.
-fn digits(raw: &RawValue) -> Option<&str> {
-    let raw = raw.get();
-    let text = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    let is_number = || raw.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    text.filter(|text| !text.contains('\\')).or_else(|| is_number().then_some(raw))
+/// Nothing says which of two is true.
+fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
+    place.replace(value).is_none().then_some(())
 }
 
 #[cfg(test)]
