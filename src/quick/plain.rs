@@ -37,24 +37,31 @@ fn row(scanner: &mut Scanner<'_>, currency: &str) -> Option<Row> {
 /// Reads a good answer to balances of v4, its amounts texts or numbers.
 #[must_use]
 pub fn v4(body: &[u8]) -> Option<Vec<Row>> {
-    let (mut code, mut word, mut assets) = (None, None, None);
+    let (mut code, mut word, mut result) = (None, None, None);
     read(body, |scanner, name| match name {
         "rc" => once(&mut code, scanner.number()?),
         "mc" => once(&mut word, scanner.text()?),
-        "result" => scanner.object(|scanner, name| match name {
-            "assets" => {
-                let mut rows = Vec::new();
-                scanner.list(|scanner| {
-                    rows.push(asset(scanner)?);
-                    Some(())
-                })?;
-                once(&mut assets, rows)
-            }
-            _ => scanner.pass(),
-        }),
+        "result" => once(&mut result, assets(scanner)?),
         _ => scanner.pass(),
     })?;
-    assets.filter(|_| code == Some("0") && word == Some("SUCCESS"))
+    result.filter(|_| code == Some("0") && word == Some("SUCCESS"))
+}
+
+/// The result of v4.
+fn assets(scanner: &mut Scanner<'_>) -> Option<Vec<Row>> {
+    let mut assets = None;
+    scanner.object(|scanner, name| match name {
+        "assets" => {
+            let mut rows = Vec::new();
+            scanner.list(|scanner| {
+                rows.push(asset(scanner)?);
+                Some(())
+            })?;
+            once(&mut assets, rows)
+        }
+        _ => scanner.pass(),
+    })?;
+    assets
 }
 
 /// A row of v4.
@@ -146,6 +153,7 @@ mod tests {
             r#"{"code":201,"data":{}}"#,
             r#"{"code":200}"#,
             r#"{"code":200,"code":200,"data":{}}"#,
+            r#"{"code":200,"data":{},"data":{}}"#,
             "{\"code\":200,\"data\":{\"\u{1}\":1}}",
             "",
         ] {
@@ -157,6 +165,10 @@ mod tests {
             r#"{"rc":1,"mc":"SUCCESS","result":{"assets":[]}}"#,
             r#"{"rc":0,"mc":"FAILURE","result":{"assets":[]}}"#,
             r#"{"rc":0,"mc":"SUCCESS","result":[[]]}"#,
+            r#"{"rc":0,"mc":"SUCCESS","result":{}}"#,
+            r#"{"rc":0,"mc":"SUCCESS","result":{"assets":[],"assets":[]}}"#,
+            r#"{"rc":0,"mc":"SUCCESS","result":{"assets":[]},"result":{"assets":[]}}"#,
+            r#"{"rc":0,"mc":"SUCCESS","result":{"new":1},"result":{"assets":[]}}"#,
         ] {
             assert!(v4(body.as_bytes()).is_none(), "{body}");
         }
