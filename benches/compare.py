@@ -348,7 +348,7 @@ def each_fetch(program, count):
 
 def each_second(cpu_seconds, count):
     """CPU milliseconds of what is done once a second: the median of so many."""
-    # Polls begin at most 0.1 s late: halfway between two of them, one is always over.
+    # Polls begin at most 0.17 s late: halfway between two of them, one is always over.
     time.sleep(2)
     used = cpu_seconds()
     while cpu_seconds() - used < 0.0002:

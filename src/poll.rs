@@ -6,10 +6,13 @@
 #[cfg(test)]
 mod lockout_proof;
 mod prices;
+mod ticks;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-pub use self::prices::PricePoller;
+use tokio::time::Instant;
+
+pub use self::{prices::PricePoller, ticks::Ticks};
 use crate::{
     config::{Account, Prices},
     exchange::{Exchange, Failure, Keyring, Paused, Read, Reason, Session, Ticker, Unasked, Wallet},
@@ -26,8 +29,6 @@ const GRACE: Duration = Duration::from_secs(150);
 const LATE: Duration = Duration::from_secs(1);
 /// So many slots in a row are left out at the most: a machine that is always late polls all the same.
 const LATE_SLOTS_MAX: u32 = 5;
-/// The longest that a sleeping poller may miss that the machine was suspended.
-const NAP: Duration = Duration::from_secs(5);
 
 /// The keeper of one account.
 #[derive(Debug)]
@@ -126,11 +127,11 @@ impl Poller {
         &self.session.account
     }
 
-    /// Polls on schedule, for ever.
-    pub async fn run(mut self) -> Infallible {
+    /// Polls on schedule, for ever, in the runtime whose `ticks` these are.
+    pub async fn run(mut self, ticks: Ticks) -> Infallible {
         let mut due = self.schedule.first;
         for wallet in self.wallets.clone().into_iter().cycle() {
-            self.wait_until(due).await;
+            self.wait_until(due, ticks).await;
             if !self.is_refused(wallet) {
                 self.poll_wallet(wallet).await;
             }
@@ -151,7 +152,7 @@ impl Poller {
     }
 
     /// Waits until a poll is due and the account not paused, and keeps the ledger told.
-    async fn wait_until(&self, due: Duration) {
+    async fn wait_until(&self, due: Duration, ticks: Ticks) {
         let pause = || self.exchange.pause(&self.session);
         let tell = |now: Moment, ahead| {
             self.ledger.update(self.account(), |account| {
@@ -160,7 +161,7 @@ impl Poller {
                 account.alive_until = now.later(ahead + self.timeout + GRACE);
             });
         };
-        self.schedule.wait_until(due, &self.exchange, self.clock, pause, tell).await;
+        self.schedule.wait_until(due, ticks, &self.exchange, self.clock, pause, tell).await;
     }
 
     fn facts(&self, now: Moment) -> AccountFacts {
@@ -280,6 +281,7 @@ impl Schedule {
     async fn wait_until(
         self,
         due: Duration,
+        ticks: Ticks,
         exchange: &Exchange,
         clock: Clock,
         pause: impl Fn() -> Option<Paused>,
@@ -298,7 +300,7 @@ impl Schedule {
             tokio::select! {
                 biased;
                 () = pause_begins => {}
-                awake = self.sleep_until(due, clock) => match awake {
+                awake = self.sleep_until(due, ticks, clock) => match awake {
                     Awake::Late(now) if left_out < LATE_SLOTS_MAX => {
                         left_out += 1;
                         due = self.next(now, fastrand::f64());
@@ -311,7 +313,7 @@ impl Schedule {
 
     /// Sleeps in short naps: timers stand still while the machine is suspended, and after it wakes
     /// the balances are old. Whoever wakes late says so, for all do at once.
-    async fn sleep_until(self, due: Duration, clock: Clock) -> Awake {
+    async fn sleep_until(self, due: Duration, ticks: Ticks, clock: Clock) -> Awake {
         loop {
             let now = clock.now().elapsed;
             match due.saturating_sub(now) {
@@ -319,7 +321,7 @@ impl Schedule {
                     return Awake::Late(now);
                 }
                 Duration::ZERO => return Awake::InTime,
-                ahead => tokio::time::sleep(ahead.min(NAP)).await,
+                ahead => tokio::time::sleep_until(ticks.wake(Instant::now(), ahead)).await,
             }
         }
     }

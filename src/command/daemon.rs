@@ -22,7 +22,7 @@ use crate::{
     cli::WebFlags,
     ledger::Ledger,
     moment::Clock,
-    poll::{Poller, PricePoller},
+    poll::{Poller, PricePoller, Ticks},
     web::Site,
 };
 
@@ -81,15 +81,16 @@ pub(super) async fn run(
         let _ = stopped.await;
     }));
 
-    let polls = polling_thread().map_err(|error| Ended::With(format!("cannot start the polls: {error}")))?;
+    let (polls, ticks) =
+        polling_thread().map_err(|error| Ended::With(format!("cannot start the polls: {error}")))?;
     // By the account that is polled; prices are of none.
     let mut names = HashMap::new();
     let mut polling = JoinSet::new();
     for poller in pollers {
         let name: Box<str> = poller.account().into();
-        names.insert(polling.spawn_on(poller.run(), &polls).id(), Some(name));
+        names.insert(polling.spawn_on(poller.run(ticks), &polls).id(), Some(name));
     }
-    names.extend(prices.map(|prices| (polling.spawn_on(prices.run(), &polls).id(), None)));
+    names.extend(prices.map(|prices| (polling.spawn_on(prices.run(ticks), &polls).id(), None)));
     let attended = supervisor::attend(ledger, clock);
     tokio::pin!(attended);
     loop {
@@ -115,13 +116,14 @@ pub(super) async fn run(
 
 /// A thread for polls alone, as long as the process lives: a scrape shall not wait for a poll's decoding, nor
 /// a poll for a scrape's compressing, and what a poll does is handed from none to another.
-fn polling_thread() -> io::Result<Handle> {
+fn polling_thread() -> io::Result<(Handle, Ticks)> {
+    let ticks = Ticks::begin();
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     thread::Builder::new()
         .name("polls".to_owned())
         .spawn(move || runtime.block_on(future::pending::<Infallible>()))?;
-    Ok(handle)
+    Ok((handle, ticks))
 }
 
 /// Pollers do not end but by a panic. The others go on, and `/-/healthy` tells of this one.

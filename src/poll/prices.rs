@@ -4,7 +4,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use super::{GRACE, Schedule};
+use super::{GRACE, Schedule, Ticks};
 use crate::{
     exchange::{Exchange, Ticker},
     ledger::Ledger,
@@ -24,8 +24,8 @@ pub struct PricePoller {
 }
 
 impl PricePoller {
-    /// Reads on schedule, for ever.
-    pub async fn run(mut self) -> Infallible {
+    /// Reads on schedule, for ever, in the runtime whose `ticks` these are.
+    pub async fn run(mut self, ticks: Ticks) -> Infallible {
         let mut due = self.schedule.first;
         loop {
             let pause = || self.exchange.pause_of_prices();
@@ -33,7 +33,7 @@ impl PricePoller {
                 let alive_until = now.later(ahead + self.timeout + GRACE);
                 self.ledger.update_market(|market| market.alive_until = alive_until);
             };
-            self.schedule.wait_until(due, &self.exchange, self.clock, pause, tell).await;
+            self.schedule.wait_until(due, ticks, &self.exchange, self.clock, pause, tell).await;
             self.run_once().await;
             due = self.schedule.next(self.clock.now().elapsed, fastrand::f64());
         }

@@ -22,7 +22,7 @@ use crate::{
         Wallet,
     },
     moment::{Clock, simulated},
-    poll::pollers,
+    poll::{Ticks, pollers},
     standing::Filter,
 };
 
@@ -346,13 +346,13 @@ impl Process {
             max_age: draft.interval * 3,
         });
         let (pollers, prices, ledger) = pollers(accounts, prices, &exchange, clock);
-        let mut polling = JoinSet::new();
+        let (mut polling, ticks) = (JoinSet::new(), Ticks::begin());
         let last = pollers.len();
         for (place, poller) in pollers.into_iter().enumerate() {
-            polling.spawn(ACCOUNT.scope(place, async { match poller.run().await {} }));
+            polling.spawn(ACCOUNT.scope(place, async move { match poller.run(ticks).await {} }));
         }
         if let Some(prices) = prices {
-            polling.spawn(ACCOUNT.scope(last, async { match prices.run().await {} }));
+            polling.spawn(ACCOUNT.scope(last, async move { match prices.run(ticks).await {} }));
         }
         Self { clock, ledger, polling }
     }
