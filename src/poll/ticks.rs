@@ -30,10 +30,14 @@ impl Ticks {
     /// timers stand still while the machine is suspended.
     pub(super) fn wake(self, now: Instant, ahead: Duration) -> Instant {
         let passed = now.saturating_duration_since(self.began);
-        let at = |steps: u128, step: Duration| self.began + step * u32::try_from(steps).unwrap_or(u32::MAX);
-        let due = (passed + ahead).as_nanos().div_ceil(STEP.as_nanos());
-        let look = passed.as_nanos() / LONG_STEP.as_nanos() + 1;
-        at(due, STEP).min(at(look, LONG_STEP))
+        let beyond = |time: Duration, step: Duration| {
+            Duration::from_nanos(u64::try_from(time.as_nanos() % step.as_nanos()).unwrap_or_default())
+        };
+        let due = match beyond(passed + ahead, STEP) {
+            Duration::ZERO => now + ahead,
+            beyond => now + ahead + STEP.saturating_sub(beyond),
+        };
+        due.min(now + LONG_STEP.saturating_sub(beyond(passed, LONG_STEP)))
     }
 }
 
@@ -47,7 +51,7 @@ mod tests {
     fn nobody_wakes_early_or_much_too_late_or_misses_that_the_machine_was_suspended() {
         let ticks = Ticks::begin();
         let millis = Duration::from_millis;
-        for passed in [0, 1, 63, 64, 65, 1_000, 4_095, 4_096, 4_097, 100_000_003].map(millis) {
+        for passed in [0, 1, 63, 64, 65, 1_000, 4_095, 4_096, 4_097, 300_000_000_003].map(millis) {
             for ahead in [1, 63, 64, 65, 1_000, 4_095, 4_096, 30_000, 86_400_000].map(millis) {
                 let wakes = ticks.wake(ticks.began + passed, ahead) - ticks.began;
                 let is_look = wakes.as_millis().is_multiple_of(4_096) && wakes <= passed + ahead;
