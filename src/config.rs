@@ -22,6 +22,7 @@ use crate::{
         Wallet, currency_name,
     },
     standing::{Filter, Watch},
+    yaml,
 };
 
 /// Everything about the accounts and their prices, valid.
@@ -130,7 +131,7 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong.
     pub fn from_yaml(text: &str, folder: &Path, unix: Duration) -> Result<Self, Invalid> {
-        let file = read_yaml(text).map_err(Invalid)?;
+        let file: FileYaml = yaml::read(text).map_err(Invalid)?;
         let accounts = file.accounts(folder, unix)?;
         let timing = file.prices.is_some().then(|| file.timing());
         Self { prices: Prices::of(&accounts, timing, &FILE_WORDS)?, accounts }.within_limits()
@@ -394,7 +395,7 @@ impl Draft<'_> {
             wallets.into_iter().map(move |wallet| (wallet, mark.clone()))
         };
         let mut watched: Vec<_> = self.watch.iter().flat_map(in_wallets).collect();
-        watched.sort_by(|(wallet, a), (other, b)| (wallet, &a.currency).cmp(&(other, &b.currency)));
+        watched.sort_unstable_by(|(wallet, a), (other, b)| (wallet, &a.currency).cmp(&(other, &b.currency)));
         if let Some((_, twice)) =
             doubled(&watched, |(wallet, a), (other, b)| (wallet, &a.currency) == (other, &b.currency))
         {
@@ -718,11 +719,6 @@ fn default_timeout() -> Span {
 
 fn default_wallets() -> Vec<WalletYaml> {
     vec![WalletYaml(Wallet::Spot)]
-}
-
-fn read_yaml(text: &str) -> Result<FileYaml, String> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
 }
 
 impl FileYaml {

@@ -97,7 +97,7 @@ impl Ledger {
     #[must_use]
     pub fn new(accounts: Vec<Account>) -> Self {
         let mut accounts = accounts;
-        accounts.sort_by(|a, b| a.facts.name.cmp(&b.facts.name));
+        accounts.sort_unstable_by(|a, b| a.facts.name.cmp(&b.facts.name));
         let accounts = accounts.into_iter().map(ArcSwap::from_pointee).collect();
         Self {
             accounts,
@@ -299,7 +299,7 @@ impl Account {
     /// What a scrape shows: the account's own lines, then its wallets' by label.
     fn shown(&self, now: Moment, priced: bool) -> Vec<Shown<'_>> {
         let mut wallets: Vec<_> = self.wallets.iter().collect();
-        wallets.sort_by_key(|wallet| wallet.standing.subject.wallet.label());
+        wallets.sort_unstable_by_key(|wallet| wallet.standing.subject.wallet.label());
         let wallets = wallets.into_iter().map(|wallet| {
             let known = wallet.standing.known(now).is_some();
             Shown { pieces: &wallet.pieces, known, priced }

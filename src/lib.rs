@@ -20,6 +20,7 @@
 //!    └── simulator      the exchange, simulated; apart from all of the above
 //!
 //!  moment               one reading of the clocks; an argument of whatever is pure
+//!  files, yaml          whether a file has changed, and who may read it; YAML, strict
 //!  quick                a crate of its own, compiled for speed: what is done for every currency of every
 //!                       answer, rows out of JSON and samples into text and gzip; knows none of the above
 //! ```
@@ -34,13 +35,14 @@
 //! * Balances are in no `GaugeVec`: its series are keyed by a hash of unseparated labels.
 //! * Each third-party crate has one home: reqwest and rustls in `exchange::transport`, hmac in
 //!   `exchange::signature` (and, apart from it, in `simulator`), hyper in `web` and `simulator`,
-//!   prometheus and procfs in `exposition::own`, clap in `cli`, YAML in `config`.
+//!   prometheus and procfs in `exposition::own`, clap in `cli`, serde-saphyr in `yaml`.
 
 pub mod cli;
 pub mod command;
 pub mod config;
 pub mod exchange;
 pub mod exposition;
+mod files;
 pub mod ledger;
 pub mod log;
 pub mod moment;
@@ -49,3 +51,4 @@ pub mod quotation;
 pub mod simulator;
 pub mod standing;
 pub mod web;
+mod yaml;

@@ -5,7 +5,6 @@
 use std::{
     fs, io,
     io::Read as _,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,6 +12,7 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::secret::{KeyPair, Secret};
+use crate::files::{self, Stamp};
 
 /// The longest key file that is read; keys are far shorter.
 const FILE_MAX_BYTES: u64 = 4096;
@@ -46,12 +46,8 @@ pub struct Keyring {
     candidate: Option<(KeyPair, Duration)>,
     refused_candidate: Option<KeyPair>,
     /// `None` asks for the files to be read again, whatever they look like.
-    seen: Option<Stamp>,
+    seen: Option<Vec<Stamp>>,
 }
-
-/// What the files looked like from outside when they were read: inode, device, modification time
-/// and size, `None` for one that could not be seen.
-type Stamp = Vec<Option<(u64, u64, i64, i64, u64)>>;
 
 impl Keyring {
     /// Reads the first pair, at `unix` time.
@@ -75,12 +71,7 @@ impl Keyring {
     /// Sentences about files that more users may read than need to.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let me = rustix::process::geteuid().as_raw();
-        let warn = |path: &Path| {
-            let remedy = remedy(&fs::metadata(path).ok()?, me)?;
-            Some(format!("{} can be read by other users than its owner: {remedy} it", path.display()))
-        };
-        self.source.files().filter_map(warn).collect()
+        self.source.files().filter_map(files::warning).collect()
     }
 
     /// Looks whether the files have changed since they were last read and, if so, reads both. A
@@ -165,12 +156,8 @@ impl KeySource {
         Ok(KeyPair { access: self.access.read()?, secret: self.secret.read()? })
     }
 
-    fn stamp(&self) -> Stamp {
-        let face = |path: &Path| {
-            let meta = fs::metadata(path).ok()?;
-            Some((meta.ino(), meta.dev(), meta.mtime(), meta.mtime_nsec(), meta.len()))
-        };
-        self.files().map(face).collect()
+    fn stamp(&self) -> Vec<Stamp> {
+        self.files().map(files::stamp).collect()
     }
 }
 
@@ -181,14 +168,6 @@ impl KeyHalf {
             Self::File(path) => key_file(path),
         }
     }
-}
-
-/// How to close a file to users who have no need of it; `None` if it is closed to them. A file of
-/// another user reaches the user `me` through its group or a list of rights, which shows in the
-/// same bits: that is how systemd's credentials and secrets of Kubernetes are handed over.
-fn remedy(meta: &fs::Metadata, me: u32) -> Option<&'static str> {
-    let (too_open, remedy) = if meta.uid() == me { (0o077, "chmod 600") } else { (0o007, "chmod o=") };
-    (meta.permissions().mode() & too_open != 0).then_some(remedy)
 }
 
 fn key_file(path: &Path) -> Result<Secret, String> {
@@ -209,6 +188,8 @@ fn key_file(path: &Path) -> Result<Secret, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     struct Files {
@@ -335,24 +316,6 @@ mod tests {
                 && warnings.iter().all(|text| text.contains("secret can be read by other users")),
             "{warnings:?}"
         );
-        Ok(())
-    }
-
-    #[test]
-    fn a_file_that_another_user_hands_over_may_be_read_by_its_group() -> io::Result<()> {
-        let files = Files::new()?;
-        let me = rustix::process::geteuid().as_raw();
-        let remedy = |mode, me| -> io::Result<_> {
-            fs::set_permissions(&files.secret, fs::Permissions::from_mode(mode))?;
-            Ok(super::remedy(&fs::metadata(&files.secret)?, me))
-        };
-        assert_eq!(remedy(0o440, me + 1)?, None, "so come credentials of systemd");
-        assert_eq!(
-            remedy(0o444, me + 1)?,
-            Some("chmod o="),
-            "the owner of the file is not asked to lock us out"
-        );
-        assert_eq!(remedy(0o440, me)?, Some("chmod 600"));
         Ok(())
     }
 }

@@ -73,7 +73,7 @@ impl Prices {
     ) -> Result<Self, Failure> {
         let mut found: Vec<_> =
             markets.into_iter().filter_map(|(market, price)| Some((base(market)?, price))).collect();
-        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let fit = |same: &[(SmolStr, Option<Amount>)]| match same {
             [(currency, Some(price))] if price.value() > 0.0 => Some((currency.clone(), price.value())),
             _ => None,

@@ -98,7 +98,7 @@ pub(super) fn decode(text: impl Into<String>) -> Failure {
 
 /// Sorts, and rejects every row of a currency that has more than one: nothing says which is true.
 fn reject_doubles(answer: &mut Answer) {
-    answer.balances.sort_by(|a, b| a.currency.cmp(&b.currency));
+    answer.balances.sort_unstable_by(|a, b| a.currency.cmp(&b.currency));
     let doubled: Vec<SmolStr> = answer
         .balances
         .windows(2)
@@ -115,7 +115,7 @@ fn reject_doubles(answer: &mut Answer) {
     answer.balances.retain(|row| !is_in(&doubled, row) && !is_in(unreadable, row));
     answer.rejected += (before - answer.balances.len()) as u64;
     answer.unreadable.extend(doubled);
-    answer.unreadable.sort();
+    answer.unreadable.sort_unstable();
     answer.unreadable.dedup();
 }
 

@@ -67,7 +67,7 @@ impl Query {
     /// `name=value` of every parameter but `signature`, sorted by name and joined by `&`.
     pub(super) fn string_to_sign(&self) -> String {
         let mut pairs: Vec<_> = self.0.iter().filter(|(name, _)| name != "signature").collect();
-        pairs.sort();
+        pairs.sort_unstable();
         let mut text = String::new();
         for (name, value) in pairs {
             let joint = if text.is_empty() { "" } else { "&" };
