@@ -14,9 +14,9 @@ mod front;
 
 use std::{fs, sync::Arc};
 
-use common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, sample, until};
+use common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, authority::Authority, sample, until};
 use front::Front;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::{
     ServerConfig,
     pki_types::{PrivateKeyDer, pem::PemObject as _},
@@ -26,34 +26,17 @@ const FREE: &str = "xt_balance_free{account=\"main\",currency=\"usdt\",wallet=\"
 const UP: &str = "xt_up{account=\"main\",wallet=\"spot\"}";
 const TLS_FAILURES: &str = "xt_poll_failures_total{account=\"main\",reason=\"tls\",wallet=\"spot\"}";
 
-/// Who vouches for certificates.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// A server with a certificate for `name` that is good until the end of `year`.
-    fn server(&self, name: &str, year: i32) -> Arc<ServerConfig> {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.not_before = date_time_ymd(2001, 1, 1);
-        params.not_after = date_time_ymd(year, 12, 31);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        Arc::new(config.with_single_cert(vec![certificate.der().clone()], key).unwrap())
-    }
+/// A server with a certificate of `authority` for `name` that is good until the end of `year`.
+fn server(authority: &Authority, name: &str, year: i32) -> Arc<ServerConfig> {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.not_before = date_time_ymd(2001, 1, 1);
+    params.not_after = date_time_ymd(year, 12, 31);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    Arc::new(config.with_single_cert(vec![certificate.der().clone()], key).unwrap())
 }
 
 /// An exchange behind TLS, and the file with the authority that is trusted.
@@ -90,9 +73,9 @@ fn a_certificate_that_cannot_be_trusted_is_told_apart_and_never_given_a_key() {
     let world = World::new();
     let stranger = Authority::new("stranger");
     let cases = [
-        (Some(world.authority.server("localhost", 2020)), "certificate expired"),
-        (Some(world.authority.server("api.example.com", 2090)), "not valid for name"),
-        (Some(stranger.server("localhost", 2090)), "UnknownIssuer"),
+        (Some(server(&world.authority, "localhost", 2020)), "certificate expired"),
+        (Some(server(&world.authority, "api.example.com", 2090)), "not valid for name"),
+        (Some(server(&stranger, "localhost", 2090)), "UnknownIssuer"),
         (None, "received corrupt message"),
     ];
     for (tls, says) in cases {
@@ -108,7 +91,7 @@ fn a_certificate_that_cannot_be_trusted_is_told_apart_and_never_given_a_key() {
         assert!(output.stderr.contains(&text) && output.stderr.contains(says), "{says}: {}", output.stderr);
         assert_eq!(world.front.requests().len(), 0, "{says}");
     }
-    world.front.set_tls(Some(world.authority.server("localhost", 2090)));
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
     let output = world.start(&["once"]).wait();
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
     assert_eq!(sample(&output.stdout, FREE), Some(3_867.436_500_12));
@@ -117,21 +100,21 @@ fn a_certificate_that_cannot_be_trusted_is_told_apart_and_never_given_a_key() {
 #[test]
 fn a_renewed_certificate_ends_the_trouble_without_a_restart() {
     let world = World::new();
-    world.front.set_tls(Some(world.authority.server("localhost", 2090)));
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
     let serve = ["serve", "--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"];
     let holds = world.start(&[&serve[..], &["--poll.max-age=1h"]].concat());
     let forgets = world.start(&[&serve[..], &["--poll.max-age=1s"]].concat());
     for exporter in [&holds, &forgets] {
         until("there is a balance", || exporter.sample(FREE));
     }
-    world.front.set_tls(Some(world.authority.server("localhost", 2020)));
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2020)));
     world.front.hang_up();
     for exporter in [&holds, &forgets] {
         until("the certificate is refused", || exporter.sample(TLS_FAILURES).filter(|count| *count > 0.0));
     }
     assert_eq!(holds.sample(FREE), Some(3_867.436_500_12));
     until("the balance is unknown", || forgets.sample(FREE).is_none().then_some(()));
-    world.front.set_tls(Some(world.authority.server("localhost", 2090)));
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
     for exporter in [&holds, &forgets] {
         until("polls are good", || exporter.sample(UP).filter(|up| *up > 0.0));
         until("there is a balance again", || exporter.sample(FREE));

@@ -10,6 +10,7 @@
     reason = "a test ends at what it did not expect"
 )]
 
+pub mod authority;
 pub mod browser;
 pub mod promql;
 
