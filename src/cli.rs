@@ -233,6 +233,9 @@ pub struct WebFlags {
         env = "XT_WEB_LISTEN_ADDRESS"
     )]
     pub listen_address: Vec<String>,
+    /// YAML file for TLS, clients' certificates, passwords and headers: that of Prometheus' exporter-toolkit
+    #[arg(id = "web.config.file", long = "web.config.file", value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
     /// Path of the metrics
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = telemetry_path)]
     pub telemetry_path: String,

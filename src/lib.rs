@@ -17,6 +17,7 @@
 //!    │           └── exposition     what is known → text: every name and help in one table
 //!    │                 └── standing, quotation   of balances, of prices: fresh, held, unknown; pure
 //!    ├── web            serving the ledger: routes, deadlines, status page
+//!    │     └── gate           the web configuration file: TLS, passwords, headers
 //!    └── simulator      the exchange, simulated; apart from all of the above
 //!
 //!  moment               one reading of the clocks; an argument of whatever is pure
@@ -33,9 +34,10 @@
 //! * Signing, decoding, judging and rendering read no clock and do no I/O.
 //! * `simulator` shares no code with `exchange`, or it could not find its mistakes.
 //! * Balances are in no `GaugeVec`: its series are keyed by a hash of unseparated labels.
-//! * Each third-party crate has one home: reqwest and rustls in `exchange::transport`, hmac in
-//!   `exchange::signature` (and, apart from it, in `simulator`), hyper in `web` and `simulator`,
-//!   prometheus and procfs in `exposition::own`, clap in `cli`, serde-saphyr in `yaml`.
+//! * Each third-party crate has one home: reqwest in `exchange::transport`, rustls there for the client and
+//!   in `web::tls` for the server, hmac in `exchange::signature` (and, apart from it, in `simulator`), hyper
+//!   in `web` and `simulator`, bcrypt in `web::access`, prometheus and procfs in `exposition::own`, clap
+//!   in `cli`, serde-saphyr in `yaml`.
 
 pub mod cli;
 pub mod command;

@@ -11,7 +11,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use common::{Exchange, Exporter, Lines, get, until};
+use common::{Exchange, Exporter, Lines, authority::Authority, get, until};
 use serde_json::Value;
 use xt_balance_exporter::simulator::{Effect, Fault, Wallet};
 
@@ -24,16 +24,21 @@ struct Prometheus {
 
 impl Prometheus {
     fn scraping(target: SocketAddr) -> Self {
-        until("prometheus has started on a port that was free", || Self::start(target))
+        Self::with_job(&format!("static_configs: [{{targets: [\"{target}\"]}}]"))
+    }
+
+    /// With a job of these settings.
+    fn with_job(job: &str) -> Self {
+        until("prometheus has started on a port that was free", || Self::start(job))
     }
 
     /// Prometheus takes no port 0, so it is given one that was free a moment ago. `None` if it has
     /// been taken since.
-    fn start(target: SocketAddr) -> Option<Self> {
+    fn start(job: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n\
-             - {{job_name: xt-balance-exporter, static_configs: [{{targets: [\"{target}\"]}}]}}\n"
+             - {{job_name: xt-balance-exporter, {job}}}\n"
         );
         let file = folder.path().join("prometheus.yml");
         fs::write(&file, config).unwrap();
@@ -127,4 +132,43 @@ fn prometheus_answers_what_the_exchange_holds_and_nothing_once_it_is_unknown() {
 
     exchange.simulator.clear_faults();
     assert_eq!(soon(usdt), "499.99", "known again");
+}
+
+/// As README.md has it, but for the cost of the hash, which is of `hunter2`, by Python's bcrypt.
+#[test]
+fn prometheus_scrapes_with_a_certificate_and_a_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let authority = Authority::new("all");
+    fs::write(path("ca.crt"), &authority.pem).unwrap();
+    for name in ["exporter", "prometheus"] {
+        let (certificate, key) = authority.certified(&[&*format!("{name}.example")]);
+        fs::write(path(&format!("{name}.crt")), certificate).unwrap();
+        fs::write(path(&format!("{name}.key")), key).unwrap();
+    }
+    let gate = "tls_server_config:
+  cert_file: exporter.crt
+  key_file: exporter.key
+  client_auth_type: RequireAndVerifyClientCert
+  client_ca_file: ca.crt
+basic_auth_users:
+  prometheus: $2b$04$zcJ9CRqi.V8swiImsw8DYeRhPRTQXbenYWojITkx4vLNdL4Al0c0O
+";
+    fs::write(path("web.yml"), gate).unwrap();
+    fs::write(path("password"), "hunter2").unwrap();
+    let exchange = Exchange::documented();
+    let exporter = Exporter::serve(&exchange.url(), &[&format!("--web.config.file={}", path("web.yml"))]);
+    let prometheus = Prometheus::with_job(&format!(
+        "scheme: https, tls_config: {{ca_file: {}, cert_file: {}, key_file: {}, server_name: exporter.example}}, \
+         basic_auth: {{username: prometheus, password_file: {}}}, static_configs: [{{targets: [\"{}\"]}}]",
+        path("ca.crt"),
+        path("prometheus.crt"),
+        path("prometheus.key"),
+        path("password"),
+        exporter.address()
+    ));
+    let usdt = r#"xt_balance_free{currency="usdt"}"#;
+    assert_eq!(until(usdt, || prometheus.value(usdt)), "3867.43650012");
+    fs::write(path("password"), "hunter3").unwrap();
+    until("a wrong password is a target that is down", || (prometheus.value("up")? == "0").then_some(()));
 }

@@ -23,7 +23,7 @@ use crate::{
     ledger::Ledger,
     moment::Clock,
     poll::{Poller, PricePoller, Ticks},
-    web::Site,
+    web::{Gate, Site},
 };
 
 /// Opens every listen address of the flags.
@@ -36,6 +36,16 @@ pub(super) async fn listen(flags: &WebFlags) -> Result<Vec<TcpListener>, Ended> 
         );
     }
     Ok(listeners)
+}
+
+/// The gate of the flags, if there is to be one.
+pub(super) fn gate(flags: &WebFlags) -> Result<Option<Gate>, Ended> {
+    let Some(path) = &flags.config_file else { return Ok(None) };
+    let gate = Gate::open(path).map_err(Ended::Misused)?;
+    for warning in gate.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(Some(gate))
 }
 
 /// Says that nothing can listen on the `address` of `flag`, and what a person can do about it.
@@ -68,6 +78,7 @@ pub(super) async fn run(
     ledger: &Arc<Ledger>,
     clock: Clock,
     flags: &WebFlags,
+    gate: Option<Gate>,
     listeners: Vec<TcpListener>,
 ) -> Result<(), Ended> {
     let terminate =
@@ -75,7 +86,8 @@ pub(super) async fn run(
     let (mut terminate, mut interrupt) =
         terminate.map_err(|error| Ended::With(format!("cannot listen for signals: {error}")))?;
 
-    let site = Site::new(Arc::clone(ledger), clock, flags.telemetry_path.clone(), flags.max_requests);
+    let site =
+        Site::new(Arc::clone(ledger), clock, flags.telemetry_path.clone(), flags.max_requests).behind(gate);
     let (stop, stopped) = oneshot::channel::<()>();
     let mut server = tokio::spawn(Arc::new(site).serve(listeners, async {
         let _ = stopped.await;

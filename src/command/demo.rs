@@ -19,6 +19,7 @@ use crate::{
     poll,
     simulator::{self, market},
     standing::{Filter, Watch},
+    web::Gate,
 };
 
 /// Short, so that the demo shows every state within minutes.
@@ -34,6 +35,7 @@ const WITH_V4: &str = "arbitrage";
 
 pub(super) async fn run(flags: &Demo) -> Result<(), Ended> {
     let clock = Clock::start();
+    let gate = daemon::gate(&flags.web)?;
     let listeners = daemon::listen(&flags.web).await?;
     let accounts = market::accounts();
     let exchange_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
@@ -42,7 +44,8 @@ pub(super) async fn run(flags: &Demo) -> Result<(), Ended> {
     let exchange_address = exchange_listener.local_addr().map_err(|error| Ended::With(error.to_string()))?;
 
     let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    say(&welcome(&addresses, exchange_address, &flags.web.telemetry_path, &accounts));
+    let scheme = if gate.as_ref().is_some_and(Gate::is_tls) { "https" } else { "http" };
+    say(&welcome(scheme, &addresses, exchange_address, &flags.web.telemetry_path, &accounts));
     let watched = accounts.iter().map(|account| watched(account, exchange_address, clock));
     let watched = watched.collect::<Result<Vec<_>, _>>().map_err(Ended::With)?;
 
@@ -59,7 +62,7 @@ pub(super) async fn run(flags: &Demo) -> Result<(), Ended> {
         max_age: MAX_AGE,
     });
     let (pollers, prices, ledger) = poll::pollers(watched, prices, &exchange, clock);
-    daemon::run(pollers, prices, &ledger, clock, &flags.web, listeners).await
+    daemon::run(pollers, prices, &ledger, clock, &flags.web, gate, listeners).await
 }
 
 /// The made-up account as one to be watched.
@@ -91,6 +94,7 @@ fn watched(account: &simulator::Account, exchange: SocketAddr, clock: Clock) -> 
 }
 
 fn welcome(
+    scheme: &str,
     addresses: &[SocketAddr],
     exchange: SocketAddr,
     path: &str,
@@ -101,7 +105,7 @@ fn welcome(
     for address in addresses {
         let _ = writeln!(
             text,
-            "  status page         http://{address}/\n  metrics             http://{address}{path}"
+            "  status page         {scheme}://{address}/\n  metrics             {scheme}://{address}{path}"
         );
     }
     let _ = writeln!(text, "  simulated exchange  http://{exchange}/simulator/\n");

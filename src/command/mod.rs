@@ -42,7 +42,12 @@ pub fn run(command: Command) -> ExitCode {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let is_daemon = matches!(command, Command::Serve(_) | Command::Demo(_));
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(dispatch(command)),
+        Ok(runtime) => {
+            let ended = runtime.block_on(dispatch(command));
+            // A password on its way through bcrypt, or a name through a resolver, is not waited for.
+            runtime.shutdown_background();
+            ended
+        }
         Err(error) => Err(Ended::With(format!("cannot start the runtime: {error}"))),
     };
     match ended {

@@ -8,6 +8,7 @@ use crate::{
     config::{Config, Env},
     moment::Clock,
     poll,
+    web::Gate,
 };
 
 pub(super) async fn run(flags: &Serve, env: Env<'_>) -> Result<(), Ended> {
@@ -19,6 +20,7 @@ pub(super) async fn run(flags: &Serve, env: Env<'_>) -> Result<(), Ended> {
             tracing::warn!(account = %account.name, "{warning}");
         }
     }
+    let gate = daemon::gate(&flags.web)?;
     if flags.config_check {
         say(&format!("the configuration is valid: {}\n", count(config.accounts.len(), "account")));
         return Ok(());
@@ -33,11 +35,13 @@ pub(super) async fn run(flags: &Serve, env: Env<'_>) -> Result<(), Ended> {
     );
     for listener in &listeners {
         if let Ok(address) = listener.local_addr() {
-            tracing::info!(%address, path = flags.web.telemetry_path, "listening");
+            let tls = gate.as_ref().is_some_and(Gate::is_tls);
+            let users = gate.as_ref().map_or(0, Gate::users);
+            tracing::info!(%address, path = flags.web.telemetry_path, tls, users, "listening");
         }
     }
     let (pollers, prices, ledger) = poll::pollers(config.accounts, config.prices, &exchange, clock);
-    daemon::run(pollers, prices, &ledger, clock, &flags.web, listeners).await
+    daemon::run(pollers, prices, &ledger, clock, &flags.web, gate, listeners).await
 }
 
 /// `1 account`, `2 accounts`.

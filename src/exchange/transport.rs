@@ -1,5 +1,5 @@
 //! One HTTP GET to the exchange: sent once, bounded in time and size, never redirected, and every
-//! way it can fail told apart. The only place that names reqwest and rustls. Nothing that leaves
+//! way it can fail told apart. The only place that names reqwest, and rustls as a client. Nothing that leaves
 //! it holds a query or a header: there the key and the signature travel.
 
 use std::{

@@ -9,17 +9,21 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
-    sync::{Notify, Semaphore},
+    net::{TcpListener, TcpStream},
+    sync::{Notify, Semaphore, watch},
     time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
-use super::body::Parts;
+use super::{body::Parts, gate::Gate};
 
 /// Connections open at the same time; more are told so and closed.
 const CONNECTIONS: usize = 512;
-/// A new connection must have sent its first request's header within this time.
+/// A new connection must have ended its handshake, if there is one, within this time.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// It must have sent its first request's header within this time.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// A later one may take longer: this is also how long a connection may idle, and a scraper that
 /// comes once a minute shall find its own still open.
@@ -35,20 +39,30 @@ const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\
                       content-length: 42\r\n\r\ntoo many connections: try again in a while";
 
-/// Answers requests on `listeners` until `shutdown` is done, then drains.
-pub(super) async fn serve<F>(listeners: Vec<TcpListener>, respond: F, shutdown: impl Future<Output = ()>)
-where
-    F: Fn(Request<Incoming>) -> Response<Parts> + Clone + Send + Sync + 'static,
+/// Answers requests on `listeners` until `shutdown` is done, then drains. Connections are encrypted if
+/// the `gate` says so.
+pub(super) async fn serve<F, A>(
+    listeners: Vec<TcpListener>,
+    gate: Option<Arc<Gate>>,
+    respond: F,
+    shutdown: impl Future<Output = ()>,
+) where
+    F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Response<Parts>> + Send + 'static,
 {
     let graceful = Arc::new(GracefulShutdown::new());
     let free = Arc::new(Semaphore::new(CONNECTIONS));
+    let (open, ending) = watch::channel(());
+    let entrance = Entrance { gate: gate.filter(|gate| gate.is_tls()), ending };
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
-            tokio::spawn(accept(listener, respond.clone(), Arc::clone(&free), Arc::clone(&graceful)))
+            let (free, graceful) = (Arc::clone(&free), Arc::clone(&graceful));
+            tokio::spawn(accept(listener, entrance.clone(), respond.clone(), free, graceful))
         })
         .collect();
     shutdown.await;
+    drop(open);
     for task in accepting {
         task.abort();
         let _ = task.await;
@@ -60,18 +74,56 @@ where
     }
 }
 
-async fn accept<F>(listener: TcpListener, respond: F, free: Arc<Semaphore>, graceful: Arc<GracefulShutdown>)
-where
-    F: Fn(Request<Incoming>) -> Response<Parts> + Clone + Send + Sync + 'static,
+/// A connection without TLS, or with it.
+type Stream = Either<TcpStream, TlsStream<TcpStream>>;
+
+/// How connections begin.
+#[derive(Clone)]
+struct Entrance {
+    /// Where TLS comes from, if connections are encrypted.
+    gate: Option<Arc<Gate>>,
+    /// Closed when the server ends.
+    ending: watch::Receiver<()>,
+}
+
+impl Entrance {
+    /// The connection, encrypted if it must be; `None` if the client dawdles or the server ends.
+    async fn pass(mut self, stream: TcpStream) -> Option<Stream> {
+        let Some(gate) = &self.gate else { return Some(Either::Left(stream)) };
+        let tls = gate.tls()?;
+        tokio::select! {
+            greeted = timeout(HANDSHAKE, tls.greet(stream)) => match greeted {
+                Ok(Ok(stream)) => return Some(Either::Right(stream)),
+                Ok(Err(error)) => tracing::debug!("a handshake failed: {error}"),
+                Err(_) => tracing::debug!("a connection had not ended its handshake within 10 s"),
+            },
+            _ = self.ending.changed() => {}
+        }
+        None
+    }
+}
+
+async fn accept<F, A>(
+    listener: TcpListener,
+    entrance: Entrance,
+    respond: F,
+    free: Arc<Semaphore>,
+    graceful: Arc<GracefulShutdown>,
+) where
+    F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Response<Parts>> + Send + 'static,
 {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => match free.clone().try_acquire_owned() {
                 Ok(permit) => {
                     let _ = stream.set_nodelay(true);
-                    let conversation = converse(stream, respond.clone(), graceful.watcher());
+                    let (entrance, respond, watcher) =
+                        (entrance.clone(), respond.clone(), graceful.watcher());
                     tokio::spawn(async move {
-                        conversation.await;
+                        if let Some(stream) = entrance.pass(stream).await {
+                            converse(stream, respond, watcher).await;
+                        }
                         drop(permit);
                     });
                 }
@@ -87,18 +139,19 @@ where
 }
 
 /// Answers the requests that come over `stream` until it ends, or dawdles.
-pub(super) async fn converse<S, F>(stream: S, respond: F, watcher: Watcher)
+pub(super) async fn converse<S, F, A>(stream: S, respond: F, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + 'static,
-    F: Fn(Request<Incoming>) -> Response<Parts> + Sync,
+    F: Fn(Request<Incoming>) -> A + Sync,
+    A: Future<Output = Response<Parts>>,
 {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE));
     let asked = Notify::new();
     let service = service_fn(|request| {
         asked.notify_one();
-        let response = respond(request);
-        async { Ok::<_, Infallible>(response) }
+        let answer = respond(request);
+        async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -2,14 +2,19 @@
 //! accountants, `GET /-/healthy` and `GET /-/ready` for supervisors. HEAD works wherever GET does.
 //! Never calls the exchange: a scrape costs the account nothing.
 
+mod access;
 mod balances;
 mod body;
+mod config;
+mod gate;
 mod listener;
 pub mod page;
 mod routes;
+mod tls;
 
 use std::{sync::Arc, time::Duration};
 
+use hyper::{Request, Response, StatusCode, header};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -17,6 +22,8 @@ use tokio::{
     sync::Semaphore,
 };
 
+pub use self::gate::Gate;
+use self::{access::Refusal, body::Parts};
 use crate::{ledger::Ledger, moment::Clock};
 
 /// What is served.
@@ -31,6 +38,8 @@ pub struct Site {
     /// Unix time at which the process started.
     pub process_started: Duration,
     scrapes: Option<Scrapes>,
+    /// Who is let in, if not everybody.
+    gate: Option<Arc<Gate>>,
 }
 
 /// Leave for so many scrapes at a time.
@@ -46,19 +55,51 @@ impl Site {
     pub fn new(ledger: Arc<Ledger>, clock: Clock, telemetry_path: String, max_requests: usize) -> Self {
         let free = Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS)));
         let scrapes = (max_requests > 0).then_some(Scrapes { limit: max_requests, free });
-        Self { ledger, clock, telemetry_path, process_started: clock.now().unix, scrapes }
+        Self { ledger, clock, telemetry_path, process_started: clock.now().unix, scrapes, gate: None }
+    }
+
+    /// The same site, behind a gate.
+    #[must_use]
+    pub fn behind(self, gate: Option<Gate>) -> Self {
+        Self { gate: gate.map(Arc::new), ..self }
     }
 
     /// Answers on `listeners` until `shutdown` is done, then lets running answers finish, for at
     /// most five seconds.
     pub async fn serve(self: Arc<Self>, listeners: Vec<TcpListener>, shutdown: impl Future<Output = ()>) {
-        listener::serve(listeners, move |request| routes::respond(&self, &request), shutdown).await;
+        let gate = self.gate.clone();
+        let respond = move |request| {
+            let site = Arc::clone(&self);
+            async move { site.answer(&request).await }
+        };
+        listener::serve(listeners, gate, respond, shutdown).await;
     }
 
     /// Answers the requests of one client, whatever carries them, until it ends or dawdles.
     pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + 'static) {
         // Nobody asks it to end early.
         let graceful = GracefulShutdown::new();
-        listener::converse(stream, |request| routes::respond(self, &request), graceful.watcher()).await;
+        let respond = |request| async move { self.answer(&request).await };
+        listener::converse(stream, respond, graceful.watcher()).await;
+    }
+
+    /// What is answered to whoever is let in, or that they are not.
+    async fn answer<B>(&self, request: &Request<B>) -> Response<Parts> {
+        let Some(gate) = &self.gate else { return routes::respond(self, request) };
+        let Some(config) = gate.current() else {
+            let said = "the web configuration cannot be used: the exporter's log says why\n";
+            return routes::text(StatusCode::INTERNAL_SERVER_ERROR, said.to_owned());
+        };
+        let authorization = request.headers().get(header::AUTHORIZATION);
+        let mut response = match config.access.admit(authorization, self.clock.now().elapsed).await {
+            Ok(()) => routes::respond(self, request),
+            Err(Refusal::TooMany) => routes::too_many(),
+            Err(Refusal::Unknown) => routes::unauthorized(),
+        };
+        for (name, value) in &config.headers {
+            // The status page has a policy of its own, which it could not do without.
+            response.headers_mut().entry(name).or_insert_with(|| value.clone());
+        }
+        response
     }
 }

@@ -103,6 +103,21 @@ fn ready(site: &Site, _: &str, _: &HeaderMap) -> Response<Parts> {
     text(StatusCode::SERVICE_UNAVAILABLE, said)
 }
 
+/// The limit of the web configuration is reached.
+pub(super) fn too_many() -> Response<Parts> {
+    text(
+        StatusCode::TOO_MANY_REQUESTS,
+        "rate_limit of the web configuration is reached: try again later\n".to_owned(),
+    )
+}
+
+/// A password is asked for, and what came with the request is none.
+pub(super) fn unauthorized() -> Response<Parts> {
+    let said = "a user and a password of basic_auth_users are needed, for every path\n";
+    let response = text(StatusCode::UNAUTHORIZED, said.to_owned());
+    with(response, header::WWW_AUTHENTICATE, "Basic realm=\"xt-balance-exporter\", charset=\"UTF-8\"")
+}
+
 fn not_found(site: &Site) -> String {
     let mut said = "there is nothing here; these paths are answered:\n".to_owned();
     for path in ["/", &site.telemetry_path, "/api/v1/balances", "/-/healthy", "/-/ready"] {
@@ -140,7 +155,7 @@ fn encoded(content_type: &'static str, body: Parts, is_compressed: bool) -> Resp
     if is_compressed { with(response, header::CONTENT_ENCODING, "gzip") } else { response }
 }
 
-fn text(status: StatusCode, text: String) -> Response<Parts> {
+pub(super) fn text(status: StatusCode, text: String) -> Response<Parts> {
     response(status, PLAIN, Parts::of(text.into_bytes()))
 }
 

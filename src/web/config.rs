@@ -1,0 +1,322 @@
+//! The web configuration file: TLS, clients' certificates, passwords, headers, a limit of requests. Its
+//! form is that of Prometheus' exporter-toolkit (R39), so that a file of another exporter will do. What of it
+//! cannot be had here is refused and never ignored. Knows no route and no connection.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use hyper::header::{self, HeaderName, HeaderValue};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::{
+    access::{Access, Limit},
+    tls::{Clients, Tls, Wanted},
+};
+use crate::{
+    files::{self, Stamp},
+    yaml,
+};
+
+/// The longest of these files that is read.
+const FILE_MAX_BYTES: u64 = 1024 * 1024;
+
+/// Headers that may be set, and to what, if not to anything.
+const HEADERS: [(&str, HeaderName, &[&str]); 5] = [
+    ("Content-Security-Policy", header::CONTENT_SECURITY_POLICY, &[]),
+    ("Strict-Transport-Security", header::STRICT_TRANSPORT_SECURITY, &[]),
+    ("X-Content-Type-Options", header::X_CONTENT_TYPE_OPTIONS, &["nosniff"]),
+    ("X-Frame-Options", header::X_FRAME_OPTIONS, &["deny", "sameorigin"]),
+    ("X-XSS-Protection", header::X_XSS_PROTECTION, &[]),
+];
+
+/// What a web configuration file asks for.
+#[derive(Debug)]
+pub(super) struct WebConfig {
+    /// If connections are to be encrypted.
+    pub tls: Option<Tls>,
+    /// Set on every answer that has none of its own.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Who may ask.
+    pub access: Access,
+}
+
+/// A reading of the file and of those it names.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// What was found, or a sentence that says what is wrong with it and how to mend it.
+    pub config: Result<Arc<WebConfig>, String>,
+    /// Sentences about files that more users may read than need to.
+    pub warnings: Vec<String>,
+    /// What each file looked like just before it was read.
+    seen: Vec<(PathBuf, Stamp)>,
+}
+
+impl Reading {
+    /// Reads the file at `path`; paths in it are relative to its folder.
+    pub(super) fn of(path: &Path) -> Self {
+        let mut reader =
+            Reader { folder: path.parent().unwrap_or(Path::new("")), seen: vec![], secrets: vec![] };
+        let config = reader.config(path).map(Arc::new);
+        let Reader { seen, secrets, .. } = reader;
+        Self { config, warnings: secrets.iter().filter_map(|path| files::warning(path)).collect(), seen }
+    }
+
+    /// Whether a file has changed since, or could not be used.
+    pub(super) fn is_stale(&self) -> bool {
+        self.config.is_err() || self.seen.iter().any(|(path, stamp)| files::stamp(path) != *stamp)
+    }
+}
+
+struct Reader<'a> {
+    folder: &'a Path,
+    seen: Vec<(PathBuf, Stamp)>,
+    /// Those of the files that hold a secret.
+    secrets: Vec<PathBuf>,
+}
+
+impl Reader<'_> {
+    fn config(&mut self, path: &Path) -> Result<WebConfig, String> {
+        let text = self.file(path.to_owned()).map_err(|error| format!("cannot be read: {error}"))?;
+        let text = std::str::from_utf8(&text).map_err(|_| "is not UTF-8: it must be YAML")?;
+        let file = read_yaml(text)?;
+        let limit = file.rate_limit.map(RateLimitYaml::limit).transpose()?.flatten();
+        let users = file.basic_auth_users.unwrap_or_default();
+        let tls = file.tls_server_config.unwrap_or_default();
+        if !users.is_empty() || tls.key.is_some() {
+            self.secrets.push(path.to_owned());
+        }
+        Ok(WebConfig {
+            tls: self.tls(tls).map_err(|why| format!("tls_server_config: {why}"))?,
+            headers: file.http_server_config.unwrap_or_default().headers()?,
+            access: Access::new(users, limit)?,
+        })
+    }
+
+    fn tls(&mut self, yaml: TlsYaml) -> Result<Option<Tls>, String> {
+        if !yaml.is_wanted() {
+            return Ok(None);
+        }
+        let clients = self.clients(&yaml)?;
+        if let Some(file) = &yaml.key_file {
+            self.secrets.push(self.folder.join(file));
+        }
+        let needed = |what| format!("{what} and {what}_file are both left out, and TLS needs one: add it");
+        let key = yaml.key.map(Zeroizing::new);
+        let wanted = Wanted {
+            certificates: self
+                .pem(["cert", "cert_file"], yaml.cert.as_deref(), yaml.cert_file.as_deref())?
+                .ok_or_else(|| needed("cert"))?
+                .to_vec(),
+            key: self
+                .pem(["key", "key_file"], key.as_deref().map(String::as_str), yaml.key_file.as_deref())?
+                .ok_or_else(|| needed("key"))?,
+            clients,
+            versions: [yaml.min_version, yaml.max_version],
+            cipher_suites: yaml.cipher_suites.unwrap_or_default(),
+            prefers_own_order: yaml.prefer_server_cipher_suites.unwrap_or(true),
+            curves: yaml.curve_preferences.unwrap_or_default(),
+        };
+        Tls::new(&wanted).map(Some)
+    }
+
+    fn clients(&mut self, yaml: &TlsYaml) -> Result<Option<Clients>, String> {
+        let authorities = self.pem(
+            ["client_ca", "client_ca_file"],
+            yaml.client_ca.as_deref(),
+            yaml.client_ca_file.as_deref(),
+        )?;
+        let kind = yaml.client_auth_type.as_deref().unwrap_or("NoClientCert");
+        let may_have_none = match kind {
+            "NoClientCert" if authorities.is_some() => {
+                return Err("client_ca is given and client_auth_type is not, so that no certificate would be asked for: set it to RequireAndVerifyClientCert".to_owned());
+            }
+            "NoClientCert" if yaml.client_allowed_sans.is_some() => {
+                return Err("client_allowed_sans is given and client_auth_type is not, so that no certificate would be asked for: set it to RequireAndVerifyClientCert".to_owned());
+            }
+            "NoClientCert" => return Ok(None),
+            "RequestClientCert" | "RequireAnyClientCert" | "RequireClientCert" => {
+                return Err(format!(
+                    "client_auth_type {kind} takes a certificate that anybody may have made, which is not done here: set it to RequireAndVerifyClientCert"
+                ));
+            }
+            "VerifyClientCertIfGiven" if yaml.client_allowed_sans.is_some() => {
+                return Err("client_allowed_sans would not stop clients without a certificate: set client_auth_type to RequireAndVerifyClientCert".to_owned());
+            }
+            "VerifyClientCertIfGiven" => true,
+            "RequireAndVerifyClientCert" => false,
+            _ => {
+                return Err(format!(
+                    "client_auth_type is {kind:?} and can be NoClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert"
+                ));
+            }
+        };
+        let authorities = authorities
+            .ok_or_else(|| format!("client_auth_type {kind} needs an authority: give client_ca_file"))?
+            .to_vec();
+        Ok(Some(Clients { authorities, may_have_none, names: yaml.client_allowed_sans.clone() }))
+    }
+
+    /// What is given as text or in a file, if either.
+    fn pem(
+        &mut self,
+        [text_key, file_key]: [&str; 2],
+        text: Option<&str>,
+        file: Option<&str>,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
+        match (text, file) {
+            (None, None) => Ok(None),
+            (Some(text), None) => Ok(Some(Zeroizing::new(text.as_bytes().to_vec()))),
+            (None, Some(file)) => {
+                let path = self.folder.join(file);
+                let shown = path.display().to_string();
+                self.file(path).map(Some).map_err(|error| format!("cannot read {file_key} {shown}: {error}"))
+            }
+            (Some(_), Some(_)) => {
+                Err(format!("{text_key} and {file_key} are both given: leave one of them out"))
+            }
+        }
+    }
+
+    fn file(&mut self, path: PathBuf) -> io::Result<Zeroizing<Vec<u8>>> {
+        self.seen.push((path.clone(), files::stamp(&path)));
+        let mut bytes = Zeroizing::new(Vec::new());
+        fs::File::open(path)?.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > FILE_MAX_BYTES {
+            return Err(io::Error::other("it is over 1 MiB: is it the right file?"));
+        }
+        Ok(bytes)
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileYaml {
+    tls_server_config: Option<TlsYaml>,
+    http_server_config: Option<HttpYaml>,
+    basic_auth_users: Option<BTreeMap<String, String>>,
+    rate_limit: Option<RateLimitYaml>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TlsYaml {
+    cert: Option<String>,
+    cert_file: Option<String>,
+    key: Option<String>,
+    key_file: Option<String>,
+    client_ca: Option<String>,
+    client_ca_file: Option<String>,
+    client_auth_type: Option<String>,
+    client_allowed_sans: Option<Vec<String>>,
+    cipher_suites: Option<Vec<String>>,
+    curve_preferences: Option<Vec<String>>,
+    min_version: Option<String>,
+    max_version: Option<String>,
+    prefer_server_cipher_suites: Option<bool>,
+}
+
+impl TlsYaml {
+    fn is_wanted(&self) -> bool {
+        let Self { cert, cert_file, key, key_file, client_ca, client_ca_file, client_auth_type, .. } = self;
+        cert.is_some()
+            || cert_file.is_some()
+            || key.is_some()
+            || key_file.is_some()
+            || client_ca.is_some()
+            || client_ca_file.is_some()
+            || client_auth_type.is_some()
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct HttpYaml {
+    http2: Option<bool>,
+    headers: Option<BTreeMap<String, String>>,
+}
+
+impl HttpYaml {
+    fn headers(self) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+        if self.http2 == Some(true) {
+            return Err("http_server_config: http2 is true, and only HTTP/1.1 is spoken here: leave it out, or set it to false".to_owned());
+        }
+        let headers = self.headers.unwrap_or_default();
+        headers
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| settled_header(name, value))
+            .collect()
+    }
+}
+
+fn settled_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let Some((_, known, values)) = HEADERS.into_iter().find(|(known, ..)| *known == name) else {
+        let known: Vec<_> = HEADERS.iter().map(|(known, ..)| *known).collect();
+        return Err(format!("http_server_config: header {name:?} cannot be set, but {}", known.join(", ")));
+    };
+    if !values.is_empty() && !values.contains(&value) {
+        return Err(format!("http_server_config: {name} is {value:?} and can be {}", values.join(" or ")));
+    }
+    let value = HeaderValue::from_str(value);
+    let value =
+        value.map_err(|_| format!("http_server_config: {name} has a value that no header can have"))?;
+    Ok((known, value))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RateLimitYaml {
+    interval: Option<String>,
+    burst: Option<String>,
+}
+
+impl RateLimitYaml {
+    fn limit(self) -> Result<Option<Limit>, String> {
+        // Go writes durations like `1m30s`, and none as `0`.
+        let interval = match self.interval.as_deref() {
+            None | Some("0") => return Ok(None),
+            Some(text) => humantime::parse_duration(text).map_err(|error| {
+                format!(
+                    "rate_limit: interval {text:?} is no duration, {error}: write it like 1s, 1m30s or 500ms"
+                )
+            })?,
+        };
+        if interval.is_zero() {
+            return Ok(None);
+        }
+        let burst = self.burst.unwrap_or_else(|| "0".to_owned());
+        match burst.parse() {
+            Ok(burst) if burst > 0 => Ok(Some(Limit::new(interval, burst))),
+            _ => {
+                Err("rate_limit: burst must be a whole number above 0, or no request would ever be answered"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+fn read_yaml(text: &str) -> Result<FileYaml, String> {
+    let is_blank = |line: &str| line.trim().is_empty() || line.starts_with('#') || line.trim() == "---";
+    if text.lines().all(is_blank) {
+        return Ok(FileYaml::default());
+    }
+    yaml::read(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_used_is_tried_again_though_it_looks_the_same() {
+        // It may have been the reader's fault: rights, or file descriptors.
+        let reading = Reading { config: Err(String::new()), warnings: vec![], seen: vec![] };
+        assert!(reading.is_stale());
+    }
+}
