@@ -71,6 +71,42 @@ fn each_trouble_pages_once_and_nothing_else_pages() {
     say(&scene.drill.table());
 }
 
+/// The mistake of a first day: it is refused before Prometheus has asked for the first time, and no failure is ever seen
+/// to be counted.
+#[test]
+fn a_key_that_never_worked_pages_once_as_a_refused_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let desks = Exchange::start();
+    desks.inject(&json!({"account": "arbitrage", "effect": "revoked"}));
+    let file = config(folder.path(), "new", &[("newcomer", &desks, "arbitrage", "{usdt: 1}")]);
+    let port = Reserved::new();
+    let exporter = serve(&file, port.address);
+    exporter.ready();
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(folder.path(), receiver.address);
+    let prometheus = Prometheus::start(folder.path(), alertmanager.address, &[port.address]);
+    let mut drill = Drill { prometheus, alertmanager, receiver, acts: Vec::new(), known: 0 };
+
+    drill.act("newcomer: is watched from now on, with a key that does not work", || ());
+    drill.pages(
+        "XtAuthFailing critical of newcomer",
+        "Account newcomer, wallet spot: the exchange refuses the key (reason auth). \
+        Its balances stay unknown until a person puts that right.",
+    );
+    drill.wait_for_messages();
+    drill
+        .wait_until_muted("XtBalanceUnknown critical of newcomer/usdt", "XtAuthFailing critical of newcomer");
+    drill.act("newcomer: a key that works is put into its files", || {
+        write_keys(folder.path(), "newcomer", &desks.key_pair("cold-storage"));
+    });
+    drill.resolves(
+        "page: XtAuthFailing critical of newcomer resolved and XtBalanceUnknown critical of newcomer/usdt resolved",
+    );
+    drill.wait_for_messages();
+    drill.wait_for_quiet();
+    say(&drill.table());
+}
+
 /// Two exporters, their accounts on three exchanges, and the drill that watches them.
 struct Scene {
     drill: Drill,
