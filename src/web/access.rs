@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     str::FromStr as _,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -50,7 +50,7 @@ impl Access {
                 ));
             }
         }
-        let users = Users { hashes: users, proven: Mutex::default(), at_work: tokio::sync::Mutex::default() };
+        let users = Users { hashes: users, proven: Mutex::default(), at_work: Arc::default() };
         Ok(Self { users, limit })
     }
 
@@ -88,7 +88,7 @@ struct Users {
     /// once, not every few seconds. Not more than there are users.
     proven: Mutex<HashSet<[u8; 32]>>,
     /// One password is put through bcrypt at a time, whoever sends how many: it takes a core.
-    at_work: tokio::sync::Mutex<()>,
+    at_work: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Users {
@@ -100,12 +100,16 @@ impl Users {
         let hash = self.hashes.get(&credentials.user);
         // A user who is not known takes as long as one who is.
         let Some(tried) = hash.or_else(|| self.hashes.values().next()).cloned() else { return false };
-        let _alone = self.at_work.lock().await;
+        let alone = Arc::clone(&self.at_work).lock_owned().await;
         if self.is_proven(&digest) {
             return true;
         }
         let password = credentials.password;
-        let matching = tokio::task::spawn_blocking(move || bcrypt::verify(&*password, &tried));
+        let matching = tokio::task::spawn_blocking(move || {
+            // Held here, because a client that hangs up ends the waiting, but not this.
+            let _alone = alone;
+            bcrypt::verify(&*password, &tried)
+        });
         let matches = matches!(matching.await, Ok(Ok(true)));
         if !(matches && hash.is_some()) {
             return false;
@@ -232,6 +236,25 @@ mod tests {
         }
         assert_eq!(access.admit(None, Duration::ZERO).await, Err(Refusal::Unknown));
         assert_eq!(proven(), 2, "what was refused is not kept");
+        Ok(())
+    }
+
+    #[test]
+    fn a_client_that_hangs_up_does_not_let_another_password_be_put_through_bcrypt_beside_its_own()
+    -> Result<(), Box<dyn std::error::Error>> {
+        // Some seconds of work.
+        let access = access(&[("alice", &HASH.replace("$04$", "$14$"))])?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let wrong = basic("alice:hunter3");
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = admits(&access, &wrong) => {}
+                () = std::future::ready(()) => {}
+            }
+        });
+        assert!(access.users.at_work.try_lock().is_err());
+        runtime.shutdown_background();
         Ok(())
     }
 
