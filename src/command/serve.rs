@@ -33,10 +33,10 @@ pub(super) async fn run(flags: &Serve, env: Env<'_>) -> Result<(), Ended> {
         accounts = config.accounts.len(),
         "starting xt-balance-exporter"
     );
+    let tls = gate.as_ref().is_some_and(Gate::is_tls);
+    let users = gate.as_ref().map_or(0, Gate::users);
     for listener in &listeners {
         if let Ok(address) = listener.local_addr() {
-            let tls = gate.as_ref().is_some_and(Gate::is_tls);
-            let users = gate.as_ref().map_or(0, Gate::users);
             tracing::info!(%address, path = flags.web.telemetry_path, tls, users, "listening");
         }
     }

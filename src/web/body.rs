@@ -38,6 +38,14 @@ impl Parts {
     }
 }
 
+/// A whole answer for whoever does not get as far as HTTP, after which the connection is closed.
+pub(super) fn bare(status: &str, said: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n{said}",
+        said.len()
+    )
+}
+
 /// `text`, compressed.
 pub(super) fn gzip(text: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::new(5));
@@ -88,6 +96,14 @@ pub(super) fn wants_gzip(accept_encoding: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bare_answer_has_the_length_it_says() {
+        let text = bare("400 Bad Request", "this is no HTTP: «»");
+        let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
+        assert!(text.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
+        assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\n") && body.ends_with("«»"), "{text}");
+    }
 
     #[test]
     fn gzip_is_sent_when_asked_and_only_then() {

@@ -51,10 +51,10 @@ pub(super) struct WebConfig {
 pub(super) struct Reading {
     /// What was found, or a sentence that says what is wrong with it and how to mend it.
     pub config: Result<Arc<WebConfig>, String>,
-    /// Sentences about files that more users may read than need to.
-    pub warnings: Vec<String>,
     /// What each file looked like just before it was read.
     seen: Vec<(PathBuf, Stamp)>,
+    /// Those of the files that hold a secret.
+    secrets: Vec<PathBuf>,
 }
 
 impl Reading {
@@ -64,7 +64,12 @@ impl Reading {
             Reader { folder: path.parent().unwrap_or(Path::new("")), seen: vec![], secrets: vec![] };
         let config = reader.config(path).map(Arc::new);
         let Reader { seen, secrets, .. } = reader;
-        Self { config, warnings: secrets.iter().filter_map(|path| files::warning(path)).collect(), seen }
+        Self { config, seen, secrets }
+    }
+
+    /// Sentences about files that more users may read than need to.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.secrets.iter().filter_map(|path| files::warning(path)).collect()
     }
 
     /// Whether a file has changed since, or could not be used.
@@ -84,7 +89,8 @@ impl Reader<'_> {
     fn config(&mut self, path: &Path) -> Result<WebConfig, String> {
         let text = self.file(path.to_owned()).map_err(|error| format!("cannot be read: {error}"))?;
         let text = std::str::from_utf8(&text).map_err(|_| "is not UTF-8: it must be YAML")?;
-        let file = read_yaml(text)?;
+        // A file without a word, or with comments alone, is no mistake.
+        let file: FileYaml = yaml::read::<Option<_>>(text)?.unwrap_or_default();
         let limit = file.rate_limit.map(RateLimitYaml::limit).transpose()?.flatten();
         let users = file.basic_auth_users.unwrap_or_default();
         let tls = file.tls_server_config.unwrap_or_default();
@@ -111,8 +117,7 @@ impl Reader<'_> {
         let wanted = Wanted {
             certificates: self
                 .pem(["cert", "cert_file"], yaml.cert.as_deref(), yaml.cert_file.as_deref())?
-                .ok_or_else(|| needed("cert"))?
-                .to_vec(),
+                .ok_or_else(|| needed("cert"))?,
             key: self
                 .pem(["key", "key_file"], key.as_deref().map(String::as_str), yaml.key_file.as_deref())?
                 .ok_or_else(|| needed("key"))?,
@@ -133,13 +138,16 @@ impl Reader<'_> {
         )?;
         let kind = yaml.client_auth_type.as_deref().unwrap_or("NoClientCert");
         let may_have_none = match kind {
-            "NoClientCert" if authorities.is_some() => {
-                return Err("client_ca is given and client_auth_type is not, so that no certificate would be asked for: set it to RequireAndVerifyClientCert".to_owned());
+            "NoClientCert" => {
+                let vain = [
+                    ("client_ca", authorities.is_some()),
+                    ("client_allowed_sans", yaml.client_allowed_sans.is_some()),
+                ];
+                let Some((given, _)) = vain.iter().find(|(_, given)| *given) else { return Ok(None) };
+                return Err(format!(
+                    "{given} is given and client_auth_type is not, so that no certificate would be asked for: set it to RequireAndVerifyClientCert"
+                ));
             }
-            "NoClientCert" if yaml.client_allowed_sans.is_some() => {
-                return Err("client_allowed_sans is given and client_auth_type is not, so that no certificate would be asked for: set it to RequireAndVerifyClientCert".to_owned());
-            }
-            "NoClientCert" => return Ok(None),
             "RequestClientCert" | "RequireAnyClientCert" | "RequireClientCert" => {
                 return Err(format!(
                     "client_auth_type {kind} takes a certificate that anybody may have made, which is not done here: set it to RequireAndVerifyClientCert"
@@ -157,8 +165,7 @@ impl Reader<'_> {
             }
         };
         let authorities = authorities
-            .ok_or_else(|| format!("client_auth_type {kind} needs an authority: give client_ca_file"))?
-            .to_vec();
+            .ok_or_else(|| format!("client_auth_type {kind} needs an authority: give client_ca_file"))?;
         Ok(Some(Clients { authorities, may_have_none, names: yaml.client_allowed_sans.clone() }))
     }
 
@@ -278,15 +285,10 @@ struct RateLimitYaml {
 
 impl RateLimitYaml {
     fn limit(self) -> Result<Option<Limit>, String> {
-        // Go writes durations like `1m30s`, and none as `0`.
-        let interval = match self.interval.as_deref() {
-            None | Some("0") => return Ok(None),
-            Some(text) => humantime::parse_duration(text).map_err(|error| {
-                format!(
-                    "rate_limit: interval {text:?} is no duration, {error}: write it like 1s, 1m30s or 500ms"
-                )
-            })?,
-        };
+        let text = self.interval.unwrap_or_else(|| "0".to_owned());
+        let interval = humantime::parse_duration(&text).map_err(|error| {
+            format!("rate_limit: interval {text:?} is no duration, {error}: write it like 1s, 1m30s or 500ms")
+        })?;
         if interval.is_zero() {
             return Ok(None);
         }
@@ -301,14 +303,6 @@ impl RateLimitYaml {
     }
 }
 
-fn read_yaml(text: &str) -> Result<FileYaml, String> {
-    let is_blank = |line: &str| line.trim().is_empty() || line.starts_with('#') || line.trim() == "---";
-    if text.lines().all(is_blank) {
-        return Ok(FileYaml::default());
-    }
-    yaml::read(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,7 +310,7 @@ mod tests {
     #[test]
     fn what_could_not_be_used_is_tried_again_though_it_looks_the_same() {
         // It may have been the reader's fault: rights, or file descriptors.
-        let reading = Reading { config: Err(String::new()), warnings: vec![], seen: vec![] };
+        let reading = Reading { config: Err(String::new()), seen: vec![], secrets: vec![] };
         assert!(reading.is_stale());
     }
 }

@@ -48,7 +48,7 @@ impl Gate {
     /// Sentences about files that more users may read than need to.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).warnings.clone()
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).warnings()
     }
 
     /// What is in force now; `None` while it cannot be used.

@@ -20,18 +20,15 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
+use super::body::bare;
+
 /// The first byte of a TLS connection.
 const HANDSHAKE_RECORD: u8 = 0x16;
-
-/// What is answered to whoever begins with another.
-const PLAIN_HTTP: &[u8] =
-    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\
-                      content-length: 44\r\n\r\nthis port speaks HTTPS: ask it with https://";
 
 /// What TLS is to be like, every file read.
 pub(super) struct Wanted {
     /// The certificate and those that lead to its authority, PEM.
-    pub certificates: Vec<u8>,
+    pub certificates: Zeroizing<Vec<u8>>,
     /// The key of the first certificate, PEM.
     pub key: Zeroizing<Vec<u8>>,
     /// Which clients may connect; all if none.
@@ -49,7 +46,7 @@ pub(super) struct Wanted {
 /// Which clients may connect.
 pub(super) struct Clients {
     /// Authorities that sign their certificates, PEM.
-    pub authorities: Vec<u8>,
+    pub authorities: Zeroizing<Vec<u8>>,
     /// Whether a client without a certificate may connect too.
     pub may_have_none: bool,
     /// One of these must be in a certificate; any name will do if none is given.
@@ -101,7 +98,8 @@ impl Tls {
         if stream.peek(&mut first).await? == 0 || first == [HANDSHAKE_RECORD] {
             return self.0.accept(stream).await;
         }
-        stream.write_all(PLAIN_HTTP).await?;
+        let advice = bare("400 Bad Request", "this port speaks HTTPS: ask it with https://");
+        stream.write_all(advice.as_bytes()).await?;
         // To close while there is something to read resets the connection: the end must come before.
         stream.shutdown().await?;
         Err(io::Error::other("the client began without TLS"))
@@ -112,30 +110,30 @@ impl Tls {
 fn provider(wanted: &Wanted) -> Result<CryptoProvider, String> {
     let mut provider = ring::default_provider();
     if !wanted.cipher_suites.is_empty() {
-        let known: Vec<_> = provider.cipher_suites.iter().map(|suite| suite_name(suite.suite())).collect();
-        let places = places(&wanted.cipher_suites, &known).map_err(|why| format!("cipher_suites: {why}"))?;
-        let of_tls13 = provider.cipher_suites.iter().filter(|suite| suite.tls13().is_some());
-        let chosen = places.iter().filter_map(|place| provider.cipher_suites.get(*place));
+        let chosen =
+            chosen(&wanted.cipher_suites, &provider.cipher_suites, |suite| suite_name(suite.suite()))
+                .map_err(|why| format!("cipher_suites: {why}"))?;
         // Those of TLS 1.3 cannot be chosen: in Go neither.
-        provider.cipher_suites =
-            of_tls13.chain(chosen.filter(|suite| suite.tls13().is_none())).copied().collect();
+        provider.cipher_suites.retain(|suite| suite.tls13().is_some());
+        provider.cipher_suites.extend(chosen.iter().filter(|suite| suite.tls13().is_none()));
     }
     if !wanted.curves.is_empty() {
-        let known: Vec<_> = provider.kx_groups.iter().map(|group| group_name(group.name())).collect();
-        let places = places(&wanted.curves, &known).map_err(|why| format!("curve_preferences: {why}"))?;
-        provider.kx_groups =
-            places.iter().filter_map(|place| provider.kx_groups.get(*place)).copied().collect();
+        provider.kx_groups = chosen(&wanted.curves, &provider.kx_groups, |group| group_name(group.name()))
+            .map_err(|why| format!("curve_preferences: {why}"))?;
     }
     Ok(provider)
 }
 
-/// Where the `wanted` names are among the `known` ones.
-fn places(wanted: &[String], known: &[String]) -> Result<Vec<usize>, String> {
-    let place = |name: &String| {
-        let place = known.iter().position(|known| known == name);
-        place.ok_or_else(|| format!("{name:?} cannot be had here, but {}", known.join(", ")))
+/// What is `wanted` by name of all that `there` is.
+fn chosen<T: Copy>(wanted: &[String], there: &[T], name: impl Fn(&T) -> String) -> Result<Vec<T>, String> {
+    let one = |wanted: &String| {
+        let found = there.iter().find(|item| name(item) == *wanted).copied();
+        found.ok_or_else(|| {
+            let names: Vec<_> = there.iter().map(&name).collect();
+            format!("{wanted:?} cannot be had here, but {}", names.join(", "))
+        })
     };
-    wanted.iter().map(place).collect()
+    wanted.iter().map(one).collect()
 }
 
 /// A cipher suite as Go calls it.
@@ -289,15 +287,5 @@ impl ClientCertVerifier for Named {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.signed.supported_verify_schemes()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_answer_to_plain_http_has_the_length_it_says() {
-        let text = String::from_utf8_lossy(super::PLAIN_HTTP);
-        let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
-        assert!(text.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
     }
 }
