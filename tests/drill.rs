@@ -26,12 +26,11 @@ use std::{
     fmt::Write as _,
     fs,
     net::SocketAddr,
-    os::unix::fs::PermissionsExt as _,
     path::Path,
     time::{Duration, Instant},
 };
 
-use common::Exporter;
+use common::{Exporter, replace};
 use serde_json::json;
 use servers::{Alertmanager, Exchange, Message, Prometheus, Receiver, Reserved};
 use shipped::FACTOR;
@@ -465,10 +464,7 @@ fn config(folder: &Path, name: &str, accounts: &[(&str, &Exchange, &str, &str)])
 /// Puts a key pair into an account's files.
 fn write_keys(folder: &Path, account: &str, (access, secret): &(String, String)) {
     for (kind, text) in [("key", access), ("secret", secret)] {
-        let new = folder.join(format!("{account}.new"));
-        fs::write(&new, text).unwrap();
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::rename(new, folder.join(format!("{account}.{kind}"))).unwrap();
+        replace(&folder.join(format!("{account}.{kind}")), text);
     }
 }
 

@@ -12,9 +12,9 @@ mod common;
 mod front;
 mod watched;
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use common::{ACCESS_KEY, Exchange, SECRET_KEY, get, sample};
+use common::{ACCESS_KEY, Exchange, SECRET_KEY, get, replace, sample};
 use front::{Front, Manner, http};
 use serde_json::json;
 use tokio::{net::TcpSocket, task::JoinSet, task::yield_now};
@@ -436,13 +436,6 @@ impl KeyFiles {
         let half = |name: &str| KeyHalf::File(self.0.path().join(name));
         KeySource { access: half("key"), secret: half("secret") }
     }
-}
-
-/// Replaces a file the way careful tools do, so that its inode changes too.
-fn replace(path: &Path, text: &str) {
-    let new = path.with_extension("new");
-    fs::write(&new, text).unwrap();
-    fs::rename(new, path).unwrap();
 }
 
 /// An exchange where `main` has the key of always, and `next` another with 7 USDT.

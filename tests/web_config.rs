@@ -19,7 +19,7 @@ use std::{
     process::Command,
 };
 
-use common::{Exchange, Exporter, PATIENCE, answer, authority::Authority, get, until};
+use common::{Exchange, Exporter, PATIENCE, answer, authority::Authority, get, replace, until};
 
 /// Of `hunter2` and of `swordfish`, by Python's bcrypt.
 const HASH: &str = "$2b$04$zcJ9CRqi.V8swiImsw8DYeRhPRTQXbenYWojITkx4vLNdL4Al0c0O";
@@ -49,12 +49,8 @@ impl World {
         world
     }
 
-    /// Puts a file where it is all at once, as careful tools do.
     fn write(&self, name: &str, text: &str) {
-        let new = self.path("new");
-        fs::write(&new, text).unwrap();
-        fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        fs::rename(new, self.path(name)).unwrap();
+        replace(&self.path(name), text);
     }
 
     fn certify(&self, authority: &Authority, name: &str, names: &[&str]) {

@@ -15,8 +15,11 @@ pub mod browser;
 pub mod promql;
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read, Write as _},
     net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
@@ -29,6 +32,14 @@ pub mod text_format;
 
 /// Nothing that is waited for here takes this long, however busy the machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Replaces a file the way careful tools do: all at once, so that its inode changes too, and for its owner alone.
+pub fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(new, path).unwrap();
+}
 
 pub const ACCESS_KEY: &str = "myAccessKey";
 pub const SECRET_KEY: &str = "mySecretKey";
@@ -103,7 +114,7 @@ impl Exporter {
 
     /// Time it has spent so far, in hundredths of a second of a core.
     pub fn cpu_ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         // The name before the bracket may hold blanks.
         let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
