@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
     Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-    builder::{PossibleValuesParser, Styles, TypedValueParser as _},
+    builder::{PossibleValuesParser, TypedValueParser as _},
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -16,7 +16,7 @@ use crate::exchange::{Api, Wallet};
 /// Without a command it serves. Every flag may stand before or after the command; `COMMAND --help`
 /// lists the flags of a command.
 #[derive(Debug, Parser)]
-#[command(name = "xt-balance-exporter", version, styles = Styles::plain(), subcommand_required = true)]
+#[command(name = "xt-balance-exporter", version, subcommand_required = true)]
 #[command(override_usage = "xt-balance-exporter [COMMAND] [OPTIONS]")]
 #[command(max_term_width = 100, arg_required_else_help = false, disable_help_subcommand = true)]
 #[command(long_version = concat!(

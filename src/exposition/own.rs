@@ -4,6 +4,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use prometheus::{Counter, Gauge, Opts, Registry, TextEncoder, core::Collector};
+use rustix::{
+    process::{Resource, getrlimit},
+    time::{ClockId, clock_gettime},
+};
 
 use super::families::FAMILIES;
 
@@ -47,24 +51,24 @@ pub fn render(facts: &OwnFacts<'_>) -> BTreeMap<String, Vec<u8>> {
 
 /// What the kernel says of this process; what it does not say is left out.
 fn process(registry: &Registry) {
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    if let Ok(cpu) = Duration::try_from(cpu) {
+        counter(registry, "process_cpu_seconds_total", cpu.as_secs_f64());
+    }
+    let limit = |resource| getrlimit(resource).current.map_or(-1.0, count);
+    gauge(registry, "process_max_fds", &[], limit(Resource::Nofile));
+    gauge(registry, "process_virtual_memory_max_bytes", &[], limit(Resource::As));
     let Ok(me) = procfs::process::Process::myself() else { return };
-    if let Ok(stat) = me.stat() {
-        let ticks = count(stat.utime + stat.stime);
-        counter(registry, "process_cpu_seconds_total", ticks / count(procfs::ticks_per_second()));
-        gauge(registry, "process_threads", &[], count(stat.num_threads.unsigned_abs()));
-        gauge(registry, "process_virtual_memory_bytes", &[], count(stat.vsize));
-        gauge(registry, "process_resident_memory_bytes", &[], count(stat.rss * procfs::page_size()));
+    if let Ok(pages) = me.statm() {
+        let bytes = |pages: u64| count(pages * procfs::page_size());
+        gauge(registry, "process_virtual_memory_bytes", &[], bytes(pages.size));
+        gauge(registry, "process_resident_memory_bytes", &[], bytes(pages.resident));
+    }
+    if let Ok(threads) = me.tasks() {
+        gauge(registry, "process_threads", &[], count(threads.count() as u64));
     }
     if let Ok(open) = me.fd_count() {
         gauge(registry, "process_open_fds", &[], count(open as u64));
-    }
-    if let Ok(limits) = me.limits() {
-        let value = |limit| match limit {
-            procfs::process::LimitValue::Unlimited => -1.0,
-            procfs::process::LimitValue::Value(value) => count(value),
-        };
-        gauge(registry, "process_max_fds", &[], value(limits.max_open_files.soft_limit));
-        gauge(registry, "process_virtual_memory_max_bytes", &[], value(limits.max_address_space.soft_limit));
     }
 }
 
@@ -91,7 +95,7 @@ fn register<C: Collector + 'static>(registry: &Registry, metric: prometheus::Res
     }
 }
 
-/// Bytes and ticks stay far below 2^53, where an f64 would begin to round them.
+/// Bytes stay far below 2^53, where an f64 would begin to round them.
 #[expect(clippy::cast_precision_loss)]
 fn count(value: u64) -> f64 {
     value as f64
