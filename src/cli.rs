@@ -73,6 +73,9 @@ pub struct Serve {
     #[command(flatten)]
     #[expect(missing_docs)]
     pub web: WebFlags,
+    /// Let a POST to /-/reload have the configuration read again, as SIGHUP does
+    #[arg(long = "web.enable-lifecycle")]
+    pub enable_lifecycle: bool,
     #[command(flatten)]
     #[expect(missing_docs)]
     pub log: LogFlags,

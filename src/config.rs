@@ -35,7 +35,7 @@ pub struct Config {
 }
 
 /// How the prices of all accounts are asked for.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prices {
     /// That of the first account: prices are those of one exchange, and so must the accounts be.
     pub venue: Venue,
@@ -229,7 +229,8 @@ impl Prices {
 
 /// Whether the base URLs show that two venues are of different exchanges: one is XT and the other is
 /// not, or both speak the same version of the API and have no host in common.
-fn are_apart(one: &Venue, other: &Venue) -> bool {
+#[must_use]
+pub fn are_apart(one: &Venue, other: &Venue) -> bool {
     let hosts = |venue: &Venue| venue.base_urls.iter().map(BaseUrl::host).collect::<Vec<_>>();
     let (here, there) = (hosts(one), hosts(other));
     let own: Vec<_> = [Api::V1, Api::V4].into_iter().flat_map(own_base_urls).collect();

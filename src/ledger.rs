@@ -16,23 +16,64 @@ use smol_str::SmolStr;
 
 use crate::{
     exchange::Prices,
-    exposition::{self, Pieces, Shown, Whole, families::AccountFacts, own::OwnFacts},
+    exposition::{
+        self, Pieces, Shown, Whole,
+        families::AccountFacts,
+        own::{OwnFacts, Reload},
+    },
     moment::Moment,
     quotation::{self, Quotation},
     standing::{Holding, Standing, Subject},
 };
 
 /// What is known now.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ledger {
-    accounts: Vec<ArcSwap<Account>>,
-    skews: ArcSwap<BTreeMap<String, f64>>,
-    /// `None` if prices are not asked for.
-    market: Option<ArcSwap<Market>>,
+    book: ArcSwap<Book>,
+    own: ArcSwap<Own>,
     /// How often anything has changed. If this is the same after as before, what was read between is
     /// still what is known.
     changes: AtomicU64,
     latest: ArcSwapOption<Latest>,
+}
+
+/// What is known of no account.
+#[derive(Clone, Debug, Default)]
+struct Own {
+    /// How far the clocks of hosts are ahead of ours, in seconds.
+    skews: BTreeMap<String, f64>,
+    /// `None` where the configuration is read but once.
+    reload: Option<Reload>,
+}
+
+/// A page for each account, and one for prices: put in the place of others as one.
+#[derive(Debug, Default)]
+struct Book {
+    /// Sorted by name.
+    accounts: Vec<Arc<ArcSwap<Account>>>,
+    /// `None` if prices are not asked for.
+    market: Option<Arc<ArcSwap<Market>>>,
+}
+
+impl Book {
+    fn accounts(&self) -> impl Iterator<Item = Arc<Account>> {
+        self.accounts.iter().map(|slot| slot.load_full())
+    }
+
+    fn market(&self) -> Option<Arc<Market>> {
+        self.market.as_ref().map(|slot| slot.load_full())
+    }
+}
+
+/// How prices are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Pricing {
+    /// From this age on they are unknown.
+    pub max_age: Duration,
+    /// The deadline of their poller's next sign of life.
+    pub alive_until: Moment,
+    /// Whether what is known of them is known of these.
+    pub recalls: bool,
 }
 
 /// What is known of an account. Immutable: its poller puts a new one in its place.
@@ -93,63 +134,88 @@ struct Latest {
 }
 
 impl Ledger {
-    /// A ledger of `accounts` of which nothing is known yet, kept sorted by name.
+    /// A ledger of `accounts`, without prices.
     #[must_use]
     pub fn new(accounts: Vec<Account>) -> Self {
-        let mut accounts = accounts;
-        accounts.sort_unstable_by(|a, b| a.facts.name.cmp(&b.facts.name));
-        let accounts = accounts.into_iter().map(ArcSwap::from_pointee).collect();
-        Self {
-            accounts,
-            skews: ArcSwap::default(),
-            market: None,
-            changes: AtomicU64::new(0),
-            latest: ArcSwapOption::empty(),
-        }
+        let ledger = Self::default();
+        ledger.rewrite(&|_| false, accounts, None);
+        ledger
     }
 
     /// The same, with prices of which nothing is known yet, and which are unknown from `max_age` on.
     /// `alive_until` is the deadline of their poller's first sign of life.
     #[must_use]
-    pub fn with_prices(mut self, max_age: Duration, alive_until: Moment) -> Self {
-        let accounts = self.accounts();
-        let wallets = accounts.iter().flat_map(|account| &account.wallets);
-        let quotation = Quotation::new(max_age, wallets.map(|wallet| &*wallet.standing.subject));
-        let pieces = Pieces::of_prices(&quotation, None);
-        self.market = Some(ArcSwap::from_pointee(Market { quotation, alive_until, pieces }));
+    pub fn with_prices(self, max_age: Duration, alive_until: Moment) -> Self {
+        self.rewrite(&|_| true, Vec::new(), Some(Pricing { max_age, alive_until, recalls: false }));
         self
+    }
+
+    /// Keeps the accounts whose names are `kept`, adds `new` ones, and prices if there are to be any. A
+    /// reader sees all of it or nothing. Not for two at once.
+    pub fn rewrite(&self, kept: &dyn Fn(&str) -> bool, mut new: Vec<Account>, prices: Option<Pricing>) {
+        let old = self.book.load();
+        let mut accounts: Vec<_> =
+            old.accounts.iter().filter(|slot| kept(&slot.load().facts.name)).cloned().collect();
+        let market = prices.map(|prices| {
+            let pages = accounts.iter().map(|slot| slot.load_full());
+            let wallets = pages.collect::<Vec<_>>();
+            let wallets = wallets.iter().flat_map(|page| &page.wallets);
+            let subjects = wallets.chain(new.iter().flat_map(|page| &page.wallets));
+            let nothing = Quotation::new(prices.max_age, subjects.map(|wallet| &*wallet.standing.subject));
+            let known = old.market().filter(|_| prices.recalls);
+            let quotation = match &known {
+                Some(known) => {
+                    let (good, trouble) = (known.quotation.good.clone(), known.quotation.trouble.clone());
+                    Quotation { good, trouble, ..nothing }
+                }
+                None => nothing,
+            };
+            let pieces = Pieces::of_prices(&quotation, None);
+            Market { quotation, alive_until: prices.alive_until, pieces }
+        });
+        if let Some(market) = &market {
+            for account in &mut new {
+                account.count(market);
+            }
+        }
+        accounts.extend(new.into_iter().map(|account| Arc::new(ArcSwap::from_pointee(account))));
+        accounts.sort_unstable_by(|a, b| a.load().facts.name.cmp(&b.load().facts.name));
+        let market = market.map(|market| Arc::new(ArcSwap::from_pointee(market)));
+        self.book.store(Arc::new(Book { accounts, market }));
+        self.changed();
     }
 
     /// Every account as it is now, sorted by name.
     #[must_use]
     pub fn accounts(&self) -> Vec<Arc<Account>> {
-        self.accounts.iter().map(ArcSwap::load_full).collect()
+        self.book.load().accounts().collect()
     }
 
     /// The account called `name` as it is now.
     #[must_use]
     pub fn account(&self, name: &str) -> Option<Arc<Account>> {
-        self.slot(name).map(ArcSwap::load_full)
+        self.slot(name).map(|slot| slot.load_full())
     }
 
     /// Prices as they are now; `None` if they are not asked for.
     #[must_use]
     pub fn market(&self) -> Option<Arc<Market>> {
-        self.market.as_ref().map(ArcSwap::load_full)
+        self.book.load().market()
     }
 
     /// Changes the account called `name`. `change` is made again on the newer state if another has
     /// changed the account meanwhile, so that neither change is lost.
     pub fn update(&self, name: &str, change: impl Fn(&mut Account)) {
         if let Some(slot) = self.slot(name) {
-            self.change(slot, change);
+            self.change(&slot, change);
         }
     }
 
     /// Changes what is known of prices, and counts anew what has none. `change` may be made more than
     /// once, as in [`update`](Self::update).
     pub fn update_market(&self, change: impl Fn(&mut Market)) {
-        let Some(slot) = &self.market else { return };
+        let book = self.book.load();
+        let Some(slot) = &book.market else { return };
         let before = slot.rcu(|market| {
             let mut market = Market::clone(market);
             change(&mut market);
@@ -159,7 +225,7 @@ impl Ledger {
         // The prices stand in their place by now. Whoever changes an account from here on counts by
         // them; whoever has begun before finds the account changed, and begins again.
         if before.priced() != slot.load().priced() {
-            self.accounts.iter().for_each(|account| self.change(account, |_| {}));
+            book.accounts.iter().for_each(|account| self.change(account, |_| {}));
         }
     }
 
@@ -168,25 +234,52 @@ impl Ledger {
             let market = self.market();
             let mut account = Account::clone(account);
             change(&mut account);
-            if let Some(quoted) = market.as_ref().and_then(|market| market.quotation.good.as_ref()) {
-                account.wallets.iter_mut().for_each(|wallet| wallet.count(&quoted.prices));
+            if let Some(market) = &market {
+                account.count(market);
             }
             account
         });
         self.changed();
     }
 
-    fn slot(&self, name: &str) -> Option<&ArcSwap<Account>> {
-        let place = self.accounts.binary_search_by(|slot| (*slot.load().facts.name).cmp(name));
-        place.ok().and_then(|place| self.accounts.get(place))
+    fn slot(&self, name: &str) -> Option<Arc<ArcSwap<Account>>> {
+        let book = self.book.load();
+        let place = book.accounts.binary_search_by(|slot| (*slot.load().facts.name).cmp(name));
+        place.ok().and_then(|place| book.accounts.get(place)).cloned()
     }
 
     /// Notes that the clock of `host` is `seconds` ahead of ours.
     pub fn set_skew(&self, host: &str, seconds: f64) {
-        self.skews.rcu(|skews| {
-            let mut skews = BTreeMap::clone(skews);
-            skews.insert(host.to_owned(), seconds);
-            skews
+        self.change_own(&|own| _ = own.skews.insert(host.to_owned(), seconds));
+    }
+
+    /// Forgets the clocks of hosts that nobody asks any more.
+    pub fn keep_skews(&self, is_asked: &dyn Fn(&str) -> bool) {
+        self.change_own(&|own| {
+            for (host, skew) in std::mem::take(&mut own.skews) {
+                if is_asked(&host) {
+                    own.skews.insert(host, skew);
+                }
+            }
+        });
+    }
+
+    /// How the configuration was last read, if it is read more than once.
+    #[must_use]
+    pub fn reload(&self) -> Option<Reload> {
+        self.own.load().reload
+    }
+
+    /// Notes how the configuration was last read.
+    pub fn set_reload(&self, reload: Reload) {
+        self.change_own(&|own| own.reload = Some(reload));
+    }
+
+    fn change_own(&self, change: &dyn Fn(&mut Own)) {
+        self.own.rcu(|own| {
+            let mut own = Own::clone(own);
+            change(&mut own);
+            own
         });
         self.changed();
     }
@@ -201,10 +294,11 @@ impl Ledger {
     /// When the next answer becomes too old to be shown, on [`Moment::elapsed`]; `None` if none is
     /// shown as of `now`.
     fn next_unknown(&self, now: Moment) -> Option<Duration> {
-        let accounts = self.accounts();
+        let book = self.book.load();
+        let accounts = book.accounts().collect::<Vec<_>>();
         let standings = accounts.iter().flat_map(|account| &account.wallets).map(|wallet| &wallet.standing);
         let balances = standings.filter_map(|standing| standing.known_until(now));
-        let prices = self.market().and_then(|market| market.quotation.known_until(now));
+        let prices = book.market().and_then(|market| market.quotation.known_until(now));
         balances.chain(prices).min()
     }
 
@@ -232,13 +326,14 @@ impl Ledger {
     /// leave out `process_*`.
     #[must_use]
     pub fn exposition(&self, now: Moment, process_started: Option<Duration>) -> Whole {
-        let accounts = self.accounts();
-        let market = self.market();
+        let book = self.book.load();
+        let (accounts, market) = (book.accounts().collect::<Vec<_>>(), book.market());
         let priced = market.as_ref().is_some_and(|market| market.quotation.known(now).is_some());
         let of_market = market.as_ref().map(|market| Shown { pieces: &market.pieces, known: true, priced });
         let of_accounts = accounts.iter().flat_map(|account| account.shown(now, priced));
         let shown: Vec<_> = of_accounts.chain(of_market).collect();
-        exposition::assemble(&shown, &OwnFacts { skews: &self.skews.load(), process_started })
+        let own = self.own.load();
+        exposition::assemble(&shown, &OwnFacts { skews: &own.skews, process_started, reload: own.reload })
     }
 
     /// Sentences about pollers that have given no sign of life in time; empty if all is well.
@@ -276,9 +371,19 @@ impl Account {
     /// first sign of life.
     #[must_use]
     pub fn new(facts: AccountFacts, subjects: Vec<Arc<Subject>>, alive_until: Moment) -> Self {
+        Self::standing(facts, subjects.into_iter().map(Standing::new), alive_until)
+    }
+
+    /// An account of which something may be known, a standing a wallet.
+    #[must_use]
+    pub fn standing(
+        facts: AccountFacts,
+        standings: impl IntoIterator<Item = Standing>,
+        alive_until: Moment,
+    ) -> Self {
         let pieces = Pieces::of_account(&facts);
-        let wallets = subjects.into_iter().map(|subject| Wallet::new(Standing::new(subject)));
-        Self { wallets: wallets.collect(), next_poll: None, alive_until, pieces, facts }
+        let wallets = standings.into_iter().map(Wallet::new).collect();
+        Self { wallets, next_poll: None, alive_until, pieces, facts }
     }
 
     /// How long the sign of life of its poller is overdue; `None` if it is alive. Whoever was
@@ -293,6 +398,13 @@ impl Account {
         if self.facts != facts {
             self.pieces = Pieces::of_account(&facts);
             self.facts = facts;
+        }
+    }
+
+    /// Counts what has no price.
+    fn count(&mut self, market: &Market) {
+        if let Some(quoted) = &market.quotation.good {
+            self.wallets.iter_mut().for_each(|wallet| wallet.count(&quoted.prices));
         }
     }
 

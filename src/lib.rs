@@ -4,14 +4,14 @@
 //! and its text, put into the [`ledger`] as one; a scrape strings texts together. Where prices are
 //! wanted one more poller reads them for all accounts: a [`quotation`]. The two sides
 //! meet at the ledger and nowhere else, so a scrape can neither wait for the exchange nor cost a
-//! call of it.
+//! call of it. Another configuration exchanges pollers and pages of the ledger, and none of the limits.
 //!
 //! ```text
 //!  main ── cli          words → a command            log     what is logged, and what never is
 //!    │
 //!  command              what each command does: here the parts meet
 //!    ├── config         file, flags, environment → only valid accounts
-//!    ├── poll           when to ask, and what an answer changes
+//!    ├── poll           when to ask, what an answer changes, and who asks for what
 //!    │     ├── exchange       asking: limits, clock, keys, signatures, transport, v1, v4, reasons
 //!    │     └── ledger         what is known now, and its text, swapped as one
 //!    │           └── exposition     what is known → text: every name and help in one table

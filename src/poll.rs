@@ -3,6 +3,7 @@
 //! prices are wanted, one more reads them for all.
 //! Knows no HTTP, no JSON and no text format.
 
+mod crew;
 #[cfg(test)]
 mod lockout_proof;
 mod prices;
@@ -12,12 +13,16 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-pub use self::{prices::PricePoller, ticks::Ticks};
+pub use self::{
+    crew::{Change, Crew, pollers},
+    prices::PricePoller,
+    ticks::Ticks,
+};
 use crate::{
-    config::{Account, Prices},
-    exchange::{Exchange, Failure, Keyring, Paused, Read, Reason, Session, Ticker, Unasked, Wallet},
+    config::Account,
+    exchange::{Exchange, Failure, KeySource, Paused, Read, Reason, Session, Unasked, Venue, Wallet},
     exposition::families::AccountFacts,
-    ledger::{self, Ledger},
+    ledger::Ledger,
     moment::{Clock, Moment},
     standing::{Ended, Standing, Subject},
 };
@@ -34,90 +39,63 @@ const LATE_SLOTS_MAX: u32 = 5;
 #[derive(Debug)]
 pub struct Poller {
     session: Session,
-    wallets: Vec<Wallet>,
+    plan: Arc<Plan>,
     schedule: Schedule,
-    timeout: Duration,
-    exchange: Arc<Exchange>,
-    ledger: Arc<Ledger>,
-    clock: Clock,
+    /// When its next poll is due, on [`Moment::elapsed`].
+    due: Duration,
+    desk: Desk,
     /// What is wrong with the key files, once it has been said.
     complaint: Option<String>,
 }
 
-/// Readies a poller for each of `accounts` and one for `prices` if they are wanted, their polls spread
-/// evenly over the slots, and the ledger they write into. Nothing is sent yet.
-#[must_use]
-pub fn pollers(
-    accounts: Vec<Account>,
-    prices: Option<Prices>,
-    exchange: &Arc<Exchange>,
-    clock: Clock,
-) -> (Vec<Poller>, Option<PricePoller>, Arc<Ledger>) {
-    let now = clock.now();
-    let mut places = 0..;
-    let mut schedule = |slot: Duration| {
-        let phase = phase(places.next().unwrap_or_default());
-        Schedule { first: now.elapsed + exchange.silence() + slot.mul_f64(phase), slot }
-    };
-    let alive_until = |schedule: Schedule| now.later(schedule.first.saturating_sub(now.elapsed) + GRACE);
-    let (mut pages, mut rest) = (Vec::new(), Vec::new());
-    for account in accounts {
-        let wallets = u32::try_from(account.wallets.len()).unwrap_or(u32::MAX).max(1);
-        let schedule = schedule(account.poll_interval / wallets);
-        pages.push(page(&account, alive_until(schedule)));
-        rest.push((account, schedule));
+/// What an account is polled by, but for its name: pollers with equal plans do the same.
+#[derive(Debug, PartialEq)]
+struct Plan {
+    venue: Venue,
+    keys: KeySource,
+    /// One a wallet.
+    subjects: Vec<Arc<Subject>>,
+    interval: Duration,
+    timeout: Duration,
+}
+
+impl Plan {
+    fn of(account: &Account) -> Self {
+        let subject = |wallet: &Wallet| {
+            let watch = account.watch.iter();
+            Arc::new(Subject {
+                account: account.name.clone(),
+                wallet: *wallet,
+                watch: watch.filter(|(place, _)| place == wallet).map(|(_, watch)| watch.clone()).collect(),
+                filter: account.filter.clone(),
+                max_age: account.max_age,
+            })
+        };
+        Self {
+            venue: account.venue.clone(),
+            keys: account.keyring.source().clone(),
+            subjects: account.wallets.iter().map(subject).collect(),
+            interval: account.poll_interval,
+            timeout: account.poll_timeout,
+        }
     }
-    let prices = prices.map(|prices| (schedule(prices.poll_interval), prices));
-    let ledger = Ledger::new(pages);
-    let ledger = Arc::new(match &prices {
-        Some((schedule, prices)) => ledger.with_prices(prices.max_age, alive_until(*schedule)),
-        None => ledger,
-    });
-    let price_poller = prices.map(|(schedule, prices)| PricePoller {
-        ticker: Ticker::new(prices.venue),
-        schedule,
-        timeout: prices.poll_timeout,
-        exchange: Arc::clone(exchange),
-        ledger: Arc::clone(&ledger),
-        clock,
-    });
-    let poller = |(account, schedule): (Account, Schedule)| Poller {
-        wallets: account.wallets,
-        schedule,
-        timeout: account.poll_timeout,
-        exchange: Arc::clone(exchange),
-        ledger: Arc::clone(&ledger),
-        clock,
-        complaint: None,
-        session: Session::new(account.name, account.venue, account.keyring),
-    };
-    (rest.into_iter().map(poller).collect(), price_poller, ledger)
+
+    fn wallets(&self) -> impl Iterator<Item = Wallet> + Clone {
+        self.subjects.iter().map(|subject| subject.wallet)
+    }
+
+    /// Time from one poll of the account to the next, of whichever wallet.
+    fn slot(&self) -> Duration {
+        self.interval / u32::try_from(self.subjects.len()).unwrap_or(u32::MAX).max(1)
+    }
 }
 
-/// Where in its slot the poller in this place polls, from 0 to 1. Steps of the golden ratio spread
-/// any number of neighbours evenly, also those that alone have a slot of this length.
-fn phase(place: u32) -> f64 {
-    const GOLDEN: f64 = 0.618_033_988_749_895;
-    (f64::from(place) * GOLDEN).fract()
-}
-
-fn page(account: &Account, alive_until: Moment) -> ledger::Account {
-    let subject = |wallet: &Wallet| {
-        let watch = account.watch.iter();
-        Arc::new(Subject {
-            account: account.name.clone(),
-            wallet: *wallet,
-            watch: watch.filter(|(place, _)| place == wallet).map(|(_, watch)| watch.clone()).collect(),
-            filter: account.filter.clone(),
-            max_age: account.max_age,
-        })
-    };
-    let facts = facts(&account.name, &account.keyring, None);
-    ledger::Account::new(facts, account.wallets.iter().map(subject).collect(), alive_until)
-}
-
-fn facts(name: &str, keyring: &Keyring, paused_until: Option<Duration>) -> AccountFacts {
-    AccountFacts { name: name.into(), paused_until, credentials_loaded: keyring.loaded() }
+/// What every poller needs.
+#[derive(Clone, Debug)]
+struct Desk {
+    exchange: Arc<Exchange>,
+    ledger: Arc<Ledger>,
+    clock: Clock,
 }
 
 impl Poller {
@@ -127,15 +105,15 @@ impl Poller {
         &self.session.account
     }
 
-    /// Polls on schedule, for ever, in the runtime whose `ticks` these are.
-    pub async fn run(mut self, ticks: Ticks) -> Infallible {
-        let mut due = self.schedule.first;
-        for wallet in self.wallets.clone().into_iter().cycle() {
-            self.wait_until(due, ticks).await;
+    /// Polls on schedule, for ever, in the runtime whose `ticks` these are. May be given up at any time.
+    pub async fn run(&mut self, ticks: Ticks) -> Infallible {
+        let plan = Arc::clone(&self.plan);
+        for wallet in plan.wallets().cycle() {
+            self.wait_until_due(ticks).await;
             if !self.is_refused(wallet) {
                 self.poll_wallet(wallet).await;
             }
-            due = self.schedule.next(self.clock.now().elapsed, fastrand::f64());
+            self.due = self.schedule.next(self.desk.clock.now().elapsed, fastrand::f64());
         }
         // An account has at least one wallet, so the cycle has no end.
         std::future::pending().await
@@ -144,36 +122,38 @@ impl Poller {
     /// Polls every wallet once, for a command that does not stay. Returns how many polls there were
     /// and how many failed.
     pub async fn run_once(&mut self) -> (usize, usize) {
+        let plan = Arc::clone(&self.plan);
         let mut failed = 0;
-        for wallet in self.wallets.clone() {
+        for wallet in plan.wallets() {
             failed += usize::from(!self.poll_wallet(wallet).await);
         }
-        (self.wallets.len(), failed)
+        (plan.subjects.len(), failed)
     }
 
     /// Waits until a poll is due and the account not paused, and keeps the ledger told.
-    async fn wait_until(&self, due: Duration, ticks: Ticks) {
-        let pause = || self.exchange.pause(&self.session);
+    async fn wait_until_due(&self, ticks: Ticks) {
+        let pause = || self.desk.exchange.pause(&self.session);
         let tell = |now: Moment, ahead| {
-            self.ledger.update(self.account(), |account| {
+            self.desk.ledger.update(self.account(), |account| {
                 account.set_facts(self.facts(now));
                 account.next_poll = Some(now.later(ahead));
-                account.alive_until = now.later(ahead + self.timeout + GRACE);
+                account.alive_until = now.later(ahead + self.plan.timeout + GRACE);
             });
         };
-        self.schedule.wait_until(due, ticks, &self.exchange, self.clock, pause, tell).await;
+        self.schedule.wait_until(self.due, ticks, &self.desk, pause, tell).await;
     }
 
     fn facts(&self, now: Moment) -> AccountFacts {
-        let paused = self.exchange.pause(&self.session);
+        let paused = self.desk.exchange.pause(&self.session);
         let paused_until = paused.map(|paused| now.unix + paused.until.saturating_sub(now.elapsed));
-        facts(self.account(), &self.session.keyring, paused_until)
+        let credentials_loaded = self.session.keyring.loaded();
+        AccountFacts { name: self.account().into(), paused_until, credentials_loaded }
     }
 
     /// Whether the key was refused too short a time ago to be tried for `wallet`.
     fn is_refused(&mut self, wallet: Wallet) -> bool {
-        let now = self.clock.now();
-        let until = |this: &Self| this.exchange.refused_until(&this.session, wallet);
+        let now = self.desk.clock.now();
+        let until = |this: &Self| this.desk.exchange.refused_until(&this.session, wallet);
         let Some(known) = until(self) else { return false };
         if known <= now.elapsed {
             // Time is up for the key: whatever stands in the files gets another chance.
@@ -200,30 +180,34 @@ impl Poller {
 
     /// Polls one wallet and writes down what came of it. Returns whether it was good.
     async fn poll_wallet(&mut self, wallet: Wallet) -> bool {
-        self.refresh_key(self.clock.now());
-        let Some(mine) = self.ledger.account(&self.session.account) else { return false };
+        self.refresh_key(self.desk.clock.now());
+        let Some(mine) = self.desk.ledger.account(&self.session.account) else { return false };
         let mut standings = mine.wallets.iter().map(|known| &known.standing);
         let Some(before) = standings.find(|known| known.subject.wallet == wallet) else { return false };
         let Ok((read, suspect)) = self.read(wallet, before).await else {
-            let facts = self.facts(self.clock.now());
-            self.ledger.update(self.account(), |account| account.set_facts(facts.clone()));
+            let facts = self.facts(self.desk.clock.now());
+            self.desk.ledger.update(self.account(), |account| account.set_facts(facts.clone()));
             return false;
         };
         for (host, skew) in &read.skews {
-            self.ledger.set_skew(host, *skew);
+            self.desk.ledger.set_skew(host, *skew);
         }
         if read.rotated {
             tracing::info!(account = %self.session.account, "the new key pair has worked and is in use");
         }
         let is_good = read.outcome.is_ok();
-        let after =
-            before.after(Ended { at: self.clock.now(), took: read.took, suspect, outcome: read.outcome });
-        self.ledger.update(&self.session.account, |account| {
+        let after = before.after(Ended {
+            at: self.desk.clock.now(),
+            took: read.took,
+            suspect,
+            outcome: read.outcome,
+        });
+        self.desk.ledger.update(&self.session.account, |account| {
             let known = account.wallets.iter_mut().find(|known| known.standing.subject.wallet == wallet);
             if let Some(known) = known {
                 known.set(after.clone());
             }
-            account.set_facts(self.facts(self.clock.now()));
+            account.set_facts(self.facts(self.desk.clock.now()));
         });
         // What a line says shall be seen by whoever looks because of it.
         log_change(before, &after, read.took);
@@ -234,15 +218,15 @@ impl Poller {
     /// read says is believed. Returns whether there was one.
     async fn read(&mut self, wallet: Wallet, before: &Standing) -> Result<(Read, bool), Unasked> {
         let known = before.good.as_ref().and_then(|good| good.original.as_ref());
-        let first = self.exchange.read(&mut self.session, wallet, known, self.timeout).await?;
+        let first = self.desk.exchange.read(&mut self.session, wallet, known, self.plan.timeout).await?;
         let heard = first.outcome.as_ref().ok().and_then(Option::as_ref);
         if !heard.is_some_and(|answer| before.doubts(answer)) {
             return Ok((first, false));
         }
         let account = &self.session.account;
         tracing::warn!(%account, wallet = wallet.label(), "the answer has no balances, or all that is watched is gone: reading again");
-        let left = self.timeout.saturating_sub(first.took);
-        let Ok(second) = self.exchange.read(&mut self.session, wallet, known, left).await else {
+        let left = self.plan.timeout.saturating_sub(first.took);
+        let Ok(second) = self.desk.exchange.read(&mut self.session, wallet, known, left).await else {
             let text = "a suspect answer could not be confirmed: all accounts are paused";
             let outcome = Err(Failure::new(Reason::RateLimited, text));
             return Ok((Read { outcome, ..first }, true));
@@ -282,11 +266,11 @@ impl Schedule {
         self,
         due: Duration,
         ticks: Ticks,
-        exchange: &Exchange,
-        clock: Clock,
+        desk: &Desk,
         pause: impl Fn() -> Option<Paused>,
         tell: impl Fn(Moment, Duration),
     ) {
+        let Desk { exchange, clock, .. } = desk;
         let mut due = due;
         let mut left_out = 0;
         loop {
@@ -300,7 +284,7 @@ impl Schedule {
             tokio::select! {
                 biased;
                 () = pause_begins => {}
-                awake = self.sleep_until(due, ticks, clock) => match awake {
+                awake = self.sleep_until(due, ticks, *clock) => match awake {
                     Awake::Late(now) if left_out < LATE_SLOTS_MAX => {
                         left_out += 1;
                         due = self.next(now, fastrand::f64());

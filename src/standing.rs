@@ -24,7 +24,7 @@ pub struct Standing {
 }
 
 /// Whose balances, and the owner's wishes for them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Subject {
     /// The `account` label.
     pub account: Box<str>,
@@ -271,6 +271,15 @@ impl Standing {
         held.peek().is_some() && held.all(|holding| total(&row_of(answer, &holding.currency)) <= 0.0)
     }
 
+    /// The same, as `subject` sees it: the owner's wishes have changed. `answer` is the last good one, taken
+    /// apart again; without it nothing is known.
+    #[must_use]
+    pub fn seen_by(&self, subject: Arc<Subject>, answer: Option<Answer>) -> Self {
+        let good = self.good.as_ref().zip(answer);
+        let good = good.map(|(good, answer)| Good::of(answer, &subject, good.at, Some(good)));
+        Self { subject, good, ..self.clone() }
+    }
+
     /// What is known after a poll has ended.
     #[must_use]
     pub fn after(&self, ended: Ended) -> Self {
@@ -288,20 +297,7 @@ impl Standing {
             }
             Ok(Some(answer)) => {
                 next.tally.rows_rejected += answer.rejected;
-                let (rejected, original) = (answer.rejected, answer.original.clone());
-                let rows = answer.balances.len() as u64 + rejected;
-                let unusable = unusable(&self.subject, &answer);
-                let holdings = holdings(&self.subject, answer);
-                let unchanged =
-                    self.good.as_ref().map(|good| &good.holdings).filter(|old| ***old == *holdings);
-                next.good = Some(Good {
-                    at: ended.at,
-                    holdings: unchanged.cloned().unwrap_or_else(|| holdings.into()),
-                    currencies: rows,
-                    rejected,
-                    unusable,
-                    original,
-                });
+                next.good = Some(Good::of(answer, &self.subject, ended.at, self.good.as_ref()));
                 next.trouble = None;
             }
             Err(failure) => {
@@ -313,6 +309,19 @@ impl Standing {
             }
         }
         next
+    }
+}
+
+impl Good {
+    /// What is shown to `subject` of an `answer` that came `at` some moment after another.
+    fn of(answer: Answer, subject: &Subject, at: Moment, before: Option<&Self>) -> Self {
+        let (rejected, original) = (answer.rejected, answer.original.clone());
+        let currencies = answer.balances.len() as u64 + rejected;
+        let unusable = unusable(subject, &answer);
+        let holdings = holdings(subject, answer);
+        let unchanged = before.map(|good| &good.holdings).filter(|old| ***old == *holdings);
+        let holdings = unchanged.cloned().unwrap_or_else(|| holdings.into());
+        Self { at, holdings, currencies, rejected, unusable, original }
     }
 }
 

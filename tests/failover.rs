@@ -527,9 +527,9 @@ async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_ch
     let ours = account("main", &[&exchange.url()], files.source());
     let interval = ours.poll_interval;
     let mut ours = Watched::all(vec![ours]);
-    let Watched { poller, ledger, clock } = ours.remove(0);
+    let Watched { mut poller, ledger, clock } = ours.remove(0);
     let frozen = Frozen::new();
-    let running = tokio::spawn(poller.run(Ticks::begin()));
+    let running = tokio::spawn(async move { poller.run(Ticks::begin()).await });
 
     let mut tries = Vec::new();
     while tries.len() < 3 {
@@ -627,8 +627,9 @@ async fn a_poller_that_gives_no_sign_of_life_is_named_and_the_others_run_on() {
     (stuck.poll_interval, well.poll_interval) = (Duration::from_secs(2), Duration::from_secs(2));
     let mut watched = Watched::all(vec![stuck, well]);
     let (ledger, clock) = (Arc::clone(&watched[0].ledger), watched[0].clock);
-    let stuck = tokio::spawn(watched.remove(0).poller.run(Ticks::begin()));
-    let _well = tokio::spawn(watched.remove(0).poller.run(Ticks::begin()));
+    let run = |mut watched: Watched| tokio::spawn(async move { watched.poller.run(Ticks::begin()).await });
+    let stuck = run(watched.remove(0));
+    let _well = run(watched.remove(0));
     let polls = |name: &str| sample(&exposition(&ledger, clock.now()), &POLLS.replace("main", name)).unwrap();
     while polls("stuck") == 0.0 || polls("main") == 0.0 {
         tokio::time::sleep(Duration::from_millis(10)).await;

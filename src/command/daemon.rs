@@ -1,7 +1,7 @@
-//! The part of a daemon that `serve` and `demo` share: listen, poll, serve, and end for a reason.
+//! The part of a daemon that `serve` and `demo` share: listen, poll, serve, take another configuration, and end
+//! for a reason.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     future,
     io::{self, ErrorKind},
@@ -12,18 +12,19 @@ use std::{
 use tokio::{
     net::TcpListener,
     runtime::{self, Handle},
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
-    task::{Id, JoinError, JoinSet},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
 };
 
 use super::{Ended, supervisor};
 use crate::{
     cli::WebFlags,
-    ledger::Ledger,
+    config::Config,
+    exchange::Exchange,
+    exposition::own::Reload,
     moment::Clock,
-    poll::{Poller, PricePoller, Ticks},
-    web::{Gate, Site},
+    poll::{Change, Crew, Ticks},
+    web::{Gate, ReloadRequest, Site},
 };
 
 /// Opens every listen address of the flags.
@@ -71,58 +72,137 @@ pub(super) async fn bind(address: &str) -> io::Result<TcpListener> {
     }
 }
 
-/// Polls and serves until the process is told to end.
+/// How the configuration is read again while a daemon runs.
+pub(super) struct Reloading<'a> {
+    /// Reads it, or says why it cannot be used.
+    pub load: &'a dyn Fn() -> Result<Config, String>,
+    /// Whether a request may ask for it, and not only SIGHUP.
+    pub on_request: bool,
+}
+
+/// Polls and serves as `config` says until the process is told to end. Without `reloading`, SIGHUP ends it.
 pub(super) async fn run(
-    pollers: Vec<Poller>,
-    prices: Option<PricePoller>,
-    ledger: &Arc<Ledger>,
+    exchange: Exchange,
+    config: Config,
     clock: Clock,
     flags: &WebFlags,
     gate: Option<Gate>,
     listeners: Vec<TcpListener>,
+    reloading: Option<Reloading<'_>>,
 ) -> Result<(), Ended> {
-    let terminate =
-        signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-    let (mut terminate, mut interrupt) =
-        terminate.map_err(|error| Ended::With(format!("cannot listen for signals: {error}")))?;
+    let deaf = |error| Ended::With(format!("cannot listen for signals: {error}"));
+    let ends = told_to_end().map_err(deaf)?;
+    let hangup = reloading.as_ref().map(|_| signal(SignalKind::hangup())).transpose().map_err(deaf)?;
+    let (ask, asked) = mpsc::channel(1);
+    let mut requests = Requests { hangup, asked };
 
-    let site =
-        Site::new(Arc::clone(ledger), clock, flags.telemetry_path.clone(), flags.max_requests).behind(gate);
+    let (polls, ticks) =
+        polling_thread().map_err(|error| Ended::With(format!("cannot start the polls: {error}")))?;
+    let mut crew = Crew::new(Arc::new(exchange), clock, polls, ticks);
+    let mut reload = Reload { successful: true, success: clock.now().unix };
+    let ledger = Arc::clone(crew.ledger());
+    crew.follow(config).await;
+    ledger.set_reload(reload);
+
+    let site = Site::new(Arc::clone(&ledger), clock, flags.telemetry_path.clone(), flags.max_requests);
+    let on_request = reloading.as_ref().is_some_and(|reloading| reloading.on_request);
+    let site = site.behind(gate).reloaded_by(on_request.then(|| ask.clone()));
     let (stop, stopped) = oneshot::channel::<()>();
     let mut server = tokio::spawn(Arc::new(site).serve(listeners, async {
         let _ = stopped.await;
     }));
 
-    let (polls, ticks) =
-        polling_thread().map_err(|error| Ended::With(format!("cannot start the polls: {error}")))?;
-    // By the account that is polled; prices are of none.
-    let mut names = HashMap::new();
-    let mut polling = JoinSet::new();
-    for poller in pollers {
-        let name: Box<str> = poller.account().into();
-        names.insert(polling.spawn_on(poller.run(ticks), &polls).id(), Some(name));
-    }
-    names.extend(prices.map(|prices| (polling.spawn_on(prices.run(ticks), &polls).id(), None)));
-    let attended = supervisor::attend(ledger, clock);
-    tokio::pin!(attended);
+    let attended = supervisor::attend(&ledger, clock);
+    tokio::pin!(attended, ends);
     loop {
+        let request = tokio::select! {
+            () = &mut ends => break,
+            never = &mut attended => match never {},
+            _ = &mut server => return Err(Ended::With("the HTTP server has ended unexpectedly".to_owned())),
+            is_polling = crew.bury() => {
+                if is_polling { continue }
+                return Err(Ended::With("every poller has died: there is nothing left to do".to_owned()));
+            }
+            request = requests.next() => request,
+        };
+        let Some(Reloading { load, .. }) = reloading else { continue };
+        let said = tokio::select! {
+            () = &mut ends => break,
+            said = read_again(load, &mut crew, &mut reload, clock) => said,
+        };
+        if let Some(request) = request {
+            let _ = request.send(said);
+        }
+    }
+    supervisor::stopping().await;
+    let _ = stop.send(());
+    let _ = server.await;
+    Ok(())
+}
+
+/// Ends when the process is told to end.
+fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("told to end by SIGTERM"),
             _ = interrupt.recv() => tracing::info!("told to end by SIGINT"),
-            never = &mut attended => match never {},
-            _ = &mut server => return Err(Ended::With("the HTTP server has ended unexpectedly".to_owned())),
-            dead = polling.join_next_with_id() => {
-                bury(dead, &mut names, ledger, clock);
-                if !names.values().any(Option::is_some) {
-                    return Err(Ended::With("every poller has died: there is nothing left to do".to_owned()));
-                }
-                continue;
-            }
         }
-        supervisor::stopping().await;
-        let _ = stop.send(());
-        let _ = server.await;
-        return Ok(());
+    })
+}
+
+/// Who asks for the configuration to be read again.
+struct Requests {
+    hangup: Option<Signal>,
+    asked: mpsc::Receiver<ReloadRequest>,
+}
+
+impl Requests {
+    /// Waits for the next; there is nobody to be told of a signal's.
+    async fn next(&mut self) -> Option<ReloadRequest> {
+        let hung_up = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = hung_up => None,
+            Some(request) = self.asked.recv() => Some(request),
+        }
+    }
+}
+
+/// Has the crew follow the configuration that `load` reads, or go on as before. Returns what is to be said.
+async fn read_again(
+    load: &dyn Fn() -> Result<Config, String>,
+    crew: &mut Crew,
+    reload: &mut Reload,
+    clock: Clock,
+) -> Result<String, String> {
+    let now = clock.now().unix;
+    let read = load();
+    reload.successful = read.is_ok();
+    let change = match read {
+        Ok(config) => {
+            reload.success = now;
+            Ok(crew.follow(config).await)
+        }
+        Err(why) => Err(why),
+    };
+    // What a line says shall be seen by whoever looks because of it.
+    crew.ledger().set_reload(*reload);
+    match change {
+        Ok(Change { new, changed, gone, unchanged }) => {
+            tracing::info!(new, changed, gone, unchanged, "the configuration was read again and is in force");
+            Ok(format!(
+                "the configuration is in force. Accounts: {new} new, {changed} changed, {gone} gone, {unchanged} unchanged"
+            ))
+        }
+        Err(why) => {
+            tracing::error!("the configuration cannot be used, and the one before stays in force: {why}");
+            Err(format!("the configuration cannot be used, and the one before stays in force: {why}"))
+        }
     }
 }
 
@@ -136,26 +216,4 @@ fn polling_thread() -> io::Result<(Handle, Ticks)> {
         .name("polls".to_owned())
         .spawn(move || runtime.block_on(future::pending::<Infallible>()))?;
     Ok((handle, ticks))
-}
-
-/// Pollers do not end but by a panic. The others go on, and `/-/healthy` tells of this one.
-fn bury(
-    dead: Option<Result<(Id, Infallible), JoinError>>,
-    names: &mut HashMap<Id, Option<Box<str>>>,
-    ledger: &Ledger,
-    clock: Clock,
-) {
-    let Some(Err(error)) = dead else { return };
-    let now = clock.now();
-    match names.remove(&error.id()) {
-        Some(Some(name)) => {
-            tracing::error!(account = %name, "the poller of this account has died, and its balances will become unknown: {error}");
-            ledger.update(&name, |account| account.alive_until = now);
-        }
-        Some(None) => {
-            tracing::error!("the poller of prices has died, and they will become unknown: {error}");
-            ledger.update_market(|market| market.alive_until = now);
-        }
-        None => {}
-    }
 }

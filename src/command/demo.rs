@@ -3,7 +3,6 @@
 use std::{
     fmt::Write as _,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
@@ -13,10 +12,9 @@ use zeroize::Zeroizing;
 use super::{Ended, daemon, say};
 use crate::{
     cli::Demo,
-    config::{Account, Prices},
+    config::{Account, Config, Prices},
     exchange::{Api, BaseUrl, KeyHalf, KeySource, Keyring, Secret, Venue, Wallet},
     moment::Clock,
-    poll,
     simulator::{self, market},
     standing::{Filter, Watch},
     web::Gate,
@@ -54,15 +52,15 @@ pub(super) async fn run(flags: &Demo) -> Result<(), Ended> {
     tokio::spawn(async move { simulator.serve(exchange_listener, std::future::pending()).await });
     tokio::spawn(async move { market::live(&living, std::future::pending()).await });
 
-    let exchange = Arc::new(super::exchange(clock, &watched)?);
+    let exchange = super::exchange(clock, &watched)?;
     let prices = watched.first().map(|account| Prices {
         venue: account.venue.clone(),
         poll_interval: POLL_INTERVAL,
         poll_timeout: POLL_TIMEOUT,
         max_age: MAX_AGE,
     });
-    let (pollers, prices, ledger) = poll::pollers(watched, prices, &exchange, clock);
-    daemon::run(pollers, prices, &ledger, clock, &flags.web, gate, listeners).await
+    let config = Config { accounts: watched, prices };
+    daemon::run(exchange, config, clock, &flags.web, gate, listeners, None).await
 }
 
 /// The made-up account as one to be watched.

@@ -1,32 +1,37 @@
 //! `serve`: the daemon.
 
-use std::sync::Arc;
-
-use super::{Ended, daemon, say};
+use super::{
+    Ended,
+    daemon::{self, Reloading},
+    say,
+};
 use crate::{
     cli::Serve,
     config::{Config, Env},
     moment::Clock,
-    poll,
     web::Gate,
 };
 
 pub(super) async fn run(flags: &Serve, env: Env<'_>) -> Result<(), Ended> {
     let clock = Clock::start();
-    let config = Config::load(&flags.account, Some(&flags.poll), env, clock.now().unix);
-    let config = config.map_err(|error| Ended::Misused(error.to_string()))?;
-    for account in &config.accounts {
-        for warning in account.keyring.warnings() {
-            tracing::warn!(account = %account.name, "{warning}");
+    let load = || {
+        let config = Config::load(&flags.account, Some(&flags.poll), env, clock.now().unix);
+        let config = config.map_err(|error| error.to_string())?;
+        for account in &config.accounts {
+            for warning in account.keyring.warnings() {
+                tracing::warn!(account = %account.name, "{warning}");
+            }
         }
-    }
+        Ok(config)
+    };
+    let config = load().map_err(Ended::Misused)?;
     let gate = daemon::gate(&flags.web)?;
     if flags.config_check {
         say(&format!("the configuration is valid: {}\n", count(config.accounts.len(), "account")));
         return Ok(());
     }
     let listeners = daemon::listen(&flags.web).await?;
-    let exchange = Arc::new(super::exchange(clock, &config.accounts)?);
+    let exchange = super::exchange(clock, &config.accounts)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("XT_REVISION"),
@@ -40,8 +45,8 @@ pub(super) async fn run(flags: &Serve, env: Env<'_>) -> Result<(), Ended> {
             tracing::info!(%address, path = flags.web.telemetry_path, tls, users, "listening");
         }
     }
-    let (pollers, prices, ledger) = poll::pollers(config.accounts, config.prices, &exchange, clock);
-    daemon::run(pollers, prices, &ledger, clock, &flags.web, gate, listeners).await
+    let reloading = Some(Reloading { load: &load, on_request: flags.enable_lifecycle });
+    daemon::run(exchange, config, clock, &flags.web, gate, listeners, reloading).await
 }
 
 /// `1 account`, `2 accounts`.

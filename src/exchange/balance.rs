@@ -111,6 +111,12 @@ impl Original {
         self.0.0 == status && (std::ptr::eq(self.body(), body) || self.body() == body)
     }
 
+    /// The HTTP status.
+    #[must_use]
+    pub(super) fn status(&self) -> u16 {
+        self.0.0
+    }
+
     /// The body.
     #[must_use]
     pub(super) fn body(&self) -> &[u8] {

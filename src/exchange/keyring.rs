@@ -18,7 +18,7 @@ use crate::files::{self, Stamp};
 const FILE_MAX_BYTES: u64 = 4096;
 
 /// Where the two halves of a key pair come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySource {
     /// The access key.
     pub access: KeyHalf,
@@ -27,7 +27,7 @@ pub struct KeySource {
 }
 
 /// Where one half of a key pair comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyHalf {
     /// Given once: from the environment.
     Given(Secret),
@@ -135,6 +135,12 @@ impl Keyring {
     pub fn forgive(&mut self) {
         self.refused_candidate = None;
         self.seen = None;
+    }
+
+    /// Where its pairs come from.
+    #[must_use]
+    pub fn source(&self) -> &KeySource {
+        &self.source
     }
 
     /// Unix time at which the pair in use was read.

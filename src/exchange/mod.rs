@@ -201,6 +201,13 @@ fn stopped_halfway() -> Failure {
     Failure::new(Reason::RateLimited, "stopped halfway: all accounts were paused after limit replies")
 }
 
+/// What an answer of `wallet` that was good before says, taken apart once more; `None` if it says nothing.
+#[must_use]
+pub fn reread(api: Api, wallet: Wallet, original: &Original) -> Option<Answer> {
+    let answer = Call::new(api, wallet)?.balances(original.status(), original.body()).ok()?;
+    Some(Answer { original: Some(original.clone()), ..answer })
+}
+
 impl Exchange {
     /// An exchange that has not been asked yet, and will be at `places`. If one of them is beyond
     /// this machine, it is not asked for the first [`silence`](Self::silence).

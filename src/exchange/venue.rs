@@ -4,7 +4,7 @@ use super::{balance::Wallet, dialect::Api, transport::BaseUrl};
 
 /// The version of the API an account speaks, and the base URLs of its wallets in order of preference.
 /// All of them are of one exchange: a key of one must not reach another.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Venue {
     /// The version of the API.
     pub api: Api,

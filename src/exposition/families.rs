@@ -101,7 +101,7 @@ const WALLET: &[&str] = &["account", "wallet"];
 const CURRENCY: &[&str] = &["account", "currency", "wallet"];
 
 /// Every family, sorted by name: the order of the exposition.
-pub static FAMILIES: [Family; 27] = [
+pub static FAMILIES: [Family; 29] = [
     own("process_cpu_seconds_total", Kind::Counter, &[], "Total user and system CPU time spent in seconds."),
     own("process_max_fds", Kind::Gauge, &[], "Maximum number of open file descriptors."),
     own("process_open_fds", Kind::Gauge, &[], "Number of open file descriptors."),
@@ -184,6 +184,18 @@ pub static FAMILIES: [Family; 27] = [
         Kind::Gauge,
         &["revision", "rustversion", "version"],
         "Always 1; the labels say which build this is.",
+    ),
+    own(
+        "xt_exporter_config_last_reload_success_timestamp_seconds",
+        Kind::Gauge,
+        &[],
+        "Unix time at which the configuration in force was read: at the start, or at the last reload that could use it.",
+    ),
+    own(
+        "xt_exporter_config_last_reload_successful",
+        Kind::Gauge,
+        &[],
+        "1 if the configuration could be used when it was last read, 0 if that failed and the one before is still in force.",
     ),
     Family {
         name: "xt_last_success_timestamp_seconds",

@@ -1,4 +1,4 @@
-//! The exporter's own few metrics: build, process, clock skew. Read at the scrape and written by
+//! The exporter's own few metrics: build, configuration, process, clock skew. Read at the scrape and written by
 //! the `prometheus` crate, which lives here alone.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -19,6 +19,17 @@ pub struct OwnFacts<'a> {
     /// Unix time at which the process started. `None` leaves out `process_*`: a file written for
     /// a textfile collector must not clash with the collector's own.
     pub process_started: Option<Duration>,
+    /// How the configuration was last read; `None` where it is read but once.
+    pub reload: Option<Reload>,
+}
+
+/// How the configuration was last read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reload {
+    /// Whether it could be.
+    pub successful: bool,
+    /// Unix time at which it last could.
+    pub success: Duration,
 }
 
 /// The families as text, header lines included, by name. A family without a value is left out.
@@ -37,6 +48,12 @@ pub fn render(facts: &OwnFacts<'_>) -> BTreeMap<String, Vec<u8>> {
     if let Some(started) = facts.process_started {
         gauge(&registry, "process_start_time_seconds", &[], started.as_secs_f64());
         process(&registry);
+    }
+    if let Some(reload) = facts.reload {
+        let successful = f64::from(u8::from(reload.successful));
+        gauge(&registry, "xt_exporter_config_last_reload_successful", &[], successful);
+        let success = reload.success.as_secs_f64();
+        gauge(&registry, "xt_exporter_config_last_reload_success_timestamp_seconds", &[], success);
     }
     let mut texts = BTreeMap::new();
     for family in registry.gather() {
@@ -109,7 +126,12 @@ mod tests {
     #[test]
     fn every_family_of_its_own_is_written_with_its_help() {
         let skews = BTreeMap::from([("127.0.0.1".to_owned(), -0.25)]);
-        let texts = render(&OwnFacts { skews: &skews, process_started: Some(Duration::from_secs(5)) });
+        let reload = Reload { successful: true, success: Duration::from_secs(6) };
+        let texts = render(&OwnFacts {
+            skews: &skews,
+            process_started: Some(Duration::from_secs(5)),
+            reload: Some(reload),
+        });
         for family in FAMILIES.iter().filter(|family| matches!(family.source, Source::Own)) {
             let text = String::from_utf8_lossy(texts.get(family.name).map_or(b"missing", Vec::as_slice));
             assert!(text.starts_with(&family.header()), "{text}");
@@ -120,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_textfile_has_no_process_families() {
-        let texts = render(&OwnFacts { skews: &BTreeMap::new(), process_started: None });
+        let texts = render(&OwnFacts { skews: &BTreeMap::new(), process_started: None, reload: None });
         assert_eq!(texts.into_keys().collect::<Vec<_>>(), ["xt_exporter_build_info"]);
     }
 }

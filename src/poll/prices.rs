@@ -2,51 +2,49 @@
 //! touch no balance and count in no account's polls.
 //! Knows no HTTP, no JSON and no text format.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
-use super::{GRACE, Schedule, Ticks};
-use crate::{
-    exchange::{Exchange, Ticker},
-    ledger::Ledger,
-    moment::{Clock, Moment},
-    quotation::Quotation,
-};
+use super::{Desk, GRACE, Schedule, Ticks};
+use crate::{config::Prices, exchange::Ticker, moment::Moment, quotation::Quotation};
 
 /// The keeper of prices.
 #[derive(Debug)]
 pub struct PricePoller {
     pub(super) ticker: Ticker,
+    pub(super) plan: Prices,
     pub(super) schedule: Schedule,
-    pub(super) timeout: Duration,
-    pub(super) exchange: Arc<Exchange>,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) clock: Clock,
+    /// When the next reading is due, on [`Moment::elapsed`].
+    pub(super) due: Duration,
+    pub(super) desk: Desk,
 }
 
 impl PricePoller {
     /// Reads on schedule, for ever, in the runtime whose `ticks` these are.
-    pub async fn run(mut self, ticks: Ticks) -> Infallible {
-        let mut due = self.schedule.first;
+    /// May be given up at any time.
+    pub async fn run(&mut self, ticks: Ticks) -> Infallible {
         loop {
-            let pause = || self.exchange.pause_of_prices();
+            let pause = || self.desk.exchange.pause_of_prices();
             let tell = |now: Moment, ahead| {
-                let alive_until = now.later(ahead + self.timeout + GRACE);
-                self.ledger.update_market(|market| market.alive_until = alive_until);
+                let alive_until = now.later(ahead + self.plan.poll_timeout + GRACE);
+                self.desk.ledger.update_market(|market| market.alive_until = alive_until);
             };
-            self.schedule.wait_until(due, ticks, &self.exchange, self.clock, pause, tell).await;
+            self.schedule.wait_until(self.due, ticks, &self.desk, pause, tell).await;
             self.run_once().await;
-            due = self.schedule.next(self.clock.now().elapsed, fastrand::f64());
+            self.due = self.schedule.next(self.desk.clock.now().elapsed, fastrand::f64());
         }
     }
 
     /// Reads once and writes down what came of it. Returns whether it was good.
     pub async fn run_once(&mut self) -> bool {
-        let Ok(outcome) = self.exchange.prices(&mut self.ticker, self.timeout).await else { return false };
-        let Some(market) = self.ledger.market() else { return false };
+        let Desk { exchange, ledger, clock } = &self.desk;
+        let Ok(outcome) = exchange.prices(&mut self.ticker, self.plan.poll_timeout).await else {
+            return false;
+        };
+        let Some(market) = ledger.market() else { return false };
         let is_good = outcome.is_ok();
         let before = &market.quotation;
-        let after = before.after(self.clock.now(), outcome);
-        self.ledger.update_market(|market| market.set(after.clone()));
+        let after = before.after(clock.now(), outcome);
+        ledger.update_market(|market| market.set(after.clone()));
         // What a line says shall be seen by whoever looks because of it.
         log_change(before, &after);
         is_good

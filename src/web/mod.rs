@@ -1,5 +1,6 @@
 //! Serving what is known: `GET /metrics` for scrapers, `GET /` for people, `GET /api/v1/balances` for
-//! accountants, `GET /-/healthy` and `GET /-/ready` for supervisors. HEAD works wherever GET does.
+//! accountants, `GET /-/healthy` and `GET /-/ready` for supervisors, `POST /-/reload` for whoever changes the
+//! configuration. HEAD works wherever GET does.
 //! Never calls the exchange: a scrape costs the account nothing.
 
 mod access;
@@ -19,7 +20,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::Semaphore,
+    sync::{Semaphore, mpsc, oneshot},
 };
 
 pub use self::gate::Gate;
@@ -40,7 +41,12 @@ pub struct Site {
     scrapes: Option<Scrapes>,
     /// Who is let in, if not everybody.
     gate: Option<Arc<Gate>>,
+    /// Who is told that the configuration is to be read again, if requests may ask for that.
+    reloads: Option<mpsc::Sender<ReloadRequest>>,
 }
+
+/// Asks for the configuration to be read again, and is told in a sentence what came of it.
+pub type ReloadRequest = oneshot::Sender<Result<String, String>>;
 
 /// Leave for so many scrapes at a time.
 #[derive(Debug)]
@@ -55,13 +61,20 @@ impl Site {
     pub fn new(ledger: Arc<Ledger>, clock: Clock, telemetry_path: String, max_requests: usize) -> Self {
         let free = Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS)));
         let scrapes = (max_requests > 0).then_some(Scrapes { limit: max_requests, free });
-        Self { ledger, clock, telemetry_path, process_started: clock.now().unix, scrapes, gate: None }
+        let process_started = clock.now().unix;
+        Self { ledger, clock, telemetry_path, process_started, scrapes, gate: None, reloads: None }
     }
 
     /// The same site, behind a gate.
     #[must_use]
     pub fn behind(self, gate: Option<Gate>) -> Self {
         Self { gate: gate.map(Arc::new), ..self }
+    }
+
+    /// The same site, where a request may ask `reloads` for the configuration to be read again.
+    #[must_use]
+    pub fn reloaded_by(self, reloads: Option<mpsc::Sender<ReloadRequest>>) -> Self {
+        Self { reloads, ..self }
     }
 
     /// Answers on `listeners` until `shutdown` is done, then lets running answers finish, for at
@@ -85,14 +98,14 @@ impl Site {
 
     /// What is answered to whoever is let in, or that they are not.
     async fn answer<B>(&self, request: &Request<B>) -> Response<Parts> {
-        let Some(gate) = &self.gate else { return routes::respond(self, request) };
+        let Some(gate) = &self.gate else { return self.respond(request).await };
         let Some(config) = gate.current() else {
             let said = "the web configuration cannot be used: the exporter's log says why\n";
             return routes::text(StatusCode::INTERNAL_SERVER_ERROR, said.to_owned());
         };
         let authorization = request.headers().get(header::AUTHORIZATION);
         let mut response = match config.access.admit(authorization, self.clock.now().elapsed).await {
-            Ok(()) => routes::respond(self, request),
+            Ok(()) => self.respond(request).await,
             Err(Refusal::TooMany) => routes::too_many(),
             Err(Refusal::Unknown) => routes::unauthorized(),
         };
@@ -101,5 +114,12 @@ impl Site {
             response.headers_mut().entry(name).or_insert_with(|| value.clone());
         }
         response
+    }
+
+    async fn respond<B>(&self, request: &Request<B>) -> Response<Parts> {
+        if request.uri().path() == routes::RELOAD {
+            return routes::reload(self.reloads.as_ref(), request.method()).await;
+        }
+        routes::respond(self, request)
     }
 }

@@ -28,6 +28,8 @@ pub struct Page<'a> {
     pub accounts: &'a [Arc<Account>],
     /// What is known of prices; `None` if they are not asked for.
     pub market: Option<&'a Market>,
+    /// Whether the configuration was changed into one that cannot be used.
+    pub misconfigured: bool,
     /// As of when.
     pub now: Moment,
     /// Where the metrics are, from the root.
@@ -456,19 +458,18 @@ mod tests {
         Err(Failure::new(Reason::Timeout, "no answer within 10 s"))
     }
 
+    fn nothing() -> Page<'static> {
+        let (telemetry_path, version) = ("/metrics", "1.2.3");
+        Page { accounts: &[], market: None, misconfigured: false, now: at(NOW), telemetry_path, version }
+    }
+
     fn html(accounts: Vec<Account>) -> String {
         html_with(accounts, None)
     }
 
     fn html_with(accounts: Vec<Account>, market: Option<&Market>) -> String {
         let accounts: Vec<_> = accounts.into_iter().map(Arc::new).collect();
-        render(&Page {
-            accounts: &accounts,
-            market,
-            now: at(NOW),
-            telemetry_path: "/metrics",
-            version: "1.2.3",
-        })
+        render(&Page { accounts: &accounts, market, ..nothing() })
     }
 
     /// Prices after readings that ended so many seconds ago.
@@ -519,7 +520,7 @@ mod tests {
         assert!(attributes.clone().count() > 0 && attributes.clone().all(|rest| rest.starts_with("&#39;x")));
         let shown = "<bdi>&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&#39; onload=&#39;x\u{202e}</bdi>";
         assert_eq!(html.matches('\u{202e}').count(), html.matches(shown).count(), "each is isolated");
-        let path = Page { accounts: &[], market: None, now: at(NOW), telemetry_path: evil, version: evil };
+        let path = Page { telemetry_path: evil, version: evil, ..nothing() };
         assert_eq!(render(&path).matches("<script").count(), 1);
     }
 
@@ -550,6 +551,16 @@ mod tests {
         assert!(failed.contains("unknown") && !failed.contains("3131"), "{failed}");
         let never = text(&html(vec![polled(account("main", &[]), NOW, timeout())]));
         assert!(never.contains("never read since the start"), "{never}");
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_be_used_is_told() {
+        let account = polled(account("main", &[]), NOW, Ok(answer(&[("usdt", "1", "0")])));
+        let accounts = [Arc::new(account)];
+        let html = render(&Page { accounts: &accounts, misconfigured: true, ..nothing() });
+        assert_eq!(title(&html), "configuration unusable · xt-balance-exporter");
+        let told = "<li class=\"warn\"><strong>exporter works</strong> <span>the changed configuration cannot be used: see the log</span></li>";
+        assert!(html.contains(told), "{html}");
     }
 
     #[test]
@@ -703,8 +714,7 @@ mod tests {
             ("//elsewhere/m", "href=\"./elsewhere/m\""),
             ("javascript:alert(1)", "href=\"./javascript:alert(1)\""),
         ] {
-            let html =
-                render(&Page { accounts: &[], market: None, now: at(NOW), telemetry_path, version: "1.2.3" });
+            let html = render(&Page { telemetry_path, ..nothing() });
             assert!(html.contains(expected), "{html}");
         }
     }

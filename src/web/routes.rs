@@ -6,10 +6,10 @@ use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     header::{self, HeaderName, HeaderValue},
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
-    Site,
+    ReloadRequest, Site,
     balances::{self, Refusal},
     body::{Parts, gzip, wants_gzip},
     page::{self, Page},
@@ -31,11 +31,40 @@ pub(super) fn respond<B>(site: &Site, request: &Request<B>) -> Response<Parts> {
         _ => return text(StatusCode::NOT_FOUND, not_found(site)),
     };
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        let refusal =
-            text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n".to_owned());
-        return with(refusal, header::ALLOW, "GET, HEAD");
+        return other_method("only GET and HEAD are answered here\n", "GET, HEAD");
     }
     answer(site, request.uri().query().unwrap_or_default(), request.headers())
+}
+
+pub(super) const RELOAD: &str = "/-/reload";
+
+/// Has the configuration read again, if that is allowed, and tells what came of it.
+pub(super) async fn reload(
+    reloads: Option<&mpsc::Sender<ReloadRequest>>,
+    method: &Method,
+) -> Response<Parts> {
+    let Some(reloads) = reloads else {
+        let said = "reloading by request is not enabled: start with --web.enable-lifecycle, or send SIGHUP\n";
+        return text(StatusCode::NOT_FOUND, said.to_owned());
+    };
+    if method != Method::POST {
+        return other_method("only POST is answered here\n", "POST");
+    }
+    let (tell, told) = oneshot::channel();
+    // Whoever would be asked is gone only when the process ends.
+    let said = match reloads.send(tell).await {
+        Ok(()) => told.await.ok(),
+        Err(_) => None,
+    };
+    match said {
+        Some(Ok(said)) => text(StatusCode::OK, said + "\n"),
+        Some(Err(why)) => text(StatusCode::INTERNAL_SERVER_ERROR, why + "\n"),
+        None => text(StatusCode::SERVICE_UNAVAILABLE, "the exporter is ending\n".to_owned()),
+    }
+}
+
+fn other_method(said: &str, allowed: &'static str) -> Response<Parts> {
+    with(text(StatusCode::METHOD_NOT_ALLOWED, said.to_owned()), header::ALLOW, allowed)
 }
 
 fn metrics(site: &Site, _: &str, headers: &HeaderMap) -> Response<Parts> {
@@ -74,6 +103,7 @@ fn status_page(site: &Site, _: &str, headers: &HeaderMap) -> Response<Parts> {
     let page = page::render(&Page {
         accounts: &site.ledger.accounts(),
         market: site.ledger.market().as_deref(),
+        misconfigured: site.ledger.reload().is_some_and(|reload| !reload.successful),
         now: site.clock.now(),
         telemetry_path: &site.telemetry_path,
         version: env!("CARGO_PKG_VERSION"),
@@ -120,7 +150,9 @@ pub(super) fn unauthorized() -> Response<Parts> {
 
 fn not_found(site: &Site) -> String {
     let mut said = "there is nothing here; these paths are answered:\n".to_owned();
-    for path in ["/", &site.telemetry_path, "/api/v1/balances", "/-/healthy", "/-/ready"] {
+    let reload = site.reloads.is_some().then_some("/-/reload (POST)");
+    let paths = ["/", &site.telemetry_path, "/api/v1/balances", "/-/healthy", "/-/ready"];
+    for path in paths.into_iter().chain(reload) {
         let _ = writeln!(said, "{path}");
     }
     said

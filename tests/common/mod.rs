@@ -44,6 +44,8 @@ pub fn replace(path: &Path, text: &str) {
 pub const ACCESS_KEY: &str = "myAccessKey";
 pub const SECRET_KEY: &str = "mySecretKey";
 
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_xt-balance-exporter");
+
 /// The program, running. Killed when dropped.
 pub struct Exporter {
     child: Child,
@@ -61,7 +63,11 @@ type Written = (Vec<String>, bool);
 impl Exporter {
     /// Starts the program with `args` and, of the environment, only `env`.
     pub fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xt-balance-exporter"));
+        Self::start_by(Command::new(PROGRAM), args, env)
+    }
+
+    /// The same, by way of a `command` that becomes it.
+    pub fn start_by(mut command: Command, args: &[&str], env: &[(&str, &str)]) -> Self {
         command.args(args).env_clear().envs(env.iter().copied()).stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = Lines::of(child.stdout.take().unwrap());

@@ -4,26 +4,28 @@
 
 use std::{
     cmp::Ordering,
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use fastrand::Rng;
 use tokio::{
-    task::JoinSet,
+    runtime::Handle,
+    task,
     time::{Instant, sleep},
 };
 use zeroize::Zeroizing;
 
 use crate::{
-    config::{Account, Prices},
+    config::{Account, Config, Prices},
     exchange::{
         Asked, BaseUrl, Exchange, Failure, KeyHalf, KeySource, Keyring, Reason, Script, Secret, Told, Venue,
         Wallet,
     },
     moment::{Clock, simulated},
-    poll::{Ticks, pollers},
-    standing::Filter,
+    poll::{Crew, Ticks},
+    standing::{Filter, Watch},
 };
 
 const WALLETS: [Wallet; 3] = [Wallet::Spot, Wallet::Wallet, Wallet::Fiat];
@@ -100,6 +102,8 @@ pub(super) enum Upset {
     Restart(u64),
     /// The machine is suspended for this many seconds.
     Suspend(u64),
+    /// The configuration becomes another, drawn from this seed.
+    Reload(u64),
 }
 
 /// One call, as the exchange sees it. Prices are read as if for one more account, with [`NO_KEY`].
@@ -162,16 +166,13 @@ struct World {
     bad: bool,
     life: usize,
     keys: Vec<usize>,
+    /// Which account is polled by a task: a call for the time does not say.
+    tasks: HashMap<task::Id, usize>,
     /// Until when an account is locked at the exchange, which knows of no restart.
     locked: Vec<Duration>,
     asleep: Duration,
     calls: Vec<Call>,
     log: Vec<(Duration, Event)>,
-}
-
-tokio::task_local! {
-    /// Whose poller is asking: a call for the time does not say.
-    static ACCOUNT: usize;
 }
 
 type Shared = Arc<Mutex<World>>;
@@ -183,6 +184,9 @@ fn locked(world: &Shared) -> MutexGuard<'_, World> {
 /// The settings of an account or, with [`NO_KEY`], of prices, without what can be made but once.
 #[derive(Clone, Debug)]
 struct Draft {
+    place: usize,
+    /// Whether a currency is watched.
+    watches: bool,
     interval: Duration,
     timeout: Duration,
     wallets: usize,
@@ -195,6 +199,8 @@ impl Plan {
             let factor = if self.varied { rng.u64(100..=400) } else { 100 };
             let interval = self.interval * factor / 100;
             Draft {
+                place,
+                watches: false,
                 interval: Duration::from_millis(interval),
                 timeout: Duration::ZERO,
                 wallets: if self.varied { rng.usize(1..=self.wallets) } else { self.wallets },
@@ -203,6 +209,8 @@ impl Plan {
         };
         let mut drafts: Vec<_> = (0..self.accounts).map(|place| draft(place, rng)).collect();
         drafts.extend(self.priced.then(|| Draft {
+            place: self.accounts,
+            watches: false,
             interval: Duration::from_millis(self.interval),
             timeout: Duration::ZERO,
             wallets: 1,
@@ -251,6 +259,7 @@ impl Plan {
             bad: true,
             life: 0,
             keys: drafts.iter().map(|draft| draft.key).collect(),
+            tasks: HashMap::new(),
             locked: vec![Duration::ZERO; drafts.len()],
             asleep: Duration::ZERO,
             calls: Vec::new(),
@@ -258,7 +267,7 @@ impl Plan {
         };
         let world = Arc::new(Mutex::new(world));
         let mut slandered = Vec::new();
-        let mut process = Process::start(&world, &drafts);
+        let mut process = Process::start(&world, &drafts).await;
         let mut upsets = self.upsets.clone();
         upsets.sort_unstable_by_key(|(when, _)| *when);
         let mut spent = Duration::ZERO;
@@ -271,22 +280,24 @@ impl Plan {
                     simulated::suspend(Duration::from_secs(seconds));
                     locked(&world).asleep += Duration::from_secs(seconds);
                 }
+                Upset::Reload(seed) => process.follow(&world, &redrawn(&drafts, seed)).await,
                 Upset::Restart(milliseconds) => {
-                    process.polling.shutdown().await;
+                    process.crew.end().await;
                     sleep(Duration::from_millis(milliseconds)).await;
                     locked(&world).life += 1;
-                    process = Process::start(&world, &drafts);
+                    process = Process::start(&world, &drafts).await;
                 }
             }
         }
         process.watch(bad.saturating_sub(spent), &mut slandered).await;
+        process.follow(&world, &drafts).await;
         locked(&world).bad = false;
         let bad_until = locked(&world).now();
         process.watch(recovery, &mut slandered).await;
         let from = locked(&world).now();
         process.watch(well, &mut slandered).await;
         let until = locked(&world).now();
-        process.polling.shutdown().await;
+        process.crew.end().await;
         let mut world = locked(&world);
         // A call occupies its key while it lasts, so that latency takes its share of the limits.
         let latency = CALM_LATENCY_MAX.as_secs_f64();
@@ -323,52 +334,71 @@ fn busiest_key(drafts: &[Draft]) -> f64 {
 /// One life of the process: everything made anew, as `serve` does it.
 struct Process {
     clock: Clock,
-    ledger: Arc<crate::ledger::Ledger>,
-    polling: JoinSet<()>,
+    crew: Crew,
 }
 
 impl Process {
-    fn start(world: &Shared, drafts: &[Draft]) -> Self {
+    async fn start(world: &Shared, drafts: &[Draft]) -> Self {
         let clock = Clock::start();
         let script = {
             let world = Arc::clone(world);
             Script(Box::new(move |asked| Box::pin(answer(Arc::clone(&world), asked))))
         };
         let exchange = Arc::new(Exchange::scripted(script, clock));
+        let crew = Crew::new(exchange, clock, Handle::current(), Ticks::begin());
+        let mut process = Self { clock, crew };
+        process.follow(world, drafts).await;
+        process
+    }
+
+    /// Polls as `drafts` say from now on.
+    async fn follow(&mut self, world: &Shared, drafts: &[Draft]) {
         let hosts = locked(world).plan.hosts;
         let (keyless, with_keys): (Vec<_>, Vec<_>) = drafts.iter().partition(|draft| draft.key == NO_KEY);
-        let accounts: Vec<_> =
-            (0..).zip(with_keys).map(|(place, draft)| account(place, draft, hosts)).collect();
+        let accounts: Vec<_> = with_keys.iter().map(|draft| account(draft, hosts)).collect();
         let prices = keyless.first().map(|draft| Prices {
             venue: accounts[0].venue.clone(),
             poll_interval: draft.interval,
             poll_timeout: draft.timeout,
             max_age: draft.interval * 3,
         });
-        let (pollers, prices, ledger) = pollers(accounts, prices, &exchange, clock);
-        let (mut polling, ticks) = (JoinSet::new(), Ticks::begin());
-        let last = pollers.len();
-        for (place, poller) in pollers.into_iter().enumerate() {
-            polling.spawn(ACCOUNT.scope(place, async move { match poller.run(ticks).await {} }));
-        }
-        if let Some(prices) = prices {
-            polling.spawn(ACCOUNT.scope(last, async move { match prices.run(ticks).await {} }));
-        }
-        Self { clock, ledger, polling }
+        self.crew.follow(Config { accounts, prices }).await;
+        let mut world = locked(world);
+        let prices = world.keys.len() - 1;
+        let place = |name: &str| name.trim_start_matches("account").parse().unwrap_or(prices);
+        world.tasks = self.crew.at_work().map(|(id, name)| (id, name.map_or(prices, place))).collect();
     }
 
     /// Lets time pass, and looks once a minute whether the pollers are said to be alive.
     async fn watch(&mut self, time: Duration, slandered: &mut Vec<String>) {
         let until = Instant::now() + time;
         while Instant::now() < until {
-            sleep((until - Instant::now()).min(Duration::from_mins(1))).await;
-            assert!(self.polling.try_join_next().is_none(), "a poller has died");
-            slandered.extend(self.ledger.ailing(self.clock.now()));
+            tokio::select! {
+                biased;
+                () = sleep((until - Instant::now()).min(Duration::from_mins(1))) => {}
+                _ = self.crew.bury() => panic!("a poller has died"),
+            }
+            slandered.extend(self.crew.ledger().ailing(self.clock.now()));
         }
     }
 }
 
-fn account(place: usize, draft: &Draft, hosts: usize) -> Account {
+/// Another configuration: some accounts are gone, some are watched otherwise, some are polled less often.
+fn redrawn(drafts: &[Draft], seed: u64) -> Vec<Draft> {
+    let mut rng = Rng::with_seed(seed);
+    let mut draw = |draft: &Draft| match rng.u8(0..8) {
+        0..2 => None,
+        2..4 => Some(Draft { watches: true, ..draft.clone() }),
+        4 => Some(Draft { interval: draft.interval * 2, ..draft.clone() }),
+        5 => Some(Draft { wallets: 1, ..draft.clone() }),
+        _ => Some(draft.clone()),
+    };
+    let drawn: Vec<_> = drafts.iter().filter_map(&mut draw).collect();
+    // There is always an account.
+    if drawn.iter().all(|draft| draft.key == NO_KEY) { drafts.to_vec() } else { drawn }
+}
+
+fn account(draft: &Draft, hosts: usize) -> Account {
     let secret = |text: String| Secret::new(&Zeroizing::new(text)).unwrap_or_else(|why| panic!("{why}"));
     let source = KeySource {
         access: KeyHalf::Given(secret(format!("key{}", draft.key))),
@@ -376,12 +406,13 @@ fn account(place: usize, draft: &Draft, hosts: usize) -> Account {
     };
     let url = |host: usize| BaseUrl::parse(&format!("https://host{host}.test"));
     let base_urls: Result<Vec<_>, String> = (0..hosts).map(url).collect();
+    let watch = Watch { currency: "usdt".into(), threshold: None };
     Account {
-        name: format!("account{place}").into(),
+        name: format!("account{}", draft.place).into(),
         venue: Venue { base_urls: base_urls.unwrap_or_else(|why| panic!("{why}")), ..Venue::default() },
         keyring: Keyring::open(source, Duration::ZERO).unwrap_or_else(|why| panic!("{why}")),
         wallets: WALLETS.into_iter().take(draft.wallets).collect(),
-        watch: Vec::new(),
+        watch: draft.watches.then(|| (WALLETS[0], watch)).into_iter().collect(),
         filter: Filter::default(),
         poll_interval: draft.interval,
         poll_timeout: draft.timeout,
@@ -415,9 +446,9 @@ struct Turn {
 }
 
 async fn answer(world: Shared, asked: Asked) -> Result<Told, Failure> {
-    let account = ACCOUNT.get();
     let (id, turn) = {
         let mut world = locked(&world);
+        let account = world.tasks[&task::id()];
         let id = world.receive(account, &asked);
         (id, world.turn(account, &asked))
     };

@@ -20,6 +20,7 @@ pub(super) struct Census<'a> {
     /// Pollers that give no sign of life, that of prices included.
     stuck: usize,
     paused: usize,
+    misconfigured: bool,
     /// `None` if prices are not asked for.
     prices: Option<State>,
     thresholds: usize,
@@ -67,6 +68,7 @@ impl<'a> Census<'a> {
             stuck: page.accounts.iter().filter(|account| stuck(account)).count() + usize::from(prices_stuck),
             prices: page.market.map(|market| State::of_prices(&market.quotation, now)),
             paused: page.accounts.iter().filter(|account| account.facts.paused_until.is_some()).count(),
+            misconfigured: page.misconfigured,
             thresholds: 0,
             unjudged: 0,
             low: Vec::new(),
@@ -128,6 +130,7 @@ impl<'a> Census<'a> {
         ];
         let state = listing(&counts);
         let state = match state.as_str() {
+            "" if self.misconfigured => "configuration unusable",
             "" if self.level() == Level::Good => "all well",
             "" => "not all known",
             some => some,
@@ -188,7 +191,9 @@ impl<'a> Census<'a> {
         let prices = self.prices.filter(|state| *state != State::Fresh);
         let prices = prices.map(|state| format!("<a href=\"#prices\">prices {}</a>", state.word()));
         let paused = (self.paused > 0).then(|| format!("{} paused", Count(self.paused, "account")));
-        let troubles: Vec<_> = paused.into_iter().chain(prices).collect();
+        let misconfigured = "the changed configuration cannot be used: see the log";
+        let misconfigured = self.misconfigured.then(|| misconfigured.to_owned());
+        let troubles: Vec<_> = misconfigured.into_iter().chain(paused).chain(prices).collect();
         let (level, text, note) = match self.stuck {
             0 if troubles.is_empty() => (Level::Good, "exporter works", "all pollers alive".to_owned()),
             0 => (Level::Warn, "exporter works", troubles.join(", ")),

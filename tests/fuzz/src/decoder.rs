@@ -557,6 +557,7 @@ fn status_page(ledger: &Ledger, now: Moment) {
     let page = page::render(&Page {
         accounts: &accounts,
         market: ledger.market().as_deref(),
+        misconfigured: false,
         now,
         telemetry_path: "/metrics",
         version: "0",
