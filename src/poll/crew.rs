@@ -240,11 +240,7 @@ impl Crew {
         let post = Post::Account(poller.account().into(), Arc::clone(&poller.plan));
         let ticks = self.ticks;
         self.spawn(post, async move |stopped| {
-            tokio::select! {
-                biased;
-                _ = stopped => {}
-                never = poller.run(ticks) => match never {},
-            }
+            until(stopped, poller.run(ticks)).await;
             Returned::Account(Box::new(poller))
         });
     }
@@ -253,11 +249,7 @@ impl Crew {
         let post = Post::Prices(poller.plan.clone());
         let ticks = self.ticks;
         self.spawn(post, async move |stopped| {
-            tokio::select! {
-                biased;
-                _ = stopped => {}
-                never = poller.run(ticks) => match never {},
-            }
+            until(stopped, poller.run(ticks)).await;
             Returned::Prices(Box::new(poller))
         });
     }
@@ -285,6 +277,15 @@ impl Crew {
                 ledger.update_market(|market| market.alive_until = now);
             }
         }
+    }
+}
+
+/// Works until it is stopped.
+async fn until(stopped: oneshot::Receiver<Infallible>, work: impl Future<Output = Infallible>) {
+    tokio::select! {
+        biased;
+        _ = stopped => {}
+        never = work => match never {},
     }
 }
 
