@@ -286,7 +286,7 @@ async fn accounts_come_and_go_and_the_others_go_on_undisturbed() {
     process.reads(&free("next", "usdt"), Some(7.0)).await;
 
     let change = process.follow(vec![third(&process), process.main()]).await;
-    assert_eq!(change, Change { new: 1, gone: 1, unchanged: 1, changed: 0 });
+    assert_eq!(change, Change { new: 1, gone: 1, unchanged: 1, ..Change::default() });
     let text = process.text();
     assert!(!text.contains("account=\"next\"") && text.contains("account=\"third\""), "{text}");
     let asked = asset_calls(&exchange, "next");
@@ -362,7 +362,8 @@ async fn prices_follow_the_accounts_without_being_read_again() {
     assert_eq!((priced(&process, "btc"), priced(&process, "eth")), (Some(60_000.0), Some(3_000.0)));
     assert_eq!(process.sample(unpriced), Some(0.0), "counted by the prices that are known");
 
-    assert_eq!(process.follow(vec![process.main()]).await, Change { unchanged: 1, ..Change::default() });
+    let without = process.follow(vec![process.main()]).await;
+    assert_eq!(without, Change { unchanged: 1, prices: true, ..Change::default() });
     let text = process.text();
     assert!(!text.contains("xt_price") && !text.contains("xt_unpriced"), "{text}");
     assert!(process.crew.ledger().market().is_none());
@@ -486,13 +487,18 @@ fn a_request_has_the_file_read_again_and_is_told_what_came_of_it() {
     let exporter = files.serve(&["--web.enable-lifecycle"]);
     exporter.ready();
     let same = post(&exporter);
-    let expected = "the configuration is in force. Accounts: 0 new, 0 changed, 0 gone, 1 unchanged\n";
+    let expected =
+        "the configuration is in force. Accounts: 0 new, 0 changed, 0 gone, 1 unchanged. Prices: unchanged\n";
     assert_eq!((same.status, same.text().as_str()), (200, expected));
 
     files.write("accounts.yml", &yaml(&exchange, 900, &["main", "next"]));
     let changed = post(&exporter);
     assert!(changed.text().contains("1 new, 1 changed, 0 gone, 0 unchanged"), "{}", changed.text());
     assert_eq!((changed.status, exporter.sample(THRESHOLD)), (200, Some(900.0)));
+
+    files.write("accounts.yml", &("prices: usdt\n".to_owned() + &yaml(&exchange, 900, &["main", "next"])));
+    let priced = post(&exporter).text();
+    assert!(priced.contains("0 gone, 2 unchanged. Prices: changed"), "{priced}");
 
     files.write("accounts.yml", "accounts: []");
     let broken = post(&exporter);

@@ -193,10 +193,18 @@ async fn read_again(
     // What a line says shall be seen by whoever looks because of it.
     crew.ledger().set_reload(*reload);
     match change {
-        Ok(Change { new, changed, gone, unchanged }) => {
-            tracing::info!(new, changed, gone, unchanged, "the configuration was read again and is in force");
+        Ok(Change { new, changed, gone, unchanged, prices }) => {
+            let other = if prices { "changed" } else { "unchanged" };
+            tracing::info!(
+                new,
+                changed,
+                gone,
+                unchanged,
+                prices = other,
+                "the configuration was read again and is in force"
+            );
             Ok(format!(
-                "the configuration is in force. Accounts: {new} new, {changed} changed, {gone} gone, {unchanged} unchanged"
+                "the configuration is in force. Accounts: {new} new, {changed} changed, {gone} gone, {unchanged} unchanged. Prices: {other}"
             ))
         }
         Err(why) => {

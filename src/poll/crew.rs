@@ -58,7 +58,7 @@ enum Returned {
     Prices(Box<PricePoller>),
 }
 
-/// What a new configuration has changed, in accounts.
+/// What a new configuration has changed: how many accounts, and whether prices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// There were none of these names.
@@ -69,6 +69,8 @@ pub struct Change {
     pub gone: usize,
     /// All is as it was.
     pub unchanged: usize,
+    /// Prices are asked for otherwise, or not any more.
+    pub prices: bool,
 }
 
 /// Readies a poller for each of `accounts` and one for `prices` if they are wanted, their polls spread
@@ -123,9 +125,9 @@ impl Crew {
     pub async fn follow(&mut self, config: Config) -> Change {
         let Config { accounts, prices } = config;
         let (kept, others) = self.kept(accounts);
-        let mut change = Change { unchanged: kept.len(), ..Change::default() };
-        let is_all = others.is_empty() && kept.len() == self.accounts().count();
-        if is_all && self.prices() == prices.as_ref() {
+        let is_other = self.prices() != prices.as_ref();
+        let mut change = Change { unchanged: kept.len(), prices: is_other, ..Change::default() };
+        if !is_other && others.is_empty() && kept.len() == self.accounts().count() {
             return change;
         }
         // Which prices are shown depends on all accounts.
