@@ -157,19 +157,14 @@ impl Ledger {
         let mut accounts: Vec<_> =
             old.accounts.iter().filter(|slot| kept(&slot.load().facts.name)).cloned().collect();
         let market = prices.map(|prices| {
-            let pages = accounts.iter().map(|slot| slot.load_full());
-            let wallets = pages.collect::<Vec<_>>();
-            let wallets = wallets.iter().flat_map(|page| &page.wallets);
-            let subjects = wallets.chain(new.iter().flat_map(|page| &page.wallets));
-            let nothing = Quotation::new(prices.max_age, subjects.map(|wallet| &*wallet.standing.subject));
-            let known = old.market().filter(|_| prices.recalls);
-            let quotation = match &known {
-                Some(known) => {
-                    let (good, trouble) = (known.quotation.good.clone(), known.quotation.trouble.clone());
-                    Quotation { good, trouble, ..nothing }
-                }
-                None => nothing,
-            };
+            let pages: Vec<_> = accounts.iter().map(|slot| slot.load_full()).collect();
+            let wallets = pages.iter().map(|page| &**page).chain(&new).flat_map(|page| &page.wallets);
+            let subjects = wallets.map(|wallet| &*wallet.standing.subject);
+            let mut quotation = Quotation::new(prices.max_age, subjects);
+            if let Some(known) = old.market().filter(|_| prices.recalls) {
+                quotation.good.clone_from(&known.quotation.good);
+                quotation.trouble.clone_from(&known.quotation.trouble);
+            }
             let pieces = Pieces::of_prices(&quotation, None);
             Market { quotation, alive_until: prices.alive_until, pieces }
         });

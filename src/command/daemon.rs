@@ -208,8 +208,9 @@ async fn read_again(
             ))
         }
         Err(why) => {
-            tracing::error!("the configuration cannot be used, and the one before stays in force: {why}");
-            Err(format!("the configuration cannot be used, and the one before stays in force: {why}"))
+            let said = format!("the configuration cannot be used, and the one before stays in force: {why}");
+            tracing::error!("{said}");
+            Err(said)
         }
     }
 }

@@ -36,7 +36,7 @@ pub const PROCESS_SPAN: Duration = Duration::from_mins(1);
 /// takes its place are no more than those of one.
 const PACE_CALLS: usize = 15;
 /// See [`PACE_CALLS`]; also how long a new process is silent.
-pub(super) const PACE_SPAN: Duration = KEY_SPAN;
+pub const PACE_SPAN: Duration = KEY_SPAN;
 /// How long nothing is sent after a limit reply: as long as XT's lock.
 pub(super) const PAUSE: Duration = Duration::from_mins(10);
 /// The longest `Retry-After` that is believed.

@@ -37,7 +37,7 @@ pub use self::{
     dialect::Api,
     failure::{Failure, Reason},
     keyring::{KeyHalf, KeySource, Keyring},
-    limits::{KEY_CALLS, KEY_SPAN, PROCESS_CALLS, PROCESS_SPAN, Paused},
+    limits::{KEY_CALLS, KEY_SPAN, PACE_SPAN, PROCESS_CALLS, PROCESS_SPAN, Paused},
     price::{Prices, QUOTE},
     secret::{KeyId, KeyPair, Secret},
     transport::BaseUrl,
@@ -46,7 +46,7 @@ pub use self::{
 use self::{
     dialect::Call,
     failover::{Budget, Preference, Turns},
-    limits::{Caller, Limits, PACE_SPAN, Permit},
+    limits::{Caller, Limits, Permit},
     refusals::Refusals,
     server_clock::ServerClock,
     transport::Reply,

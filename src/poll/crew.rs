@@ -13,15 +13,11 @@ use tokio::{
 use super::{Desk, GRACE, Plan, Poller, PricePoller, Schedule, Ticks};
 use crate::{
     config::{self, Account, Config, Prices},
-    exchange::{self, Exchange, Session, Ticker},
+    exchange::{self, Exchange, PACE_SPAN, Session, Ticker},
     ledger::{self, Ledger, Pricing},
     moment::Clock,
     standing::{Standing, Subject},
 };
-
-/// A process that was killed when this one began may have made calls until then, so nothing is sent for this
-/// long. What is said at the start of an exchange on this machine alone may not hold of another later.
-const SILENCE: Duration = Duration::from_secs(1);
 
 /// The pollers at work. They end with it.
 #[derive(Debug)]
@@ -211,10 +207,11 @@ impl Crew {
         (pollers, prices)
     }
 
-    /// When the first poll of a new poller may be.
+    /// When the first poll of a new poller may be. Whoever comes after the first may be of another exchange, one
+    /// that this process was not silent for at the start.
     fn begins(&self) -> Duration {
         let now = self.desk.clock.now().elapsed;
-        if self.places == 0 { now + self.desk.exchange.silence() } else { now.max(SILENCE) }
+        if self.places == 0 { now + self.desk.exchange.silence() } else { now.max(PACE_SPAN) }
     }
 
     /// Where in its slot the next new poller polls.
@@ -403,6 +400,10 @@ mod tests {
         }
     }
 
+    fn crew(clock: Clock) -> Result<Crew, String> {
+        Ok(Crew::new(Arc::new(Exchange::new(clock, [])?), clock, Handle::current(), Ticks::begin()))
+    }
+
     fn config(names: &[&str]) -> Config {
         Config { accounts: names.iter().map(|name| account(name)).collect(), prices: None }
     }
@@ -410,8 +411,7 @@ mod tests {
     #[tokio::test]
     async fn who_has_died_is_missed_until_the_next_configuration_begins_it_anew() -> Result<(), String> {
         let clock = Clock::start();
-        let exchange = Arc::new(Exchange::new(clock, [])?);
-        let mut crew = Crew::new(exchange, clock, Handle::current(), Ticks::begin());
+        let mut crew = crew(clock)?;
         crew.follow(config(&["a", "b"])).await;
         let ailing = |crew: &Crew| crew.ledger().ailing(clock.now()).len();
         assert_eq!(ailing(&crew), 0);
@@ -429,10 +429,8 @@ mod tests {
     #[tokio::test]
     async fn the_silence_at_the_start_holds_for_who_is_added_in_it() -> Result<(), String> {
         let clock = Clock::start();
-        // As with an exchange on this machine, which asks for no silence.
-        let exchange = Arc::new(Exchange::new(clock, [])?);
-        assert_eq!(exchange.silence(), Duration::ZERO);
-        let mut crew = Crew::new(exchange, clock, Handle::current(), Ticks::begin());
+        let mut crew = crew(clock)?;
+        assert_eq!(crew.desk.exchange.silence(), Duration::ZERO, "as with one on this machine");
         let at_once = |name| {
             let account = Account { poll_interval: Duration::from_millis(1), ..account(name) };
             Config { accounts: vec![account], prices: None }
@@ -440,15 +438,14 @@ mod tests {
         crew.follow(at_once("a")).await;
         crew.follow(at_once("b")).await;
         let alive_until = crew.ledger().account("b").map(|page| page.alive_until.elapsed);
-        assert!(alive_until >= Some(SILENCE + GRACE), "{alive_until:?}");
+        assert!(alive_until >= Some(PACE_SPAN + GRACE), "{alive_until:?}");
         Ok(())
     }
 
     #[tokio::test]
     async fn who_dies_while_others_are_called_back_is_missed_and_not_forgotten() -> Result<(), String> {
         let clock = Clock::start();
-        let exchange = Arc::new(Exchange::new(clock, [])?);
-        let mut crew = Crew::new(exchange, clock, Handle::current(), Ticks::begin());
+        let mut crew = crew(clock)?;
         crew.follow(config(&["a", "b"])).await;
         crew.tasks.abort_all();
         // Let the deaths be known before those that are called back.
