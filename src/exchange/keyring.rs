@@ -159,7 +159,7 @@ impl KeySource {
     }
 
     fn read(&self) -> Result<KeyPair, String> {
-        Ok(KeyPair { access: self.access.read()?, secret: self.secret.read()? })
+        Ok(KeyPair::new(self.access.read()?, self.secret.read()?))
     }
 
     fn stamp(&self) -> Vec<Stamp> {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     fn access(keyring: &Keyring) -> String {
-        keyring.pair().access.reveal().to_owned()
+        keyring.pair().access().to_owned()
     }
 
     const T1: Duration = Duration::from_secs(1);

@@ -400,7 +400,7 @@ mod tests {
     /// The caller of an account that asks with this key.
     fn of<'a>(key: &str, name: &'a str) -> Caller<'a> {
         let secret = |text: &str| Secret::new(&Zeroizing::new(text.to_owned())).ok();
-        let pair = secret(key).zip(secret("s")).map(|(access, secret)| KeyPair { access, secret }.id());
+        let pair = secret(key).zip(secret("s")).map(|(access, secret)| KeyPair::new(access, secret).id());
         Caller::Account { key: pair.unwrap_or_else(|| panic!("{key}")), name }
     }
 

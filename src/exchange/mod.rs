@@ -326,8 +326,7 @@ impl Exchange {
         budget.spend(sent.age(self.clock.now()));
         let prices = {
             let sent = self.sent();
-            let secrets: Vec<_> =
-                sent.values().flat_map(|pair| [pair.access.reveal(), pair.secret.reveal()]).collect();
+            let secrets: Vec<_> = sent.values().flat_map(|pair| [pair.access(), pair.secret()]).collect();
             self.judge(Caller::Anyone, base, request.path, reply, &secrets, |status, body| {
                 api.prices(status, &body)
             })
@@ -454,7 +453,7 @@ impl Exchange {
         let known = attempt.known.map(Original::body).unwrap_or_default();
         let reply = self.wire.get(base, &request, known, timeout).await;
         attempt.budget.spend(sent.age(self.clock.now()));
-        let secrets = [pair.access.reveal(), pair.secret.reveal()];
+        let secrets = [pair.access(), pair.secret()];
         // The permit is held until the reply is understood: nobody may slip in before a pause.
         let caller = attempt.session.caller();
         let result = self.judge(caller, base, request.path, reply, &secrets, |status, body| {
@@ -556,7 +555,7 @@ impl Exchange {
         let received = self.clock.now();
         attempt.budget.spend(sent.age(received));
         // It is not signed, but whoever answers may remember what was.
-        let secrets = [pair.access.reveal(), pair.secret.reveal()];
+        let secrets = [pair.access(), pair.secret()];
         let caller = attempt.session.caller();
         let time = self.judge(caller, base, request.path, reply, &secrets, |status, body| {
             api.server_time(status, &body)

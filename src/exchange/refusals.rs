@@ -61,7 +61,7 @@ mod tests {
 
     fn pair(access: &str, secret: &str) -> PairId {
         let secret_of = |text: &str| Secret::new(&Zeroizing::new(text.to_owned()));
-        let pair = secret_of(access).and_then(|access| Ok(KeyPair { access, secret: secret_of(secret)? }));
+        let pair = secret_of(access).and_then(|access| Ok(KeyPair::new(access, secret_of(secret)?)));
         pair.unwrap_or_else(|why| panic!("{why}")).pair_id()
     }
 

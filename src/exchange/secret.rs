@@ -1,7 +1,7 @@
 //! A key pair that cannot be printed and is wiped when dropped.
 //! Knows where no key comes from and no request.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -41,13 +41,16 @@ impl fmt::Debug for Secret {
 }
 
 /// What an account signs with. Both halves are secret: the access key names an account to anyone
-/// who reads a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyPair {
-    /// The public half, sent with every request.
-    pub access: Secret,
-    /// The half that signs and is never sent.
-    pub secret: Secret,
+/// who reads a log. Clones share them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyPair(Arc<Halves>);
+
+#[derive(PartialEq, Eq)]
+struct Halves {
+    access: Secret,
+    secret: Secret,
+    id: KeyId,
+    pair_id: PairId,
 }
 
 /// Tells keys apart without showing them.
@@ -59,18 +62,44 @@ pub struct KeyId([u8; 32]);
 pub(super) struct PairId([u8; 32]);
 
 impl KeyPair {
+    /// The pair of `access`, which is sent with every request, and `secret`, which signs and is never sent.
+    #[must_use]
+    pub fn new(access: Secret, secret: Secret) -> Self {
+        let id = KeyId(Sha256::digest(access.reveal().as_bytes()).into());
+        // Neither half can hold a line break.
+        let whole = Sha256::new().chain_update(access.reveal()).chain_update("\n");
+        let pair_id = PairId(whole.chain_update(secret.reveal()).finalize().into());
+        Self(Arc::new(Halves { access, secret, id, pair_id }))
+    }
+
+    /// The half that is sent with every request.
+    #[must_use]
+    pub(super) fn access(&self) -> &str {
+        self.0.access.reveal()
+    }
+
+    /// The half that signs and is never sent.
+    #[must_use]
+    pub(super) fn secret(&self) -> &str {
+        self.0.secret.reveal()
+    }
+
     /// The same for the same access key, whatever the secret: limits and nonces go by the key.
     #[must_use]
     pub fn id(&self) -> KeyId {
-        KeyId(Sha256::digest(self.access.reveal().as_bytes()).into())
+        self.0.id
     }
 
     /// The same for the same access and secret key only: what was refused is refused as a pair.
     #[must_use]
     pub(super) fn pair_id(&self) -> PairId {
-        // Neither half can hold a line break.
-        let whole = Sha256::new().chain_update(self.access.reveal()).chain_update("\n");
-        PairId(whole.chain_update(self.secret.reveal()).finalize().into())
+        self.0.pair_id
+    }
+}
+
+impl fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
     }
 }
 
@@ -84,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_key_pair_cannot_be_printed() -> Result<(), &'static str> {
-        let pair = KeyPair { access: secret("visible-access")?, secret: secret("visible-secret")? };
+        let pair = KeyPair::new(secret("visible-access")?, secret("visible-secret")?);
         let printed = format!("{pair:?} {pair:#?} {:?}", pair.id());
         assert!(!printed.contains("visible"), "{printed}");
         Ok(())

@@ -22,10 +22,10 @@ const FORM: &str = "application/x-www-form-urlencoded";
 #[must_use]
 pub(super) fn v1(pair: &KeyPair, path: &'static str, parameters: &[(&str, &str)], nonce: u64) -> Request {
     let nonce = format!("{nonce:013}");
-    let mut pairs = vec![("accesskey", pair.access.reveal()), ("nonce", &nonce)];
+    let mut pairs = vec![("accesskey", pair.access()), ("nonce", &nonce)];
     pairs.extend_from_slice(parameters);
     pairs.sort_unstable();
-    let signature = Zeroizing::new(hmac_hex(pair.secret.reveal(), &joined(&pairs)));
+    let signature = Zeroizing::new(hmac_hex(pair.secret(), &joined(&pairs)));
 
     let mut query = Zeroizing::new(String::new());
     for (name, value) in pairs {
@@ -46,7 +46,7 @@ pub(super) fn v4(pair: &KeyPair, path: &'static str, time: u64) -> Request {
     let time = time.to_string();
     let signed = [
         ("validate-algorithms", "HmacSHA256"),
-        ("validate-appkey", pair.access.reveal()),
+        ("validate-appkey", pair.access()),
         ("validate-recvwindow", RECV_WINDOW),
         ("validate-timestamp", &time),
     ];
@@ -57,7 +57,7 @@ pub(super) fn v4(pair: &KeyPair, path: &'static str, time: u64) -> Request {
 #[must_use]
 pub(super) fn futures(pair: &KeyPair, path: &'static str, time: u64) -> Request {
     let time = time.to_string();
-    let signed = [("validate-appkey", pair.access.reveal()), ("validate-timestamp", &time)];
+    let signed = [("validate-appkey", pair.access()), ("validate-timestamp", &time)];
     in_headers(pair, path, FORM, &signed, &[path])
 }
 
@@ -82,7 +82,7 @@ fn header_signature(pair: &KeyPair, headers: &[(&str, &str)], parts: &[&str]) ->
         message.push('#');
         message.push_str(part);
     }
-    Zeroizing::new(hmac_hex(pair.secret.reveal(), &message))
+    Zeroizing::new(hmac_hex(pair.secret(), &message))
 }
 
 fn joined(pairs: &[(&str, &str)]) -> Zeroizing<String> {
@@ -98,10 +98,8 @@ fn hmac_hex(key: &str, message: &str) -> String {
     // HMAC takes a key of any length: there is no error to report.
     let Ok(mac) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else { return String::new() };
     let digest = mac.chain_update(message.as_bytes()).finalize().into_bytes();
-    digest.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 fn percent_encode(value: &str, out: &mut String) {
@@ -123,7 +121,7 @@ mod tests {
 
     fn pair(access: &str, secret: &str) -> Result<KeyPair, &'static str> {
         let fit = |text: &str| Secret::new(&Zeroizing::new(text.to_owned()));
-        Ok(KeyPair { access: fit(access)?, secret: fit(secret)? })
+        Ok(KeyPair::new(fit(access)?, fit(secret)?))
     }
 
     /// Made with Python's hmac; two official clients agree with them up to the case of the hex.

@@ -23,6 +23,7 @@ const FIXED: usize = 2_048;
 pub(crate) struct Deflater {
     runs: Vec<Run>,
     seen: Box<Seen>,
+    /// What came of the last text, and behind it what is left of longer ones.
     out: Vec<u8>,
 }
 
@@ -35,18 +36,19 @@ impl Deflater {
     /// nothing outside and end on a byte boundary, so that any such pieces strung together are one stream.
     pub(crate) fn deflate(&mut self, text: &[u8]) -> &[u8] {
         let Self { runs, seen, out } = self;
-        out.clear();
+        let mut length = None;
         if text.len() >= SHORT {
             Parting::new(text, runs, seen).run();
             let letters: usize = runs.iter().map(|run| run.letters as usize).sum();
             let is_copied = text.len() < FIXED && letters < text.len() / 3;
             let block = if is_copied { Block::fixed(text, runs) } else { Block::of(text, runs) };
-            block.write(out);
+            length = Some(block.write(out)).filter(|length| *length < text.len());
         }
-        if text.len() < SHORT || out.len() >= text.len() {
+        let length = length.unwrap_or_else(|| {
             store(text, out);
-        }
-        out
+            out.len()
+        });
+        out.get(..length).unwrap_or_default()
     }
 }
 
@@ -330,8 +332,9 @@ impl<'a> Block<'a> {
         Self { text, runs, letters: Cow::Owned(letters), distances: Cow::Owned(distances), is_made: true }
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
-        let mut out = Bits::after(out, self.text.len());
+    /// Writes it to the beginning of `out`. Returns how long it is.
+    fn write(&self, out: &mut Vec<u8>) -> usize {
+        let mut out = Bits::new(out);
         // Not the last block, and whether its codes come first.
         out.put(Word { bits: if self.is_made { 0b100 } else { 0b010 }, count: 3 });
         if self.is_made {
@@ -356,7 +359,9 @@ impl<'a> Block<'a> {
         out.put(self.letters.word(END));
         // An empty stored block, for it ends on a byte boundary.
         out.put(Word { bits: 0, count: 3 });
-        out.finish().extend_from_slice(&[0, 0, 0xff, 0xff]);
+        out.fill();
+        out.put(Word { bits: 0xffff_0000, count: 32 });
+        out.done
     }
 
     /// The lengths of both codes, in a code of their own.
@@ -515,6 +520,8 @@ fn canonical<const N: usize>(lengths: &[u8; N]) -> [Word; N] {
 
 /// Bits, the first one lowest.
 struct Bits<'a> {
+    /// Grows where there is no room: to make room for all that may come would take longer than to fill
+    /// what is needed of it.
     out: &'a mut Vec<u8>,
     /// So many bytes are done.
     done: usize,
@@ -527,11 +534,9 @@ impl<'a> Bits<'a> {
     /// More than these are not kept open.
     const MOST: u32 = 56;
 
-    /// Bits behind what stands in `out`. If they take more than `most` bytes, they end in the middle.
-    fn after(out: &'a mut Vec<u8>, most: usize) -> Self {
-        let done = out.len();
-        out.resize(done + most + size_of::<u64>(), 0);
-        Self { out, done, open: 0, count: 0 }
+    /// Bits in the place of what stands in `out`.
+    fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out, done: 0, open: 0, count: 0 }
     }
 
     /// Adds bits that are kept until others are put. In all there is room for [`Bits::MOST`] of them.
@@ -543,6 +548,10 @@ impl<'a> Bits<'a> {
 
     fn put(&mut self, word: Word) {
         self.open(word);
+        let end = self.done + size_of::<u64>();
+        if self.out.len() < end {
+            self.out.resize(end.next_power_of_two(), 0);
+        }
         if let Some(place) = self.out.get_mut(self.done..).and_then(|out| out.first_chunk_mut::<8>()) {
             *place = self.open.to_le_bytes();
         }
@@ -553,9 +562,8 @@ impl<'a> Bits<'a> {
     }
 
     /// Fills up the last byte with zeros.
-    fn finish(self) -> &'a mut Vec<u8> {
-        self.out.truncate(self.done + usize::from(self.count > 0));
-        self.out
+    fn fill(&mut self) {
+        self.put(Word { bits: 0, count: self.count.wrapping_neg() % 8 });
     }
 }
 

@@ -46,11 +46,22 @@ impl Piece {
         if plain.is_empty() {
             return Self::default();
         }
-        let mut crc = Crc::new();
-        crc.update(&plain);
         let deflated = DEFLATER.with_borrow_mut(|deflater| lasting(deflater.deflate(&plain)));
-        Self { crc: crc.sum(), shift: shift(plain.len()), deflated, plain }
+        Self { crc: checksum(&plain), shift: shift(plain.len()), deflated, plain }
     }
+}
+
+/// Of text shorter than this, the library makes copies of all its tables, 48 KiB, before it begins.
+const TABLED: usize = 64;
+
+fn checksum(text: &[u8]) -> u32 {
+    if text.len() < TABLED {
+        let step = |sum: u32| (sum >> 1) ^ if sum & 1 == 1 { POLYNOMIAL } else { 0 };
+        return !text.iter().fold(!0, |sum, byte| (0..8).fold(sum ^ u32::from(*byte), |sum, _| step(sum)));
+    }
+    let mut crc = Crc::new();
+    crc.update(text);
+    crc.sum()
 }
 
 fn lasting(text: &[u8]) -> Bytes {

@@ -145,8 +145,13 @@ fn number(value: f64, out: &mut String) {
     }
     let start = out.len();
     let size = value.abs();
+    // Most numbers are counts, and whole ones are soon written. What does not fit is cut off, and then another.
+    #[expect(clippy::cast_possible_truncation)]
+    let whole = value as i32;
     // Writing to a String cannot fail.
-    if (1e-5..1e16).contains(&size) || size == 0.0 {
+    if f64::from(whole).to_bits() == value.to_bits() {
+        let _ = write!(out, "{whole}");
+    } else if (1e-5..1e16).contains(&size) || size == 0.0 {
         let _ = write!(out, "{value}");
     } else {
         let _ = write!(out, "{value:e}");
@@ -217,6 +222,8 @@ mod tests {
         for (value, expected) in [
             (0.0, "0"),
             (1.0, "1"),
+            (-3.0, "-3"),
+            (2_147_483_648.0, "2147483648"),
             (-1.5, "-1.5"),
             (1e-8, "1e-8"),
             (1.234e-6, "1.234e-6"),
