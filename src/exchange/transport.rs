@@ -66,8 +66,9 @@ impl Transport {
             // A redirect would carry key and signature to wherever it points.
             .redirect(redirect::Policy::none())
             .referer(false)
-            // A repeated request would repeat its nonce, and count against the limits unseen.
-            .retry(reqwest::retry::never())
+            // A repeated request would repeat its nonce, and count against the limits unseen. Without the zero,
+            // a copy of each is made all the same, key and signature included.
+            .retry(reqwest::retry::never().max_retries_per_request(0))
             .pool_idle_timeout(KEPT)
             .no_proxy()
             .build()
