@@ -992,8 +992,9 @@ def exporter():
         row("Is the process well?"),
         table(
             "Builds",
-            "What runs where, and since when.",
-            (12, 7),
+            """What runs where, and since when; when the configuration in force was read, and whether it is the one that was read last:
+            XtConfigReloadFailed fires 5 minutes after one that cannot be used.""",
+            (24, 5),
             ["instance", "version", "revision", "rustversion"],
             [
                 column(
@@ -1001,6 +1002,18 @@ def exporter():
                     * on (job, instance) group_left () (1000 * process_start_time_seconds{target})""",
                     "Started",
                     unit="dateTimeAsIso",
+                ),
+                column(
+                    """xt_exporter_build_info{target}
+                    * on (job, instance) group_left () (1000 * xt_exporter_config_last_reload_success_timestamp_seconds{target})""",
+                    "Configured",
+                    unit="dateTimeAsIso",
+                ),
+                column(
+                    """xt_exporter_build_info{target}
+                    * on (job, instance) group_left () xt_exporter_config_last_reload_successful{target}""",
+                    "Configuration",
+                    mappings=[values(_0=("the last one is unusable", "red"), _1=("as it was read last", "green"))],
                 ),
             ],
             sort={"displayName": "Instance", "desc": False},
@@ -1017,7 +1030,7 @@ def exporter():
         lines(
             "CPU",
             "Share of one core.",
-            (8, 7),
+            (12, 7),
             [query("rate(process_cpu_seconds_total{target}[$__rate_interval])", "{{instance}}")],
             unit="percentunit",
             min=0,
@@ -1026,7 +1039,7 @@ def exporter():
         lines(
             "File descriptors in use",
             "Share of those that the process may open: scrapes that never end would show here.",
-            (8, 7),
+            (12, 7),
             [query("process_open_fds{target} / process_max_fds{target}", "{{instance}}")],
             unit="percentunit",
             min=0,
@@ -1035,7 +1048,7 @@ def exporter():
         lines(
             "How long do scrapes take?",
             "As Prometheus measured it. A scrape asks no exchange, so this is the network and the size of the page.",
-            (8, 7),
+            (12, 7),
             [query("scrape_duration_seconds{target}", "{{instance}}")],
             unit="s",
             min=0,
