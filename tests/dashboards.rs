@@ -568,6 +568,41 @@ fn the_row_of_worth_has_words_for_prices_that_are_off() -> Outcome {
     Ok(())
 }
 
+/// A day of made-up accounts cannot show it: there no configuration is changed.
+#[test]
+fn builds_tell_a_configuration_that_is_not_the_last_one() -> Outcome {
+    let dashboards = dashboards()?;
+    let builds = titled(dashboards.get("xt-exporter").ok_or("no xt-exporter")?, "Builds");
+    let mut series = Vec::new();
+    for (exporter, configured) in [("good", Some((70, 1))), ("bad", Some((60, 0))), ("demo", None)] {
+        let labels = format!("job=xt-balance-exporter,instance={exporter}");
+        series.push(format!("xt_exporter_build_info {labels},revision=r,rustversion=1,version=2 1"));
+        series.push(format!("process_start_time_seconds {labels} 50"));
+        if let Some((at, is_good)) = configured {
+            series.push(format!("xt_exporter_config_last_reload_success_timestamp_seconds {labels} {at}"));
+            series.push(format!("xt_exporter_config_last_reload_successful {labels} {is_good}"));
+        }
+    }
+    let row = |exporter: &str, value: &str| {
+        format!("instance={exporter},revision=r,rustversion=1,version=2 {value}")
+    };
+    let rows = [
+        [row("good", "50000"), row("bad", "50000"), row("demo", "50000")].join("; "),
+        [row("good", "70000"), row("bad", "60000")].join("; "),
+        [row("good", "1"), row("bad", "0")].join("; "),
+    ];
+    let targets = list(builds, "/targets");
+    assert_eq!(targets.len(), rows.len());
+    promtool_finds(&series, &targets.iter().zip(rows.iter().map(String::as_str)).collect::<Vec<_>>())?;
+
+    let words = properties(builds, "mappings").find_map(|mappings| {
+        let of_values = list(mappings, "").iter().find(|mapping| mapping["type"] == "value")?;
+        Some(["0", "1"].map(|value| text(of_values, &format!("/options/{value}/color")).to_owned()))
+    });
+    assert_eq!(words, Some(["red", "green"].map(str::to_owned)));
+    Ok(())
+}
+
 /// A day of made-up accounts cannot show it: what an exporter says of its prices there never changes.
 #[test]
 fn a_worth_is_whole_or_unknown_and_tells_when_prices_are_off() -> Outcome {
