@@ -988,6 +988,7 @@ def exporter():
             min=0,
         ),
     ]
+    of_build = "xt_exporter_build_info{target} * on (job, instance) group_left () "
     process = [
         row("Is the process well?"),
         table(
@@ -997,21 +998,14 @@ def exporter():
             (24, 5),
             ["instance", "version", "revision", "rustversion"],
             [
+                column(of_build + "(1000 * process_start_time_seconds{target})", "Started", unit="dateTimeAsIso"),
                 column(
-                    """xt_exporter_build_info{target}
-                    * on (job, instance) group_left () (1000 * process_start_time_seconds{target})""",
-                    "Started",
-                    unit="dateTimeAsIso",
-                ),
-                column(
-                    """xt_exporter_build_info{target}
-                    * on (job, instance) group_left () (1000 * xt_exporter_config_last_reload_success_timestamp_seconds{target})""",
+                    of_build + "(1000 * xt_exporter_config_last_reload_success_timestamp_seconds{target})",
                     "Configured",
                     unit="dateTimeAsIso",
                 ),
                 column(
-                    """xt_exporter_build_info{target}
-                    * on (job, instance) group_left () xt_exporter_config_last_reload_successful{target}""",
+                    of_build + "xt_exporter_config_last_reload_successful{target}",
                     "Configuration",
                     mappings=[values(_0=("the last one is unusable", "red"), _1=("as it was read last", "green"))],
                 ),

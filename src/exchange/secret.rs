@@ -28,8 +28,7 @@ impl Secret {
     }
 
     /// The text itself, for the signature and for cleaning texts of it.
-    #[must_use]
-    pub(super) fn reveal(&self) -> &str {
+    fn reveal(&self) -> &str {
         &self.0
     }
 }

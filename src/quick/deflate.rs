@@ -23,7 +23,6 @@ const FIXED: usize = 2_048;
 pub(crate) struct Deflater {
     runs: Vec<Run>,
     seen: Box<Seen>,
-    /// What came of the last text, and behind it what is left of longer ones.
     out: Vec<u8>,
 }
 
@@ -36,19 +35,17 @@ impl Deflater {
     /// nothing outside and end on a byte boundary, so that any such pieces strung together are one stream.
     pub(crate) fn deflate(&mut self, text: &[u8]) -> &[u8] {
         let Self { runs, seen, out } = self;
-        let mut length = None;
         if text.len() >= SHORT {
             Parting::new(text, runs, seen).run();
             let letters: usize = runs.iter().map(|run| run.letters as usize).sum();
             let is_copied = text.len() < FIXED && letters < text.len() / 3;
             let block = if is_copied { Block::fixed(text, runs) } else { Block::of(text, runs) };
-            length = Some(block.write(out)).filter(|length| *length < text.len());
+            block.write(out);
         }
-        let length = length.unwrap_or_else(|| {
+        if text.len() < SHORT || out.len() >= text.len() {
             store(text, out);
-            out.len()
-        });
-        out.get(..length).unwrap_or_default()
+        }
+        out
     }
 }
 
@@ -332,8 +329,8 @@ impl<'a> Block<'a> {
         Self { text, runs, letters: Cow::Owned(letters), distances: Cow::Owned(distances), is_made: true }
     }
 
-    /// Writes it to the beginning of `out`. Returns how long it is.
-    fn write(&self, out: &mut Vec<u8>) -> usize {
+    /// Writes it in the place of what stands in `out`.
+    fn write(&self, out: &mut Vec<u8>) {
         let mut out = Bits::new(out);
         // Not the last block, and whether its codes come first.
         out.put(Word { bits: if self.is_made { 0b100 } else { 0b010 }, count: 3 });
@@ -359,9 +356,7 @@ impl<'a> Block<'a> {
         out.put(self.letters.word(END));
         // An empty stored block, for it ends on a byte boundary.
         out.put(Word { bits: 0, count: 3 });
-        out.fill();
-        out.put(Word { bits: 0xffff_0000, count: 32 });
-        out.done
+        out.finish().extend_from_slice(&[0, 0, 0xff, 0xff]);
     }
 
     /// The lengths of both codes, in a code of their own.
@@ -562,8 +557,9 @@ impl<'a> Bits<'a> {
     }
 
     /// Fills up the last byte with zeros.
-    fn fill(&mut self) {
-        self.put(Word { bits: 0, count: self.count.wrapping_neg() % 8 });
+    fn finish(self) -> &'a mut Vec<u8> {
+        self.out.truncate(self.done + usize::from(self.count > 0));
+        self.out
     }
 }
 

@@ -56,8 +56,7 @@ const TABLED: usize = 64;
 
 fn checksum(text: &[u8]) -> u32 {
     if text.len() < TABLED {
-        let step = |sum: u32| (sum >> 1) ^ if sum & 1 == 1 { POLYNOMIAL } else { 0 };
-        return !text.iter().fold(!0, |sum, byte| (0..8).fold(sum ^ u32::from(*byte), |sum, _| step(sum)));
+        return !text.iter().fold(!0, |sum, byte| (0..8).fold(sum ^ u32::from(*byte), |sum, _| times_x(sum)));
     }
     let mut crc = Crc::new();
     crc.update(text);
@@ -136,6 +135,10 @@ fn shift(bytes: usize) -> u32 {
     powers.fold(ONE, |all, (_, power)| product(all, *power))
 }
 
+fn times_x(a: u32) -> u32 {
+    (a >> 1) ^ if a & 1 == 1 { POLYNOMIAL } else { 0 }
+}
+
 fn product(a: u32, b: u32) -> u32 {
     let (mut a, mut b, mut sum) = (a, b, 0);
     while a != 0 {
@@ -143,7 +146,7 @@ fn product(a: u32, b: u32) -> u32 {
             sum ^= b;
         }
         a <<= 1;
-        b = (b >> 1) ^ if b & 1 == 1 { POLYNOMIAL } else { 0 };
+        b = times_x(b);
     }
     sum
 }
