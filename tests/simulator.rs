@@ -24,8 +24,8 @@ use tokio::{
     task::yield_now,
 };
 use xt_balance_exporter::simulator::{
-    Account, Cause, Effect, Endpoint, ErrorShape, Fault, KeyState, LimitReply, Rules, Simulator,
-    UnknownAccount, Wallet, busiest, market,
+    Account, Cause, Effect, Endpoint, ErrorShape, Fault, KeyState, LimitReply, NonceRefusal, Rules,
+    Simulator, UnknownAccount, Wallet, busiest, market,
 };
 
 const NONCE: i64 = 1_562_919_832_183;
@@ -60,7 +60,11 @@ struct World {
 
 impl World {
     async fn new(rules: Rules, account: Account) -> Self {
-        let simulator = Simulator::new(rules, vec![account]);
+        Self::with(rules, vec![account]).await
+    }
+
+    async fn with(rules: Rules, accounts: Vec<Account>) -> Self {
+        let simulator = Simulator::new(rules, accounts);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = simulator.clone();
@@ -116,6 +120,40 @@ impl Frozen {
         // A paused clock leaps to the next deadline when there is nothing to run, unless a blocking task is alive.
         tokio::task::spawn_blocking(move || release.recv());
         Self(held)
+    }
+}
+
+/// A connection that is kept open for further calls.
+struct Kept(TcpStream);
+
+impl Kept {
+    async fn new(world: &World) -> Self {
+        Self(TcpStream::connect(world.address).await.unwrap())
+    }
+
+    async fn ask(&mut self, target: &str) {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        self.0.write_all(request.as_bytes()).await.unwrap();
+    }
+
+    /// Reads one answer, and nothing after it.
+    async fn read(&mut self) -> Answer {
+        let start = std::time::Instant::now(); // the clock of the runtime may stand still
+        let (mut bytes, mut byte) = (Vec::new(), [0]);
+        while !bytes.ends_with(br#""info":"success"}"#) {
+            match self.0.try_read(&mut byte) {
+                Ok(0) => panic!("the connection ended"),
+                Ok(_) => bytes.extend(byte),
+                Err(_) => yield_now().await,
+            }
+            assert!(start.elapsed() < Duration::from_mins(1), "there is no answer");
+        }
+        Answer::parse(&bytes)
+    }
+
+    /// Whether there is nothing more to read for now.
+    fn is_quiet(&self) -> bool {
+        self.0.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 }
 
@@ -353,14 +391,10 @@ async fn other_paths_and_methods_are_turned_away_and_counted() {
 #[tokio::test]
 async fn one_connection_may_carry_many_calls() {
     let world = World::documented().await;
-    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    let mut kept = Kept::new(&world).await;
     for _ in 0..2 {
-        stream.write_all(format!("GET {BALANCE} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
-        let mut bytes = Vec::new();
-        while !bytes.ends_with(br#""info":"success"}"#) {
-            assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0);
-        }
-        assert_eq!(Answer::parse(&bytes).text(), SPOT);
+        kept.ask(BALANCE).await;
+        assert_eq!(kept.read().await.text(), SPOT);
     }
 }
 
@@ -546,6 +580,216 @@ async fn a_fault_may_change_the_rows() {
 }
 
 #[tokio::test]
+async fn a_fault_may_make_every_amount_zero() {
+    let world = World::documented().await;
+    let zeros = r#"{"code":200,"data":{"1inch":{"freeze":"0","available":"0"},"usdt":{"freeze":"0","available":"0"}},"info":"success"}"#;
+    assert_eq!(world.under(Effect::Zeros).await.text(), zeros);
+    let wallet = r#"{"code":200,"data":{"btc":{"freeze":"0","available":"0"}},"info":"success"}"#;
+    assert_eq!(world.get(FUNDS_1).await.text(), wallet);
+    world.simulator.clear_faults();
+    assert_eq!(world.get(FUNDS_2).await.text(), SPOT);
+}
+
+#[tokio::test]
+async fn a_fault_may_add_a_row_of_any_name() {
+    let row = json!({"available": "7", "freeze": "1"});
+    for name in strange_names() {
+        let world = World::documented().await;
+        let effect = json!({"row": {"currency": name, "value": row}});
+        let fault = json!({"effect": effect}).to_string();
+        assert_eq!(world.ask("POST", "/simulator/faults", &fault).await.status, 200, "{fault}");
+        let data = world.get(BALANCE).await.json()["data"].clone();
+        assert_eq!((data.as_object().unwrap().len(), &data[&name]), (3, &row), "{data}");
+        assert_eq!(data["usdt"]["available"], "3867.43650012");
+    }
+}
+
+/// Names that look like those of a currency, or like none.
+fn strange_names() -> Vec<String> {
+    let long = "x".repeat(70);
+    ["", " usdt", "\u{200b}usdt", "usdt\u{feff}", "us\ndt", &long].map(str::to_owned).into()
+}
+
+#[tokio::test]
+async fn a_fault_may_change_the_status_alone() {
+    for status in [203, 500] {
+        let world = World::documented().await;
+        let answer = world.under(Effect::Restatus { status }).await;
+        assert_eq!((answer.status, answer.text()), (status, SPOT));
+        assert_eq!(answer.header("content-type"), Some("application/json;charset=utf-8"));
+        assert_eq!(world.simulator.calls().accounts["main"].accepted, 1);
+        let refused = world.get("/trade/api/v1/getBalance?accesskey=myAccessKey").await;
+        assert_eq!((refused.status, &refused.json()["code"]), (status, &json!(400)));
+    }
+}
+
+const OTHERS_BALANCE: &str = "/trade/api/v1/getBalance?accesskey=otherAccessKey&nonce=1562919832183\
+    &signature=12ac78631034fb9a727da17628bf7fbf714c6cff7b1d20e488abbbf5cd086949";
+const START: &str = "fri, 12 jul 2019 08:23:52 gmt";
+
+#[tokio::test]
+async fn a_fault_may_be_a_cache_in_between() {
+    let _frozen = Frozen::new();
+    for (age, date_behind, sent_age, sent_date) in [
+        (None, None, None, START),
+        (Some(3_600), None, Some("3600"), START),
+        (None, Some(0), None, "fri, 12 jul 2019 08:24:22 gmt"),
+        (Some(90), Some(90), Some("90"), "fri, 12 jul 2019 08:22:52 gmt"),
+    ] {
+        let other =
+            Account::new("other", "otherAccessKey", "mySecretKey").with(Wallet::Spot, "eth", "9", "0");
+        let world = World::with(rules(), vec![account(), other]).await;
+        assert_eq!(world.get(OTHERS_BALANCE).await.json()["data"]["eth"]["available"], "9");
+
+        world.simulator.inject(Fault::new(Effect::Cached { age, date_behind }));
+        let first = world.get(BALANCE).await;
+        assert_eq!((first.text(), first.header("age"), first.header("date")), (SPOT, None, Some(START)));
+
+        world.simulator.set_balance("main", Wallet::Spot, "usdt", "1", "1").unwrap();
+        tokio::time::advance(Duration::from_secs(30)).await;
+        for target in [BALANCE, OTHERS_BALANCE] {
+            let again = world.get(target).await;
+            assert_eq!((again.status, again.text()), (200, SPOT));
+            assert_eq!(again.header("content-type"), Some("application/json;charset=utf-8"));
+            assert_eq!((again.header("age"), again.header("date")), (sent_age, Some(sent_date)));
+        }
+        let calls = world.simulator.calls();
+        assert_eq!((calls.accounts["main"].accepted, calls.accounts["main"].faulted), (1, 1));
+        // Another endpoint has an answer of its own in the cache.
+        assert_eq!(world.get(FUNDS_1).await.json()["data"]["btc"]["available"], "1.5");
+
+        // A fault that is injected again begins with an empty cache.
+        world.simulator.clear_faults();
+        world.simulator.inject(Fault::new(Effect::Cached { age, date_behind }));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(world.get(BALANCE).await.json()["data"]["usdt"]["available"], "1");
+    }
+}
+
+#[tokio::test]
+async fn a_fault_may_send_an_answer_once_more() {
+    let _frozen = Frozen::new();
+    let world = World::documented().await;
+    world.simulator.inject(Fault::new(Effect::Surplus { after_ms: 130 }).calls(1));
+    let mut kept = Kept::new(&world).await;
+    kept.ask(BALANCE).await;
+    let first = kept.read().await;
+    assert_eq!(first.text(), SPOT);
+
+    // A call before the copy is due gets its own answer.
+    world.simulator.set_balance("main", Wallet::Spot, "usdt", "1", "1").unwrap();
+    kept.ask(BALANCE).await;
+    assert_eq!(kept.read().await.json()["data"]["usdt"]["available"], "1");
+    tokio::time::advance(Duration::from_millis(125)).await;
+    world.get("/trade/api/v1/getServerTime").await;
+    assert!(kept.is_quiet());
+
+    tokio::time::advance(Duration::from_millis(6)).await; // timers are exact to a millisecond
+    let copy = kept.read().await;
+    assert_eq!((copy.status, copy.text()), (200, SPOT));
+    for name in ["content-type", "content-length", "date"] {
+        assert_eq!(copy.header(name), first.header(name), "{name}");
+        assert!(copy.header(name).is_some(), "{name}");
+    }
+    // The connection still works.
+    kept.ask(BALANCE).await;
+    assert_eq!(kept.read().await.json()["data"]["usdt"]["available"], "1");
+    assert_eq!(world.simulator.calls().accounts["main"].accepted, 3);
+}
+
+#[tokio::test]
+async fn a_client_that_closes_gets_no_answer_twice() {
+    let world = World::documented().await;
+    assert_eq!(world.under(Effect::Surplus { after_ms: 0 }).await.text(), SPOT);
+}
+
+#[tokio::test]
+async fn a_fault_may_make_the_answered_time_wrong() {
+    const TIME: &str = "/trade/api/v1/getServerTime";
+    let _frozen = Frozen::new();
+    let world = World::documented().await;
+    let time = async || world.get(TIME).await.json()["data"]["serverTime"].as_i64().unwrap() - NONCE;
+    for ahead_ms in [600_000, -600_000] {
+        world.simulator.inject(Fault::new(Effect::WrongTime { ahead_ms }).calls(1));
+        // A balance does not use the fault up, and the nonce is still in the window.
+        assert_eq!(world.get(BALANCE).await.text(), SPOT);
+        let answer = world.get(TIME).await;
+        assert_eq!(answer.json()["data"]["serverTime"], NONCE + ahead_ms);
+        assert_eq!(answer.header("date"), Some(START));
+        assert_eq!((time().await, world.simulator.server_time_ms()), (0, NONCE));
+    }
+}
+
+#[tokio::test]
+async fn the_date_follows_the_exchanges_clock() {
+    let _frozen = Frozen::new();
+    let world = World::documented().await;
+    for path in [BALANCE, "/nothing", "/simulator/"] {
+        assert_eq!(world.get(path).await.header("date"), Some(START), "{path}");
+    }
+    tokio::time::advance(Duration::from_secs(30)).await;
+    let date = async || world.get(BALANCE).await.header("date").map(str::to_owned);
+    assert_eq!(date().await.as_deref(), Some("fri, 12 jul 2019 08:24:22 gmt"));
+    world.simulator.set_clock_offset_ms(-90_000);
+    assert_eq!(date().await.as_deref(), Some("fri, 12 jul 2019 08:22:52 gmt"));
+    world.simulator.inject(Fault::new(Effect::Maintenance));
+    assert_eq!(date().await.as_deref(), Some("fri, 12 jul 2019 08:22:52 gmt"));
+}
+
+#[tokio::test]
+async fn people_can_set_the_clock() {
+    let _frozen = Frozen::new();
+    let world = World::documented().await;
+    let set = world.ask("PUT", "/simulator/clock", r#"{"ahead_ms":3600000}"#).await;
+    let text = "The exchange's clock is 3600000 ms ahead of the machine's clock.\n";
+    assert_eq!((set.status, set.text()), (200, text));
+    let time = world.get("/trade/api/v1/getServerTime").await;
+    assert_eq!(time.header("date"), Some("fri, 12 jul 2019 09:23:52 gmt"));
+    assert_eq!(time.json()["data"]["serverTime"], NONCE + 3_600_000);
+    assert_eq!(world.get(BALANCE).await.json()["code"], 400);
+    assert_eq!(world.refused(Cause::Nonce), 1);
+    // The offset is one from the machine's clock, not from the last one that was set.
+    assert_eq!(world.ask("PUT", "/simulator/clock", r#"{"ahead_ms":-60000}"#).await.status, 200);
+    assert_eq!(world.simulator.server_time_ms(), NONCE - 60_000);
+    assert_eq!(world.get(BALANCE).await.text(), SPOT);
+    for (body, part) in [
+        ("", "The clock is not understood: EOF while parsing"),
+        (r#"{"ahead_ms":"1"}"#, r#"Send {"ahead_ms":3600000}"#),
+        (r#"{"ahead_ms":1,"x":1}"#, "unknown field `x`"),
+        (r#"{"ahead_ms":-315360000001}"#, "ahead_ms -315360000001 is too far: give 315360000000 at most"),
+    ] {
+        let answer = world.ask("PUT", "/simulator/clock", body).await;
+        assert_eq!(answer.status, 400, "{body}");
+        assert!(answer.text().contains(part), "{body}: {}", answer.text());
+    }
+    assert_eq!(world.simulator.server_time_ms(), NONCE - 60_000);
+}
+
+#[tokio::test]
+async fn the_refusal_of_a_nonce_need_not_name_it() {
+    for (nonce_refusal, code, info) in [
+        (NonceRefusal::RequestError, 400, "Request error"),
+        (NonceRefusal::OtherErrors, 404, "other errors"),
+        (NonceRefusal::SignError, 308, "Sign error"),
+    ] {
+        let expected = json!({"code": code, "info": info});
+        let rules = Rules { nonce_refusal, strict_nonce: true, ..rules() };
+        let world = World::new(rules, account()).await;
+        assert_eq!(world.get(BALANCE).await.text(), SPOT);
+        assert_eq!(world.get(FUNDS_1).await.json(), expected);
+        world.simulator.set_clock_offset_ms(90_000);
+        assert_eq!(world.get(BALANCE).await.json(), expected);
+        assert_eq!((world.refused(Cause::Replay), world.refused(Cause::Nonce)), (1, 1));
+        let world = World::new(Rules { nonce_refusal, ..self::rules() }, account()).await;
+        let short = "/trade/api/v1/getBalance?accesskey=myAccessKey&nonce=1";
+        assert_eq!(world.get(short).await.json(), expected);
+        // A nonce that is missing is no wrong nonce.
+        let missing = world.get("/trade/api/v1/getBalance?accesskey=myAccessKey").await.json();
+        assert_eq!(missing, json!({"code": 400, "info": "parameter nonce is missing"}));
+    }
+}
+
+#[tokio::test]
 async fn faults_hit_only_what_they_name_and_play_in_order() {
     let world = World::documented().await;
     let simulator = &world.simulator;
@@ -625,7 +869,7 @@ async fn every_effect_has_the_spelling_of_the_help_page() {
         assert_eq!(answer.status, 200, "{fault}: {}", answer.text());
         tried += 1;
     }
-    assert_eq!(tried, 18);
+    assert_eq!(tried, 23);
 }
 
 #[tokio::test]
@@ -643,6 +887,14 @@ async fn bad_faults_are_refused_with_a_sentence() {
             r#"{"effect":{"status":{"status":301,"location":"a\nb"}}}"#,
             "location cannot be a header: give visible characters only",
         ),
+        (
+            r#"{"effect":{"restatus":{"status":600}}}"#,
+            "status 600 is not a final HTTP status: give 200 to 599",
+        ),
+        (r#"{"effect":{"cached":{"ages":1}}}"#, "unknown field `ages`"),
+        (r#"{"effect":{"cached":{"age":-1}}}"#, "invalid value: integer `-1`"),
+        (r#"{"effect":{"surplus":{}}}"#, "missing field `after_ms`"),
+        (r#"{"effect":{"wrong_time":{}}}"#, "missing field `ahead_ms`"),
         (r#"{"effect":{"deep":{"levels":10000001}}}"#, "levels 10000001 is too deep"),
         (r#"{"effect":{"gzip_bomb":{"mebibytes":16385}}}"#, "mebibytes 16385 is too large"),
     ] {
@@ -725,6 +977,7 @@ async fn the_control_pages_know_their_methods_and_cap() {
         ("POST", "/simulator/", 405),
         ("PUT", "/simulator/state", 405),
         ("GET", "/simulator/faults", 405),
+        ("GET", "/simulator/clock", 405),
         ("GET", "/simulator/accounts/main/spot/usdt", 405),
         ("GET", "/simulator/nothing", 404),
     ] {

@@ -9,10 +9,12 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::{Answer, Exchange, get};
 use serde_json::{Value, json};
 use xt_balance_exporter::simulator::{
-    Account, Api, Cause, Effect, Endpoint, Fault, KeyState, LimitReply, Rules, Wallet,
+    Account, Api, Cause, Effect, Endpoint, Fault, KeyState, LimitReply, NonceRefusal, Rules, Wallet,
 };
 
 const KEY: &str = "3976eb88-76d0-4f6e-a6b2-a57980770085";
@@ -383,4 +385,108 @@ fn faults_come_in_the_envelope_of_what_is_called() {
     exchange.simulator.inject(Fault::new(Effect::Maintenance).endpoint(Endpoint::FuturesCoinBalances));
     assert_eq!(Signed::new(FUTURES).ask(&exchange, &list).status, 200);
     assert_eq!(Signed::new(FUTURES).ask(&exchange, &format!("/dapi{LIST}")).status, 503);
+}
+
+#[test]
+fn every_amount_may_be_zero() {
+    let exchange = exchange();
+    exchange.simulator.inject(Fault::new(Effect::Zeros));
+    let spot = Signed::new(BALANCES).ask(&exchange, "/v4/balances").text();
+    let row = |name: &str, id: u8| {
+        format!(
+            r#"{{"currency":"{name}","currencyId":{id},"frozenAmount":"0","availableAmount":"0","totalAmount":"0","convertBtcAmount":"0","convertUsdtAmount":"0","withdraw":"0","trade":"0","copyTrade":"0","lock":null,"freeze":"0","predictAmount":null}}"#
+        )
+    };
+    assert!(spot.contains(&format!("[{},{}]", row("btc", 2), row("usdt", 3))), "{spot}");
+    let body = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
+    let expected = json!([{
+        "coin": "usdt", "walletBalance": "0", "openOrderMarginFrozen": "0", "openOrderFeeFrozen": "0",
+        "isolatedMargin": "0", "crossedMargin": "0", "availableBalance": "0", "bonus": "0", "bonusCumPnl": null,
+        "coupon": "0",
+    }]);
+    assert_eq!(body["result"], expected);
+}
+
+#[test]
+fn a_row_may_be_added_under_any_name() {
+    let long = "x".repeat(70);
+    for name in ["", " usdt", "\u{200b}usdt", "usdt\u{feff}", "us\ndt", &long] {
+        let exchange = exchange();
+        let value = json!({"availableAmount": "7", "availableBalance": "7"});
+        exchange.simulator.inject(Fault::new(Effect::Row { currency: name.to_owned(), value }));
+        let names = |rows: &Value, field: &str| -> BTreeSet<String> {
+            let rows = rows.as_array().unwrap().iter();
+            rows.map(|row| row[field].as_str().unwrap().to_owned()).collect()
+        };
+        let spot = json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"));
+        assert_eq!(
+            names(&spot["result"]["assets"], "currency"),
+            BTreeSet::from(["btc", "usdt", name].map(str::to_owned))
+        );
+        let futures = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
+        assert_eq!(names(&futures["result"], "coin"), BTreeSet::from(["usdt", name].map(str::to_owned)));
+    }
+}
+
+#[test]
+fn an_answer_may_be_cached_or_under_another_status() {
+    let exchange = Exchange::new(Rules { asset_calls_per_second: 100, ..rules() }, vec![account()]);
+    exchange.simulator.inject(Fault::new(Effect::Cached { age: Some(5), date_behind: None }));
+    let ask = |path: &str| Signed::new(FUTURES).ask(&exchange, &format!("{path}{LIST}"));
+    assert_eq!(ask("/fapi").header("age"), None);
+    exchange.simulator.set_balance("main", Wallet::FuturesUsdt, "usdt", "1", "0").unwrap();
+    let again = ask("/fapi");
+    assert_eq!(again.header("age"), Some("5"));
+    assert_eq!(json_of(&again)["result"][0]["availableBalance"], "18.58902375");
+    // The endpoints of the two kinds of futures are two.
+    assert_eq!(json_of(&ask("/dapi"))["result"][0]["coin"], "btc");
+    exchange.simulator.clear_faults();
+    exchange.simulator.inject(Fault::new(Effect::Restatus { status: 203 }));
+    let answer = ask("/fapi");
+    assert_eq!((answer.status, &json_of(&answer)["result"][0]["availableBalance"]), (203, &json!("1")));
+}
+
+#[test]
+fn the_answered_time_may_be_wrong_while_the_clock_is_right() {
+    let exchange = exchange();
+    exchange.simulator.inject(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).calls(1));
+    // A public call without a time in its result, and a signed one, do not use the fault up.
+    assert_eq!(get(exchange.address, "/v4/public/client", &[]).status, 200);
+    assert_eq!(json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["mc"], "SUCCESS");
+    let ahead = || {
+        let body = json_of(&get(exchange.address, "/v4/public/time", &[]));
+        body["result"]["serverTime"].as_i64().unwrap() - TIME
+    };
+    assert!((600_000..660_000).contains(&ahead()));
+    assert!((0..60_000).contains(&ahead()));
+}
+
+#[test]
+fn the_clock_may_step() {
+    let exchange = exchange();
+    let mc = || json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["mc"].clone();
+    assert_eq!(mc(), "SUCCESS");
+    exchange.simulator.set_clock_offset_ms(3_600_000);
+    assert_eq!(mc(), "AUTH_105");
+    let date = Signed::new(BALANCES).ask(&exchange, "/v4/balances").header("date").unwrap().to_owned();
+    assert!(date.starts_with("Thu, 06 Jan 2022 06:1") && date.ends_with(" GMT"), "{date}");
+    assert_eq!(json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")))["returnCode"], 1);
+    exchange.simulator.set_clock_offset_ms(0);
+    assert_eq!(mc(), "SUCCESS");
+}
+
+#[test]
+fn the_refusal_of_a_timestamp_need_not_name_it() {
+    for (nonce_refusal, text) in [
+        (NonceRefusal::RequestError, "Request error"),
+        (NonceRefusal::OtherErrors, "other errors"),
+        (NonceRefusal::SignError, "Sign error"),
+    ] {
+        let rules = Rules { nonce_refusal, clock_offset_ms: 90_000, ..rules() };
+        let exchange = Exchange::new(rules, vec![account()]);
+        assert_eq!(json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["mc"], "AUTH_103");
+        let body = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
+        assert_eq!(body["error"], json!({"code": "403", "msg": text}));
+        assert_eq!(refused(&exchange, Cause::Nonce), 2);
+    }
 }

@@ -32,6 +32,10 @@ pub(super) async fn answer(simulator: &Simulator, local: SocketAddr, request: Re
             200,
             format!("Faults ended: {}.\n", simulator.exchange().clear_faults(Instant::now())),
         ),
+        (["clock"], Method::PUT) => match body(request).await {
+            Ok(body) => set_clock(simulator, &body),
+            Err(reply) => reply,
+        },
         (["accounts", account, wallet, currency], method @ (Method::PUT | Method::DELETE)) => {
             let row = match Row::parse(account, wallet, currency) {
                 Ok(row) => row,
@@ -62,6 +66,7 @@ pub(super) async fn answer(simulator: &Simulator, local: SocketAddr, request: Re
         }
         ([] | ["" | "state"], _) => not_allowed("GET"),
         (["faults"], _) => not_allowed("POST, DELETE"),
+        (["clock"], _) => not_allowed("PUT"),
         (["accounts", _, _, _] | ["prices", _], _) => not_allowed("PUT, DELETE"),
         _ => Reply::text(404, "There is no such page; /simulator/ lists them.\n".to_owned()),
     }
@@ -103,6 +108,24 @@ fn inject(simulator: &Simulator, body: &[u8]) -> Reply {
     Reply::text(200, "The fault is in force; DELETE /simulator/faults ends it.\n".to_owned())
 }
 
+fn set_clock(simulator: &Simulator, body: &[u8]) -> Reply {
+    let Clock { ahead_ms } = match serde_json::from_slice(body) {
+        Ok(clock) => clock,
+        Err(error) => {
+            let example = r#"{"ahead_ms":3600000}"#;
+            return Reply::text(400, format!("The clock is not understood: {error}. Send {example}\n"));
+        }
+    };
+    if ahead_ms.unsigned_abs() > CLOCK_AHEAD_MAX_MS {
+        let sentence = format!(
+            "ahead_ms {ahead_ms} is too far: give {CLOCK_AHEAD_MAX_MS} at most, or the same below zero.\n"
+        );
+        return Reply::text(400, sentence);
+    }
+    simulator.set_clock_offset_ms(ahead_ms);
+    Reply::text(200, format!("The exchange's clock is {ahead_ms} ms ahead of the machine's clock.\n"))
+}
+
 fn set_price(simulator: &Simulator, market: &str, body: &[u8]) -> Reply {
     let Paid { price } = match serde_json::from_slice(body) {
         Ok(paid) => paid,
@@ -129,6 +152,16 @@ fn remove_price(simulator: &Simulator, market: &str) -> Reply {
 }
 
 const EXAMPLE_FAULT: &str = r#"{"effect":"maintenance","seconds":60}"#;
+
+/// Ten years.
+const CLOCK_AHEAD_MAX_MS: u64 = 315_360_000_000;
+
+/// The body of a PUT of the clock.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Clock {
+    ahead_ms: i64,
+}
 
 /// The body of a PUT of a price.
 #[derive(Deserialize)]

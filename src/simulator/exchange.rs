@@ -5,22 +5,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::IpAddr,
+    sync::LazyLock,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use hyper::HeaderMap;
+use hyper::{HeaderMap, header::AGE};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
     Account, Api, Arrival, Balance, Calls, Cause, Counts, Effect, Endpoint, Fault, KeyState, LimitReply,
-    Outcome, Rules, UnknownAccount, Wallet,
-    fault::Dialect,
+    NonceRefusal, Outcome, Rules, UnknownAccount, Wallet,
+    fault::{Dialect, Target},
     headers::Headers,
     limits::Window,
     query::Query,
-    reply::{Manner, Reply},
+    reply::{Date, Reply},
     v4,
 };
 
@@ -75,6 +76,15 @@ struct InForce {
     fault: Fault,
     until: Option<Instant>,
     hits: u64,
+    /// The answers that an [`Effect::Cached`] repeats.
+    cached: BTreeMap<Endpoint, Reply>,
+}
+
+/// A fault that applies to a call.
+struct Hit {
+    /// Position in `faults`.
+    position: usize,
+    effect: Effect,
 }
 
 /// Why a call is refused, and what it is told.
@@ -122,30 +132,54 @@ impl Exchange {
         let headers = Headers::of(call.headers);
         let key = self.key_of(call.endpoint, query.as_ref().ok(), &headers);
         let admitted = self.admit(call, key, now);
-        let effect = self.hit(call, key, now, Effect::concerns_the_reply);
-        let (reply, outcome) = if let Some(reply) =
-            effect.as_ref().and_then(|effect| Reply::in_place(effect, call.endpoint.dialect()))
-        {
+        let hit = self.hit(call, key, now, Target::Reply);
+        let (reply, outcome) = if let Some(reply) = hit.as_ref().and_then(|hit| self.in_place(hit, call)) {
             (reply, Outcome::Faulted)
         } else {
-            let manner = effect.as_ref().map_or(Manner::Whole, Manner::of);
             let answer = admitted.and_then(|()| self.answer(call, &query, &headers, key, now));
-            match answer {
-                Ok(body) => (Reply::json(body).sent(manner), Outcome::Accepted),
-                Err(refusal) => {
-                    let reply = self.refuse(&refusal, now).sent(manner);
-                    (reply, Outcome::Refused(refusal.cause))
+            let (reply, outcome) = match answer {
+                Ok(body) => (Reply::json(body), Outcome::Accepted),
+                Err(refusal) => (self.refuse(&refusal, now), Outcome::Refused(refusal.cause)),
+            };
+            let reply = match &hit {
+                Some(hit) => {
+                    self.remember(hit, call.endpoint, &reply, now);
+                    reply.changed_by(&hit.effect)
                 }
-            }
+                None => reply,
+            };
+            (reply, outcome)
         };
         self.record(call, key, outcome, now);
         reply
+    }
+
+    /// The reply that a fault sends in place of the exchange's answer, if it does.
+    fn in_place(&self, hit: &Hit, call: &Call) -> Option<Reply> {
+        let cached = self.faults.get(hit.position).and_then(|fault| fault.cached.get(&call.endpoint));
+        cached.cloned().or_else(|| Reply::in_place(&hit.effect, call.endpoint.dialect()))
+    }
+
+    /// Stores an answer that an [`Effect::Cached`] repeats from now on.
+    fn remember(&mut self, hit: &Hit, endpoint: Endpoint, reply: &Reply, now: Instant) {
+        let Effect::Cached { age, date_behind } = hit.effect else {
+            return;
+        };
+        let age = age.map(|seconds| seconds.to_string());
+        let date = date_behind.map_or_else(|| Date::At(self.server_time_ms(now)), Date::Behind);
+        if let Some(fault) = self.faults.get_mut(hit.position) {
+            fault.cached.insert(endpoint, reply.clone().with(AGE, age.as_deref()).dated(date));
+        }
     }
 
     pub(super) fn server_time_ms(&self, now: Instant) -> i64 {
         let elapsed = now.saturating_duration_since(self.started).as_millis();
         let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
         self.start_ms.saturating_add(elapsed).saturating_add(self.rules.clock_offset_ms)
+    }
+
+    pub(super) fn set_clock_offset_ms(&mut self, offset_ms: i64) {
+        self.rules.clock_offset_ms = offset_ms;
     }
 
     pub(super) fn accounts(&self) -> impl Iterator<Item = &Account> {
@@ -169,6 +203,7 @@ impl Exchange {
             until: fault.lasts.and_then(|time| now.checked_add(time)),
             fault,
             hits: 0,
+            cached: BTreeMap::new(),
         });
     }
 
@@ -316,7 +351,7 @@ impl Exchange {
         let query = query.as_ref().map_err(|sentence| Refusal::parameters(sentence))?;
         let data = match call.endpoint {
             Endpoint::GetTickers => return Ok(tickers(&self.prices)),
-            Endpoint::GetServerTime => json!({"serverTime": self.server_time_ms(now)}),
+            Endpoint::GetServerTime => json!({"serverTime": self.reported_time_ms(call, now)}),
             Endpoint::GetAccounts => json!([
                 {"name": " wallet account ", "id": 1},
                 {"name": " Trading account ", "id": 2},
@@ -332,6 +367,15 @@ impl Exchange {
             _ => return Err(Refusal::parameters("there is no such method")),
         };
         Ok(success(&data))
+    }
+
+    /// The time that a time endpoint answers.
+    fn reported_time_ms(&mut self, call: &Call, now: Instant) -> i64 {
+        let time = self.server_time_ms(now);
+        match self.hit(call, None, now, Target::Time) {
+            Some(Hit { effect: Effect::WrongTime { ahead_ms }, .. }) => time.saturating_add(ahead_ms),
+            _ => time,
+        }
     }
 
     /// The same of v4: a signed call is judged by its headers before its parameters.
@@ -356,7 +400,7 @@ impl Exchange {
         }
         let time = self.server_time_ms(now);
         Ok(match endpoint {
-            Endpoint::V4Time => v4::success(&json!({"serverTime": time})),
+            Endpoint::V4Time => v4::success(&json!({"serverTime": self.reported_time_ms(call, now)})),
             Endpoint::V4Client => v4::success(&json!({"ip": call.ip})),
             Endpoint::V4Symbols => v4::success(&v4::symbols(time, &self.prices)),
             Endpoint::V4Currencies => v4::success(&v4::currencies(time, &self.prices)),
@@ -473,7 +517,7 @@ impl Exchange {
         };
         let unknown = || refused(Cause::AccessKey, "AUTH_101", "400", "the appkey does not exist");
         let position = key.ok_or_else(unknown)?;
-        if self.hit(call, key, now, |effect| *effect == Effect::Revoked).is_some() {
+        if self.hit(call, key, now, Target::Key).is_some() {
             return Err(unknown());
         }
         let server_time = self.server_time_ms(now);
@@ -495,7 +539,10 @@ impl Exchange {
                 "The request time {sent} exceeds the specified time {server_time} limit by {} second",
                 window / 1_000
             );
-            return Err(refused(Cause::Nonce, "AUTH_105", "403", &msg));
+            return Err(match self.rules.nonce_refusal.unnamed() {
+                Some((_, text)) => refused(Cause::Nonce, "AUTH_103", "403", text),
+                None => refused(Cause::Nonce, "AUTH_105", "403", &msg),
+            });
         }
         let query = query.map(Query::string_to_sign).unwrap_or_default();
         let signed = format!("{}{}{query}", call.endpoint.signs(), if query.is_empty() { "" } else { "#" });
@@ -539,11 +586,11 @@ impl Exchange {
         }
         let unknown = || Refusal::new(Cause::AccessKey, 307, "AccessKey error");
         let position = key.ok_or_else(unknown)?;
-        let revoked = |effect: &Effect| *effect == Effect::Revoked;
-        if self.hit(call, key, now, revoked).is_some() {
+        if self.hit(call, key, now, Target::Key).is_some() {
             return Err(unknown());
         }
         let server_time = self.server_time_ms(now);
+        let nonce_refusal = self.rules.nonce_refusal;
         let key = self.keys.get_mut(position).ok_or_else(unknown)?;
         if key.account.key == KeyState::Inactive {
             return Err(Refusal::new(Cause::Inactive, 307, "AccessKey error: the key is not activated"));
@@ -552,13 +599,14 @@ impl Exchange {
             let text = format!("AccessKey error: IP {} is not on the IP whitelist of the key", call.ip);
             return Err(Refusal::new(Cause::Ip, 307, &text));
         }
-        let nonce = nonce(query, server_time, self.rules.nonce_window)?;
+        let nonce = nonce(query, server_time, self.rules.nonce_window)
+            .map_err(|refusal| refusal.with_nonce_wording(nonce_refusal))?;
         if !query.signed_with(&key.account.secret_key) {
             return Err(Refusal::new(Cause::Signature, 308, "Sign error"));
         }
         if self.rules.strict_nonce && nonce <= key.last_nonce {
             let text = format!("nonce {nonce} is not above the last accepted nonce {}", key.last_nonce);
-            return Err(Refusal::new(Cause::Replay, 400, &text));
+            return Err(Refusal::new(Cause::Replay, 400, &text).with_nonce_wording(nonce_refusal));
         }
         key.last_nonce = nonce;
         if key.account.key == KeyState::NotAllowedToRead {
@@ -573,9 +621,8 @@ impl Exchange {
 
     /// What faults do to the rows that this call reads; each is used up by one.
     fn edits(&mut self, call: &Call, position: usize, now: Instant) -> Vec<Effect> {
-        let edit = |effect: &Effect| !effect.concerns_the_reply() && *effect != Effect::Revoked;
         let mut edits = Vec::new();
-        for fault in self.faults.iter_mut().filter(|fault| edit(&fault.fault.effect)) {
+        for fault in self.faults.iter_mut().filter(|fault| fault.fault.effect.target() == Target::Rows) {
             let name = self.keys.get(position).map(|key| key.account.name.as_str());
             if fault.concerns(call.endpoint, name, now) {
                 fault.hits += 1;
@@ -600,6 +647,7 @@ impl Exchange {
             match edit {
                 Effect::DropCurrency(currency) => drop(shown.remove(currency.as_str())),
                 Effect::EmptyData => shown.clear(),
+                Effect::Zeros => shown.values_mut().for_each(|row| *row = Row::True(&ZERO)),
                 Effect::Row { currency, value } => drop(shown.insert(currency, Row::False(value))),
                 _ => {}
             }
@@ -607,19 +655,15 @@ impl Exchange {
         shown.into_iter().collect()
     }
 
-    /// The oldest fault of a kind that concerns this call; it is used up by one.
-    fn hit(
-        &mut self,
-        call: &Call,
-        key: Option<usize>,
-        now: Instant,
-        of_kind: impl Fn(&Effect) -> bool,
-    ) -> Option<Effect> {
+    /// The oldest fault with this target that applies to a call; it is used up by one.
+    fn hit(&mut self, call: &Call, key: Option<usize>, now: Instant, target: Target) -> Option<Hit> {
         let name = key.and_then(|key| self.keys.get(key)).map(|key| key.account.name.as_str());
-        let mut faults = self.faults.iter_mut().filter(|fault| of_kind(&fault.fault.effect));
-        let fault = faults.find(|fault| fault.concerns(call.endpoint, name, now))?;
+        let mut faults = self.faults.iter_mut().enumerate();
+        let (position, fault) = faults.find(|(_, fault)| {
+            fault.fault.effect.target() == target && fault.concerns(call.endpoint, name, now)
+        })?;
         fault.hits += 1;
-        Some(fault.fault.effect.clone())
+        Some(Hit { position, effect: fault.fault.effect.clone() })
     }
 
     fn refuse(&self, refusal: &Refusal, now: Instant) -> Reply {
@@ -689,6 +733,14 @@ impl Refusal {
         Self::new(Cause::Parameters, 400, sentence)
     }
 
+    /// The same refusal of a v1 nonce, worded as the rules have it.
+    fn with_nonce_wording(self, wording: NonceRefusal) -> Self {
+        match (self.cause, wording.unnamed()) {
+            (cause @ (Cause::Nonce | Cause::Replay), Some((code, text))) => Self::new(cause, code, text),
+            _ => self,
+        }
+    }
+
     /// The same in any dialect; spot of v4 has no words for it.
     fn wrong_parameter(dialect: Dialect, sentence: &str) -> Self {
         match dialect {
@@ -717,6 +769,9 @@ enum Row<'a> {
     True(&'a Balance),
     False(&'a Value),
 }
+
+/// The row that [`Effect::Zeros`] puts in place of every other.
+static ZERO: LazyLock<Balance> = LazyLock::new(|| Balance::new("0", "0"));
 
 /// The nonce of a call, if it is one and inside the window.
 fn nonce(query: &Query, server_time: i64, window: Duration) -> Result<i64, Refusal> {

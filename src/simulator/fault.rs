@@ -144,12 +144,41 @@ pub enum Effect {
     },
     /// The first half of the true answer under its full `Content-Length`, then the connection closes.
     CutShort,
+    /// The true answer under another HTTP status.
+    Restatus {
+        /// 200 to 599.
+        status: u16,
+    },
+    /// The true answer, and once more the same answer, which nobody asked for. The copy needs a connection that the
+    /// client keeps open.
+    Surplus {
+        /// Time between the answer and its copy.
+        after_ms: u64,
+    },
+    /// A shared cache. It passes on the first answer of each endpoint and repeats that answer to every later call,
+    /// including calls of other accounts.
+    Cached {
+        /// `Age` of a repeated answer, in seconds; no header if not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        age: Option<u64>,
+        /// Seconds by which `Date` of a repeated answer is behind the exchange's clock. If not given, a repeated answer
+        /// has the `Date` of the first answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        date_behind: Option<u64>,
+    },
+    /// The time endpoints answer a wrong time. The exchange's own clock stays right.
+    WrongTime {
+        /// The answered time minus the exchange's time.
+        ahead_ms: i64,
+    },
     /// The key is refused as if it were unknown.
     Revoked,
     /// The rows without that of this currency.
     DropCurrency(String),
     /// No row at all.
     EmptyData,
+    /// Every row with "0" as each of its amounts.
+    Zeros,
     /// The rows with this in place of a currency's; an object gets the currency's name where rows are a list.
     Row {
         /// The currency, listed or not.
@@ -176,9 +205,14 @@ impl Effect {
         }
     }
 
-    /// Whether it stands in for the exchange's answer or changes how that is sent, rather than what is in it.
-    pub(super) fn concerns_the_reply(&self) -> bool {
-        !matches!(self, Self::Revoked | Self::DropCurrency(_) | Self::EmptyData | Self::Row { .. })
+    /// The part of a call that it changes.
+    pub(super) fn target(&self) -> Target {
+        match self {
+            Self::Revoked => Target::Key,
+            Self::DropCurrency(_) | Self::EmptyData | Self::Zeros | Self::Row { .. } => Target::Rows,
+            Self::WrongTime { .. } => Target::Time,
+            _ => Target::Reply,
+        }
     }
 
     /// Whether it can be carried out.
@@ -187,10 +221,10 @@ impl Effect {
     /// A sentence naming the key, the value and the remedy.
     pub(super) fn check(&self) -> Result<(), String> {
         match self {
-            Self::Status { status, content_type, retry_after, location, .. } => {
-                if !(200..=599).contains(status) {
-                    return Err(format!("status {status} is not a final HTTP status: give 200 to 599"));
-                }
+            Self::Status { status, .. } | Self::Restatus { status } if !(200..=599).contains(status) => {
+                Err(format!("status {status} is not a final HTTP status: give 200 to 599"))
+            }
+            Self::Status { content_type, retry_after, location, .. } => {
                 let headers =
                     [("content_type", content_type), ("retry_after", retry_after), ("location", location)];
                 for (key, value) in headers {
@@ -209,6 +243,19 @@ impl Effect {
             _ => Ok(()),
         }
     }
+}
+
+/// The part of a call that an effect changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// The whole reply: its content or its delivery.
+    Reply,
+    /// The key's validity.
+    Key,
+    /// The rows of a wallet.
+    Rows,
+    /// The time in the answer of a time endpoint.
+    Time,
 }
 
 /// What the exchange can be asked.

@@ -37,7 +37,7 @@ pub use self::{
     counts::{Arrival, Calls, Cause, Counts, Outcome},
     fault::{Effect, Endpoint, Fault},
     limits::busiest,
-    rules::{ErrorShape, LimitReply, Rules},
+    rules::{ErrorShape, LimitReply, NonceRefusal, Rules},
 };
 
 /// The simulated exchange. Clones are handles on the same one.
@@ -122,6 +122,11 @@ impl Simulator {
     #[must_use]
     pub fn server_time_ms(&self) -> i64 {
         self.exchange().server_time_ms(Instant::now())
+    }
+
+    /// Sets the exchange's clock minus the machine's clock, in milliseconds, from now on.
+    pub fn set_clock_offset_ms(&self, offset_ms: i64) {
+        self.exchange().set_clock_offset_ms(offset_ms);
     }
 
     fn exchange(&self) -> MutexGuard<'_, Exchange> {

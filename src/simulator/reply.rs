@@ -1,4 +1,4 @@
-//! A reply and the manner in which it is sent: whole, late, byte by byte, cut short, or without end.
+//! A reply and the manner in which it is sent: whole, twice, late, byte by byte, cut short, or without end.
 //!
 //! Knows HTTP, but neither the socket nor what the exchange decides.
 
@@ -6,14 +6,14 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use flate2::{Compress, Compression, Crc, FlushCompress};
 use hyper::{
     Response, StatusCode,
     body::{Body, Bytes, Frame, SizeHint},
-    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, LOCATION, RETRY_AFTER},
 };
 use serde_json::json;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
@@ -21,17 +21,47 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use super::{Balance, Effect, fault::Dialect, v4};
 
 /// What goes back to the caller.
+#[derive(Clone)]
 pub(super) struct Reply {
     status: u16,
     headers: Vec<(HeaderName, String)>,
     body: Bytes,
     manner: Manner,
+    date: Date,
+}
+
+/// The `Date` of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Date {
+    /// The exchange's time when the reply is sent.
+    Now,
+    /// So many seconds before that.
+    Behind(u64),
+    /// This Unix time in milliseconds.
+    At(i64),
+}
+
+impl Date {
+    /// The header's value; `now_ms` is the exchange's time.
+    fn header(self, now_ms: i64) -> String {
+        /// The last second that the format can express: the end of the year 9999.
+        const LAST_SECOND: u64 = 253_402_300_799;
+        let (unix_ms, behind) = match self {
+            Self::Now => (now_ms, 0),
+            Self::Behind(seconds) => (now_ms, seconds),
+            Self::At(unix_ms) => (unix_ms, 0),
+        };
+        let seconds = u64::try_from(unix_ms / 1_000).unwrap_or(0).saturating_sub(behind).min(LAST_SECOND);
+        httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
+    }
 }
 
 /// How a reply is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
     Whole,
+    /// Whole, and once more this time later.
+    Twice(Duration),
     /// Whole, but not before this time has passed.
     Late(Duration),
     /// One byte, this time, one byte, …
@@ -48,11 +78,12 @@ pub(super) enum Manner {
 
 impl Manner {
     /// How an effect has the exchange's own answer sent.
-    pub(super) fn of(effect: &Effect) -> Self {
+    fn of(effect: &Effect) -> Self {
         match effect {
             Effect::Delay { ms } => Self::Late(Duration::from_millis(*ms)),
             Effect::Slow { every_ms } => Self::Slow(Duration::from_millis(*every_ms)),
             Effect::CutShort => Self::CutShort,
+            Effect::Surplus { after_ms } => Self::Twice(Duration::from_millis(*after_ms)),
             _ => Self::Whole,
         }
     }
@@ -75,6 +106,7 @@ impl Reply {
             headers: vec![(CONTENT_TYPE, content_type.to_owned())],
             body: body.into(),
             manner: Manner::Whole,
+            date: Date::Now,
         }
     }
 
@@ -125,16 +157,42 @@ impl Reply {
             Effect::Delay { .. }
             | Effect::Slow { .. }
             | Effect::CutShort
+            | Effect::Restatus { .. }
+            | Effect::Surplus { .. }
+            | Effect::Cached { .. }
+            | Effect::WrongTime { .. }
             | Effect::Revoked
             | Effect::DropCurrency(_)
             | Effect::EmptyData
+            | Effect::Zeros
             | Effect::Row { .. } => return None,
         })
     }
 
+    /// The same reply as an effect changes its status or its delivery.
+    pub(super) fn changed_by(self, effect: &Effect) -> Self {
+        match effect {
+            Effect::Restatus { status } => Self { status: *status, ..self },
+            _ => self.sent(Manner::of(effect)),
+        }
+    }
+
     /// The same reply, sent in another manner.
-    pub(super) fn sent(self, manner: Manner) -> Self {
+    fn sent(self, manner: Manner) -> Self {
         Self { manner, ..self }
+    }
+
+    /// The same reply under another `Date`.
+    pub(super) fn dated(self, date: Date) -> Self {
+        Self { date, ..self }
+    }
+
+    /// The time after which the same reply is sent once more.
+    pub(super) fn repeats_after(&self) -> Option<Duration> {
+        match self.manner {
+            Manner::Twice(time) => Some(time),
+            _ => None,
+        }
     }
 
     /// The same body under status 429, perhaps with the seconds to wait.
@@ -151,18 +209,18 @@ impl Reply {
         self
     }
 
-    /// Waits as long as the manner demands and hands out the response.
+    /// Waits as long as the manner demands and hands out the response; `clock` is the exchange's, in milliseconds.
     ///
     /// # Errors
     /// [`Reset`] if the connection is to be reset instead.
-    pub(super) async fn respond(self) -> Result<Response<Paced>, Reset> {
+    pub(super) async fn respond(self, clock: impl Fn() -> i64) -> Result<Response<Paced>, Reset> {
         match self.manner {
             Manner::Late(time) => sleep(time).await,
             Manner::Never => std::future::pending().await,
             Manner::Reset => return Err(Reset),
-            Manner::Whole | Manner::Slow(_) | Manner::CutShort | Manner::Endless(_) => {}
+            Manner::Whole | Manner::Twice(_) | Manner::Slow(_) | Manner::CutShort | Manner::Endless(_) => {}
         }
-        let mut response = Response::builder().status(self.status);
+        let mut response = Response::builder().status(self.status).header(DATE, self.date.header(clock()));
         for (name, value) in self.headers {
             response = response.header(name, value);
         }
@@ -221,9 +279,22 @@ impl Paced {
             Manner::Slow(every) => Pace::Slow { every, next: Box::pin(sleep_until(Instant::now())) },
             Manner::CutShort => Pace::CutShort { half: body.len() / 2, sent: false },
             Manner::Endless(dialect) => Pace::Endless { row: 0, dialect },
-            Manner::Whole | Manner::Late(_) | Manner::Never | Manner::Reset => Pace::Whole,
+            Manner::Whole | Manner::Twice(_) | Manner::Late(_) | Manner::Never | Manner::Reset => Pace::Whole,
         };
         Self { left: body, pace }
+    }
+
+    /// A whole response in the bytes of HTTP/1.1.
+    pub(super) fn to_bytes(response: &Response<Self>) -> Vec<u8> {
+        let body = &response.body().left;
+        let mut bytes = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+        for (name, value) in response.headers() {
+            let name = name.as_str().as_bytes();
+            bytes.extend([name, b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        bytes.extend(format!("{CONTENT_LENGTH}: {}\r\n\r\n", body.len()).into_bytes());
+        bytes.extend_from_slice(body);
+        bytes
     }
 }
 
@@ -335,3 +406,28 @@ const MAINTENANCE: &str = "<!DOCTYPE html>
 </body>
 </html>
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::Date;
+
+    const NOW_MS: i64 = 1_562_919_832_999;
+
+    #[test]
+    fn a_date_has_the_form_of_http_and_is_cut_to_the_second() {
+        for (date, text) in [
+            (Date::Now, "Fri, 12 Jul 2019 08:23:52 GMT"),
+            (Date::Behind(3_600), "Fri, 12 Jul 2019 07:23:52 GMT"),
+            (Date::At(1_641_446_237_201), "Thu, 06 Jan 2022 05:17:17 GMT"),
+        ] {
+            assert_eq!(date.header(NOW_MS), text);
+        }
+    }
+
+    #[test]
+    fn a_date_stays_within_the_years_of_its_form() {
+        assert_eq!(Date::Behind(u64::MAX).header(NOW_MS), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(Date::Now.header(-1), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(Date::Now.header(i64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
+    }
+}

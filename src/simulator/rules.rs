@@ -33,6 +33,8 @@ pub struct Rules {
     pub lock: Duration,
     /// How the reply to a refused call looks.
     pub error_shape: ErrorShape,
+    /// Wording of the refusal of a nonce, or of a v4 timestamp.
+    pub nonce_refusal: NonceRefusal,
     /// How the reply to a call over a limit or during a lock looks.
     pub limit_reply: LimitReply,
     /// The Unix time in milliseconds at which the simulator starts; the machine's if not given.
@@ -56,6 +58,7 @@ impl Default for Rules {
             ip_calls_per_minute: 1000,
             lock: Duration::from_mins(10),
             error_shape: ErrorShape::Info,
+            nonce_refusal: NonceRefusal::Named,
             limit_reply: LimitReply::Code,
             clock_start_ms: None,
             clock_offset_ms: 0,
@@ -82,6 +85,34 @@ pub enum LimitReply {
     Code,
     /// HTTP status 429 with `Retry-After` in seconds, and the same bodies.
     Status429,
+}
+
+/// Wording of the refusal of a nonce (v1) or timestamp (v4) that is malformed, outside the window, or not above the last.
+///
+/// All but the first leave the client to guess the cause: v4's spot answers `AUTH_103` instead of `AUTH_105`, and
+/// futures answer code 403 with the text of v1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NonceRefusal {
+    /// v1: code 400 and a text that names the nonce. v4: `AUTH_105`. Futures: code 403 and a text that names the time.
+    Named,
+    /// v1: code 400, "Request error".
+    RequestError,
+    /// v1: code 404, "other errors".
+    OtherErrors,
+    /// v1: code 308, "Sign error".
+    SignError,
+}
+
+impl NonceRefusal {
+    /// The code and the text of v1, if they do not name the nonce.
+    pub(super) fn unnamed(self) -> Option<(i64, &'static str)> {
+        match self {
+            Self::Named => None,
+            Self::RequestError => Some((400, "Request error")),
+            Self::OtherErrors => Some((404, "other errors")),
+            Self::SignError => Some((308, "Sign error")),
+        }
+    }
 }
 
 impl ErrorShape {

@@ -4,7 +4,9 @@
 
 use std::{
     error::Error,
+    io,
     net::{IpAddr, SocketAddr},
+    os::fd::AsFd as _,
     pin::pin,
     time::Duration,
 };
@@ -14,10 +16,11 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -60,10 +63,12 @@ async fn connection(
     mut closing: watch::Receiver<()>,
 ) {
     let _ = stream.set_nodelay(true); // or a slow body would come in clumps
-    let Ok(local) = stream.local_addr() else {
+    let (Ok(local), Ok(second)) = (stream.local_addr(), second_handle(&stream)) else {
         return;
     };
-    let service = service_fn(|request| answer(&simulator, peer.ip().to_canonical(), local, request));
+    let (copies, due) = mpsc::unbounded_channel();
+    let mut sending_copies = pin!(send_copies(second, due));
+    let service = service_fn(|request| answer(&simulator, peer.ip().to_canonical(), local, request, &copies));
     let mut served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_DEADLINE)
@@ -72,6 +77,7 @@ async fn connection(
     let end = loop {
         tokio::select! {
             end = &mut served => break end,
+            () = &mut sending_copies => {}
             _ = closing.changed(), if !asked => {
                 asked = true;
                 std::pin::Pin::new(&mut served).graceful_shutdown();
@@ -85,12 +91,31 @@ async fn connection(
     }
 }
 
-/// Answers one request.
+/// A response in bytes and the time to send it without a request.
+type AnswerCopy = (Instant, Vec<u8>);
+
+/// A second handle on a connection, beside the one that the HTTP server owns.
+fn second_handle(stream: &TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.as_fd().try_clone_to_owned()?.into())
+}
+
+/// Sends copies of answers when they are due; never ends. It must run in the task of the connection: the HTTP server
+/// then writes the answer before this can write the copy.
+async fn send_copies(mut stream: TcpStream, mut due: mpsc::UnboundedReceiver<AnswerCopy>) {
+    while let Some((at, bytes)) = due.recv().await {
+        sleep_until(at).await;
+        let _ = stream.write_all(&bytes).await; // the client may have left
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Answers one request, and schedules the copy of the answer that a fault asks for.
 async fn answer(
     simulator: &Simulator,
     caller: IpAddr,
     local: SocketAddr,
     request: Request<Incoming>,
+    copies: &mpsc::UnboundedSender<AnswerCopy>,
 ) -> Result<Response<Paced>, Reset> {
     let path = request.uri().path();
     let reply = if path == "/simulator" || path.starts_with("/simulator/") {
@@ -111,5 +136,10 @@ async fn answer(
             "The simulated exchange has nothing here; /simulator/ says what it has.\n".to_owned(),
         )
     };
-    reply.respond().await
+    let repeats_after = reply.repeats_after();
+    let response = reply.respond(|| simulator.server_time_ms()).await?;
+    if let Some(at) = repeats_after.and_then(|time| Instant::now().checked_add(time)) {
+        let _ = copies.send((at, Paced::to_bytes(&response)));
+    }
+    Ok(response)
 }
