@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod front;
+
 use std::{
     future::pending,
     io::{ErrorKind, Read as _},
@@ -16,6 +18,7 @@ use std::{
 };
 
 use flate2::read::GzDecoder;
+use front::{Front, Manner};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -74,6 +77,11 @@ impl World {
 
     async fn documented() -> Self {
         Self::new(rules(), account()).await
+    }
+
+    /// The same exchange, asked through a proxy.
+    fn behind(self, front: &Front) -> Self {
+        Self { address: front.address, ..self }
     }
 
     /// Sends a request on a connection of its own.
@@ -787,6 +795,69 @@ async fn the_refusal_of_a_nonce_need_not_name_it() {
         let missing = world.get("/trade/api/v1/getBalance?accesskey=myAccessKey").await.json();
         assert_eq!(missing, json!({"code": 400, "info": "parameter nonce is missing"}));
     }
+}
+
+// The proxy that other tests put between the program and this exchange.
+
+#[tokio::test]
+async fn the_proxy_passes_the_date_on_and_adds_headers() {
+    let _frozen = Frozen::new();
+    let world = World::documented().await;
+    let front = Front::new(world.address);
+    let world = world.behind(&front);
+    assert_eq!(world.get(BALANCE).await.header("date"), Some(START));
+    let date = "Thu, 06 Jan 2022 05:17:17 GMT";
+    front.set(Manner::AddHeaders(vec![("Age", "7".to_owned()), ("Date", date.to_owned())]));
+    let answer = world.get(BALANCE).await;
+    assert_eq!((answer.text(), answer.header("age")), (SPOT, Some("7")));
+    assert_eq!(answer.head.matches("date: ").count(), 1);
+    assert_eq!(answer.header("date"), Some(date.to_lowercase().as_str()));
+    front.set(Manner::Relay);
+    world.simulator.inject(Fault::new(Effect::Cached { age: Some(9), date_behind: Some(60) }));
+    world.get(FUNDS_1).await;
+    let cached = world.get(FUNDS_1).await;
+    assert_eq!(
+        (cached.header("age"), cached.header("date")),
+        (Some("9"), Some("fri, 12 jul 2019 08:22:52 gmt"))
+    );
+}
+
+#[tokio::test]
+async fn the_proxy_may_be_a_shared_cache() {
+    let world = World::documented().await;
+    let front = Front::new(world.address);
+    let world = world.behind(&front);
+    front.set(Manner::SharedCache);
+    assert_eq!(world.get(BALANCE).await.text(), SPOT);
+    world.simulator.set_balance("main", Wallet::Spot, "usdt", "1", "1").unwrap();
+    assert_eq!(world.get(&format!("{BALANCE}0")).await.text(), SPOT);
+    assert_eq!(world.get(FUNDS_1).await.json()["data"]["btc"]["available"], "1.5");
+    assert_eq!(world.simulator.calls().accounts["main"].total(), 2);
+    front.set(Manner::Relay);
+    assert_eq!(world.get(BALANCE).await.json()["data"]["usdt"]["available"], "1");
+}
+
+#[tokio::test]
+async fn the_proxy_may_send_an_answer_once_more() {
+    let world = World::documented().await;
+    let front = Front::new(world.address);
+    let world = world.behind(&front);
+    let after = Duration::from_millis(50);
+    front.set(Manner::Surplus(after));
+    let start = std::time::Instant::now();
+    let mut kept = Kept::new(&world).await;
+    kept.ask(BALANCE).await;
+    assert_eq!(kept.read().await.text(), SPOT);
+    assert_eq!(kept.read().await.text(), SPOT);
+    assert!(start.elapsed() >= after);
+    assert_eq!(world.simulator.calls().accounts["main"].accepted, 1);
+    // A client that closes the connection gets one answer, and the end of the connection.
+    assert_eq!(world.get(BALANCE).await.text(), SPOT);
+    // A call for the time is passed on alone.
+    kept.ask("/trade/api/v1/getServerTime").await;
+    assert!(kept.read().await.text().contains("serverTime"));
+    tokio::time::sleep(after * 2).await;
+    assert!(kept.is_quiet());
 }
 
 #[tokio::test]

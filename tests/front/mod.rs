@@ -12,11 +12,13 @@
 )]
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -31,6 +33,8 @@ pub struct Front {
 struct State {
     upstream: SocketAddr,
     manner: Manner,
+    /// The answers that [`Manner::SharedCache`] repeats, by path.
+    cached: BTreeMap<String, Vec<u8>>,
     tls: Option<Arc<ServerConfig>>,
     connections: usize,
     streams: Vec<TcpStream>,
@@ -50,6 +54,13 @@ pub enum Manner {
     Silence,
     /// It is passed on, but a second call on the same connection ends that without an answer.
     OncePerConnection,
+    /// It is passed on, and the answer gets these headers. A header of the exchange with the same name is replaced.
+    AddHeaders(Vec<(&'static str, String)>),
+    /// It is passed on, and the same answer is sent again on the same connection after this time. A client that closes
+    /// the connection gets no copy; neither does a client on TLS.
+    Surplus(Duration),
+    /// The first answer of each path is passed on and repeated to every later call, including calls of other accounts.
+    SharedCache,
 }
 
 /// Makes an answer to a request.
@@ -79,6 +90,11 @@ impl Request {
         headers.find_map(|(known, value)| known.eq_ignore_ascii_case(name).then_some(value))
     }
 
+    /// Whether the client closes the connection after this request.
+    fn closes(&self) -> bool {
+        self.header("connection").is_some_and(|value| value.trim().eq_ignore_ascii_case("close"))
+    }
+
     /// Names of the headers in lower case.
     pub fn header_names(&self) -> Vec<String> {
         let names = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
@@ -101,6 +117,7 @@ impl Front {
         let state = State {
             upstream,
             manner: Manner::Relay,
+            cached: BTreeMap::new(),
             tls: None,
             connections: 0,
             streams: Vec::new(),
@@ -126,8 +143,11 @@ impl Front {
         format!("http://{}", self.address)
     }
 
+    /// Changes the manner, and empties the shared cache.
     pub fn set(&self, manner: Manner) {
-        self.state.lock().unwrap().manner = manner;
+        let mut state = self.state.lock().unwrap();
+        state.manner = manner;
+        state.cached.clear();
     }
 
     /// Speaks TLS on new connections; plain HTTP if `None`.
@@ -145,7 +165,7 @@ impl Front {
     /// What the exchange answers to a request.
     pub fn pass(&self, request: &Request) -> Vec<u8> {
         let upstream = self.state.lock().unwrap().upstream;
-        relay(upstream, request).unwrap()
+        relay(upstream, request, &[]).unwrap()
     }
 
     pub fn connections(&self) -> usize {
@@ -166,15 +186,16 @@ impl Front {
         let kept = stream.try_clone();
         // Whoever is at the other end may leave at any time.
         let _ = match tls {
-            None => self.answer_all(stream),
+            None => self.answer_all(stream, kept.as_ref().ok()),
             Some(tls) => ServerConnection::new(tls)
                 .map_err(io::Error::other)
-                .and_then(|connection| self.answer_all(StreamOwned::new(connection, stream))),
+                .and_then(|connection| self.answer_all(StreamOwned::new(connection, stream), None)),
         };
         let _ = kept.map(|stream| stream.shutdown(Shutdown::Both));
     }
 
-    fn answer_all(&self, mut stream: impl Read + Write) -> io::Result<()> {
+    /// `copies` is a second handle on the connection, to send an answer once more.
+    fn answer_all(&self, mut stream: impl Read + Write, copies: Option<&TcpStream>) -> io::Result<()> {
         let mut answered = 0;
         while let Some(head) = head(&mut stream)? {
             if head.starts_with(TLS_HELLO) {
@@ -186,15 +207,19 @@ impl Front {
                 state.requests.push(request.clone());
                 (state.upstream, state.manner.clone())
             };
-            let reply = match manner {
+            let reply = match &manner {
                 Manner::Answer(answer) if request.is_for_more_than_the_time() => answer(&request),
                 Manner::Instead(reply) if request.is_for_more_than_the_time() => {
-                    relay(upstream, &request)?;
-                    reply
+                    relay(upstream, &request, &[])?;
+                    reply.clone()
                 }
+                Manner::AddHeaders(headers) if request.is_for_more_than_the_time() => {
+                    relay(upstream, &request, headers)?
+                }
+                Manner::SharedCache if request.is_for_more_than_the_time() => self.first_answer(&request)?,
                 Manner::Silence if request.is_for_more_than_the_time() => continue,
                 Manner::OncePerConnection if answered > 0 => return Ok(()),
-                _ => relay(upstream, &request)?,
+                _ => relay(upstream, &request, &[])?,
             };
             if reply.is_empty() {
                 return Ok(());
@@ -202,8 +227,31 @@ impl Front {
             stream.write_all(&reply)?;
             stream.flush()?;
             answered += 1;
+            if request.closes() {
+                return Ok(());
+            }
+            if let (Manner::Surplus(time), Some(copies)) = (manner, copies)
+                && request.is_for_more_than_the_time()
+            {
+                let mut copies = copies.try_clone()?;
+                thread::spawn(move || {
+                    thread::sleep(time);
+                    copies.write_all(&reply)
+                });
+            }
         }
         Ok(())
+    }
+
+    /// The first answer to a call of this path; asks upstream if there is none yet.
+    fn first_answer(&self, request: &Request) -> io::Result<Vec<u8>> {
+        let path = request.target().split('?').next().unwrap_or_default().to_owned();
+        let mut state = self.state.lock().unwrap();
+        if !state.cached.contains_key(&path) {
+            let reply = relay(state.upstream, request, &[])?;
+            state.cached.insert(path.clone(), reply);
+        }
+        Ok(state.cached[&path].clone())
     }
 }
 
@@ -226,8 +274,9 @@ fn head(stream: &mut impl Read) -> io::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&head).into_owned()))
 }
 
-/// Asks upstream on a connection of its own, and frames the answer anew.
-fn relay(upstream: SocketAddr, request: &Request) -> io::Result<Vec<u8>> {
+/// Asks upstream on a connection of its own, and builds a new answer its status, body, `Date` and `Age`.
+/// The headers in `more` are added; they replace a `Date` or `Age` of the exchange.
+fn relay(upstream: SocketAddr, request: &Request, more: &[(&'static str, String)]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(upstream)?;
     let signed = request.head.lines().filter(|line| line.to_lowercase().starts_with("validate-"));
     let signed: String = signed.flat_map(|line| [line, "\r\n"]).collect();
@@ -235,8 +284,15 @@ fn relay(upstream: SocketAddr, request: &Request) -> io::Result<Vec<u8>> {
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw)?;
     let split = raw.windows(4).position(|four| four == b"\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
-    let status = String::from_utf8_lossy(&raw[..split]).split(' ').nth(1).unwrap_or_default().to_owned();
-    Ok(http(status.parse().unwrap_or(502), &[], &raw[split + 4..]))
+    let head = String::from_utf8_lossy(&raw[..split]);
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(502);
+    let is_replaced = |name: &str| more.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+    let passed = head.lines().filter_map(|line| line.split_once(": "));
+    let passed = passed.filter(|(name, _)| {
+        ["date", "age"].iter().any(|known| name.eq_ignore_ascii_case(known)) && !is_replaced(name)
+    });
+    let more = more.iter().map(|(name, value)| (*name, value.as_str()));
+    Ok(http(status, &passed.chain(more).collect::<Vec<_>>(), &raw[split + 4..]))
 }
 
 /// A whole HTTP answer.
