@@ -11,7 +11,7 @@ use xt_balance_exporter::{
     exposition::{families::AccountFacts, gzip::Piece},
     ledger::{Account, Ledger},
     moment::Moment,
-    standing::{Ended, Filter, Standing, Subject},
+    standing::{Ended, Filter, PollOutcome, Standing, Subject},
 };
 
 const NOW: Moment = Moment {
@@ -47,7 +47,8 @@ fn subject() -> Arc<Subject> {
 
 fn after(standing: &Standing, body: &[u8]) -> Standing {
     let took = Duration::from_millis(80);
-    standing.after(Ended { at: NOW, took, suspect: false, outcome: v1::balances(200, body).map(Some) })
+    let outcome = PollOutcome::new(NOW, v1::balances(200, body).map(Some));
+    standing.after(Ended { at: NOW, took, is_suspect: false, outcome })
 }
 
 fn ledger() -> Ledger {
@@ -69,8 +70,8 @@ fn pieces(criterion: &mut Criterion) {
     let before = after(&Standing::new(subject()), &bodies[0]);
     group.bench_function("judge, all changed", |bencher| {
         bencher.iter_batched(
-            || v1::balances(200, &bodies[1]).map(Some),
-            |outcome| before.after(Ended { at: NOW, took: Duration::ZERO, suspect: false, outcome }),
+            || PollOutcome::new(NOW, v1::balances(200, &bodies[1]).map(Some)),
+            |outcome| before.after(Ended { at: NOW, took: Duration::ZERO, is_suspect: false, outcome }),
             criterion::BatchSize::SmallInput,
         );
     });

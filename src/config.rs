@@ -533,7 +533,7 @@ fn doubled<T>(sorted: &[T], same: impl Fn(&T, &T) -> bool) -> Option<&T> {
 }
 
 fn currency(text: &str) -> Result<SmolStr, String> {
-    currency_name(text.trim()).ok_or_else(|| format!("{text:?} is no currency name: write one such as usdt"))
+    currency_name(text).ok_or_else(|| format!("{text:?} is no currency name: write one such as usdt"))
 }
 
 /// Reads `usdt`, or `spot/usdt` for that of one wallet.

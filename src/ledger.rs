@@ -15,7 +15,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use smol_str::SmolStr;
 
 use crate::{
-    exchange::Prices,
+    exchange::{ClockReading, Prices},
     exposition::{
         self, Pieces, Shown, Whole,
         families::AccountFacts,
@@ -40,10 +40,18 @@ pub struct Ledger {
 /// What is known of no account.
 #[derive(Clone, Debug, Default)]
 struct Own {
-    /// How far the clocks of hosts are ahead of ours, in seconds.
-    skews: BTreeMap<String, f64>,
+    /// The clocks of hosts.
+    clocks: BTreeMap<String, HostClock>,
     /// `None` where the configuration is read but once.
     reload: Option<Reload>,
+}
+
+/// The clock of a host as it was last read, and until when it is shown, on [`Moment::elapsed`]: a host that is asked in
+/// no poll any more has none.
+#[derive(Clone, Copy, Debug)]
+struct HostClock {
+    reading: ClockReading,
+    shown_until: Duration,
 }
 
 /// A page for each account, and one for prices: put in the place of others as one.
@@ -83,8 +91,6 @@ pub struct Account {
     pub facts: AccountFacts,
     /// Its wallets, in the order of [`crate::exchange::Wallet`].
     pub wallets: Vec<Wallet>,
-    /// When the next poll is due.
-    pub next_poll: Option<Moment>,
     /// Until when its poller must have given another sign of life to pass for alive.
     pub alive_until: Moment,
     pieces: Pieces,
@@ -95,6 +101,8 @@ pub struct Account {
 pub struct Wallet {
     /// What is known.
     pub standing: Standing,
+    /// When it is polled next: not in slots that a refused key leaves out.
+    pub next_poll: Option<Moment>,
     pieces: Pieces,
     counted: Option<Counted>,
 }
@@ -243,20 +251,20 @@ impl Ledger {
         place.ok().and_then(|place| book.accounts.get(place)).cloned()
     }
 
-    /// Notes that the clock of `host` is `seconds` ahead of ours.
-    pub fn set_skew(&self, host: &str, seconds: f64) {
-        self.change_own(&|own| _ = own.skews.insert(host.to_owned(), seconds));
+    /// Notes the clocks of hosts that were just asked, to be shown until `shown_until`, on [`Moment::elapsed`].
+    pub fn set_clocks(&self, clocks: &[(String, ClockReading)], shown_until: Duration) {
+        self.change_own(&|own| {
+            for (host, reading) in clocks {
+                let known = own.clocks.get(host).map_or(shown_until, |known| known.shown_until);
+                let clock = HostClock { reading: *reading, shown_until: shown_until.max(known) };
+                own.clocks.insert(host.clone(), clock);
+            }
+        });
     }
 
     /// Forgets the clocks of hosts that nobody asks any more.
-    pub fn keep_skews(&self, is_asked: &dyn Fn(&str) -> bool) {
-        self.change_own(&|own| {
-            for (host, skew) in std::mem::take(&mut own.skews) {
-                if is_asked(&host) {
-                    own.skews.insert(host, skew);
-                }
-            }
-        });
+    pub fn keep_clocks(&self, is_asked: &dyn Fn(&str) -> bool) {
+        self.change_own(&|own| own.clocks.retain(|host, _| is_asked(host)));
     }
 
     /// How the configuration was last read, if it is read more than once.
@@ -328,7 +336,9 @@ impl Ledger {
         let of_accounts = accounts.iter().flat_map(|account| account.shown(now, priced));
         let shown: Vec<_> = of_accounts.chain(of_market).collect();
         let own = self.own.load();
-        exposition::assemble(&shown, &OwnFacts { skews: &own.skews, process_started, reload: own.reload })
+        let clocks = own.clocks.iter().filter(|(_, clock)| now.elapsed < clock.shown_until);
+        let skews = clocks.map(|(host, clock)| (&**host, clock.reading.skew_seconds(now))).collect();
+        exposition::assemble(&shown, &OwnFacts { skews: &skews, process_started, reload: own.reload })
     }
 
     /// Sentences about pollers that have given no sign of life in time; empty if all is well.
@@ -378,7 +388,14 @@ impl Account {
     ) -> Self {
         let pieces = Pieces::of_account(&facts);
         let wallets = standings.into_iter().map(Wallet::new).collect();
-        Self { wallets, next_poll: None, alive_until, pieces, facts }
+        Self { facts, wallets, alive_until, pieces }
+    }
+
+    /// When the next poll of the account is made, of whichever wallet.
+    #[must_use]
+    pub fn next_poll(&self) -> Option<Moment> {
+        let next = self.wallets.iter().filter_map(|wallet| wallet.next_poll);
+        next.min_by_key(|next| next.elapsed)
     }
 
     /// How long the sign of life of its poller is overdue; `None` if it is alive. Whoever was
@@ -418,7 +435,7 @@ impl Account {
 
 impl Wallet {
     fn new(standing: Standing) -> Self {
-        Self { pieces: Pieces::of_wallet(&standing, None), standing, counted: None }
+        Self { pieces: Pieces::of_wallet(&standing, None), standing, next_poll: None, counted: None }
     }
 
     /// Replaces what is known, and renders what changed of it.
@@ -480,7 +497,7 @@ mod tests {
     use super::*;
     use crate::{
         exchange::{self, v1},
-        standing::{Ended, Filter, tests::answer},
+        standing::{Ended, Filter, PollOutcome, tests::answer},
     };
 
     const MAX_AGE: Duration = Duration::from_secs(90);
@@ -508,7 +525,8 @@ mod tests {
     fn poll(account: &mut Account, now: u64, rows: &[(&str, &str, &str)]) {
         for wallet in &mut account.wallets {
             let took = Duration::ZERO;
-            let ended = Ended { at: at(now), took, suspect: false, outcome: Ok(Some(answer(rows))) };
+            let outcome = PollOutcome::Answer { sent: at(now), answer: Some(answer(rows)) };
+            let ended = Ended { at: at(now), took, is_suspect: false, outcome };
             wallet.set(wallet.standing.after(ended));
         }
     }
@@ -519,7 +537,8 @@ mod tests {
             currencies.iter().map(|name| format!(r#""{name}_usdt":{{"price":{now}.5}}"#)).collect();
         let body = format!("{{{}}}", markets.join(","));
         ledger.update_market(|market| {
-            market.set(market.quotation.after(at(now), v1::prices(200, body.as_bytes())));
+            let prices = v1::prices(200, body.as_bytes()).map(|prices| (at(now), prices));
+            market.set(market.quotation.after(at(now), prices));
         });
     }
 
@@ -605,13 +624,13 @@ mod tests {
 
         tries.set(0);
         ledger.update("a", |account| {
-            account.next_poll = Some(at(60));
+            account.wallets.iter_mut().for_each(|wallet| wallet.next_poll = Some(at(60)));
             tries.set(tries.get() + 1);
             if tries.get() == 1 {
                 ledger.update("a", |account| poll(account, 4, &[("xt", "1", "0")]));
             }
         });
-        assert_eq!(ledger.account("a").and_then(|account| account.next_poll), Some(at(60)));
+        assert_eq!(ledger.account("a").and_then(|account| account.next_poll()), Some(at(60)));
         assert_eq!(value(&ledger, 50, UNPRICED).as_deref(), Some("1"));
 
         tries.set(0);
@@ -642,7 +661,8 @@ mod tests {
         ledger.update("a", |account| poll(account, 2, ROWS));
         let (first, count) = (prices(), unpriced());
         ledger.update_market(|market| {
-            market.set(market.quotation.after(at(3), v1::prices(200, br#"{"btc_usdt":{"price":1.50}}"#)));
+            let prices = v1::prices(200, br#"{"btc_usdt":{"price":1.50}}"#).map(|prices| (at(3), prices));
+            market.set(market.quotation.after(at(3), prices));
         });
         ledger.update("a", |account| poll(account, 4, ROWS));
         assert_eq!((prices(), unpriced()), (first, count));

@@ -20,18 +20,24 @@ pub use self::{
 };
 use crate::{
     config::Account,
-    exchange::{Exchange, Failure, KeySource, Paused, Read, Reason, Session, Unasked, Venue, Wallet},
+    exchange::{
+        ClockReading, Exchange, KeySource, Paused, Read, ReadAnswer, ReadRequest, Session, Unasked, Venue,
+        Wallet,
+    },
     exposition::families::AccountFacts,
     ledger::Ledger,
     moment::{Clock, Moment},
-    standing::{Ended, Standing, Subject},
+    standing::{Ended, Good, PollOutcome, Standing, Subject},
 };
 
 /// A poller's sign of life may be late by this much: two reads may each wait a minute for leave to
 /// make their calls, and a busy machine is no dead one.
-const GRACE: Duration = Duration::from_secs(150);
+pub const GRACE: Duration = Duration::from_secs(150);
 /// Whoever wakes later than this after its slot leaves it out.
 const LATE: Duration = Duration::from_secs(1);
+/// How long a command that does not stay waits before it asks again because an answer must be confirmed: longer than an
+/// exchange takes to get over a slip.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// So many slots in a row are left out at the most: a machine that is always late polls all the same.
 const LATE_SLOTS_MAX: u32 = 5;
 
@@ -108,10 +114,10 @@ impl Poller {
     /// Polls on schedule, for ever, in the runtime whose `ticks` these are. May be given up at any time.
     pub async fn run(&mut self, ticks: Ticks) -> Infallible {
         let plan = Arc::clone(&self.plan);
-        for wallet in plan.wallets().cycle() {
-            self.wait_until_due(ticks).await;
+        for (place, wallet) in plan.wallets().enumerate().cycle() {
+            self.wait_until_due(place, ticks).await;
             if !self.is_refused(wallet) {
-                self.poll_wallet(wallet).await;
+                let _ = self.poll_wallet(wallet).await;
             }
             self.due = self.schedule.next(self.desk.clock.now().elapsed, fastrand::f64());
         }
@@ -119,28 +125,60 @@ impl Poller {
         std::future::pending().await
     }
 
-    /// Polls every wallet once, for a command that does not stay. Returns how many polls there were
-    /// and how many failed.
+    /// Polls every wallet once, for a command that does not stay, and a second time where an answer must be confirmed.
+    /// Returns how many wallets there were and how many were not read.
     pub async fn run_once(&mut self) -> (usize, usize) {
         let plan = Arc::clone(&self.plan);
         let mut failed = 0;
         for wallet in plan.wallets() {
-            failed += usize::from(!self.poll_wallet(wallet).await);
+            let mut end = self.poll_wallet(wallet).await;
+            if end == PollEnd::Doubted {
+                tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                end = self.poll_wallet(wallet).await;
+            }
+            failed += usize::from(end != PollEnd::Good);
         }
         (plan.subjects.len(), failed)
     }
 
-    /// Waits until a poll is due and the account not paused, and keeps the ledger told.
-    async fn wait_until_due(&self, ticks: Ticks) {
+    /// Polls every wallet once. Returns how each poll ended.
+    pub async fn poll_each(&mut self) -> Vec<PollEnd> {
+        let plan = Arc::clone(&self.plan);
+        let mut ends = Vec::new();
+        for wallet in plan.wallets() {
+            ends.push(self.poll_wallet(wallet).await);
+        }
+        ends
+    }
+
+    /// Waits until a poll is due, of the wallet in this `place`, and the account not paused, and keeps the ledger told.
+    async fn wait_until_due(&self, place: usize, ticks: Ticks) {
         let pause = || self.desk.exchange.pause(&self.session);
         let tell = |now: Moment, ahead| {
             self.desk.ledger.update(self.account(), |account| {
                 account.set_facts(self.facts(now));
-                account.next_poll = Some(now.later(ahead));
+                for (wallet, next) in
+                    account.wallets.iter_mut().zip(self.next_polls(place, now.elapsed + ahead))
+                {
+                    wallet.next_poll = Some(now.later(next.saturating_sub(now.elapsed)));
+                }
                 account.alive_until = now.later(ahead + self.plan.timeout + GRACE);
             });
         };
         self.schedule.wait_until(self.due, ticks, &self.desk, pause, tell).await;
+    }
+
+    /// When each wallet is polled next, if the one in this `place` is due at `due`: a wallet that the key was refused for
+    /// is left out until the key may be tried again.
+    fn next_polls(&self, place: usize, due: Duration) -> Vec<Duration> {
+        let wallets: Vec<_> = self.plan.wallets().collect();
+        let next = |(at, wallet): (usize, &Wallet)| {
+            let slots_ahead = (at + wallets.len() - place) % wallets.len();
+            let slot = due + self.plan.slot() * u32::try_from(slots_ahead).unwrap_or(u32::MAX);
+            let refused_until = self.desk.exchange.refused_until(&self.session, *wallet);
+            first_from(slot, self.plan.interval, refused_until.unwrap_or_default())
+        };
+        wallets.iter().enumerate().map(next).collect()
     }
 
     fn facts(&self, now: Moment) -> AccountFacts {
@@ -178,30 +216,33 @@ impl Poller {
         self.complaint = complaint;
     }
 
-    /// Polls one wallet and writes down what came of it. Returns whether it was good.
-    async fn poll_wallet(&mut self, wallet: Wallet) -> bool {
+    /// Polls one wallet and writes down what came of it.
+    async fn poll_wallet(&mut self, wallet: Wallet) -> PollEnd {
         self.refresh_key(self.desk.clock.now());
-        let Some(mine) = self.desk.ledger.account(&self.session.account) else { return false };
+        let Some(mine) = self.desk.ledger.account(&self.session.account) else { return PollEnd::Failed };
         let mut standings = mine.wallets.iter().map(|known| &known.standing);
-        let Some(before) = standings.find(|known| known.subject.wallet == wallet) else { return false };
-        let Ok((read, suspect)) = self.read(wallet, before).await else {
+        let Some(before) = standings.find(|known| known.subject.wallet == wallet) else {
+            return PollEnd::Failed;
+        };
+        let Ok(polled) = self.read(wallet, before).await else {
             let facts = self.facts(self.desk.clock.now());
             self.desk.ledger.update(self.account(), |account| account.set_facts(facts.clone()));
-            return false;
+            return PollEnd::Failed;
         };
-        for (host, skew) in &read.skews {
-            self.desk.ledger.set_skew(host, *skew);
-        }
-        if read.rotated {
+        let now = self.desk.clock.now();
+        // A host that is asked in no poll any more is not shown much longer than the next poll takes to come.
+        let shown_until = now.elapsed + 2 * self.plan.interval + self.plan.timeout;
+        self.desk.ledger.set_clocks(&polled.clocks, shown_until);
+        if polled.rotated {
             tracing::info!(account = %self.session.account, "the new key pair has worked and is in use");
         }
-        let is_good = read.outcome.is_ok();
-        let after = before.after(Ended {
-            at: self.desk.clock.now(),
-            took: read.took,
-            suspect,
-            outcome: read.outcome,
-        });
+        let end = match &polled.ended.outcome {
+            PollOutcome::Answer { .. } => PollEnd::Good,
+            PollOutcome::Doubted(_) => PollEnd::Doubted,
+            PollOutcome::Failed(_) => PollEnd::Failed,
+        };
+        let took = polled.ended.took;
+        let after = before.after(polled.ended);
         self.desk.ledger.update(&self.session.account, |account| {
             let known = account.wallets.iter_mut().find(|known| known.standing.subject.wallet == wallet);
             if let Some(known) = known {
@@ -209,32 +250,85 @@ impl Poller {
             }
             account.set_facts(self.facts(self.desk.clock.now()));
         });
-        // What a line says shall be seen by whoever looks because of it.
-        log_change(before, &after, read.took);
-        is_good
+        // The store is updated before the line is logged: a reader of the line may look at once.
+        log_change(before, &after, took);
+        end
     }
 
-    /// Reads a wallet; an answer that is hard to believe is read a second time, and what the second
-    /// read says is believed. Returns whether there was one.
-    async fn read(&mut self, wallet: Wallet, before: &Standing) -> Result<(Read, bool), Unasked> {
-        let known = before.good.as_ref().and_then(|good| good.original.as_ref());
-        let first = self.desk.exchange.read(&mut self.session, wallet, known, self.plan.timeout).await?;
-        let heard = first.outcome.as_ref().ok().and_then(Option::as_ref);
-        if !heard.is_some_and(|answer| before.doubts(answer)) {
-            return Ok((first, false));
-        }
-        let account = &self.session.account;
-        tracing::warn!(%account, wallet = wallet.label(), "the answer has no balances, or all that is watched is gone: reading again");
-        let left = self.plan.timeout.saturating_sub(first.took);
-        let Ok(second) = self.desk.exchange.read(&mut self.session, wallet, known, left).await else {
-            let text = "a suspect answer could not be confirmed: all accounts are paused";
-            let outcome = Err(Failure::new(Reason::RateLimited, text));
-            return Ok((Read { outcome, ..first }, true));
+    /// Reads a wallet. An answer that must be confirmed is held against another base URL's, if there is another; where
+    /// that does not settle it, the next poll does.
+    async fn read(&mut self, wallet: Wallet, before: &Standing) -> Result<Polled, Unasked> {
+        let known = before.good.as_ref().and_then(Good::repeatable);
+        let request = ReadRequest { wallet, known, timeout: self.plan.timeout, except: None };
+        let Read { outcome, mut took, mut clocks, mut rotated } =
+            self.desk.exchange.read(&mut self.session, request).await?;
+        let doubt_of = |read: &ReadAnswer| read.answer.as_ref().and_then(|answer| before.doubts(answer));
+        let (outcome, is_suspect) = match outcome {
+            Err(failure) => (PollOutcome::Failed(failure), false),
+            Ok(first) => match doubt_of(&first) {
+                None => (PollOutcome::from(first), false),
+                Some(doubt) => {
+                    let timeout = request.timeout.saturating_sub(took);
+                    let request = ReadRequest { timeout, except: Some(first.place), ..request };
+                    let second = self.read_elsewhere(request).await;
+                    let second = second.and_then(|read| {
+                        took += read.took;
+                        clocks.extend(read.clocks);
+                        rotated |= read.rotated;
+                        read.outcome.ok()
+                    });
+                    let agrees =
+                        |read: &ReadAnswer| doubt_of(read).is_none_or(|other| other.confirms(&doubt));
+                    (
+                        second.filter(agrees).map_or(PollOutcome::Doubted(doubt.clone()), PollOutcome::from),
+                        true,
+                    )
+                }
+            },
         };
-        let skews = first.skews.into_iter().chain(second.skews).collect();
-        let rotated = first.rotated || second.rotated;
-        Ok((Read { outcome: second.outcome, took: first.took + second.took, skews, rotated }, true))
+        Ok(Polled { ended: Ended { at: self.desk.clock.now(), took, is_suspect, outcome }, clocks, rotated })
     }
+
+    /// Reads a wallet from a base URL other than the one that is excepted; `None` if there is none, or nothing is sent.
+    async fn read_elsewhere(&mut self, request: ReadRequest<'_>) -> Option<Read> {
+        let is_possible = self.session.venue.of(request.wallet).len() > 1 && !request.timeout.is_zero();
+        if !is_possible {
+            return None;
+        }
+        self.desk.exchange.read(&mut self.session, request).await.ok()
+    }
+}
+
+/// A poll, and what came beside its outcome.
+struct Polled {
+    ended: Ended,
+    /// The clocks of the hosts that were asked.
+    clocks: Vec<(String, ClockReading)>,
+    /// Whether a new key pair has worked.
+    rotated: bool,
+}
+
+/// How a poll ended, for the command that waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollEnd {
+    /// Its answer is published.
+    Good,
+    /// Its answer must be confirmed.
+    Doubted,
+    /// There was no good answer, or nothing was asked.
+    Failed,
+}
+
+impl From<ReadAnswer> for PollOutcome {
+    fn from(read: ReadAnswer) -> Self {
+        Self::Answer { sent: read.sent, answer: read.answer }
+    }
+}
+
+/// The first of the moments `due`, `due + interval` and so on that is not before `until`.
+fn first_from(due: Duration, interval: Duration, until: Duration) -> Duration {
+    let intervals = until.saturating_sub(due).as_nanos().div_ceil(interval.as_nanos().max(1));
+    due + interval * u32::try_from(intervals).unwrap_or(u32::MAX)
 }
 
 enum Awake {
@@ -316,8 +410,12 @@ fn log_change(before: &Standing, after: &Standing, took: Duration) {
     let (account, wallet) = (&after.subject.account, after.subject.wallet.label());
     let duration_seconds = took.as_secs_f64();
     match (&before.trouble, &after.trouble) {
+        _ if after.doubt.is_some() && after.trouble.is_none() => log_doubt(after, took),
         (None, None) if before.good.is_none() => {
             tracing::info!(%account, wallet, duration_seconds, "the first poll was good");
+        }
+        (None, None) if before.doubt.is_some() => {
+            tracing::info!(%account, wallet, duration_seconds, "balances are published again");
         }
         (None, None) => tracing::debug!(%account, wallet, duration_seconds, "the poll was good"),
         (Some(trouble), None) => {
@@ -340,9 +438,29 @@ fn log_change(before: &Standing, after: &Standing, took: Duration) {
     }
 }
 
+/// After a start every watched currency without money is doubted once: that is no reason to warn.
+fn log_doubt(after: &Standing, took: Duration) {
+    let (account, wallet) = (&after.subject.account, after.subject.wallet.label());
+    let duration_seconds = took.as_secs_f64();
+    let Some(doubt) = &after.doubt else { return };
+    if after.good.is_some() {
+        tracing::warn!(%account, wallet, duration_seconds, "{doubt}: the last balances are held until the next poll confirms that");
+    } else {
+        tracing::info!(%account, wallet, duration_seconds, "{doubt}: the balances are unknown until the next poll confirms that");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_try_is_the_first_slot_at_which_one_is_made() {
+        let seconds = Duration::from_secs;
+        for (until, expected) in [(0, 40), (40, 40), (41, 70), (100, 100), (301, 310)] {
+            assert_eq!(first_from(seconds(40), seconds(30), seconds(until)), seconds(expected), "{until}");
+        }
+    }
 
     #[test]
     fn slots_lie_on_a_grid_and_missed_ones_are_left_out() {

@@ -32,7 +32,7 @@ pub struct Quotation {
 /// A good answer.
 #[derive(Clone, Debug)]
 pub struct Quoted {
-    /// When it came.
+    /// When its request was sent: the prices are at most that old, and not younger.
     pub at: Moment,
     /// What it said. The same allocation as before if nothing changed.
     pub prices: Arc<Prices>,
@@ -60,7 +60,7 @@ impl Quotation {
     /// Fresh, held or unknown, as of `now`.
     #[must_use]
     pub fn freshness(&self, now: Moment) -> Freshness {
-        Freshness::of(self.known(now).is_some(), self.trouble.as_ref())
+        Freshness::of(self.known(now).is_some(), self.trouble.is_none())
     }
 
     /// Whether a reading has ended, well or not.
@@ -69,18 +69,18 @@ impl Quotation {
         self.good.is_some() || self.trouble.is_some()
     }
 
-    /// What is known after a reading has ended.
+    /// What is known after a reading has ended `at` some moment, with prices and when they were asked for.
     #[must_use]
-    pub fn after(&self, at: Moment, outcome: Result<Prices, Failure>) -> Self {
+    pub fn after(&self, at: Moment, outcome: Result<(Moment, Prices), Failure>) -> Self {
         let mut next = self.clone();
         match outcome {
-            Ok(prices) => {
+            Ok((sent, prices)) => {
                 let prices = match self.good.as_ref().map(|good| &good.prices) {
                     Some(old) if **old == prices => Arc::clone(old),
                     Some(old) => Arc::new(prices.sharing(old)),
                     None => Arc::new(prices),
                 };
-                next.good = Some(Quoted { at, prices });
+                next.good = Some(Quoted { at: sent, prices });
                 next.trouble = None;
             }
             Err(failure) => {
@@ -133,7 +133,9 @@ impl Choice {
 #[must_use]
 pub fn unpriced(good: &Good, prices: &Prices) -> u64 {
     let is_unpriced = |holding: &&Holding| match &holding.row {
-        Row::Unreadable => true,
+        // The row that may be its own is counted among the unusable.
+        Row::Unnamed => false,
+        row if !row.is_readable() => true,
         row => !prices.has(&holding.currency) && row.amounts() != Some((0.0, 0.0)),
     };
     good.holdings.iter().filter(is_unpriced).count() as u64 + good.unusable
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
     use crate::{
         exchange::{Amount, Reason, Wallet, v1},
-        standing::{Filter, Row, Watch},
+        standing::{Filter, Watch},
     };
 
     fn at(seconds: u64) -> Moment {
@@ -156,16 +158,21 @@ mod tests {
         v1::prices(200, body.as_bytes())
     }
 
+    /// What a reading at second `seconds` brought.
+    fn read(seconds: u64, body: &str) -> Result<(Moment, Prices), Failure> {
+        prices(body).map(|prices| (at(seconds), prices))
+    }
+
     #[test]
     fn known_then_held_then_unknown_then_known_again() {
         let new = Quotation::new(Duration::from_secs(90), []);
         assert!(new.known(at(0)).is_none());
-        let good = new.after(at(10), prices(r#"{"btc_usdt":{"price":7}}"#));
+        let good = new.after(at(12), read(10, r#"{"btc_usdt":{"price":7}}"#));
         let price =
             |quotation: &Quotation, now| quotation.known(at(now)).and_then(|quoted| quoted.prices.get("btc"));
         assert_eq!(price(&good, 99), Some(7.0));
         let failed = good.after(at(40), Err(Failure::new(Reason::Timeout, "t")));
-        let failed = failed.after(at(70), prices("{}"));
+        let failed = failed.after(at(70), read(70, "{}"));
         assert_eq!((price(&failed, 99), price(&failed, 100)), (Some(7.0), None));
         assert_eq!(
             (failed.known_until(at(99)), failed.known_until(at(100))),
@@ -174,7 +181,7 @@ mod tests {
         let trouble =
             failed.trouble.as_ref().map(|trouble| (trouble.since, trouble.at, trouble.failure.reason));
         assert_eq!(trouble, Some((at(40), at(70), Reason::Decode)));
-        let back = failed.after(at(110), prices(r#"{"btc_usdt":{"price":8}}"#));
+        let back = failed.after(at(112), read(110, r#"{"btc_usdt":{"price":8}}"#));
         assert_eq!((price(&back, 110), back.trouble.is_none()), (Some(8.0), true));
     }
 
@@ -227,6 +234,8 @@ mod tests {
             ("eth", Row::Missing, 0),
             ("eth", Row::Unreadable, 1),
             ("btc", Row::Unreadable, 1),
+            ("btc", Row::Unnamed, 0),
+            ("btc", Row::Unconfirmed, 1),
         ] {
             let holdings = [Holding { currency: currency.into(), row }];
             let good = |unusable| Good {
@@ -234,6 +243,7 @@ mod tests {
                 holdings: holdings.clone().into(),
                 currencies: 1,
                 rejected: 0,
+                holds_anything: true,
                 unusable,
                 original: None,
             };

@@ -1,7 +1,7 @@
 //! What is known of one wallet of one account, and how an answer or a failure changes it.
 //! Pure: it reads no clock, asks nobody and knows no text format.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use smol_str::SmolStr;
 
@@ -17,8 +17,10 @@ pub struct Standing {
     pub subject: Arc<Subject>,
     /// The last good answer, however old.
     pub good: Option<Good>,
-    /// How the last poll failed; `None` if it was good, or none has ended yet.
+    /// How the last poll failed; `None` if it did not, or none has ended yet.
     pub trouble: Option<Trouble>,
+    /// What the last answer said that has to be confirmed; `None` if the last answer was believed.
+    pub doubt: Option<Doubt>,
     /// Counts since the start.
     pub tally: Tally,
 }
@@ -78,7 +80,7 @@ impl Filter {
 /// A good answer, as it is shown.
 #[derive(Clone, Debug)]
 pub struct Good {
-    /// When the poll that brought it ended.
+    /// When its request was sent: the balances are at most that old, and not younger.
     pub at: Moment,
     /// What is shown of it, sorted by currency. The same allocation as before if nothing changed.
     pub holdings: Arc<[Holding]>,
@@ -86,6 +88,8 @@ pub struct Good {
     pub currencies: u64,
     /// Unusable rows in the answer.
     pub rejected: u64,
+    /// Whether any balance of the answer, shown or not, was other than 0.
+    pub holds_anything: bool,
     /// Currencies that would be shown as well, were their rows usable; watched ones are.
     pub unusable: u64,
     /// The answer itself.
@@ -111,17 +115,25 @@ pub enum Row {
         /// Locked in orders or withdrawals.
         frozen: Amount,
     },
-    /// Watched, and left out of the answer: that is a zero.
+    /// Watched, and left out of the answer, as another answer confirmed: that is a zero.
     Missing,
     /// Watched, and present, but not as amounts: that is not a zero, and no other number either.
     Unreadable,
+    /// Watched, and no row has its name, but a row without a usable name may be its own.
+    Unnamed,
+    /// Watched since the answer was read, and left out of it. Only the next answer can confirm that.
+    Unconfirmed,
 }
 
 impl Row {
-    /// Whether the answer had a row for the currency.
+    /// Whether the answer had a row for the currency; `None` if that cannot be told.
     #[must_use]
-    pub fn is_present(&self) -> bool {
-        !matches!(self, Self::Missing)
+    pub fn is_present(&self) -> Option<bool> {
+        match self {
+            Self::Read { .. } | Self::Unreadable => Some(true),
+            Self::Missing => Some(false),
+            Self::Unnamed | Self::Unconfirmed => None,
+        }
     }
 
     /// The free and frozen amounts as numbers, where there are any.
@@ -130,8 +142,50 @@ impl Row {
         match self {
             Self::Read { free, frozen } => Some((free.value(), frozen.value())),
             Self::Missing => Some((0.0, 0.0)),
-            Self::Unreadable => None,
+            Self::Unreadable | Self::Unnamed | Self::Unconfirmed => None,
         }
+    }
+
+    /// Whether it says how much there is.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Missing)
+    }
+
+    fn is_zero(&self) -> bool {
+        self.amounts() == Some((0.0, 0.0))
+    }
+}
+
+/// A good answer's claims that look more like a slip of the exchange than like the truth, because less is left than
+/// before. Until another answer makes the same claims, the last balances are held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Doubt {
+    /// Watched currencies without a row or with nothing in it, which had one or held something. Sorted.
+    pub lost: Vec<SmolStr>,
+    /// Whether the answer holds nothing at all, though the last one did.
+    pub is_empty: bool,
+}
+
+impl Doubt {
+    fn claims_anything(&self) -> bool {
+        self.is_empty || !self.lost.is_empty()
+    }
+
+    /// Whether an answer that makes the claims of `self` confirms `earlier`: it claims nothing that the earlier one
+    /// did not.
+    #[must_use]
+    pub fn confirms(&self, earlier: &Self) -> bool {
+        self.is_empty <= earlier.is_empty && self.lost.iter().all(|name| earlier.lost.contains(name))
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty {
+            return f.write_str("the answer holds no balance at all");
+        }
+        write!(f, "the answer has nothing of {}", self.lost.join(", "))
     }
 }
 
@@ -155,7 +209,7 @@ pub struct Tally {
     pub failures: [u64; Reason::ALL.len()],
     /// Unusable rows of good answers.
     pub rows_rejected: u64,
-    /// Answers that had to be confirmed by a second read.
+    /// Answers that were not believed until another one confirmed them.
     pub suspect_snapshots: u64,
     /// How long polls took.
     pub durations: Durations,
@@ -190,20 +244,20 @@ impl Durations {
 pub enum Freshness {
     /// The last poll was good.
     Fresh,
-    /// The last poll failed; the answer before it is younger than `max_age`.
+    /// The last poll failed, or its answer is not confirmed; the answer before it is younger than `max_age`.
     Held,
     /// Never read, or too long ago.
     Unknown,
 }
 
 impl Freshness {
-    /// That of an answer that is known or is not, after a last poll that met this `trouble` or none.
+    /// The freshness of an answer that is known or not, after a last poll that brought an answer or did not.
     #[must_use]
-    pub fn of(is_known: bool, trouble: Option<&Trouble>) -> Self {
-        match (is_known, trouble) {
+    pub fn of(is_known: bool, is_last_good: bool) -> Self {
+        match (is_known, is_last_good) {
             (false, _) => Self::Unknown,
-            (true, None) => Self::Fresh,
-            (true, Some(_)) => Self::Held,
+            (true, true) => Self::Fresh,
+            (true, false) => Self::Held,
         }
     }
 }
@@ -215,17 +269,42 @@ pub struct Ended {
     pub at: Moment,
     /// After how long.
     pub took: Duration,
-    /// Whether a second read was needed to believe it.
-    pub suspect: bool,
-    /// With what; `None` is the last good answer once more.
-    pub outcome: Result<Option<Answer>, Failure>,
+    /// Whether an answer was doubted, be it confirmed by another base URL of the same poll.
+    pub is_suspect: bool,
+    /// With what.
+    pub outcome: PollOutcome,
+}
+
+/// What a poll brought.
+#[derive(Debug)]
+pub enum PollOutcome {
+    /// A believed answer.
+    Answer {
+        /// When its request was sent.
+        sent: Moment,
+        /// The answer; `None` is the last good one once more.
+        answer: Option<Answer>,
+    },
+    /// An answer that is not believed until another one confirms it.
+    Doubted(Doubt),
+    /// No good answer.
+    Failed(Failure),
+}
+
+impl PollOutcome {
+    /// A believed answer to a request that was sent at `sent`, `None` if it is the last good one once more, or a
+    /// failure.
+    #[must_use]
+    pub fn new(sent: Moment, read: Result<Option<Answer>, Failure>) -> Self {
+        read.map_or_else(Self::Failed, |answer| Self::Answer { sent, answer })
+    }
 }
 
 impl Standing {
     /// Nothing known yet.
     #[must_use]
     pub fn new(subject: Arc<Subject>) -> Self {
-        Self { subject, good: None, trouble: None, tally: Tally::default() }
+        Self { subject, good: None, trouble: None, doubt: None, tally: Tally::default() }
     }
 
     /// The answer that may be shown as of `now`, if there is one young enough.
@@ -243,40 +322,65 @@ impl Standing {
     /// Fresh, held or unknown, as of `now`.
     #[must_use]
     pub fn freshness(&self, now: Moment) -> Freshness {
-        Freshness::of(self.known(now).is_some(), self.trouble.as_ref())
+        Freshness::of(self.known(now).is_some(), self.is_last_good())
+    }
+
+    /// Whether the last poll brought an answer that was believed, or none has ended yet.
+    #[must_use]
+    pub fn is_last_good(&self) -> bool {
+        self.trouble.is_none() && self.doubt.is_none()
     }
 
     /// Whether the last poll succeeded; false before the first.
     #[must_use]
     pub fn up(&self) -> bool {
-        self.good.is_some() && self.trouble.is_none()
+        self.good.is_some() && self.is_last_good()
     }
 
-    /// Whether `answer` looks more like an exchange's slip than like the truth: nothing in it, or
-    /// every watched balance that was above zero gone or zero at once. An emptiness that a second
-    /// read has confirmed is not doubted again.
+    /// What of `answer` must be confirmed before it is believed: a watched balance that falls to
+    /// nothing (free and frozen), a watched row that vanishes, and an answer that holds nothing at all. Before the
+    /// first believed answer every watched currency counts as having held something. `None` if the last poll's answer
+    /// made the same claims.
     #[must_use]
-    pub fn doubts(&self, answer: &Answer) -> bool {
-        let Some(good) = &self.good else { return answer.balances.is_empty() };
-        if answer.balances.is_empty() && good.currencies > 0 {
-            return true;
-        }
-        let total = |row: &Row| row.amounts().map_or(0.0, |(free, frozen)| free + frozen);
-        let mut held = good
-            .holdings
-            .iter()
-            .filter(|holding| self.subject.watched(&holding.currency).is_some())
-            .filter(|holding| total(&holding.row) > 0.0)
-            .peekable();
-        held.peek().is_some() && held.all(|holding| total(&row_of(answer, &holding.currency)) <= 0.0)
+    pub fn doubts(&self, answer: &Answer) -> Option<Doubt> {
+        let before = self.good.as_ref();
+        let is_lost = |watch: &&Watch| {
+            let known = before.and_then(|good| good.row(&watch.currency));
+            match row_of(answer, &watch.currency) {
+                Row::Missing => !matches!(known, Some(Row::Missing | Row::Unconfirmed)),
+                row => row.is_zero() && !known.is_some_and(Row::is_zero),
+            }
+        };
+        let lost: Vec<_> =
+            self.subject.watch.iter().filter(is_lost).map(|watch| watch.currency.clone()).collect();
+        let is_empty = answer.rejected == 0
+            && !holds_anything(answer)
+            && before
+                .is_none_or(|good| good.holds_anything || answer.balances.is_empty() && good.currencies > 0);
+        let doubt = Doubt { lost, is_empty };
+        let is_confirmed = self.doubt.as_ref().is_some_and(|earlier| doubt.confirms(earlier));
+        (doubt.claims_anything() && !is_confirmed).then_some(doubt)
     }
 
-    /// The same, as `subject` sees it: the owner's wishes have changed. `answer` is the last good one, taken
-    /// apart again; without it nothing is known.
+    /// The same for a changed `subject`. `answer` is the last good one, decoded again; without it nothing is known.
+    /// A currency that is watched only now, and that the answer left out, stays without a balance until the next
+    /// answer confirms that.
     #[must_use]
     pub fn seen_by(&self, subject: Arc<Subject>, answer: Option<Answer>) -> Self {
-        let good = self.good.as_ref().zip(answer);
-        let good = good.map(|(good, answer)| Good::of(answer, &subject, good.at, Some(good)));
+        let good = self.good.as_ref().zip(answer).map(|(known, answer)| {
+            let is_new = |holding: &Holding| {
+                holding.row == Row::Missing && known.row(&holding.currency) != Some(&Row::Missing)
+            };
+            let mut good = Good::of(answer, &subject, known.at, Some(known));
+            if good.holdings.iter().any(is_new) {
+                let confirmed = |holding: &Holding| match holding {
+                    new if is_new(new) => Holding { row: Row::Unconfirmed, ..new.clone() },
+                    known => known.clone(),
+                };
+                good.holdings = good.holdings.iter().map(confirmed).collect();
+            }
+            good
+        });
         Self { subject, good, ..self.clone() }
     }
 
@@ -286,21 +390,25 @@ impl Standing {
         let mut next = self.clone();
         next.tally.polls += 1;
         next.tally.durations.observe(ended.took);
-        next.tally.suspect_snapshots += u64::from(ended.suspect);
+        next.tally.suspect_snapshots += u64::from(ended.is_suspect);
         match ended.outcome {
-            Ok(None) => {
-                if let Some(good) = &mut next.good {
-                    good.at = ended.at;
-                    next.tally.rows_rejected += good.rejected;
-                }
-                next.trouble = None;
+            PollOutcome::Answer { sent, answer } => {
+                next.tally.rows_rejected += match (answer, &mut next.good) {
+                    (Some(answer), _) => {
+                        let good = Good::of(answer, &self.subject, sent, self.good.as_ref());
+                        next.good.insert(good).rejected
+                    }
+                    (None, Some(good)) => {
+                        good.at = sent;
+                        good.rejected
+                    }
+                    (None, None) => 0,
+                };
+                (next.trouble, next.doubt) = (None, None);
             }
-            Ok(Some(answer)) => {
-                next.tally.rows_rejected += answer.rejected;
-                next.good = Some(Good::of(answer, &self.subject, ended.at, self.good.as_ref()));
-                next.trouble = None;
-            }
-            Err(failure) => {
+            PollOutcome::Doubted(doubt) => (next.trouble, next.doubt) = (None, Some(doubt)),
+            // A failure says nothing of the balances: what was to be confirmed still is.
+            PollOutcome::Failed(failure) => {
                 if let Some(count) = next.tally.failures.get_mut(failure.reason as usize) {
                     *count += 1;
                 }
@@ -313,15 +421,29 @@ impl Standing {
 }
 
 impl Good {
-    /// What is shown to `subject` of an `answer` that came `at` some moment after another.
+    /// What is shown to `subject` of an `answer` that was asked for `at` some moment, after another answer.
     fn of(answer: Answer, subject: &Subject, at: Moment, before: Option<&Self>) -> Self {
         let (rejected, original) = (answer.rejected, answer.original.clone());
         let currencies = answer.balances.len() as u64 + rejected;
+        let holds_anything = holds_anything(&answer);
         let unusable = unusable(subject, &answer);
         let holdings = holdings(subject, answer);
         let unchanged = before.map(|good| &good.holdings).filter(|old| ***old == *holdings);
         let holdings = unchanged.cloned().unwrap_or_else(|| holdings.into());
-        Self { at, holdings, currencies, rejected, unusable, original }
+        Self { at, holdings, currencies, rejected, holds_anything, unusable, original }
+    }
+
+    /// The answer itself, if the same answer once more says no more than it did: not while it leaves something to be
+    /// confirmed.
+    #[must_use]
+    pub fn repeatable(&self) -> Option<&Original> {
+        let is_settled = !self.holdings.iter().any(|holding| holding.row == Row::Unconfirmed);
+        self.original.as_ref().filter(|_| is_settled)
+    }
+
+    fn row(&self, currency: &str) -> Option<&Row> {
+        let place = self.holdings.binary_search_by(|holding| (*holding.currency).cmp(currency)).ok()?;
+        self.holdings.get(place).map(|holding| &holding.row)
     }
 }
 
@@ -336,14 +458,25 @@ fn row_of(answer: &Answer, currency: &str) -> Row {
 
 /// What `answer` says of a watched `currency` that is not among its balances.
 fn without_amounts(answer: &Answer, currency: &str) -> Row {
-    if answer.unreadable.iter().any(|name| name == currency) { Row::Unreadable } else { Row::Missing }
+    match answer.unreadable.iter().any(|name| name == currency) {
+        true => Row::Unreadable,
+        false if answer.nameless > 0 => Row::Unnamed,
+        false => Row::Missing,
+    }
+}
+
+/// Whether any balance of `answer`, shown or not, is other than 0.
+fn holds_anything(answer: &Answer) -> bool {
+    answer.balances.iter().any(|row| row.free.value() != 0.0 || row.frozen.value() != 0.0)
 }
 
 /// How many currencies are not shown only because their rows are unusable. One without a name is
-/// counted where it would be shown whatever its name.
+/// counted where it would be shown whatever its name, or may be a watched one.
 fn unusable(subject: &Subject, answer: &Answer) -> u64 {
     let hidden = |name: &&SmolStr| subject.watched(name).is_none() && subject.filter.shows(name, || false);
-    let nameless = if subject.filter.only.is_empty() { answer.nameless } else { 0 };
+    let may_be = |watch: &Watch| row_of(answer, &watch.currency) == Row::Unnamed;
+    let is_shown = subject.filter.only.is_empty() || subject.watch.iter().any(may_be);
+    let nameless = if is_shown { answer.nameless } else { 0 };
     answer.unreadable.iter().filter(hidden).count() as u64 + nameless
 }
 
@@ -403,9 +536,9 @@ pub(crate) mod tests {
     }
 
     fn ended(seconds: u64, outcome: Result<Answer, Failure>) -> Ended {
-        let outcome = outcome.map(Some);
+        let outcome = PollOutcome::new(at(seconds), outcome.map(Some));
         let took = Duration::from_millis(120);
-        Ended { at: at(seconds), took, suspect: false, outcome }
+        Ended { at: at(seconds + 1), took, is_suspect: false, outcome }
     }
 
     fn shown(standing: &Standing) -> Vec<(&str, Option<(f64, f64)>)> {
@@ -419,7 +552,8 @@ pub(crate) mod tests {
         bad_row.rejected = 2;
         let known = Standing::new(subject(Filter::default())).after(ended(10, Ok(bad_row)));
         let failed = known.after(ended(20, Err(Failure::new(Reason::Dns, "no such name"))));
-        let again = failed.after(Ended { outcome: Ok(None), ..ended(30, Ok(Answer::default())) });
+        let outcome = PollOutcome::Answer { sent: at(30), answer: None };
+        let again = failed.after(Ended { outcome, ..ended(30, Ok(Answer::default())) });
         assert_eq!(again.freshness(at(119)), Freshness::Fresh);
         assert_eq!(again.freshness(at(120)), Freshness::Unknown);
         assert_eq!((again.tally.polls, again.tally.rows_rejected), (3, 4));
@@ -440,7 +574,11 @@ pub(crate) mod tests {
         let name = |name: &str| vec![SmolStr::from(name)];
         assert_eq!(count(Filter::default()), Some(4), "usdt is watched, and so among the holdings");
         assert_eq!(count(Filter { exclude: name("eth"), ..Filter::default() }), Some(3));
-        assert_eq!(count(Filter { only: name("eth"), ..Filter::default() }), Some(1));
+        let only_eth = Filter { only: name("eth"), ..Filter::default() };
+        assert_eq!(count(only_eth.clone()), Some(1));
+        of_an_answer.balances.clear();
+        let known = Standing::new(subject(only_eth)).after(ended(10, Ok(of_an_answer)));
+        assert_eq!(known.good.map(|good| good.unusable), Some(3), "those without a name may be btc");
     }
 
     #[test]
@@ -461,7 +599,7 @@ pub(crate) mod tests {
         assert!(!failed.up());
         assert_eq!(shown(&failed), [("btc", Some((0.0, 0.0))), ("usdt", Some((7.0, 0.0)))]);
         let trouble = failed.trouble.as_ref().map(|trouble| (trouble.since, trouble.at));
-        assert_eq!(trouble, Some((at(40), at(70))));
+        assert_eq!(trouble, Some((at(41), at(71))));
 
         let back = failed.after(ended(110, Ok(answer(&[("usdt", "8", "0")]))));
         assert_eq!(back.freshness(at(110)), Freshness::Fresh);
@@ -508,20 +646,138 @@ pub(crate) mod tests {
         assert_ne!(holdings(&second), holdings(&third), "the digits changed, if not the value");
     }
 
+    /// What of an answer with these rows must be confirmed.
+    fn doubted(standing: &Standing, rows: &[(&str, &str, &str)]) -> Option<(String, bool)> {
+        standing.doubts(&answer(rows)).map(|doubt| (doubt.lost.join(" "), doubt.is_empty))
+    }
+
+    fn lost(names: &str) -> (String, bool) {
+        (names.to_owned(), false)
+    }
+
     #[test]
-    fn emptiness_and_a_sudden_loss_of_all_that_is_watched_are_doubted() {
+    fn a_loss_of_anything_watched_and_of_everything_is_doubted() {
         let new = Standing::new(subject(Filter::default()));
-        assert!(new.doubts(&answer(&[])), "an empty answer, also as the first");
-        assert!(!new.doubts(&answer(&[("eth", "1", "0")])), "nothing was held that could be lost");
-        let empty = new.after(ended(1, Ok(answer(&[]))));
-        assert!(!empty.doubts(&answer(&[])), "confirmed once, emptiness is the truth");
+        let known = |rows: &[(&str, &str, &str)]| new.after(ended(1, Ok(answer(rows))));
 
-        let rich = new.after(ended(1, Ok(answer(&[("btc", "1", "0"), ("usdt", "0", "9")]))));
-        assert!(rich.doubts(&answer(&[("eth", "1", "0")])), "both gone");
-        assert!(rich.doubts(&answer(&[("btc", "0", "0"), ("usdt", "0", "0")])), "both zero");
-        assert!(!rich.doubts(&answer(&[("usdt", "0", "0.1")])), "one is left");
+        let rich = known(&[("btc", "1", "0"), ("eth", "3", "0"), ("usdt", "0", "9")]);
+        assert_eq!(doubted(&rich, &[("btc", "1", "0"), ("usdt", "0", "0.1")]), None, "eth is not watched");
+        assert_eq!(
+            doubted(&rich, &[("btc", "0", "1"), ("usdt", "5", "0")]),
+            None,
+            "free at 0, something frozen"
+        );
+        assert_eq!(
+            doubted(&rich, &[("btc", "1", "0"), ("eth", "3", "0")]),
+            Some(lost("usdt")),
+            "one row vanished"
+        );
+        assert_eq!(
+            doubted(&rich, &[("btc", "0.00", "0"), ("usdt", "1", "0")]),
+            Some(lost("btc")),
+            "one is zero"
+        );
+        assert_eq!(doubted(&rich, &[("eth", "1", "0")]), Some(lost("btc usdt")));
+        assert_eq!(doubted(&rich, &[("btc", "0", "0"), ("usdt", "0", "0")]), Some(("btc usdt".into(), true)));
+        assert_eq!(doubted(&rich, &[]), Some(("btc usdt".into(), true)));
 
-        let poor = new.after(ended(1, Ok(answer(&[("eth", "1", "0")]))));
-        assert!(!poor.doubts(&answer(&[("eth", "2", "0")])), "what was zero is not lost");
+        let poor = known(&[("btc", "0", "0"), ("eth", "1", "0")]);
+        assert_eq!(
+            doubted(&poor, &[("btc", "0", "0"), ("eth", "2", "0")]),
+            None,
+            "what was zero is not lost"
+        );
+        assert_eq!(doubted(&poor, &[("btc", "0", "0"), ("usdt", "0", "0"), ("eth", "2", "0")]), None);
+        assert_eq!(doubted(&poor, &[("eth", "2", "0")]), Some(lost("btc")), "its row vanished");
+        let empty = known(&[]);
+        assert_eq!(doubted(&empty, &[]), None, "believed once, emptiness is the truth");
+        assert_eq!(doubted(&empty, &[("btc", "0", "0")]), None);
+    }
+
+    #[test]
+    fn before_the_first_believed_answer_every_zero_is_doubted() {
+        let new = Standing::new(subject(Filter::default()));
+        assert_eq!(doubted(&new, &[("btc", "1", "0"), ("usdt", "0", "1")]), None);
+        assert_eq!(doubted(&new, &[("btc", "1", "0"), ("usdt", "0", "0")]), Some(lost("usdt")));
+        assert_eq!(doubted(&new, &[("btc", "1", "0")]), Some(lost("usdt")));
+        assert_eq!(doubted(&new, &[]), Some(("btc usdt".into(), true)));
+        let unwatched = Arc::new(Subject { watch: Vec::new(), ..Subject::clone(&new.subject) });
+        let unwatched = Standing::new(unwatched);
+        assert_eq!(doubted(&unwatched, &[("eth", "0", "0")]), Some((String::new(), true)), "all is zero");
+        assert_eq!(doubted(&unwatched, &[("eth", "1", "0")]), None);
+    }
+
+    #[test]
+    fn a_doubted_answer_is_held_until_the_next_one_says_the_same() {
+        let new = Standing::new(subject(Filter::default()));
+        let rich = new.after(ended(10, Ok(answer(&[("btc", "1", "0"), ("usdt", "7", "0")]))));
+        let doubt = |standing: &Standing, seconds, rows: &[(&str, &str, &str)]| {
+            let outcome = standing.doubts(&answer(rows)).map(PollOutcome::Doubted);
+            let outcome = outcome.unwrap_or_else(|| panic!("{rows:?} is believed"));
+            standing.after(Ended { outcome, is_suspect: true, ..ended(seconds, Ok(Answer::default())) })
+        };
+        let held = doubt(&rich, 40, &[("btc", "1", "0")]);
+        assert_eq!(
+            (held.up(), held.freshness(at(99)), held.freshness(at(100))),
+            (false, Freshness::Held, Freshness::Unknown)
+        );
+        assert_eq!(shown(&held), shown(&rich));
+        assert_eq!((held.tally.suspect_snapshots, held.tally.failures.iter().sum::<u64>()), (1, 0));
+
+        assert_eq!(doubted(&held, &[("btc", "2", "0")]), None, "the same claim");
+        let believed = held.after(ended(70, Ok(answer(&[("btc", "2", "0")]))));
+        assert_eq!(shown(&believed), [("btc", Some((2.0, 0.0))), ("usdt", Some((0.0, 0.0)))]);
+        assert!(believed.up());
+
+        assert_eq!(
+            doubted(&held, &[("usdt", "7", "0")]),
+            Some(lost("btc")),
+            "another claim confirms nothing"
+        );
+        assert_eq!(doubted(&held, &[]), Some(("btc usdt".into(), true)), "nor does one that goes further");
+        let empty = doubt(&rich, 40, &[]);
+        assert_eq!(doubted(&empty, &[("btc", "1", "0")]), None, "what is claimed again is believed");
+        let failed = held.after(ended(50, Err(Failure::new(Reason::Dns, "d"))));
+        assert_eq!(doubted(&failed, &[("btc", "1", "0")]), None, "a failure in between says nothing");
+        let back = held.after(ended(50, Ok(answer(&[("btc", "1", "0"), ("usdt", "7", "0")]))));
+        assert_eq!(doubted(&back, &[("btc", "1", "0")]), Some(lost("usdt")), "it was a slip");
+    }
+
+    #[test]
+    fn a_watched_currency_without_a_row_is_unknown_while_some_row_has_no_usable_name() {
+        let mut of_an_answer = answer(&[("btc", "1", "0")]);
+        (of_an_answer.rejected, of_an_answer.nameless) = (1, 1);
+        let standing = Standing::new(subject(Filter::default()));
+        assert_eq!(standing.doubts(&of_an_answer), None);
+        let standing = standing.after(ended(1, Ok(of_an_answer)));
+        assert_eq!(shown(&standing), [("btc", Some((1.0, 0.0))), ("usdt", None)]);
+        let present = standing.good.iter().flat_map(|good| good.holdings.iter());
+        let present: Vec<_> = present.map(|holding| holding.row.is_present()).collect();
+        assert_eq!(present, [Some(true), None]);
+    }
+
+    #[test]
+    fn a_currency_watched_since_the_last_answer_is_zero_once_the_next_one_confirms_that() {
+        let unwatched =
+            Arc::new(Subject { watch: Vec::new(), ..Subject::clone(&subject(Filter::default())) });
+        let rows = [("eth", "1", "0")];
+        let original = Some(Original::new(200, b"{}".to_vec()));
+        let known = Standing::new(unwatched)
+            .after(ended(1, Ok(Answer { original: original.clone(), ..answer(&rows) })));
+        let decoded = || Some(Answer { original: original.clone(), ..answer(&rows) });
+        let seen = known.seen_by(subject(Filter::default()), decoded());
+        assert_eq!(shown(&seen), [("btc", None), ("eth", Some((1.0, 0.0))), ("usdt", None)]);
+        assert!(seen.up(), "nothing has failed");
+        assert!(
+            seen.good.as_ref().is_some_and(|good| good.original.is_some() && good.repeatable().is_none())
+        );
+        let again = seen.seen_by(subject(Filter::default()), decoded());
+        assert_eq!(shown(&again), shown(&seen), "also after another change");
+        assert_eq!(doubted(&seen, &rows), None);
+        let next = seen.after(ended(2, Ok(answer(&rows))));
+        assert_eq!(
+            shown(&next),
+            [("btc", Some((0.0, 0.0))), ("eth", Some((1.0, 0.0))), ("usdt", Some((0.0, 0.0)))]
+        );
     }
 }

@@ -92,11 +92,15 @@ fn serve_takes_flags_before_and_after_the_command_and_keys_from_files() {
         &url,
         "--balance.watch=xrp",
         "--balance.watch=usdt=500",
+        "--poll.interval=1s",
+        "--poll.timeout=900ms",
         "--web.telemetry-path=/private",
     ];
     let exporter = Exporter::start(&args, &[("XT_SECRET_KEY_FILE", secret.to_str().unwrap())]);
-    exporter.ready();
-    let metrics = exporter.get("/private").text();
+    let metrics = until("the second poll confirms that xrp is missing", || {
+        let metrics = exporter.get("/private").text();
+        metrics.contains("xt_balance_free{").then_some(metrics)
+    });
     let value = |name: &str, currency: &str| {
         sample(&metrics, &format!("{name}{{account=\"serve\",currency=\"{currency}\",wallet=\"spot\"}}"))
     };
@@ -139,8 +143,11 @@ fn serve_reads_many_accounts_and_wallets_from_a_file_with_keys_beside_it() {
     let file = folder.path().join("accounts.yaml");
     let exporter =
         Exporter::start(&["--config.file", file.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"], &[]);
-    exporter.ready();
-    let metrics = exporter.metrics();
+    let metrics = until("a second poll of each wallet confirms what is missing", || {
+        let metrics = exporter.metrics();
+        let is_up = |line: &str| !line.starts_with("xt_up{") || line.ends_with(" 1");
+        (metrics.contains("xt_up{") && metrics.lines().all(is_up)).then_some(metrics)
+    });
     let free = |account: &str, wallet: &str, currency: &str| {
         let labels = format!("account=\"{account}\",currency=\"{currency}\",wallet=\"{wallet}\"");
         sample(&metrics, &format!("xt_balance_free{{{labels}}}"))

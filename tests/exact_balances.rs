@@ -35,14 +35,16 @@ fn json(exporter: &Exporter, query: &str) -> Value {
 #[test]
 fn amounts_have_the_digits_of_the_exchange() {
     let exchange = exchange();
-    let exporter = Exporter::serve(&exchange.url(), &["--balance.watch=usdt", "--balance.watch=xrp"]);
-    exporter.ready();
-    let all = json(&exporter, "");
-    let wallet = &all["wallets"][0];
-    assert_eq!(
-        (&wallet["account"], &wallet["wallet"], &wallet["state"]),
-        (&json!("main"), &json!("spot"), &json!("fresh"))
+    let exporter = Exporter::serve(
+        &exchange.url(),
+        &["--balance.watch=usdt", "--balance.watch=xrp", "--poll.interval=1s", "--poll.timeout=900ms"],
     );
+    let all = until("the second poll confirms that xrp is missing", || {
+        let all = json(&exporter, "");
+        (all["wallets"][0]["state"] == "fresh").then_some(all)
+    });
+    let wallet = &all["wallets"][0];
+    assert_eq!((&wallet["account"], &wallet["wallet"]), (&json!("main"), &json!("spot")));
     let expected = json!([
         {"currency": "btc", "free": "0.00000001", "frozen": "0.00", "present": true},
         {"currency": "usdt", "free": LONG, "frozen": "0.10", "present": true},

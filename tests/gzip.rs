@@ -25,7 +25,7 @@ use xt_balance_exporter::{
     exposition::{Whole, families::AccountFacts},
     ledger::{Account, Ledger},
     moment::Moment,
-    standing::{Ended, Filter, Subject, Watch},
+    standing::{Ended, Filter, PollOutcome, Subject, Watch},
 };
 
 // The walk: what is known of a few accounts and of prices, as it changes
@@ -190,8 +190,12 @@ impl Walk {
 
     fn poll(&self, account: &str, mut outcome: impl FnMut() -> Result<Option<Answer>, Failure>) {
         let known = self.ledger.account(account).unwrap();
-        let mut ended =
-            || Ended { at: self.now, took: Duration::from_millis(80), suspect: false, outcome: outcome() };
+        let mut ended = || Ended {
+            at: self.now,
+            took: Duration::from_millis(80),
+            is_suspect: false,
+            outcome: PollOutcome::new(self.now, outcome()),
+        };
         let after: Vec<_> = known.wallets.iter().map(|wallet| wallet.standing.after(ended())).collect();
         self.ledger.update(account, |account| {
             for (wallet, standing) in iter::zip(&mut account.wallets, &after) {
@@ -207,7 +211,8 @@ impl Walk {
         let markets: Vec<_> = LARGE_ONES.iter().step_by(9).map(market).collect();
         let body = format!("{{{}}}", markets.join(","));
         self.ledger.update_market(|market| {
-            market.set(market.quotation.after(self.now, v1::prices(200, body.as_bytes())));
+            let prices = v1::prices(200, body.as_bytes()).map(|prices| (self.now, prices));
+            market.set(market.quotation.after(self.now, prices));
         });
     }
 }

@@ -17,7 +17,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, get, sample, text_format, until};
 use front::{Front, Manner, http};
 use tokio::net::TcpSocket;
-use watched::{FREE, POLLS, UP, account, exposition, failures, given, leap};
+use watched::{FREE, POLLS, UP, account, exposition, failures, given, leap, millis};
 use xt_balance_exporter::{
     config::Prices,
     exchange::{self, Api},
@@ -184,7 +184,18 @@ async fn the_call_carries_no_key() {
         assert_eq!(asked[0].target(), path, "no parameter");
         let mut names = asked[0].header_names();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "accept-encoding", "content-type", "host", "user-agent"]);
+        assert_eq!(
+            names,
+            [
+                "accept",
+                "accept-encoding",
+                "cache-control",
+                "connection",
+                "content-type",
+                "host",
+                "user-agent"
+            ]
+        );
         assert!(!asked[0].head.contains(ACCESS_KEY));
     }
 }
@@ -280,7 +291,16 @@ async fn held_then_unknown_then_back((api, endpoint, _): (Api, Endpoint, &str)) 
     assert_eq!((sample(&unknown, SINCE), sample(&unknown, UP)), (since, Some(1.0)));
     assert!(sample(&unknown, FREE).is_some(), "balances are another matter");
 
+    exchange.simulator.inject(Fault::new(Effect::Delay { ms: 300 }).endpoint(endpoint).calls(1));
+    assert!(process.quote().await, "{}", process.trouble());
+    let good = process.ledger.market().unwrap().quotation.good.as_ref().unwrap().at;
+    assert!(
+        good.age(process.clock.now()) >= Duration::from_millis(300),
+        "prices are as old as their question"
+    );
+
     leap(MAX_AGE).await;
+    exchange.simulator.set_clock_offset_ms(millis(MAX_AGE));
     assert!(process.price("btc").is_none() && process.sample(FREE).is_some());
     assert!(process.quote().await, "{}", process.trouble());
     assert_eq!((process.price("btc"), process.sample(UNPRICED)), (Some(64_210.0), Some(2.0)));
@@ -310,6 +330,7 @@ async fn paused_alone_and_with_all((api, endpoint, _): (Api, Endpoint, &str)) {
     assert_eq!(process.sample("xt_paused_until_timestamp_seconds{account=\"main\"}"), Some(0.0));
 
     leap(Duration::from_mins(11)).await;
+    exchange.simulator.set_clock_offset_ms(millis(Duration::from_mins(11)));
     assert!(process.quote().await, "{}", process.trouble());
     exchange.simulator.inject(Fault::new(Effect::status(429)));
     assert!(!process.quote().await);

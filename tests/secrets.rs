@@ -449,11 +449,23 @@ fn a_request_carries_what_it_must_and_goes_nowhere_else() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(elsewhere.connections(), 0);
     let requests = world.front.requests();
-    assert_eq!(requests.len(), 4, "the clock and the balances, twice");
+    assert_eq!(requests.len(), 5, "the clock and the balances, twice, and the clock after the refusal");
     for request in requests {
         let mut names = request.header_names();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "accept-encoding", "content-type", "host", "user-agent"], "{request:?}");
+        assert_eq!(
+            names,
+            [
+                "accept",
+                "accept-encoding",
+                "cache-control",
+                "connection",
+                "content-type",
+                "host",
+                "user-agent"
+            ],
+            "{request:?}"
+        );
         assert_eq!(request.parameter("signature").is_some(), request.target().contains("/getBalance"));
         let head = request.head.replace(request.target(), "");
         for secret in [ACCESS, SECRET] {
@@ -479,11 +491,19 @@ fn a_request_of_v4_carries_the_key_in_headers_alone_and_goes_nowhere_else() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(elsewhere.connections(), 0);
     let requests = world.front.requests();
-    assert_eq!(requests.len(), 6, "the clock and both wallets, twice");
+    assert_eq!(requests.len(), 7, "the clock and both wallets, twice, and the clock after the refusal");
     for request in requests {
         let mut names = request.header_names();
         names.sort_unstable();
-        let plain = ["accept", "accept-encoding", "content-type", "host", "user-agent"];
+        let plain = [
+            "accept",
+            "accept-encoding",
+            "cache-control",
+            "connection",
+            "content-type",
+            "host",
+            "user-agent",
+        ];
         let signed: &[&str] = match request.target() {
             "/v4/public/time" => &[],
             "/v4/balances" => &["algorithms", "appkey", "recvwindow", "signature", "timestamp"],

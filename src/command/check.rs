@@ -9,7 +9,9 @@ use super::{Ended, say, serve::count};
 use crate::{
     cli::Check,
     config::{Account, Config, Env, Prices},
-    exchange::{Amount, Answer, Api, Exchange, Failure, QUOTE, Reason, Session, Ticker, Unasked, Wallet},
+    exchange::{
+        Amount, Answer, Api, Exchange, Failure, QUOTE, ReadRequest, Reason, Session, Ticker, Unasked, Wallet,
+    },
     moment::Clock,
 };
 
@@ -68,10 +70,11 @@ async fn examine(account: Account, exchange: &Exchange) -> usize {
     let unreached = unreached.join("; then ");
     for wallet in wallets {
         let what = format!("wallet {wallet}");
-        match exchange.read(&mut session, wallet, None, poll_timeout).await.map(|read| read.outcome) {
-            Ok(Ok(answer)) => {
+        let request = ReadRequest { wallet, known: None, timeout: poll_timeout, except: None };
+        match exchange.read(&mut session, request).await.map(|read| read.outcome) {
+            Ok(Ok(read)) => {
                 // None is known that it could be equal to.
-                let answer = answer.unwrap_or_default();
+                let answer = read.answer.unwrap_or_default();
                 tell(answer.rejected == 0, &what, &answer_finding(&answer));
                 for (_, watch) in watch.iter().filter(|(place, _)| *place == wallet) {
                     let (good, finding) = watch_finding(&answer, &watch.currency, watch.threshold);
@@ -94,8 +97,9 @@ async fn examine_prices(prices: Prices, exchange: &Exchange) -> usize {
     let Prices { venue, poll_timeout, .. } = prices;
     let api = venue.api;
     let (good, finding) = match exchange.prices(&mut Ticker::new(venue), poll_timeout).await {
-        Ok(Ok(prices)) => {
-            (true, format!("read, {} currencies have one in {QUOTE}", prices.currencies().len()))
+        Ok(Ok(answer)) => {
+            let currencies = answer.prices.currencies().len();
+            (true, format!("read, {currencies} currencies have one in {QUOTE}"))
         }
         Ok(Err(failure)) => (false, with_remedy(api, None, &failure)),
         Err(Unasked) => {
@@ -153,6 +157,12 @@ fn count_rows(rows: u64) -> String {
 fn watch_finding(answer: &Answer, currency: &str, threshold: Option<f64>) -> (bool, String) {
     if answer.unreadable.iter().any(|name| &**name == currency) {
         return (false, "its row is unusable, so its balance would be unknown".to_owned());
+    }
+    let is_listed = answer.balances.iter().any(|row| &*row.currency == currency);
+    if answer.nameless > 0 && !is_listed {
+        let finding =
+            "not in the answer, but a row without a usable name may be its own: its balance would be unknown";
+        return (false, finding.to_owned());
     }
     let free = answer.balances.iter().find(|row| &*row.currency == currency).map(|row| &row.free);
     let held = match free {
@@ -238,6 +248,9 @@ fn remedy(failure: &Failure) -> &'static str {
         }
         Reason::Body | Reason::Decode => {
             "this is not the documented answer: is the base URL that of this version of the API, and is a proxy in between?"
+        }
+        Reason::Cached => {
+            "something between this machine and the exchange keeps answers, and they are old: have the proxy or cache pass this host's answers through, or set another base URL"
         }
         Reason::Api => "the exchange's own words are above; its support can say more",
     }

@@ -116,7 +116,7 @@ mod tests {
     use crate::{
         exchange::{Failure, Reason, Wallet},
         exposition::families::AccountFacts,
-        standing::{Ended, Filter, Subject, tests::answer},
+        standing::{Ended, Filter, PollOutcome, Subject, tests::answer},
     };
 
     const BITE: Duration = Duration::from_secs(30);
@@ -144,9 +144,12 @@ mod tests {
     fn poll(ledger: &Ledger, name: &str, clock: Clock, good: bool) {
         ledger.update(name, |account| {
             for wallet in &mut account.wallets {
-                let outcome =
-                    if good { Ok(Some(answer(&[]))) } else { Err(Failure::new(Reason::Dns, "no such name")) };
-                let ended = Ended { at: clock.now(), took: Duration::ZERO, suspect: false, outcome };
+                let outcome = if good {
+                    PollOutcome::Answer { sent: clock.now(), answer: Some(answer(&[])) }
+                } else {
+                    PollOutcome::Failed(Failure::new(Reason::Dns, "no such name"))
+                };
+                let ended = Ended { at: clock.now(), took: Duration::ZERO, is_suspect: false, outcome };
                 wallet.set(wallet.standing.after(ended));
             }
         });

@@ -101,7 +101,7 @@ impl fmt::Debug for Original {
 impl Original {
     /// The body that came with the HTTP status `status`.
     #[must_use]
-    pub(super) fn new(status: u16, body: Vec<u8>) -> Self {
+    pub(crate) fn new(status: u16, body: Vec<u8>) -> Self {
         Self(Arc::new((status, body)))
     }
 

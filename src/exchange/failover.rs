@@ -54,6 +54,13 @@ impl Turns {
         Self { order: preference.order(count, now), tried: 0, failure: None }
     }
 
+    /// The same but for the one at the place `except`.
+    #[must_use]
+    pub(super) fn without(mut self, except: Option<usize>) -> Self {
+        self.order.retain(|place| Some(*place) != except);
+        self
+    }
+
     /// The place of the next one to try, and how many are left with it; `None` if that is none, or
     /// no time is left.
     pub(super) fn next(&mut self, time_left: Duration) -> Option<(usize, u32)> {

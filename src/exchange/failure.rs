@@ -30,13 +30,15 @@ pub enum Reason {
     Body,
     /// The body is not the documented JSON.
     Decode,
+    /// An answer from before the question: something between the exchange and this machine kept it.
+    Cached,
     /// Any other error code of the exchange.
     Api,
 }
 
 impl Reason {
     /// Every reason, in the order of declaration: a reason's place is its discriminant.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Auth,
         Self::Signature,
         Self::Clock,
@@ -49,6 +51,7 @@ impl Reason {
         Self::Tls,
         Self::Body,
         Self::Decode,
+        Self::Cached,
         Self::Api,
     ];
 
@@ -68,6 +71,7 @@ impl Reason {
             Self::Tls => "tls",
             Self::Body => "body",
             Self::Decode => "decode",
+            Self::Cached => "cached",
             Self::Api => "api",
         }
     }
@@ -76,7 +80,17 @@ impl Reason {
     /// again after a limit reply is what gets an account locked.
     #[must_use]
     pub fn is_of_the_host(self) -> bool {
-        matches!(self, Self::Connect | Self::Dns | Self::Tls | Self::Timeout | Self::Unavailable)
+        matches!(
+            self,
+            Self::Connect | Self::Dns | Self::Tls | Self::Timeout | Self::Unavailable | Self::Cached
+        )
+    }
+
+    /// Whether a wrong reading of the exchange's clock can be the cause. The exchange names the nonce in few of the
+    /// refusals that a wrong one brings, and an answer looks old beside a clock that is ahead.
+    #[must_use]
+    pub(super) fn may_be_of_the_clock(self) -> bool {
+        matches!(self, Self::Auth | Self::Signature | Self::Clock | Self::Http | Self::Api | Self::Cached)
     }
 
     /// Whether a person must act on the key: asking again soon is of no use.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{
     balance::{Amount, Answer, currency_name},
     failure::{Failure, Reason},
-    reading::{self, Row, amount, by_status, decode, integer, object, text},
+    reading::{self, Row, amount, by_status, decode, integer, is_success, object, text},
 };
 
 /// Path of the signed call that reads a futures wallet.
@@ -72,7 +72,7 @@ fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     if is_good && code.is_empty() {
         let return_code = envelope.return_code.map_or("", RawValue::get);
         return match envelope.result {
-            _ if !(200..=299).contains(&status) => Err(by_status()),
+            _ if !is_success(status) => Err(by_status()),
             _ if return_code.starts_with('"') => {
                 Err(decode("`returnCode` is the text \"0\", not the number 0"))
             }

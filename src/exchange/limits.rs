@@ -44,6 +44,10 @@ const PAUSE_MAX: Duration = Duration::from_hours(24);
 /// Two accounts with a limit reply within this time pause all: then it is the address.
 const CONTAGION: Duration = Duration::from_mins(1);
 
+/// Nonces may run ahead of the exchange's time by this much: of calls within one millisecond, and of a clock that was
+/// corrected a little.
+const NONCE_LEAD_MAX_MS: u64 = 1_000;
+
 /// The guard every call of the process passes.
 #[derive(Debug)]
 pub(super) struct Limits {
@@ -95,6 +99,8 @@ pub(super) struct Permit {
     limits: Arc<Limits>,
     /// Of a call with a key.
     lane: Option<(KeyId, OwnedMutexGuard<Lane>)>,
+    /// The host that this call's nonce is for, and the nonce before it.
+    nonce_before: Option<(Box<str>, u64)>,
 }
 
 /// Nothing is sent for this account until then, on [`Clock`]'s elapsed time.
@@ -118,12 +124,11 @@ struct Key {
     lane: Arc<tokio::sync::Mutex<Lane>>,
 }
 
-/// What calls with one key share: one is in flight at a time, and nonces only grow.
+/// What calls with one key share: one is in flight at a time, and the nonces of a host only grow.
 #[derive(Debug, Default)]
 struct Lane {
-    last_nonce: u64,
-    /// The last nonce with which a call was answered well.
-    good_nonce: u64,
+    /// The last nonce sent to each host and not taken back.
+    nonces: HashMap<Box<str>, u64>,
 }
 
 impl Limits {
@@ -177,7 +182,7 @@ impl Limits {
             state.key(*key).window.start();
         }
         drop(state);
-        Ok(Permit { limits: Arc::clone(self), lane })
+        Ok(Permit { limits: Arc::clone(self), lane, nonce_before: None })
     }
 
     /// Notes that the exchange spoke of a limit or a lock when asked on behalf of `caller`: nothing is
@@ -242,28 +247,22 @@ impl Limits {
 }
 
 impl Permit {
-    /// A nonce for this call: the exchange's time in Unix milliseconds, or one more than the last
-    /// nonce of its key if the time has not moved on since.
-    pub(super) fn nonce(&mut self, exchange_time: u64) -> u64 {
+    /// A nonce for this call to `host`: the exchange's time in Unix milliseconds, or one more than the last nonce of
+    /// its key there if the time has not moved on since. Hosts have clocks of their own, so a nonce of one says
+    /// nothing about the other. A time far below the last nonce is that of a corrected clock: it is taken as it is.
+    pub(super) fn nonce(&mut self, host: &str, exchange_time: u64) -> u64 {
         let Some((_, lane)) = &mut self.lane else { return exchange_time };
-        let nonce = exchange_time.max(lane.last_nonce.saturating_add(1));
-        lane.last_nonce = nonce;
-        nonce
+        let last = lane.nonces.entry(host.into()).or_default();
+        self.nonce_before = Some((host.into(), *last));
+        let is_correction = last.saturating_sub(exchange_time) > NONCE_LEAD_MAX_MS;
+        *last = if is_correction { exchange_time } else { exchange_time.max(last.saturating_add(1)) };
+        *last
     }
 
-    /// The last nonce was accepted.
-    pub(super) fn nonce_was_good(&mut self) {
-        if let Some((_, lane)) = &mut self.lane {
-            lane.good_nonce = lane.last_nonce;
-        }
-    }
-
-    /// The last nonce was refused for its time. Those since the last good one may be as wrong, and
-    /// nonces start from that one again: otherwise a host that once told a time far in the future
-    /// would spoil the key until then.
-    pub(super) fn nonce_was_refused(&mut self) {
-        if let Some((_, lane)) = &mut self.lane {
-            lane.last_nonce = lane.good_nonce;
+    /// Takes the last nonce back: nobody has accepted it, and it may have been wrong.
+    pub(super) fn take_nonce_back(&mut self) {
+        if let (Some((_, lane)), Some((host, before))) = (&mut self.lane, self.nonce_before.take()) {
+            lane.nonces.insert(host, before);
         }
     }
 }
@@ -479,30 +478,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_call_of_a_key_is_in_flight_and_nonces_grow() {
+    async fn one_call_of_a_key_is_in_flight_and_nonces_of_a_host_grow() {
         let (limits, _) = limits();
         let Ok(mut first) = limits.permit(of("a", "main")).await else { panic!("not paused") };
-        assert_eq!(first.nonce(1_000), 1_000);
-        assert_eq!(first.nonce(1_000), 1_001);
+        assert_eq!(first.nonce("x", 10_000), 10_000);
+        assert_eq!(first.nonce("x", 10_000), 10_001);
         let second = limits.permit(of("a", "other"));
         assert!(tokio::time::timeout(Duration::from_mins(1), second).await.is_err());
         drop(first);
         let Ok(mut third) = limits.permit(of("a", "main")).await else { panic!("not paused") };
-        assert_eq!(third.nonce(5), 1_002, "also when the clock was set back");
+        assert_eq!(third.nonce("x", 9_500), 10_002, "also when the clock was set back a little");
+        assert_eq!(third.nonce("y", 500), 500, "another host has another clock");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_nonce_that_was_refused_for_its_time_spoils_none_after_it() {
+    async fn a_nonce_that_was_not_accepted_or_was_of_a_wrong_clock_spoils_none_after_it() {
         let (limits, _) = limits();
         let Ok(mut permit) = limits.permit(of("a", "main")).await else { panic!("not paused") };
-        assert_eq!(permit.nonce(1_700_000_000_000), 1_700_000_000_000);
-        permit.nonce_was_good();
-        assert_eq!(permit.nonce(u64::MAX), u64::MAX, "a host that tells nonsense");
-        assert_eq!(permit.nonce(u64::MAX), u64::MAX, "there is nothing above");
-        permit.nonce_was_refused();
-        assert_eq!(permit.nonce(1_700_000_001_000), 1_700_000_001_000);
-        permit.nonce_was_refused();
-        assert_eq!(permit.nonce(5), 1_700_000_000_001, "never back behind one that was good");
+        assert_eq!(permit.nonce("x", 1_700_000_000_000), 1_700_000_000_000);
+        assert_eq!(permit.nonce("x", 1_700_000_000_900), 1_700_000_000_900);
+        permit.take_nonce_back();
+        assert_eq!(permit.nonce("x", 1_700_000_000_500), 1_700_000_000_500, "the one before was refused");
+        permit.take_nonce_back();
+        permit.take_nonce_back();
+        assert_eq!(permit.nonce("x", 1_699_999_999_500), 1_700_000_000_001, "one is taken back once");
+        assert_eq!(permit.nonce("x", u64::MAX), u64::MAX, "a host that tells nonsense");
+        assert_eq!(permit.nonce("x", u64::MAX), u64::MAX, "there is nothing above");
+        assert_eq!(permit.nonce("x", 1_700_000_001_000), 1_700_000_001_000, "the clock was read again");
     }
 
     #[tokio::test(start_paused = true)]

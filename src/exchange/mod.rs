@@ -15,6 +15,7 @@ mod refusals;
 mod secret;
 mod server_clock;
 mod signature;
+mod staleness;
 mod transport;
 pub mod v1;
 pub mod v4;
@@ -40,6 +41,7 @@ pub use self::{
     limits::{KEY_CALLS, KEY_SPAN, PACE_SPAN, PROCESS_CALLS, PROCESS_SPAN, Paused},
     price::{Prices, QUOTE},
     secret::{KeyId, KeyPair, Secret},
+    server_clock::ClockReading,
     transport::BaseUrl,
     venue::Venue,
 };
@@ -49,10 +51,11 @@ use self::{
     limits::{Caller, Limits, Permit},
     refusals::Refusals,
     server_clock::ServerClock,
+    staleness::AnswerAge,
     transport::Reply,
     wire::Wire,
 };
-use crate::moment::Clock;
+use crate::moment::{Clock, Moment};
 
 /// How long a read waits in all for leave to make its calls. Where this is not enough, others use up
 /// the limits, and a poll that fails and says so is better than one that hangs.
@@ -60,7 +63,7 @@ const LEAVE_PATIENCE: Duration = Duration::from_mins(1);
 /// How long a read waits for another's reading of the host's clock before it does without.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What all accounts share: the connection pool, the limits, the refused keys, the exchange's clocks.
+/// What all accounts share: the HTTP client, the limits, the refused keys, the exchange's clocks.
 #[derive(Debug)]
 pub struct Exchange {
     clock: Clock,
@@ -75,14 +78,19 @@ pub struct Exchange {
 
 /// The clock of one host. Whoever reads it from the exchange takes the turn first; whoever only
 /// needs the time never waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Host {
+    name: String,
     /// How the last reading failed, if it did, and when.
     turn: tokio::sync::Mutex<Option<(Duration, Failure)>>,
     clock: Mutex<ServerClock>,
 }
 
 impl Host {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), turn: tokio::sync::Mutex::default(), clock: Mutex::default() }
+    }
+
     fn clock(&self) -> MutexGuard<'_, ServerClock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,17 +132,50 @@ impl Ticker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unasked;
 
+/// What to read, and within what time.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadRequest<'a> {
+    /// The wallet.
+    pub wallet: Wallet,
+    /// The last good answer; one that is equal is not decoded again.
+    pub known: Option<&'a Original>,
+    /// The most time that all calls of the read may take.
+    pub timeout: Duration,
+    /// The place of a base URL that is not to be asked, because another one must confirm what it answered.
+    pub except: Option<usize>,
+}
+
 /// A read that came to an end.
 #[derive(Debug)]
 pub struct Read {
-    /// What came of it; a good answer is `None` if its body is the one that was known already.
-    pub outcome: Result<Option<Answer>, Failure>,
+    /// What came of it.
+    pub outcome: Result<ReadAnswer, Failure>,
     /// The time its calls took, waiting for leave to make them not counted.
     pub took: Duration,
-    /// How far the clock of a host was found to be ahead of ours, in seconds, if it was asked.
-    pub skews: Vec<(String, f64)>,
+    /// The clocks of the hosts that were asked, by host, where they are known.
+    pub clocks: Vec<(String, ClockReading)>,
     /// Whether a new key pair has worked and is now in use.
     pub rotated: bool,
+}
+
+/// A good answer, and whence.
+#[derive(Debug)]
+pub struct ReadAnswer {
+    /// When its request was sent: what it says is that old.
+    pub sent: Moment,
+    /// The place of the base URL that gave it.
+    pub place: usize,
+    /// The answer; `None` if its body is the one that was known already.
+    pub answer: Option<Answer>,
+}
+
+/// A good answer to the call for prices.
+#[derive(Debug)]
+pub struct PricesAnswer {
+    /// When its request was sent.
+    pub sent: Moment,
+    /// What it said.
+    pub prices: Prices,
 }
 
 impl Session {
@@ -144,9 +185,10 @@ impl Session {
         Self { account, venue, keyring, preferences: HashMap::new() }
     }
 
-    fn turns(&self, wallet: Wallet, now: Duration) -> Turns {
+    fn turns(&self, request: ReadRequest<'_>, now: Duration) -> Turns {
+        let wallet = request.wallet;
         let preference = self.preferences.get(&venue::foremost(wallet)).copied().unwrap_or_default();
-        Turns::new(preference, self.venue.of(wallet).len(), now)
+        Turns::new(preference, self.venue.of(wallet).len(), now).without(request.except)
     }
 
     fn worked(&mut self, wallet: Wallet, place: usize, now: Duration) {
@@ -166,13 +208,34 @@ struct Attempt<'a> {
     known: Option<&'a Original>,
     began: Duration,
     budget: Budget,
-    skews: Vec<(String, f64)>,
+    /// The hosts whose clocks the calls went by.
+    clocks: Vec<Arc<Host>>,
 }
 
 impl<'a> Attempt<'a> {
     fn new(session: &'a mut Session, began: Duration, timeout: Duration) -> Self {
-        Self { session, known: None, began, budget: Budget::new(timeout), skews: Vec::new() }
+        Self { session, known: None, began, budget: Budget::new(timeout), clocks: Vec::new() }
     }
+
+    /// Notes that a call went by the clock of `host`.
+    fn goes_by(&mut self, host: &Arc<Host>) {
+        if !self.clocks.iter().any(|known| Arc::ptr_eq(known, host)) {
+            self.clocks.push(Arc::clone(host));
+        }
+    }
+}
+
+/// A call under way: for whom, to whom, and what an answer to it must be held against.
+struct CallContext<'a> {
+    caller: Caller<'a>,
+    base: &'a BaseUrl,
+    path: &'static str,
+    /// What no text may hold that comes of it.
+    secrets: &'a [&'a str],
+    sent: Moment,
+    timeout: Duration,
+    /// The exchange's clock, if it was ever read.
+    clock: Option<ClockReading>,
 }
 
 /// Why a call brought nothing.
@@ -245,22 +308,15 @@ impl Exchange {
         self.silence
     }
 
-    /// Reads `wallet` once: from the base URL that worked last, then, if it is the host that fails,
-    /// from the others, freshly signed, all within `timeout`. An answer that is the `known` one is not
-    /// taken apart again.
+    /// Reads a wallet once: from the base URL that worked last, then, if it is the host that fails,
+    /// from the others, freshly signed, all within the timeout.
     ///
     /// # Errors
     /// If nothing was asked: see [`Unasked`].
-    pub async fn read(
-        &self,
-        session: &mut Session,
-        wallet: Wallet,
-        known: Option<&Original>,
-        timeout: Duration,
-    ) -> Result<Read, Unasked> {
-        let mut attempt = Attempt::new(session, self.clock.now().elapsed, timeout);
-        attempt.known = known;
-        let outcome = match self.read_from_any(&mut attempt, wallet).await {
+    pub async fn read(&self, session: &mut Session, request: ReadRequest<'_>) -> Result<Read, Unasked> {
+        let mut attempt = Attempt::new(session, self.clock.now().elapsed, request.timeout);
+        attempt.known = request.known;
+        let outcome = match self.read_from_any(&mut attempt, request).await {
             Ok(answer) => Ok(answer),
             Err(Stop::Failed(failure)) => Err(failure),
             Err(Stop::Refused) => return Err(Unasked),
@@ -268,9 +324,10 @@ impl Exchange {
             Err(Stop::Paused) => Err(stopped_halfway()),
         };
         let took = attempt.budget.spent().unwrap_or_default();
-        let skews = std::mem::take(&mut attempt.skews);
+        let clocks = attempt.clocks.iter();
+        let clocks = clocks.filter_map(|host| Some((host.name.clone(), host.clock().reading()?))).collect();
         let rotated = outcome.is_ok() && session.keyring.worked();
-        Ok(Read { outcome, took, skews, rotated })
+        Ok(Read { outcome, took, clocks, rotated })
     }
 
     /// Reads the prices once: from the base URL that worked last, then, if it is the host that fails,
@@ -282,7 +339,7 @@ impl Exchange {
         &self,
         ticker: &mut Ticker,
         timeout: Duration,
-    ) -> Result<Result<Prices, Failure>, Unasked> {
+    ) -> Result<Result<PricesAnswer, Failure>, Unasked> {
         let mut budget = Budget::new(timeout);
         match self.prices_from_any(ticker, &mut budget).await {
             Ok(prices) => Ok(Ok(prices)),
@@ -293,7 +350,7 @@ impl Exchange {
         }
     }
 
-    async fn prices_from_any(&self, ticker: &mut Ticker, budget: &mut Budget) -> Result<Prices, Stop> {
+    async fn prices_from_any(&self, ticker: &mut Ticker, budget: &mut Budget) -> Result<PricesAnswer, Stop> {
         let api = ticker.venue.api;
         let bases = &ticker.venue.base_urls;
         let mut turns = Turns::new(ticker.preference, bases.len(), self.clock.now().elapsed);
@@ -317,22 +374,23 @@ impl Exchange {
         base: &BaseUrl,
         api: Api,
         share: u32,
-    ) -> Result<Prices, Stop> {
+    ) -> Result<PricesAnswer, Stop> {
         let request = api.prices_call();
         let timeout = budget.for_a_call(base, share)?;
         let permit = self.permit(budget, Caller::Anyone).await?;
         let sent = self.clock.now();
         let reply = self.wire.get(base, &request, &[], timeout).await;
         budget.spend(sent.age(self.clock.now()));
+        let clock = self.host(&base.host()).clock().reading();
         let prices = {
-            let sent = self.sent();
-            let secrets: Vec<_> = sent.values().flat_map(|pair| [pair.access(), pair.secret()]).collect();
-            self.judge(Caller::Anyone, base, request.path, reply, &secrets, |status, body| {
-                api.prices(status, &body)
-            })
+            let pairs = self.sent();
+            let secrets: Vec<_> = pairs.values().flat_map(|pair| [pair.access(), pair.secret()]).collect();
+            let (caller, path) = (Caller::Anyone, request.path);
+            let call = CallContext { caller, base, path, secrets: &secrets, sent, timeout, clock };
+            self.judge(&call, reply, |status, body| api.prices(status, &body))
         };
         drop(permit);
-        Ok(prices?)
+        Ok(PricesAnswer { sent, prices: prices? })
     }
 
     /// Asks `base` for its time. Returns how far it is ahead of ours, in seconds.
@@ -347,7 +405,7 @@ impl Exchange {
     ) -> Result<f64, Failure> {
         let mut attempt = Attempt::new(session, self.clock.now().elapsed, timeout);
         match self.read_clock(&mut attempt, base, timeout).await {
-            Ok(skew) => Ok(skew),
+            Ok(reading) => Ok(reading.skew_seconds(self.clock.now())),
             Err(Stop::Failed(failure)) => Err(failure),
             Err(Stop::Paused | Stop::Refused) => {
                 Err(Failure::new(Reason::RateLimited, "paused after a limit reply"))
@@ -379,19 +437,26 @@ impl Exchange {
         self.refusals().until(session.keyring.pair().pair_id(), wallet)
     }
 
-    async fn read_from_any(&self, attempt: &mut Attempt<'_>, wallet: Wallet) -> Result<Option<Answer>, Stop> {
+    async fn read_from_any(
+        &self,
+        attempt: &mut Attempt<'_>,
+        request: ReadRequest<'_>,
+    ) -> Result<ReadAnswer, Stop> {
+        let wallet = request.wallet;
         let api = attempt.session.venue.api;
         let Some(call) = Call::new(api, wallet) else {
             let text = format!("API {} has no wallet {wallet}: nothing was asked", api.label());
             return Err(Failure::new(Reason::Api, text).into());
         };
-        let mut turns = attempt.session.turns(wallet, self.clock.now().elapsed);
+        let mut turns = attempt.session.turns(request, self.clock.now().elapsed);
         while let Some((place, share)) = turns.next(attempt.budget.left()) {
             let Some(base) = attempt.session.venue.of(wallet).get(place).cloned() else { continue };
             match self.read_from(attempt, &base, wallet, call, share).await {
-                Ok(answer) => {
-                    attempt.session.worked(wallet, place, self.clock.now().elapsed);
-                    return Ok(answer);
+                Ok((sent, answer)) => {
+                    if request.except.is_none() {
+                        attempt.session.worked(wallet, place, self.clock.now().elapsed);
+                    }
+                    return Ok(ReadAnswer { sent, place, answer });
                 }
                 Err(Stop::Failed(failure)) => turns.failed(failure)?,
                 Err(stop) => return Err(stop),
@@ -408,13 +473,16 @@ impl Exchange {
         wallet: Wallet,
         call: Call,
         share: u32,
-    ) -> Result<Option<Answer>, Stop> {
-        let clock = self.sync_clock(attempt, base, call, share).await?;
+    ) -> Result<(Moment, Option<Answer>), Stop> {
+        let host = self.sync_clock(attempt, base, call, share).await?;
         loop {
-            let result = self.read_once(attempt, base, wallet, call, &clock, share).await;
+            let result = self.read_once(attempt, base, wallet, call, &host, share).await;
             let Err(Stop::Failed(failure)) = &result else { return result };
-            if failure.reason == Reason::Clock {
-                clock.clock().doubt();
+            if failure.reason.may_be_of_the_clock() && self.was_clock_wrong(attempt, base, call, share).await
+            {
+                // The key may be a good one.
+                self.refusals().forget(attempt.session.keyring.pair().pair_id(), wallet);
+                continue;
             }
             let keyring = &mut attempt.session.keyring;
             let the_other_may_work = match failure.reason {
@@ -435,9 +503,9 @@ impl Exchange {
         base: &BaseUrl,
         wallet: Wallet,
         call: Call,
-        host: &Host,
+        host: &Arc<Host>,
         share: u32,
-    ) -> Result<Option<Answer>, Stop> {
+    ) -> Result<(Moment, Option<Answer>), Stop> {
         let pair = attempt.session.keyring.pair().clone();
         let timeout = attempt.budget.for_a_call(base, share)?;
         let mut permit = self.permit(&mut attempt.budget, attempt.session.caller()).await?;
@@ -447,16 +515,22 @@ impl Exchange {
         }
         let sent = self.clock.now();
         let clock = self.clock_of(attempt.session, host);
-        let time = if call.counts_up() { permit.nonce(clock.time_ms(sent)) } else { clock.stamp_ms(sent) };
+        let time = if call.counts_up() {
+            permit.nonce(&base.host(), clock.time_ms(sent))
+        } else {
+            clock.stamp_ms(sent)
+        };
         let request = call.signed(&pair, time);
         self.sent().insert(attempt.session.account.clone(), pair.clone());
         let known = attempt.known.map(Original::body).unwrap_or_default();
         let reply = self.wire.get(base, &request, known, timeout).await;
         attempt.budget.spend(sent.age(self.clock.now()));
-        let secrets = [pair.access(), pair.secret()];
+        attempt.goes_by(host);
+        let (secrets, path) = ([pair.access(), pair.secret()], request.path);
+        let (caller, clock) = (attempt.session.caller(), clock.reading());
+        let asked = CallContext { caller, base, path, secrets: &secrets, sent, timeout, clock };
         // The permit is held until the reply is understood: nobody may slip in before a pause.
-        let caller = attempt.session.caller();
-        let result = self.judge(caller, base, request.path, reply, &secrets, |status, body| {
+        let result = self.judge(&asked, reply, |status, body| {
             if attempt.known.is_some_and(|known| known.is(status, &body)) {
                 return Ok(None);
             }
@@ -468,16 +542,35 @@ impl Exchange {
             self.refusals().note(pair.pair_id(), wallet, worked, now);
         };
         match &result {
-            Ok(_) => {
-                permit.nonce_was_good();
-                note(true);
-            }
+            Ok(_) => note(true),
             Err(failure) if failure.reason.is_of_the_key() => note(false),
-            Err(failure) if failure.reason == Reason::Clock => permit.nonce_was_refused(),
             Err(_) => {}
         }
+        let is_refused = |failure: &Failure| failure.reason.may_be_of_the_clock();
+        if result.as_ref().is_err_and(|failure| is_refused(failure) && failure.reason != Reason::Cached) {
+            permit.take_nonce_back();
+        }
         drop(permit);
-        Ok(result?)
+        Ok((sent, result?))
+    }
+
+    /// Whether the exchange's clock, read again because a call was refused, is another than that call went by. Once it
+    /// was read, refusals do not have it read again for a while.
+    async fn was_clock_wrong(
+        &self,
+        attempt: &mut Attempt<'_>,
+        base: &BaseUrl,
+        call: Call,
+        share: u32,
+    ) -> bool {
+        let host = self.host(&clock_teller(attempt.session, base, call).host());
+        let before = *host.clock();
+        if !host.clock().recheck(self.clock.now()) {
+            return false;
+        }
+        // If it cannot be read, the next read tries again.
+        let is_read = self.sync_clock(attempt, base, call, share).await.is_ok();
+        is_read && host.clock().has_moved_since(&before, self.clock.now())
     }
 
     /// Reads the clock by which calls of `base` are stamped, if that is due, and returns whose it is.
@@ -490,14 +583,8 @@ impl Exchange {
         call: Call,
         share: u32,
     ) -> Result<Arc<Host>, Stop> {
-        // The hosts of futures tell no time; those of spot do.
-        let teller = if matches!(call, Call::Futures) {
-            attempt.session.venue.base_urls.first().cloned()
-        } else {
-            None
-        };
-        let is_own = teller.is_none();
-        let teller = teller.unwrap_or_else(|| base.clone());
+        let teller = clock_teller(attempt.session, base, call);
+        let is_own = teller == *base;
         let host = self.host(&teller.host());
         if !host.clock().is_due(self.clock.now()) {
             return Ok(host);
@@ -519,10 +606,7 @@ impl Exchange {
         let timeout =
             attempt.budget.for_a_call(base, if is_own { share } else { share.saturating_mul(2) })?;
         let failure = match self.read_clock(attempt, &teller, timeout).await {
-            Ok(skew) => {
-                attempt.skews.push((teller.host(), skew));
-                return Ok(Arc::clone(&host));
-            }
+            Ok(_) => return Ok(Arc::clone(&host)),
             Err(Stop::Failed(failure)) if failure.reason != Reason::RateLimited => failure,
             Err(stop) => return Err(stop),
         };
@@ -534,7 +618,7 @@ impl Exchange {
         tracing::warn!(
             host = teller.host(),
             reason = failure.reason.label(),
-            "cannot read the exchange's clock, so requests are stamped with ours: {}",
+            "cannot read the exchange's clock, so requests go by the last reading or by this machine's clock: {}",
             failure.text
         );
         Ok(Arc::clone(&host))
@@ -545,7 +629,30 @@ impl Exchange {
         attempt: &mut Attempt<'_>,
         base: &BaseUrl,
         timeout: Duration,
-    ) -> Result<f64, Stop> {
+    ) -> Result<ClockReading, Stop> {
+        let host = self.host(&base.host());
+        let first = self.ask_time(attempt, base, timeout).await?;
+        let mut reading = first;
+        if host.clock().is_surprised_by(&first) {
+            tokio::time::sleep(server_clock::CONFIRM_AFTER).await;
+            let timeout = timeout.min(attempt.budget.for_a_call(base, 1)?);
+            reading = self.ask_time(attempt, base, timeout).await?;
+            if !host.clock().is_settled_by(&first, &reading) {
+                let text =
+                    format!("{base}: two readings of its clock in a row do not agree: neither is used");
+                return Err(Failure::new(Reason::Clock, text).into());
+            }
+        }
+        host.clock().keep(reading, self.clock.now());
+        Ok(reading)
+    }
+
+    async fn ask_time(
+        &self,
+        attempt: &mut Attempt<'_>,
+        base: &BaseUrl,
+        timeout: Duration,
+    ) -> Result<ClockReading, Stop> {
         let api = attempt.session.venue.api;
         let request = api.server_time_call();
         let pair = attempt.session.keyring.pair().clone();
@@ -554,14 +661,15 @@ impl Exchange {
         let reply = self.wire.get(base, &request, &[], timeout).await;
         let received = self.clock.now();
         attempt.budget.spend(sent.age(received));
-        // It is not signed, but whoever answers may remember what was.
-        let secrets = [pair.access(), pair.secret()];
+        // The call is not signed, but the server may remember what was.
+        let (secrets, path) = ([pair.access(), pair.secret()], request.path);
         let caller = attempt.session.caller();
-        let time = self.judge(caller, base, request.path, reply, &secrets, |status, body| {
-            api.server_time(status, &body)
-        });
+        // Held against the clock that it is to correct, it might never be believed.
+        let call = CallContext { caller, base, path, secrets: &secrets, sent, timeout, clock: None };
+        let date = reply.as_ref().ok().and_then(|reply| reply.date);
+        let time = self.judge(&call, reply, |status, body| api.server_time(status, &body));
         drop(permit);
-        Ok(self.host(&base.host()).clock().read(time?, sent, received))
+        Ok(ClockReading::new(time?, sent, received).dated(date))
     }
 
     async fn permit(&self, budget: &mut Budget, caller: Caller<'_>) -> Result<Permit, Stop> {
@@ -576,28 +684,30 @@ impl Exchange {
         Ok(leave?)
     }
 
-    /// Turns a reply into what it says, and a failure into one that may be shown.
+    /// Turns a reply into what it says, if it is of now, and a failure into one that may be shown.
     fn judge<T>(
         &self,
-        caller: Caller<'_>,
-        base: &BaseUrl,
-        path: &str,
+        call: &CallContext<'_>,
         reply: Result<Reply<'_>, Failure>,
-        secrets: &[&str],
         decode: impl FnOnce(u16, Cow<'_, [u8]>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        let now = self.clock.now();
         let decoded = reply.and_then(|reply| {
-            decode(reply.status, reply.body).map_err(|failure| Failure {
-                text: format!("{base}{path}: {}", failure.text),
+            let expected_date = call.clock.map(|clock| clock.expected_date(now));
+            let age = AnswerAge::new(&reply, call.sent.age(now), call.timeout, expected_date);
+            // A refusal or a limit reply counts however old it is.
+            let decoded = decode(reply.status, reply.body).and_then(|value| age.check().map(|()| value));
+            decoded.map_err(|failure| Failure {
+                text: format!("{}{}: {}", call.base, call.path, failure.text),
                 retry_after: reply.retry_after,
                 ..failure
             })
         });
         decoded.map_err(|failure| {
             if failure.reason == Reason::RateLimited {
-                self.limits.limit_reply(caller, failure.retry_after);
+                self.limits.limit_reply(call.caller, failure.retry_after);
             }
-            failure.without(secrets)
+            failure.without(call.secrets)
         })
     }
 
@@ -606,7 +716,7 @@ impl Exchange {
     fn clock_of(&self, session: &Session, host: &Host) -> ServerClock {
         let own = *host.clock();
         let others = session.venue.base_urls.iter().map(|base| *self.host(&base.host()).clock());
-        let known = std::iter::once(own).chain(others).find(ServerClock::is_known);
+        let known = std::iter::once(own).chain(others).find(|clock| clock.reading().is_some());
         known.unwrap_or(own)
     }
 
@@ -620,6 +730,74 @@ impl Exchange {
 
     fn host(&self, name: &str) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(hosts.entry(name.to_owned()).or_default())
+        Arc::clone(hosts.entry(name.to_owned()).or_insert_with(|| Arc::new(Host::new(name))))
+    }
+}
+
+/// The base URL whose clock calls of `base` go by: its own, but the hosts of futures tell no time, and those of spot
+/// do.
+fn clock_teller(session: &Session, base: &BaseUrl, call: Call) -> BaseUrl {
+    let spot = session.venue.base_urls.first().filter(|_| matches!(call, Call::Futures));
+    spot.unwrap_or(base).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::moment::simulated;
+
+    fn session() -> Session {
+        let half = || {
+            let secret = Secret::new(&Zeroizing::new("key".to_owned()));
+            KeyHalf::Given(secret.unwrap_or_else(|why| panic!("{why}")))
+        };
+        let keyring = Keyring::open(KeySource { access: half(), secret: half() }, Duration::ZERO);
+        let base = BaseUrl::parse("https://host.test").unwrap_or_else(|why| panic!("{why}"));
+        let venue = Venue { base_urls: vec![base], ..Venue::default() };
+        Session::new("main".into(), venue, keyring.unwrap_or_else(|why| panic!("{why}")))
+    }
+
+    /// An exchange whose machine is suspended for this long while its answers to calls of `path` lie in the socket.
+    fn answering(path: &'static str, asleep: Duration, clock: Clock) -> Exchange {
+        let script = Script(Box::new(move |asked| {
+            Box::pin(async move {
+                if asked.path == path {
+                    simulated::suspend(asleep);
+                }
+                let body: &[u8] = match asked.path.as_str() {
+                    v1::SERVER_TIME_PATH => br#"{"code":200,"data":{"serverTime":1700000000000}}"#,
+                    v1::PRICES_PATH => br#"{"btc_usdt":{"price":5}}"#,
+                    _ => br#"{"code":200,"data":{"usdt":{"available":"5","freeze":"0"}}}"#,
+                };
+                Ok(Told { status: 200, retry_after: None, body: body.to_vec() })
+            })
+        }));
+        Exchange::scripted(script, clock)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_lay_in_the_socket_while_the_machine_slept_is_dropped() {
+        const TIMEOUT: Duration = Duration::from_secs(10);
+        let balances = "/trade/api/v1/getBalance";
+        for (asleep, reason) in [(TIMEOUT, None), (Duration::from_hours(8), Some(Reason::Timeout))] {
+            for path in [balances, v1::SERVER_TIME_PATH] {
+                simulated::start();
+                let exchange = answering(path, asleep, Clock::start());
+                let request =
+                    ReadRequest { wallet: Wallet::Spot, known: None, timeout: TIMEOUT, except: None };
+                let read = exchange.read(&mut session(), request).await.map(|read| read.outcome);
+                let found = read.map(|outcome| outcome.err().map(|failure| failure.reason));
+                // A slow answer about the time leaves none for the balances.
+                let expected = if path == balances { reason } else { Some(Reason::Timeout) };
+                assert_eq!(found, Ok(expected), "{path} {asleep:?}");
+            }
+            simulated::start();
+            let exchange = answering(v1::PRICES_PATH, asleep, Clock::start());
+            let read = exchange.prices(&mut Ticker::new(session().venue), TIMEOUT).await;
+            let found = read.map(|outcome| outcome.err().map(|failure| failure.reason));
+            assert_eq!(found, Ok(reason), "prices {asleep:?}");
+        }
     }
 }

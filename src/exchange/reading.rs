@@ -44,7 +44,7 @@ pub(super) fn answer(rows: impl IntoIterator<Item = Row>) -> Result<Answer, Fail
 /// Gathers the rows of an answer that has the form in which the exchange writes them; `None` if it has not,
 /// or its status says that it is none.
 pub(super) fn plain(status: u16, rows: impl FnOnce() -> Option<Vec<Row>>) -> Option<Result<Answer, Failure>> {
-    (200..=299).contains(&status).then(rows)?.map(answer)
+    is_success(status).then(rows)?.map(answer)
 }
 
 /// The whole body as the object `T`, or what it is instead.
@@ -61,10 +61,21 @@ pub(super) fn envelope<'a, T: Deserialize<'a>>(status: u16, body: &'a [u8]) -> R
     read.ok_or_else(|| by_status(status, body))
 }
 
+/// Whether an answer under this HTTP status can be a good one. Of the others below 300, 203 says that something
+/// on the way changed the answer, 206 that it is a part; none is a whole answer to a GET.
+#[must_use]
+pub(super) fn is_success(status: u16) -> bool {
+    status == 200
+}
+
 /// What an answer is that is no envelope of the exchange: there only the status says anything.
 pub(super) fn by_status(status: u16, body: &[u8]) -> Failure {
     match status {
-        200..=299 => decode(format!("HTTP {status}, {}", glimpse(body))),
+        200 => decode(format!("HTTP {status}, {}", glimpse(body))),
+        201..=299 => Failure::new(
+            Reason::Http,
+            format!("HTTP {status}: only status 200 carries a whole, unchanged answer"),
+        ),
         300..=399 => Failure::new(Reason::Http, format!("HTTP {status}: redirects are not followed")),
         500..=599 => Failure::new(Reason::Unavailable, format!("HTTP {status}, {}", glimpse(body))),
         _ => Failure::new(Reason::Http, format!("HTTP {status}, {}", glimpse(body))),

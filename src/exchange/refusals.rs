@@ -31,6 +31,13 @@ impl Refusals {
         tried.wallets.insert(wallet, (!worked).then_some(now + RETRY));
     }
 
+    /// The last refusal of `pair` for `wallet` was not the key's fault.
+    pub(super) fn forget(&mut self, pair: PairId, wallet: Wallet) {
+        if let Some(tried) = self.0.get_mut(&pair) {
+            tried.wallets.remove(&wallet);
+        }
+    }
+
     /// Whether `pair` was refused since `began`, so that a try for `wallet` would be one too many.
     #[must_use]
     pub(super) fn noted(&self, pair: PairId, wallet: Wallet, began: Duration) -> bool {

@@ -1,6 +1,6 @@
-//! The exchange's clock as seen from here, per host. Between two readings it goes on with our
+//! The exchange's clock as seen from here, one per host. Between two readings it goes on with our
 //! monotonic clock, so that a jump of the wall clock changes no nonce.
-//! Sends nothing: it says when a reading is due and takes what was read.
+//! Sends nothing: it says when a reading is due, whether one can be believed, and keeps it.
 
 use std::time::Duration;
 
@@ -10,6 +10,15 @@ use crate::moment::Moment;
 const GOOD_FOR: Duration = Duration::from_hours(1);
 /// After a reading that failed, the next is due after this long.
 const RETRY: Duration = Duration::from_mins(5);
+/// Refusals have the clock read again at most once in this time.
+const RECHECK: Duration = Duration::from_secs(30);
+/// A reading that is further than this from what was expected is confirmed by another one before it is used.
+const FAR: Duration = Duration::from_secs(2);
+
+/// How long after a surprising reading the one that is to confirm it is made: a clock has moved on by then.
+pub(super) const CONFIRM_AFTER: Duration = Duration::from_millis(20);
+/// `Date` has whole seconds.
+const DATE_STEP: Duration = Duration::from_secs(1);
 
 /// A stamp is so much behind what the clock is known to have passed, for our own runs on unwatched
 /// between two readings: a request that was 58 ms ahead of the exchange was refused, while one may be
@@ -21,16 +30,63 @@ const UNSURE_MAX: Duration = Duration::from_secs(2);
 /// The clock of one host.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServerClock {
-    anchor: Option<Anchor>,
+    reading: Option<ClockReading>,
     due: Duration,
+    /// When a refusal last made a reading due.
+    rechecked: Option<Duration>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Anchor {
+/// One reading of a host's clock: the time it told, and when on ours that was.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClockReading {
+    /// The host's time, since the Unix epoch.
     server: Duration,
     ours: Moment,
     /// How far off the reading may be: the exchange may have told its time at either end of the call.
     unsure: Duration,
+    /// `Date` of the answer: the web server in front may have a clock of its own.
+    date: Option<Duration>,
+}
+
+impl ClockReading {
+    /// A reading of `server_ms`, Unix milliseconds, answered to a call that ran from `sent` to `received`.
+    #[must_use]
+    pub fn new(server_ms: u64, sent: Moment, received: Moment) -> Self {
+        let unsure = sent.age(received) / 2;
+        Self { server: Duration::from_millis(server_ms), ours: sent.later(unsure), unsure, date: None }
+    }
+
+    /// The same, of an answer with this `Date`, since the Unix epoch.
+    #[must_use]
+    pub(super) fn dated(self, date: Option<Duration>) -> Self {
+        Self { date, ..self }
+    }
+
+    /// The `Date` of an answer that is made at `now`, as far as the last one tells.
+    #[must_use]
+    pub(super) fn expected_date(&self, now: Moment) -> Duration {
+        self.date.map_or_else(|| self.time(now), |date| date + self.ours.age(now))
+    }
+
+    /// The host's time at `now`, since the Unix epoch.
+    #[must_use]
+    pub fn time(&self, now: Moment) -> Duration {
+        self.server.saturating_add(self.ours.age(now))
+    }
+
+    /// How far the host's clock is ahead of the machine's at `now`, in seconds, whoever set the machine's meanwhile.
+    #[must_use]
+    pub fn skew_seconds(&self, now: Moment) -> f64 {
+        // Adding zero turns -0, which would be shown as such, into 0.
+        self.time(now).as_secs_f64() - now.unix.as_secs_f64() + 0.0
+    }
+
+    /// Whether it differs from `other`, taken before or after it, by more than both may be off.
+    fn is_far_from(&self, other: &Self) -> bool {
+        let (early, late) =
+            if self.ours.elapsed < other.ours.elapsed { (self, other) } else { (other, self) };
+        early.time(late.ours).abs_diff(late.server) > FAR + early.unsure + late.unsure
+    }
 }
 
 impl ServerClock {
@@ -40,21 +96,35 @@ impl ServerClock {
         now.elapsed >= self.due
     }
 
-    /// Whether it has ever been read.
+    /// The last reading that was kept; `None` if there was none.
     #[must_use]
-    pub(super) fn is_known(&self) -> bool {
-        self.anchor.is_some()
+    pub(super) fn reading(&self) -> Option<ClockReading> {
+        self.reading
     }
 
-    /// Takes a reading: `server_ms` was answered to a call that ran from `sent` to `received`.
-    /// Returns how far the exchange's clock is ahead of ours, in seconds.
-    pub(super) fn read(&mut self, server_ms: u64, sent: Moment, received: Moment) -> f64 {
-        let half = sent.age(received) / 2;
-        let ours = sent.later(half);
-        let server = Duration::from_millis(server_ms);
-        self.anchor = Some(Anchor { server, ours, unsure: half });
-        self.due = received.elapsed + GOOD_FOR;
-        server.as_secs_f64() - ours.unix.as_secs_f64()
+    /// Whether `reading` is so far from what was expected, from the last reading or else from the machine's clock, that
+    /// another one must confirm it. So is a `Date` far from the expected one: a cache may have kept the answer.
+    #[must_use]
+    pub(super) fn is_surprised_by(&self, reading: &ClockReading) -> bool {
+        let ours = ClockReading { server: reading.ours.unix, unsure: Duration::ZERO, date: None, ..*reading };
+        let known = self.reading.unwrap_or(ours);
+        let expected_date = known.expected_date(reading.ours);
+        let is_date_far = |date: Duration| date.abs_diff(expected_date) > FAR + DATE_STEP + reading.unsure;
+        reading.is_far_from(&known) || reading.date.is_some_and(is_date_far)
+    }
+
+    /// Whether `second`, taken because `first` was a surprise, can be kept: it is none, or it says the same. A clock that
+    /// stands still is no clock: something in between kept the answer.
+    #[must_use]
+    pub(super) fn is_settled_by(&self, first: &ClockReading, second: &ClockReading) -> bool {
+        let agrees = !second.is_far_from(first) && second.server > first.server;
+        !self.is_surprised_by(second) || agrees
+    }
+
+    /// Keeps a reading, taken by `now`.
+    pub(super) fn keep(&mut self, reading: ClockReading, now: Moment) {
+        self.reading = Some(reading);
+        self.due = now.elapsed + GOOD_FOR;
     }
 
     /// Notes that a reading failed; until the next one the last stays in force.
@@ -62,9 +132,21 @@ impl ServerClock {
         self.due = now.elapsed + RETRY;
     }
 
-    /// Asks for a reading before the next call: the exchange has refused a nonce for its time.
-    pub(super) fn doubt(&mut self) {
-        self.due = Duration::ZERO;
+    /// Makes a reading due because a call was refused, unless a refusal did so a short time ago. Returns whether
+    /// it did.
+    pub(super) fn recheck(&mut self, now: Moment) -> bool {
+        let is_allowed = self.rechecked.is_none_or(|last| now.elapsed.saturating_sub(last) >= RECHECK);
+        if is_allowed {
+            self.rechecked = Some(now.elapsed);
+            self.due = Duration::ZERO;
+        }
+        is_allowed
+    }
+
+    /// Whether the clock that `self` shows is another than `earlier` showed: nonces of the one are wrong by the other.
+    #[must_use]
+    pub(super) fn has_moved_since(&self, earlier: &Self, now: Moment) -> bool {
+        self.time(now).abs_diff(earlier.time(now)) > FAR / 2
     }
 
     /// The exchange's time in Unix milliseconds; ours as long as nothing better is known.
@@ -77,12 +159,12 @@ impl ServerClock {
     /// late, but not early.
     #[must_use]
     pub(super) fn stamp_ms(&self, now: Moment) -> u64 {
-        let unsure = self.anchor.map_or(Duration::ZERO, |anchor| anchor.unsure.min(UNSURE_MAX));
+        let unsure = self.reading.map_or(Duration::ZERO, |reading| reading.unsure.min(UNSURE_MAX));
         milliseconds(self.time(now).saturating_sub(unsure + STAMPED_BACK))
     }
 
     fn time(&self, now: Moment) -> Duration {
-        self.anchor.map_or(now.unix, |anchor| anchor.server + anchor.ours.age(now))
+        self.reading.map_or(now.unix, |reading| reading.time(now))
     }
 }
 
@@ -99,46 +181,109 @@ mod tests {
         Moment { elapsed, awake: elapsed, unix: Duration::from_millis(unix_ms) }
     }
 
-    #[test]
-    fn the_offset_is_taken_halfway_through_the_round_trip() {
+    /// A clock that was told `server_ms` by a call from `sent` to `received`, on a machine whose clock is right.
+    fn told(server_ms: u64, sent: u64, received: u64) -> ServerClock {
         let mut clock = ServerClock::default();
-        assert_eq!(clock.time_ms(moment(0, 1_700)), 1_700, "ours, as long as nothing is known");
-        let skew = clock.read(91_500, moment(1_000, 1_000), moment(2_000, 2_000));
-        assert!((skew - 90.0).abs() < 1e-9, "{skew}");
-        assert_eq!(clock.time_ms(moment(2_000, 2_000)), 92_000);
+        let received = moment(received, received);
+        clock.keep(ClockReading::new(server_ms, moment(sent, sent), received), received);
+        clock
+    }
+
+    #[test]
+    fn the_time_is_taken_halfway_through_the_round_trip() {
+        assert_eq!(
+            ServerClock::default().time_ms(moment(0, 1_700)),
+            1_700,
+            "ours, as long as nothing is known"
+        );
+        assert_eq!(told(91_500, 1_000, 2_000).time_ms(moment(2_000, 2_000)), 92_000);
+    }
+
+    #[test]
+    fn the_skew_is_that_of_now_whatever_was_done_to_the_machines_clock() {
+        let reading = ClockReading::new(91_500, moment(1_000, 1_000), moment(2_000, 2_000));
+        for (now, skew) in [
+            (moment(2_000, 2_000), 90.0),
+            (moment(5_000, 5_000), 90.0),
+            (moment(5_000, 3_605_000), -3_510.0),
+            (moment(5_000, 95_000), 0.0),
+            (moment(28_802_000, 28_802_000), 90.0),
+        ] {
+            let found = reading.skew_seconds(now);
+            assert!((found - skew).abs() < 1e-6, "{found} at {now:?}");
+            assert!(found != 0.0 || found.is_sign_positive(), "no -0");
+        }
+    }
+
+    #[test]
+    fn an_answers_date_is_held_against_the_clock_that_writes_dates() {
+        let at = moment(1_000, 1_000);
+        let reading = ClockReading::new(91_500, at, at);
+        assert_eq!(reading.expected_date(moment(2_000, 0)), Duration::from_millis(92_500));
+        let dated = reading.dated(Some(Duration::from_secs(4)));
+        assert_eq!(dated.expected_date(moment(2_000, 0)), Duration::from_secs(5));
     }
 
     #[test]
     fn a_stamp_is_of_the_past_whenever_in_the_call_the_time_was_told() {
-        let mut clock = ServerClock::default();
-        assert_eq!(clock.stamp_ms(moment(0, 1_700)), 1_200);
+        assert_eq!(ServerClock::default().stamp_ms(moment(0, 1_700)), 1_200);
         // The exchange told its time at the very beginning, and its answer took the second.
-        clock.read(91_000, moment(1_000, 1_000), moment(2_000, 2_000));
-        assert_eq!(clock.stamp_ms(moment(2_000, 2_000)), 90_500, "it is 92 000 there");
+        let early = told(91_000, 1_000, 2_000);
+        assert_eq!(early.stamp_ms(moment(2_000, 2_000)), 90_500, "it is 92 000 there");
         // Or at the very end.
-        clock.read(92_000, moment(1_000, 1_000), moment(2_000, 2_000));
-        assert_eq!(clock.stamp_ms(moment(2_000, 2_000)), 91_500, "it is 92 000 there");
-        clock.read(99_000, moment(0, 0), moment(9_000, 9_000));
-        assert_eq!(clock.stamp_ms(moment(9_000, 9_000)), 101_000, "within bounds");
+        let late = told(92_000, 1_000, 2_000);
+        assert_eq!(late.stamp_ms(moment(2_000, 2_000)), 91_500, "it is 92 000 there");
+        assert_eq!(told(99_000, 0, 9_000).stamp_ms(moment(9_000, 9_000)), 101_000, "within bounds");
     }
 
     #[test]
     fn a_jump_of_the_wall_clock_changes_nothing() {
-        let mut clock = ServerClock::default();
-        clock.read(50_000, moment(0, 50_000), moment(0, 50_000));
+        let clock = told(50_000, 0, 0);
         assert_eq!(clock.time_ms(moment(5_000, 9_999_999)), 55_000);
         assert_eq!(clock.time_ms(moment(6_000, 0)), 56_000);
     }
 
     #[test]
-    fn a_reading_is_due_at_first_then_hourly_then_at_once_when_doubted() {
+    fn a_reading_far_from_what_was_expected_needs_a_second_one() {
+        let reading = |server_ms, sent| {
+            ClockReading::new(server_ms, moment(sent, sent), moment(sent + 100, sent + 100))
+        };
+        for clock in [ServerClock::default(), told(10_000, 10_000, 10_000)] {
+            assert!(!clock.is_surprised_by(&reading(21_900, 20_000)), "near enough");
+            let wrong = reading(620_000, 20_000);
+            assert!(clock.is_surprised_by(&wrong));
+            assert!(clock.is_settled_by(&wrong, &reading(20_150, 20_100)), "it was wrong once");
+            assert!(clock.is_settled_by(&wrong, &reading(620_150, 20_100)), "the clock was set");
+            assert!(!clock.is_settled_by(&wrong, &reading(90_000, 20_100)), "nobody knows");
+            assert!(!clock.is_settled_by(&wrong, &reading(620_000, 20_100)), "it stands still");
+        }
+        let kept = ClockReading::new(20_000, moment(20_000, 20_000), moment(20_000, 20_000));
+        assert!(!ServerClock::default().is_surprised_by(&kept.dated(Some(Duration::from_secs(20)))));
+        assert!(ServerClock::default().is_surprised_by(&kept.dated(Some(Duration::from_secs(10)))));
+        let slow = ClockReading::new(15_000, moment(0, 0), moment(20_000, 20_000));
+        assert!(!ServerClock::default().is_surprised_by(&slow), "one that took long may be that far off");
+    }
+
+    #[test]
+    fn a_reading_is_due_at_first_then_hourly_and_after_a_refusal_but_not_after_each() {
         let mut clock = ServerClock::default();
         assert!(clock.is_due(moment(0, 0)));
         clock.could_not_be_read(moment(0, 0));
         assert!(!clock.is_due(moment(299_999, 0)) && clock.is_due(moment(300_000, 0)));
-        clock.read(0, moment(300_000, 0), moment(300_000, 0));
+        let at = moment(300_000, 300_000);
+        clock.keep(ClockReading::new(0, at, at), at);
         assert!(!clock.is_due(moment(3_899_999, 0)) && clock.is_due(moment(3_900_000, 0)));
-        clock.doubt();
-        assert!(clock.is_due(moment(300_001, 0)));
+        assert!(clock.recheck(moment(300_001, 0)) && clock.is_due(moment(300_001, 0)));
+        clock.keep(ClockReading::new(0, at, at), at);
+        assert!(!clock.recheck(moment(330_000, 0)) && !clock.is_due(moment(330_000, 0)));
+        assert!(clock.recheck(moment(330_001, 0)));
+    }
+
+    #[test]
+    fn a_clock_has_moved_when_nonces_by_it_would_be_others() {
+        let now = moment(2_000, 2_000);
+        assert!(!told(2_500, 0, 0).has_moved_since(&told(2_000, 0, 0), now));
+        assert!(told(602_000, 0, 0).has_moved_since(&told(2_000, 0, 0), now));
+        assert!(told(602_000, 0, 0).has_moved_since(&ServerClock::default(), now));
     }
 }

@@ -22,10 +22,6 @@ use super::{
 /// The longest body that is read, after decompression: some 100 000 currencies.
 pub(super) const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// How long an idle connection is kept: for the calls of one poll, and not until a server closes it.
-/// A request that crosses the close on its way is lost, and with it the poll.
-const KEPT: Duration = Duration::from_secs(4);
-
 /// A client for the exchange.
 #[derive(Clone, Debug)]
 pub(super) struct Transport {
@@ -39,6 +35,10 @@ pub(super) struct Reply<'a> {
     pub status: u16,
     /// `Retry-After`, if there was one that could be read.
     pub retry_after: Option<Duration>,
+    /// `Age`: how long a cache has kept the answer; `None` if no cache says so.
+    pub age: Option<Duration>,
+    /// `Date`: when the answer was made, since the Unix epoch; `None` if that is not said.
+    pub date: Option<Duration>,
     /// The whole body, decompressed: borrowed if it is the one that was known.
     pub body: Cow<'a, [u8]>,
 }
@@ -69,7 +69,9 @@ impl Transport {
             // A repeated request would repeat its nonce, and count against the limits unseen. Without the zero,
             // a copy of each is made all the same, key and signature included.
             .retry(reqwest::retry::never().max_retries_per_request(0))
-            .pool_idle_timeout(KEPT)
+            // One connection a call: bytes that nobody asked for, left on a kept one, would be read as the answer to
+            // the next call, of whichever account or wallet.
+            .pool_max_idle_per_host(0)
             .no_proxy()
             .build()
             .map_err(|error| format!("cannot set up the HTTP client: {}", causes(&error.without_url())))?;
@@ -105,7 +107,10 @@ impl Transport {
 
     async fn ask<'a>(&self, base: &BaseUrl, asked: &Request, known: &'a [u8]) -> Result<Reply<'a>, Failure> {
         let mut request = self.client.get(base.with(asked.path, &asked.query));
-        request = request.header(header::ACCEPT, "application/json");
+        request = request
+            .header(header::ACCEPT, "application/json")
+            .header(header::CACHE_CONTROL, "no-cache, no-store")
+            .header(header::CONNECTION, "close");
         for (name, value) in &asked.headers {
             let value = header::HeaderValue::from_str(value);
             let Ok(mut value) = value else { continue }; // keys are visible ASCII, and so is all else
@@ -116,14 +121,18 @@ impl Transport {
         let status = response.status().as_u16();
         let retry_after =
             response.headers().get(header::RETRY_AFTER).and_then(|value| wait(value, SystemTime::now()));
+        let age = response.headers().get_all(header::AGE).iter().filter_map(seconds).max();
+        let date = response.headers().get(header::DATE).and_then(unix_time);
         let length = response.content_length().and_then(|length| usize::try_from(length).ok());
         let mut body = Body::begin(known, length.unwrap_or(0).min(BODY_MAX_BYTES));
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) => body.append(&chunk),
-                Ok(None) => return Ok(Reply { status, retry_after, body: body.end() }),
+                Ok(None) => return Ok(Reply { status, retry_after, age, date, body: body.end() }),
                 // A limit reply counts as soon as its status is known, however its body ends.
-                Err(_) if status == 429 => return Ok(Reply { status, retry_after, body: body.end() }),
+                Err(_) if status == 429 => {
+                    return Ok(Reply { status, retry_after, age, date, body: body.end() });
+                }
                 Err(error) => {
                     let text = format!("the body was cut short: {}", causes(&error.without_url()));
                     return Err(Failure::new(Reason::Body, text));
@@ -356,8 +365,18 @@ fn rounded(time: Duration) -> humantime::FormattedDuration {
 /// `Retry-After` in seconds or as a date.
 fn wait(value: &header::HeaderValue, now: SystemTime) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
-    let seconds = text.parse::<u64>().ok().map(Duration::from_secs);
-    seconds.or_else(|| httpdate::parse_http_date(text).ok()?.duration_since(now).ok())
+    seconds(value).or_else(|| httpdate::parse_http_date(text).ok()?.duration_since(now).ok())
+}
+
+/// A header's whole number of seconds.
+fn seconds(value: &header::HeaderValue) -> Option<Duration> {
+    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// A header's date, since the Unix epoch.
+fn unix_time(value: &header::HeaderValue) -> Option<Duration> {
+    let date = httpdate::parse_http_date(value.to_str().ok()?.trim()).ok()?;
+    date.duration_since(SystemTime::UNIX_EPOCH).ok()
 }
 
 #[cfg(test)]

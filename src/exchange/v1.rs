@@ -14,7 +14,7 @@ use super::{
     balance::{Amount, Answer, Wallet, currency_name},
     failure::{Failure, Reason},
     price::Prices,
-    reading::{self, Row, amount, by_status, decode, object},
+    reading::{self, Row, amount, by_status, decode, is_success, object},
 };
 
 /// Path of the unsigned call that tells the exchange's time.
@@ -84,7 +84,7 @@ pub fn prices(status: u16, body: &[u8]) -> Result<Prices, Failure> {
         data(status, body)?;
         return Err(decode("an envelope came in place of the tickers"));
     }
-    if !(200..=299).contains(&status) {
+    if !is_success(status) {
         return Err(by_status(status, body));
     }
     Prices::of(
@@ -135,7 +135,7 @@ fn data(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     let code = envelope.code.ok_or_else(by_status)?.get();
     let digits = code.trim_matches('"').parse::<i64>().map_err(|_| by_status())?;
     match digits {
-        200 if !(200..=299).contains(&status) => Err(by_status()),
+        200 if !is_success(status) => Err(by_status()),
         200 if code.starts_with('"') => Err(decode("`code` is the text \"200\", not the number 200")),
         200 => envelope.data.ok_or_else(|| decode("`code` is 200 and there is no `data`")),
         error => {

@@ -12,7 +12,7 @@ use super::{
     balance::{Amount, Answer, currency_name},
     failure::{Failure, Reason},
     price::Prices,
-    reading::{self, Row, amount, by_status, decode, integer, object, text},
+    reading::{self, Row, amount, by_status, decode, integer, is_success, object, text},
 };
 
 /// Path of the signed call that reads the spot wallet. Its one parameter, a list of currencies, is
@@ -88,7 +88,7 @@ fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     let rc = envelope.rc.ok_or_else(by_status)?;
     let mc = envelope.mc.and_then(text);
     match (integer(rc).ok_or_else(by_status)?, mc.as_deref()) {
-        (0, Some("SUCCESS")) if !(200..=299).contains(&status) => Err(by_status()),
+        (0, Some("SUCCESS")) if !is_success(status) => Err(by_status()),
         (0, Some("SUCCESS")) if rc.get().starts_with('"') => {
             Err(decode("`rc` is the text \"0\", not the number 0"))
         }

@@ -159,7 +159,7 @@ pub static FAMILIES: [Family; 29] = [
         "xt_clock_skew_seconds",
         Kind::Gauge,
         &["host"],
-        "Clock of the exchange minus ours. Field serverTime of /trade/api/v1/getServerTime or /v4/public/time, halfway through the round trip.",
+        "Clock of an exchange host that is asked now minus the machine's, at the scrape. From its serverTime.",
     ),
     Family {
         name: "xt_credentials_loaded_timestamp_seconds",
@@ -201,7 +201,7 @@ pub static FAMILIES: [Family; 29] = [
         name: "xt_last_success_timestamp_seconds",
         kind: Kind::Gauge,
         labels: WALLET,
-        help: "Unix time of the last good poll, 0 if there was none since the start.",
+        help: "Unix time at which the last good answer was asked for, 0 if there was none since the start.",
         source: Source::Poll(|standing, out| {
             let at = standing.good.as_ref().map_or(Duration::ZERO, |good| good.at.unix);
             out.sample(&wallet(standing), at.as_secs_f64());
@@ -220,7 +220,7 @@ pub static FAMILIES: [Family; 29] = [
         name: "xt_poll_duration_seconds",
         kind: Kind::Histogram,
         labels: WALLET,
-        help: "Time a poll took, from the first byte sent to the answer decoded, failover and second reads included.",
+        help: "Time a poll took, from the first byte sent to the answer decoded, failover and confirmation included.",
         source: Source::Poll(|standing, out| {
             let durations = &standing.tally.durations;
             out.histogram(
@@ -237,7 +237,7 @@ pub static FAMILIES: [Family; 29] = [
         kind: Kind::Counter,
         labels: &["account", "reason", "wallet"],
         help: "Polls failed, by reason: auth (key unknown, inactive or not allowed), signature, clock (nonce or timestamp outside the window), rate_limited, unavailable (5xx, maintenance), \
-               http (any other status), timeout, dns, connect, tls, body (cut short or too large), decode (not the documented JSON), api (any other error code).",
+               http (any other status), timeout, dns, connect, tls, body (cut short or too large), decode (not the documented JSON), cached (an old answer that something in between kept), api (any other error code).",
         source: Source::Poll(|standing, out| {
             let [account, wallet] = wallet(standing);
             for (reason, count) in Reason::ALL.iter().zip(standing.tally.failures) {
@@ -271,7 +271,7 @@ pub static FAMILIES: [Family; 29] = [
         name: "xt_price_last_success_timestamp_seconds",
         kind: Kind::Gauge,
         labels: &[],
-        help: "Unix time of the last good answer with prices, 0 if there was none since the start. Absent if prices are not asked for.",
+        help: "Unix time at which the last good answer with prices was asked for, 0 if there was none. Absent without prices.",
         source: Source::Ticker(|quotation, out| {
             let at = quotation.good.as_ref().map_or(Duration::ZERO, |good| good.at.unix);
             out.sample(&[], at.as_secs_f64());
@@ -290,7 +290,7 @@ pub static FAMILIES: [Family; 29] = [
         name: "xt_suspect_snapshots_total",
         kind: Kind::Counter,
         labels: WALLET,
-        help: "Answers that were empty, or in which every watched balance above zero was gone at once, and had to be confirmed by a second read.",
+        help: "Answers that were empty or had lost a watched balance, and were not believed until another one confirmed them.",
         source: Source::Poll(|standing, out| {
             out.sample(&wallet(standing), float(standing.tally.suspect_snapshots));
         }),
@@ -310,7 +310,7 @@ pub static FAMILIES: [Family; 29] = [
         name: "xt_up",
         kind: Kind::Gauge,
         labels: WALLET,
-        help: "1 if the last poll succeeded, 0 if it failed or none has ended yet.",
+        help: "1 if the last poll succeeded, 0 if it failed, its answer is not confirmed yet, or no poll has ended.",
         source: Source::Poll(|standing, out| {
             out.sample(&wallet(standing), f64::from(u8::from(standing.up())));
         }),
@@ -319,12 +319,14 @@ pub static FAMILIES: [Family; 29] = [
         name: "xt_watch_present",
         kind: Kind::Gauge,
         labels: CURRENCY,
-        help: "1 if the last good answer had a row for the watched currency, 0 if it left it out and the balance therefore reads 0. Absent while unknown.",
+        help: "1 if the last good answer had a row for the watched currency, 0 if it had none (balance 0). Absent while unknown.",
         source: Source::Answer(|subject, good, out| {
             for holding in good.holdings.iter().filter(|holding| subject.watched(&holding.currency).is_some())
             {
                 let labels = [&*subject.account, &holding.currency, subject.wallet.label()];
-                out.sample(&labels, f64::from(u8::from(holding.row.is_present())));
+                if let Some(is_present) = holding.row.is_present() {
+                    out.sample(&labels, f64::from(u8::from(is_present)));
+                }
             }
         }),
     },
@@ -345,7 +347,7 @@ fn balances(
         match &holding.row {
             Row::Read { free, frozen } => rows.amount(&holding.currency, pick(free, frozen).text()),
             Row::Missing => rows.sample(&holding.currency, 0.0),
-            Row::Unreadable => {}
+            Row::Unreadable | Row::Unnamed | Row::Unconfirmed => {}
         }
     }
 }

@@ -15,7 +15,7 @@ use super::families::FAMILIES;
 #[derive(Debug)]
 pub struct OwnFacts<'a> {
     /// Clock of each exchange host minus ours, in seconds.
-    pub skews: &'a BTreeMap<String, f64>,
+    pub skews: &'a BTreeMap<&'a str, f64>,
     /// Unix time at which the process started. `None` leaves out `process_*`: a file written for
     /// a textfile collector must not clash with the collector's own.
     pub process_started: Option<Duration>,
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn every_family_of_its_own_is_written_with_its_help() {
-        let skews = BTreeMap::from([("127.0.0.1".to_owned(), -0.25)]);
+        let skews = BTreeMap::from([("127.0.0.1", -0.25)]);
         let reload = Reload { successful: true, success: Duration::from_secs(6) };
         let texts = render(&OwnFacts {
             skews: &skews,

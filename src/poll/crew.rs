@@ -151,7 +151,7 @@ impl Crew {
         }
         let is_asked =
             |host: &str| self.accounts().any(|(.., plan)| plan.venue.all().any(|base| base.host() == host));
-        self.desk.ledger.keep_skews(&is_asked);
+        self.desk.ledger.keep_clocks(&is_asked);
         change
     }
 

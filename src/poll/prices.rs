@@ -43,7 +43,7 @@ impl PricePoller {
         let Some(market) = ledger.market() else { return false };
         let is_good = outcome.is_ok();
         let before = &market.quotation;
-        let after = before.after(clock.now(), outcome);
+        let after = before.after(clock.now(), outcome.map(|answer| (answer.sent, answer.prices)));
         ledger.update_market(|market| market.set(after.clone()));
         // What a line says shall be seen by whoever looks because of it.
         log_change(before, &after);

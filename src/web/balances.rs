@@ -30,7 +30,7 @@ struct Known<'a> {
     wallet: &'static str,
     /// `fresh`, `held` or `unknown`.
     state: &'static str,
-    /// When the last good answer came, however old it is; null if there was none.
+    /// When the last good answer was asked for, however old it is; null if there was none.
     answered: Option<String>,
     /// How long ago that is.
     age_seconds: Option<f64>,
@@ -44,8 +44,8 @@ struct Balance<'a> {
     /// As the exchange wrote it; null if it was no amount.
     free: Option<&'a str>,
     frozen: Option<&'a str>,
-    /// Whether the answer had a row for it. A watched currency that was left out reads 0.
-    present: bool,
+    /// Whether the answer had a row for it. A watched currency that was left out reads 0. Null if that cannot be told.
+    present: Option<bool>,
 }
 
 /// Renders `accounts` as of `now`, those only that the `query` names as `account=…`; all if it names
@@ -109,7 +109,7 @@ fn balance(holding: &Holding) -> Balance<'_> {
     let (free, frozen) = match &holding.row {
         Row::Read { free, frozen } => (Some(free.text()), Some(frozen.text())),
         Row::Missing => (Some("0"), Some("0")),
-        Row::Unreadable => (None, None),
+        Row::Unreadable | Row::Unnamed | Row::Unconfirmed => (None, None),
     };
     Balance { currency: &holding.currency, free, frozen, present: holding.row.is_present() }
 }

@@ -15,7 +15,7 @@ use self::{
     words::{Cell, Count, Countdown, Gap, Id, Name, Place, Plain, Span, Text, Ticking, Utc, places},
 };
 use crate::{
-    ledger::{Account, Market},
+    ledger::{Account, Market, Wallet},
     moment::Moment,
     quotation::QUOTE,
     standing::{Row, Standing, Trouble},
@@ -156,10 +156,10 @@ fn low_table(out: &mut String, now: Moment, lows: &[Low<'_>]) -> fmt::Result {
         write!(out, "<tr class=\"low\"><th scope=\"row\">{currency}</th>")?;
         match low.row {
             Row::Read { free, .. } => write!(out, "{}", Cell("", free.text()))?,
-            Row::Missing | Row::Unreadable => out.write_str(MISSING)?,
+            _ => out.write_str(MISSING)?,
         }
         let held = match &low.standing.good {
-            Some(good) if low.standing.trouble.is_some() => {
+            Some(good) if !low.standing.is_last_good() => {
                 format!(" <small>held, read {} ago</small>", Ticking(good.at.age(now)))
             }
             _ => String::new(),
@@ -223,6 +223,10 @@ fn overview_row(out: &mut String, now: Moment, seen: &Seen<'_>) -> fmt::Result {
         write!(out, "{comma}paused")?;
         comma = ", ";
     }
+    if seen.standing.doubt.is_some() {
+        write!(out, "{comma}not confirmed")?;
+        comma = ", ";
+    }
     if let Some(trouble) = &seen.standing.trouble {
         write!(out, "{comma}failing for {} ({})", Ticking(trouble.since.age(now)), trouble.failure.reason)?;
     }
@@ -232,7 +236,7 @@ fn overview_row(out: &mut String, now: Moment, seen: &Seen<'_>) -> fmt::Result {
 fn account_section(out: &mut String, now: Moment, account: &Account) -> fmt::Result {
     let (id, name) = (Id(&account.facts.name), Name(&account.facts.name));
     write!(out, "<section class=\"account\" id=\"account.{id}\">\n<header><h2>{name}</h2>")?;
-    if let Some(next) = account.next_poll {
+    if let Some(next) = account.next_poll() {
         write!(out, " <p>next poll {}</p>", Countdown(next.elapsed.saturating_sub(now.elapsed)))?;
     }
     out.write_str("</header>\n")?;
@@ -245,19 +249,28 @@ fn account_section(out: &mut String, now: Moment, account: &Account) -> fmt::Res
         )?;
     }
     for wallet in &account.wallets {
-        wallet_section(out, now, &wallet.standing)?;
+        wallet_section(out, now, wallet)?;
     }
     out.write_str("</section>\n")
 }
 
-fn wallet_section(out: &mut String, now: Moment, standing: &Standing) -> fmt::Result {
+fn wallet_section(out: &mut String, now: Moment, known: &Wallet) -> fmt::Result {
+    let standing = &known.standing;
     let (wallet, id) = (standing.subject.wallet, Id(&standing.subject.account));
     let state = State::of(standing, now);
     let class = state.class();
     write!(out, "<section class=\"wallet {class}\" id=\"{wallet}.{id}\">\n<h3>{wallet} {state}</h3>\n")?;
     let good = standing.good.as_ref().map(|good| good.at);
     age(out, now, state, "balances", good, standing.subject.max_age)?;
-    failure(out, now, standing.trouble.as_ref())?;
+    if let Some(doubt) = &standing.doubt {
+        let doubt = doubt.to_string();
+        let doubt = Name(&doubt);
+        writeln!(
+            out,
+            "<p class=\"failure\"><b>not confirmed</b> {doubt}: the next poll confirms that or not</p>"
+        )?;
+    }
+    failure(out, now, standing.trouble.as_ref(), known.next_poll)?;
     balances(out, now, standing)
 }
 
@@ -269,7 +282,7 @@ fn prices_section(out: &mut String, now: Moment, market: &Market) -> fmt::Result
     stuck(out, market.overdue(now))?;
     write!(out, "<section class=\"wallet {}\">\n<h3>{QUOTE} {state}</h3>\n", state.class())?;
     age(out, now, state, "prices", quotation.good.as_ref().map(|good| good.at), quotation.max_age)?;
-    failure(out, now, quotation.trouble.as_ref())?;
+    failure(out, now, quotation.trouble.as_ref(), None)?;
     if let Some(known) = quotation.known(now) {
         // USDT and at least one other.
         writeln!(out, "<p>{} currencies with a price in {QUOTE}</p>", known.prices.currencies().len())?;
@@ -300,7 +313,7 @@ fn age(
         (State::Fresh, Some(age)) => writeln!(out, "<p class=\"age\">read {age} ago</p>"),
         (State::Held, Some(age)) => writeln!(
             out,
-            "<p class=\"age\">the last poll failed: these are the {what} of <b>{age} ago</b>, \
+            "<p class=\"age\">held: these are the {what} of <b>{age} ago</b>, \
              shown until they are {} old</p>",
             Span(max_age)
         ),
@@ -310,17 +323,23 @@ fn age(
     }
 }
 
-fn failure(out: &mut String, now: Moment, trouble: Option<&Trouble>) -> fmt::Result {
+/// How polls fail, and when the next one is made.
+fn failure(out: &mut String, now: Moment, trouble: Option<&Trouble>, next: Option<Moment>) -> fmt::Result {
     let Some(trouble) = trouble else { return Ok(()) };
     let (reason, text) = (trouble.failure.reason, Name(&trouble.failure.text));
     let (since, last) = (trouble.since, trouble.at);
     let (begun, failing) = (Utc { at: since.unix, now }, Ticking(since.age(now)));
     let (at, ago) = (Utc { at: last.unix, now }, Ticking(last.age(now)));
-    writeln!(
+    write!(
         out,
         "<p class=\"failure\"><b>{reason}</b> {text} <small>failing for {failing} (since {begun}), \
-         last {ago} ago ({at})</small></p>"
-    )
+         last {ago} ago ({at})"
+    )?;
+    if let Some(next) = next {
+        let ahead = next.elapsed.saturating_sub(now.elapsed);
+        write!(out, ", next try {} ({})", Countdown(ahead), Utc { at: now.unix + ahead, now })?;
+    }
+    out.write_str("</small></p>\n")
 }
 
 /// The balances of a wallet: the watched, then what is not zero, then the names of the zeros.
@@ -391,6 +410,14 @@ fn balance(
         }
         Some(Row::Missing) => write!(out, "{MISSING}{}", Cell("frozen zero", "0"))?,
         Some(Row::Unreadable) => out.write_str("<td class=\"none\" colspan=\"2\">unreadable</td>")?,
+        Some(Row::Unnamed) => {
+            out.write_str(
+                "<td class=\"none\" colspan=\"2\">unknown: a row of the answer has no usable name</td>",
+            )?;
+        }
+        Some(Row::Unconfirmed) => {
+            out.write_str("<td class=\"none\" colspan=\"2\">not in the last answer, to be confirmed</td>")?;
+        }
         None => out.write_str("<td class=\"none\" colspan=\"2\">unknown</td>")?,
     }
     match (gap, threshold) {
@@ -419,7 +446,7 @@ mod tests {
         exchange::{Answer, Failure, Prices, Reason, Wallet, v1},
         exposition::families::AccountFacts,
         ledger::Ledger,
-        standing::{Ended, Filter, Subject, Watch, tests::answer},
+        standing::{Ended, Filter, PollOutcome, Subject, Watch, tests::answer},
     };
 
     const NOW: u64 = 10_000;
@@ -448,8 +475,8 @@ mod tests {
     fn polled(mut account: Account, seconds: u64, outcome: Result<Answer, Failure>) -> Account {
         if let Some(wallet) = account.wallets.first_mut() {
             let took = Duration::from_millis(120);
-            let outcome = outcome.map(Some);
-            wallet.set(wallet.standing.after(Ended { at: at(seconds), took, suspect: false, outcome }));
+            let outcome = PollOutcome::new(at(seconds), outcome.map(Some));
+            wallet.set(wallet.standing.after(Ended { at: at(seconds), took, is_suspect: false, outcome }));
         }
         account
     }
@@ -477,6 +504,7 @@ mod tests {
         let ledger = Ledger::new(Vec::new()).with_prices(Duration::from_secs(90), at(NOW + 60));
         for (ago, outcome) in readings {
             let market = ledger.market().unwrap_or_else(|| panic!("prices are asked for"));
+            let outcome = outcome.map(|prices| (at(NOW - ago), prices));
             let quotation = market.quotation.after(at(NOW - ago), outcome);
             ledger.update_market(|market| market.set(quotation.clone()));
         }
@@ -659,7 +687,7 @@ mod tests {
             (
                 vec![(64, prices()), (34, evil()), (4, evil())],
                 "exporter works prices held",
-                "usdt held\nthe last poll failed: these are the prices of 1 min 4 s ago, shown until they are 1 min 30 s old\n\
+                "usdt held\nheld: these are the prices of 1 min 4 s ago, shown until they are 1 min 30 s old\n\
                  api &lt;script&gt; failing for 34 s (since 00:59:26 UTC), last 4 s ago (00:59:56 UTC)\n2 currencies",
                 "not all known",
             ),

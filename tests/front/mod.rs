@@ -52,8 +52,6 @@ pub enum Manner {
     Answer(Answerer),
     /// It is read and never answered.
     Silence,
-    /// It is passed on, but a second call on the same connection ends that without an answer.
-    OncePerConnection,
     /// It is passed on, and the answer gets these headers. A header of the exchange with the same name is replaced.
     AddHeaders(Vec<(&'static str, String)>),
     /// It is passed on, and the same answer is sent again on the same connection after this time. A client that closes
@@ -196,7 +194,6 @@ impl Front {
 
     /// `copies` is a second handle on the connection, to send an answer once more.
     fn answer_all(&self, mut stream: impl Read + Write, copies: Option<&TcpStream>) -> io::Result<()> {
-        let mut answered = 0;
         while let Some(head) = head(&mut stream)? {
             if head.starts_with(TLS_HELLO) {
                 return stream.write_all(&http(400, &[], b"this is plain HTTP"));
@@ -218,7 +215,6 @@ impl Front {
                 }
                 Manner::SharedCache if request.is_for_more_than_the_time() => self.first_answer(&request)?,
                 Manner::Silence if request.is_for_more_than_the_time() => continue,
-                Manner::OncePerConnection if answered > 0 => return Ok(()),
                 _ => relay(upstream, &request, &[])?,
             };
             if reply.is_empty() {
@@ -226,7 +222,6 @@ impl Front {
             }
             stream.write_all(&reply)?;
             stream.flush()?;
-            answered += 1;
             if request.closes() {
                 return Ok(());
             }

@@ -18,12 +18,13 @@ use xt_balance_exporter::{
     exchange::{BaseUrl, Exchange, Failure, KeyHalf, KeySource, Keyring, Reason, Secret, Venue, Wallet},
     ledger::Ledger,
     moment::{Clock, Moment},
-    poll::{self, Poller},
+    poll::{self, PollEnd, Poller},
     standing::{Filter, Watch},
 };
 
 use super::common::{ACCESS_KEY, SECRET_KEY, sample};
 
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 pub const MAX_AGE: Duration = Duration::from_mins(2);
 pub const FREE: &str = "xt_balance_free{account=\"main\",currency=\"usdt\",wallet=\"spot\"}";
 pub const UP: &str = "xt_up{account=\"main\",wallet=\"spot\"}";
@@ -56,11 +57,11 @@ impl Watched {
         pollers.into_iter().map(|poller| Self { poller, ledger: Arc::clone(&ledger), clock }).collect()
     }
 
-    /// Polls once. Returns whether that was good.
+    /// Polls once. Returns whether the answer was good and believed.
     pub async fn poll(&mut self) -> bool {
-        let (polls, failed) = self.poller.run_once().await;
-        assert_eq!(polls, 1);
-        failed == 0
+        let ends = self.poller.poll_each().await;
+        assert_eq!(ends.len(), 1);
+        ends == [PollEnd::Good]
     }
 
     /// The exposition now.
@@ -76,7 +77,7 @@ impl Watched {
         sample(&self.text(), series)
     }
 
-    /// When the last good poll ended.
+    /// When the last good answer was asked for.
     pub fn good_at(&self) -> Moment {
         self.ledger.accounts()[0].wallets[0].standing.good.as_ref().expect("a good poll").at
     }
@@ -125,7 +126,7 @@ pub fn account(name: &str, urls: &[&str], keys: KeySource) -> Account {
         watch: vec![(Wallet::Spot, Watch { currency: "usdt".into(), threshold: Some(500.0) })],
         filter: Filter::default(),
         poll_interval: Duration::from_secs(30),
-        poll_timeout: Duration::from_secs(10),
+        poll_timeout: TIMEOUT,
         max_age: MAX_AGE,
     }
 }
@@ -134,6 +135,11 @@ pub fn account(name: &str, urls: &[&str], keys: KeySource) -> Account {
 pub fn given(access: &str, secret: &str) -> KeySource {
     let half = |text: &str| KeyHalf::Given(Secret::new(&text.to_owned().into()).unwrap());
     KeySource { access: half(access), secret: half(secret) }
+}
+
+/// Milliseconds, as the simulated exchange's clock is set in: it does not leap by itself.
+pub fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap()
 }
 
 /// Leaps ahead while nothing is under way that could time out.

@@ -136,7 +136,8 @@ fn even(plan: &Plan, record: &Record) -> Result<(), String> {
     }
     let quiet = plan.weather.is_fair();
     let from = if quiet { Duration::ZERO } else { record.bad_until };
-    let clocks = f64::from(u32::try_from(plan.hosts).unwrap_or(0));
+    // Our own clock is never a good one, so the first reading is a surprise, and there is a second.
+    let clocks = 2.0 * f64::from(u32::try_from(plan.hosts).unwrap_or(0));
     let bound = 2.0 * record.rate + 2.0 + clocks;
     let sent = record.calls.iter().filter(|call| call.start > from).map(|call| (call.start, call.start));
     let busiest = most(sent, Duration::from_secs(1));
@@ -310,7 +311,8 @@ fn accounts_that_share_a_refused_key_make_one_try_in_five_minutes() {
     let record = plan.run();
     assert_eq!(promises(&plan, &record), Ok(()));
     let tried = record.calls.iter().filter(|call| call.wallet.is_some() && call.start < record.bad_until);
-    let most = record.bad_until.as_secs() / 300 + 1;
+    // One more by the clock of the exchange, which was read after the first had gone by the machine's.
+    let most = record.bad_until.as_secs() / 300 + 2;
     assert!(tried.clone().count() as u64 <= most, "{} tries in {:?}", tried.count(), record.bad_until);
 }
 

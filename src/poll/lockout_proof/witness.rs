@@ -89,14 +89,22 @@ fn rates(calls: &[Call]) -> Result<(), String> {
 struct Life {
     accounts_in_flight: HashMap<usize, usize>,
     keys_in_flight: HashMap<usize, usize>,
-    /// The last nonce of a key, and the last that was good: from there they start again after one
-    /// was refused for its time.
-    nonces: HashMap<usize, (u64, u64)>,
+    /// The last nonce of a key at a host that the host may accept; none once a host has told its time since.
+    nonces: HashMap<(usize, String), u64>,
     limited: HashMap<usize, Duration>,
     keys_paused: HashMap<usize, Duration>,
     all_paused: Duration,
-    /// Of each key and wallet, whether the last try worked, and when it ended.
-    tried: HashMap<usize, HashMap<String, (bool, Duration)>>,
+    /// Of each key and wallet, the last try.
+    tried: HashMap<usize, HashMap<String, Try>>,
+}
+
+/// A call with a key for a wallet that was answered.
+#[derive(Clone, Copy)]
+struct Try {
+    worked: bool,
+    nonce: Duration,
+    start: Duration,
+    end: Duration,
 }
 
 impl Life {
@@ -106,8 +114,8 @@ impl Life {
         let keys = self.keys_in_flight.entry(call.key).or_default();
         *accounts += 1;
         *keys += 1;
-        let (last, _) = self.nonces.entry(call.key).or_default();
-        let old = call.nonce.is_some_and(|nonce| std::mem::replace(last, nonce) >= nonce);
+        let last = call.nonce.and_then(|nonce| self.nonces.insert((call.key, call.host.clone()), nonce));
+        let old = last >= call.nonce && last.is_some();
         match () {
             () if *accounts > 1 => Some("two calls of an account in flight"),
             () if *keys > 1 => Some("two calls of a key in flight"),
@@ -121,22 +129,32 @@ impl Life {
     }
 
     /// Whether the key has been refused in the last five minutes: everywhere, so that nothing may be
-    /// asked with it, or for the wallet of this call.
+    /// asked with it, or for the wallet of this call. A call that goes by another clock than the refused one may be
+    /// made: its nonce is what was wrong.
     fn is_refused(&self, at: Duration, call: &Call) -> bool {
-        let Some(tried) = self.tried.get(&call.key) else { return false };
-        let recent = |(worked, when): &(bool, Duration)| !worked && at < *when + AUTH;
-        match &call.wallet {
-            _ if tried.values().all(|(worked, _)| !worked) => tried.values().any(recent),
-            Some(wallet) => tried.get(wallet).is_some_and(recent),
-            None => false,
+        let (Some(tried), Some(wallet), Some(nonce)) = (self.tried.get(&call.key), &call.wallet, call.nonce)
+        else {
+            return false;
+        };
+        let nonce = Duration::from_millis(nonce);
+        let recent = |last: &Try| {
+            let is_same_clock = (last.nonce + at.saturating_sub(last.start)).abs_diff(nonce) <= SECOND;
+            !last.worked && at < last.end + AUTH && is_same_clock
+        };
+        if tried.values().all(|last| !last.worked) {
+            tried.values().any(recent)
+        } else {
+            tried.get(wallet).is_some_and(recent)
         }
     }
 
     fn end(&mut self, at: Duration, call: &Call, verdict: Verdict) {
-        let (last, good) = self.nonces.entry(call.key).or_default();
         match (call.nonce, verdict) {
-            (Some(_), Verdict::Nonce) => *last = *good,
-            (Some(nonce), Verdict::Good) => *good = nonce,
+            (Some(_), Verdict::Nonce | Verdict::Refused) => {
+                self.nonces.remove(&(call.key, call.host.clone()));
+            }
+            // A clock that was corrected is followed down, also by hosts whose own was never read.
+            (None, Verdict::Good) if call.key != NO_KEY => self.nonces.clear(),
             _ => {}
         }
         *self.accounts_in_flight.entry(call.account).or_default() -= 1;
@@ -153,9 +171,10 @@ impl Life {
                 *key = until.max(*key);
             }
             Verdict::Good | Verdict::Refused => {
-                if let Some(wallet) = &call.wallet {
-                    let tried = self.tried.entry(call.key).or_default();
-                    tried.insert(wallet.clone(), (verdict == Verdict::Good, at));
+                if let (Some(wallet), Some(nonce)) = (&call.wallet, call.nonce) {
+                    let (worked, nonce) = (verdict == Verdict::Good, Duration::from_millis(nonce));
+                    let last = Try { worked, nonce, start: call.start, end: at };
+                    self.tried.entry(call.key).or_default().insert(wallet.clone(), last);
                 }
             }
             Verdict::Nonce | Verdict::Other => {}

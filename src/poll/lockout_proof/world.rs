@@ -112,6 +112,7 @@ pub(super) struct Call {
     pub life: usize,
     pub account: usize,
     pub key: usize,
+    pub host: String,
     /// Path and parameters that say which wallet is asked for; `None` for the clock and for prices.
     pub wallet: Option<String>,
     /// `None` for the clock and for prices.
@@ -489,6 +490,7 @@ impl World {
             life: self.life,
             account,
             key: self.keys[account],
+            host: asked.host.clone(),
             wallet: nonce.is_some().then(|| {
                 let account = asked.query.split('&').find(|pair| pair.starts_with("account="));
                 format!("{} {}", asked.path, account.unwrap_or_default())

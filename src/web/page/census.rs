@@ -86,7 +86,7 @@ impl<'a> Census<'a> {
                     low: census.low.len() - before,
                     unreadable: holdings(standing, now)
                         .iter()
-                        .filter(|holding| holding.row == Row::Unreadable)
+                        .filter(|holding| !holding.row.is_readable())
                         .count(),
                 });
             }

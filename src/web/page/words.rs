@@ -111,7 +111,7 @@ pub(super) fn places<'a>(rows: impl Iterator<Item = &'a Row>) -> usize {
     let fraction = |text: &str| split(text).map_or(0, |(_, fraction)| fraction.len().saturating_sub(1));
     let of_row = |row: &Row| match row {
         Row::Read { free, frozen } => fraction(free.text()).max(fraction(frozen.text())),
-        Row::Missing | Row::Unreadable => 0,
+        _ => 0,
     };
     rows.map(of_row).max().unwrap_or(0).min(8)
 }

@@ -16,9 +16,9 @@ use serde_json::Value;
 use xt_balance_exporter::{
     exchange::{self, Answer, Failure, Reason, futures, v1, v4},
     exposition::families::AccountFacts,
-    ledger::{Account, Ledger, Wallet},
+    ledger::{Account, Ledger},
     moment::Moment,
-    standing::{Ended, Filter, Subject, Watch},
+    standing::{Ended, Filter, PollOutcome, Subject, Watch},
     web::page::{self, Page},
 };
 
@@ -54,19 +54,17 @@ pub fn run(input: &[u8]) {
         prices(status, dialect, body);
         let seen = Seen::read(status, dialect, body);
         let read = decoded(status, dialect, body, &seen);
-        let is_suspect = |known: &Wallet| read.as_ref().is_ok_and(|answer| known.standing.doubts(answer));
-        for (known, model) in ledger.accounts()[0].wallets.iter().zip(&mut models) {
-            model.take(&seen, is_suspect(known), now);
+        for model in &mut models {
+            model.take(&seen, now);
         }
         ledger.update(ACCOUNT, |account| {
             for known in &mut account.wallets {
-                let (took, suspect) = (Duration::from_millis(250), is_suspect(known));
-                known.set(known.standing.after(Ended {
-                    at: now,
-                    took,
-                    suspect,
-                    outcome: read.clone().map(Some),
-                }));
+                let doubt = read.as_ref().ok().and_then(|answer| known.standing.doubts(answer));
+                let is_suspect = doubt.is_some();
+                let believed = || PollOutcome::new(now, read.clone().map(Some));
+                let outcome = doubt.map_or_else(believed, PollOutcome::Doubted);
+                let took = Duration::from_millis(250);
+                known.set(known.standing.after(Ended { at: now, took, is_suspect, outcome }));
             }
         });
         agree(&ledger, &models, now);
@@ -168,8 +166,20 @@ fn account(now: Moment) -> Account {
 enum Seen {
     /// No good answer.
     Bad,
-    /// Amounts by name, the names of unusable rows, and how many rows there are in all.
-    Good { rows: BTreeMap<String, (f64, f64)>, unusable: BTreeSet<String>, all: usize },
+    /// A good answer.
+    Good(Rows),
+}
+
+#[derive(Debug)]
+struct Rows {
+    /// Amounts by name.
+    amounts: BTreeMap<String, (f64, f64)>,
+    /// Names of unusable rows.
+    unusable: BTreeSet<String>,
+    /// Whether some row has no usable name.
+    is_nameless: bool,
+    /// How many rows there are in all.
+    all: usize,
 }
 
 impl Seen {
@@ -178,10 +188,12 @@ impl Seen {
         let Some(entries) = entries(dialect, &data) else { return Self::Bad };
         let all = entries.len();
         let mut by_name: BTreeMap<String, Vec<Option<(f64, f64)>>> = BTreeMap::new();
+        let mut is_nameless = false;
         for (name, row) in entries {
             // A name that is no text or does not fit a label names nothing.
-            if let Some(name) = name.as_deref().and_then(label) {
-                by_name.entry(name).or_default().push(amounts(dialect, row));
+            match name.as_deref().and_then(label) {
+                Some(name) => by_name.entry(name).or_default().push(amounts(dialect, row)),
+                None => is_nameless = true,
             }
         }
         let (mut rows, mut unusable) = (BTreeMap::new(), BTreeSet::new());
@@ -192,7 +204,10 @@ impl Seen {
                 _ => drop(unusable.insert(name)),
             }
         }
-        if rows.is_empty() && all > 0 { Self::Bad } else { Self::Good { rows, unusable, all } }
+        if rows.is_empty() && all > 0 {
+            return Self::Bad;
+        }
+        Self::Good(Rows { amounts: rows, unusable, is_nameless, all })
     }
 }
 
@@ -249,7 +264,7 @@ fn data(status: u16, dialect: Dialect, body: &[u8]) -> Option<Json> {
         }
         Dialect::Futures => is("returnCode", &["0", "-0"]) && !is_error(read.field("error")),
     };
-    if !is_good || !(200..300).contains(&status) {
+    if !is_good || status != 200 {
         return None;
     }
     let Json::Object(entries) = read else { return None };
@@ -321,11 +336,40 @@ fn amount(json: &Json) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
+/// Characters beyond ASCII that show nothing, from and to.
+const INVISIBLE: &[(u32, u32)] = &[
+    (0x85, 0x85),
+    (0xA0, 0xA0),
+    (0xAD, 0xAD),
+    (0x34F, 0x34F),
+    (0x61C, 0x61C),
+    (0x115F, 0x1160),
+    (0x1680, 0x1680),
+    (0x17B4, 0x17B5),
+    (0x180B, 0x180F),
+    (0x2000, 0x200F),
+    (0x2028, 0x202F),
+    (0x205F, 0x206F),
+    (0x2800, 0x2800),
+    (0x3000, 0x3000),
+    (0x3164, 0x3164),
+    (0xFE00, 0xFE0F),
+    (0xFEFF, 0xFEFF),
+    (0xFFA0, 0xFFA0),
+    (0xFFF0, 0xFFFB),
+    (0x1_BCA0, 0x1_BCA3),
+    (0x1_D173, 0x1_D17A),
+    (0xE_0000, 0xE_0FFF),
+];
+
 /// A currency's name as a label has it.
 fn label(name: &str) -> Option<String> {
-    let name: String = name.to_lowercase();
-    let control = |c: char| c < ' ' || ('\u{7f}'..='\u{9f}').contains(&c);
-    ((1..=64).contains(&name.len()) && !name.contains(control)).then_some(name)
+    let is_invisible = |c: char| INVISIBLE.iter().any(|(from, to)| (*from..=*to).contains(&u32::from(c)));
+    let is_padding = |c: char| is_invisible(c) || (9..=13).contains(&u32::from(c)) || c == ' ';
+    let name: String = name.trim_matches(is_padding).to_lowercase();
+    let is_control = |c: char| c < ' ' || ('\u{7f}'..='\u{9f}').contains(&c);
+    let is_fit = (1..=64).contains(&name.len()) && !name.contains(|c| is_control(c) || is_invisible(c));
+    is_fit.then_some(name)
 }
 
 /// Decodes the answer and holds the result against the second reading.
@@ -338,11 +382,12 @@ fn decoded(status: u16, dialect: Dialect, body: &[u8], seen: &Seen) -> Result<An
     let read = read.map_err(|failure| failure.without(&SECRETS));
     match (&read, seen) {
         (Err(failure), Seen::Bad) => fit_to_be_shown(status, failure),
-        (Ok(answer), Seen::Good { rows, unusable, all }) => {
+        (Ok(answer), Seen::Good(Rows { amounts, unusable, is_nameless, all })) => {
             let names: Vec<_> = answer.balances.iter().map(|row| &*row.currency).collect();
-            assert_eq!(names, rows.keys().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(names, amounts.keys().map(String::as_str).collect::<Vec<_>>());
             assert!(answer.unreadable.iter().map(|name| &**name).eq(unusable.iter().map(String::as_str)));
-            assert_eq!(answer.rejected, (all - rows.len()) as u64);
+            assert_eq!(answer.rejected, (all - amounts.len()) as u64);
+            assert_eq!(answer.nameless > 0, *is_nameless);
         }
         _ => panic!("read as {read:?}, and on second sight as {seen:?}"),
     }
@@ -431,7 +476,7 @@ fn markets(status: u16, dialect: Dialect, body: &[u8]) -> Option<Vec<(String, Op
     let Json::Object(rows) = json::read(std::str::from_utf8(body).ok()?)? else { return None };
     let is_error =
         |(name, row): &(json::Text, Json)| name.as_deref() == Some("code") && !matches!(row, Json::Object(_));
-    if !(200..300).contains(&status) || rows.iter().any(is_error) {
+    if status != 200 || rows.iter().any(is_error) {
         return None;
     }
     Some(rows.iter().filter_map(|(market, row)| priced(market.clone(), row, "price")).collect())
@@ -442,6 +487,10 @@ struct Model {
     wallet: &'static str,
     wishes: Wishes,
     good: Option<(Moment, Shown, usize)>,
+    /// Whether the last believed answer held anything.
+    was_rich: bool,
+    /// What the last answer claimed to be lost and was not believed: names, and `*` for everything.
+    claimed: BTreeSet<String>,
     up: bool,
     polls: usize,
     failures: usize,
@@ -459,17 +508,62 @@ struct Shown {
 impl Model {
     fn new(wallet: exchange::Wallet, wishes: Wishes) -> Self {
         let wallet = wallet.label();
-        Self { wallet, wishes, good: None, up: false, polls: 0, failures: 0, rejected: 0, suspect: 0 }
+        Self {
+            wallet,
+            wishes,
+            good: None,
+            was_rich: false,
+            claimed: BTreeSet::new(),
+            up: false,
+            polls: 0,
+            failures: 0,
+            rejected: 0,
+            suspect: 0,
+        }
     }
 
-    fn take(&mut self, seen: &Seen, suspect: bool, now: Moment) {
+    /// What is claimed to be lost.
+    fn claims(&self, rows: &Rows) -> BTreeSet<String> {
+        let known = self.good.as_ref().map(|(_, shown, _)| shown);
+        let mut claims = BTreeSet::new();
+        for watch in &self.wishes.watch {
+            let name = String::from(watch.currency.clone());
+            let was_zero = known.and_then(|shown| shown.amounts.get(&name)) == Some(&(0.0, 0.0));
+            let was_missing = known.and_then(|shown| shown.present.get(&name)) == Some(&false);
+            let is_missing = !rows.is_nameless && !rows.unusable.contains(&name);
+            let is_claimed = match rows.amounts.get(&name) {
+                Some(amounts) => *amounts == (0.0, 0.0) && !was_zero,
+                None => is_missing && !was_missing,
+            };
+            if is_claimed {
+                claims.insert(name);
+            }
+        }
+        let is_poor = rows.all == rows.amounts.len() && rows.amounts.values().all(|both| *both == (0.0, 0.0));
+        let had_rows = self.good.as_ref().is_some_and(|(.., all)| *all > 0);
+        if is_poor && (self.good.is_none() || self.was_rich || rows.all == 0 && had_rows) {
+            claims.insert("*".to_owned());
+        }
+        claims
+    }
+
+    fn take(&mut self, seen: &Seen, now: Moment) {
         self.polls += 1;
-        self.suspect += usize::from(suspect);
-        let Seen::Good { rows, unusable, all } = seen else {
+        let Seen::Good(seen) = seen else {
             self.failures += 1;
             self.up = false;
             return;
         };
+        let claims = self.claims(seen);
+        if !claims.is_subset(&self.claimed) {
+            self.suspect += 1;
+            self.up = false;
+            self.claimed = claims;
+            return;
+        }
+        self.claimed.clear();
+        self.was_rich = seen.amounts.values().any(|both| *both != (0.0, 0.0));
+        let Rows { amounts: rows, unusable, is_nameless, all } = seen;
         self.up = true;
         self.rejected += all - rows.len();
         let mut shown = Shown::default();
@@ -486,10 +580,13 @@ impl Model {
         for Watch { currency, .. } in &self.wishes.watch {
             let name = String::from(currency.clone());
             let row = rows.get(&name);
-            shown.present.insert(name.clone(), row.is_some() || unusable.contains(&name));
+            let is_listed = row.is_some() || unusable.contains(&name);
+            if is_listed || !is_nameless {
+                shown.present.insert(name.clone(), is_listed);
+            }
             match row {
                 Some(amounts) => drop(shown.amounts.insert(name, *amounts)),
-                None if unusable.contains(&name) => {}
+                None if is_listed || *is_nameless => {}
                 None => drop(shown.amounts.insert(name, (0.0, 0.0))),
             }
         }

@@ -15,7 +15,7 @@ use xt_balance_exporter::{
     exposition::families::AccountFacts,
     ledger::{Account, Ledger},
     moment::Clock,
-    standing::{Ended, Filter, Subject, Watch},
+    standing::{Ended, Filter, PollOutcome, Subject, Watch},
     web::Site,
 };
 
@@ -103,8 +103,8 @@ fn site() -> Site {
     ledger.update("main", |account| {
         for known in &mut account.wallets {
             let took = Duration::from_millis(120);
-            let outcome = v1::balances(200, body).map(Some);
-            known.set(known.standing.after(Ended { at: now, took, suspect: false, outcome }));
+            let outcome = PollOutcome::new(now, v1::balances(200, body).map(Some));
+            known.set(known.standing.after(Ended { at: now, took, is_suspect: false, outcome }));
         }
     });
     Site::new(Arc::new(ledger), clock, "/metrics".to_owned(), 1)
