@@ -90,7 +90,17 @@ pub struct Prometheus {
 impl Prometheus {
     /// With the shipped configuration and rules, in `folder`.
     pub fn start(folder: &Path, alertmanager: SocketAddr, exporters: &[SocketAddr]) -> Self {
-        let config = shipped::shortened(shipped::PROMETHEUS);
+        Self::start_edited(folder, alertmanager, exporters, |config| config)
+    }
+
+    /// The same, with another edit of the configuration.
+    pub fn start_edited(
+        folder: &Path,
+        alertmanager: SocketAddr,
+        exporters: &[SocketAddr],
+        edit: impl Fn(String) -> String,
+    ) -> Self {
+        let config = edit(shipped::shortened(shipped::PROMETHEUS));
         let exporters: Vec<_> = exporters.iter().map(|address| format!("\"{address}\"")).collect();
         let config = shipped::readdressed(&config, "\"127.0.0.1:10770\"", &exporters.join(", "), 1);
         let config = shipped::readdressed(&config, "127.0.0.1:9093", &alertmanager.to_string(), 1);
@@ -320,11 +330,11 @@ impl Reserved {
 fn named(labels: &Value) -> String {
     let (name, severity) = (text(&labels["alertname"]), text(&labels["severity"]));
     let of = match (labels["account"].as_str(), labels["currency"].as_str()) {
-        (Some(account), Some(currency)) => format!("{account}/{currency}"),
-        (Some(account), None) => account.to_owned(),
-        (None, _) => text(&labels["instance"]),
+        (Some(account), Some(currency)) => Some(format!("{account}/{currency}")),
+        (Some(account), None) => Some(account.to_owned()),
+        (None, _) => labels["instance"].as_str().or(labels["job"].as_str()).map(str::to_owned),
     };
-    format!("{name} {severity} of {of}")
+    of.map_or_else(|| format!("{name} {severity}"), |of| format!("{name} {severity} of {of}"))
 }
 
 fn text(value: &Value) -> String {
