@@ -27,12 +27,14 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
 use common::{Exporter, replace};
 use serde_json::json;
-use servers::{Alertmanager, Exchange, Message, Prometheus, Receiver, Reserved};
+use servers::{Alertmanager, Exchange, Message, NodeExporter, Prometheus, Receiver, Reserved};
 use shipped::FACTOR;
 
 /// The longest wait for messages: none is due later than two minutes after what causes it.
@@ -49,7 +51,7 @@ const QUIET: u64 = 25;
 #[test]
 fn each_trouble_pages_once_and_nothing_else_pages() {
     let mut scene = Scene::set();
-    scene.drill.begin();
+    scene.drill.begin(6);
     say(&format!("\nEvery time is {FACTOR} times shorter than shipped. All of this happens at once:"));
     scene.everything_goes_wrong();
     scene.drill.wait_for_messages();
@@ -188,6 +190,94 @@ fn target_labels(edit: impl Fn(String) -> String, are_renamed: bool) {
         assert!(name.contains("warning") || muted_by.is_empty(), "{muted_by:?} mutes the page {name}");
     }
     say(&drill.table());
+}
+
+#[test]
+fn a_textfile_that_nobody_rewrites_pages() {
+    with_textfile(|drill, node, cron, _| {
+        let page = format!("XtTextfileStale critical of {node}");
+        let description = format!(
+            "The target {node} of the job node serves a textfile that nobody has rewritten for at least 15 minutes. \
+            Its balances are old (wallets: 1), whether one runs out cannot be told."
+        );
+        drill.act("desk: cron no longer rewrites its textfile", || cron.stop());
+        drill.pages(&page, &description);
+        drill.wait_for_messages();
+        drill.act("desk: cron runs again", || cron.start());
+        drill.resolves(&format!("page: {page} resolved"));
+    });
+}
+
+#[test]
+fn a_textfile_that_is_deleted_pages() {
+    with_textfile(|drill, _, cron, textfile| {
+        drill.act("desk: cron stops, and its textfile is deleted", || {
+            cron.stop();
+            fs::remove_file(textfile).unwrap();
+        });
+        drill.pages(
+            "XtExporterDown critical",
+            "Nobody watches these any more: account desk, wallet spot. Whether a balance runs out cannot be told.",
+        );
+        drill.wait_for_messages();
+        drill.act("desk: cron runs again", || cron.start());
+        drill.resolves("page: XtExporterDown critical resolved");
+    });
+}
+
+/// Runs `story` on an account that `once` writes to a textfile, as cron runs it, and that a `node_exporter` serves.
+fn with_textfile(story: impl FnOnce(&mut Drill, SocketAddr, &mut Cron, &Path)) {
+    let folder = tempfile::tempdir().unwrap();
+    let desks = Exchange::start();
+    desks.set("market-maker", "usdt", "1800");
+    let file = config(folder.path(), "once", &[("desk", &desks, "market-maker", "{usdt: 500}")]);
+    let textfile = folder.path().join("xt-balance.prom");
+    let mut cron = Cron { config: file, textfile: textfile.display().to_string(), runs: None };
+    cron.start();
+    let node = NodeExporter::start(textfile.clone()).address;
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(folder.path(), receiver.address);
+    let prometheus = Prometheus::start_edited(folder.path(), alertmanager.address, &[node], |config| {
+        shipped::readdressed(&config, "job_name: xt-balance-exporter", "job_name: node", 1)
+    });
+    let mut drill = Drill { prometheus, alertmanager, receiver, acts: Vec::new(), known: 0 };
+    drill.begin(1);
+    story(&mut drill, node, &mut cron, &textfile);
+    drill.wait_for_messages();
+    say(&drill.table());
+}
+
+/// Writes a textfile every other second.
+struct Cron {
+    config: String,
+    textfile: String,
+    runs: Option<(mpsc::Sender<()>, thread::JoinHandle<()>)>,
+}
+
+impl Cron {
+    /// Returns once the file is there.
+    fn start(&mut self) {
+        let (config, textfile) = (self.config.clone(), self.textfile.clone());
+        let run = move || {
+            let output = Exporter::run(&["once", "--config.file", &config, "--output", &textfile], &[]);
+            assert!(output.status.success(), "{}", output.stderr);
+        };
+        run();
+        let (stop, stopped) = mpsc::channel();
+        let runs = thread::spawn(move || {
+            while stopped.recv_timeout(Duration::from_secs(2)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                run();
+            }
+        });
+        self.runs = Some((stop, runs));
+    }
+
+    /// Returns between two runs.
+    fn stop(&mut self) {
+        let (stop, runs) = self.runs.take().unwrap();
+        drop(stop);
+        runs.join().unwrap();
+    }
 }
 
 /// Two exporters, their accounts on three exchanges, and the drill that watches them.
@@ -369,8 +459,8 @@ struct Expected {
 
 impl Drill {
     /// Waits until all is well: the rules are loaded as they are meant to be, every balance is
-    /// known, and nothing fires or is about to.
-    fn begin(&mut self) {
+    /// known, so many in all, and nothing fires or is about to.
+    fn begin(&mut self, balances: usize) {
         self.until("the rules are loaded", |drill| !drill.prometheus.rules().is_empty());
         let shipped = shipped::alerts();
         let longer = |seconds: f64| seconds * f64::from(FACTOR);
@@ -380,7 +470,7 @@ impl Drill {
         }
         assert_eq!(self.prometheus.rules().len(), shipped.len(), "alerts that are loaded, and shipped");
         self.until("every balance is known, well, and has been for a while", |drill| {
-            let known = drill.prometheus.count("xt_balance_free and xt_balance_free_threshold") == 6;
+            let known = drill.prometheus.count("xt_balance_free and xt_balance_free_threshold") == balances;
             known && drill.prometheus.evaluations() >= SETTLED && drill.prometheus.alerts().is_empty()
         });
     }
