@@ -21,12 +21,24 @@ FOLDER = pathlib.Path(__file__).resolve().parent
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 TAG = "xt-balance-exporter"
 
-# What the variables choose. In a query, {wallet} after a metric stands for the matchers of a wallet, and so on.
+# What the variables choose. In a query, {wallet} after a metric stands for the matchers of a wallet, and so on. Recorded
+# metrics have no target labels: they take {of_wallet}, and an `and on` with a metric of the chosen exporters.
 TARGET = 'job=~"$job",instance=~"$instance"'
 ACCOUNT = TARGET + ',account=~"$account"'
 WALLET = ACCOUNT + ',wallet=~"$wallet"'
 CURRENCY = WALLET + ',currency=~"$currency"'
-SCOPES = {"target": TARGET, "account": ACCOUNT, "wallet": WALLET, "currency": CURRENCY}
+OF_ACCOUNT = 'account=~"$account"'
+OF_WALLET = OF_ACCOUNT + ',wallet=~"$wallet"'
+OF_CURRENCY = OF_WALLET + ',currency=~"$currency"'
+SCOPES = {
+    "target": TARGET,
+    "account": ACCOUNT,
+    "wallet": WALLET,
+    "currency": CURRENCY,
+    "of_account": OF_ACCOUNT,
+    "of_wallet": OF_WALLET,
+    "of_currency": OF_CURRENCY,
+}
 
 UNKNOWN = {"text": "unknown", "color": "#8e8e8e"}
 
@@ -50,16 +62,19 @@ AGE = "time() - (xt_last_success_timestamp_seconds{wallet} > 0)"
 TOTAL = "(xt_balance_free{currency} + xt_balance_frozen{currency})"
 # True while a wallet that was chosen is unknown or an exporter is down: then a sum over wallets is not known.
 PART_MISSING = "((xt_up{wallet} unless xt_currencies{wallet}) or up{target} == 0)"
+# Joins a recorded metric of a balance with the chosen exporters: a series for each exporter, and one for all of them.
+EACH_EXPORTER = "0 * xt_balance_free_threshold{currency} + on (account, wallet, currency) group_left ()"
+OF_CHOSEN = "and on (account, wallet, currency) xt_balance_free_threshold{currency}"
+RUNWAY_SECONDS = "account_wallet_currency:xt_balance_free:runway_seconds{of_currency}"
+FALL = "account_wallet_currency:xt_balance_free:fall30m{of_currency}"
 # NaN, shown in words: the balance is known, and it is not falling.
-RUNWAY = """
-    account_wallet_currency:xt_balance_free:runway_seconds{currency}
-    or
-    account_wallet_currency:xt_balance_free:fall30m{currency} * NaN
+RUNWAY = f"{EACH_EXPORTER} ({RUNWAY_SECONDS} or {FALL} * NaN)"
+PACE = f"""
+    {EACH_EXPORTER} (0 - 2 * quantile_over_time(0.5, {FALL}[3h]))
+    and xt_balance_free{{currency}}
 """
-PACE = """
-    0 - 2 * quantile_over_time(0.5, account_wallet_currency:xt_balance_free:fall30m{currency}[3h])
-    and xt_balance_free{currency}
-"""
+FAILING = "account_wallet:xt_poll_failures:ratio_rate15m{of_wallet} and on (account, wallet) xt_up{wallet}"
+WORTH_OF_ACCOUNT = "account:xt_worth_usdt:sum{of_account}"
 # There wherever the configuration asks for prices, also while there are none.
 PRICES_ASKED = "xt_price_last_success_timestamp_seconds{target}"
 PRICES = 'xt_price{target,quote="usdt"}'
@@ -391,7 +406,7 @@ def dashboard(uid, title, description, hours, variables, panels):
         "iconColor": "red",
         "target": {
             "refId": "Alerts",
-            "expr": promql('ALERTS{target,alertname=~"Xt.+",alertstate="firing"}'),
+            "expr": promql('ALERTS{alertname=~"Xt.+",alertstate="firing",account=~"|$account"}'),
             "interval": "60s",
         },
         "titleFormat": "{{alertname}}",
@@ -449,8 +464,8 @@ def other(dashboard, title):
 
 THREE = "{{account}} {{wallet}} {{currency}}"
 TWO = "{{account}} {{wallet}}"
-OF_WALLET = ["instance", "account", "wallet"]
-OF_CURRENCY = [*OF_WALLET, "currency"]
+ROW_OF_WALLET = ["instance", "account", "wallet"]
+ROW_OF_CURRENCY = [*ROW_OF_WALLET, "currency"]
 
 
 def balances():
@@ -482,8 +497,7 @@ def balances():
             "Shortest runway",
             """Time until the first watched balance is at its threshold, at its pace of the last three hours, counting those that
             are falling. Needs the recording rules, and half an hour of data.""",
-            """min(clamp_min(account_wallet_currency:xt_balance_free:runway_seconds{currency}, 0))
-            or min(account_wallet_currency:xt_balance_free:fall30m{currency}) * NaN""",
+            f"min(clamp_min({RUNWAY_SECONDS}, 0) {OF_CHOSEN}) or min({FALL} {OF_CHOSEN}) * NaN",
             unit="s",
             thresholds=RUNWAYS,
             mappings=[values(_0=("below threshold", "red")), special("nan", "none falling", "green")],
@@ -506,7 +520,7 @@ def balances():
             be shown) or unknown (too old, its balances are not shown anywhere), and when it was read. Click an account for
             its polls.""",
             (24, 8),
-            OF_WALLET,
+            ROW_OF_WALLET,
             [
                 column(STATE, "State", mappings=[STATES]),
                 column(AGE, "Data age", unit="s", thresholds=AGES, decimals=0),
@@ -524,7 +538,7 @@ def balances():
             the time until the threshold at the pace of the last three hours, the pace the median of the half-hourly changes:
             both need the recording rules.""",
             (24, 9),
-            OF_CURRENCY,
+            ROW_OF_CURRENCY,
             [
                 column("xt_balance_free{currency} / xt_balance_free_threshold{currency}", "Of threshold", unit="percentunit",
                        thresholds=steps((0, "red"), (1, "green")), bar=3, decimals=0),
@@ -582,7 +596,7 @@ def balances():
             """Runway at the pace of the last three hours; 0 from the threshold down, 2 days if it is longer. A balance that is not
             falling, or is unknown, has no line. XtBalanceDraining fires under 6 hours. Needs the recording rules.""",
             (12, 9),
-            [query("clamp(account_wallet_currency:xt_balance_free:runway_seconds{currency}, 0, 172800)", THREE)],
+            [query(f"clamp({RUNWAY_SECONDS}, 0, 172800) {OF_CHOSEN}", THREE)],
             unit="s",
             limits=steps((0, "red"), (21600, "transparent"), base="transparent"),
             style="line+area",
@@ -597,8 +611,7 @@ def balances():
             (12, 9),
             [
                 query(
-                    """account_wallet_currency:xt_balance_free:fall30m{currency}
-                    / xt_balance_free_threshold{currency}""",
+                    f"{FALL} / account_wallet_currency:xt_balance_free_threshold:max{{of_currency}} {OF_CHOSEN}",
                     THREE,
                 )
             ],
@@ -624,7 +637,7 @@ def balances():
             """Everything of which something is frozen. Stuck: to the last digit the same for 6 hours, which an order that rests,
             or a withdrawal that hangs, looks like; unknown for what was not known 6 hours ago.""",
             (12, 9),
-            OF_CURRENCY,
+            ROW_OF_CURRENCY,
             [
                 column("xt_balance_frozen{currency} > 0", "Frozen", **AMOUNT),
                 column(f"(xt_balance_frozen{{currency}} > 0) / {TOTAL}", "Share", unit="percentunit", decimals=0),
@@ -645,7 +658,7 @@ def balances():
             """Every balance that is not zero. A wallet that is unknown has no rows here. Changes are of free and frozen together,
             so that placing an order changes nothing; unknown for what was not known then.""",
             (24, 12),
-            OF_CURRENCY,
+            ROW_OF_CURRENCY,
             [
                 column(f"{TOTAL} > 0", "Total", **AMOUNT),
                 column(f"xt_balance_free{{currency}} and {TOTAL} > 0", "Free", **AMOUNT),
@@ -698,8 +711,8 @@ def balances():
             "Worth of the chosen accounts in USDT",
             """Free and frozen in all wallets of these accounts, whichever are chosen above, at the prices of the exchange. Unknown
             while one of the wallets or the prices are, or an exporter is down: it would be too small. What has no price is left
-            out. An account that two exporters watch counts twice: choose one of them. Needs the recording rules.""",
-            f"sum(account:xt_worth_usdt:sum{{account}}) unless on () {WORTH_MISSING} or {PRICES_OFF}",
+            out. An account that two exporters watch counts once. Needs the recording rules.""",
+            f"sum({WORTH_OF_ACCOUNT} and on (account) xt_up{{account}}) unless on () {WORTH_MISSING} or {PRICES_OFF}",
             size=(8, 4),
             thresholds=PLAIN,
             mappings=[NOT_ASKED],
@@ -731,7 +744,7 @@ def balances():
             exporter down. What has no price is left out: a step down beside a step up in the next panel is no loss. An account that
             holds nothing else has no line. Needs the recording rules.""",
             (16, 9),
-            [query("account:xt_worth_usdt:sum{account}", "{{account}}")],
+            [query(f"{WORTH_OF_ACCOUNT} and on (account) xt_up{{account}}", "{{account}}")],
             unit="locale",
             decimals=0,
             no_value=NO_WORTH,
@@ -754,11 +767,11 @@ def balances():
             and price are unknown while the prices are. A wallet that is unknown has no rows here, and while it is, no share of
             its account is known; shares need the recording rules.""",
             (24, 12),
-            OF_CURRENCY,
+            ROW_OF_CURRENCY,
             [
                 column(f"{TOTAL} * {price_of} > 0 or {no_price}", "Worth", mappings=[NO_PRICE], **WORTH),
                 column(
-                    f"({TOTAL} * {price_of} > 0) / on (job, instance, account) group_left () account:xt_worth_usdt:sum{{account}}",
+                    f"({TOTAL} * {price_of} > 0) / on (account) group_left () {WORTH_OF_ACCOUNT}",
                     "Of account",
                     unit="percentunit",
                     thresholds=steps((0, "blue")),
@@ -819,7 +832,7 @@ def exporter():
         stat(
             "Worst share of failed polls",
             "Of the wallet with the most failures among its polls of the last 15 minutes. Needs the recording rules.",
-            "max(account_wallet:xt_poll_failures:ratio_rate15m{wallet})",
+            f"max({FAILING})",
             unit="percentunit",
             thresholds=steps((0, "green"), (0.1, "orange"), (0.5, "red")),
             decimals=0,
@@ -845,7 +858,7 @@ def exporter():
             "Wallets",
             "How each wallet stands, and what its polls of the last 15 minutes came to.",
             (14, 9),
-            OF_WALLET,
+            ROW_OF_WALLET,
             [
                 column(STATE, "State", mappings=[STATES]),
                 column(AGE, "Data age", unit="s", thresholds=AGES, decimals=0),
@@ -874,7 +887,7 @@ def exporter():
             "Which share of polls fails?",
             "Of the polls of 15 minutes. XtPollFailing fires above 50 %. Needs the recording rules.",
             (12, 8),
-            [query("account_wallet:xt_poll_failures:ratio_rate15m{wallet}", TWO)],
+            [query(FAILING, TWO)],
             unit="percentunit",
             limits=steps((0.5, "red"), base="transparent"),
             min=0,
@@ -957,7 +970,7 @@ def exporter():
         ),
         lines(
             "How far is the exchange's clock from ours?",
-            "Above 0 the exchange is ahead. It is read once an hour and after refusals; XtClockSkew fires beyond 2 s either way.",
+            "Above 0 the exchange is ahead. XtClockSkew fires beyond 2 s either way. A line ends when the exporter no longer asks the host.",
             (12, 8),
             [query("xt_clock_skew_seconds{target}", "{{host}}")],
             unit="s",
@@ -967,12 +980,12 @@ def exporter():
         ),
         lines(
             "How often is an answer doubted?",
-            """Answers that were read a second time because they were empty or without everything that is watched, and rows that were
-            unusable, in the hour before, of all chosen wallets together. XtSuspectSnapshots fires from 3 doubted answers of one
-            wallet on.""",
+            """Answers that were empty, all zeros or without a watched balance, which the exporter believes only when a second answer
+            says the same, and rows that were unusable, in the hour before, of all chosen wallets together. XtSuspectSnapshots
+            fires from 3 doubted answers of one wallet on.""",
             (12, 8),
             [
-                query("sum(increase(xt_suspect_snapshots_total{wallet}[1h]))", "answers read twice"),
+                query("sum(increase(xt_suspect_snapshots_total{wallet}[1h]))", "doubted answers"),
                 query("sum(increase(xt_rows_rejected_total{wallet}[1h]))", "unusable rows", "B"),
             ],
             unit="short",

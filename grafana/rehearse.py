@@ -314,10 +314,11 @@ def rehearsal(program, steps):
         with samples.open("w") as output:
             openmetrics(recorded, spans, instance, output)
         promtool("openmetrics", samples, folder / "data")
-        # Twice, because promtool does not show a rule what another has just recorded.
-        for _ in range(2):
+        # As often as rules stand on one another, because promtool does not show a rule what another has just recorded. Half
+        # an hour earlier, for the rules that look so far back.
+        for _ in range(3):
             with prometheus(folder, []) as url:
-                times = [f"--start={end - 3600 * LAST_HOURS}", f"--end={end}", "--eval-interval=60s"]
+                times = [f"--start={end - 3600 * LAST_HOURS - 1800}", f"--end={end}", "--eval-interval=60s"]
                 promtool("rules", f"--url={url}", *times, f"--output-dir={folder / 'rules'}", RULES)
             for block in (folder / "rules").iterdir():
                 block.rename(folder / "data" / block.name)

@@ -123,7 +123,9 @@ fn every_alert_says_how_bad_what_and_where_to_read_on() -> Outcome {
         let annotation = |key: &str| rule.annotations.get(key).map(String::as_str).unwrap_or_default();
         let summary = annotation("summary");
         assert!(summary.ends_with('.') && !summary.contains("{{"), "{name}: {summary}");
-        assert!(annotation("description").contains("{{ $labels."), "{name} does not say of what it speaks");
+        let description = annotation("description");
+        let is_specific = description.contains("{{ $labels.") || description.contains(" query ");
+        assert!(is_specific, "{name} does not say of what it speaks");
         assert_eq!(annotation("runbook_url"), format!("{RUNBOOKS}/{name}.md"));
     }
     Ok(())
@@ -177,10 +179,10 @@ fn rules_name_only_what_is_exported() -> Outcome {
         hold(&rule.expr, &known).map_err(|wrong| format!("{name}: {wrong}"))?;
         for text in rule.annotations.values() {
             // A query stands in a text as a string with %q for the values of labels.
-            for query in text.split("printf \"").skip(1).filter_map(|rest| rest.split("\" $labels").next()) {
-                if query.contains("xt_") {
-                    hold(&query.replace("%q", "\"\""), &known).map_err(|wrong| format!("{name}: {wrong}"))?;
-                }
+            let printed = text.split("printf \"").skip(1).filter_map(|rest| rest.split("\" $labels").next());
+            let plain = text.split("query \"").skip(1).filter_map(|rest| rest.split('"').next());
+            for query in printed.chain(plain).filter(|query| query.contains("xt_")) {
+                hold(&query.replace("%q", "\"\""), &known).map_err(|wrong| format!("{name}: {wrong}"))?;
             }
             let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
             for label in text.split("$labels.").skip(1).filter_map(|rest| rest.split(|c| !is_word(c)).next())
@@ -295,29 +297,39 @@ impl Drop for Alertmanager {
     }
 }
 
-/// An alert in short: its name, perhaps with `:` and what is different about it.
+/// The labels of an alert, which stands in short: its name, perhaps with `:` and what is different about it.
 fn labels(short: &str, place: usize) -> BTreeMap<String, String> {
     let (name, rest) = short.split_once(':').unwrap_or((short, ""));
     let severity = match name {
-        "XtBalanceLow" | "XtBalanceUnknown" | "XtAuthFailing" | "XtExporterDown" => "critical",
+        "XtBalanceLow" | "XtBalanceUnknown" | "XtAuthFailing" | "XtExporterDown" | "XtTextfileStale" => {
+            "critical"
+        }
         "XtFundsStuckFrozen" => "info",
         _ => "warning",
     };
     let reach: &[_] = match name {
-        "XtExporterDown" | "XtPricesUnknown" => &[],
+        "XtExporterDown" if !rest.contains("warning") => &[],
+        "XtExporterDown" | "XtPricesUnknown" | "XtTextfileStale" => {
+            &[("job", "xt-balance-exporter"), ("instance", "a:10770")]
+        }
         "XtAccountPaused" => &[("account", "desk")],
         "XtPollFailing" | "XtAuthFailing" => &[("account", "desk"), ("wallet", "spot")],
         _ => &[("account", "desk"), ("wallet", "spot"), ("currency", "usdt")],
     };
     let mut labels: BTreeMap<_, _> =
         reach.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let own = [("alertname", name), ("severity", severity), ("job", "xt-balance-exporter")];
-    labels.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    // Each case has an exporter of its own, so that none disturbs another.
-    labels.insert("instance".to_owned(), format!("{place}:10770"));
-    for (name, value) in rest.split(',').filter_map(|part| part.split_once('=')) {
-        let value = if name == "instance" { format!("{value}-{place}") } else { value.to_owned() };
-        labels.insert(name.to_owned(), value);
+    labels.extend(
+        [("alertname", name), ("severity", severity)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    labels.extend(
+        rest.split(',')
+            .filter_map(|part| part.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    // Each case has accounts of its own, so that none disturbs another.
+    if let Some(account) = labels.get_mut("account") {
+        *account = format!("{account}-{place}");
     }
     labels
 }
@@ -326,17 +338,17 @@ fn labels(short: &str, place: usize) -> BTreeMap<String, String> {
 fn a_cause_mutes_what_follows_from_it_and_nothing_else() -> Outcome {
     let low_warning = "XtBalanceLow:severity=warning";
     let cases = [
-        ("XtExporterDown", "XtBalanceUnknown", true),
-        ("XtExporterDown", "XtPollFailing", true),
-        ("XtExporterDown", "XtBalanceUnknown:instance=other", false),
+        ("XtExporterDown", "XtExporterDown:severity=warning", true),
+        ("XtExporterDown", "XtBalanceUnknown", false),
+        ("XtExporterDown", "XtPollFailing", false),
         ("XtExporterDown", "XtBalanceLow", false),
-        ("XtExporterDown", "XtPricesUnknown", true),
-        ("XtExporterDown", "XtPricesUnknown:instance=other", false),
+        ("XtExporterDown", "XtPricesUnknown", false),
+        ("XtExporterDown", "XtTextfileStale", false),
+        ("XtTextfileStale", "XtBalanceLow", false),
         ("XtAuthFailing", "XtBalanceUnknown", true),
         ("XtAuthFailing", "XtPollFailing", true),
         ("XtAuthFailing", "XtPollFailing:wallet=fiat", false),
         ("XtAuthFailing", "XtBalanceUnknown:account=other", false),
-        ("XtAuthFailing", "XtBalanceUnknown:instance=other", false),
         ("XtAuthFailing", "XtBalanceLow", false),
         ("XtAccountPaused", "XtPollFailing", true),
         ("XtAccountPaused", "XtPollFailing:account=other", false),
@@ -348,7 +360,9 @@ fn a_cause_mutes_what_follows_from_it_and_nothing_else() -> Outcome {
         ("XtBalanceUnknown", low_warning, true),
         ("XtBalanceUnknown", "XtBalanceDraining", true),
         ("XtBalanceUnknown", "XtBalanceLow:currency=btc", false),
-        ("XtBalanceUnknown", "XtBalanceLow:instance=other", false),
+        ("XtBalanceUnknown", "XtBalanceLow:account=other", false),
+        ("XtBalanceUnknown", "XtBalanceLow:wallet=fiat", false),
+        ("XtLabelsRenamed", "XtBalanceLow", false),
         ("XtBalanceUnknown", "XtAuthFailing", false),
         ("XtBalanceUnknown", "XtAccountPaused", false),
         ("XtBalanceLow", low_warning, true),
@@ -382,7 +396,7 @@ fn a_cause_mutes_what_follows_from_it_and_nothing_else() -> Outcome {
     }
     // Alertmanager lists an alert before it has looked at what the alert mutes, but looks at them in their order: once
     // the last cause mutes, every cause before it does.
-    let last = [labels("XtExporterDown", posted.len()), labels("XtPollFailing", posted.len())];
+    let last = [labels("XtAuthFailing", posted.len()), labels("XtPollFailing", posted.len())];
     posted.extend(last.iter().map(|alert| json!({"labels": alert})));
     let alertmanager = Alertmanager::start()?;
     alertmanager.post(&Value::Array(posted))?;

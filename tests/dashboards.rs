@@ -163,7 +163,10 @@ fn lint_panel(panel: &Value, found: &mut Findings) {
     for target in list(panel, "/targets") {
         let expression = text(target, "/expr");
         found.must(text(target, "/datasource/uid") == "${datasource}", "panel-datasource-rule");
-        for selector in selectors(expression) {
+        let selectors = selectors(expression);
+        // Recorded metrics have no target labels: a metric of the chosen exporters stands beside them.
+        found.must(!selectors.is_empty(), "target-job-rule");
+        for selector in selectors {
             found.must(selector.contains(r#"job=~"$job""#), "target-job-rule");
             found.must(selector.contains(r#"instance=~"$instance""#), "target-instance-rule");
         }
@@ -206,7 +209,8 @@ fn properties<'a>(panel: &'a Value, id: &'a str) -> impl Iterator<Item = &'a Val
     all.filter(move |property| property["id"] == *id).map(|property| &property["value"])
 }
 
-/// What stands in braces after each metric of an expression; nothing for a metric without braces.
+/// What stands in braces after each metric of an expression; nothing for a metric without braces. Recorded metrics are left
+/// out.
 fn selectors(expression: &str) -> Vec<&str> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
     let mut found = Vec::new();
@@ -217,7 +221,9 @@ fn selectors(expression: &str) -> Vec<&str> {
         let tail = rest.get(start..).unwrap_or_default();
         let after = tail.trim_start_matches(is_word);
         let inside = after.strip_prefix('{').and_then(|inside| inside.split('}').next());
-        found.push(inside.unwrap_or_default());
+        if !rest.get(..start).unwrap_or_default().ends_with(':') {
+            found.push(inside.unwrap_or_default());
+        }
         rest = after.get(inside.map_or(0, str::len)..).unwrap_or_default();
     }
     found
@@ -643,7 +649,7 @@ fn a_worth_is_whole_or_unknown_and_tells_when_prices_are_off() -> Outcome {
     };
     let with = |parts: &[&[String]]| parts.concat();
     let known = with(&[&exporter("a"), &asked("a", 290), &prices("a", 50_000)]);
-    let line_of_a = "account=desk,job=j,instance=a 1000";
+    let line_of_a = "account=desk 1000";
     // A row of the table of currencies, of all of which there is one exporter, account and wallet.
     let rows = |of: &[(&str, &str)]| {
         let row = |(currency, value): &(&str, &str)| {
@@ -667,10 +673,10 @@ fn a_worth_is_whole_or_unknown_and_tells_when_prices_are_off() -> Outcome {
         ],
     )?;
 
-    // Two exporters, each at its own prices.
+    // Two exporters, each at its own prices: the account counts once.
     let both = with(&[&known, &exporter("b"), &asked("b", 280), &prices("b", 450_000)]);
-    let two_lines = format!("{line_of_a}; account=desk,job=j,instance=b 3000");
-    promtool_finds(&both, &[(worth, " 4000"), (unpriced, " 2"), (age, " 20"), (line, &two_lines)])?;
+    let line_of_both = "account=desk 3000";
+    promtool_finds(&both, &[(worth, " 3000"), (unpriced, " 2"), (age, " 20"), (line, line_of_both)])?;
 
     let down = ["up job=j,instance=b 0".to_owned()];
     let unread = ["xt_up job=j,instance=a,account=desk,wallet=fiat 0".to_owned()];

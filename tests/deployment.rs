@@ -132,6 +132,22 @@ fn prometheus_in_compose_is_the_shipped_one_with_other_hosts() {
     }
 }
 
+#[test]
+fn every_example_of_a_scrape_job_honors_the_labels_of_the_exporter() {
+    let mut found = Vec::new();
+    for file in
+        ["README.md", "deploy/README.md", "deploy/prometheus/prometheus.yml", "deploy/docker/prometheus.yml"]
+    {
+        let text = fs::read_to_string(file).unwrap();
+        for job in text.split("job_name: ").skip(1) {
+            let job = job.split("\n\n").next().unwrap();
+            assert!(job.contains("honor_labels: true"), "{file}: {job}");
+            found.push(file);
+        }
+    }
+    assert!(found.len() >= 4, "{found:?}");
+}
+
 /// The objects the chart makes of `args`.
 fn render(args: &[&str]) -> Vec<Value> {
     let text =
@@ -290,8 +306,16 @@ fn the_chart_ships_the_rules_that_are_tested_under_the_job_they_ask_for() {
     assert_eq!(mine["rules"][0]["expr"], "up{namespace=\"trading\"} == 0");
     assert_eq!(Value::from(groups), yaml(RULES)["groups"]);
     for (kind, endpoints) in [("ServiceMonitor", "endpoints"), ("PodMonitor", "podMetricsEndpoints")] {
-        let job = json!({"targetLabel": "job", "replacement": "xt-balance-exporter"});
-        assert_eq!(the(&objects, kind)["spec"][endpoints][0]["relabelings"][0], job);
+        let endpoint = &the(&objects, kind)["spec"][endpoints][0];
+        // The labels of the target are the same before and after the pod is replaced, and hide none of the exporter's.
+        let relabelings = json!([
+            {"targetLabel": "job", "replacement": "xt-balance-exporter"},
+            {"targetLabel": "instance", "replacement": "desk-xt-balance-exporter.trading"},
+            {"action": "labeldrop", "regex": "pod"},
+        ]);
+        let all = endpoint["relabelings"].as_array().unwrap();
+        assert_eq!(Value::from(&all[..3]), relabelings, "{kind}");
+        assert_eq!(endpoint["honorLabels"], true, "{kind}");
         let selector = &the(&objects, kind)["spec"]["selector"]["matchLabels"];
         let labels = &the(&objects, "Deployment")["spec"]["template"]["metadata"]["labels"];
         for (name, value) in selector.as_object().unwrap() {

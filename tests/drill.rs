@@ -27,12 +27,14 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
 use common::{Exporter, replace};
 use serde_json::json;
-use servers::{Alertmanager, Exchange, Message, Prometheus, Receiver, Reserved};
+use servers::{Alertmanager, Exchange, Message, NodeExporter, Prometheus, Receiver, Reserved};
 use shipped::FACTOR;
 
 /// The longest wait for messages: none is due later than two minutes after what causes it.
@@ -49,11 +51,13 @@ const QUIET: u64 = 25;
 #[test]
 fn each_trouble_pages_once_and_nothing_else_pages() {
     let mut scene = Scene::set();
-    scene.drill.begin();
+    scene.drill.begin(6);
     say(&format!("\nEvery time is {FACTOR} times shorter than shipped. All of this happens at once:"));
     scene.everything_goes_wrong();
     scene.drill.wait_for_messages();
+    let hedge_down = format!("XtExporterDown warning of {}", scene.hedge_port.address);
     for (muted, by) in [
+        (&*hedge_down, "XtExporterDown critical"),
         ("XtBalanceLow warning of market-maker/usdt", "XtBalanceLow critical of market-maker/usdt"),
         ("XtBalanceLow warning of treasury/usdt", "XtBalanceLow critical of treasury/usdt"),
         ("XtWatchedCurrencyMissing warning of treasury/usdt", "XtBalanceLow critical of treasury/usdt"),
@@ -104,6 +108,176 @@ fn a_key_that_never_worked_pages_once_as_a_refused_key() {
     drill.wait_for_messages();
     drill.wait_for_quiet();
     say(&drill.table());
+}
+
+/// A target label `account`, as clouds have it, and `host`, as everybody has it: the shipped job keeps the exporter's own.
+#[test]
+fn target_labels_of_the_same_names_change_nothing() {
+    target_labels(|config| config, false);
+}
+
+/// Somebody forgot `honor_labels`. The alerts say so, and still name the right account and threshold.
+#[test]
+fn target_labels_without_honor_labels_are_told_and_no_account_stands_for_another() {
+    target_labels(
+        |config| shipped::readdressed(&config, "honor_labels: true", "honor_labels: false", 1),
+        true,
+    );
+}
+
+/// Three accounts on one target with labels of the same names: one is low, one is unknown, and one is low at a far higher
+/// threshold.
+fn target_labels(edit: impl Fn(String) -> String, are_renamed: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let (desks, elsewhere) = (Exchange::start(), Exchange::start());
+    desks.set("market-maker", "usdt", "1800");
+    desks.set("treasury", "usdt", "9500");
+    let accounts = [
+        ("desk", &desks, "market-maker", "{usdt: 500}"),
+        ("treasury", &desks, "treasury", "{usdt: 9000}"),
+        ("otc", &elsewhere, "treasury", "{usdt: 1}"),
+    ];
+    let file = config(folder.path(), "labels", &accounts);
+    let port = Reserved::new();
+    let exporter = serve(&file, port.address);
+    exporter.ready();
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(folder.path(), receiver.address);
+    let labels = "\"127.0.0.1:10770\"], labels: {account: prod, wallet: any, currency: eur, host: box, reason: none}}]";
+    let prometheus =
+        Prometheus::start_edited(folder.path(), alertmanager.address, &[port.address], |config| {
+            shipped::readdressed(&edit(config), "\"127.0.0.1:10770\"]}]", labels, 1)
+        });
+    let mut drill = Drill { prometheus, alertmanager, receiver, acts: Vec::new(), known: 0 };
+
+    let own = if are_renamed { "exported_account" } else { "account" };
+    let query = format!("xt_balance_free{{{own}=\"desk\"}} and xt_balance_free_threshold");
+    drill.until("Prometheus keeps the label or renames it", |drill| drill.prometheus.count(&query) == 1);
+    drill.act("desk: 120.5 USDT, threshold 500; treasury: 4000, threshold 9000; otc: answers 500", || {
+        desks.set("market-maker", "usdt", "120.5");
+        desks.set("treasury", "usdt", "4000");
+        elsewhere.inject(&json!({"effect": {"status": {"status": 500}}}));
+    });
+    drill.pages(
+        "XtBalanceLow critical of desk/usdt",
+        "Account desk, wallet spot: 120.5 USDT are free, the threshold is 500.",
+    );
+    drill.pages(
+        "XtBalanceLow critical of treasury/usdt",
+        "Account treasury, wallet spot: 4000 USDT are free, the threshold is 9000.",
+    );
+    drill.pages(
+        "XtBalanceUnknown critical of otc/usdt",
+        "Account otc, wallet spot: how many USDT are free is unknown, the threshold is 1. \
+        Reasons of recent failures: unavailable.",
+    );
+    if are_renamed {
+        drill.tickets(
+            "XtLabelsRenamed warning of xt-balance-exporter",
+            "Targets of the job xt-balance-exporter have a label that the exporter uses too, so Prometheus renames the exporter's \
+            label to exported_account, exported_wallet, exported_currency, exported_quote, exported_reason or exported_host. \
+            Queries and dashboards find the wrong accounts. Set honor_labels: true in the job.",
+        );
+    }
+    drill.wait_for_messages();
+    // Each cause mutes its own consequences, and every page of another account stays.
+    for account in ["desk", "treasury"] {
+        let page = format!("XtBalanceLow critical of {account}/usdt");
+        drill.wait_until_muted(&format!("XtBalanceLow warning of {account}/usdt"), &page);
+    }
+    drill.wait_until_muted("XtPollFailing warning of otc", "XtBalanceUnknown critical of otc/usdt");
+    for (name, muted_by) in drill.alertmanager.alerts() {
+        assert!(name.contains("warning") || muted_by.is_empty(), "{muted_by:?} mutes the page {name}");
+    }
+    say(&drill.table());
+}
+
+#[test]
+fn a_textfile_that_nobody_rewrites_pages() {
+    with_textfile(|drill, node, cron, _| {
+        let page = format!("XtTextfileStale critical of {node}");
+        let description = format!(
+            "The target {node} of the job node serves a textfile that nobody has rewritten for at least 15 minutes. \
+            Its balances are old (wallets: 1), whether one runs out cannot be told."
+        );
+        drill.act("desk: cron no longer rewrites its textfile", || cron.stop());
+        drill.pages(&page, &description);
+        drill.wait_for_messages();
+        drill.act("desk: cron runs again", || cron.start());
+        drill.resolves(&format!("page: {page} resolved"));
+    });
+}
+
+#[test]
+fn a_textfile_that_is_deleted_pages() {
+    with_textfile(|drill, _, cron, textfile| {
+        drill.act("desk: cron stops, and its textfile is deleted", || {
+            cron.stop();
+            fs::remove_file(textfile).unwrap();
+        });
+        drill.pages(
+            "XtExporterDown critical",
+            "Nobody watches these any more: account desk, wallet spot. Whether a balance runs out cannot be told.",
+        );
+        drill.wait_for_messages();
+        drill.act("desk: cron runs again", || cron.start());
+        drill.resolves("page: XtExporterDown critical resolved");
+    });
+}
+
+/// Runs `story` on an account that `once` writes to a textfile, as cron runs it, and that a `node_exporter` serves.
+fn with_textfile(story: impl FnOnce(&mut Drill, SocketAddr, &mut Cron, &Path)) {
+    let folder = tempfile::tempdir().unwrap();
+    let desks = Exchange::start();
+    desks.set("market-maker", "usdt", "1800");
+    let file = config(folder.path(), "once", &[("desk", &desks, "market-maker", "{usdt: 500}")]);
+    let textfile = folder.path().join("xt-balance.prom");
+    let mut cron = Cron { config: file, textfile: textfile.display().to_string(), runs: None };
+    cron.start();
+    let node = NodeExporter::start(textfile.clone()).address;
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(folder.path(), receiver.address);
+    let prometheus = Prometheus::start_edited(folder.path(), alertmanager.address, &[node], |config| {
+        shipped::readdressed(&config, "job_name: xt-balance-exporter", "job_name: node", 1)
+    });
+    let mut drill = Drill { prometheus, alertmanager, receiver, acts: Vec::new(), known: 0 };
+    drill.begin(1);
+    story(&mut drill, node, &mut cron, &textfile);
+    drill.wait_for_messages();
+    say(&drill.table());
+}
+
+/// Writes a textfile every other second.
+struct Cron {
+    config: String,
+    textfile: String,
+    runs: Option<(mpsc::Sender<()>, thread::JoinHandle<()>)>,
+}
+
+impl Cron {
+    /// Returns once the file is there.
+    fn start(&mut self) {
+        let (config, textfile) = (self.config.clone(), self.textfile.clone());
+        let run = move || {
+            let output = Exporter::run(&["once", "--config.file", &config, "--output", &textfile], &[]);
+            assert!(output.status.success(), "{}", output.stderr);
+        };
+        run();
+        let (stop, stopped) = mpsc::channel();
+        let runs = thread::spawn(move || {
+            while stopped.recv_timeout(Duration::from_secs(2)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                run();
+            }
+        });
+        self.runs = Some((stop, runs));
+    }
+
+    /// Returns between two runs.
+    fn stop(&mut self) {
+        let (stop, runs) = self.runs.take().unwrap();
+        drop(stop);
+        runs.join().unwrap();
+    }
 }
 
 /// Two exporters, their accounts on three exchanges, and the drill that watches them.
@@ -182,7 +356,7 @@ impl Scene {
         drill.pages(
             "XtBalanceUnknown critical of otc-desk/usdt",
             "Account otc-desk, wallet spot: how many USDT are free is unknown, the threshold is 1. \
-            Failed polls of the last 15 minutes: unavailable.",
+            Reasons of recent failures: unavailable.",
         );
 
         drill.act("arbitrage: its key is revoked", || {
@@ -210,12 +384,9 @@ impl Scene {
 
         let hedge = self.hedge.take();
         drill.act("hedge: its exporter is killed", || drop(hedge));
-        let address = self.hedge_port.address;
         drill.pages(
-            &format!("XtExporterDown critical of {address}"),
-            &format!(
-                "Prometheus cannot scrape the exporter {address}: whether a balance runs out cannot be told."
-            ),
+            "XtExporterDown critical",
+            "Nobody watches these any more: account hedge, wallet spot. Whether a balance runs out cannot be told.",
         );
 
         drill.act("reserve: 500.01 USDT, threshold 500, and its exchange answers 500 for 4 s", || {
@@ -236,8 +407,8 @@ impl Scene {
         // Muted until now, and still true: most polls of the last quarter of an hour failed.
         drill.tickets(
             "XtPollFailing warning of otc-desk",
-            "Account otc-desk, wallet spot: most polls fail, or there has been no good one for too long. \
-            Failed polls of the last 15 minutes: unavailable.",
+            "Account otc-desk, wallet spot: most polls of an exporter fail, or it has had no good one for too long. \
+            Reasons of recent failures: unavailable.",
         );
         drill.resolves("ticket: XtPollFailing warning of otc-desk resolved");
 
@@ -260,7 +431,7 @@ impl Scene {
         drill.act("hedge: its exporter is started again", || {
             *hedge = Some(serve(&self.hedge_file, address));
         });
-        drill.resolves(&format!("page: XtExporterDown critical of {address} resolved"));
+        drill.resolves("page: XtExporterDown critical resolved");
     }
 }
 
@@ -288,8 +459,8 @@ struct Expected {
 
 impl Drill {
     /// Waits until all is well: the rules are loaded as they are meant to be, every balance is
-    /// known, and nothing fires or is about to.
-    fn begin(&mut self) {
+    /// known, so many in all, and nothing fires or is about to.
+    fn begin(&mut self, balances: usize) {
         self.until("the rules are loaded", |drill| !drill.prometheus.rules().is_empty());
         let shipped = shipped::alerts();
         let longer = |seconds: f64| seconds * f64::from(FACTOR);
@@ -299,7 +470,7 @@ impl Drill {
         }
         assert_eq!(self.prometheus.rules().len(), shipped.len(), "alerts that are loaded, and shipped");
         self.until("every balance is known, well, and has been for a while", |drill| {
-            let known = drill.prometheus.count("xt_balance_free and xt_balance_free_threshold") == 6;
+            let known = drill.prometheus.count("xt_balance_free and xt_balance_free_threshold") == balances;
             known && drill.prometheus.evaluations() >= SETTLED && drill.prometheus.alerts().is_empty()
         });
     }

@@ -53,7 +53,10 @@ pub fn rules() -> Result<Vec<Rule>, Box<dyn Error>> {
 pub fn vocabulary() -> Result<BTreeMap<String, BTreeSet<String>>, Box<dyn Error>> {
     let mut known = BTreeMap::new();
     for family in &FAMILIES {
-        let labels: BTreeSet<_> = family.labels.iter().chain(&ADDED).map(|&name| name.to_owned()).collect();
+        // Prometheus renames a label of ours that a target has too, unless the job honors our labels.
+        let renamed = family.labels.iter().map(|name| format!("exported_{name}"));
+        let labels: BTreeSet<_> =
+            family.labels.iter().chain(&ADDED).map(|&name| name.to_owned()).chain(renamed).collect();
         if family.kind == Kind::Histogram {
             for suffix in ["_bucket", "_count", "_sum"] {
                 known.insert(format!("{}{suffix}", family.name), labels.clone());
@@ -66,12 +69,14 @@ pub fn vocabulary() -> Result<BTreeMap<String, BTreeSet<String>>, Box<dyn Error>
     for name in ["up", "scrape_duration_seconds"] {
         known.insert(name.to_owned(), targets.clone());
     }
+    // Of node_exporter, which may serve our textfile.
+    let of_file = targets.iter().map(String::as_str).chain(["file"]).map(str::to_owned).collect();
+    known.insert("node_textfile_mtime_seconds".to_owned(), of_file);
     for name in rules()?.into_iter().filter_map(|rule| rule.record) {
         // The level a recording rule begins with is the list of its labels.
         let level = name.split(':').next().unwrap_or_default().replace("account_wallet", "account,wallet");
-        let level = level.replace("wallet_currency", "wallet,currency");
-        let labels = level.split(',').map(str::to_owned).chain(targets.clone()).collect();
-        known.insert(name, labels);
+        let level = level.replace("wallet_", "wallet,");
+        known.insert(name, level.split(',').map(str::to_owned).collect());
     }
     Ok(known)
 }

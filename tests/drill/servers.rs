@@ -7,9 +7,9 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
@@ -90,7 +90,17 @@ pub struct Prometheus {
 impl Prometheus {
     /// With the shipped configuration and rules, in `folder`.
     pub fn start(folder: &Path, alertmanager: SocketAddr, exporters: &[SocketAddr]) -> Self {
-        let config = shipped::shortened(shipped::PROMETHEUS);
+        Self::start_edited(folder, alertmanager, exporters, |config| config)
+    }
+
+    /// The same, with another edit of the configuration.
+    pub fn start_edited(
+        folder: &Path,
+        alertmanager: SocketAddr,
+        exporters: &[SocketAddr],
+        edit: impl Fn(String) -> String,
+    ) -> Self {
+        let config = edit(shipped::shortened(shipped::PROMETHEUS));
         let exporters: Vec<_> = exporters.iter().map(|address| format!("\"{address}\"")).collect();
         let config = shipped::readdressed(&config, "\"127.0.0.1:10770\"", &exporters.join(", "), 1);
         let config = shipped::readdressed(&config, "127.0.0.1:9093", &alertmanager.to_string(), 1);
@@ -316,15 +326,38 @@ impl Reserved {
     }
 }
 
+/// The textfile collector of a `node_exporter`: serves a file as metrics, and nothing if there is no file.
+pub struct NodeExporter {
+    pub address: SocketAddr,
+}
+
+impl NodeExporter {
+    pub fn start(file: PathBuf) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                // The request is read to its empty line, or closing the connection would reset it.
+                let request = BufReader::new(&stream).lines().map_while(Result::ok);
+                request.take_while(|line| !line.is_empty()).for_each(drop);
+                let body = fs::read_to_string(&file).unwrap_or_default();
+                let head = "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\r\n";
+                let _ = stream.write_all((head.to_owned() + &body).as_bytes());
+            }
+        });
+        Self { address }
+    }
+}
+
 /// An alert in words, by its labels: `XtBalanceLow critical of main/usdt`.
 fn named(labels: &Value) -> String {
     let (name, severity) = (text(&labels["alertname"]), text(&labels["severity"]));
     let of = match (labels["account"].as_str(), labels["currency"].as_str()) {
-        (Some(account), Some(currency)) => format!("{account}/{currency}"),
-        (Some(account), None) => account.to_owned(),
-        (None, _) => text(&labels["instance"]),
+        (Some(account), Some(currency)) => Some(format!("{account}/{currency}")),
+        (Some(account), None) => Some(account.to_owned()),
+        (None, _) => labels["instance"].as_str().or(labels["job"].as_str()).map(str::to_owned),
     };
-    format!("{name} {severity} of {of}")
+    of.map_or_else(|| format!("{name} {severity}"), |of| format!("{name} {severity} of {of}"))
 }
 
 fn text(value: &Value) -> String {

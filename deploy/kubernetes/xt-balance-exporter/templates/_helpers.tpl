@@ -56,8 +56,12 @@ scheme: {{ .scheme }}
 tlsConfig:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+honorLabels: true
 relabelings:
   - {targetLabel: job, replacement: xt-balance-exporter}
+  {{- /* The same series before and after the pod is replaced: there is never more than one pod. */}}
+  - {targetLabel: instance, replacement: {{ .instance }}}
+  - {regex: pod, action: labeldrop}
   {{- with .relabelings }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
