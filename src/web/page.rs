@@ -609,6 +609,31 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_key_is_shown_with_its_next_try() {
+        let refused = Err(Failure::new(Reason::Auth, "AccessKey error"));
+        let mut refused = polled(account("main", &[]), NOW - 4, refused);
+        refused.wallets.iter_mut().for_each(|wallet| wallet.next_poll = Some(at(NOW + 270)));
+        let shown = text(&html(vec![refused]));
+        assert!(shown.contains("next poll in 4 min 30 s"), "{shown}");
+        assert!(shown.contains("next try in 4 min 30 s (01:04:30 UTC)"), "{shown}");
+    }
+
+    #[test]
+    fn what_must_be_confirmed_is_told_beside_the_balances_that_are_held() {
+        let known = polled(account("main", &[("usdt", None)]), NOW - 30, Ok(answer(&[("usdt", "7", "0")])));
+        let mut held = known.clone();
+        for wallet in &mut held.wallets {
+            let doubt = wallet.standing.doubts(&answer(&[])).unwrap_or_else(|| panic!("it is believed"));
+            let (outcome, took) = (PollOutcome::Doubted(doubt), Duration::ZERO);
+            wallet.set(wallet.standing.after(Ended { at: at(NOW), took, is_suspect: true, outcome }));
+        }
+        let shown = text(&html(vec![held]));
+        assert!(shown.contains("spot held"), "{shown}");
+        assert!(shown.contains("not confirmed the answer holds no balance at all"), "{shown}");
+        assert!(shown.contains("30 s ago"), "{shown}");
+    }
+
+    #[test]
     fn missing_is_a_zero_and_unreadable_is_none() {
         let mut half = answer(&[]);
         half.unreadable = vec!["usdt".into()];
