@@ -136,3 +136,23 @@ fn the_excerpt_is_what_a_scrape_gets_in_part() {
         }
     }
 }
+
+#[test]
+fn every_test_and_type_that_a_page_cites_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/HOW-BALANCES-LIE.md")).unwrap();
+    let spans = page.split('`').skip(1).step_by(2);
+    let cited: Vec<_> = spans.filter_map(|span| span.split_once(".rs: ")).collect();
+    assert!(cited.len() > 100, "{cited:?}");
+    for (file, name) in cited.into_iter().filter(|(file, _)| *file != "tests/file" && *file != "src/file") {
+        let code = std::fs::read_to_string(root.join(format!("{file}.rs")));
+        let code = code.unwrap_or_else(|error| panic!("{file}.rs: {error}"));
+        let is_there = ["fn", "struct", "enum", "static"].iter().any(|kind| {
+            code.contains(&format!("{kind} {name}("))
+                || code.contains(&format!("{kind} {name} "))
+                || code.contains(&format!("{kind} {name}:"))
+                || code.contains(&format!("{kind} {name}<"))
+        });
+        assert!(is_there, "{file}.rs has no {name}");
+    }
+}

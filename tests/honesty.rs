@@ -335,7 +335,7 @@ async fn an_answer_that_was_not_asked_for_is_no_accounts() {
 async fn an_answer_that_a_cache_kept_is_no_accounts() {
     for cache in [
         Effect::Cached { age: Some(3_600), date_behind: None },
-        Effect::Cached { age: Some(11), date_behind: None },
+        Effect::Cached { age: Some(1), date_behind: None },
         Effect::Cached { age: None, date_behind: Some(3_600) },
     ] {
         let names = ["a", "b", "c"];

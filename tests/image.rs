@@ -21,8 +21,8 @@ use std::{
 use common::{Lines, until};
 use serde_json::{Value, json};
 
-/// 6 MiB: what is pulled on every start of a new node, and kept there.
-const SIZE_MAX_BYTES: u64 = 6 * 1024 * 1024;
+/// 8 MiB: what is pulled on every start of a new node, and kept there.
+const SIZE_MAX_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A name server that knows one name, as this machine.
 const NAME_SERVER: &str = r#"

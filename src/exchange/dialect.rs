@@ -2,6 +2,8 @@
 //! is signed and how its answer is read. The one place where they are told apart.
 //! Pure: sends nothing, reads no clock.
 
+use std::time::Duration;
+
 use super::{
     balance::{Answer, Wallet},
     failure::Failure,
@@ -102,6 +104,16 @@ impl Call {
     #[must_use]
     pub(super) fn counts_up(self) -> bool {
         matches!(self, Self::V1(_))
+    }
+
+    /// How long a cache may have kept an answer to it, if it may take `timeout`. In v4 all accounts ask one URL, so a
+    /// kept answer may be another account's, however young.
+    #[must_use]
+    pub(super) fn max_cached(self, timeout: Duration) -> Duration {
+        match self {
+            Self::V1(_) => timeout,
+            Self::V4 | Self::Futures => Duration::ZERO,
+        }
     }
 
     /// The request, signed at `time`, the exchange's in Unix milliseconds.

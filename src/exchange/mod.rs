@@ -234,6 +234,8 @@ struct CallContext<'a> {
     secrets: &'a [&'a str],
     sent: Moment,
     timeout: Duration,
+    /// How long a cache may have kept the answer.
+    max_cached: Duration,
     /// The exchange's clock, if it was ever read.
     clock: Option<ClockReading>,
 }
@@ -386,7 +388,8 @@ impl Exchange {
             let pairs = self.sent();
             let secrets: Vec<_> = pairs.values().flat_map(|pair| [pair.access(), pair.secret()]).collect();
             let (caller, path) = (Caller::Anyone, request.path);
-            let call = CallContext { caller, base, path, secrets: &secrets, sent, timeout, clock };
+            let (secrets, max_cached) = (&*secrets, timeout);
+            let call = CallContext { caller, base, path, secrets, sent, timeout, max_cached, clock };
             self.judge(&call, reply, |status, body| api.prices(status, &body))
         };
         drop(permit);
@@ -528,7 +531,8 @@ impl Exchange {
         attempt.goes_by(host);
         let (secrets, path) = ([pair.access(), pair.secret()], request.path);
         let (caller, clock) = (attempt.session.caller(), clock.reading());
-        let asked = CallContext { caller, base, path, secrets: &secrets, sent, timeout, clock };
+        let (secrets, max_cached) = (&secrets, call.max_cached(timeout));
+        let asked = CallContext { caller, base, path, secrets, sent, timeout, max_cached, clock };
         // The permit is held until the reply is understood: nobody may slip in before a pause.
         let result = self.judge(&asked, reply, |status, body| {
             if attempt.known.is_some_and(|known| known.is(status, &body)) {
@@ -665,7 +669,8 @@ impl Exchange {
         let (secrets, path) = ([pair.access(), pair.secret()], request.path);
         let caller = attempt.session.caller();
         // Held against the clock that it is to correct, it might never be believed.
-        let call = CallContext { caller, base, path, secrets: &secrets, sent, timeout, clock: None };
+        let (secrets, max_cached, clock) = (&secrets, timeout, None);
+        let call = CallContext { caller, base, path, secrets, sent, timeout, max_cached, clock };
         let date = reply.as_ref().ok().and_then(|reply| reply.date);
         let time = self.judge(&call, reply, |status, body| api.server_time(status, &body));
         drop(permit);
@@ -693,8 +698,14 @@ impl Exchange {
     ) -> Result<T, Failure> {
         let now = self.clock.now();
         let decoded = reply.and_then(|reply| {
-            let expected_date = call.clock.map(|clock| clock.expected_date(now));
-            let age = AnswerAge::new(&reply, call.sent.age(now), call.timeout, expected_date);
+            let age = AnswerAge {
+                since_sent: call.sent.age(now),
+                timeout: call.timeout,
+                expected_date: call.clock.map(|clock| clock.expected_date(now)),
+                max_cached: call.max_cached,
+                cached: reply.age,
+                made: reply.date,
+            };
             // A refusal or a limit reply counts however old it is.
             let decoded = decode(reply.status, reply.body).and_then(|value| age.check().map(|()| value));
             decoded.map_err(|failure| Failure {

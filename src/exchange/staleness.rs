@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use super::{
-    failure::{Failure, Reason},
-    transport::Reply,
-};
+use super::failure::{Failure, Reason};
 
 /// `Date` has whole seconds, and the clocks of an exchange's servers differ a little: an answer may seem so much older
 /// than a call may take.
@@ -21,6 +18,8 @@ pub(super) struct AnswerAge {
     pub timeout: Duration,
     /// The `Date` that an answer made now would have, since the Unix epoch; `None` if the exchange's clock was never read.
     pub expected_date: Option<Duration>,
+    /// How long a cache may have kept the answer.
+    pub max_cached: Duration,
     /// `Age` of the answer.
     pub cached: Option<Duration>,
     /// `Date` of the answer, since the Unix epoch.
@@ -28,17 +27,6 @@ pub(super) struct AnswerAge {
 }
 
 impl AnswerAge {
-    /// The age of `reply`.
-    #[must_use]
-    pub(super) fn new(
-        reply: &Reply<'_>,
-        since_sent: Duration,
-        timeout: Duration,
-        expected_date: Option<Duration>,
-    ) -> Self {
-        Self { since_sent, timeout, expected_date, cached: reply.age, made: reply.date }
-    }
-
     /// Refuses an answer that is older than the call may take.
     ///
     /// # Errors
@@ -51,7 +39,7 @@ impl AnswerAge {
                 format!("the answer was read {age} after the question, as after a suspension: it is dropped");
             return Err(Failure::new(Reason::Timeout, text));
         }
-        if let Some(age) = self.cached.filter(|age| *age > self.timeout) {
+        if let Some(age) = self.cached.filter(|age| *age > self.max_cached) {
             let text =
                 format!("a cache in between gave an answer that it had kept for {} (Age)", seconds(age));
             return Err(Failure::new(Reason::Cached, text));
@@ -79,6 +67,7 @@ mod tests {
             since_sent: Duration::from_secs(1),
             timeout: Duration::from_secs(10),
             expected_date: Some(NOW),
+            max_cached: Duration::from_secs(10),
             cached: None,
             made: None,
         }
@@ -99,6 +88,7 @@ mod tests {
             fresh(),
             AnswerAge { since_sent: seconds(10), ..fresh() },
             AnswerAge { cached: Some(seconds(10)), ..fresh() },
+            AnswerAge { cached: Some(seconds(0)), max_cached: seconds(0), ..fresh() },
             AnswerAge { made: Some(NOW), ..fresh() },
             AnswerAge { made: Some(NOW + seconds(3_600)), ..fresh() },
             AnswerAge { made: Some(before(30)), ..fresh() },
@@ -114,6 +104,7 @@ mod tests {
         assert_eq!(reason(late), Some(Reason::Timeout));
         for age in [
             AnswerAge { cached: Some(Duration::from_secs(11)), ..fresh() },
+            AnswerAge { cached: Some(Duration::from_secs(1)), max_cached: Duration::ZERO, ..fresh() },
             AnswerAge { made: Some(before(31)), ..fresh() },
             AnswerAge { made: Some(Duration::ZERO), ..fresh() },
         ] {
