@@ -289,7 +289,7 @@ impl Poller {
         Ok(Polled { ended: Ended { at: self.desk.clock.now(), took, is_suspect, outcome }, clocks, rotated })
     }
 
-    /// Reads a wallet from a base URL other than the one that is excepted; `None` if there is none, or nothing is sent.
+    /// Reads a wallet from a base URL other than the excepted one; `None` if there is no other, or nothing is sent.
     async fn read_elsewhere(&mut self, request: ReadRequest<'_>) -> Option<Read> {
         let is_possible = self.session.venue.of(request.wallet).len() > 1 && !request.timeout.is_zero();
         if !is_possible {

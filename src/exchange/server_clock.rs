@@ -74,7 +74,7 @@ impl ClockReading {
         self.server.saturating_add(self.ours.age(now))
     }
 
-    /// How far the host's clock is ahead of the machine's at `now`, in seconds, whoever set the machine's meanwhile.
+    /// How far the host's clock is ahead of the machine's at `now`, in seconds, also after somebody set the machine's.
     #[must_use]
     pub fn skew_seconds(&self, now: Moment) -> f64 {
         // Adding zero turns -0, which would be shown as such, into 0.
@@ -113,8 +113,8 @@ impl ServerClock {
         reading.is_far_from(&known) || reading.date.is_some_and(is_date_far)
     }
 
-    /// Whether `second`, taken because `first` was a surprise, can be kept: it is none, or it says the same. A clock that
-    /// stands still is no clock: something in between kept the answer.
+    /// Whether `second`, taken because `first` was a surprise, can be kept: it is no surprise, or it says the same. A
+    /// clock that stands still is no clock: something in between kept the answer.
     #[must_use]
     pub(super) fn is_settled_by(&self, first: &ClockReading, second: &ClockReading) -> bool {
         let agrees = !second.is_far_from(first) && second.server > first.server;

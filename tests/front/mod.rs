@@ -238,7 +238,7 @@ impl Front {
         Ok(())
     }
 
-    /// The first answer to a call of this path; asks upstream if there is none yet.
+    /// The first answer to a call of this path; asks upstream if no answer is kept yet.
     fn first_answer(&self, request: &Request) -> io::Result<Vec<u8>> {
         let path = request.target().split('?').next().unwrap_or_default().to_owned();
         let mut state = self.state.lock().unwrap();
