@@ -23,6 +23,10 @@ use std::{
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+/// The headers of a request without a key in its headers, sorted.
+pub const PLAIN_HEADERS: [&str; 7] =
+    ["accept", "accept-encoding", "cache-control", "connection", "content-type", "host", "user-agent"];
+
 /// The server, on a free port of this process until its end.
 #[derive(Clone)]
 pub struct Front {
