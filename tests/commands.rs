@@ -9,9 +9,10 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     path::Path,
+    process::Command,
 };
 
-use common::{ACCESS_KEY, Exchange, Exporter, Output, SECRET_KEY, get, sample, until};
+use common::{ACCESS_KEY, Exchange, Exporter, Output, PROGRAM, SECRET_KEY, get, sample, until};
 use xt_balance_exporter::simulator::{Account, Effect, Endpoint, Fault, KeyState, LimitReply, Rules, Wallet};
 
 const KEYS: [(&str, &str); 2] = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
@@ -69,6 +70,35 @@ fn serve_ends_well_when_told_to() {
         exporter.signal(signal);
         let output = exporter.wait();
         assert_eq!(output.status.code(), Some(0), "{signal}: {}", output.stderr);
+    }
+}
+
+/// The kernel keeps from the first process of a container every signal that it does not listen for.
+#[test]
+fn once_and_check_end_when_told_to_as_the_first_process_of_a_container() {
+    for command in ["once", "check"] {
+        for signal in ["TERM", "INT"] {
+            let exchange = Exchange::documented();
+            exchange.simulator.inject(Fault::new(Effect::Silence));
+            let mut contained = Command::new("unshare");
+            contained.args(["--pid", "--fork", "--kill-child", PROGRAM]);
+            let url = exchange.url();
+            let program = Exporter::start_by(contained, &[command, "--xt.base-url", &url], &KEYS);
+            until("it asks the exchange", || (!exchange.simulator.calls().arrivals.is_empty()).then_some(()));
+            let parent = program.pid().to_string();
+            let child = Command::new("pgrep").args(["--parent", &parent]).output().unwrap();
+            let child = String::from_utf8(child.stdout).unwrap();
+            assert!(
+                Command::new("kill").args([&format!("-{signal}"), child.trim()]).status().unwrap().success()
+            );
+            let output = program.wait();
+            assert_eq!(output.status.code(), Some(1), "{command} {signal}: {}", output.stderr);
+            assert!(
+                output.stderr.contains(&format!("received SIG{signal}, shutting down")),
+                "{}",
+                output.stderr
+            );
+        }
     }
 }
 

@@ -226,7 +226,7 @@ fn the_image_is_small_and_runs_read_only_without_a_privilege() {
         assert!(facts.contains(fact), "{fact} in {facts}");
     }
     run(&mut demo.runc(&["kill", &demo.name, "TERM"]));
-    demo.stderr.wait_for("told to end by SIGTERM");
+    demo.stderr.wait_for("received SIGTERM, shutting down");
     until("it has ended", || (!Path::new(&format!("/proc/{process}")).exists()).then_some(()));
 
     // Names are found, and not found, without a file of a system but the engine's list of name servers.

@@ -12,11 +12,14 @@ use std::{
 use tokio::{
     net::TcpListener,
     runtime::{self, Handle},
-    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
 };
 
-use super::{Ended, supervisor};
+use super::{
+    Ended,
+    signals::{Asked, Signals},
+    supervisor,
+};
 use crate::{
     cli::WebFlags,
     config::Config,
@@ -80,21 +83,34 @@ pub(super) struct Reloading<'a> {
     pub on_request: bool,
 }
 
-/// Polls and serves as `config` says until the process is told to end. Without `reloading`, SIGHUP ends it.
+/// What serves, and to whom.
+pub(super) struct Web<'a> {
+    /// Its flags.
+    pub flags: &'a WebFlags,
+    /// What stands between it and its clients.
+    pub gate: Option<Gate>,
+    /// Where it listens.
+    pub listeners: Vec<TcpListener>,
+}
+
+/// What a running daemon is told by.
+pub(super) struct Control<'a> {
+    /// Signals, listened for since the start of the process.
+    pub signals: Signals,
+    /// `None` if the configuration is not read again.
+    pub reloading: Option<Reloading<'a>>,
+}
+
+/// Polls and serves as `config` says until a signal asks for the end of the process.
 pub(super) async fn run(
     exchange: Exchange,
     config: Config,
     clock: Clock,
-    flags: &WebFlags,
-    gate: Option<Gate>,
-    listeners: Vec<TcpListener>,
-    reloading: Option<Reloading<'_>>,
+    web: Web<'_>,
+    control: Control<'_>,
 ) -> Result<(), Ended> {
-    let deaf = |error| Ended::With(format!("cannot listen for signals: {error}"));
-    let ends = told_to_end().map_err(deaf)?;
-    let hangup = reloading.as_ref().map(|_| signal(SignalKind::hangup())).transpose().map_err(deaf)?;
-    let (ask, asked) = mpsc::channel(1);
-    let mut requests = Requests { hangup, asked };
+    let Control { mut signals, reloading } = control;
+    let (ask, mut asked) = mpsc::channel::<ReloadRequest>(1);
 
     let (polls, ticks) =
         polling_thread().map_err(|error| Ended::With(format!("cannot start the polls: {error}")))?;
@@ -104,73 +120,47 @@ pub(super) async fn run(
     crew.follow(config).await;
     ledger.set_reload(reload);
 
+    let Web { flags, gate, listeners } = web;
     let site = Site::new(Arc::clone(&ledger), clock, flags.telemetry_path.clone(), flags.max_requests);
     let on_request = reloading.as_ref().is_some_and(|reloading| reloading.on_request);
-    let site = site.behind(gate).reloaded_by(on_request.then(|| ask.clone()));
+    let site = site.behind(gate).reloaded_by(on_request.then_some(ask));
     let (stop, stopped) = oneshot::channel::<()>();
     let mut server = tokio::spawn(Arc::new(site).serve(listeners, async {
         let _ = stopped.await;
     }));
 
     let attended = supervisor::attend(&ledger, clock);
-    tokio::pin!(attended, ends);
-    loop {
+    tokio::pin!(attended);
+    let name = loop {
         let request = tokio::select! {
-            () = &mut ends => break,
+            signal = signals.next() => match signal {
+                Asked::Shutdown(name) => break name,
+                Asked::Reload => None,
+            },
             never = &mut attended => match never {},
             _ = &mut server => return Err(Ended::With("the HTTP server has ended unexpectedly".to_owned())),
             is_polling = crew.bury() => {
                 if is_polling { continue }
                 return Err(Ended::With("every poller has died: there is nothing left to do".to_owned()));
             }
-            request = requests.next() => request,
+            Some(request) = asked.recv() => Some(request),
         };
         let Some(Reloading { load, .. }) = reloading else { continue };
         let said = tokio::select! {
-            () = &mut ends => break,
+            name = signals.shutdown() => break name,
             said = read_again(load, &mut crew, &mut reload, clock) => said,
         };
         if let Some(request) = request {
             let _ = request.send(said);
         }
-    }
+    };
+    tracing::info!("received {name}, shutting down");
+    // A request for a reload that still waits is answered now, and not after the drain.
+    drop(asked);
     supervisor::stopping().await;
     let _ = stop.send(());
     let _ = server.await;
     Ok(())
-}
-
-/// Ends when the process is told to end.
-fn told_to_end() -> io::Result<impl Future<Output = ()>> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("told to end by SIGTERM"),
-            _ = interrupt.recv() => tracing::info!("told to end by SIGINT"),
-        }
-    })
-}
-
-/// Who asks for the configuration to be read again.
-struct Requests {
-    hangup: Option<Signal>,
-    asked: mpsc::Receiver<ReloadRequest>,
-}
-
-impl Requests {
-    /// Waits for the next; there is nobody to be told of a signal's.
-    async fn next(&mut self) -> Option<ReloadRequest> {
-        let hung_up = async {
-            match &mut self.hangup {
-                Some(hangup) => hangup.recv().await,
-                None => future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = hung_up => None,
-            Some(request) = self.asked.recv() => Some(request),
-        }
-    }
 }
 
 /// Has the crew follow the configuration that `load` reads, or go on as before. Returns what is to be said.

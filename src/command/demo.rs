@@ -9,7 +9,12 @@ use std::{
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
-use super::{Ended, daemon, say};
+use super::{
+    Ended,
+    daemon::{self, Control, Web},
+    say,
+    signals::Signals,
+};
 use crate::{
     cli::Demo,
     config::{Account, Config, Prices},
@@ -31,7 +36,7 @@ const THRESHOLDS: [(&str, f64); 2] = [("arbitrage", 2_000.0), ("market-maker", 5
 /// The account that speaks v4, and has futures.
 const WITH_V4: &str = "arbitrage";
 
-pub(super) async fn run(flags: &Demo) -> Result<(), Ended> {
+pub(super) async fn run(flags: &Demo, signals: Signals) -> Result<(), Ended> {
     let clock = Clock::start();
     let gate = daemon::gate(&flags.web)?;
     let listeners = daemon::listen(&flags.web).await?;
@@ -60,7 +65,8 @@ pub(super) async fn run(flags: &Demo) -> Result<(), Ended> {
         max_age: MAX_AGE,
     });
     let config = Config { accounts: watched, prices };
-    daemon::run(exchange, config, clock, &flags.web, gate, listeners, None).await
+    let web = Web { flags: &flags.web, gate, listeners };
+    daemon::run(exchange, config, clock, web, Control { signals, reloading: None }).await
 }
 
 /// The made-up account as one to be watched.

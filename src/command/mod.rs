@@ -7,6 +7,7 @@ mod demo;
 mod healthcheck;
 mod once;
 mod serve;
+mod signals;
 mod simulate;
 mod supervisor;
 
@@ -18,6 +19,7 @@ use std::{
 
 use tokio::runtime;
 
+use self::signals::Signals;
 use crate::{cli::Command, config::Account, exchange::Exchange, moment::Clock};
 
 /// The exchange that `accounts` are read from.
@@ -70,14 +72,15 @@ pub fn run(command: Command) -> ExitCode {
 }
 
 async fn dispatch(command: Command) -> Result<(), Ended> {
+    let signals = Signals::listen(matches!(command, Command::Serve(_)))?;
     let env = |name: &str| -> Option<OsString> { std::env::var_os(name) };
     match command {
-        Command::Serve(flags) => serve::run(&flags, &env).await,
-        Command::Demo(flags) => demo::run(&flags).await,
-        Command::Simulate(flags) => simulate::run(&flags).await,
-        Command::Once(flags) => once::run(&flags, &env).await,
-        Command::Check(flags) => check::run(&flags, &env).await,
-        Command::Healthcheck(flags) => healthcheck::run(&flags).await,
+        Command::Serve(flags) => serve::run(&flags, &env, signals).await,
+        Command::Demo(flags) => demo::run(&flags, signals).await,
+        Command::Simulate(flags) => simulate::run(&flags, signals).await,
+        Command::Once(flags) => signals.interrupting(once::run(&flags, &env)).await,
+        Command::Check(flags) => signals.interrupting(check::run(&flags, &env)).await,
+        Command::Healthcheck(flags) => signals.interrupting(healthcheck::run(&flags)).await,
     }
 }
 

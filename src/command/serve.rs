@@ -2,8 +2,9 @@
 
 use super::{
     Ended,
-    daemon::{self, Reloading},
+    daemon::{self, Control, Reloading, Web},
     say,
+    signals::Signals,
 };
 use crate::{
     cli::Serve,
@@ -12,7 +13,7 @@ use crate::{
     web::Gate,
 };
 
-pub(super) async fn run(flags: &Serve, env: Env<'_>) -> Result<(), Ended> {
+pub(super) async fn run(flags: &Serve, env: Env<'_>, signals: Signals) -> Result<(), Ended> {
     let clock = Clock::start();
     let load = || {
         let config = Config::load(&flags.account, Some(&flags.poll), env, clock.now().unix);
@@ -46,7 +47,8 @@ pub(super) async fn run(flags: &Serve, env: Env<'_>) -> Result<(), Ended> {
         }
     }
     let reloading = Some(Reloading { load: &load, on_request: flags.enable_lifecycle });
-    daemon::run(exchange, config, clock, &flags.web, gate, listeners, reloading).await
+    let web = Web { flags: &flags.web, gate, listeners };
+    daemon::run(exchange, config, clock, web, Control { signals, reloading }).await
 }
 
 /// `1 account`, `2 accounts`.

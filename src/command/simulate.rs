@@ -2,15 +2,13 @@
 
 use std::fmt::Write as _;
 
-use tokio::signal::unix::{SignalKind, signal};
-
-use super::{Ended, daemon, say};
+use super::{Ended, daemon, say, signals::Signals};
 use crate::{
     cli::Simulate,
     simulator::{Account, market},
 };
 
-pub(super) async fn run(flags: &Simulate) -> Result<(), Ended> {
+pub(super) async fn run(flags: &Simulate, mut signals: Signals) -> Result<(), Ended> {
     let refused = |error: &_| daemon::refused("--listen", &flags.listen, error, "127.0.0.1:8470");
     let listener = daemon::bind(&flags.listen).await.map_err(|error| refused(&error))?;
     let address = listener.local_addr().map_err(|error| refused(&error))?;
@@ -20,8 +18,6 @@ pub(super) async fn run(flags: &Simulate) -> Result<(), Ended> {
             flags.listen
         )));
     }
-    let mut terminate = signal(SignalKind::terminate())
-        .map_err(|error| Ended::With(format!("cannot listen for signals: {error}")))?;
     let accounts = market::accounts();
     say(&format!(
         "The simulated exchange listens on http://{address}/ and explains itself at http://{address}/simulator/\n\n{}",
@@ -30,13 +26,10 @@ pub(super) async fn run(flags: &Simulate) -> Result<(), Ended> {
     let simulator = market::exchange(accounts);
     let living = simulator.clone();
     tokio::spawn(async move { market::live(&living, std::future::pending()).await });
-    let told_to_end = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
+    let shutdown = async move {
+        signals.shutdown().await;
     };
-    simulator.serve(listener, told_to_end).await;
+    simulator.serve(listener, shutdown).await;
     Ok(())
 }
 
