@@ -56,6 +56,17 @@ impl Command {
             Self::Simulate(_) | Self::Healthcheck(_) => None,
         }
     }
+
+    /// Whether the user permits core dumps.
+    #[must_use]
+    pub fn allows_core_dumps(&self) -> bool {
+        match self {
+            Self::Serve(Serve { account, .. })
+            | Self::Once(Once { account, .. })
+            | Self::Check(Check { account, .. }) => account.allow_core_dumps,
+            Self::Demo(_) | Self::Simulate(_) | Self::Healthcheck(_) => false,
+        }
+    }
 }
 
 /// Flags of `serve`.
@@ -206,6 +217,9 @@ pub struct AccountFlags {
     /// The most time a poll may take, failover included; under the interval
     #[arg(id = "poll.timeout", long = "poll.timeout", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub timeout: Duration,
+    /// Allow core dumps when the program crashes. They contain the keys
+    #[arg(long = "allow-core-dumps")]
+    pub allow_core_dumps: bool,
 }
 
 /// When to ask, and how long an answer is good for.

@@ -117,6 +117,38 @@ impl World {
     }
 }
 
+#[test]
+fn no_core_dump_holds_a_key_unless_that_is_asked_for() {
+    for (more, limit) in [(&[][..], "0"), (&["--allow-core-dumps"][..], "unlimited")] {
+        let world = World::new();
+        let mut unlimited = std::process::Command::new("prlimit");
+        unlimited.args(["--core=unlimited:unlimited", common::PROGRAM]).current_dir(world.folder.path());
+        let (one, two, url) = (world.file("one"), world.file("two"), world.front.url());
+        let args = [
+            "--web.listen-address=127.0.0.1:0",
+            "--xt.base-url",
+            &url,
+            "--xt.access-key-file",
+            one.to_str().unwrap(),
+            "--xt.secret-key-file",
+            two.to_str().unwrap(),
+        ];
+        let exporter = Exporter::start_by(unlimited, &[&args[..], more].concat(), &[]);
+        exporter.ready();
+        let limits = fs::read_to_string(format!("/proc/{}/limits", exporter.pid())).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        let core: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
+        assert_eq!(core, [limit, limit], "{limits}");
+        exporter.signal("ABRT");
+        let output = exporter.wait();
+        if more.is_empty() {
+            assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&output.status));
+            let files = fs::read_dir(world.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            assert!(!files.into_iter().any(|name| name.to_string_lossy().starts_with("core")));
+        }
+    }
+}
+
 /// A part of `secret` that stands in `text`, as it is or percent-encoded, in whatever case.
 fn leak(text: &str, secret: &str) -> Option<String> {
     let secret = secret.to_ascii_lowercase();

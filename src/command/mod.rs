@@ -17,6 +17,7 @@ use std::{
     process::ExitCode,
 };
 
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tokio::runtime;
 
 use self::signals::Signals;
@@ -40,7 +41,11 @@ enum Ended {
 /// Runs a command to its end. Exit codes: 0 for well, 1 for failed, 2 for misused.
 #[must_use]
 pub fn run(command: Command) -> ExitCode {
-    // A scrape shall not wait for a status page.
+    // Before any key is read.
+    if !command.allows_core_dumps() {
+        forbid_core_dumps();
+    }
+    // A status page must not hold up a scrape.
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let is_daemon = matches!(command, Command::Serve(_) | Command::Demo(_));
     let ended = match runtime {
@@ -82,6 +87,14 @@ async fn dispatch(command: Command) -> Result<(), Ended> {
         Command::Check(flags) => signals.interrupting(check::run(&flags, &env)).await,
         Command::Healthcheck(flags) => signals.interrupting(healthcheck::run(&flags)).await,
     }
+}
+
+/// Forbids core dumps, and other processes of the same user the memory of this one: both hold
+/// the keys. A failure of either is no reason to stop.
+fn forbid_core_dumps() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = setrlimit(Resource::Core, none);
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// Prints an error to standard error, as the command line's own are.
