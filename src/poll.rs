@@ -27,7 +27,7 @@ use crate::{
     exposition::families::AccountFacts,
     ledger::Ledger,
     moment::{Clock, Moment},
-    standing::{Ended, Good, PollOutcome, Standing, Subject},
+    standing::{Doubt, Ended, Good, PollOutcome, Standing, Subject},
 };
 
 /// A poller's sign of life may be late by this much: two reads may each wait a minute for leave to
@@ -35,9 +35,8 @@ use crate::{
 pub const GRACE: Duration = Duration::from_secs(150);
 /// Whoever wakes later than this after its slot leaves it out.
 const LATE: Duration = Duration::from_secs(1);
-/// How long a command that does not stay waits before it asks again because an answer must be confirmed: longer than an
-/// exchange takes to get over a slip.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// The pause of `once` before the read that is to confirm an answer. It outlasts short glitches only.
+const CONFIRM_DELAY: Duration = Duration::from_secs(2);
 /// So many slots in a row are left out at the most: a machine that is always late polls all the same.
 const LATE_SLOTS_MAX: u32 = 5;
 
@@ -126,14 +125,14 @@ impl Poller {
     }
 
     /// Polls every wallet once, for a command that does not stay, and a second time where an answer must be confirmed.
-    /// Returns how many wallets there were and how many were not read.
+    /// Returns how many wallets there were and how many could not be published.
     pub async fn run_once(&mut self) -> (usize, usize) {
         let plan = Arc::clone(&self.plan);
         let mut failed = 0;
         for wallet in plan.wallets() {
             let mut end = self.poll_wallet(wallet).await;
             if end == PollEnd::Doubted {
-                tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                tokio::time::sleep(CONFIRM_DELAY).await;
                 end = self.poll_wallet(wallet).await;
             }
             failed += usize::from(end != PollEnd::Good);
@@ -224,25 +223,25 @@ impl Poller {
         let Some(before) = standings.find(|known| known.subject.wallet == wallet) else {
             return PollEnd::Failed;
         };
-        let Ok(polled) = self.read(wallet, before).await else {
+        let Ok((outcome, read)) = self.read(wallet, before).await else {
             let facts = self.facts(self.desk.clock.now());
             self.desk.ledger.update(self.account(), |account| account.set_facts(facts.clone()));
             return PollEnd::Failed;
         };
         let now = self.desk.clock.now();
-        // A host that is asked in no poll any more is not shown much longer than the next poll takes to come.
+        // For two more intervals, so that one failed poll does not hide a clock.
         let shown_until = now.elapsed + 2 * self.plan.interval + self.plan.timeout;
-        self.desk.ledger.set_clocks(&polled.clocks, shown_until);
-        if polled.rotated {
+        self.desk.ledger.set_clocks(&read.clocks, shown_until);
+        if read.rotated {
             tracing::info!(account = %self.session.account, "the new key pair has worked and is in use");
         }
-        let end = match &polled.ended.outcome {
+        let end = match &outcome {
             PollOutcome::Answer { .. } => PollEnd::Good,
             PollOutcome::Doubted(_) => PollEnd::Doubted,
             PollOutcome::Failed(_) => PollEnd::Failed,
         };
-        let took = polled.ended.took;
-        let after = before.after(polled.ended);
+        let took = read.took;
+        let after = before.after(Ended { at: now, took, is_suspect: read.is_suspect, outcome });
         self.desk.ledger.update(&self.session.account, |account| {
             let known = account.wallets.iter_mut().find(|known| known.standing.subject.wallet == wallet);
             if let Some(known) = known {
@@ -257,36 +256,38 @@ impl Poller {
 
     /// Reads a wallet. An answer that must be confirmed is held against another base URL's, if there is another; where
     /// that does not settle it, the next poll does.
-    async fn read(&mut self, wallet: Wallet, before: &Standing) -> Result<Polled, Unasked> {
-        let known = before.good.as_ref().and_then(Good::repeatable);
+    async fn read(
+        &mut self,
+        wallet: Wallet,
+        before: &Standing,
+    ) -> Result<(PollOutcome, ReadDetails), Unasked> {
+        let known = before.good.as_ref().and_then(Good::comparable_body);
         let request = ReadRequest { wallet, known, timeout: self.plan.timeout, except: None };
-        let Read { outcome, mut took, mut clocks, mut rotated } =
-            self.desk.exchange.read(&mut self.session, request).await?;
+        let first = self.desk.exchange.read(&mut self.session, request).await?;
         let doubt_of = |read: &ReadAnswer| read.answer.as_ref().and_then(|answer| before.doubts(answer));
-        let (outcome, is_suspect) = match outcome {
-            Err(failure) => (PollOutcome::Failed(failure), false),
-            Ok(first) => match doubt_of(&first) {
-                None => (PollOutcome::from(first), false),
-                Some(doubt) => {
-                    let timeout = request.timeout.saturating_sub(took);
-                    let request = ReadRequest { timeout, except: Some(first.place), ..request };
-                    let second = self.read_elsewhere(request).await;
-                    let second = second.and_then(|read| {
-                        took += read.took;
-                        clocks.extend(read.clocks);
-                        rotated |= read.rotated;
-                        read.outcome.ok()
-                    });
-                    let agrees =
-                        |read: &ReadAnswer| doubt_of(read).is_none_or(|other| other.confirms(&doubt));
-                    (
-                        second.filter(agrees).map_or(PollOutcome::Doubted(doubt.clone()), PollOutcome::from),
-                        true,
-                    )
-                }
-            },
+        let mut beside =
+            ReadDetails { took: first.took, is_suspect: false, clocks: first.clocks, rotated: first.rotated };
+        let answer = match first.outcome {
+            Ok(answer) => answer,
+            Err(failure) => return Ok((PollOutcome::Failed(failure), beside)),
         };
-        Ok(Polled { ended: Ended { at: self.desk.clock.now(), took, is_suspect, outcome }, clocks, rotated })
+        let Some(doubt) = doubt_of(&answer) else { return Ok((answer.into(), beside)) };
+        beside.is_suspect = true;
+        let timeout = request.timeout.saturating_sub(beside.took);
+        let request = ReadRequest { timeout, except: Some(answer.place), ..request };
+        let mut second = None;
+        if let Some(read) = self.read_elsewhere(request).await {
+            beside.took += read.took;
+            beside.clocks.extend(read.clocks);
+            beside.rotated |= read.rotated;
+            second = read.outcome.ok();
+        }
+        let agrees = |read: &ReadAnswer| doubt_of(read).is_none_or(|other| other.confirms(&doubt));
+        let outcome = match second.filter(agrees) {
+            Some(read) => read.into(),
+            None => PollOutcome::Doubted(doubt),
+        };
+        Ok((outcome, beside))
     }
 
     /// Reads a wallet from a base URL other than the excepted one; `None` if there is no other, or nothing is sent.
@@ -299,10 +300,12 @@ impl Poller {
     }
 }
 
-/// A poll, and what came beside its outcome.
-struct Polled {
-    ended: Ended,
-    /// The clocks of the hosts that were asked.
+/// The details of a poll's reads, beside their outcome.
+struct ReadDetails {
+    took: Duration,
+    /// Whether an answer had to be confirmed.
+    is_suspect: bool,
+    /// The clocks that the calls used, by host.
     clocks: Vec<(String, ClockReading)>,
     /// Whether a new key pair has worked.
     rotated: bool,
@@ -409,13 +412,15 @@ impl Schedule {
 fn log_change(before: &Standing, after: &Standing, took: Duration) {
     let (account, wallet) = (&after.subject.account, after.subject.wallet.label());
     let duration_seconds = took.as_secs_f64();
+    if let Some(doubt) = after.doubt.as_ref().filter(|_| after.trouble.is_none()) {
+        return log_doubt(after, doubt, took);
+    }
     match (&before.trouble, &after.trouble) {
-        _ if after.doubt.is_some() && after.trouble.is_none() => log_doubt(after, took),
         (None, None) if before.good.is_none() => {
             tracing::info!(%account, wallet, duration_seconds, "the first poll was good");
         }
         (None, None) if before.doubt.is_some() => {
-            tracing::info!(%account, wallet, duration_seconds, "balances are published again");
+            tracing::info!(%account, wallet, duration_seconds, "the doubt is settled, the balances are current");
         }
         (None, None) => tracing::debug!(%account, wallet, duration_seconds, "the poll was good"),
         (Some(trouble), None) => {
@@ -439,14 +444,13 @@ fn log_change(before: &Standing, after: &Standing, took: Duration) {
 }
 
 /// After a start every watched currency without money is doubted once: that is no reason to warn.
-fn log_doubt(after: &Standing, took: Duration) {
+fn log_doubt(after: &Standing, doubt: &Doubt, took: Duration) {
     let (account, wallet) = (&after.subject.account, after.subject.wallet.label());
     let duration_seconds = took.as_secs_f64();
-    let Some(doubt) = &after.doubt else { return };
     if after.good.is_some() {
-        tracing::warn!(%account, wallet, duration_seconds, "{doubt}: the last balances are held until the next poll confirms that");
+        tracing::warn!(%account, wallet, duration_seconds, "{doubt}: the last balances are held until another answer confirms that");
     } else {
-        tracing::info!(%account, wallet, duration_seconds, "{doubt}: the balances are unknown until the next poll confirms that");
+        tracing::info!(%account, wallet, duration_seconds, "{doubt}: the balances are unknown until another answer confirms that");
     }
 }
 

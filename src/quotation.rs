@@ -32,7 +32,7 @@ pub struct Quotation {
 /// A good answer.
 #[derive(Clone, Debug)]
 pub struct Quoted {
-    /// When its request was sent: the prices are at most that old, and not younger.
+    /// When its request was sent. Ages count from here, so none is understated.
     pub at: Moment,
     /// What it said. The same allocation as before if nothing changed.
     pub prices: Arc<Prices>,

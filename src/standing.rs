@@ -80,7 +80,7 @@ impl Filter {
 /// A good answer, as it is shown.
 #[derive(Clone, Debug)]
 pub struct Good {
-    /// When its request was sent: the balances are at most that old, and not younger.
+    /// When its request was sent. Ages count from here, so none is understated.
     pub at: Moment,
     /// What is shown of it, sorted by currency. The same allocation as before if nothing changed.
     pub holdings: Arc<[Holding]>,
@@ -163,26 +163,27 @@ impl Row {
 pub struct Doubt {
     /// Watched currencies without a row or with nothing in it, which had one or held something. Sorted.
     pub lost: Vec<SmolStr>,
-    /// Whether the answer holds nothing at all, though the last one did.
-    pub is_empty: bool,
+    /// Whether the answer has no balance other than 0, and that is news.
+    pub holds_nothing: bool,
 }
 
 impl Doubt {
     fn claims_anything(&self) -> bool {
-        self.is_empty || !self.lost.is_empty()
+        self.holds_nothing || !self.lost.is_empty()
     }
 
     /// Whether an answer that makes the claims of `self` confirms `earlier`: it claims nothing that the earlier one
     /// did not.
     #[must_use]
     pub fn confirms(&self, earlier: &Self) -> bool {
-        self.is_empty <= earlier.is_empty && self.lost.iter().all(|name| earlier.lost.contains(name))
+        self.holds_nothing <= earlier.holds_nothing
+            && self.lost.iter().all(|name| earlier.lost.contains(name))
     }
 }
 
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_empty {
+        if self.holds_nothing {
             return f.write_str("the answer holds no balance at all");
         }
         write!(f, "the answer has nothing of {}", self.lost.join(", "))
@@ -209,7 +210,7 @@ pub struct Tally {
     pub failures: [u64; Reason::ALL.len()],
     /// Unusable rows of good answers.
     pub rows_rejected: u64,
-    /// Answers that were not believed until another one confirmed them.
+    /// Polls with an answer that had to be confirmed, whether it was or not.
     pub suspect_snapshots: u64,
     /// How long polls took.
     pub durations: Durations,
@@ -251,10 +252,10 @@ pub enum Freshness {
 }
 
 impl Freshness {
-    /// The freshness of an answer that is known or not, after a last poll that brought an answer or did not.
+    /// The freshness of an answer that is known or not, after a last poll whose answer was believed or not.
     #[must_use]
-    pub fn of(is_known: bool, is_last_good: bool) -> Self {
-        match (is_known, is_last_good) {
+    pub fn of(is_known: bool, last_poll_believed: bool) -> Self {
+        match (is_known, last_poll_believed) {
             (false, _) => Self::Unknown,
             (true, true) => Self::Fresh,
             (true, false) => Self::Held,
@@ -322,25 +323,25 @@ impl Standing {
     /// Fresh, held or unknown, as of `now`.
     #[must_use]
     pub fn freshness(&self, now: Moment) -> Freshness {
-        Freshness::of(self.known(now).is_some(), self.is_last_good())
+        Freshness::of(self.known(now).is_some(), self.last_poll_believed())
     }
 
     /// Whether the last poll brought an answer that was believed, or none has ended yet.
     #[must_use]
-    pub fn is_last_good(&self) -> bool {
+    pub fn last_poll_believed(&self) -> bool {
         self.trouble.is_none() && self.doubt.is_none()
     }
 
     /// Whether the last poll succeeded; false before the first.
     #[must_use]
     pub fn up(&self) -> bool {
-        self.good.is_some() && self.is_last_good()
+        self.good.is_some() && self.last_poll_believed()
     }
 
     /// What of `answer` must be confirmed before it is believed: a watched balance that falls to
     /// nothing (free and frozen), a watched row that vanishes, and an answer that holds nothing at all. Before the
-    /// first believed answer every watched currency counts as having held something. `None` if the last poll's answer
-    /// made the same claims.
+    /// first believed answer every watched currency counts as having held something. `None` if nothing was lost, or if
+    /// the open doubt already covers every loss.
     #[must_use]
     pub fn doubts(&self, answer: &Answer) -> Option<Doubt> {
         let before = self.good.as_ref();
@@ -353,11 +354,11 @@ impl Standing {
         };
         let lost: Vec<_> =
             self.subject.watch.iter().filter(is_lost).map(|watch| watch.currency.clone()).collect();
-        let is_empty = answer.rejected == 0
+        let holds_nothing = answer.rejected == 0
             && !holds_anything(answer)
             && before
                 .is_none_or(|good| good.holds_anything || answer.balances.is_empty() && good.currencies > 0);
-        let doubt = Doubt { lost, is_empty };
+        let doubt = Doubt { lost, holds_nothing };
         let is_confirmed = self.doubt.as_ref().is_some_and(|earlier| doubt.confirms(earlier));
         (doubt.claims_anything() && !is_confirmed).then_some(doubt)
     }
@@ -373,11 +374,11 @@ impl Standing {
             };
             let mut good = Good::of(answer, &subject, known.at, Some(known));
             if good.holdings.iter().any(is_new) {
-                let confirmed = |holding: &Holding| match holding {
-                    new if is_new(new) => Holding { row: Row::Unconfirmed, ..new.clone() },
-                    known => known.clone(),
+                let mark_unconfirmed = |holding: &Holding| {
+                    let row = if is_new(holding) { Row::Unconfirmed } else { holding.row.clone() };
+                    Holding { currency: holding.currency.clone(), row }
                 };
-                good.holdings = good.holdings.iter().map(confirmed).collect();
+                good.holdings = good.holdings.iter().map(mark_unconfirmed).collect();
             }
             good
         });
@@ -433,10 +434,10 @@ impl Good {
         Self { at, holdings, currencies, rejected, holds_anything, unusable, original }
     }
 
-    /// The answer itself, if the same answer once more says no more than it did: not while it leaves something to be
-    /// confirmed.
+    /// The body to compare the next answer with; `None` while a row is unconfirmed, because then an equal answer must be
+    /// decoded to confirm it.
     #[must_use]
-    pub fn repeatable(&self) -> Option<&Original> {
+    pub fn comparable_body(&self) -> Option<&Original> {
         let is_settled = !self.holdings.iter().any(|holding| holding.row == Row::Unconfirmed);
         self.original.as_ref().filter(|_| is_settled)
     }
@@ -648,7 +649,7 @@ pub(crate) mod tests {
 
     /// What of an answer with these rows must be confirmed.
     fn doubted(standing: &Standing, rows: &[(&str, &str, &str)]) -> Option<(String, bool)> {
-        standing.doubts(&answer(rows)).map(|doubt| (doubt.lost.join(" "), doubt.is_empty))
+        standing.doubts(&answer(rows)).map(|doubt| (doubt.lost.join(" "), doubt.holds_nothing))
     }
 
     fn lost(names: &str) -> (String, bool) {
@@ -769,7 +770,9 @@ pub(crate) mod tests {
         assert_eq!(shown(&seen), [("btc", None), ("eth", Some((1.0, 0.0))), ("usdt", None)]);
         assert!(seen.up(), "nothing has failed");
         assert!(
-            seen.good.as_ref().is_some_and(|good| good.original.is_some() && good.repeatable().is_none())
+            seen.good
+                .as_ref()
+                .is_some_and(|good| good.original.is_some() && good.comparable_body().is_none())
         );
         let again = seen.seen_by(subject(Filter::default()), decoded());
         assert_eq!(shown(&again), shown(&seen), "also after another change");

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     Ended,
-    signals::{Asked, Signals},
+    signals::{SignalEvent, Signals},
     supervisor,
 };
 use crate::{
@@ -83,17 +83,17 @@ pub(super) struct Reloading<'a> {
     pub on_request: bool,
 }
 
-/// What serves, and to whom.
+/// Listeners, flags and access control of the web server.
 pub(super) struct Web<'a> {
     /// Its flags.
     pub flags: &'a WebFlags,
-    /// What stands between it and its clients.
+    /// TLS, passwords and headers.
     pub gate: Option<Gate>,
     /// Where it listens.
     pub listeners: Vec<TcpListener>,
 }
 
-/// What a running daemon is told by.
+/// Signals, and how to reload.
 pub(super) struct Control<'a> {
     /// Signals, listened for since the start of the process.
     pub signals: Signals,
@@ -134,8 +134,8 @@ pub(super) async fn run(
     let name = loop {
         let request = tokio::select! {
             signal = signals.next() => match signal {
-                Asked::Shutdown(name) => break name,
-                Asked::Reload => None,
+                SignalEvent::Shutdown(name) => break name,
+                SignalEvent::Reload => None,
             },
             never = &mut attended => match never {},
             _ = &mut server => return Err(Ended::With("the HTTP server has ended unexpectedly".to_owned())),

@@ -83,9 +83,9 @@ async fn dispatch(command: Command) -> Result<(), Ended> {
         Command::Serve(flags) => serve::run(&flags, &env, signals).await,
         Command::Demo(flags) => demo::run(&flags, signals).await,
         Command::Simulate(flags) => simulate::run(&flags, signals).await,
-        Command::Once(flags) => signals.interrupting(once::run(&flags, &env)).await,
-        Command::Check(flags) => signals.interrupting(check::run(&flags, &env)).await,
-        Command::Healthcheck(flags) => signals.interrupting(healthcheck::run(&flags)).await,
+        Command::Once(flags) => signals.run_until_shutdown(once::run(&flags, &env)).await,
+        Command::Check(flags) => signals.run_until_shutdown(check::run(&flags, &env)).await,
+        Command::Healthcheck(flags) => signals.run_until_shutdown(healthcheck::run(&flags)).await,
     }
 }
 

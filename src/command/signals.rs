@@ -19,7 +19,7 @@ pub(super) struct Signals {
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum SignalEvent {
     /// The end of the process; with the name of the signal.
     Shutdown(&'static str),
     /// Another look at the configuration.
@@ -43,7 +43,7 @@ impl Signals {
     }
 
     /// Waits for the next signal. May be given up at any time.
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(super) async fn next(&mut self) -> SignalEvent {
         let Self { terminate, interrupt, hangup } = self;
         let hangup = async {
             match hangup {
@@ -52,8 +52,8 @@ impl Signals {
             }
         };
         tokio::select! {
-            name = shutdown(terminate, interrupt) => Asked::Shutdown(name),
-            _ = hangup => Asked::Reload,
+            name = shutdown(terminate, interrupt) => SignalEvent::Shutdown(name),
+            _ = hangup => SignalEvent::Reload,
         }
     }
 
@@ -67,7 +67,7 @@ impl Signals {
     ///
     /// # Errors
     /// Those of the work; or that a signal ended it.
-    pub(super) async fn interrupting(
+    pub(super) async fn run_until_shutdown(
         mut self,
         work: impl Future<Output = Result<(), Ended>>,
     ) -> Result<(), Ended> {

@@ -106,8 +106,8 @@ impl Call {
         matches!(self, Self::V1(_))
     }
 
-    /// How long a cache may have kept an answer to it, if it may take `timeout`. In v4 all accounts ask one URL, so a
-    /// kept answer may be another account's, however young.
+    /// The largest `Age` of an answer to it, if it may take `timeout`. Zero in v4: all accounts ask one URL there, so a kept
+    /// answer may be another account's.
     #[must_use]
     pub(super) fn max_cached(self, timeout: Duration) -> Duration {
         match self {

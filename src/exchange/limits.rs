@@ -44,8 +44,8 @@ const PAUSE_MAX: Duration = Duration::from_hours(24);
 /// Two accounts with a limit reply within this time pause all: then it is the address.
 const CONTAGION: Duration = Duration::from_mins(1);
 
-/// Nonces may run ahead of the exchange's time by this much: of calls within one millisecond, and of a clock that was
-/// corrected a little.
+/// A nonce may be this far ahead of the exchange's time: calls within one millisecond, or a small correction of the clock.
+/// One that is further ahead came from a wrong clock.
 const NONCE_LEAD_MAX_MS: u64 = 1_000;
 
 /// The guard every call of the process passes.

@@ -51,7 +51,7 @@ use self::{
     limits::{Caller, Limits, Permit},
     refusals::Refusals,
     server_clock::ServerClock,
-    staleness::AnswerAge,
+    staleness::FreshnessCheck,
     transport::Reply,
     wire::Wire,
 };
@@ -152,16 +152,16 @@ pub struct Read {
     pub outcome: Result<ReadAnswer, Failure>,
     /// The time its calls took, waiting for leave to make them not counted.
     pub took: Duration,
-    /// The clocks of the hosts that were asked, by host, where they are known.
+    /// The clocks that the calls used, by host, where they are known.
     pub clocks: Vec<(String, ClockReading)>,
     /// Whether a new key pair has worked and is now in use.
     pub rotated: bool,
 }
 
-/// A good answer, and whence.
+/// A good answer, and the base URL that gave it.
 #[derive(Debug)]
 pub struct ReadAnswer {
-    /// When its request was sent: what it says is that old.
+    /// When its request was sent. Ages count from here.
     pub sent: Moment,
     /// The place of the base URL that gave it.
     pub place: usize,
@@ -217,8 +217,8 @@ impl<'a> Attempt<'a> {
         Self { session, known: None, began, budget: Budget::new(timeout), clocks: Vec::new() }
     }
 
-    /// Notes that a call went by the clock of `host`.
-    fn goes_by(&mut self, host: &Arc<Host>) {
+    /// Notes that a call used the clock of `host`.
+    fn record_clock(&mut self, host: &Arc<Host>) {
         if !self.clocks.iter().any(|known| Arc::ptr_eq(known, host)) {
             self.clocks.push(Arc::clone(host));
         }
@@ -481,7 +481,8 @@ impl Exchange {
         loop {
             let result = self.read_once(attempt, base, wallet, call, &host, share).await;
             let Err(Stop::Failed(failure)) = &result else { return result };
-            if failure.reason.may_be_of_the_clock() && self.was_clock_wrong(attempt, base, call, share).await
+            if failure.reason.may_be_of_the_clock()
+                && self.resync_after_refusal(attempt, base, call, share).await
             {
                 // The key may be a good one.
                 self.refusals().forget(attempt.session.keyring.pair().pair_id(), wallet);
@@ -528,7 +529,7 @@ impl Exchange {
         let known = attempt.known.map(Original::body).unwrap_or_default();
         let reply = self.wire.get(base, &request, known, timeout).await;
         attempt.budget.spend(sent.age(self.clock.now()));
-        attempt.goes_by(host);
+        attempt.record_clock(host);
         let (secrets, path) = ([pair.access(), pair.secret()], request.path);
         let (caller, clock) = (attempt.session.caller(), clock.reading());
         let (secrets, max_cached) = (&secrets, call.max_cached(timeout));
@@ -550,17 +551,18 @@ impl Exchange {
             Err(failure) if failure.reason.is_of_the_key() => note(false),
             Err(_) => {}
         }
-        let is_refused = |failure: &Failure| failure.reason.may_be_of_the_clock();
-        if result.as_ref().is_err_and(|failure| is_refused(failure) && failure.reason != Reason::Cached) {
+        if let Err(failure) = &result
+            && failure.reason.may_be_of_the_clock()
+            && failure.reason != Reason::Cached
+        {
             permit.take_nonce_back();
         }
         drop(permit);
         Ok((sent, result?))
     }
 
-    /// Whether the exchange's clock, read again because a call was refused, is another than that call went by. Once it
-    /// was read, refusals do not have it read again for a while.
-    async fn was_clock_wrong(
+    /// Reads the exchange's clock again after a refusal, at most once in 30 seconds. Returns whether it has moved.
+    async fn resync_after_refusal(
         &self,
         attempt: &mut Attempt<'_>,
         base: &BaseUrl,
@@ -572,9 +574,9 @@ impl Exchange {
         if !host.clock().recheck(self.clock.now()) {
             return false;
         }
-        // If it cannot be read, the next read tries again.
-        let is_read = self.sync_clock(attempt, base, call, share).await.is_ok();
-        is_read && host.clock().has_moved_since(&before, self.clock.now())
+        // A clock that cannot be read has not moved.
+        let _ = self.sync_clock(attempt, base, call, share).await;
+        host.clock().has_moved_since(&before, self.clock.now())
     }
 
     /// Reads the clock by which calls of `base` are stamped, if that is due, and returns whose it is.
@@ -668,9 +670,10 @@ impl Exchange {
         // The call is not signed, but the server may remember what was.
         let (secrets, path) = ([pair.access(), pair.secret()], request.path);
         let caller = attempt.session.caller();
-        // Held against the clock that it is to correct, it might never be believed.
-        let (secrets, max_cached, clock) = (&secrets, timeout, None);
-        let call = CallContext { caller, base, path, secrets, sent, timeout, max_cached, clock };
+        // No clock to hold its Date against: the clock that it would take is the one that is read.
+        let secrets = &secrets;
+        let call =
+            CallContext { caller, base, path, secrets, sent, timeout, max_cached: timeout, clock: None };
         let date = reply.as_ref().ok().and_then(|reply| reply.date);
         let time = self.judge(&call, reply, |status, body| api.server_time(status, &body));
         drop(permit);
@@ -698,7 +701,7 @@ impl Exchange {
     ) -> Result<T, Failure> {
         let now = self.clock.now();
         let decoded = reply.and_then(|reply| {
-            let age = AnswerAge {
+            let freshness = FreshnessCheck {
                 since_sent: call.sent.age(now),
                 timeout: call.timeout,
                 expected_date: call.clock.map(|clock| clock.expected_date(now)),
@@ -707,7 +710,8 @@ impl Exchange {
                 made: reply.date,
             };
             // A refusal or a limit reply counts however old it is.
-            let decoded = decode(reply.status, reply.body).and_then(|value| age.check().map(|()| value));
+            let decoded =
+                decode(reply.status, reply.body).and_then(|value| freshness.check().map(|()| value));
             decoded.map_err(|failure| Failure {
                 text: format!("{}{}: {}", call.base, call.path, failure.text),
                 retry_after: reply.retry_after,

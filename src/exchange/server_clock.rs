@@ -20,6 +20,9 @@ pub(super) const CONFIRM_AFTER: Duration = Duration::from_millis(20);
 /// `Date` has whole seconds.
 const DATE_STEP: Duration = Duration::from_secs(1);
 
+/// A clock that was read again and differs by more than this explains a refusal.
+const MOVED: Duration = Duration::from_secs(1);
+
 /// A stamp is so much behind what the clock is known to have passed, for our own runs on unwatched
 /// between two readings: a request that was 58 ms ahead of the exchange was refused, while one may be
 /// 5 s old when it arrives.
@@ -106,7 +109,12 @@ impl ServerClock {
     /// another one must confirm it. So is a `Date` far from the expected one: a cache may have kept the answer.
     #[must_use]
     pub(super) fn is_surprised_by(&self, reading: &ClockReading) -> bool {
-        let ours = ClockReading { server: reading.ours.unix, unsure: Duration::ZERO, date: None, ..*reading };
+        let ours = ClockReading {
+            server: reading.ours.unix,
+            ours: reading.ours,
+            unsure: Duration::ZERO,
+            date: None,
+        };
         let known = self.reading.unwrap_or(ours);
         let expected_date = known.expected_date(reading.ours);
         let is_date_far = |date: Duration| date.abs_diff(expected_date) > FAR + DATE_STEP + reading.unsure;
@@ -143,10 +151,10 @@ impl ServerClock {
         is_allowed
     }
 
-    /// Whether the clock that `self` shows is another than `earlier` showed: nonces of the one are wrong by the other.
+    /// Whether `self` and `earlier` show times at `now` that are more than a second apart.
     #[must_use]
     pub(super) fn has_moved_since(&self, earlier: &Self, now: Moment) -> bool {
-        self.time(now).abs_diff(earlier.time(now)) > FAR / 2
+        self.time(now).abs_diff(earlier.time(now)) > MOVED
     }
 
     /// The exchange's time in Unix milliseconds; ours as long as nothing better is known.

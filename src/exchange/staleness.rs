@@ -9,9 +9,9 @@ use super::failure::{Failure, Reason};
 /// than a call may take.
 const DATE_MARGIN: Duration = Duration::from_secs(20);
 
-/// What tells how old an answer is.
+/// What tells how old an answer is, and how old it may be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AnswerAge {
+pub(super) struct FreshnessCheck {
     /// Time from the question to now, on a clock that counts suspended time.
     pub since_sent: Duration,
     /// How long the call may take.
@@ -26,8 +26,9 @@ pub(super) struct AnswerAge {
     pub made: Option<Duration>,
 }
 
-impl AnswerAge {
-    /// Refuses an answer that is older than the call may take.
+impl FreshnessCheck {
+    /// Refuses an answer that came later than the call may take, that a cache kept for longer than it may, or whose `Date`
+    /// is further behind than the timeout and a margin.
     ///
     /// # Errors
     /// `timeout` if it waited here, as while the machine was suspended; `cached` if something in between kept it.
@@ -62,8 +63,8 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1_700_000_000);
 
-    fn fresh() -> AnswerAge {
-        AnswerAge {
+    fn fresh() -> FreshnessCheck {
+        FreshnessCheck {
             since_sent: Duration::from_secs(1),
             timeout: Duration::from_secs(10),
             expected_date: Some(NOW),
@@ -77,7 +78,7 @@ mod tests {
         NOW.saturating_sub(Duration::from_secs(seconds))
     }
 
-    fn reason(age: AnswerAge) -> Option<Reason> {
+    fn reason(age: FreshnessCheck) -> Option<Reason> {
         age.check().err().map(|failure| failure.reason)
     }
 
@@ -86,13 +87,13 @@ mod tests {
         let seconds = Duration::from_secs;
         for age in [
             fresh(),
-            AnswerAge { since_sent: seconds(10), ..fresh() },
-            AnswerAge { cached: Some(seconds(10)), ..fresh() },
-            AnswerAge { cached: Some(seconds(0)), max_cached: seconds(0), ..fresh() },
-            AnswerAge { made: Some(NOW), ..fresh() },
-            AnswerAge { made: Some(NOW + seconds(3_600)), ..fresh() },
-            AnswerAge { made: Some(before(30)), ..fresh() },
-            AnswerAge { made: Some(before(3_600)), expected_date: None, ..fresh() },
+            FreshnessCheck { since_sent: seconds(10), ..fresh() },
+            FreshnessCheck { cached: Some(seconds(10)), ..fresh() },
+            FreshnessCheck { cached: Some(seconds(0)), max_cached: seconds(0), ..fresh() },
+            FreshnessCheck { made: Some(NOW), ..fresh() },
+            FreshnessCheck { made: Some(NOW + seconds(3_600)), ..fresh() },
+            FreshnessCheck { made: Some(before(30)), ..fresh() },
+            FreshnessCheck { made: Some(before(3_600)), expected_date: None, ..fresh() },
         ] {
             assert_eq!(reason(age), None, "{age:?}");
         }
@@ -100,13 +101,13 @@ mod tests {
 
     #[test]
     fn an_old_answer_is_dropped_with_its_reason() {
-        let late = AnswerAge { since_sent: Duration::from_hours(8), ..fresh() };
+        let late = FreshnessCheck { since_sent: Duration::from_hours(8), ..fresh() };
         assert_eq!(reason(late), Some(Reason::Timeout));
         for age in [
-            AnswerAge { cached: Some(Duration::from_secs(11)), ..fresh() },
-            AnswerAge { cached: Some(Duration::from_secs(1)), max_cached: Duration::ZERO, ..fresh() },
-            AnswerAge { made: Some(before(31)), ..fresh() },
-            AnswerAge { made: Some(Duration::ZERO), ..fresh() },
+            FreshnessCheck { cached: Some(Duration::from_secs(11)), ..fresh() },
+            FreshnessCheck { cached: Some(Duration::from_secs(1)), max_cached: Duration::ZERO, ..fresh() },
+            FreshnessCheck { made: Some(before(31)), ..fresh() },
+            FreshnessCheck { made: Some(Duration::ZERO), ..fresh() },
         ] {
             assert_eq!(reason(age), Some(Reason::Cached), "{age:?}");
         }

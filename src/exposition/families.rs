@@ -159,7 +159,7 @@ pub static FAMILIES: [Family; 29] = [
         "xt_clock_skew_seconds",
         Kind::Gauge,
         &["host"],
-        "Clock of an exchange host that is asked now minus the machine's, at the scrape. From its serverTime.",
+        "Clock of an exchange host minus this machine's, at the scrape. Absent for a host that polls no longer use.",
     ),
     Family {
         name: "xt_credentials_loaded_timestamp_seconds",
@@ -201,7 +201,7 @@ pub static FAMILIES: [Family; 29] = [
         name: "xt_last_success_timestamp_seconds",
         kind: Kind::Gauge,
         labels: WALLET,
-        help: "Unix time at which the last good answer was asked for, 0 if there was none since the start.",
+        help: "Unix time at which the request of the last good answer was sent, 0 if there was none since the start.",
         source: Source::Poll(|standing, out| {
             let at = standing.good.as_ref().map_or(Duration::ZERO, |good| good.at.unix);
             out.sample(&wallet(standing), at.as_secs_f64());
@@ -237,7 +237,7 @@ pub static FAMILIES: [Family; 29] = [
         kind: Kind::Counter,
         labels: &["account", "reason", "wallet"],
         help: "Polls failed, by reason: auth (key unknown, inactive or not allowed), signature, clock (nonce or timestamp outside the window), rate_limited, unavailable (5xx, maintenance), \
-               http (any other status), timeout, dns, connect, tls, body (cut short or too large), decode (not the documented JSON), cached (an old answer that something in between kept), api (any other error code).",
+               http (any other status), timeout, dns, connect, tls, body (cut short or too large), decode (not the documented JSON), cached (answered by a cache or proxy, not by the exchange), api (any other error code).",
         source: Source::Poll(|standing, out| {
             let [account, wallet] = wallet(standing);
             for (reason, count) in Reason::ALL.iter().zip(standing.tally.failures) {
@@ -271,7 +271,7 @@ pub static FAMILIES: [Family; 29] = [
         name: "xt_price_last_success_timestamp_seconds",
         kind: Kind::Gauge,
         labels: &[],
-        help: "Unix time at which the last good answer with prices was asked for, 0 if there was none. Absent without prices.",
+        help: "Unix time at which the request of the last good answer with prices was sent, 0 if none. Absent without prices.",
         source: Source::Ticker(|quotation, out| {
             let at = quotation.good.as_ref().map_or(Duration::ZERO, |good| good.at.unix);
             out.sample(&[], at.as_secs_f64());
@@ -290,7 +290,7 @@ pub static FAMILIES: [Family; 29] = [
         name: "xt_suspect_snapshots_total",
         kind: Kind::Counter,
         labels: WALLET,
-        help: "Answers that were empty or had lost a watched balance, and were not believed until another one confirmed them.",
+        help: "Polls with an answer that had to be confirmed (nothing in it, or a watched balance lost), whether it was or not.",
         source: Source::Poll(|standing, out| {
             out.sample(&wallet(standing), float(standing.tally.suspect_snapshots));
         }),
@@ -319,7 +319,7 @@ pub static FAMILIES: [Family; 29] = [
         name: "xt_watch_present",
         kind: Kind::Gauge,
         labels: CURRENCY,
-        help: "1 if the last good answer had a row for the watched currency, 0 if it had none (balance 0). Absent while unknown.",
+        help: "1 if the last good answer had a row for the watched currency, 0 if it had none (confirmed). Absent while unknown.",
         source: Source::Answer(|subject, good, out| {
             for holding in good.holdings.iter().filter(|holding| subject.watched(&holding.currency).is_some())
             {

@@ -159,7 +159,7 @@ fn low_table(out: &mut String, now: Moment, lows: &[Low<'_>]) -> fmt::Result {
             _ => out.write_str(MISSING)?,
         }
         let held = match &low.standing.good {
-            Some(good) if !low.standing.is_last_good() => {
+            Some(good) if !low.standing.last_poll_believed() => {
                 format!(" <small>held, read {} ago</small>", Ticking(good.at.age(now)))
             }
             _ => String::new(),
@@ -267,7 +267,7 @@ fn wallet_section(out: &mut String, now: Moment, known: &Wallet) -> fmt::Result 
         let doubt = Name(&doubt);
         writeln!(
             out,
-            "<p class=\"failure\"><b>not confirmed</b> {doubt}: the next poll confirms that or not</p>"
+            "<p class=\"failure\"><b>not confirmed</b> {doubt}: waiting for another answer to confirm it</p>"
         )?;
     }
     failure(out, now, standing.trouble.as_ref(), known.next_poll)?;
@@ -313,7 +313,7 @@ fn age(
         (State::Fresh, Some(age)) => writeln!(out, "<p class=\"age\">read {age} ago</p>"),
         (State::Held, Some(age)) => writeln!(
             out,
-            "<p class=\"age\">held: these are the {what} of <b>{age} ago</b>, \
+            "<p class=\"age\">{what} of <b>{age} ago</b>, \
              shown until they are {} old</p>",
             Span(max_age)
         ),
@@ -598,9 +598,7 @@ mod tests {
         let held = polled(polled(known, NOW - 34, timeout()), NOW - 4, timeout());
         let html = html(vec![held]);
         let shown = text(&html);
-        assert!(
-            shown.contains("these are the balances of 1 min 4 s ago, shown until they are 1 min 30 s old")
-        );
+        assert!(shown.contains("balances of 1 min 4 s ago, shown until they are 1 min 30 s old"));
         assert!(shown.contains("main spot held, read 1 min 4 s ago"), "{shown}");
         assert!(shown.contains("Free 1 min 4 s ago") && shown.contains("31"), "{shown}");
         let failure = "timeout no answer within 10 s failing for 34 s (since 00:59:26 UTC), last 4 s ago (00:59:56 UTC)";
@@ -712,7 +710,7 @@ mod tests {
             (
                 vec![(64, prices()), (34, evil()), (4, evil())],
                 "exporter works prices held",
-                "usdt held\nheld: these are the prices of 1 min 4 s ago, shown until they are 1 min 30 s old\n\
+                "usdt held\nprices of 1 min 4 s ago, shown until they are 1 min 30 s old\n\
                  api &lt;script&gt; failing for 34 s (since 00:59:26 UTC), last 4 s ago (00:59:56 UTC)\n2 currencies",
                 "not all known",
             ),

@@ -102,7 +102,8 @@ struct Life {
 #[derive(Clone, Copy)]
 struct Try {
     worked: bool,
-    nonce: Duration,
+    /// The exchange's time that its nonce stood for.
+    exchange_time: Duration,
     start: Duration,
     end: Duration,
 }
@@ -138,7 +139,8 @@ impl Life {
         };
         let nonce = Duration::from_millis(nonce);
         let recent = |last: &Try| {
-            let is_same_clock = (last.nonce + at.saturating_sub(last.start)).abs_diff(nonce) <= SECOND;
+            let is_same_clock =
+                (last.exchange_time + at.saturating_sub(last.start)).abs_diff(nonce) <= SECOND;
             !last.worked && at < last.end + AUTH && is_same_clock
         };
         if tried.values().all(|last| !last.worked) {
@@ -172,8 +174,8 @@ impl Life {
             }
             Verdict::Good | Verdict::Refused => {
                 if let (Some(wallet), Some(nonce)) = (&call.wallet, call.nonce) {
-                    let (worked, nonce) = (verdict == Verdict::Good, Duration::from_millis(nonce));
-                    let last = Try { worked, nonce, start: call.start, end: at };
+                    let (worked, exchange_time) = (verdict == Verdict::Good, Duration::from_millis(nonce));
+                    let last = Try { worked, exchange_time, start: call.start, end: at };
                     self.tried.entry(call.key).or_default().insert(wallet.clone(), last);
                 }
             }
