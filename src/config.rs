@@ -492,7 +492,14 @@ impl Draft<'_> {
             Some(urls) => urls.iter().map(|url| BaseUrl::parse(url)).collect::<Result<_, _>>(),
             None => own.iter().map(|url| BaseUrl::parse(url)).collect(),
         };
-        urls.or_else(|why| self.refuse(format!("{name}: {why}")))
+        let urls: Vec<BaseUrl> = urls.or_else(|why| self.refuse(format!("{name}: {why}")))?;
+        let mut shown: Vec<_> = urls.iter().map(BaseUrl::to_string).collect();
+        shown.sort_unstable();
+        match doubled(&shown, |a, b| a == b) {
+            // One host cannot confirm what it says itself.
+            Some(twice) => self.refuse(format!("{name} names {twice} twice: remove one of the two")),
+            None => Ok(urls),
+        }
     }
 
     /// The wallets of the API in words.
@@ -1077,6 +1084,11 @@ accounts:
                 "--xt.base-url http://api.xt.com",
                 KEYS,
                 "--xt.base-url: base URL 'http://api.xt.com' would send the key in the clear",
+            ),
+            (
+                "--xt.base-url https://a.test --xt.base-url https://A.test/",
+                KEYS,
+                "--xt.base-url names https://a.test twice: remove one of the two",
             ),
             ("--xt.wallet spot --xt.wallet spot", KEYS, "--xt.wallet names 'spot' twice"),
             (

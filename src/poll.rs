@@ -264,7 +264,9 @@ impl Poller {
         let known = before.good.as_ref().and_then(Good::comparable_body);
         let request = ReadRequest { wallet, known, timeout: self.plan.timeout, except: None };
         let first = self.desk.exchange.read(&mut self.session, request).await?;
-        let doubt_of = |read: &ReadAnswer| read.answer.as_ref().and_then(|answer| before.doubts(answer));
+        let clock = self.desk.clock;
+        let doubt_of =
+            |read: &ReadAnswer| read.answer.as_ref().and_then(|answer| before.doubts(answer, clock.now()));
         let mut beside =
             ReadDetails { took: first.took, is_suspect: false, clocks: first.clocks, rotated: first.rotated };
         let answer = match first.outcome {

@@ -165,6 +165,8 @@ pub struct Doubt {
     pub lost: Vec<SmolStr>,
     /// Whether the answer has no balance other than 0, and that is news.
     pub holds_nothing: bool,
+    /// When the answer came: from `max_age` on it confirms nothing any more.
+    pub at: Moment,
 }
 
 impl Doubt {
@@ -341,9 +343,9 @@ impl Standing {
     /// What of `answer` must be confirmed before it is believed: a watched balance that falls to
     /// nothing (free and frozen), a watched row that vanishes, and an answer that holds nothing at all. Before the
     /// first believed answer every watched currency counts as having held something. `None` if nothing was lost, or if
-    /// the open doubt already covers every loss.
+    /// the open doubt, if it is not too old at `now`, already covers every loss.
     #[must_use]
-    pub fn doubts(&self, answer: &Answer) -> Option<Doubt> {
+    pub fn doubts(&self, answer: &Answer, now: Moment) -> Option<Doubt> {
         let before = self.good.as_ref();
         let is_lost = |watch: &&Watch| {
             let known = before.and_then(|good| good.row(&watch.currency));
@@ -358,8 +360,9 @@ impl Standing {
             && !holds_anything(answer)
             && before
                 .is_none_or(|good| good.holds_anything || answer.balances.is_empty() && good.currencies > 0);
-        let doubt = Doubt { lost, holds_nothing };
-        let is_confirmed = self.doubt.as_ref().is_some_and(|earlier| doubt.confirms(earlier));
+        let doubt = Doubt { lost, holds_nothing, at: now };
+        let open = self.doubt.as_ref().filter(|open| open.at.age(now) < self.subject.max_age);
+        let is_confirmed = open.is_some_and(|open| doubt.confirms(open));
         (doubt.claims_anything() && !is_confirmed).then_some(doubt)
     }
 
@@ -649,7 +652,11 @@ pub(crate) mod tests {
 
     /// What of an answer with these rows must be confirmed.
     fn doubted(standing: &Standing, rows: &[(&str, &str, &str)]) -> Option<(String, bool)> {
-        standing.doubts(&answer(rows)).map(|doubt| (doubt.lost.join(" "), doubt.holds_nothing))
+        doubted_at(standing, 60, rows)
+    }
+
+    fn doubted_at(standing: &Standing, seconds: u64, rows: &[(&str, &str, &str)]) -> Option<(String, bool)> {
+        standing.doubts(&answer(rows), at(seconds)).map(|doubt| (doubt.lost.join(" "), doubt.holds_nothing))
     }
 
     fn lost(names: &str) -> (String, bool) {
@@ -713,7 +720,7 @@ pub(crate) mod tests {
         let new = Standing::new(subject(Filter::default()));
         let rich = new.after(ended(10, Ok(answer(&[("btc", "1", "0"), ("usdt", "7", "0")]))));
         let doubt = |standing: &Standing, seconds, rows: &[(&str, &str, &str)]| {
-            let outcome = standing.doubts(&answer(rows)).map(PollOutcome::Doubted);
+            let outcome = standing.doubts(&answer(rows), at(seconds)).map(PollOutcome::Doubted);
             let outcome = outcome.unwrap_or_else(|| panic!("{rows:?} is believed"));
             standing.after(Ended { outcome, is_suspect: true, ..ended(seconds, Ok(Answer::default())) })
         };
@@ -740,6 +747,12 @@ pub(crate) mod tests {
         assert_eq!(doubted(&empty, &[("btc", "1", "0")]), None, "what is claimed again is believed");
         let failed = held.after(ended(50, Err(Failure::new(Reason::Dns, "d"))));
         assert_eq!(doubted(&failed, &[("btc", "1", "0")]), None, "a failure in between says nothing");
+        assert_eq!(doubted_at(&failed, 129, &[("btc", "1", "0")]), None);
+        assert_eq!(
+            doubted_at(&failed, 130, &[("btc", "1", "0")]),
+            Some(lost("usdt")),
+            "but that was long ago"
+        );
         let back = held.after(ended(50, Ok(answer(&[("btc", "1", "0"), ("usdt", "7", "0")]))));
         assert_eq!(doubted(&back, &[("btc", "1", "0")]), Some(lost("usdt")), "it was a slip");
     }
@@ -749,7 +762,7 @@ pub(crate) mod tests {
         let mut of_an_answer = answer(&[("btc", "1", "0")]);
         (of_an_answer.rejected, of_an_answer.nameless) = (1, 1);
         let standing = Standing::new(subject(Filter::default()));
-        assert_eq!(standing.doubts(&of_an_answer), None);
+        assert_eq!(standing.doubts(&of_an_answer, at(1)), None);
         let standing = standing.after(ended(1, Ok(of_an_answer)));
         assert_eq!(shown(&standing), [("btc", Some((1.0, 0.0))), ("usdt", None)]);
         let present = standing.good.iter().flat_map(|good| good.holdings.iter());

@@ -368,6 +368,18 @@ async fn an_answer_that_a_cache_kept_is_no_accounts() {
 }
 
 #[tokio::test]
+async fn an_old_date_is_told_also_where_the_exchange_tells_no_time() {
+    let exchange = exchange();
+    exchange.simulator.inject(Fault::new(Effect::status(404)).endpoint(Endpoint::GetServerTime));
+    let front = Front::new(exchange.address);
+    let hour_ago = std::time::SystemTime::now() - Duration::from_hours(1);
+    front.set(Manner::AddHeaders(vec![("Date", httpdate::fmt_http_date(hour_ago))]));
+    let mut watched = Watched::new(&[&front.url()]);
+    assert!(!watched.poll().await);
+    assert_eq!((watched.sample(FREE), watched.failures()), (None, vec![("cached", 1.0)]));
+}
+
+#[tokio::test]
 async fn caches_are_asked_not_to_answer_and_another_base_url_is_asked_if_one_does() {
     let exchange = exchange();
     let front = Front::new(exchange.address);

@@ -478,7 +478,12 @@ fn check_names_the_other_version_when_a_key_is_refused_and_tries_it_nowhere() {
         assert_eq!(output.status.code(), Some(1), "{}", output.stdout);
         assert!(output.stdout.contains("[auth]") && output.stdout.contains(said), "{}", output.stdout);
         let calls = exchange.simulator.calls();
-        assert_eq!((calls.arrivals.len(), calls.strays), (2, 0), "the clock and the balances, once");
+        let expected = (3, 0);
+        assert_eq!(
+            (calls.arrivals.len(), calls.strays),
+            expected,
+            "the balances once, the clock before and after"
+        );
     }
 }
 

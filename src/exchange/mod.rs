@@ -236,8 +236,36 @@ struct CallContext<'a> {
     timeout: Duration,
     /// How long a cache may have kept the answer.
     max_cached: Duration,
-    /// The exchange's clock, if it was ever read.
-    clock: Option<ClockReading>,
+    /// By which clock its answer must be of now.
+    clock: DateClock,
+}
+
+/// By which clock the `Date` of an answer is judged.
+#[derive(Clone, Copy)]
+enum DateClock {
+    /// The exchange's, as it was last read.
+    Read(ClockReading),
+    /// This machine's: the exchange's was never read.
+    Ours,
+    /// None: the answer tells the time itself.
+    Untold,
+}
+
+impl From<Option<ClockReading>> for DateClock {
+    fn from(reading: Option<ClockReading>) -> Self {
+        reading.map_or(Self::Ours, Self::Read)
+    }
+}
+
+impl CallContext<'_> {
+    /// The `Date` of an answer that is made at `now`.
+    fn expected_date(&self, now: Moment) -> Option<Duration> {
+        match self.clock {
+            DateClock::Read(reading) => Some(reading.expected_date(now)),
+            DateClock::Ours => Some(now.unix),
+            DateClock::Untold => None,
+        }
+    }
 }
 
 /// Why a call brought nothing.
@@ -383,7 +411,7 @@ impl Exchange {
         let sent = self.clock.now();
         let reply = self.wire.get(base, &request, &[], timeout).await;
         budget.spend(sent.age(self.clock.now()));
-        let clock = self.host(&base.host()).clock().reading();
+        let clock = self.host(&base.host()).clock().reading().into();
         let prices = {
             let pairs = self.sent();
             let secrets: Vec<_> = pairs.values().flat_map(|pair| [pair.access(), pair.secret()]).collect();
@@ -479,10 +507,11 @@ impl Exchange {
     ) -> Result<(Moment, Option<Answer>), Stop> {
         let host = self.sync_clock(attempt, base, call, share).await?;
         loop {
+            let used = *host.clock();
             let result = self.read_once(attempt, base, wallet, call, &host, share).await;
             let Err(Stop::Failed(failure)) = &result else { return result };
             if failure.reason.may_be_of_the_clock()
-                && self.resync_after_refusal(attempt, base, call, share).await
+                && self.resync_after_refusal(attempt, base, call, share, &used).await
             {
                 // The key may be a good one.
                 self.refusals().forget(attempt.session.keyring.pair().pair_id(), wallet);
@@ -531,7 +560,7 @@ impl Exchange {
         attempt.budget.spend(sent.age(self.clock.now()));
         attempt.record_clock(host);
         let (secrets, path) = ([pair.access(), pair.secret()], request.path);
-        let (caller, clock) = (attempt.session.caller(), clock.reading());
+        let (caller, clock) = (attempt.session.caller(), clock.reading().into());
         let (secrets, max_cached) = (&secrets, call.max_cached(timeout));
         let asked = CallContext { caller, base, path, secrets, sent, timeout, max_cached, clock };
         // The permit is held until the reply is understood: nobody may slip in before a pause.
@@ -561,22 +590,26 @@ impl Exchange {
         Ok((sent, result?))
     }
 
-    /// Reads the exchange's clock again after a refusal, at most once in 30 seconds. Returns whether it has moved.
+    /// Reads the exchange's clock again after a refusal, at most once in 30 seconds, unless another read has done so
+    /// since. Returns whether it has moved from the one that was `used`.
     async fn resync_after_refusal(
         &self,
         attempt: &mut Attempt<'_>,
         base: &BaseUrl,
         call: Call,
         share: u32,
+        used: &ServerClock,
     ) -> bool {
         let host = self.host(&clock_teller(attempt.session, base, call).host());
-        let before = *host.clock();
-        if !host.clock().recheck(self.clock.now()) {
-            return false;
+        let has_moved = || host.clock().has_moved_since(used, self.clock.now());
+        if has_moved() {
+            return true;
         }
-        // A clock that cannot be read has not moved.
-        let _ = self.sync_clock(attempt, base, call, share).await;
-        host.clock().has_moved_since(&before, self.clock.now())
+        if host.clock().recheck(self.clock.now()) {
+            // A clock that cannot be read has not moved.
+            let _ = self.sync_clock(attempt, base, call, share).await;
+        }
+        has_moved()
     }
 
     /// Reads the clock by which calls of `base` are stamped, if that is due, and returns whose it is.
@@ -616,7 +649,8 @@ impl Exchange {
             Err(Stop::Failed(failure)) if failure.reason != Reason::RateLimited => failure,
             Err(stop) => return Err(stop),
         };
-        if is_own && failure.reason.is_of_the_host() {
+        // A cache may keep the time, which is no secret, and let the balances through.
+        if is_own && failure.reason.is_of_the_host() && failure.reason != Reason::Cached {
             *turn = Some((self.clock.now().elapsed, failure.clone()));
             return Err(failure.into());
         }
@@ -672,8 +706,16 @@ impl Exchange {
         let caller = attempt.session.caller();
         // No clock to hold its Date against: the clock that it would take is the one that is read.
         let secrets = &secrets;
-        let call =
-            CallContext { caller, base, path, secrets, sent, timeout, max_cached: timeout, clock: None };
+        let call = CallContext {
+            caller,
+            base,
+            path,
+            secrets,
+            sent,
+            timeout,
+            max_cached: timeout,
+            clock: DateClock::Untold,
+        };
         let date = reply.as_ref().ok().and_then(|reply| reply.date);
         let time = self.judge(&call, reply, |status, body| api.server_time(status, &body));
         drop(permit);
@@ -704,7 +746,7 @@ impl Exchange {
             let freshness = FreshnessCheck {
                 since_sent: call.sent.age(now),
                 timeout: call.timeout,
-                expected_date: call.clock.map(|clock| clock.expected_date(now)),
+                expected_date: call.expected_date(now),
                 max_cached: call.max_cached,
                 cached: reply.age,
                 made: reply.date,

@@ -20,8 +20,9 @@ pub(super) const CONFIRM_AFTER: Duration = Duration::from_millis(20);
 /// `Date` has whole seconds.
 const DATE_STEP: Duration = Duration::from_secs(1);
 
-/// A clock that was read again and differs by more than this explains a refusal.
-const MOVED: Duration = Duration::from_secs(1);
+/// A clock that was read again and differs by more than this, and than both readings may be off by, explains a refusal:
+/// stamps have little more room ([`STAMPED_BACK`]).
+const MOVED: Duration = Duration::from_millis(200);
 
 /// A stamp is so much behind what the clock is known to have passed, for our own runs on unwatched
 /// between two readings: a request that was 58 ms ahead of the exchange was refused, while one may be
@@ -151,10 +152,11 @@ impl ServerClock {
         is_allowed
     }
 
-    /// Whether `self` and `earlier` show times at `now` that are more than a second apart.
+    /// Whether `self` and `earlier` show different times at `now`.
     #[must_use]
     pub(super) fn has_moved_since(&self, earlier: &Self, now: Moment) -> bool {
-        self.time(now).abs_diff(earlier.time(now)) > MOVED
+        let unsure = |clock: &Self| clock.reading.map_or(Duration::ZERO, |reading| reading.unsure);
+        self.time(now).abs_diff(earlier.time(now)) > MOVED + unsure(self) + unsure(earlier)
     }
 
     /// The exchange's time in Unix milliseconds; ours as long as nothing better is known.
@@ -290,7 +292,12 @@ mod tests {
     #[test]
     fn a_clock_has_moved_when_nonces_by_it_would_be_others() {
         let now = moment(2_000, 2_000);
-        assert!(!told(2_500, 0, 0).has_moved_since(&told(2_000, 0, 0), now));
+        assert!(!told(2_200, 0, 0).has_moved_since(&told(2_000, 0, 0), now));
+        assert!(told(2_900, 0, 0).has_moved_since(&told(2_000, 0, 0), now), "the room of a stamp is less");
+        assert!(
+            !told(2_900, 0, 1_000).has_moved_since(&told(2_000, 0, 1_000), now),
+            "they may be that far off"
+        );
         assert!(told(602_000, 0, 0).has_moved_since(&told(2_000, 0, 0), now));
         assert!(told(602_000, 0, 0).has_moved_since(&ServerClock::default(), now));
     }

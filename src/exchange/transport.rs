@@ -121,8 +121,8 @@ impl Transport {
         let status = response.status().as_u16();
         let retry_after =
             response.headers().get(header::RETRY_AFTER).and_then(|value| wait(value, SystemTime::now()));
-        let age = response.headers().get_all(header::AGE).iter().filter_map(seconds).max();
-        let date = response.headers().get(header::DATE).and_then(unix_time);
+        let age = response.headers().get_all(header::AGE).iter().map(age).max();
+        let date = response.headers().get_all(header::DATE).iter().filter_map(unix_time).min();
         let length = response.content_length().and_then(|length| usize::try_from(length).ok());
         let mut body = Body::begin(known, length.unwrap_or(0).min(BODY_MAX_BYTES));
         loop {
@@ -373,6 +373,17 @@ fn seconds(value: &header::HeaderValue) -> Option<Duration> {
     value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
+/// The greatest age that `Age` can mean: of a list the greatest member, of a fraction the seconds. What cannot be read, or
+/// not be held, is older than anything.
+fn age(value: &header::HeaderValue) -> Duration {
+    let ages = value.to_str().unwrap_or_default().split(',').map(|member| {
+        let member = member.trim();
+        let digits = member.find(|c: char| !c.is_ascii_digit()).unwrap_or(member.len());
+        member.get(..digits).and_then(|digits| digits.parse().ok()).map_or(Duration::MAX, Duration::from_secs)
+    });
+    ages.max().unwrap_or(Duration::MAX)
+}
+
 /// A header's date, since the Unix epoch.
 fn unix_time(value: &header::HeaderValue) -> Option<Duration> {
     let date = httpdate::parse_http_date(value.to_str().ok()?.trim()).ok()?;
@@ -461,6 +472,19 @@ mod tests {
         assert_eq!(shown(4_873_120), "4s 900ms");
         assert_eq!(shown(499_600), "500ms");
         assert_eq!(shown(400), "0s");
+    }
+
+    #[test]
+    fn an_age_is_the_greatest_that_it_can_mean() {
+        let read = |text: &'static str| age(&header::HeaderValue::from_static(text));
+        for (text, seconds) in
+            [("0", 0), (" 5 ", 5), ("5, 3600", 3_600), ("3600, 5", 3_600), ("3600.5", 3_600), ("7;x", 7)]
+        {
+            assert_eq!(read(text), Duration::from_secs(seconds), "{text}");
+        }
+        for text in ["", "\"3600\"", "-1", "soon", "5, x", "99999999999999999999"] {
+            assert_eq!(read(text), Duration::MAX, "{text}");
+        }
     }
 
     #[test]

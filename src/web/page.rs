@@ -621,7 +621,8 @@ mod tests {
         let known = polled(account("main", &[("usdt", None)]), NOW - 30, Ok(answer(&[("usdt", "7", "0")])));
         let mut held = known.clone();
         for wallet in &mut held.wallets {
-            let doubt = wallet.standing.doubts(&answer(&[])).unwrap_or_else(|| panic!("it is believed"));
+            let doubt =
+                wallet.standing.doubts(&answer(&[]), at(NOW)).unwrap_or_else(|| panic!("it is believed"));
             let (outcome, took) = (PollOutcome::Doubted(doubt), Duration::ZERO);
             wallet.set(wallet.standing.after(Ended { at: at(NOW), took, is_suspect: true, outcome }));
         }

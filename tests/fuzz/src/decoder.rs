@@ -59,7 +59,7 @@ pub fn run(input: &[u8]) {
         }
         ledger.update(ACCOUNT, |account| {
             for known in &mut account.wallets {
-                let doubt = read.as_ref().ok().and_then(|answer| known.standing.doubts(answer));
+                let doubt = read.as_ref().ok().and_then(|answer| known.standing.doubts(answer, now));
                 let is_suspect = doubt.is_some();
                 let believed = || PollOutcome::new(now, read.clone().map(Some));
                 let outcome = doubt.map_or_else(believed, PollOutcome::Doubted);
@@ -489,8 +489,9 @@ struct Model {
     good: Option<(Moment, Shown, usize)>,
     /// Whether the last believed answer held anything.
     was_rich: bool,
-    /// What the last answer claimed to be lost and was not believed: names, and `*` for everything.
+    /// What the last answer claimed to be lost and was not believed: names, and `*` for everything; and when.
     claimed: BTreeSet<String>,
+    claimed_at: Duration,
     up: bool,
     polls: usize,
     failures: usize,
@@ -514,6 +515,7 @@ impl Model {
             good: None,
             was_rich: false,
             claimed: BTreeSet::new(),
+            claimed_at: Duration::ZERO,
             up: false,
             polls: 0,
             failures: 0,
@@ -555,10 +557,12 @@ impl Model {
             return;
         };
         let claims = self.claims(seen);
-        if !claims.is_subset(&self.claimed) {
+        let is_open = now.elapsed < self.claimed_at + MAX_AGE;
+        let is_confirmed = is_open && claims.is_subset(&self.claimed);
+        if !claims.is_empty() && !is_confirmed {
             self.suspect += 1;
             self.up = false;
-            self.claimed = claims;
+            (self.claimed, self.claimed_at) = (claims, now.elapsed);
             return;
         }
         self.claimed.clear();
