@@ -210,11 +210,20 @@ struct Attempt<'a> {
     budget: Budget,
     /// The hosts whose clocks the calls went by.
     clocks: Vec<Arc<Host>>,
+    /// The clock that stamped the last signed call.
+    stamped_by: ServerClock,
 }
 
 impl<'a> Attempt<'a> {
     fn new(session: &'a mut Session, began: Duration, timeout: Duration) -> Self {
-        Self { session, known: None, began, budget: Budget::new(timeout), clocks: Vec::new() }
+        Self {
+            session,
+            known: None,
+            began,
+            budget: Budget::new(timeout),
+            clocks: Vec::new(),
+            stamped_by: ServerClock::default(),
+        }
     }
 
     /// Notes that a call used the clock of `host`.
@@ -507,11 +516,10 @@ impl Exchange {
     ) -> Result<(Moment, Option<Answer>), Stop> {
         let host = self.sync_clock(attempt, base, call, share).await?;
         loop {
-            let used = *host.clock();
             let result = self.read_once(attempt, base, wallet, call, &host, share).await;
             let Err(Stop::Failed(failure)) = &result else { return result };
             if failure.reason.may_be_of_the_clock()
-                && self.resync_after_refusal(attempt, base, call, share, &used).await
+                && self.resync_after_refusal(attempt, base, call, share).await
             {
                 // The key may be a good one.
                 self.refusals().forget(attempt.session.keyring.pair().pair_id(), wallet);
@@ -559,6 +567,7 @@ impl Exchange {
         let reply = self.wire.get(base, &request, known, timeout).await;
         attempt.budget.spend(sent.age(self.clock.now()));
         attempt.record_clock(host);
+        attempt.stamped_by = clock;
         let (secrets, path) = ([pair.access(), pair.secret()], request.path);
         let (caller, clock) = (attempt.session.caller(), clock.reading().into());
         let (secrets, max_cached) = (&secrets, call.max_cached(timeout));
@@ -591,25 +600,26 @@ impl Exchange {
     }
 
     /// Reads the exchange's clock again after a refusal, at most once in 30 seconds, unless another read has done so
-    /// since. Returns whether it has moved from the one that was `used`.
+    /// since. Returns whether it has moved from the one that stamped the refused call.
     async fn resync_after_refusal(
         &self,
         attempt: &mut Attempt<'_>,
         base: &BaseUrl,
         call: Call,
         share: u32,
-        used: &ServerClock,
     ) -> bool {
         let host = self.host(&clock_teller(attempt.session, base, call).host());
-        let has_moved = || host.clock().has_moved_since(used, self.clock.now());
-        if has_moved() {
+        let used = attempt.stamped_by;
+        let has_moved =
+            |session: &Session| self.clock_of(session, &host).has_moved_since(&used, self.clock.now());
+        if has_moved(attempt.session) {
             return true;
         }
         if host.clock().recheck(self.clock.now()) {
             // A clock that cannot be read has not moved.
             let _ = self.sync_clock(attempt, base, call, share).await;
         }
-        has_moved()
+        has_moved(attempt.session)
     }
 
     /// Reads the clock by which calls of `base` are stamped, if that is due, and returns whose it is.
