@@ -40,9 +40,11 @@ fn every_state_is_shown_in_words_and_the_page_follows_by_itself() {
     exporter.ready();
     let mut browser = Browser::start();
     browser.open(&format!("http://{}/", exporter.address()));
-    see(&mut browser, "all pollers alive");
+    // The second poll confirms that xrp is missing.
+    see(&mut browser, "not in the answer");
     let shown = text(&mut browser);
     for part in [
+        "all pollers alive",
         "1 low",
         "main",
         "spot",
