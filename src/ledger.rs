@@ -255,8 +255,9 @@ impl Ledger {
     pub fn set_clocks(&self, clocks: &[(String, ClockReading)], shown_until: Duration) {
         self.change_own(&|own| {
             for (host, reading) in clocks {
-                let known = own.clocks.get(host).map_or(shown_until, |known| known.shown_until);
-                let clock = HostClock { reading: *reading, shown_until: shown_until.max(known) };
+                let longest =
+                    own.clocks.get(host).map_or(shown_until, |clock| clock.shown_until.max(shown_until));
+                let clock = HostClock { reading: *reading, shown_until: longest };
                 own.clocks.insert(host.clone(), clock);
             }
         });

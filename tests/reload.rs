@@ -493,7 +493,7 @@ fn a_signal_before_the_daemon_listens_does_not_end_it() {
     let text = std::fs::read(&key).unwrap();
     std::fs::remove_file(&key).unwrap();
     assert!(Command::new("mkfifo").arg(&key).status().unwrap().success());
-    // Whoever runs the tests may have told their children not to mind.
+    // The shell that runs the tests may have told its children to ignore SIGHUP.
     let mut minding = Command::new("/usr/bin/env");
     minding.args(["--default-signal=HUP", PROGRAM]);
     let file = files.path().join("accounts.yml");
@@ -587,7 +587,7 @@ fn without_a_file_there_is_nothing_new_and_the_daemon_lives_on() {
 
 #[test]
 fn a_demo_ends_with_its_terminal() {
-    // Whoever runs the tests may have told their children not to mind.
+    // The shell that runs the tests may have told its children to ignore SIGHUP.
     let mut minding = Command::new("/usr/bin/env");
     minding.args(["--default-signal=HUP", PROGRAM]);
     let demo = Exporter::start_by(minding, &["demo", "--web.listen-address=127.0.0.1:0"], &[]);

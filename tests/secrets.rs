@@ -18,6 +18,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -69,6 +70,11 @@ impl World {
 
     /// Starts a command with the keys from files.
     fn start(&self, words: &[&str]) -> Exporter {
+        self.start_by(Command::new(common::PROGRAM), words)
+    }
+
+    /// The same, by way of a `command` that becomes the program.
+    fn start_by(&self, command: Command, words: &[&str]) -> Exporter {
         let (one, two, url) = (self.file("one"), self.file("two"), self.front.url());
         let keys = [
             "--log.level=trace",
@@ -79,7 +85,7 @@ impl World {
             "--xt.secret-key-file",
             two.to_str().unwrap(),
         ];
-        Exporter::start(&[words, &keys].concat(), &[])
+        Exporter::start_by(command, &[words, &keys].concat(), &[])
     }
 
     fn run(&self, words: &[&str]) -> Output {
@@ -121,19 +127,10 @@ impl World {
 fn no_core_dump_holds_a_key_unless_that_is_asked_for() {
     for (more, limit) in [(&[][..], "0"), (&["--allow-core-dumps"][..], "unlimited")] {
         let world = World::new();
-        let mut unlimited = std::process::Command::new("prlimit");
+        let mut unlimited = Command::new("prlimit");
         unlimited.args(["--core=unlimited:unlimited", common::PROGRAM]).current_dir(world.folder.path());
-        let (one, two, url) = (world.file("one"), world.file("two"), world.front.url());
-        let args = [
-            "--web.listen-address=127.0.0.1:0",
-            "--xt.base-url",
-            &url,
-            "--xt.access-key-file",
-            one.to_str().unwrap(),
-            "--xt.secret-key-file",
-            two.to_str().unwrap(),
-        ];
-        let exporter = Exporter::start_by(unlimited, &[&args[..], more].concat(), &[]);
+        let words = [&["--web.listen-address=127.0.0.1:0"][..], more].concat();
+        let exporter = world.start_by(unlimited, &words);
         exporter.ready();
         let limits = fs::read_to_string(format!("/proc/{}/limits", exporter.pid())).unwrap();
         let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();

@@ -158,13 +158,12 @@ fn watch_finding(answer: &Answer, currency: &str, threshold: Option<f64>) -> (bo
     if answer.unreadable.iter().any(|name| &**name == currency) {
         return (false, "its row is unusable, so its balance would be unknown".to_owned());
     }
-    let is_listed = answer.balances.iter().any(|row| &*row.currency == currency);
-    if answer.nameless > 0 && !is_listed {
+    let free = answer.balances.iter().find(|row| &*row.currency == currency).map(|row| &row.free);
+    if free.is_none() && answer.nameless > 0 {
         let finding =
             "not in the answer, but a row without a usable name may be its own: its balance would be unknown";
         return (false, finding.to_owned());
     }
-    let free = answer.balances.iter().find(|row| &*row.currency == currency).map(|row| &row.free);
     let held = match free {
         Some(free) => format!("{} free", free.text()),
         None => "not in the answer, so it counts as 0: is it spelt as the exchange spells it?".to_owned(),
