@@ -299,6 +299,34 @@ async fn limit_replies_to_two_accounts_within_a_minute_pause_all() {
 }
 
 #[tokio::test]
+async fn an_error_that_only_sounds_like_a_lock_pauses_nobody() {
+    let names = ["a", "b", "c"];
+    let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
+    let theirs = names.map(|name| {
+        Account::new(name, &keys(name).0, &keys(name).1).with(Wallet::Spot, "usdt", "3867.43650012", "0")
+    });
+    let exchange = Exchange::new(Rules::default(), theirs.to_vec());
+    let url = exchange.url();
+    let ours = names.map(|name| account(name, &[&url], given(&keys(name).0, &keys(name).1)));
+    let mut watched = Watched::all(ours.into());
+    for name in ["a", "b"] {
+        exchange.simulator.inject(Fault::new(body(r#"{"code":0,"info":"blocked"}"#)).account(name));
+    }
+    let mut good = Vec::new();
+    for watched in &mut watched {
+        good.push(watched.poll().await);
+    }
+    assert_eq!(good, [false, false, true], "{:?}", watched[2].failure());
+    let text = watched[0].text();
+    for name in names {
+        assert_eq!(sample(&text, &PAUSED.replace("main", name)), Some(0.0), "{name}");
+    }
+    assert_eq!(sample(&text, &FREE.replace("main", "c")), HELD);
+    let api = "xt_poll_failures_total{account=\"a\",reason=\"api\",wallet=\"spot\"}";
+    assert_eq!(sample(&text, api), Some(1.0));
+}
+
+#[tokio::test]
 async fn after_a_restart_a_locked_account_is_tried_once_and_no_more() {
     let exchange = Exchange::documented();
     exchange.simulator.inject(Fault::new(Effect::status(429)).endpoint(Endpoint::GetBalance));

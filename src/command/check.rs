@@ -10,7 +10,8 @@ use crate::{
     cli::Check,
     config::{Account, Config, Env, Prices},
     exchange::{
-        Amount, Answer, Api, Exchange, Failure, QUOTE, ReadRequest, Reason, Session, Ticker, Unasked, Wallet,
+        Amount, Answer, Api, Detail, Exchange, Failure, QUOTE, ReadRequest, Reason, Session, Ticker, Unasked,
+        Wallet,
     },
     moment::Clock,
 };
@@ -207,19 +208,17 @@ const UNKNOWN_KEY: &str = "the exchange does not know this access key: is it spe
 
 /// What a person can do about it.
 fn remedy(failure: &Failure) -> &'static str {
-    let text = failure.text.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     match failure.reason {
-        Reason::Auth if says(&["whitelist", "white list", "白名单", "ip "]) => {
-            "the key is bound to other addresses: add this machine's public address to the key's IP list"
-        }
-        Reason::Auth if says(&["permission", "权限", "not allowed", "read"]) => {
-            "the key may not read: give it the read permission, and no other"
-        }
-        Reason::Auth if says(&["activ", "激活"]) => {
-            "the key is not active: finish its activation at the exchange, or wait for the review"
-        }
-        Reason::Auth => UNKNOWN_KEY,
+        Reason::Auth => match failure.detail {
+            Some(Detail::AddressNotAllowed) => {
+                "the key is bound to other addresses: add this machine's public address to the key's IP list"
+            }
+            Some(Detail::NotPermitted) => "the key may not read: give it the read permission, and no other",
+            Some(Detail::InactiveKey) => {
+                "the key is not active: finish its activation at the exchange, or wait for the review"
+            }
+            None => UNKNOWN_KEY,
+        },
         Reason::Signature => {
             "the secret key does not belong to this access key: copy both again, from the same key"
         }
@@ -258,6 +257,7 @@ fn remedy(failure: &Failure) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange;
 
     #[test]
     fn a_clock_that_is_off_is_named_with_its_side() {
@@ -275,46 +275,60 @@ mod tests {
         assert_eq!(apart.len(), remedies.len() - 1, "only body and decode share theirs");
     }
 
+    /// The failure of an answer to the call for balances.
+    fn refused(api: Api, body: &str) -> Failure {
+        let answer = match api {
+            Api::V1 => exchange::v1::balances(200, body.as_bytes()),
+            Api::V4 => exchange::v4::balances(200, body.as_bytes()),
+        };
+        answer.err().unwrap_or_else(|| panic!("no failure: {body}"))
+    }
+
+    /// A refusal of v1 under code 307, or of v4 under another code.
+    fn worded(api: Api, said: &str) -> Failure {
+        match api {
+            Api::V1 => refused(api, &format!(r#"{{"code":307,"info":"{said}"}}"#)),
+            Api::V4 => refused(api, &format!(r#"{{"rc":1,"mc":"{said}","ma":[],"result":null}}"#)),
+        }
+    }
+
     #[test]
     fn a_key_that_is_not_known_may_be_one_of_the_other_version() {
-        let other = |api, wallet, reason, said| other_remedy(api, wallet, &Failure::new(reason, said));
         let spot = Some(Wallet::Spot);
-        for (api, said, version) in [
-            (Api::V1, "code 307: AccessKey error", "API v4"),
-            (Api::V1, "code 404: 请检查accesskey是否有效", "API v4"),
-            (Api::V4, "AUTH_101: the key does not exist", "API v1"),
+        for (api, failure, version) in [
+            (Api::V1, worded(Api::V1, "AccessKey error"), "API v4"),
+            (Api::V1, refused(Api::V1, r#"{"code":404,"info":"请检查accesskey是否有效"}"#), "API v4"),
+            (Api::V4, worded(Api::V4, "AUTH_101"), "API v1"),
         ] {
-            let found = other(api, spot, Reason::Auth, said);
-            assert!(found.is_some_and(|words| words.contains(version)), "{said}: {found:?}");
+            let found = other_remedy(api, spot, &failure);
+            assert!(found.is_some_and(|words| words.contains(version)), "{failure}: {found:?}");
         }
-        assert!(other(Api::V1, None, Reason::Http, "HTTP 404").is_some_and(|words| words.contains("API v4")));
-        let futures = other(Api::V4, Some(Wallet::FuturesCoin), Reason::Auth, "403: forbidden");
+        let other = |api, wallet, reason| other_remedy(api, wallet, &Failure::new(reason, "x"));
+        assert!(other(Api::V1, None, Reason::Http).is_some_and(|words| words.contains("API v4")));
+        let futures = other(Api::V4, Some(Wallet::FuturesCoin), Reason::Auth);
         assert!(futures.is_some_and(|words| words.contains("permission for futures")));
-        // Whoever knows the key is of its version.
-        for said in [
-            "AUTH_102: the key is not activated",
-            "AUTH_104: this IP is not on its list",
-            "AUTH_106: the key lacks the permission",
-        ] {
-            assert_eq!(other(Api::V4, spot, Reason::Auth, said), None, "{said}");
+        // An exchange that knows the key is of the key's version.
+        for code in ["AUTH_102", "AUTH_104", "AUTH_106"] {
+            assert_eq!(other_remedy(Api::V4, spot, &worded(Api::V4, code)), None, "{code}");
         }
-        assert_eq!(other(Api::V1, spot, Reason::Signature, "code 308: Sign error"), None);
-        assert_eq!(other(Api::V4, None, Reason::Decode, "HTTP 200"), None);
+        assert_eq!(other(Api::V1, spot, Reason::Signature), None);
+        assert_eq!(other(Api::V4, None, Reason::Decode), None);
     }
 
     #[test]
     fn the_cause_behind_a_refused_key_is_told_apart() {
-        for (said, advice) in [
-            ("AUTH_101: the key does not exist", "does not know this access key"),
-            ("AUTH_102: the key is not activated", "finish its activation"),
-            ("AUTH_104: the key is bound to other addresses, and this IP is not on its list", "IP list"),
-            ("AUTH_106: the key lacks the permission", "give it the read permission"),
-            ("code 307: AccessKey error", "does not know this access key"),
-            ("code 307: IP 1.2.3.4 is not in the whitelist", "IP list"),
-            ("code 307: no permission", "give it the read permission"),
-            ("code 307: key not activated", "finish its activation"),
+        for (api, said, advice) in [
+            (Api::V4, "AUTH_101", "does not know this access key"),
+            (Api::V4, "AUTH_102", "finish its activation"),
+            (Api::V4, "AUTH_104", "IP list"),
+            (Api::V4, "AUTH_106", "give it the read permission"),
+            (Api::V1, "AccessKey error", "does not know this access key"),
+            (Api::V1, "AccessKey already expired, membership ended", "does not know this access key"),
+            (Api::V1, "IP 1.2.3.4 is not in the whitelist", "IP list"),
+            (Api::V1, "no permission", "give it the read permission"),
+            (Api::V1, "key not activated", "finish its activation"),
         ] {
-            assert!(remedy(&Failure::new(Reason::Auth, said)).contains(advice), "{said}");
+            assert!(remedy(&worded(api, said)).contains(advice), "{said}");
         }
     }
 }

@@ -106,11 +106,24 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What an answer says of a failure beyond its reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// The key exists and is not active.
+    InactiveKey,
+    /// The key is bound to IP addresses, and this machine's address is not one of them.
+    AddressNotAllowed,
+    /// The key lacks a permission.
+    NotPermitted,
+}
+
 /// A failed call: its reason and the sentence a person reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// One of the closed set.
     pub reason: Reason,
+    /// What else is known of the cause; `None` if the answer does not say.
+    pub detail: Option<Detail>,
     /// What was attempted and why it failed; one line, bounded, without secrets once
     /// [`Failure::without`] has been called.
     pub text: String,
@@ -127,7 +140,13 @@ impl Failure {
     /// A failure whose text may still hold anything the exchange sent.
     #[must_use]
     pub fn new(reason: Reason, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into(), retry_after: None }
+        Self { reason, detail: None, text: text.into(), retry_after: None }
+    }
+
+    /// The same with a detail.
+    #[must_use]
+    pub(super) fn with_detail(self, detail: Option<Detail>) -> Self {
+        Self { detail, ..self }
     }
 
     /// Makes the text fit to be shown: on one line, without the `secrets` and whatever looks like a

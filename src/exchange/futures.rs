@@ -7,8 +7,9 @@ use serde_json::value::RawValue;
 
 use super::{
     balance::{Amount, Answer, currency_name},
+    error_text::ErrorText,
     failure::{Failure, Reason},
-    reading::{self, Row, amount, by_status, decode, integer, is_success, object, text},
+    reading::{self, Row, amount, by_status, decode, integer, is_success, object, text, unless_down},
 };
 
 /// Path of the signed call that reads a futures wallet.
@@ -85,30 +86,27 @@ fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     }
     let said = [error.msg, envelope.msg_info].into_iter().flatten().filter_map(text);
     let said = said.into_iter().find(|said| !said.trim().is_empty()).unwrap_or_default();
-    let reason = match reason(&code, &said) {
-        Reason::Api if status >= 500 => Reason::Unavailable,
-        reason => reason,
-    };
+    let text = ErrorText::new(&said);
+    let reason = unless_down(reason(&code, &text), status);
+    let detail = if reason == Reason::Auth { text.detail_of_refusal() } else { None };
     let code = if code.is_empty() { "an error without a code".into() } else { code };
     let said = if said.is_empty() { ", without a text".to_owned() } else { format!(": {said}") };
-    Err(Failure::new(reason, format!("the exchange answered {code}{said}")))
+    Err(Failure::new(reason, format!("the exchange answered {code}{said}")).with_detail(detail))
 }
 
 /// Which reason an error code and its text stand for. 403 covers all that may be wrong with a signed
 /// call, and 400 a key that is not known as well as a part of the exchange that cannot be reached:
 /// there the text decides.
-fn reason(code: &str, said: &str) -> Reason {
-    let said = said.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+fn reason(code: &str, text: &ErrorText) -> Reason {
     match code {
-        "429" => Reason::RateLimited,
-        _ if says(&["too frequent", "frequently", "too many", "rate limit", "locked"]) => Reason::RateLimited,
+        "418" | "429" => Reason::RateLimited,
+        _ if text.reports_limit() => Reason::RateLimited,
         _ if code.starts_with("GATEWAY_") => Reason::RateLimited,
-        "403" | "400" | "401" if says(&["request time", "timestamp", "time window"]) => Reason::Clock,
-        "403" | "400" | "401" if says(&["sign"]) => Reason::Signature,
+        "403" | "400" | "401" if text.reports_clock() => Reason::Clock,
+        "403" | "400" | "401" if text.reports_signature() => Reason::Signature,
         "403" | "401" => Reason::Auth,
-        "400" if says(&["refused", "timed out", "timeout", "unavailable"]) => Reason::Unavailable,
-        "400" if says(&["appkey", "apikey", "api key", "app key", "accesskey", "access key"]) => Reason::Auth,
+        "400" if text.reports_unreachable() => Reason::Unavailable,
+        "400" if text.reports_key() => Reason::Auth,
         "500" | "502" | "503" => Reason::Unavailable,
         _ => Reason::Api,
     }
@@ -250,6 +248,10 @@ mod tests {
             ("\"400\"", "bad request", Api),
             ("\"429\"", "", RateLimited),
             ("\"fail\"", "too many requests", RateLimited),
+            ("\"fail\"", "blocked", Api),
+            ("\"400\"", "design of the request is refused", Api),
+            ("\"403\"", "your IP was blocked", Auth),
+            ("\"418\"", "", RateLimited),
             ("\"503\"", "", Unavailable),
             ("\"invalid_coin\"", "invalid coin", Api),
             ("null", "", Api),

@@ -4,6 +4,7 @@
 
 mod balance;
 mod dialect;
+mod error_text;
 mod failover;
 mod failure;
 pub mod futures;
@@ -36,7 +37,7 @@ pub(crate) use self::wire::{Asked, Script, Told};
 pub use self::{
     balance::{Amount, Answer, Balance, Original, Wallet, currency_name},
     dialect::Api,
-    failure::{Failure, Reason},
+    failure::{Detail, Failure, Reason},
     keyring::{KeyHalf, KeySource, Keyring},
     limits::{KEY_CALLS, KEY_SPAN, PACE_SPAN, PROCESS_CALLS, PROCESS_SPAN, Paused},
     price::{Prices, QUOTE},

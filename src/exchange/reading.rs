@@ -82,6 +82,12 @@ pub(super) fn by_status(status: u16, body: &[u8]) -> Failure {
     }
 }
 
+/// The reason of an error that says nothing of its own, in an answer whose status says that the exchange is down.
+#[must_use]
+pub(super) fn unless_down(reason: Reason, status: u16) -> Reason {
+    if reason == Reason::Api && status >= 500 { Reason::Unavailable } else { reason }
+}
+
 /// Reads `raw` if it is an object. Without this look at it, serde would fill a struct from a list.
 pub(super) fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
     raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?

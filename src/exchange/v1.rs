@@ -12,9 +12,10 @@ use serde_json::value::RawValue;
 
 use super::{
     balance::{Amount, Answer, Wallet, currency_name},
+    error_text::ErrorText,
     failure::{Failure, Reason},
     price::Prices,
-    reading::{self, Row, amount, by_status, decode, is_success, object},
+    reading::{self, Row, amount, by_status, decode, is_success, object, unless_down},
 };
 
 /// Path of the unsigned call that tells the exchange's time.
@@ -139,63 +140,29 @@ fn data(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
         200 if code.starts_with('"') => Err(decode("`code` is the text \"200\", not the number 200")),
         200 => envelope.data.ok_or_else(|| decode("`code` is 200 and there is no `data`")),
         error => {
-            let text = envelope.text();
-            let reason = reason(error, text.as_deref().unwrap_or_default());
-            let said = text.map_or_else(|| ", without a text".to_owned(), |text| format!(": {text}"));
-            Err(Failure::new(reason, format!("the exchange answered code {error}{said}")))
+            let said = envelope.text();
+            let text = ErrorText::new(said.as_deref().unwrap_or_default());
+            let reason = unless_down(reason(error, &text), status);
+            let detail = if reason == Reason::Auth { text.detail_of_refusal() } else { None };
+            let said = said.map_or_else(|| ", without a text".to_owned(), |said| format!(": {said}"));
+            let failure = Failure::new(reason, format!("the exchange answered code {error}{said}"));
+            Err(failure.with_detail(detail))
         }
     }
 }
 
-/// Which reason an error code and its text stand for. The codes are documented, the texts were
-/// seen or are guesses in both languages; a text that may mean a limit is taken for one, because
-/// asking on is what gets an account locked.
-fn reason(code: i64, text: &str) -> Reason {
-    const LIMIT: &[&str] = &[
-        "too frequent",
-        "frequently",
-        "too many",
-        "too fast",
-        "rate limit",
-        "limit exceeded",
-        "exceeded the limit",
-        "exceed limit",
-        "locked",
-        "频繁",
-        "锁定",
-        "限流",
-        "超限",
-        "超过限制",
-        "超出限制",
-    ];
-    const CLOCK: &[&str] = &["nonce", "timestamp", "server time", "时间戳", "服务器时间"];
-    const SIGNATURE: &[&str] = &["sign", "签名"];
-    const KEY: &[&str] = &[
-        "accesskey",
-        "access key",
-        "api key",
-        "apikey",
-        "secretkey",
-        "whitelist",
-        "white list",
-        "permission",
-        "unauthori",
-        "密钥",
-        "白名单",
-        "权限",
-    ];
-    const MAINTENANCE: &[&str] = &["maintenance", "maintaining", "system busy", "维护", "系统繁忙"];
-    let text = text.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+/// Which reason an error code and its text stand for. The exchange documents the codes. Few of them concern a balance, so the
+/// text decides where it is known: the exchange has worded a refused key under code 404.
+fn reason(code: i64, text: &ErrorText) -> Reason {
     match code {
-        106 | 124 | 429 => Reason::RateLimited,
-        _ if says(LIMIT) => Reason::RateLimited,
-        _ if says(CLOCK) => Reason::Clock,
+        106 | 124 | 418 | 429 => Reason::RateLimited,
+        _ if text.reports_limit() => Reason::RateLimited,
+        _ if text.reports_clock() => Reason::Clock,
         307 => Reason::Auth,
         308 => Reason::Signature,
-        _ if says(SIGNATURE) => Reason::Signature,
-        _ if says(KEY) => Reason::Auth,
-        _ if says(MAINTENANCE) => Reason::Unavailable,
+        _ if text.reports_signature() => Reason::Signature,
+        _ if text.reports_key() => Reason::Auth,
+        _ if text.reports_outage() => Reason::Unavailable,
         _ => Reason::Api,
     }
 }
@@ -400,6 +367,12 @@ mod tests {
             (r#"{"code":404,"info":"操作过于频繁"}"#, Reason::RateLimited),
             (r#"{"code":307,"info":"Account locked"}"#, Reason::RateLimited),
             (r#"{"code":404,"info":"系统维护中"}"#, Reason::Unavailable),
+            (r#"{"code":0,"info":"blocked"}"#, Reason::Api),
+            (r#"{"code":0,"info":"locked"}"#, Reason::RateLimited),
+            (r#"{"code":404,"info":"Your design is unlocked, see the announcement"}"#, Reason::Api),
+            (r#"{"code":307,"info":"AccessKey is blocked"}"#, Reason::Auth),
+            (r#"{"code":308,"info":"Sign error: request was blocked"}"#, Reason::Signature),
+            (r#"{"code":418,"info":"x"}"#, Reason::RateLimited),
             (
                 r#"{"code":500,"msg":"price scale error","msgInfo":{"template":"t","args":null},"data":{}}"#,
                 Reason::Api,
@@ -439,6 +412,8 @@ mod tests {
             (403, "<html>", Reason::Http),
             (404, "{}", Reason::Http),
             (401, r#"{"code":307,"info":"AccessKey error"}"#, Reason::Auth),
+            (503, r#"{"code":500,"info":"error"}"#, Reason::Unavailable),
+            (503, r#"{"code":308,"info":"Sign error"}"#, Reason::Signature),
             (429, good, Reason::RateLimited),
         ] {
             assert_eq!(failed(status, body).0, reason, "{status} {body}");

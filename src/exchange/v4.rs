@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 
 use super::{
     balance::{Amount, Answer, currency_name},
-    failure::{Failure, Reason},
+    failure::{Detail, Failure, Reason},
     price::Prices,
-    reading::{self, Row, amount, by_status, decode, integer, is_success, object, text},
+    reading::{self, Row, amount, by_status, decode, integer, is_success, object, text, unless_down},
 };
 
 /// Path of the signed call that reads the spot wallet. Its one parameter, a list of currencies, is
@@ -101,14 +101,9 @@ fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
         }
         (_, Some(code)) => {
             let text = format!("the exchange answered {code}: {}", words(code));
-            Err(Failure::new(unless_down(reason(code), status), text))
+            Err(Failure::new(unless_down(reason(code), status), text).with_detail(detail(code)))
         }
     }
-}
-
-/// A code that says nothing of its own, in an answer that says that the exchange is down.
-fn unless_down(reason: Reason, status: u16) -> Reason {
-    if reason == Reason::Api && status >= 500 { Reason::Unavailable } else { reason }
 }
 
 /// Which reason an error code stands for.
@@ -122,6 +117,16 @@ fn reason(code: &str) -> Reason {
         code if code.starts_with("GATEWAY_") => Reason::RateLimited,
         "COMMON_002" | "COMMON_003" | "500" | "502" | "503" => Reason::Unavailable,
         _ => Reason::Api,
+    }
+}
+
+/// What an error code says of a refused key.
+fn detail(code: &str) -> Option<Detail> {
+    match code {
+        "AUTH_102" => Some(Detail::InactiveKey),
+        "AUTH_104" => Some(Detail::AddressNotAllowed),
+        "AUTH_106" => Some(Detail::NotPermitted),
+        _ => None,
     }
 }
 
