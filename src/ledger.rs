@@ -295,9 +295,16 @@ impl Ledger {
         self.latest.store(None);
     }
 
+    /// How often anything has changed.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
     /// When the next answer becomes too old to be shown, on [`Moment::elapsed`]; `None` if none is
     /// shown as of `now`.
-    fn next_unknown(&self, now: Moment) -> Option<Duration> {
+    #[must_use]
+    pub fn next_unknown(&self, now: Moment) -> Option<Duration> {
         let book = self.book.load();
         let accounts = book.accounts().collect::<Vec<_>>();
         let standings = accounts.iter().flat_map(|account| &account.wallets).map(|wallet| &wallet.standing);

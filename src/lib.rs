@@ -17,6 +17,7 @@
 //!    │           └── exposition     what is known → text: every name and help in one table
 //!    │                 └── standing, quotation   of balances, of prices: fresh, held, unknown; pure
 //!    ├── web            serving the ledger: routes, deadlines, status page
+//!    │     ├── renderer       status page and JSON: rendered one at a time, off the threads of scrapes, and shared
 //!    │     └── gate           the web configuration file: TLS, passwords, headers
 //!    └── simulator      the exchange, simulated; apart from all of the above
 //!

@@ -84,7 +84,7 @@ fn a_refresh_keeps_the_scroll_position_and_what_was_opened() {
     let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=1s", "--poll.timeout=900ms"]);
     exporter.ready();
     let mut browser = Browser::start();
-    browser.set_screen(800, 600, false);
+    browser.set_screen(800, 400, false);
     browser.open(&format!("http://{}/", exporter.address()));
     browser.eval("document.querySelector('details').open = true; scrollTo(0, 500)");
     assert_eq!(browser.eval("scrollY"), json!(500));

@@ -6,9 +6,11 @@
 mod common;
 
 use std::{
+    collections::BTreeSet,
     io::{ErrorKind, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpStream},
     thread,
+    time::Instant,
 };
 
 use common::{ACCESS_KEY, Answer, Exchange, Exporter, PATIENCE, SECRET_KEY, answer, get, request, until};
@@ -190,13 +192,13 @@ fn a_connection_is_kept_for_the_next_request() {
     let (exporter, _exchange) = daemon(&[]);
     let mut stream = connect(exporter.address());
     for path in ["/metrics", "/-/ready", "/nothing", "/metrics"] {
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         let answer = one_answer(&mut stream);
         assert_eq!(answer.status, if path == "/nothing" { 404 } else { 200 });
         assert_eq!(answer.header("connection"), None, "not close");
     }
     // Two at once are answered in turn.
-    stream.write_all(b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\nHEAD /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream.write_all(b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\n\r\nHEAD /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     assert!(one_answer(&mut stream).text().starts_with("ready"));
     assert_eq!(answer(&rest(&mut stream)).status, 200);
 }
@@ -205,14 +207,14 @@ fn a_connection_is_kept_for_the_next_request() {
 fn more_scrapes_than_allowed_are_told_to_come_back() {
     let (exporter, _exchange) = daemon_of_many_currencies(&["--web.max-requests=1"]);
     let address = exporter.address();
-    let mut slow = send(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut slow = send(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     // Once its first byte is here, its scrape is under way; the rest stays with the server.
     slow.read_exact(&mut [0]).unwrap();
     let refused = get(address, "/metrics", &[]);
     assert_eq!(refused.status, 503);
     assert_eq!(refused.text(), "--web.max-requests=1 is reached: try again later\n");
     assert_eq!(request("HEAD", address, "/metrics", &[]).status, 503);
-    for path in ["/-/healthy", "/-/ready", "/"] {
+    for path in ["/-/healthy", "/-/ready", "/", "/api/v1/balances"] {
         assert_eq!(get(address, path, &[]).status, 200, "{path} is no scrape");
     }
     drop(slow);
@@ -220,12 +222,59 @@ fn more_scrapes_than_allowed_are_told_to_come_back() {
 }
 
 #[test]
+fn clients_who_ask_for_balances_at_once_share_one_rendering() {
+    let (exporter, _exchange) = daemon_of_many_currencies(&["--poll.interval=1h"]);
+    let address = exporter.address();
+    let began = Instant::now();
+    let bodies: Vec<_> = thread::scope(|scope| {
+        let ask = |gzip: bool| {
+            scope.spawn(move || {
+                let accept = if gzip { "gzip" } else { "identity" };
+                let answer = get(address, "/api/v1/balances", &[("Accept-Encoding", accept)]);
+                assert_eq!(answer.status, 200);
+                assert_eq!(answer.header("content-encoding"), gzip.then_some("gzip"));
+                let mut plain = answer.body.clone();
+                if gzip {
+                    plain.clear();
+                    flate2::read::GzDecoder::new(&*answer.body).read_to_end(&mut plain).unwrap();
+                }
+                plain
+            })
+        };
+        let asking: Vec<_> = (0..32).map(|number| ask(number % 2 == 0)).collect();
+        asking.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    let allowed = 2 + began.elapsed().as_secs();
+    let different: BTreeSet<_> = bodies.iter().collect();
+    assert!(different.len() as u64 <= allowed, "{} renderings for 32 clients", different.len());
+}
+
+#[test]
+fn clients_who_never_take_their_balances_keep_nobody_from_theirs() {
+    let (exporter, _exchange) = daemon_of_many_currencies(&["--poll.interval=1h"]);
+    let address = exporter.address();
+    let slow: Vec<_> = (0..16)
+        .map(|_| {
+            let mut slow = send(address, b"GET /api/v1/balances HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            slow.read_exact(&mut [0]).unwrap();
+            slow
+        })
+        .collect();
+    for path in ["/metrics", "/", "/api/v1/balances", "/-/healthy"] {
+        assert_eq!(get(address, path, &[]).status, 200, "{path}");
+        assert_eq!(request("HEAD", address, path, &[]).status, 200, "{path}");
+    }
+    drop(slow);
+    is_up(address);
+}
+
+#[test]
 fn whoever_sends_no_request_or_takes_no_answer_is_cut_off() {
     let (exporter, _exchange) = daemon_of_many_currencies(&["--web.max-requests=1"]);
     let address = exporter.address();
-    let silent = [&b""[..], b"G", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Half: "];
+    let silent = [&b""[..], b"G", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Half: "];
     let waiting: Vec<_> = silent.into_iter().map(|bytes| send(address, bytes)).collect();
-    let mut never_reads = send(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut never_reads = send(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut raw = vec![0; 4096];
     never_reads.read_exact(&mut raw).unwrap();
     let drips = send(address, b"GET /metrics HTTP/1.1\r\n");
@@ -260,7 +309,7 @@ fn there_is_an_end_to_connections_and_more_are_told_so() {
     let mut open = Vec::new();
     for _ in 0..CONNECTIONS {
         // One answer each, so that it is surely accepted and has its time to idle.
-        let mut stream = send(address, b"HEAD /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut stream = send(address, b"HEAD /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let mut head = [0; 12];
         stream.read_exact(&mut head).unwrap();
         assert_eq!(&head, b"HTTP/1.1 200");
@@ -273,7 +322,8 @@ fn there_is_an_end_to_connections_and_more_are_told_so() {
     assert_eq!(refused.header("content-length"), Some(&*refused.body.len().to_string()));
     open.pop();
     until("the next connection is taken", || {
-        let mut stream = send(address, b"HEAD /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let mut stream =
+            send(address, b"HEAD /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         rest(&mut stream).starts_with(b"HTTP/1.1 200").then_some(())
     });
 }
@@ -282,9 +332,10 @@ fn there_is_an_end_to_connections_and_more_are_told_so() {
 fn what_is_no_request_is_refused_and_harms_nobody() {
     let (exporter, _exchange) = daemon(&[]);
     let address = exporter.address();
-    let large = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nX-Large: {}\r\n\r\n", "x".repeat(64 * 1024));
-    let many = format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Y: z\r\n".repeat(2000));
-    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(64 * 1024));
+    let large =
+        format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Large: {}\r\n\r\n", "x".repeat(64 * 1024));
+    let many = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X-Y: z\r\n".repeat(2000));
+    let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(64 * 1024));
     for garbage in [
         large.as_bytes(),
         many.as_bytes(),
@@ -293,7 +344,7 @@ fn what_is_no_request_is_refused_and_harms_nobody() {
         b"hello\r\n\r\n",
         b"GET /metrics HTTP/9.9\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\nbad header\r\n\r\n",
-        b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\0\0\0\0\r\n\r\n",
     ] {
@@ -310,7 +361,8 @@ fn what_is_no_request_is_refused_and_harms_nobody() {
         is_up(address);
     }
     // Nor is a body that nobody asked for waited for.
-    let mut posts = send(address, b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nabc");
+    let mut posts =
+        send(address, b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc");
     assert_eq!(one_answer(&mut posts).status, 405);
 }
 
@@ -319,7 +371,7 @@ fn a_client_that_has_closed_its_side_still_gets_its_answer() {
     let (exporter, _exchange) = daemon(&[]);
     // Both may arrive at once or one after the other: often enough for either to happen.
     for _ in 0..200 {
-        let mut half = send(exporter.address(), b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut half = send(exporter.address(), b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n");
         half.shutdown(Shutdown::Write).unwrap();
         assert_eq!(answer(&rest(&mut half)).status, 200);
     }
@@ -329,8 +381,8 @@ fn a_client_that_has_closed_its_side_still_gets_its_answer() {
 fn a_running_answer_is_finished_before_the_process_ends() {
     let (exporter, _exchange) = daemon_of_many_currencies(&[]);
     let address = exporter.address();
-    let mut running = send(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
-    let mut idle = send(address, b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut running = send(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut idle = send(address, b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(one_answer(&mut idle).status, 200);
     let mut first = [0; 12];
     running.read_exact(&mut first).unwrap();
@@ -350,7 +402,7 @@ fn a_running_answer_is_finished_before_the_process_ends() {
 fn no_client_keeps_the_process_from_its_end() {
     let (exporter, _exchange) = daemon_of_many_currencies(&[]);
     let address = exporter.address();
-    let mut never_reads = send(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut never_reads = send(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     never_reads.read_exact(&mut [0]).unwrap();
     let half_a_header = send(address, b"GET /metrics HTTP/1.1\r\nHost: ");
     let silent = connect(address);

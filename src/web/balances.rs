@@ -48,16 +48,14 @@ struct Balance<'a> {
     present: Option<bool>,
 }
 
-/// Renders `accounts` as of `now`, those only that the `query` names as `account=…`; all if it names
-/// none.
+/// Names of the accounts that the `query` asks for as `account=…`; empty for all of `accounts`.
 ///
 /// # Errors
 /// A sentence, if the query holds anything else or an account that there is not.
-pub(super) fn render(
+pub(super) fn wanted(
     accounts: &[Arc<ledger::Account>],
     query: &str,
-    now: Moment,
-) -> Result<Vec<u8>, (Refusal, String)> {
+) -> Result<BTreeSet<Box<str>>, (Refusal, String)> {
     let mut wanted = BTreeSet::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name != "account" {
@@ -69,15 +67,21 @@ pub(super) fn render(
             let said = format!("there is no account {value:?}: there is {}", names.join(", "));
             return Err((Refusal::Unknown, said));
         }
-        wanted.insert(value);
+        wanted.insert(value.into());
     }
+    Ok(wanted)
+}
+
+/// Renders those of `accounts` that are `wanted` by name, as of `now`; all if no name is given.
+pub(super) fn render(accounts: &[Arc<ledger::Account>], wanted: &BTreeSet<Box<str>>, now: Moment) -> Vec<u8> {
     let is_wanted =
-        |account: &&Arc<ledger::Account>| wanted.is_empty() || wanted.contains(&*account.facts.name);
+        |account: &&Arc<ledger::Account>| wanted.is_empty() || wanted.contains(&account.facts.name);
     let wallets = accounts.iter().filter(is_wanted).flat_map(|account| &account.wallets);
     let wallets = wallets.map(|known| wallet(&known.standing, now)).collect();
     let body = Body { time: rfc3339(now.unix), wallets };
-    serde_json::to_vec(&body)
-        .map_err(|error| (Refusal::Misspelt, format!("cannot be written as JSON: {error}")))
+    let json = serde_json::to_vec(&body);
+    debug_assert!(json.is_ok(), "writing strings and numbers into memory cannot fail");
+    json.unwrap_or_default()
 }
 
 /// Why a query is not answered.

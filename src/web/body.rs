@@ -14,18 +14,32 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::exposition::Strung;
 
+/// So much of a shared document goes to the connection at once: between two frames others have their turn.
+const FRAME_BYTES: usize = 64 * 1024;
+
 /// Parts of a body, its length known.
 #[derive(Debug)]
 pub(super) struct Parts {
     all: Strung,
     sent: usize,
+    /// What is left of a shared document.
+    document: Bytes,
+    /// Whether others have had their turn since the last frame of the document.
+    has_yielded: bool,
     /// Held until the last byte is handed to the connection, or the connection is gone.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Parts {
     pub(super) fn new(all: Strung) -> Self {
-        Self { all, sent: 0, _permit: None }
+        Self { all, sent: 0, document: Bytes::new(), has_yielded: true, _permit: None }
+    }
+
+    /// A document that other answers share. Its bytes are not copied, and a client that takes them fast does not keep
+    /// the thread from answering scrapes.
+    pub(super) fn shared(document: Bytes) -> Self {
+        let length = document.len() as u64;
+        Self { document, ..Self::new(Strung { parts: [].into(), length }) }
     }
 
     pub(super) fn of(text: Vec<u8>) -> Self {
@@ -59,15 +73,25 @@ impl Body for Parts {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if !self.document.is_empty() {
+            if !self.has_yielded {
+                self.has_yielded = true;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.has_yielded = false;
+            let length = self.document.len().min(FRAME_BYTES);
+            return Poll::Ready(Some(Ok(Frame::data(self.document.split_to(length)))));
+        }
         let part = self.all.parts.get(self.sent).cloned();
         self.sent += usize::from(part.is_some());
         Poll::Ready(part.map(|part| Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.sent == self.all.parts.len()
+        self.sent == self.all.parts.len() && self.document.is_empty()
     }
 
     /// Asked for before the first part is sent.

@@ -10,6 +10,7 @@ mod config;
 mod gate;
 mod listener;
 pub mod page;
+mod renderer;
 mod routes;
 mod tls;
 
@@ -24,7 +25,7 @@ use tokio::{
 };
 
 pub use self::gate::Gate;
-use self::{access::Refusal, body::Parts};
+use self::{access::Refusal, body::Parts, renderer::Renderer, routes::Document};
 use crate::{ledger::Ledger, moment::Clock};
 
 /// What is served.
@@ -39,6 +40,8 @@ pub struct Site {
     /// Unix time at which the process started.
     pub process_started: Duration,
     scrapes: Option<Scrapes>,
+    /// Renders the status page and JSON.
+    renderer: Arc<Renderer<Document>>,
     /// Who is let in, if not everybody.
     gate: Option<Arc<Gate>>,
     /// Who is told that the configuration is to be read again, if requests may ask for that.
@@ -62,7 +65,8 @@ impl Site {
         let free = Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS)));
         let scrapes = (max_requests > 0).then_some(Scrapes { limit: max_requests, free });
         let process_started = clock.now().unix;
-        Self { ledger, clock, telemetry_path, process_started, scrapes, gate: None, reloads: None }
+        let renderer = Renderer::new();
+        Self { ledger, clock, telemetry_path, process_started, scrapes, renderer, gate: None, reloads: None }
     }
 
     /// The same site, behind a gate.
@@ -120,6 +124,6 @@ impl Site {
         if request.uri().path() == routes::RELOAD {
             return routes::reload(self.reloads.as_ref(), request.method()).await;
         }
-        routes::respond(self, request)
+        routes::respond(self, request).await
     }
 }

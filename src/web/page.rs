@@ -2,6 +2,7 @@
 //! only keeps it up to date. Pure: it reads no clock, asks nobody and knows no socket.
 
 mod census;
+mod wallet_table;
 mod words;
 
 use std::{
@@ -11,14 +12,16 @@ use std::{
 };
 
 use self::{
-    census::{Census, Low, Seen, State, Verdict, holdings, row_of},
-    words::{Cell, Count, Countdown, Gap, Id, Name, Place, Plain, Span, Text, Ticking, Utc, places},
+    census::{Census, Low, Seen, State, Verdict},
+    wallet_table::{MISSING, balances},
+    words::{Cell, Count, Countdown, Id, Name, Place, Span, Text, Ticking, Utc, places},
 };
 use crate::{
+    exchange::Prices,
     ledger::{Account, Market, Wallet},
     moment::Moment,
     quotation::QUOTE,
-    standing::{Row, Standing, Trouble},
+    standing::{Row, Trouble},
 };
 
 /// What the page is made of.
@@ -89,8 +92,9 @@ fn document(out: &mut String, page: &Page<'_>, census: &Census<'_>) -> fmt::Resu
         overview(out, page, census)?;
     }
     out.write_str("<div class=\"accounts\">\n")?;
+    let prices = page.market.and_then(|market| market.quotation.known(page.now)).map(|known| &*known.prices);
     for account in page.accounts {
-        account_section(out, page.now, account)?;
+        account_section(out, page, account, prices)?;
     }
     if let Some(market) = page.market {
         prices_section(out, page.now, market)?;
@@ -233,7 +237,13 @@ fn overview_row(out: &mut String, now: Moment, seen: &Seen<'_>) -> fmt::Result {
     out.write_str("</td></tr>\n")
 }
 
-fn account_section(out: &mut String, now: Moment, account: &Account) -> fmt::Result {
+fn account_section(
+    out: &mut String,
+    page: &Page<'_>,
+    account: &Account,
+    prices: Option<&Prices>,
+) -> fmt::Result {
+    let now = page.now;
     let (id, name) = (Id(&account.facts.name), Name(&account.facts.name));
     write!(out, "<section class=\"account\" id=\"account.{id}\">\n<header><h2>{name}</h2>")?;
     if let Some(next) = account.next_poll() {
@@ -249,13 +259,13 @@ fn account_section(out: &mut String, now: Moment, account: &Account) -> fmt::Res
         )?;
     }
     for wallet in &account.wallets {
-        wallet_section(out, now, wallet)?;
+        wallet_section(out, page, wallet, prices)?;
     }
     out.write_str("</section>\n")
 }
 
-fn wallet_section(out: &mut String, now: Moment, known: &Wallet) -> fmt::Result {
-    let standing = &known.standing;
+fn wallet_section(out: &mut String, page: &Page<'_>, known: &Wallet, prices: Option<&Prices>) -> fmt::Result {
+    let (standing, now) = (&known.standing, page.now);
     let (wallet, id) = (standing.subject.wallet, Id(&standing.subject.account));
     let state = State::of(standing, now);
     let class = state.class();
@@ -271,7 +281,7 @@ fn wallet_section(out: &mut String, now: Moment, known: &Wallet) -> fmt::Result 
         )?;
     }
     failure(out, now, standing.trouble.as_ref(), known.next_poll)?;
-    balances(out, now, standing)
+    balances(out, page, standing, prices)
 }
 
 /// What is known of prices, after all that is known of balances.
@@ -341,99 +351,6 @@ fn failure(out: &mut String, now: Moment, trouble: Option<&Trouble>, next: Optio
     }
     out.write_str("</small></p>\n")
 }
-
-/// The balances of a wallet: the watched, then what is not zero, then the names of the zeros.
-fn balances(out: &mut String, now: Moment, standing: &Standing) -> fmt::Result {
-    let (subject, good) = (&standing.subject, standing.known(now));
-    let holdings = holdings(standing, now);
-    let unwatched = holdings.iter().filter(|holding| subject.watched(&holding.currency).is_none());
-    let (zeros, others): (Vec<_>, Vec<_>) =
-        unwatched.partition(|holding| holding.row.amounts() == Some((0.0, 0.0)));
-    let listed = !subject.watch.is_empty() || !others.is_empty();
-    if listed {
-        let (account, wallet) = (Name(&subject.account), subject.wallet);
-        let places = places(holdings.iter().map(|holding| &holding.row));
-        let old = match good {
-            Some(good) if standing.trouble.is_some() => {
-                format!(" <small>{} ago</small>", Ticking(good.at.age(now)))
-            }
-            _ => String::new(),
-        };
-        let thresholds = subject.watch.iter().any(|watch| watch.threshold.is_some());
-        let threshold = if thresholds { "<th scope=\"col\">Threshold</th>" } else { "" };
-        write!(
-            out,
-            "<table class=\"balances p{places}\">\n<caption>Balances of {account}, {wallet}</caption>\n\
-             <thead><tr><th scope=\"col\">Currency</th><th scope=\"col\">Free{old}</th>\
-             <th scope=\"col\">Frozen{old}</th>{threshold}</tr></thead>\n<tbody class=\"watched\">\n"
-        )?;
-        for watch in &subject.watch {
-            balance(out, &watch.currency, row_of(holdings, &watch.currency), thresholds, watch.threshold)?;
-        }
-        out.write_str("</tbody>\n<tbody>\n")?;
-        for holding in others {
-            balance(out, &holding.currency, Some(&holding.row), thresholds, None)?;
-        }
-        out.write_str("</tbody>\n</table>\n")?;
-    }
-    if !zeros.is_empty() {
-        let (wallet, id, count) = (subject.wallet, Id(&subject.account), Count(zeros.len(), "zero balance"));
-        write!(out, "<details id=\"zeros.{wallet}.{id}\"><summary>{count}</summary>\n<p>")?;
-        let mut comma = "";
-        for zero in zeros {
-            write!(out, "{comma}{}", Name(&zero.currency))?;
-            comma = ", ";
-        }
-        out.write_str("</p>\n</details>\n")?;
-    } else if good.is_some() && !listed {
-        out.write_str("<p class=\"age\">no balances to show</p>\n")?;
-    }
-    out.write_str("</section>\n")
-}
-
-/// One currency, in a table that may have a column for `thresholds`.
-fn balance(
-    out: &mut String,
-    currency: &str,
-    row: Option<&Row>,
-    thresholds: bool,
-    threshold: Option<f64>,
-) -> fmt::Result {
-    let free = row.and_then(Row::amounts).map(|(free, _)| free);
-    let gap = Gap::between(free, threshold);
-    let (class, tag) = if gap.is_some() { (" class=\"low\"", LOW) } else { ("", "") };
-    write!(out, "<tr{class}><th scope=\"row\">{}{tag}</th>", Name(currency))?;
-    match row {
-        Some(Row::Read { free, frozen }) => {
-            let zero = if frozen.value() == 0.0 { "frozen zero" } else { "frozen" };
-            write!(out, "{}{}", Cell("", free.text()), Cell(zero, frozen.text()))?;
-        }
-        Some(Row::Missing) => write!(out, "{MISSING}{}", Cell("frozen zero", "0"))?,
-        Some(Row::Unreadable) => out.write_str("<td class=\"none\" colspan=\"2\">unreadable</td>")?,
-        Some(Row::Unnamed) => {
-            out.write_str(
-                "<td class=\"none\" colspan=\"2\">unknown: a row of the answer has no usable name</td>",
-            )?;
-        }
-        Some(Row::Unconfirmed) => {
-            out.write_str("<td class=\"none\" colspan=\"2\">not in the last answer, to be confirmed</td>")?;
-        }
-        None => out.write_str("<td class=\"none\" colspan=\"2\">unknown</td>")?,
-    }
-    match (gap, threshold) {
-        (Some(gap), _) => write!(out, "<td class=\"mark\">{gap}</td>")?,
-        (None, Some(threshold)) if free.is_none() => {
-            write!(out, "<td class=\"mark kept\">{}, cannot be judged</td>", Plain(threshold))?;
-        }
-        (None, Some(threshold)) => write!(out, "<td class=\"mark kept\">{}</td>", Plain(threshold))?,
-        (None, None) if thresholds => out.write_str("<td></td>")?,
-        (None, None) => {}
-    }
-    out.write_str("</tr>\n")
-}
-
-const LOW: &str = " <b class=\"tag\">low</b>";
-const MISSING: &str = "<td>0<span class=\"places\"></span> <small>(not in the answer)</small></td>";
 
 #[cfg(test)]
 mod tests {
@@ -658,6 +575,33 @@ mod tests {
         let order = [">btc<", ">usdt<", ">bbb<", ">ccc<", "<details", ">aaa<"];
         assert!(places_of(&html, order).is_sorted(), "{html}");
         assert!(text(&html).contains("1 zero balance\n"));
+    }
+
+    #[test]
+    fn a_wallet_of_a_thousand_currencies_shows_those_that_are_watched_and_twenty_more_of_each_kind() {
+        let names: Vec<_> = (0..1000).map(|number| format!("c{number:03}")).collect();
+        let rows: Vec<_> = names
+            .iter()
+            .enumerate()
+            .map(|(place, name)| (&**name, if place % 2 == 0 { "1" } else { "0" }, "0"))
+            .collect();
+        let wallet = polled(account("main", &[("c998", Some(5.0))]), NOW, Ok(answer(&rows)));
+        let html = html(vec![wallet]);
+        let shown = text(&html);
+        for said in ["1 low of 1 threshold", "500 zero balances", "c998 low"] {
+            assert!(shown.contains(said), "no {said} in {shown}");
+        }
+        // Of 499 that are not zero and 500 that are.
+        for hidden in [479, 480] {
+            assert!(
+                shown.contains(&format!("and {hidden} more: see /api/v1/balances or /metrics")),
+                "{shown}"
+            );
+        }
+        assert_eq!(html.matches("<th scope=\"row\">c").count(), 2 + 20, "two of c998");
+        assert!(shown.contains("c038") && !shown.contains("c040"), "{shown}");
+        assert!(shown.contains("c001, ") && shown.contains("c039 and") && !shown.contains("c041"), "{shown}");
+        assert!(html.len() < STYLE.len() + SCRIPT.len() + 10_000, "{} bytes", html.len());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which path answers what: a request in, a response out.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
@@ -11,8 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::{
     ReloadRequest, Site,
     balances::{self, Refusal},
-    body::{Parts, gzip, wants_gzip},
+    body::{Parts, wants_gzip},
     page::{self, Page},
+    renderer::{NotRendered, Rendered, Version},
 };
 use crate::exposition::text::CONTENT_TYPE;
 
@@ -20,21 +21,35 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 
-pub(super) fn respond<B>(site: &Site, request: &Request<B>) -> Response<Parts> {
+/// A document of the [`Renderer`](super::renderer::Renderer).
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Document {
+    StatusPage,
+    /// Of the accounts with these names; of all if there are none.
+    Balances(BTreeSet<Box<str>>),
+}
+
+pub(super) async fn respond<B>(site: &Site, request: &Request<B>) -> Response<Parts> {
     let path = request.uri().path();
-    let answer: fn(&Site, &str, &HeaderMap) -> Response<Parts> = match path {
-        _ if path == site.telemetry_path => metrics,
-        "/" => status_page,
-        "/-/healthy" => healthy,
-        "/-/ready" => ready,
-        "/api/v1/balances" => exact_balances,
-        _ => return text(StatusCode::NOT_FOUND, not_found(site)),
-    };
+    let is_known = [&*site.telemetry_path, "/", HEALTHY, READY, BALANCES].contains(&path);
+    if !is_known {
+        return text(StatusCode::NOT_FOUND, not_found(site));
+    }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return other_method("only GET and HEAD are answered here\n", "GET, HEAD");
     }
-    answer(site, request.uri().query().unwrap_or_default(), request.headers())
+    match path {
+        "/" => status_page(site, request.headers()).await,
+        HEALTHY => healthy(site),
+        READY => ready(site),
+        BALANCES => exact_balances(site, request.uri().query().unwrap_or_default(), request.headers()).await,
+        _ => metrics(site, request.headers()),
+    }
 }
+
+const HEALTHY: &str = "/-/healthy";
+const READY: &str = "/-/ready";
+const BALANCES: &str = "/api/v1/balances";
 
 pub(super) const RELOAD: &str = "/-/reload";
 
@@ -67,7 +82,7 @@ fn other_method(said: &str, allowed: &'static str) -> Response<Parts> {
     with(text(StatusCode::METHOD_NOT_ALLOWED, said.to_owned()), header::ALLOW, allowed)
 }
 
-fn metrics(site: &Site, _: &str, headers: &HeaderMap) -> Response<Parts> {
+fn metrics(site: &Site, headers: &HeaderMap) -> Response<Parts> {
     let permit = match leave(site) {
         Ok(permit) => permit,
         Err(said) => return text(StatusCode::SERVICE_UNAVAILABLE, said),
@@ -87,34 +102,66 @@ fn leave(site: &Site) -> Result<Option<OwnedSemaphorePermit>, String> {
         .map_err(|_| format!("--web.max-requests={} is reached: try again later\n", scrapes.limit))
 }
 
-fn exact_balances(site: &Site, query: &str, headers: &HeaderMap) -> Response<Parts> {
-    let permit = match leave(site) {
-        Ok(permit) => permit,
-        Err(said) => return text(StatusCode::SERVICE_UNAVAILABLE, said),
+async fn exact_balances(site: &Site, query: &str, headers: &HeaderMap) -> Response<Parts> {
+    let wanted = match balances::wanted(&site.ledger.accounts(), query) {
+        Ok(wanted) => wanted,
+        Err((Refusal::Misspelt, said)) => return text(StatusCode::BAD_REQUEST, said + "\n"),
+        Err((Refusal::Unknown, said)) => return text(StatusCode::NOT_FOUND, said + "\n"),
     };
-    match balances::render(&site.ledger.accounts(), query, site.clock.now()) {
-        Ok(body) => packed(JSON, body, permit, headers),
-        Err((Refusal::Misspelt, said)) => text(StatusCode::BAD_REQUEST, said + "\n"),
-        Err((Refusal::Unknown, said)) => text(StatusCode::NOT_FOUND, said + "\n"),
-    }
+    let (ledger, clock, names) = (Arc::clone(&site.ledger), site.clock, wanted.clone());
+    let render = move || {
+        let now = clock.now();
+        let plain = balances::render(&ledger.accounts(), &names, now);
+        Rendered { plain, known_until: ledger.next_unknown(now) }
+    };
+    rendered(site, &Document::Balances(wanted), JSON, headers, render).await
 }
 
-fn status_page(site: &Site, _: &str, headers: &HeaderMap) -> Response<Parts> {
-    let page = page::render(&Page {
-        accounts: &site.ledger.accounts(),
-        market: site.ledger.market().as_deref(),
-        misconfigured: site.ledger.reload().is_some_and(|reload| !reload.successful),
-        now: site.clock.now(),
-        telemetry_path: &site.telemetry_path,
-        version: env!("CARGO_PKG_VERSION"),
-    });
-    let response = packed(HTML, page.into_bytes(), None, headers);
+async fn status_page(site: &Site, headers: &HeaderMap) -> Response<Parts> {
+    let (ledger, clock, telemetry_path) = (Arc::clone(&site.ledger), site.clock, site.telemetry_path.clone());
+    let render = move || {
+        let now = clock.now();
+        let page = page::render(&Page {
+            accounts: &ledger.accounts(),
+            market: ledger.market().as_deref(),
+            misconfigured: ledger.reload().is_some_and(|reload| !reload.successful),
+            now,
+            telemetry_path: &telemetry_path,
+            version: env!("CARGO_PKG_VERSION"),
+        });
+        Rendered { plain: page.into_bytes(), known_until: ledger.next_unknown(now) }
+    };
+    let response = rendered(site, &Document::StatusPage, HTML, headers, render).await;
     let response = with(response, header::CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY);
     with(response, header::REFERRER_POLICY, "no-referrer")
 }
 
+/// A document of the renderer, or why there is none now.
+async fn rendered(
+    site: &Site,
+    document: &Document,
+    content_type: &'static str,
+    headers: &HeaderMap,
+    render: impl FnOnce() -> Rendered + Send + 'static,
+) -> Response<Parts> {
+    let version = || Version { now: site.clock.now().elapsed, changes: site.ledger.changes() };
+    let is_compressed = asks_for_gzip(headers);
+    match site.renderer.get(document, is_compressed, version, render).await {
+        Ok(bytes) => encoded(content_type, Parts::shared(bytes), is_compressed),
+        Err(NotRendered::Busy) => {
+            let said = "too many clients wait for this or are still taking it: try again in a second\n";
+            let response = text(StatusCode::SERVICE_UNAVAILABLE, said.to_owned());
+            with(response, header::RETRY_AFTER, "1")
+        }
+        Err(NotRendered::Failed) => {
+            let said = "this cannot be rendered: the exporter's log says why; /metrics is not affected\n";
+            text(StatusCode::INTERNAL_SERVER_ERROR, said.to_owned())
+        }
+    }
+}
+
 /// The process answers; so must every poller give signs of life.
-fn healthy(site: &Site, _: &str, _: &HeaderMap) -> Response<Parts> {
+fn healthy(site: &Site) -> Response<Parts> {
     let ailing = site.ledger.ailing(site.clock.now());
     if ailing.is_empty() {
         return text(StatusCode::OK, "healthy: every poller is alive\n".to_owned());
@@ -124,7 +171,7 @@ fn healthy(site: &Site, _: &str, _: &HeaderMap) -> Response<Parts> {
 
 /// The first poll of every account has ended, well or not: a failing exchange must not hide the
 /// metrics that say so.
-fn ready(site: &Site, _: &str, _: &HeaderMap) -> Response<Parts> {
+fn ready(site: &Site) -> Response<Parts> {
     let unpolled = site.ledger.unpolled();
     if unpolled.is_empty() {
         return text(StatusCode::OK, "ready: every account has been polled\n".to_owned());
@@ -151,7 +198,7 @@ pub(super) fn unauthorized() -> Response<Parts> {
 fn not_found(site: &Site) -> String {
     let mut said = "there is nothing here; these paths are answered:\n".to_owned();
     let reload = site.reloads.is_some().then_some("/-/reload (POST)");
-    let paths = ["/", &site.telemetry_path, "/api/v1/balances", "/-/healthy", "/-/ready"];
+    let paths = ["/", &site.telemetry_path, BALANCES, HEALTHY, READY];
     for path in paths.into_iter().chain(reload) {
         let _ = writeln!(said, "{path}");
     }
@@ -165,19 +212,6 @@ fn asks_for_gzip(headers: &HeaderMap) -> bool {
         None => wants_gzip(first),
         Some(second) => wants_gzip(&[first, second].into_iter().chain(asked).collect::<Vec<_>>().join(",")),
     }
-}
-
-/// `body`, compressed if the client likes that.
-fn packed(
-    content_type: &'static str,
-    body: Vec<u8>,
-    permit: Option<OwnedSemaphorePermit>,
-    headers: &HeaderMap,
-) -> Response<Parts> {
-    // Compressing into memory does not fail; should it, plain is an answer too.
-    let compressed = asks_for_gzip(headers).then(|| gzip(&body).ok()).flatten();
-    let is_compressed = compressed.is_some();
-    encoded(content_type, Parts::of(compressed.unwrap_or(body)).holding(permit), is_compressed)
 }
 
 /// A body in one of the encodings that the client may choose from.
