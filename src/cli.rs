@@ -9,7 +9,10 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::exchange::{Api, Wallet};
+use crate::{
+    exchange::{Api, Wallet},
+    web::HostName,
+};
 
 /// Prometheus exporter for the balances of accounts on XT and exchanges with the same API.
 ///
@@ -250,6 +253,15 @@ pub struct WebFlags {
         env = "XT_WEB_LISTEN_ADDRESS"
     )]
     pub listen_address: Vec<String>,
+    /// Host name that requests may be for beside localhost, such as that of a reverse proxy; repeatable, or with
+    /// commas. If given, other names are refused on every address
+    #[arg(
+        long = "web.allowed-hosts",
+        value_name = "HOST",
+        value_delimiter = ',',
+        env = "XT_WEB_ALLOWED_HOSTS"
+    )]
+    pub allowed_hosts: Vec<HostName>,
     /// YAML file for TLS, clients' certificates, passwords and headers: that of Prometheus' exporter-toolkit
     #[arg(id = "web.config.file", long = "web.config.file", value_name = "FILE")]
     pub config_file: Option<PathBuf>,

@@ -19,6 +19,9 @@ use xt_balance_exporter::simulator::{Account, Effect, Fault, Rules, Wallet};
 /// As many connections as the server keeps.
 const CONNECTIONS: usize = 512;
 
+/// Every path that answers a GET.
+const PATHS: [&str; 5] = ["/metrics", "/", "/api/v1/balances", "/-/healthy", "/-/ready"];
+
 /// A daemon that has polled and will not again for long, and the exchange it polls.
 fn daemon(more: &[&str]) -> (Exporter, Exchange) {
     let exchange = Exchange::documented();
@@ -201,6 +204,60 @@ fn a_connection_is_kept_for_the_next_request() {
     stream.write_all(b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\n\r\nHEAD /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     assert!(one_answer(&mut stream).text().starts_with("ready"));
     assert_eq!(answer(&rest(&mut stream)).status, 200);
+}
+
+#[test]
+fn a_foreign_name_that_points_to_loopback_gets_no_balances() {
+    let (exporter, _exchange) = daemon(&["--web.allowed-hosts=balances.example.com,other.example"]);
+    let address = exporter.address();
+    let ask = |request: &str| answer(&rest(&mut send(address, request.as_bytes())));
+    for path in PATHS {
+        for request in [
+            format!("GET {path} HTTP/1.1\r\nHost: rebind.evil.example\r\n\r\n"),
+            format!("GET {path} HTTP/1.0\r\nHost: rebind.evil.example:{}\r\n\r\n", address.port()),
+            format!("GET http://rebind.evil.example{path} HTTP/1.1\r\nHost: {address}\r\n\r\n"),
+            format!("HEAD {path} HTTP/1.1\r\nHost: {address}\r\nHost: rebind.evil.example\r\n\r\n"),
+        ] {
+            let refused = ask(&request);
+            assert_eq!((refused.status, refused.header("connection")), (421, Some("close")), "{request}");
+            assert!(!refused.text().contains("xt_") && !refused.text().contains("3867"), "{request}");
+        }
+        for host in ["localhost", "127.0.0.1:1", "[::1]", "Balances.Example.com.:443", "other.example"] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            assert_eq!(ask(&request).status, 200, "{request}");
+        }
+        assert_eq!(ask(&format!("GET {path} HTTP/1.0\r\n\r\n")).status, 200, "{path}");
+    }
+    let health =
+        Exporter::run(&["healthcheck", &format!("--web.listen-address=localhost:{}", address.port())], &[]);
+    assert_eq!(health.status.code(), Some(0), "{}", health.stderr);
+}
+
+#[test]
+fn pages_of_other_sites_reload_nothing_and_read_nothing() {
+    let (exporter, _exchange) = daemon(&["--web.enable-lifecycle"]);
+    let address = exporter.address();
+    let foreign = [
+        &[("Origin", "https://evil.example")][..],
+        &[("Origin", "null")],
+        &[("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")],
+        &[("Sec-Fetch-Site", "same-site")],
+    ];
+    for headers in foreign {
+        for (method, path) in [("POST", "/-/reload"), ("GET", "/"), ("GET", "/api/v1/balances")] {
+            let refused = request(method, address, path, headers);
+            assert_eq!(refused.status, 403, "{method} {path} {headers:?}");
+            assert!(!refused.text().contains("3867"), "{path}");
+        }
+        assert_eq!(get(address, "/metrics", headers).status, 200, "{headers:?}");
+    }
+    let link =
+        [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")];
+    assert_eq!(get(address, "/", &link).status, 200, "a link leads to the page");
+    assert_eq!(request("POST", address, "/-/reload", &link).status, 403);
+    assert_eq!(request("POST", address, "/-/reload", &[]).status, 200, "curl is no page");
+    let said = exporter.stderr.text();
+    assert_eq!(said.matches("configuration was read again").count(), 1, "{said}");
 }
 
 #[test]

@@ -123,6 +123,7 @@ pub(super) async fn run(
     let Web { flags, gate, listeners } = web;
     let site = Site::new(Arc::clone(&ledger), clock, flags.telemetry_path.clone(), flags.max_requests);
     let on_request = reloading.as_ref().is_some_and(|reloading| reloading.on_request);
+    let site = site.answering_for(flags.allowed_hosts.clone());
     let site = site.behind(gate).reloaded_by(on_request.then_some(ask));
     let (stop, stopped) = oneshot::channel::<()>();
     let mut server = tokio::spawn(Arc::new(site).serve(listeners, async {

@@ -107,6 +107,10 @@ fn welcome(
     let mut text =
         "A demo: made-up accounts on a simulated exchange in this process. Ctrl-C ends it.\n\n".to_owned();
     for address in addresses {
+        let mut address = *address;
+        if address.ip().is_unspecified() {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
         let _ = writeln!(
             text,
             "  status page         {scheme}://{address}/\n  metrics             {scheme}://{address}{path}"

@@ -46,7 +46,9 @@ fn reachable(listen_address: &str) -> String {
 
 async fn ask(address: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET /-/healthy HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    // By the address and not by its name, which the daemon may not answer for.
+    let host = stream.peer_addr()?;
+    let request = format!("GET /-/healthy HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX_BYTES).read_to_end(&mut answer).await?;

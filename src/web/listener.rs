@@ -1,6 +1,12 @@
 //! Connections: how many, how long they may dawdle, and how they end. Knows no route.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
@@ -46,7 +52,7 @@ pub(super) async fn serve<F, A>(
     respond: F,
     shutdown: impl Future<Output = ()>,
 ) where
-    F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+    F: Fn(Request<Incoming>, Ends) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<Parts>> + Send + 'static,
 {
     let graceful = Arc::new(GracefulShutdown::new());
@@ -71,6 +77,18 @@ pub(super) async fn serve<F, A>(
     if timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("some connections were cut off: their answers were not taken within 5 s");
     }
+}
+
+/// The addresses of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    /// Of this machine.
+    pub local: IpAddr,
+}
+
+impl Ends {
+    /// Of a connection that is no network's.
+    pub(super) const UNKNOWN: Self = Self { local: IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
 }
 
 /// A connection without TLS, or with it.
@@ -109,7 +127,7 @@ async fn accept<F, A>(
     free: Arc<Semaphore>,
     graceful: Arc<GracefulShutdown>,
 ) where
-    F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+    F: Fn(Request<Incoming>, Ends) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<Parts>> + Send + 'static,
 {
     let busy = bare("503 Service Unavailable", "too many connections: try again in a while");
@@ -117,12 +135,14 @@ async fn accept<F, A>(
         match listener.accept().await {
             Ok((stream, _)) => match free.clone().try_acquire_owned() {
                 Ok(permit) => {
+                    let Ok(local) = stream.local_addr() else { continue };
+                    let ends = Ends { local: local.ip() };
                     let _ = stream.set_nodelay(true);
                     let (entrance, respond, watcher) =
                         (entrance.clone(), respond.clone(), graceful.watcher());
                     tokio::spawn(async move {
                         if let Some(stream) = entrance.pass(stream).await {
-                            converse(stream, respond, watcher).await;
+                            converse(stream, |request| respond(request, ends), watcher).await;
                         }
                         drop(permit);
                     });

@@ -11,6 +11,7 @@ mod gate;
 mod listener;
 pub mod page;
 mod renderer;
+mod request_policy;
 mod routes;
 mod tls;
 
@@ -24,8 +25,11 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
 };
 
-pub use self::gate::Gate;
-use self::{access::Refusal, body::Parts, renderer::Renderer, routes::Document};
+use self::{
+    access::Refusal, body::Parts, listener::Ends, renderer::Renderer, request_policy::RequestPolicy,
+    routes::Document,
+};
+pub use self::{gate::Gate, request_policy::HostName};
 use crate::{ledger::Ledger, moment::Clock};
 
 /// What is served.
@@ -40,6 +44,7 @@ pub struct Site {
     /// Unix time at which the process started.
     pub process_started: Duration,
     scrapes: Option<Scrapes>,
+    policy: RequestPolicy,
     /// Renders the status page and JSON.
     renderer: Arc<Renderer<Document>>,
     /// Who is let in, if not everybody.
@@ -66,13 +71,29 @@ impl Site {
         let scrapes = (max_requests > 0).then_some(Scrapes { limit: max_requests, free });
         let process_started = clock.now().unix;
         let renderer = Renderer::new();
-        Self { ledger, clock, telemetry_path, process_started, scrapes, renderer, gate: None, reloads: None }
+        Self {
+            ledger,
+            clock,
+            telemetry_path,
+            process_started,
+            scrapes,
+            policy: RequestPolicy::default(),
+            renderer,
+            gate: None,
+            reloads: None,
+        }
     }
 
     /// The same site, behind a gate.
     #[must_use]
     pub fn behind(self, gate: Option<Gate>) -> Self {
         Self { gate: gate.map(Arc::new), ..self }
+    }
+
+    /// The same site, which also answers requests for these hosts on a loopback address, and on others for these alone.
+    #[must_use]
+    pub fn answering_for(self, allowed_hosts: Vec<HostName>) -> Self {
+        Self { policy: RequestPolicy { allowed_hosts }, ..self }
     }
 
     /// The same site, where a request may ask `reloads` for the configuration to be read again.
@@ -85,9 +106,9 @@ impl Site {
     /// most five seconds.
     pub async fn serve(self: Arc<Self>, listeners: Vec<TcpListener>, shutdown: impl Future<Output = ()>) {
         let gate = self.gate.clone();
-        let respond = move |request| {
+        let respond = move |request, ends| {
             let site = Arc::clone(&self);
-            async move { site.answer(&request).await }
+            async move { site.answer(&request, ends).await }
         };
         listener::serve(listeners, gate, respond, shutdown).await;
     }
@@ -96,12 +117,15 @@ impl Site {
     pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + 'static) {
         // Nobody asks it to end early.
         let graceful = GracefulShutdown::new();
-        let respond = |request| async move { self.answer(&request).await };
+        let respond = |request| async move { self.answer(&request, Ends::UNKNOWN).await };
         listener::converse(stream, respond, graceful.watcher()).await;
     }
 
     /// What is answered to whoever is let in, or that they are not.
-    async fn answer<B>(&self, request: &Request<B>) -> Response<Parts> {
+    async fn answer<B>(&self, request: &Request<B>, ends: Ends) -> Response<Parts> {
+        if let Err(refusal) = self.policy.check(request, ends.local, &self.telemetry_path) {
+            return routes::foreign(refusal);
+        }
         let Some(gate) = &self.gate else { return self.respond(request).await };
         let Some(config) = gate.current() else {
             let said = "the web configuration cannot be used: the exporter's log says why\n";

@@ -14,6 +14,7 @@ use super::{
     body::{Parts, wants_gzip},
     page::{self, Page},
     renderer::{NotRendered, Rendered, Version},
+    request_policy::PolicyRefusal,
 };
 use crate::exposition::text::CONTENT_TYPE;
 
@@ -193,6 +194,21 @@ pub(super) fn unauthorized() -> Response<Parts> {
     let said = "a user and a password of basic_auth_users are needed, for every path\n";
     let response = text(StatusCode::UNAUTHORIZED, said.to_owned());
     with(response, header::WWW_AUTHENTICATE, "Basic realm=\"xt-balance-exporter\", charset=\"UTF-8\"")
+}
+
+/// A browser asks here for others. The connection is closed.
+pub(super) fn foreign(refusal: PolicyRefusal) -> Response<Parts> {
+    let (status, said) = match refusal {
+        PolicyRefusal::ForeignHost => (
+            StatusCode::MISDIRECTED_REQUEST,
+            "the request is for a host that this address does not answer for: ask for localhost, or add the name to --web.allowed-hosts\n",
+        ),
+        PolicyRefusal::CrossSite => (
+            StatusCode::FORBIDDEN,
+            "the page of another site made this request, and such requests are answered for metrics only\n",
+        ),
+    };
+    with(text(status, said.to_owned()), header::CONNECTION, "close")
 }
 
 fn not_found(site: &Site) -> String {

@@ -23,7 +23,7 @@ use super::{exposition, unpacked};
 
 /// The most a connection may live after its last byte, by the listener's own deadlines, and a little more.
 const LIFE_MAX: Duration = Duration::from_secs(101);
-const STATUSES: [u16; 7] = [200, 400, 404, 405, 414, 431, 503];
+const STATUSES: [u16; 9] = [200, 400, 403, 404, 405, 414, 421, 431, 503];
 
 /// Has the exporter answer `input`.
 ///
