@@ -541,3 +541,38 @@ fn it_says_which_account_it_is_not_ready_for() {
         (unready.text() == "not ready: the first poll has not ended of slow\n").then_some(())
     });
 }
+
+#[test]
+fn one_listener_takes_both_families_where_the_system_would_split_them() {
+    if !is_root() {
+        eprintln!("not root: a network of its own cannot be made");
+        return;
+    }
+    let (exchange, port) = (Exchange::documented(), "10770");
+    let script = "ip link set lo up && echo 1 > /proc/sys/net/ipv6/bindv6only && exec \"$0\" \"$@\"";
+    let mut apart = std::process::Command::new("unshare");
+    apart.args(["--net", "sh", "-c", script, common::PROGRAM]);
+    let keys = [
+        ("XT_ACCESS_KEY", ACCESS_KEY),
+        ("XT_SECRET_KEY", SECRET_KEY),
+        ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+    ];
+    // What it polls cannot be reached from there, and that does not matter here.
+    let listen = format!("--web.listen-address=:{port}");
+    let exporter = Exporter::start_by(apart, &[&listen, "--xt.base-url", &exchange.url()], &keys);
+    exporter.stderr.wait_for("listening");
+    for address in
+        [format!(":{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}"), format!("[::]:{port}")]
+    {
+        let mut inside = std::process::Command::new("nsenter");
+        inside.args([&format!("--net=/proc/{}/ns/net", exporter.pid()), common::PROGRAM]);
+        let flag = format!("--web.listen-address={address}");
+        let health = Exporter::start_by(inside, &["healthcheck", &flag], &[("PATH", "/usr/bin:/bin")]).wait();
+        assert_eq!(health.status.code(), Some(0), "{address}: {}", health.stderr);
+    }
+}
+
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().any(|line| line.starts_with("Uid:\t0\t"))
+}

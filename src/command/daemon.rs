@@ -5,9 +5,13 @@ use std::{
     convert::Infallible,
     future,
     io::{self, ErrorKind},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     thread,
 };
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use tokio::{
     net::TcpListener,
@@ -65,14 +69,30 @@ pub(super) fn refused(flag: &str, address: &str, error: &io::Error, example: &st
 
 /// Binds `host:port`, or `:port` for every address of this machine.
 pub(super) async fn bind(address: &str) -> io::Result<TcpListener> {
-    match address.strip_prefix(':') {
-        // One socket takes both families, where there are both.
-        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
-            Ok(listener) => Ok(listener),
-            Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
-        },
-        None => TcpListener::bind(address).await,
+    let Some(port) = address.strip_prefix(':') else { return TcpListener::bind(address).await };
+    let port =
+        port.parse().map_err(|_| io::Error::new(ErrorKind::InvalidInput, "the port is not a number"))?;
+    match bind_both_families(port) {
+        Err(error) if has_no_ipv6(&error) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
+        bound => bound,
     }
+}
+
+/// One socket for IPv6 and IPv4, whatever `net.ipv6.bindv6only` says.
+fn bind_both_families(port: u16) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    socket.set_only_v6(false)?;
+    // As tokio does: a restart must not wait for connections of before.
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Whether the kernel has no IPv6, or none that can be used.
+fn has_no_ipv6(error: &io::Error) -> bool {
+    let known = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::PROTONOSUPPORT];
+    known.iter().any(|known| error.raw_os_error() == Some(known.raw_os_error()))
 }
 
 /// How the configuration is read again while a daemon runs.
