@@ -13,11 +13,13 @@ mod common;
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::TcpStream,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
+
+use socket2::{Domain, Socket, Type};
 
 use common::{Exchange, Exporter, PATIENCE, answer, authority::Authority, get, replace, until};
 
@@ -320,12 +322,15 @@ fn tls_is_switched_neither_on_nor_off_while_it_runs() {
 }
 
 #[test]
-fn more_requests_than_the_limit_are_turned_away_before_their_password_is_looked_at() {
+fn more_requests_than_the_limit_are_turned_away_and_refused_ones_do_not_count() {
     let world = World::new(&format!("rate_limit: {{interval: 1h, burst: 3}}\n{}", users(&[("alice", HASH)])));
     let exporter = world.serve();
     let status = |value| get(exporter.address(), "/-/healthy", &[("Authorization", value)]).status;
     let [good, bad] = ["Basic YWxpY2U6aHVudGVyMg==", "Basic YWxpY2U6c3dvcmRmaXNo"];
-    assert_eq!([good, bad, good, good, bad].map(status), [200, 401, 200, 429, 429]);
+    assert_eq!(
+        [bad, good, bad, good, bad, good, good, bad].map(status),
+        [401, 200, 401, 200, 401, 200, 429, 401]
+    );
     world.write("web.yml", &format!("rate_limit: {{interval: 0, burst: 3}}\n{}", users(&[("alice", HASH)])));
     assert_eq!([good; 9].map(status), [200; 9], "0 is no limit");
 }
@@ -348,6 +353,93 @@ fn a_password_that_takes_minutes_keeps_neither_others_nor_the_end_waiting() {
     assert!(bob.read(&mut [0]).is_err(), "bob's is not answered yet");
     exporter.signal("TERM");
     assert!(exporter.wait().status.success());
+}
+
+#[test]
+fn a_connection_ends_with_the_refusal_of_its_password() {
+    let world = World::new(&users(&[("alice", HASH)]));
+    let exporter = world.serve();
+    let mut stream = TcpStream::connect(exporter.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).unwrap();
+    let refused = answer(&said);
+    assert_eq!((refused.status, refused.header("connection")), (401, Some("close")));
+}
+
+#[test]
+fn a_flood_of_wrong_passwords_delays_the_right_one_by_one_of_them() {
+    // Takes a while for each try.
+    let slow = HASH.replace("$04$", "$12$");
+    let world = World::new(&users(&[("alice", HASH), ("bob", &slow)]));
+    let exporter = world.serve();
+    let address = exporter.address();
+    let wrong = |host: u8| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        let request =
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic Ym9iOnN3b3JkZmlzaA==\r\n\r\n";
+        stream.write_all(request).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream
+    };
+    let status = |mut stream: &TcpStream| {
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).ok().map(|()| String::from_utf8_lossy(&head).into_owned())
+    };
+    let mut flood = Vec::new();
+    until("as many wait as may", || {
+        flood.push(wrong(2));
+        flood.iter().any(|stream| status(stream).is_some_and(|head| head.ends_with("429"))).then_some(())
+    });
+    let alice = || get(address, "/metrics", &[("Authorization", "Basic YWxpY2U6aHVudGVyMg==")]).status;
+    assert_eq!([alice(), alice()], [200, 200]);
+    let tried =
+        flood.iter().filter(|stream| status(stream).is_some_and(|head| head.ends_with("401"))).count();
+    assert!(tried <= 3, "{tried} wrong passwords were tried before the right one");
+}
+
+#[test]
+fn a_kept_connection_ends_when_its_authority_is_no_longer_trusted() {
+    let world = World::new(MUTUAL);
+    let exporter = world.serve();
+    assert_eq!(world.status(&exporter, "/metrics", &["--cert", "client.crt", "--key", "client.key"]), 200);
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-cert", "client.crt", "-key", "client.key", "-CAfile", "ca.crt"])
+        .args(["-connect", &exporter.address().to_string()])
+        .current_dir(world.folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("openssl is needed, the Debian package: {error}"));
+    let (mut asks, mut hears) = (client.stdin.take().unwrap(), BufReader::new(client.stdout.take().unwrap()));
+    let mut ask = || asks.write_all(b"HEAD /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut status = || {
+        let mut first = String::new();
+        hears.read_line(&mut first).unwrap();
+        let mut line = first.clone();
+        while line.trim() != "" {
+            line.clear();
+            hears.read_line(&mut line).unwrap();
+        }
+        first.split(' ').nth(1).map(str::to_owned)
+    };
+    // A certificate of the server that changes is no reason to connect again.
+    for kept in [true, true, false] {
+        if kept {
+            world.write("web.yml", &format!("{MUTUAL}  prefer_server_cipher_suites: false\n"));
+        } else {
+            world.write("ca.crt", &world.text("other-ca.crt"));
+        }
+        let _ = ask();
+        assert_eq!(status().as_deref(), kept.then_some("200"));
+    }
+    client.kill().unwrap();
+    client.wait().unwrap();
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! Knows no route, and keeps no password.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
+    net::IpAddr,
     str::FromStr as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -13,6 +14,11 @@ use bcrypt::HashParts;
 use hyper::header::HeaderValue;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
+
+use super::{
+    fair_queue::{FairQueue, QueueFull, network},
+    tls::random_bytes,
+};
 
 /// Above this, one password would keep a core busy for more than a minute.
 const COST_MAX: u32 = 20;
@@ -31,6 +37,8 @@ pub(super) enum Refusal {
     TooMany,
     /// Not with a user and password that are known.
     Unknown,
+    /// Too many other passwords wait to be checked.
+    Busy,
 }
 
 impl Access {
@@ -50,28 +58,34 @@ impl Access {
                 ));
             }
         }
-        let users = Users { hashes: users, proven: Mutex::default(), at_work: Arc::default() };
+        let by_cost = users.values().filter_map(|hash| Some((cost(hash)?, hash.clone()))).collect();
+        let key = random_bytes().ok_or("the system has no random bytes: is /dev/urandom there?")?;
+        let (proven, queue) = (Mutex::default(), Arc::default());
+        let users = Users { hashes: users, by_cost, key: Zeroizing::new(key), proven, queue };
         Ok(Self { users, limit })
     }
 
-    /// Whether a request with this `Authorization` is answered at `now`, on a clock that nobody sets.
-    /// Refused ones count too.
+    /// Whether a request of a client at `peer` with this `Authorization` is answered at `now`, on a clock that nobody
+    /// sets. Only requests that may be answered count in the limit.
     ///
     /// # Errors
     /// Why it is not.
     pub(super) async fn admit(
         &self,
         authorization: Option<&HeaderValue>,
+        peer: IpAddr,
         now: Duration,
     ) -> Result<(), Refusal> {
-        if !self.limit.as_ref().is_none_or(|limit| limit.allows(now)) {
-            return Err(Refusal::TooMany);
+        if !self.users.hashes.is_empty() {
+            let credentials = authorization.and_then(Credentials::read).ok_or(Refusal::Unknown)?;
+            match self.users.know(credentials, peer).await {
+                Ok(true) => {}
+                Ok(false) => return Err(Refusal::Unknown),
+                Err(QueueFull) => return Err(Refusal::Busy),
+            }
         }
-        if self.users.hashes.is_empty() {
-            return Ok(());
-        }
-        let credentials = authorization.and_then(Credentials::read).ok_or(Refusal::Unknown)?;
-        if self.users.know(credentials).await { Ok(()) } else { Err(Refusal::Unknown) }
+        let is_allowed = self.limit.as_ref().is_none_or(|limit| limit.allows(now));
+        if is_allowed { Ok(()) } else { Err(Refusal::TooMany) }
     }
 
     /// How many users may ask; 0 if whoever comes may.
@@ -84,42 +98,64 @@ impl Access {
 struct Users {
     /// bcrypt hashes of passwords, by user.
     hashes: BTreeMap<String, String>,
-    /// Digests of the credentials that were found right: a scraper's password is put through bcrypt
-    /// once, not every few seconds. Not more than there are users.
-    proven: Mutex<HashSet<[u8; 32]>>,
-    /// One password is put through bcrypt at a time, whoever sends how many: it takes a core.
-    at_work: Arc<tokio::sync::Mutex<()>>,
+    /// One hash of each cost there is.
+    by_cost: BTreeMap<u32, String>,
+    /// The key of the digests.
+    key: Zeroizing<[u8; 32]>,
+    /// Digests of the credentials that were found right, by user: a scraper's password is put through bcrypt once, not
+    /// every few seconds. One for each user: of a long password bcrypt reads the first 72 bytes only, so that many are
+    /// right.
+    proven: Mutex<BTreeMap<String, [u8; 32]>>,
+    /// One password is put through bcrypt at a time: it takes a core.
+    queue: Arc<FairQueue>,
+}
+
+/// A hash that a password is held against.
+#[derive(Debug, PartialEq, Eq)]
+struct Attempt {
+    hash: String,
+    /// Whether it is the user's, and not there to take the time of one.
+    is_own: bool,
 }
 
 impl Users {
-    async fn know(&self, credentials: Credentials) -> bool {
-        let digest = credentials.digest();
-        if self.is_proven(&digest) {
-            return true;
+    async fn know(&self, credentials: Credentials, peer: IpAddr) -> Result<bool, QueueFull> {
+        let digest = credentials.digest(&self.key);
+        if self.is_proven(&credentials.user, &digest) {
+            return Ok(true);
         }
-        let hash = self.hashes.get(&credentials.user);
-        // A user who is not known takes as long as one who is.
-        let Some(tried) = hash.or_else(|| self.hashes.values().next()).cloned() else { return false };
-        let alone = Arc::clone(&self.at_work).lock_owned().await;
-        if self.is_proven(&digest) {
-            return true;
+        let turn = self.queue.turn(network(peer)).await?;
+        if self.is_proven(&credentials.user, &digest) {
+            return Ok(true);
         }
+        let attempts = self.attempts(&credentials.user);
         let password = credentials.password;
         let matching = tokio::task::spawn_blocking(move || {
             // Held here, because a client that hangs up ends the waiting, but not this.
-            let _alone = alone;
-            bcrypt::verify(&*password, &tried)
+            let _turn = turn;
+            let matches = |attempt: &Attempt| matches!(bcrypt::verify(&*password, &attempt.hash), Ok(true));
+            attempts.iter().any(|attempt| matches(attempt) && attempt.is_own)
         });
-        let matches = matches!(matching.await, Ok(Ok(true)));
-        if !(matches && hash.is_some()) {
-            return false;
+        if !matches!(matching.await, Ok(true)) {
+            return Ok(false);
         }
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
-        true
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner).insert(credentials.user, digest);
+        Ok(true)
     }
 
-    fn is_proven(&self, digest: &[u8; 32]) -> bool {
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
+    /// What a password of `user` is held against, until one of the user's own matches: one hash of each cost, so that
+    /// every refusal takes the same time, and tells nothing of whether there is such a user.
+    fn attempts(&self, user: &str) -> Vec<Attempt> {
+        let own = self.hashes.get(user);
+        let own_cost = own.and_then(|hash| cost(hash));
+        let own = own.map(|hash| Attempt { hash: hash.clone(), is_own: true });
+        let others = self.by_cost.iter().filter(|(cost, _)| Some(**cost) != own_cost);
+        let others = others.map(|(_, hash)| Attempt { hash: hash.clone(), is_own: false });
+        own.into_iter().chain(others).collect()
+    }
+
+    fn is_proven(&self, user: &str, digest: &[u8; 32]) -> bool {
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(user) == Some(digest)
     }
 }
 
@@ -143,9 +179,10 @@ impl Credentials {
         Some(Self { user: String::from_utf8(user.to_vec()).ok()?, password })
     }
 
-    /// The same for the same user and password, and for no others.
-    fn digest(&self) -> [u8; 32] {
+    /// The same for the same user and password, and for no others. The key of this process makes it worthless outside.
+    fn digest(&self, key: &[u8; 32]) -> [u8; 32] {
         let mut digest = Sha256::new();
+        digest.update(key);
         digest.update(self.user.len().to_le_bytes());
         digest.update(&self.user);
         digest.update(&*self.password);
@@ -191,6 +228,8 @@ mod tests {
     /// Of `hunter2`, by Python's bcrypt, at the least cost.
     const HASH: &str = "$2b$04$zcJ9CRqi.V8swiImsw8DYeRhPRTQXbenYWojITkx4vLNdL4Al0c0O";
 
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn access(users: &[(&str, &str)]) -> Result<Access, String> {
         let users = users.iter().map(|(user, hash)| ((*user).to_owned(), (*hash).to_owned()));
         Access::new(users.collect(), None)
@@ -198,7 +237,7 @@ mod tests {
 
     async fn admits(access: &Access, authorization: &str) -> bool {
         let value = HeaderValue::from_str(authorization).ok();
-        access.admit(value.as_ref(), Duration::ZERO).await.is_ok()
+        access.admit(value.as_ref(), PEER, Duration::ZERO).await.is_ok()
     }
 
     fn basic(credentials: &str) -> String {
@@ -234,7 +273,7 @@ mod tests {
         for bad in &bad {
             assert!(!admits(&access, bad).await, "{bad}");
         }
-        assert_eq!(access.admit(None, Duration::ZERO).await, Err(Refusal::Unknown));
+        assert_eq!(access.admit(None, PEER, Duration::ZERO).await, Err(Refusal::Unknown));
         assert_eq!(proven(), 2, "what was refused is not kept");
         Ok(())
     }
@@ -253,8 +292,48 @@ mod tests {
                 () = std::future::ready(()) => {}
             }
         });
-        assert!(access.users.at_work.try_lock().is_err());
+        let other = basic("alice:hunter4");
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = admits(&access, &other) => panic!("it did not wait"),
+                () = std::future::ready(()) => {}
+            }
+        });
         runtime.shutdown_background();
+        Ok(())
+    }
+
+    #[test]
+    fn every_refusal_costs_one_hash_of_each_cost_whether_there_is_such_a_user_or_not() -> Result<(), String> {
+        let costly = HASH.replace("$04$", "$06$");
+        let access = access(&[("alice", HASH), ("bob", &costly), ("carol", HASH)])?;
+        for (user, own) in
+            [("alice", Some(4)), ("bob", Some(6)), ("carol", Some(4)), ("mallory", None), ("", None)]
+        {
+            let attempts = access.users.attempts(user);
+            let mut costs: Vec<_> = attempts.iter().filter_map(|attempt| cost(&attempt.hash)).collect();
+            costs.sort_unstable();
+            assert_eq!(costs, [4, 6], "{user}");
+            let owned: Vec<_> =
+                attempts.iter().filter(|attempt| attempt.is_own).map(|own| cost(&own.hash)).collect();
+            assert_eq!(owned, own.map(Some).into_iter().collect::<Vec<_>>(), "{user}");
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_proven_password_waits_for_nobody_and_refused_requests_spend_no_limit() -> Result<(), String> {
+        let limit = Some(Limit::new(Duration::from_hours(1), 2));
+        let access = Access::new([("alice".to_owned(), HASH.to_owned())].into(), limit)?;
+        let (good, bad) = (basic("alice:hunter2"), basic("alice:hunter3"));
+        for _ in 0..5 {
+            assert!(!admits(&access, &bad).await);
+        }
+        assert!(admits(&access, &good).await, "the limit is untouched");
+        let working = access.users.queue.turn(PEER).await;
+        assert!(working.is_ok() && admits(&access, &good).await, "while another password is checked");
+        assert!(!admits(&access, &good).await, "two are the limit");
         Ok(())
     }
 
@@ -262,7 +341,7 @@ mod tests {
     async fn without_users_everybody_is_let_in() -> Result<(), String> {
         let access = access(&[])?;
         assert!(admits(&access, &basic("who:ever")).await);
-        assert_eq!(access.admit(None, Duration::ZERO).await, Ok(()));
+        assert_eq!(access.admit(None, PEER, Duration::ZERO).await, Ok(()));
         Ok(())
     }
 
@@ -293,7 +372,7 @@ mod tests {
         let access = Access::new(BTreeMap::new(), Some(Limit::new(at(10), 3)))?;
         let mut said = String::new();
         for second in [0, 0, 0, 0, 9, 10, 10, 19, 20, 1000, 1000, 1000, 1000, 1010] {
-            said.push(if access.admit(None, at(second)).await.is_ok() { '.' } else { 'x' });
+            said.push(if access.admit(None, PEER, at(second)).await.is_ok() { '.' } else { 'x' });
         }
         assert_eq!(said, "...xx.xx....x.");
         Ok(())

@@ -121,7 +121,7 @@ impl Reader<'_> {
             key: self
                 .pem(["key", "key_file"], key.as_deref().map(String::as_str), yaml.key_file.as_deref())?
                 .ok_or_else(|| needed("key"))?,
-            clients,
+            clients: clients.map(Arc::new),
             versions: [yaml.min_version, yaml.max_version],
             cipher_suites: yaml.cipher_suites.unwrap_or_default(),
             prefers_own_order: yaml.prefer_server_cipher_suites.unwrap_or(true),

@@ -1,7 +1,6 @@
 //! Connections: how many, how long they may dawdle, and how they end. Knows no route.
 
 use std::{
-    convert::Infallible,
     io,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -26,6 +25,8 @@ use tokio_util::either::Either;
 use super::{
     body::{Parts, bare},
     gate::Gate,
+    routes::HangUp,
+    tls::Trust,
 };
 
 /// Connections open at the same time; more are told so and closed.
@@ -79,16 +80,23 @@ pub(super) async fn serve<F, A>(
     }
 }
 
-/// The addresses of a connection.
-#[derive(Clone, Copy, Debug)]
+/// The ends of a connection.
+#[derive(Clone, Debug)]
 pub(super) struct Ends {
-    /// Of this machine.
+    /// The address of this machine.
     pub local: IpAddr,
+    /// The address of the client.
+    pub peer: IpAddr,
+    /// Which clients could connect when it did; `None` without TLS.
+    pub trust: Option<Trust>,
 }
 
 impl Ends {
     /// Of a connection that is no network's.
-    pub(super) const UNKNOWN: Self = Self { local: IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+    pub(super) const fn unknown() -> Self {
+        let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self { local: nowhere, peer: nowhere, trust: None }
+    }
 }
 
 /// A connection without TLS, or with it.
@@ -105,12 +113,12 @@ struct Entrance {
 
 impl Entrance {
     /// The connection, encrypted if it must be; `None` if the client dawdles or the server ends.
-    async fn pass(mut self, stream: TcpStream) -> Option<Stream> {
-        let Some(gate) = &self.gate else { return Some(Either::Left(stream)) };
+    async fn pass(mut self, stream: TcpStream) -> Option<(Stream, Option<Trust>)> {
+        let Some(gate) = &self.gate else { return Some((Either::Left(stream), None)) };
         let tls = gate.tls()?;
         tokio::select! {
             greeted = timeout(HANDSHAKE, tls.greet(stream)) => match greeted {
-                Ok(Ok(stream)) => return Some(Either::Right(stream)),
+                Ok(Ok(stream)) => return Some((Either::Right(stream), Some(tls.trust().clone()))),
                 Ok(Err(error)) => tracing::debug!("a handshake failed: {error}"),
                 Err(_) => tracing::debug!("a connection had not ended its handshake within 10 s"),
             },
@@ -133,16 +141,17 @@ async fn accept<F, A>(
     let busy = bare("503 Service Unavailable", "too many connections: try again in a while");
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => match free.clone().try_acquire_owned() {
+            Ok((stream, peer)) => match free.clone().try_acquire_owned() {
                 Ok(permit) => {
                     let Ok(local) = stream.local_addr() else { continue };
-                    let ends = Ends { local: local.ip() };
+                    let mut ends = Ends { local: local.ip(), peer: peer.ip(), trust: None };
                     let _ = stream.set_nodelay(true);
                     let (entrance, respond, watcher) =
                         (entrance.clone(), respond.clone(), graceful.watcher());
                     tokio::spawn(async move {
-                        if let Some(stream) = entrance.pass(stream).await {
-                            converse(stream, |request| respond(request, ends), watcher).await;
+                        if let Some((stream, trust)) = entrance.pass(stream).await {
+                            ends.trust = trust;
+                            converse(stream, |request| respond(request, ends.clone()), watcher).await;
                         }
                         drop(permit);
                     });
@@ -171,7 +180,11 @@ where
     let service = service_fn(|request| {
         asked.notify_one();
         let answer = respond(request);
-        async { Ok::<_, Infallible>(answer.await) }
+        async {
+            let response = answer.await;
+            let is_sent = response.extensions().get::<HangUp>().is_none();
+            is_sent.then_some(response).ok_or_else(|| io::Error::other("its client has to connect again"))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

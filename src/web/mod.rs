@@ -7,6 +7,7 @@ mod access;
 mod balances;
 mod body;
 mod config;
+mod fair_queue;
 mod gate;
 mod listener;
 pub mod page;
@@ -27,7 +28,7 @@ use tokio::{
 
 use self::{
     access::Refusal, body::Parts, listener::Ends, renderer::Renderer, request_policy::RequestPolicy,
-    routes::Document,
+    routes::Document, tls::Tls,
 };
 pub use self::{gate::Gate, request_policy::HostName};
 use crate::{ledger::Ledger, moment::Clock};
@@ -117,7 +118,7 @@ impl Site {
     pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + 'static) {
         // Nobody asks it to end early.
         let graceful = GracefulShutdown::new();
-        let respond = |request| async move { self.answer(&request, Ends::UNKNOWN).await };
+        let respond = |request| async move { self.answer(&request, Ends::unknown()).await };
         listener::converse(stream, respond, graceful.watcher()).await;
     }
 
@@ -131,11 +132,16 @@ impl Site {
             let said = "the web configuration cannot be used: the exporter's log says why\n";
             return routes::text(StatusCode::INTERNAL_SERVER_ERROR, said.to_owned());
         };
+        if ends.trust.as_ref().is_some_and(|trust| config.tls.as_ref().map(Tls::trust) != Some(trust)) {
+            return routes::hang_up();
+        }
         let authorization = request.headers().get(header::AUTHORIZATION);
-        let mut response = match config.access.admit(authorization, self.clock.now().elapsed).await {
+        let mut response = match config.access.admit(authorization, ends.peer, self.clock.now().elapsed).await
+        {
             Ok(()) => self.respond(request).await,
             Err(Refusal::TooMany) => routes::too_many(),
             Err(Refusal::Unknown) => routes::unauthorized(),
+            Err(Refusal::Busy) => routes::busy(),
         };
         for (name, value) in &config.headers {
             // The status page has a policy of its own, which it could not do without.

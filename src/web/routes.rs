@@ -192,8 +192,28 @@ pub(super) fn too_many() -> Response<Parts> {
 /// A password is asked for, and what came with the request is none.
 pub(super) fn unauthorized() -> Response<Parts> {
     let said = "a user and a password of basic_auth_users are needed, for every path\n";
-    let response = text(StatusCode::UNAUTHORIZED, said.to_owned());
+    // A browser or a scraper that knows better connects again; who does not know keeps no connection.
+    let response = with(text(StatusCode::UNAUTHORIZED, said.to_owned()), header::CONNECTION, "close");
     with(response, header::WWW_AUTHENTICATE, "Basic realm=\"xt-balance-exporter\", charset=\"UTF-8\"")
+}
+
+/// Too many passwords wait to be checked.
+pub(super) fn busy() -> Response<Parts> {
+    let said = "too many passwords are being checked: try again in a second\n";
+    let response = text(StatusCode::TOO_MANY_REQUESTS, said.to_owned());
+    with(with(response, header::RETRY_AFTER, "1"), header::CONNECTION, "close")
+}
+
+/// Marks a response that is not sent: the connection is closed, and its client connects again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HangUp;
+
+/// The client that this connection was opened for may not connect any more, or another one may: it has to shake hands again.
+/// Without an answer a scraper does that at once, where it would count an error as a failed scrape.
+pub(super) fn hang_up() -> Response<Parts> {
+    let mut response = text(StatusCode::MISDIRECTED_REQUEST, String::new());
+    response.extensions_mut().insert(HangUp);
+    response
 }
 
 /// A browser asks here for others. The connection is closed.

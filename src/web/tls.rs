@@ -32,7 +32,7 @@ pub(super) struct Wanted {
     /// The key of the first certificate, PEM.
     pub key: Zeroizing<Vec<u8>>,
     /// Which clients may connect; all if none.
-    pub clients: Option<Clients>,
+    pub clients: Option<Arc<Clients>>,
     /// Oldest and newest version, by the names of exporter-toolkit.
     pub versions: [Option<String>; 2],
     /// Cipher suites of TLS 1.2 by Go's names; empty for all.
@@ -44,6 +44,7 @@ pub(super) struct Wanted {
 }
 
 /// Which clients may connect.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Clients {
     /// Authorities that sign their certificates, PEM.
     pub authorities: Zeroizing<Vec<u8>>,
@@ -53,9 +54,23 @@ pub(super) struct Clients {
     pub names: Option<Vec<String>>,
 }
 
+/// Random bytes of the TLS provider; `None` if the system has none.
+pub(super) fn random_bytes() -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    ring::default_provider().secure_random.fill(&mut bytes).ok()?;
+    Some(bytes)
+}
+
 /// TLS, ready for clients.
 #[derive(Clone)]
-pub(super) struct Tls(TlsAcceptor);
+pub(super) struct Tls {
+    acceptor: TlsAcceptor,
+    trust: Trust,
+}
+
+/// Which clients may connect: equal for two configurations that let the same ones in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trust(Option<Arc<Clients>>);
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -85,7 +100,12 @@ impl Tls {
             config.map_err(|error| format!("certificate and key cannot be used together: {error}"))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.ignore_client_order = wanted.prefers_own_order;
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), trust: Trust(wanted.clients.clone()) })
+    }
+
+    /// Which clients may connect.
+    pub(super) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Shakes hands with a client. Whoever speaks HTTP without TLS is told so.
@@ -96,7 +116,7 @@ impl Tls {
         let mut first = [0];
         // Asked before rustls answers with an alert, which no HTTP client understands.
         if stream.peek(&mut first).await? == 0 || first == [HANDSHAKE_RECORD] {
-            return self.0.accept(stream).await;
+            return self.acceptor.accept(stream).await;
         }
         let advice = bare("400 Bad Request", "this port speaks HTTPS: ask it with https://");
         stream.write_all(advice.as_bytes()).await?;
