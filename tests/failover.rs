@@ -12,9 +12,10 @@ mod common;
 mod front;
 mod watched;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{ACCESS_KEY, Exchange, SECRET_KEY, get, replace, sample};
+use flate2::{Compression, write::GzEncoder};
 use front::{Front, Manner, http};
 use tokio::{net::TcpSocket, task::JoinSet, task::yield_now};
 use watched::{
@@ -140,6 +141,103 @@ async fn what_the_next_host_would_say_again_or_be_harmed_by_is_not_asked_there()
     }
     while let Some(proof) = proofs.join_next().await {
         proof.unwrap();
+    }
+}
+
+/// Half of this body under its full length, then the end of the connection.
+fn cut_short(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let whole = http(status, headers, body);
+    whole[..whole.len() - body.len() / 2].to_vec()
+}
+
+fn gzipped(body: &[u8]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(body).unwrap();
+    gzip.finish().unwrap()
+}
+
+/// A small body that grows to more than is read of any.
+fn gzip_bomb() -> Vec<u8> {
+    gzipped(&vec![b' '; 9 * 1024 * 1024])
+}
+
+/// Polls with something in front of the first of two base URLs. Returns the reasons that were counted, how the poll
+/// failed, if it did, and how many connections the second base URL has seen.
+async fn polled_behind(manner: Manner) -> (Vec<(&'static str, f64)>, Option<String>, usize) {
+    let exchange = Exchange::documented();
+    let (front, next) = (Front::new(exchange.address), Front::new(exchange.address));
+    front.set(manner);
+    let mut account = account("main", &[&front.url(), &next.url()], given(ACCESS_KEY, SECRET_KEY));
+    // Half of it is for the first. More than any answer here takes, and what must be waited out for one without an end.
+    account.poll_timeout = Duration::from_secs(20);
+    let mut watched = Watched::of(account);
+    let good = watched.poll().await;
+    assert_eq!(good, watched.failures().is_empty());
+    assert!(good || watched.failure().is_some_and(|failure| failure.text.starts_with(&front.url())));
+    (watched.failures(), watched.failure().map(|failure| failure.text), next.connections())
+}
+
+const PAGE: &[u8] = b"<html><head><title>Sorry</title></head><body>Sorry</body></html>";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_of_an_answer_decides_however_its_body_ends() {
+    let envelope = br#"{"code":307,"info":"AccessKey error"}"#;
+    let gzip = [("Content-Encoding", "gzip")];
+    let bomb = gzip_bomb();
+    let mut proofs = JoinSet::new();
+    for (status, reason) in [
+        (500, None),
+        (502, None),
+        (503, None),
+        (429, Some("rate_limited")),
+        (418, Some("rate_limited")),
+        (404, Some("http")),
+        (200, Some("body")),
+        (206, Some("body")),
+    ] {
+        let bomb = http(status, &gzip, &bomb);
+        for (what, manner) in [
+            ("cut short", Manner::Answer(Arc::new(move |_| cut_short(status, &[], PAGE)))),
+            ("cut short after one brace", Manner::Answer(Arc::new(move |_| cut_short(status, &[], b"{}")))),
+            ("a cut envelope", Manner::Answer(Arc::new(move |_| cut_short(status, &[], envelope)))),
+            ("not gzip", Manner::Answer(Arc::new(move |_| http(status, &gzip, PAGE)))),
+            ("cut gzip", Manner::Answer(Arc::new(move |_| cut_short(status, &gzip, &gzipped(PAGE))))),
+            ("a gzip bomb", Manner::Answer(Arc::new(move |_| bomb.clone()))),
+            ("no end", Manner::Begin(cut_short(status, &[], PAGE))),
+        ] {
+            let reason = if (what, status / 100) == ("no end", 2) { None } else { reason };
+            proofs.spawn(async move {
+                let (counted, _, asked) = polled_behind(manner).await;
+                let expected: Vec<_> = reason.into_iter().map(|reason| (reason, 1.0)).collect();
+                assert_eq!(counted, expected, "{status} {what}");
+                // The clock of the second base URL, and its balances.
+                assert_eq!(asked, if reason.is_some() { 0 } else { 2 }, "{status} {what}");
+            });
+        }
+    }
+    while let Some(proof) = proofs.join_next().await {
+        proof.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_body_is_said_beside_the_status() {
+    let bomb = http(418, &[("Content-Encoding", "gzip")], &gzip_bomb());
+    for (manner, says) in [
+        (
+            Manner::Answer(Arc::new(|_| cut_short(429, &[], PAGE))),
+            "HTTP 429, and the body was cut short: error reading a body from connection: end of file before message length reached",
+        ),
+        (
+            Manner::Answer(Arc::new(|_| http(404, &[("Content-Encoding", "gzip")], PAGE))),
+            "HTTP 404, and the body was cut short: Invalid gzip header",
+        ),
+        (Manner::Answer(Arc::new(move |_| bomb.clone())), "HTTP 418, and the body is over 8 MiB"),
+        (Manner::Begin(cut_short(429, &[], PAGE)), "HTTP 429, and no whole answer within 10s"),
+    ] {
+        let (_, failure, _) = polled_behind(manner).await;
+        let text = failure.unwrap();
+        assert!(text.ends_with(&format!("/trade/api/v1/getBalance: {says}")), "{text}");
     }
 }
 

@@ -285,6 +285,7 @@ mod tests {
         }
         for (status, body, reason) in [
             (429, DOCUMENTED, Reason::RateLimited),
+            (418, DOCUMENTED, Reason::RateLimited),
             (401, "login", Reason::Auth),
             (403, "<html>", Reason::Http),
             (405, "", Reason::Http),

@@ -304,6 +304,23 @@ fn stopped_halfway() -> Failure {
     Failure::new(Reason::RateLimited, "stopped halfway: all accounts were paused after limit replies")
 }
 
+/// Reads a reply by `decode`. One without a whole body says what it says by its status alone.
+fn decode_reply<'a, T>(
+    status: u16,
+    body: Result<Cow<'a, [u8]>, String>,
+    decode: impl FnOnce(u16, Cow<'a, [u8]>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let broken = match body {
+        Ok(body) => return decode(status, body),
+        Err(why) => why,
+    };
+    let text = format!("HTTP {status}, and {broken}");
+    match decode(status, Cow::default()) {
+        Err(failure) => Err(Failure { text, ..failure }),
+        Ok(_) => Err(Failure::new(Reason::Body, text)),
+    }
+}
+
 /// What an answer of `wallet` that was good before says, taken apart once more; `None` if it says nothing.
 #[must_use]
 pub fn reread(api: Api, wallet: Wallet, original: &Original) -> Option<Answer> {
@@ -763,8 +780,8 @@ impl Exchange {
                 made: reply.date,
             };
             // A refusal or a limit reply counts however old it is.
-            let decoded =
-                decode(reply.status, reply.body).and_then(|value| freshness.check().map(|()| value));
+            let decoded = decode_reply(reply.status, reply.body, decode);
+            let decoded = decoded.and_then(|value| freshness.check().map(|()| value));
             decoded.map_err(|failure| Failure {
                 text: format!("{}{}: {}", call.base, call.path, failure.text),
                 retry_after: reply.retry_after,

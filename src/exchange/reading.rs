@@ -52,8 +52,8 @@ pub(super) fn plain(status: u16, rows: impl FnOnce() -> Option<Vec<Row>>) -> Opt
 /// # Errors
 /// A limit reply, or a body that is no such object, judged by its status.
 pub(super) fn envelope<'a, T: Deserialize<'a>>(status: u16, body: &'a [u8]) -> Result<T, Failure> {
-    if status == 429 {
-        return Err(Failure::new(Reason::RateLimited, format!("HTTP 429, {}", glimpse(body))));
+    if is_limit_reply(status) {
+        return Err(Failure::new(Reason::RateLimited, format!("HTTP {status}, {}", glimpse(body))));
     }
     let text = std::str::from_utf8(body).map_err(|_| by_status(status, body))?;
     let text = text.trim_start_matches([' ', '\t', '\n', '\r']);
@@ -66,6 +66,12 @@ pub(super) fn envelope<'a, T: Deserialize<'a>>(status: u16, body: &'a [u8]) -> R
 #[must_use]
 pub(super) fn is_success(status: u16) -> bool {
     status == 200
+}
+
+/// Whether a status alone says that a limit was passed: 429, and 418, by which other exchanges tell an address that went
+/// on after 429.
+fn is_limit_reply(status: u16) -> bool {
+    matches!(status, 418 | 429)
 }
 
 /// What an answer is that is no envelope of the exchange: there only the status says anything.

@@ -13,6 +13,7 @@ use std::{
 
 use quick::memory::room;
 use reqwest::{Url, dns, header, redirect};
+use tokio::time::Instant;
 
 use super::{
     failure::{Failure, Reason},
@@ -39,8 +40,9 @@ pub(super) struct Reply<'a> {
     pub age: Option<Duration>,
     /// `Date`: when the answer was made, since the Unix epoch; `None` if that is not said.
     pub date: Option<Duration>,
-    /// The whole body, decompressed: borrowed if it is the one that was known.
-    pub body: Cow<'a, [u8]>,
+    /// The whole body, decompressed: borrowed if it is the one that was known. Or why it did not come whole, under a
+    /// status that tells enough without it.
+    pub body: Result<Cow<'a, [u8]>, String>,
 }
 
 /// Where an exchange listens: `https://host[:port][/path]`, or `http://` on this machine.
@@ -89,23 +91,51 @@ impl Transport {
         known: &'a [u8],
         timeout: Duration,
     ) -> Result<Reply<'a>, Failure> {
-        let asked = async {
-            // A timeout of zero would still let the request start, and count against the limits.
-            if timeout.is_zero() {
-                let text = "the poll's time was up before this could be asked";
-                return Err(Failure::new(Reason::Timeout, text));
-            }
-            self.ask(base, request, known).await
-        };
-        let failure = match tokio::time::timeout(timeout, asked).await {
-            Ok(Ok(reply)) => return Ok(reply),
-            Ok(Err(failure)) => failure,
-            Err(_) => Failure::new(Reason::Timeout, format!("no whole answer within {}", rounded(timeout))),
-        };
-        Err(Failure { text: format!("{base}{}: {}", request.path, failure.text), ..failure })
+        let reply = self.ask(base, request, known, timeout).await;
+        reply.map_err(|failure| Failure {
+            text: format!("{base}{}: {}", request.path, failure.text),
+            ..failure
+        })
     }
 
-    async fn ask<'a>(&self, base: &BaseUrl, asked: &Request, known: &'a [u8]) -> Result<Reply<'a>, Failure> {
+    async fn ask<'a>(
+        &self,
+        base: &BaseUrl,
+        request: &Request,
+        known: &'a [u8],
+        timeout: Duration,
+    ) -> Result<Reply<'a>, Failure> {
+        // A timeout of zero would still let the request start, and count against the limits.
+        if timeout.is_zero() {
+            let text = "the poll's time was up before this could be asked";
+            return Err(Failure::new(Reason::Timeout, text));
+        }
+        let too_late = || format!("no whole answer within {}", rounded(timeout));
+        let began = Instant::now();
+        let response = match tokio::time::timeout(timeout, self.send(base, request)).await {
+            Ok(response) => response?,
+            Err(_) => return Err(Failure::new(Reason::Timeout, too_late())),
+        };
+        let status = response.status().as_u16();
+        let headers = response.headers();
+        let retry_after = headers.get(header::RETRY_AFTER).and_then(|value| wait(value, SystemTime::now()));
+        let age = headers.get_all(header::AGE).iter().map(age).max();
+        let date = headers.get_all(header::DATE).iter().filter_map(unix_time).min();
+        let left = timeout.saturating_sub(began.elapsed());
+        let (reason, why) = match tokio::time::timeout(left, whole_body(response, known)).await {
+            Ok(Ok(body)) => return Ok(Reply { status, retry_after, age, date, body: Ok(body) }),
+            Ok(Err(why)) => (Reason::Body, why),
+            Err(_) => (Reason::Timeout, too_late()),
+        };
+        // Any other status says enough without the body. After a limit reply the account must pause.
+        if !(200..=299).contains(&status) {
+            return Ok(Reply { status, retry_after, age, date, body: Err(why) });
+        }
+        Err(Failure::new(reason, why))
+    }
+
+    /// Sends a request. Returns once the head of the response is there.
+    async fn send(&self, base: &BaseUrl, asked: &Request) -> Result<reqwest::Response, Failure> {
         let mut request = self.client.get(base.with(asked.path, &asked.query));
         request = request
             .header(header::ACCEPT, "application/json")
@@ -117,31 +147,25 @@ impl Transport {
             value.set_sensitive(true);
             request = request.header(*name, value);
         }
-        let mut response = request.send().await.map_err(|error| no_answer(&error.without_url()))?;
-        let status = response.status().as_u16();
-        let retry_after =
-            response.headers().get(header::RETRY_AFTER).and_then(|value| wait(value, SystemTime::now()));
-        let age = response.headers().get_all(header::AGE).iter().map(age).max();
-        let date = response.headers().get_all(header::DATE).iter().filter_map(unix_time).min();
-        let length = response.content_length().and_then(|length| usize::try_from(length).ok());
-        let mut body = Body::begin(known, length.unwrap_or(0).min(BODY_MAX_BYTES));
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) => body.append(&chunk),
-                Ok(None) => return Ok(Reply { status, retry_after, age, date, body: body.end() }),
-                // A limit reply counts as soon as its status is known, however its body ends.
-                Err(_) if status == 429 => {
-                    return Ok(Reply { status, retry_after, age, date, body: body.end() });
-                }
-                Err(error) => {
-                    let text = format!("the body was cut short: {}", causes(&error.without_url()));
-                    return Err(Failure::new(Reason::Body, text));
-                }
-            }
-            if body.len() > BODY_MAX_BYTES {
-                let text = format!("the body is over {} MiB", BODY_MAX_BYTES / 1024 / 1024);
-                return Err(Failure { retry_after, ..Failure::new(Reason::Body, text) });
-            }
+        request.send().await.map_err(|error| no_answer(&error.without_url()))
+    }
+}
+
+/// Reads the body of a response to its end.
+///
+/// # Errors
+/// A sentence that says why it did not come whole.
+async fn whole_body(mut response: reqwest::Response, known: &[u8]) -> Result<Cow<'_, [u8]>, String> {
+    let length = response.content_length().and_then(|length| usize::try_from(length).ok());
+    let mut body = Body::begin(known, length.unwrap_or(0).min(BODY_MAX_BYTES));
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => body.append(&chunk),
+            Ok(None) => return Ok(body.end()),
+            Err(error) => return Err(format!("the body was cut short: {}", causes(&error.without_url()))),
+        }
+        if body.len() > BODY_MAX_BYTES {
+            return Err(format!("the body is over {} MiB", BODY_MAX_BYTES / 1024 / 1024));
         }
     }
 }

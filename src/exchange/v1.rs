@@ -415,6 +415,7 @@ mod tests {
             (503, r#"{"code":500,"info":"error"}"#, Reason::Unavailable),
             (503, r#"{"code":308,"info":"Sign error"}"#, Reason::Signature),
             (429, good, Reason::RateLimited),
+            (418, good, Reason::RateLimited),
         ] {
             assert_eq!(failed(status, body).0, reason, "{status} {body}");
         }

@@ -354,6 +354,7 @@ mod tests {
         }
         for (status, body, reason) in [
             (429, CAPTURED, Reason::RateLimited),
+            (418, CAPTURED, Reason::RateLimited),
             (503, "<html>", Reason::Unavailable),
             (503, CAPTURED, Reason::Unavailable),
             (302, "", Reason::Http),

@@ -63,7 +63,7 @@ impl Wire {
                 let (path, query) = (request.path.to_owned(), request.query.to_string());
                 let asked = Asked { host: base.host(), path, query, timeout };
                 let Told { status, retry_after, body } = script(asked).await?;
-                Ok(Reply { status, retry_after, age: None, date: None, body: body.into() })
+                Ok(Reply { status, retry_after, age: None, date: None, body: Ok(body.into()) })
             }
         }
     }

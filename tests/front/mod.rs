@@ -56,6 +56,8 @@ pub enum Manner {
     Answer(Answerer),
     /// It is read and never answered.
     Silence,
+    /// It is answered with this, and the connection stays open as if more were to come.
+    Begin(Vec<u8>),
     /// It is passed on, and the answer gets these headers. A header of the exchange with the same name is replaced.
     AddHeaders(Vec<(&'static str, String)>),
     /// It is passed on, and the same answer is sent again on the same connection after this time. A client that closes
@@ -219,6 +221,11 @@ impl Front {
                 }
                 Manner::SharedCache if request.is_for_more_than_the_time() => self.first_answer(&request)?,
                 Manner::Silence if request.is_for_more_than_the_time() => continue,
+                Manner::Begin(part) if request.is_for_more_than_the_time() => {
+                    stream.write_all(part)?;
+                    stream.flush()?;
+                    continue;
+                }
                 _ => relay(upstream, &request, &[])?,
             };
             if reply.is_empty() {
