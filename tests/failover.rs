@@ -241,6 +241,113 @@ async fn what_is_wrong_with_the_body_is_said_beside_the_status() {
     }
 }
 
+/// Polls accounts whose first base URL gives one of these answers. Each is to fail for its reason without a call of the
+/// second base URL or, where there is none, to be read from the second.
+async fn prove_answers(answers: Vec<(Vec<u8>, Option<&'static str>)>) {
+    let mut proofs = JoinSet::new();
+    for (answer, reason) in answers {
+        proofs.spawn(async move {
+            let shown = String::from_utf8_lossy(&answer).into_owned();
+            let (counted, _, asked) = polled_behind(Manner::Answer(Arc::new(move |_| answer.clone()))).await;
+            let counted = counted.first().map(|(reason, _)| *reason);
+            // The clock of the second base URL, and its balances.
+            assert_eq!((counted, asked), (reason, if reason.is_some() { 0 } else { 2 }), "{shown}");
+        });
+    }
+    while let Some(proof) = proofs.join_next().await {
+        proof.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_the_exchanges_leads_to_the_next_host() {
+    const REFUSED: &str = r#"{"code":307,"info":"AccessKey error"}"#;
+    let page = std::str::from_utf8(PAGE).unwrap();
+    let in_a_page = format!("<html><body><pre>{REFUSED}</pre></body></html>");
+    let before_a_page = format!("{REFUSED}\n{page}");
+    let with_a_mark = format!("\u{feff}{page}");
+    let redirect = [("Location", "https://blocked.example/")];
+    let answers = [
+        (401, &[][..], page),
+        (403, &[], page),
+        (403, &[], ""),
+        (403, &[], r#"{"message":"Forbidden"}"#),
+        (403, &[], r#"{"code":403,"message":"Forbidden"}"#),
+        (403, &[], r#"{"title":"Error 1020: Access denied","status":403,"error_code":1020}"#),
+        (403, &[], r#"{"rc":1,"mc":"AUTH_101","ma":[],"result":null}"#),
+        (403, &[], r#"["code",307]"#),
+        (403, &[], "error code: 1010"),
+        (403, &[], &in_a_page),
+        (403, &[], &before_a_page),
+        (403, &[], &with_a_mark),
+        (451, &[], page),
+        (451, &[], r#"{"error":"not available in your country"}"#),
+        (400, &[], page),
+        (405, &[], page),
+        (407, &[], page),
+        (302, &redirect, ""),
+        (203, &[], r#"{"code":200,"data":{"usdt":{"available":"1","freeze":"0"}}}"#),
+        (200, &[], page),
+        (200, &[], &in_a_page),
+        (200, &[], &with_a_mark),
+        (200, &[], "Access denied"),
+        (200, &[], ""),
+    ];
+    let whole = answers.map(|(status, headers, body)| http(status, headers, body.as_bytes()));
+    let broken = [401, 403, 451].map(|status| cut_short(status, &[], REFUSED.as_bytes()));
+    prove_answers(whole.into_iter().chain(broken).map(|answer| (answer, None)).collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_or_a_limit_is_never_tried_at_the_next_host() {
+    let page = std::str::from_utf8(PAGE).unwrap();
+    let answers = [
+        (401, r#"{"code":307,"info":"AccessKey error"}"#, "auth"),
+        (403, r#"{"code":307,"info":"IP 1.2.3.4 is not in the whitelist"}"#, "auth"),
+        (403, r#"{"code":308,"info":"Sign error"}"#, "signature"),
+        (403, " \n{\"code\":404,\"msg\":\"请检查accesskey是否有效\",\"data\":null}", "auth"),
+        (403, r#"{"code":404,"info":"account locked"}"#, "rate_limited"),
+        (451, r#"{"code":451,"info":"not available in your country"}"#, "api"),
+        (429, page, "rate_limited"),
+        (429, "", "rate_limited"),
+        (418, page, "rate_limited"),
+        (429, r#"{"code":307,"info":"AccessKey error"}"#, "rate_limited"),
+        (404, page, "http"),
+        (410, page, "http"),
+        (200, r#"{"code":200,"data":{"usdt""#, "decode"),
+        (200, "null", "decode"),
+    ];
+    let answers = answers.map(|(status, body, reason)| (http(status, &[], body.as_bytes()), Some(reason)));
+    prove_answers(answers.into()).await;
+}
+
+#[tokio::test]
+async fn a_host_that_is_blocked_for_every_call_is_followed_by_the_next() {
+    let (first, second) = (Exchange::documented(), Exchange::documented());
+    first.simulator.inject(Fault::new(Effect::status(403)));
+    let mut watched = Watched::new(&[&first.url(), &second.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![]));
+    let asked = first.simulator.calls().arrivals.len();
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(
+        first.simulator.calls().arrivals.len(),
+        asked,
+        "the one that works is asked first from then on"
+    );
+
+    // What the second says of the key counts, and is not lost behind the block.
+    second.simulator.inject(Fault::new(Effect::Revoked));
+    let mut watched = Watched::new(&[&first.url(), &second.url()]);
+    assert!(!watched.poll().await);
+    assert_eq!(watched.failures(), [("auth", 1.0)]);
+    second.simulator.clear_faults();
+    second.simulator.inject(Fault::new(Effect::status(451)));
+    let mut watched = Watched::new(&[&first.url(), &second.url()]);
+    assert!(!watched.poll().await);
+    assert_eq!(watched.failures(), [("http", 1.0)]);
+}
+
 #[tokio::test]
 async fn the_host_that_worked_is_asked_first_for_ten_minutes() {
     let exchange = patient(vec![main_account()]);

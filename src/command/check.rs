@@ -217,8 +217,11 @@ fn remedy(failure: &Failure) -> &'static str {
             Some(Detail::InactiveKey) => {
                 "the key is not active: finish its activation at the exchange, or wait for the review"
             }
-            None => UNKNOWN_KEY,
+            Some(Detail::NotFromTheExchange) | None => UNKNOWN_KEY,
         },
+        _ if failure.detail == Some(Detail::NotFromTheExchange) => {
+            "not the exchange answered, but something in front of it: a CDN or firewall that blocks this machine's address or country, or a proxy. Set another base URL, or give this machine another way out"
+        }
         Reason::Signature => {
             "the secret key does not belong to this access key: copy both again, from the same key"
         }
@@ -313,6 +316,20 @@ mod tests {
         }
         assert_eq!(other(Api::V1, spot, Reason::Signature), None);
         assert_eq!(other(Api::V4, None, Reason::Decode), None);
+    }
+
+    #[test]
+    fn an_answer_from_in_front_of_the_exchange_is_named() {
+        let said = |status: u16, body: &str| {
+            let failure = exchange::v1::balances(status, body.as_bytes()).err();
+            failure.map(|failure| remedy(&failure)).unwrap_or_default()
+        };
+        for (status, body) in [(403, "<html>"), (451, ""), (200, "<html>"), (302, "")] {
+            assert!(said(status, body).contains("something in front of it"), "{status} {body}");
+        }
+        for (status, body) in [(404, "<html>"), (200, "{}"), (503, ""), (403, r#"{"code":307,"info":"x"}"#)] {
+            assert!(!said(status, body).contains("something in front of it"), "{status} {body}");
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Turns {
     /// # Errors
     /// The whole failure, if no other would fare better.
     pub(super) fn failed(&mut self, failure: Failure) -> Result<(), Failure> {
-        let goes_on = failure.reason.is_of_the_host();
+        let goes_on = failure.is_of_the_host();
         // The first URL's trouble is the one to be told; the others' is added to it. But when to ask
         // again hangs on a refused key or a limit, whichever URL spoke of it.
         let decides = failure.reason.is_of_the_key() || failure.reason == Reason::RateLimited;

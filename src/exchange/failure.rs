@@ -76,10 +76,9 @@ impl Reason {
         }
     }
 
-    /// Whether another base URL may fare better. A refused key is refused everywhere, and asking
-    /// again after a limit reply is what gets an account locked.
+    /// Whether the host failed, or whatever is on the way there.
     #[must_use]
-    pub fn is_of_the_host(self) -> bool {
+    pub(super) fn is_of_the_host(self) -> bool {
         matches!(
             self,
             Self::Connect | Self::Dns | Self::Tls | Self::Timeout | Self::Unavailable | Self::Cached
@@ -115,6 +114,8 @@ pub enum Detail {
     AddressNotAllowed,
     /// The key lacks a permission.
     NotPermitted,
+    /// Something in front of the exchange made the answer: a CDN, a firewall or a proxy.
+    NotFromTheExchange,
 }
 
 /// A failed call: its reason and the sentence a person reads.
@@ -141,6 +142,13 @@ impl Failure {
     #[must_use]
     pub fn new(reason: Reason, text: impl Into<String>) -> Self {
         Self { reason, detail: None, text: text.into(), retry_after: None }
+    }
+
+    /// Whether another base URL may fare better: nothing came from this one, or what came is not the exchange's answer.
+    /// A refused key is refused everywhere, and asking again after a limit reply is what gets an account locked.
+    #[must_use]
+    pub fn is_of_the_host(&self) -> bool {
+        self.detail == Some(Detail::NotFromTheExchange) || self.reason.is_of_the_host()
     }
 
     /// The same with a detail.

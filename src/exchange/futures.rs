@@ -57,8 +57,8 @@ struct Error<'a> {
 /// `returnCode`, so the body is read first and the status judges what is no envelope.
 fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     let by_status = || match by_status(status, body) {
-        // Documented: log in first, or anew.
-        failure if status == 401 => Failure { reason: Reason::Auth, ..failure },
+        // Documented: log in first. It may come without the envelope.
+        failure if status == 401 => Failure { reason: Reason::Auth, detail: None, ..failure },
         failure => failure,
     };
     let envelope = reading::envelope(status, body).map_err(|failure| match failure.reason {
@@ -81,7 +81,9 @@ fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
             None => Err(decode("`returnCode` is 0 and there is no `result`")),
         };
     }
-    if code.is_empty() && envelope.return_code.and_then(integer).is_none() {
+    // With another status the code may stand alone, but never without its text.
+    let is_whole = !code.is_empty() && error.msg.is_some();
+    if !is_whole && envelope.return_code.and_then(integer).is_none() {
         return Err(by_status());
     }
     let said = [error.msg, envelope.msg_info].into_iter().flatten().filter_map(text);
@@ -287,12 +289,35 @@ mod tests {
             (429, DOCUMENTED, Reason::RateLimited),
             (418, DOCUMENTED, Reason::RateLimited),
             (401, "login", Reason::Auth),
+            (401, "", Reason::Auth),
+            (403, r#"{"error":{"code":403,"message":"Forbidden"}}"#, Reason::Http),
+            (403, r#"{"timestamp":1,"status":403,"error":"Forbidden","path":"/"}"#, Reason::Http),
             (403, "<html>", Reason::Http),
             (405, "", Reason::Http),
             (302, DOCUMENTED, Reason::Http),
             (502, "<html>", Reason::Unavailable),
         ] {
             assert_eq!(failed(status, body).0, reason, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_not_the_exchanges_answer_is_of_the_host() {
+        for (status, body, is_of_the_host) in [
+            (403, r#"{"returnCode":1,"error":{"code":"403","msg":"invalid signature"}}"#, false),
+            (403, r#"{"error":{"code":"403","msg":"forbidden"}}"#, false),
+            (403, r#"{"error":{"code":403,"message":"Forbidden"}}"#, true),
+            (401, "login", false),
+            (401, "<html>", false),
+            (403, "", true),
+            (429, "<html>", false),
+        ] {
+            let failure = balances(status, body.as_bytes()).err();
+            assert_eq!(
+                failure.map(|failure| failure.is_of_the_host()),
+                Some(is_of_the_host),
+                "{status} {body}"
+            );
         }
     }
 }

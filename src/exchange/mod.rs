@@ -677,7 +677,8 @@ impl Exchange {
             Err(Stop::Failed(failure)) if failure.reason != Reason::RateLimited => failure,
             Err(stop) => return Err(stop),
         };
-        // A cache may keep the time, which is no secret, and let the balances through.
+        // A cache may keep the time, which is no secret, and let the balances through. So may a firewall refuse the time,
+        // and only then: then the failure is not one of the host by its reason.
         if is_own && failure.reason.is_of_the_host() && failure.reason != Reason::Cached {
             *turn = Some((self.clock.now().elapsed, failure.clone()));
             return Err(failure.into());

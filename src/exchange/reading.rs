@@ -5,13 +5,13 @@
 use std::borrow::Cow;
 
 pub(super) use quick::rows::Row;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
 use super::{
     balance::{Amount, Answer, Balance},
-    failure::{Failure, Reason},
+    failure::{Detail, Failure, Reason},
 };
 
 /// Gathers rows into an answer. A row that is unusable is dropped and counted; if there are rows and
@@ -76,7 +76,7 @@ fn is_limit_reply(status: u16) -> bool {
 
 /// What an answer is that is no envelope of the exchange: there only the status says anything.
 pub(super) fn by_status(status: u16, body: &[u8]) -> Failure {
-    match status {
+    let failure = match status {
         200 => decode(format!("HTTP {status}, {}", glimpse(body))),
         201..=299 => Failure::new(
             Reason::Http,
@@ -85,7 +85,24 @@ pub(super) fn by_status(status: u16, body: &[u8]) -> Failure {
         300..=399 => Failure::new(Reason::Http, format!("HTTP {status}: redirects are not followed")),
         500..=599 => Failure::new(Reason::Unavailable, format!("HTTP {status}, {}", glimpse(body))),
         _ => Failure::new(Reason::Http, format!("HTTP {status}, {}", glimpse(body))),
+    };
+    failure.with_detail(is_from_elsewhere(status, body).then_some(Detail::NotFromTheExchange))
+}
+
+/// Whether an answer that is no envelope of the exchange came from something in front of it. The exchange answers a refused
+/// key in its envelope, so a bare 403 is a firewall's, and a page under status 200 asks to prove that a person is there.
+/// 404 and 410 are the exchange's own: what it does not have, its other base URLs do not have.
+fn is_from_elsewhere(status: u16, body: &[u8]) -> bool {
+    match status {
+        200 => !is_json(body),
+        404 | 410 | 500.. => false,
+        _ => true,
     }
+}
+
+/// Whether a body is JSON, or was meant to be.
+fn is_json(body: &[u8]) -> bool {
+    matches!(body.trim_ascii_start(), [b'{' | b'[', ..]) || serde_json::from_slice::<IgnoredAny>(body).is_ok()
 }
 
 /// The reason of an error that says nothing of its own, in an answer whose status says that the exchange is down.

@@ -122,10 +122,15 @@ impl Transport {
         let age = headers.get_all(header::AGE).iter().map(age).max();
         let date = headers.get_all(header::DATE).iter().filter_map(unix_time).min();
         let left = timeout.saturating_sub(began.elapsed());
-        let (reason, why) = match tokio::time::timeout(left, whole_body(response, known)).await {
-            Ok(Ok(body)) => return Ok(Reply { status, retry_after, age, date, body: Ok(body) }),
-            Ok(Err(why)) => (Reason::Body, why),
-            Err(_) => (Reason::Timeout, too_late()),
+        // With no time left, a body that is there already would still be taken.
+        let body = match left {
+            Duration::ZERO => None,
+            left => tokio::time::timeout(left, whole_body(response, known)).await.ok(),
+        };
+        let (reason, why) = match body {
+            Some(Ok(body)) => return Ok(Reply { status, retry_after, age, date, body: Ok(body) }),
+            Some(Err(why)) => (Reason::Body, why),
+            None => (Reason::Timeout, too_late()),
         };
         // Any other status says enough without the body. After a limit reply the account must pause.
         if !(200..=299).contains(&status) {

@@ -111,6 +111,11 @@ struct Envelope<'a> {
 }
 
 impl Envelope<'_> {
+    /// Whether it has nothing but a code, as an error of something in front of the exchange has: `{"code":403,"message":""}`.
+    fn is_bare(&self) -> bool {
+        [self.data, self.info, self.msg, self.msg_info].iter().all(Option::is_none)
+    }
+
     /// What the exchange says of the error: `info`, else `msg`, else `msgInfo` or its template.
     fn text(&self) -> Option<String> {
         #[derive(Deserialize)]
@@ -137,6 +142,7 @@ fn data(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     let digits = code.trim_matches('"').parse::<i64>().map_err(|_| by_status())?;
     match digits {
         200 if !is_success(status) => Err(by_status()),
+        _ if !is_success(status) && envelope.is_bare() => Err(by_status()),
         200 if code.starts_with('"') => Err(decode("`code` is the text \"200\", not the number 200")),
         200 => envelope.data.ok_or_else(|| decode("`code` is 200 and there is no `data`")),
         error => {

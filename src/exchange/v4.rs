@@ -369,6 +369,31 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_not_the_exchanges_answer_is_of_the_host() {
+        for (status, body, is_of_the_host) in [
+            (403, r#"{"rc":1,"mc":"AUTH_104","ma":[],"result":null}"#, false),
+            (401, r#"{"rc":1,"mc":"AUTH_101","ma":[],"result":null}"#, false),
+            (451, r#"{"rc":1,"mc":"FAILURE","ma":[],"result":null}"#, false),
+            (403, r#"{"code":307,"info":"AccessKey error"}"#, true),
+            (403, "<html>", true),
+            (403, "", true),
+            (200, "<html>", true),
+            (200, "{}", false),
+            (404, "", false),
+            (429, "<html>", false),
+            (418, "<html>", false),
+            (503, "<html>", true),
+        ] {
+            let failure = balances(status, body.as_bytes()).err();
+            assert_eq!(
+                failure.map(|failure| failure.is_of_the_host()),
+                Some(is_of_the_host),
+                "{status} {body}"
+            );
+        }
+    }
+
+    #[test]
     fn server_time_is_read_from_the_documented_answer() {
         let body = br#"{"rc":0,"mc":"SUCCESS","ma":[],"result":{"serverTime":1662435658062}}"#;
         assert_eq!(server_time(200, body), Ok(1_662_435_658_062));
