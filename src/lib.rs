@@ -18,6 +18,7 @@
 //!    │                 └── standing, quotation   of balances, of prices: fresh, held, unknown; pure
 //!    ├── web            serving the ledger: routes, deadlines, status page
 //!    │     ├── renderer       status page and JSON: rendered one at a time, off the threads of scrapes, and shared
+//!    │     ├── connections    how many there are, and which has to go
 //!    │     └── gate           the web configuration file: TLS, passwords, headers
 //!    └── simulator      the exchange, simulated; apart from all of the above
 //!

@@ -14,10 +14,11 @@ use std::{
 };
 
 use common::{ACCESS_KEY, Answer, Exchange, Exporter, PATIENCE, SECRET_KEY, answer, get, request, until};
+use socket2::{Domain, Socket, Type};
 use xt_balance_exporter::simulator::{Account, Effect, Fault, Rules, Wallet};
 
-/// As many connections as the server keeps.
-const CONNECTIONS: usize = 512;
+/// As many connections as the server keeps of one network.
+const CONNECTIONS_OF_A_NETWORK: usize = 128;
 
 /// Every path that answers a GET.
 const PATHS: [&str; 5] = ["/metrics", "/", "/api/v1/balances", "/-/healthy", "/-/ready"];
@@ -359,30 +360,105 @@ fn whoever_sends_no_request_or_takes_no_answer_is_cut_off() {
     is_up(address);
 }
 
+/// A connection from an address of this machine's own.
+fn connect_from(host: u8, address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+const HEALTHY: &[u8] = b"HEAD /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
 #[test]
-fn there_is_an_end_to_connections_and_more_are_told_so() {
+fn the_oldest_idle_connection_of_a_network_makes_room_for_its_next() {
     let (exporter, _exchange) = daemon(&[]);
     let address = exporter.address();
-    let mut open = Vec::new();
-    for _ in 0..CONNECTIONS {
-        // One answer each, so that it is surely accepted and has its time to idle.
-        let mut stream = send(address, b"HEAD /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let mut head = [0; 12];
-        stream.read_exact(&mut head).unwrap();
-        assert_eq!(&head, b"HTTP/1.1 200");
-        open.push(stream);
+    let mut other = connect_from(2, address);
+    other.write_all(HEALTHY).unwrap();
+    assert_eq!(head(&mut other), 200);
+    let mut open: Vec<_> = (0..=CONNECTIONS_OF_A_NETWORK)
+        .map(|_| {
+            let mut stream = send(address, HEALTHY);
+            assert_eq!(head(&mut stream), 200);
+            stream
+        })
+        .collect();
+    assert_eq!(rest(&mut open[0]), b"", "the first was closed");
+    for stream in [&mut other, &mut open[1]] {
+        stream.write_all(HEALTHY).unwrap();
+        assert_eq!(head(stream), 200, "it is kept");
     }
+}
+
+/// The status of an answer without a body.
+fn head(stream: &mut TcpStream) -> u16 {
+    let mut raw = Vec::new();
+    let mut byte = [0];
+    while !raw.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        raw.push(byte[0]);
+    }
+    answer(&raw).status
+}
+
+#[test]
+fn a_network_that_has_all_its_connections_at_work_is_told_so_and_others_are_answered() {
+    let (exporter, _exchange) = daemon_of_many_currencies(&["--poll.interval=1h"]);
+    let address = exporter.address();
+    let slow: Vec<_> = (0..CONNECTIONS_OF_A_NETWORK)
+        .map(|_| {
+            let mut slow = send(address, b"GET /api/v1/balances HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            slow.read_exact(&mut [0]).unwrap();
+            slow
+        })
+        .collect();
     let mut refused = connect(address);
     let refused = answer(&rest(&mut refused));
     assert_eq!((refused.status, refused.header("connection")), (503, Some("close")));
     assert_eq!(refused.text(), "too many connections: try again in a while");
     assert_eq!(refused.header("content-length"), Some(&*refused.body.len().to_string()));
-    open.pop();
-    until("the next connection is taken", || {
-        let mut stream =
-            send(address, b"HEAD /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        rest(&mut stream).starts_with(b"HTTP/1.1 200").then_some(())
+    let mut other = connect_from(2, address);
+    other.write_all(HEALTHY).unwrap();
+    assert_eq!(head(&mut other), 200);
+    drop(slow);
+}
+
+#[test]
+fn clients_that_take_every_descriptor_leave_polls_theirs() {
+    let exchange = Exchange::documented();
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\"", common::PROGRAM]);
+    let url = exchange.url();
+    let args = [
+        "--web.listen-address=127.0.0.1:0",
+        "--xt.base-url",
+        &url,
+        "--poll.interval=1s",
+        "--poll.timeout=900ms",
+    ];
+    let exporter =
+        Exporter::start_by(limited, &args, &[("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)]);
+    let address = exporter.address();
+    assert!(exporter.stderr.wait_for("polls need up to").contains("may open 64 files"));
+    exporter.ready();
+    let mut idle: Vec<_> = (1..250).map(|host| connect_from(host, address)).collect();
+    let polls = || exporter.sample("xt_polls_total{account=\"main\",wallet=\"spot\"}").unwrap();
+    let before = polls();
+    until("more polls have ended", || {
+        idle.push(connect_from(250, address));
+        (polls() >= before + 4.0).then_some(())
     });
+    let up = exporter.sample("xt_up{account=\"main\",wallet=\"spot\"}");
+    assert_eq!(up, Some(1.0));
+    let failures = exporter.metrics();
+    let failures = failures.lines().filter(|line| line.starts_with("xt_poll_failures_total{"));
+    assert!(
+        failures.clone().count() > 0 && failures.clone().all(|line| line.ends_with(" 0")),
+        "{failures:?}"
+    );
 }
 
 #[test]

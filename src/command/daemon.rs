@@ -6,7 +6,10 @@ use std::{
     future,
     io::{self, ErrorKind},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -21,6 +24,7 @@ use tokio::{
 
 use super::{
     Ended,
+    descriptors::{self, DescriptorBudget},
     signals::{SignalEvent, Signals},
     supervisor,
 };
@@ -141,9 +145,15 @@ pub(super) async fn run(
     ledger.set_reload(reload);
 
     let Web { flags, gate, listeners } = web;
+    let (limit, listening) = (descriptors::raise_limit(), listeners.len());
+    let budget = || DescriptorBudget::divide(limit, ledger.accounts().len(), listening);
+    if let Some(warning) = budget().warning(limit) {
+        tracing::warn!("{warning}");
+    }
+    let connections = Arc::new(AtomicUsize::new(budget().connections));
     let site = Site::new(Arc::clone(&ledger), clock, flags.telemetry_path.clone(), flags.max_requests);
     let on_request = reloading.as_ref().is_some_and(|reloading| reloading.on_request);
-    let site = site.answering_for(flags.allowed_hosts.clone());
+    let site = site.answering_for(flags.allowed_hosts.clone()).limited_to(Arc::clone(&connections));
     let site = site.behind(gate).reloaded_by(on_request.then_some(ask));
     let (stop, stopped) = oneshot::channel::<()>();
     let mut server = tokio::spawn(Arc::new(site).serve(listeners, async {
@@ -171,6 +181,7 @@ pub(super) async fn run(
             name = signals.shutdown() => break name,
             said = read_again(load, &mut crew, &mut reload, clock) => said,
         };
+        connections.store(budget().connections, Ordering::Relaxed);
         if let Some(request) = request {
             let _ = request.send(said);
         }

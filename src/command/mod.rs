@@ -4,6 +4,7 @@
 mod check;
 mod daemon;
 mod demo;
+mod descriptors;
 mod healthcheck;
 mod once;
 mod serve;

@@ -12,6 +12,7 @@ use flate2::{Compression, write::GzEncoder};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::connections::Busy;
 use crate::exposition::Strung;
 
 /// So much of a shared document goes to the connection at once: between two frames others have their turn.
@@ -28,18 +29,49 @@ pub(super) struct Parts {
     has_yielded: bool,
     /// Held until the last byte is handed to the connection, or the connection is gone.
     _permit: Option<OwnedSemaphorePermit>,
+    /// The same, of the connection.
+    _busy: Option<Busy>,
+    /// Called then.
+    _end: End,
+}
+
+/// Something to do when an answer has been taken, or its connection is gone.
+struct End(Option<Box<dyn FnOnce() + Send>>);
+
+impl std::fmt::Debug for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("End")
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(end) = self.0.take() {
+            end();
+        }
+    }
 }
 
 impl Parts {
     pub(super) fn new(all: Strung) -> Self {
-        Self { all, sent: 0, document: Bytes::new(), has_yielded: true, _permit: None }
+        Self {
+            all,
+            sent: 0,
+            document: Bytes::new(),
+            has_yielded: true,
+            _permit: None,
+            _busy: None,
+            _end: End(None),
+        }
     }
 
     /// A document that other answers share. Its bytes are not copied, and a client that takes them fast does not keep
     /// the thread from answering scrapes.
     pub(super) fn shared(document: Bytes) -> Self {
         let length = document.len() as u64;
-        Self { document, ..Self::new(Strung { parts: [].into(), length }) }
+        let mut parts = Self::new(Strung { parts: [].into(), length });
+        parts.document = document;
+        parts
     }
 
     pub(super) fn of(text: Vec<u8>) -> Self {
@@ -49,6 +81,18 @@ impl Parts {
 
     pub(super) fn holding(self, permit: Option<OwnedSemaphorePermit>) -> Self {
         Self { _permit: permit, ..self }
+    }
+}
+
+impl Parts {
+    /// Held until the last byte is handed to the connection, or the connection is gone.
+    pub(super) fn during(self, busy: Busy) -> Self {
+        Self { _busy: Some(busy), ..self }
+    }
+
+    /// Calls `end` when the last byte is handed to the connection, or the connection is gone.
+    pub(super) fn ending(self, end: impl FnOnce() + Send + 'static) -> Self {
+        Self { _end: End(Some(Box::new(end))), ..self }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -15,8 +15,8 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{Notify, Semaphore, watch},
-    time::{sleep, timeout},
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::server::TlsStream;
@@ -24,13 +24,12 @@ use tokio_util::either::Either;
 
 use super::{
     body::{Parts, bare},
+    connections::Connections,
     gate::Gate,
     routes::HangUp,
     tls::Trust,
 };
 
-/// Connections open at the same time; more are told so and closed.
-const CONNECTIONS: usize = 512;
 /// A new connection must have ended its handshake, if there is one, within this time.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// It must have sent its first request's header within this time.
@@ -40,16 +39,21 @@ const FIRST_REQUEST: Duration = Duration::from_secs(10);
 const NEXT_REQUEST: Duration = Duration::from_secs(90);
 /// A client that takes nothing of its answer for this long is cut off.
 const WRITE: Duration = Duration::from_secs(10);
+/// An answer must be taken whole within this time: a client that takes a byte now and then is cut off too.
+const ANSWER: Duration = Duration::from_mins(2);
+/// A failed accept is logged no more often than this.
+const ACCEPT_WARNING: Duration = Duration::from_mins(1);
 /// How long running answers may take when the server ends.
 const DRAIN: Duration = Duration::from_secs(5);
 /// After a failed accept (no file descriptors, say) the next is tried after this.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
-/// Answers requests on `listeners` until `shutdown` is done, then drains. Connections are encrypted if
+/// Answers requests on `listeners`, over at most `cap` connections, until `shutdown` is done, then drains. Connections are encrypted if
 /// the `gate` says so.
 pub(super) async fn serve<F, A>(
     listeners: Vec<TcpListener>,
     gate: Option<Arc<Gate>>,
+    cap: Arc<AtomicUsize>,
     respond: F,
     shutdown: impl Future<Output = ()>,
 ) where
@@ -57,14 +61,14 @@ pub(super) async fn serve<F, A>(
     A: Future<Output = Response<Parts>> + Send + 'static,
 {
     let graceful = Arc::new(GracefulShutdown::new());
-    let free = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = Connections::new(cap);
     let (open, ending) = watch::channel(());
     let entrance = Entrance { gate: gate.filter(|gate| gate.is_tls()), ending };
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
-            let (free, graceful) = (Arc::clone(&free), Arc::clone(&graceful));
-            tokio::spawn(accept(listener, entrance.clone(), respond.clone(), free, graceful))
+            let (connections, graceful) = (Arc::clone(&connections), Arc::clone(&graceful));
+            tokio::spawn(accept(listener, entrance.clone(), respond.clone(), connections, graceful))
         })
         .collect();
     shutdown.await;
@@ -132,38 +136,53 @@ async fn accept<F, A>(
     listener: TcpListener,
     entrance: Entrance,
     respond: F,
-    free: Arc<Semaphore>,
+    connections: Arc<Connections>,
     graceful: Arc<GracefulShutdown>,
 ) where
     F: Fn(Request<Incoming>, Ends) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<Parts>> + Send + 'static,
 {
     let busy = bare("503 Service Unavailable", "too many connections: try again in a while");
+    let mut warned: Option<Instant> = None;
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => match free.clone().try_acquire_owned() {
-                Ok(permit) => {
-                    let Ok(local) = stream.local_addr() else { continue };
-                    let mut ends = Ends { local: local.ip(), peer: peer.ip(), trust: None };
-                    let _ = stream.set_nodelay(true);
-                    let (entrance, respond, watcher) =
-                        (entrance.clone(), respond.clone(), graceful.watcher());
-                    tokio::spawn(async move {
-                        if let Some((stream, trust)) = entrance.pass(stream).await {
-                            ends.trust = trust;
-                            converse(stream, |request| respond(request, ends.clone()), watcher).await;
-                        }
-                        drop(permit);
-                    });
-                }
-                // Nothing waits for this: what the socket does not take at once is not said.
-                Err(_) => drop(stream.try_write(busy.as_bytes())),
-            },
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!("cannot accept a connection: {error}");
+                if warned.is_none_or(|warned| warned.elapsed() >= ACCEPT_WARNING) {
+                    tracing::warn!("cannot accept a connection: {error}");
+                    warned = Some(Instant::now());
+                }
+                // It may be for want of a file descriptor.
+                connections.close_oldest_idle();
                 sleep(ACCEPT_RETRY).await;
+                continue;
             }
-        }
+        };
+        let Ok(slot) = connections.open(peer.ip()) else {
+            // Nothing waits for this: what the socket does not take at once is not said.
+            drop(stream.try_write(busy.as_bytes()));
+            continue;
+        };
+        let Ok(local) = stream.local_addr() else { continue };
+        let mut ends = Ends { local: local.ip(), peer: peer.ip(), trust: None };
+        let _ = stream.set_nodelay(true);
+        let (entrance, respond, watcher) = (entrance.clone(), respond.clone(), graceful.watcher());
+        tokio::spawn(async move {
+            let serve = async {
+                if let Some((stream, trust)) = entrance.pass(stream).await {
+                    ends.trust = trust;
+                    let respond = |request| {
+                        let (busy, response) = (slot.busy(), respond(request, ends.clone()));
+                        async { response.await.map(|parts| parts.during(busy)) }
+                    };
+                    converse(stream, respond, watcher).await;
+                }
+            };
+            tokio::select! {
+                () = serve => {}
+                () = slot.closed() => tracing::debug!("an idle connection made room for another"),
+            }
+        });
     }
 }
 
@@ -177,11 +196,19 @@ where
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE));
     let asked = Notify::new();
+    let (answering, mut answered) = watch::channel(None::<Instant>);
     let service = service_fn(|request| {
         asked.notify_one();
         let answer = respond(request);
         async {
             let response = answer.await;
+            answering.send_replace(Some(Instant::now()));
+            let answering = answering.clone();
+            let response = response.map(|parts| {
+                parts.ending(move || {
+                    answering.send_replace(None);
+                })
+            });
             let is_sent = response.extensions().get::<HangUp>().is_none();
             is_sent.then_some(response).ok_or_else(|| io::Error::other("its client has to connect again"))
         }
@@ -198,12 +225,53 @@ where
             std::future::pending::<()>().await;
         }
     };
+    let slow = async {
+        loop {
+            let Some(since) = *answered.borrow_and_update() else {
+                if answered.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                continue;
+            };
+            if timeout_at(since + ANSWER, answered.changed()).await.is_err() {
+                return;
+            }
+        }
+    };
     tokio::select! {
         ended = watcher.watch(connection) => {
             if let Err(error) = ended {
                 tracing::debug!("a connection ended early: {}", io::Error::other(error));
             }
         }
+        () = slow => tracing::debug!("a connection had not taken its answer within two minutes"),
         () = silent => tracing::debug!("a connection sent no request within 10 s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_a_byte_now_and_then_is_cut_off_in_the_end() {
+        let (mut client, server) = duplex(16);
+        let respond = |_| std::future::ready(Response::new(Parts::shared(vec![b'x'; 10_000_000].into())));
+        let graceful = GracefulShutdown::new();
+        let serving = converse(server, respond, graceful.watcher());
+        let taking = async {
+            let asked = client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+            assert!(asked.is_ok());
+            let began = Instant::now();
+            while client.read(&mut [0]).await.is_ok_and(|read| read > 0) {
+                sleep(Duration::from_secs(1)).await;
+                assert!(began.elapsed() < ANSWER * 2, "it is never cut off");
+            }
+            began.elapsed()
+        };
+        let (took, ()) = tokio::join!(taking, serving);
+        assert!(took >= ANSWER, "{took:?}");
     }
 }

@@ -7,6 +7,7 @@ mod access;
 mod balances;
 mod body;
 mod config;
+mod connections;
 mod fair_queue;
 mod gate;
 mod listener;
@@ -16,7 +17,10 @@ mod request_policy;
 mod routes;
 mod tls;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -33,6 +37,9 @@ use self::{
 pub use self::{gate::Gate, request_policy::HostName};
 use crate::{ledger::Ledger, moment::Clock};
 
+/// Connections at the same time, unless a caller sets another number.
+const CONNECTIONS: usize = 512;
+
 /// What is served.
 #[derive(Debug)]
 pub struct Site {
@@ -46,6 +53,8 @@ pub struct Site {
     pub process_started: Duration,
     scrapes: Option<Scrapes>,
     policy: RequestPolicy,
+    /// Connections at the same time.
+    connections: Arc<AtomicUsize>,
     /// Renders the status page and JSON.
     renderer: Arc<Renderer<Document>>,
     /// Who is let in, if not everybody.
@@ -79,6 +88,7 @@ impl Site {
             process_started,
             scrapes,
             policy: RequestPolicy::default(),
+            connections: Arc::new(AtomicUsize::new(CONNECTIONS)),
             renderer,
             gate: None,
             reloads: None,
@@ -89,6 +99,12 @@ impl Site {
     #[must_use]
     pub fn behind(self, gate: Option<Gate>) -> Self {
         Self { gate: gate.map(Arc::new), ..self }
+    }
+
+    /// The same site, with at most so many connections; the number may change while it serves.
+    #[must_use]
+    pub fn limited_to(self, connections: Arc<AtomicUsize>) -> Self {
+        Self { connections, ..self }
     }
 
     /// The same site, which also answers requests for these hosts on a loopback address, and on others for these alone.
@@ -106,12 +122,12 @@ impl Site {
     /// Answers on `listeners` until `shutdown` is done, then lets running answers finish, for at
     /// most five seconds.
     pub async fn serve(self: Arc<Self>, listeners: Vec<TcpListener>, shutdown: impl Future<Output = ()>) {
-        let gate = self.gate.clone();
+        let (gate, connections) = (self.gate.clone(), Arc::clone(&self.connections));
         let respond = move |request, ends| {
             let site = Arc::clone(&self);
             async move { site.answer(&request, ends).await }
         };
-        listener::serve(listeners, gate, respond, shutdown).await;
+        listener::serve(listeners, gate, connections, respond, shutdown).await;
     }
 
     /// Answers the requests of one client, whatever carries them, until it ends or dawdles.
