@@ -19,10 +19,16 @@ use xt_balance_exporter::{
     web::Site,
 };
 
-use super::{exposition, unpacked};
+use super::{
+    exposition,
+    json::{self, Json},
+    unpacked,
+};
 
 /// The most a connection may live after its last byte, by the listener's own deadlines, and a little more.
 const LIFE_MAX: Duration = Duration::from_secs(101);
+/// How long the balances of [`site`] are shown.
+const MAX_AGE: Duration = Duration::from_secs(90);
 const STATUSES: [u16; 9] = [200, 400, 403, 404, 405, 414, 421, 431, 503];
 
 /// Has the exporter answer `input`.
@@ -95,7 +101,7 @@ fn site() -> Site {
         wallet: Wallet::Spot,
         watch: watch.into(),
         filter: Filter::default(),
-        max_age: Duration::from_secs(90),
+        max_age: MAX_AGE,
     });
     let facts = AccountFacts { name: "main".into(), paused_until: None, credentials_loaded: now.unix };
     let ledger = Ledger::new(vec![Account::new(facts, vec![subject], now.later(Duration::from_hours(1)))]);
@@ -244,10 +250,74 @@ impl Head {
                 assert!(!text.contains("<b>\""), "a currency's name became markup: {text}");
                 assert!(self.one("content-security-policy").is_some(), "{self:?}");
             }
+            (200, "application/json") => judge_balances(&text),
             (_, "text/plain; charset=utf-8") => {
                 assert!(text.ends_with('\n') && !text.trim().is_empty(), "{text:?}");
             }
             _ => panic!("{self:?}"),
         }
     }
+}
+
+/// Judges the answer of `/api/v1/balances`: JSON of the documented shape, and of the one wallet everything that is known
+/// or, once that is too old, nothing.
+fn judge_balances(text: &str) {
+    let whole = json::read(text).unwrap_or_else(|| panic!("no JSON: {text}"));
+    assert_eq!(names(&whole), ["time", "wallets"], "{text}");
+    assert!(words(&whole, "time").is_some_and(is_rfc3339), "{text}");
+    let Some(Json::List(wallets)) = whole.field("wallets") else { panic!("no list: {text}") };
+    let [wallet] = wallets.as_slice() else { panic!("{} wallets: {text}", wallets.len()) };
+    assert_eq!(
+        names(wallet),
+        ["account", "wallet", "state", "answered", "age_seconds", "balances"],
+        "{text}"
+    );
+    assert_eq!((words(wallet, "account"), words(wallet, "wallet")), (Some("main"), Some("spot")), "{text}");
+    assert!(words(wallet, "answered").is_some_and(is_rfc3339), "{text}");
+    let Some(Json::Number(age)) = wallet.field("age_seconds") else { panic!("no age: {text}") };
+    let age: f64 = age.parse().unwrap_or_else(|error| panic!("{error}: {text}"));
+    let is_fresh = age < MAX_AGE.as_secs_f64();
+    assert_eq!(words(wallet, "state"), Some(if is_fresh { "fresh" } else { "unknown" }), "{text}");
+    match wallet.field("balances") {
+        Some(Json::Null) => assert!(!is_fresh, "{text}"),
+        Some(Json::List(rows)) => {
+            assert!(is_fresh, "{text}");
+            assert_eq!(rows.iter().map(row).collect::<Vec<_>>(), ROWS, "{text}");
+        }
+        _ => panic!("no balances: {text}"),
+    }
+}
+
+/// What is known of the wallet: currency, free, frozen, and whether the exchange has sent a row.
+const ROWS: [(&str, &str, &str, bool); 3] =
+    [("<b>\"\\", "2", "0", true), ("btc", "0", "0", false), ("usdt", "1.5", "0", true)];
+
+fn row(row: &Json) -> (&str, &str, &str, bool) {
+    assert_eq!(names(row), ["currency", "free", "frozen", "present"], "{row:?}");
+    let words = |name: &str| words(row, name).unwrap_or_else(|| panic!("no {name}: {row:?}"));
+    let Some(Json::Bool(present)) = row.field("present") else { panic!("not told: {row:?}") };
+    (words("currency"), words("free"), words("frozen"), *present)
+}
+
+/// The names of an object, in its order.
+fn names(json: &Json) -> Vec<&str> {
+    let Json::Object(entries) = json else { panic!("no object: {json:?}") };
+    entries.iter().map(|(name, _)| name.as_deref().unwrap_or_default()).collect()
+}
+
+fn words<'a>(json: &'a Json, name: &str) -> Option<&'a str> {
+    match json.field(name)? {
+        Json::Text(text) => text.as_deref(),
+        _ => None,
+    }
+}
+
+/// Whether it is a time as `2026-11-28T03:53:02.123Z`.
+fn is_rfc3339(text: &str) -> bool {
+    let form = "0000-00-00T00:00:00.000Z";
+    text.len() == form.len()
+        && text.bytes().zip(form.bytes()).all(|(byte, wanted)| match wanted {
+            b'0' => byte.is_ascii_digit(),
+            wanted => byte == wanted,
+        })
 }
