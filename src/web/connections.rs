@@ -8,14 +8,17 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use super::fair_queue::network;
 
 /// Connections that may still be closing while others have their place.
 const CLOSING_MAX: usize = 16;
+/// How long a new connection waits for those.
+const CLOSING: Duration = Duration::from_secs(1);
 /// One network has at most this part of the connections.
 const NETWORK_PART: usize = 4;
 
@@ -25,6 +28,8 @@ pub(super) struct Connections {
     /// How many there may be; changes with what else needs file descriptors.
     cap: Arc<AtomicUsize>,
     open: Mutex<Open>,
+    /// A connection has closed.
+    freed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +70,7 @@ pub(super) struct TooMany;
 impl Connections {
     /// At most so many connections.
     pub(super) fn new(cap: Arc<AtomicUsize>) -> Arc<Self> {
-        Arc::new(Self { cap, open: Mutex::default() })
+        Arc::new(Self { cap, open: Mutex::default(), freed: Notify::new() })
     }
 
     /// A place for a connection from `peer`. Where there is none left, of its network or of all, the connection that has
@@ -92,6 +97,28 @@ impl Connections {
         open.by_id.insert(id, connection);
         drop(open);
         Ok(Slot { connections: Arc::clone(self), id, close })
+    }
+
+    /// The same, but waits a moment for connections that were told to close and have not come to it yet.
+    ///
+    /// # Errors
+    /// If none is idle or about to close.
+    pub(super) async fn open_soon(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, TooMany> {
+        let opened = timeout(CLOSING, async {
+            loop {
+                let opened = self.open(peer);
+                if opened.is_ok() || !self.is_any_closing() {
+                    return opened;
+                }
+                self.freed.notified().await;
+            }
+        });
+        opened.await.unwrap_or(Err(TooMany))
+    }
+
+    fn is_any_closing(&self) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.by_id.values().any(|known| known.is_closing)
     }
 
     /// Tells the connection that has been idle for longest to close, if there is one.
@@ -141,6 +168,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.connections.open.lock().unwrap_or_else(PoisonError::into_inner).by_id.remove(&self.id);
+        self.connections.freed.notify_one();
     }
 }
 

@@ -158,7 +158,7 @@ async fn accept<F, A>(
                 continue;
             }
         };
-        let Ok(slot) = connections.open(peer.ip()) else {
+        let Ok(slot) = connections.open_soon(peer.ip()).await else {
             // Nothing waits for this: what the socket does not take at once is not said.
             drop(stream.try_write(busy.as_bytes()));
             continue;
