@@ -257,6 +257,7 @@ fn pages_of_other_sites_reload_nothing_and_read_nothing() {
     assert_eq!(get(address, "/", &link).status, 200, "a link leads to the page");
     assert_eq!(request("POST", address, "/-/reload", &link).status, 403);
     assert_eq!(request("POST", address, "/-/reload", &[]).status, 200, "curl is no page");
+    exporter.stderr.wait_for("configuration was read again");
     let said = exporter.stderr.text();
     assert_eq!(said.matches("configuration was read again").count(), 1, "{said}");
 }
