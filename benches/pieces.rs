@@ -52,7 +52,12 @@ fn after(standing: &Standing, body: &[u8]) -> Standing {
 }
 
 fn ledger() -> Ledger {
-    let facts = AccountFacts { name: "account000".into(), paused_until: None, credentials_loaded: NOW.unix };
+    let facts = AccountFacts {
+        name: "account000".into(),
+        paused_until: None,
+        credentials_loaded: NOW.unix,
+        poller_restarts: 0,
+    };
     Ledger::new(vec![Account::new(facts, vec![subject()], NOW)])
 }
 

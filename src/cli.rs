@@ -151,7 +151,7 @@ pub struct Healthcheck {
 }
 
 /// Which accounts to ask for, and how to ask.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct AccountFlags {
     /// YAML file with any number of accounts; takes the place of the --xt, --balance and --poll flags
     #[arg(
@@ -226,7 +226,7 @@ pub struct AccountFlags {
 }
 
 /// When to ask, and how long an answer is good for.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct PollFlags {
     /// Time from one poll of an account to the next; at least 1s
     #[arg(

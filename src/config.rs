@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ffi::OsString,
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,6 +21,7 @@ use crate::{
         Api, BaseUrl, KEY_CALLS, KeyHalf, KeyId, KeySource, Keyring, PROCESS_CALLS, QUOTE, Secret, Venue,
         Wallet, currency_name,
     },
+    files,
     standing::{Filter, Watch},
     yaml,
 };
@@ -102,6 +103,8 @@ pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 const KEY_VARIABLES: [&str; 4] =
     ["XT_ACCESS_KEY_FILE", "XT_SECRET_KEY_FILE", "XT_ACCESS_KEY", "XT_SECRET_KEY"];
 const NAME_MAX_BYTES: usize = 64;
+/// The longest configuration file that is read; one of 5 000 accounts is shorter.
+const FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,7 +113,7 @@ const DURATION_MAX: Duration = Duration::from_hours(8784);
 
 impl Config {
     /// Settles what the flags, the file they may name and the environment say. `poll` is `None` for
-    /// commands that poll but once. `unix` is the time now.
+    /// commands that poll but once. `unix` is the time now. May block.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -126,7 +129,7 @@ impl Config {
         }
     }
 
-    /// Settles what the `text` of a file in `folder` says. `unix` is the time now.
+    /// Settles what the `text` of a file in `folder` says. `unix` is the time now. May block.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -176,10 +179,14 @@ impl Config {
                 "{name} is set, and --config.file {shown} names the keys too: unset the one or leave out the other"
             )));
         }
-        let text = fs::read_to_string(path)
-            .map_err(|error| Invalid(format!("cannot read --config.file {shown}: {error}")))?;
+        let unread = |why: &dyn fmt::Display| Invalid(format!("cannot read --config.file {shown}: {why}"));
+        let bytes = files::read(path, FILE_MAX_BYTES).map_err(|error| unread(&error))?;
+        if bytes.len() as u64 > FILE_MAX_BYTES {
+            return Err(unread(&format!("it is over {FILE_MAX_BYTES} bytes: is it the right file?")));
+        }
+        let text = std::str::from_utf8(&bytes).map_err(|_| unread(&"it is not UTF-8: it must be YAML"))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        Self::from_yaml(&text, folder, unix)
+        Self::from_yaml(text, folder, unix)
             .map_err(|Invalid(why)| Invalid(format!("--config.file {shown}: {why}")))
     }
 
@@ -823,6 +830,8 @@ fn float(count: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::cli::{Command, parse};
 

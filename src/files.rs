@@ -1,11 +1,34 @@
-//! Files that may be replaced at any time, and hold what others must not read: whether one has changed
-//! since it was read, and who may read it. Opens none.
+//! Files that may be replaced at any time, and hold what others must not read: their content, whether one has
+//! changed since it was read, and who may read it. All of it may block on a network file system, so it is called on
+//! a thread of [`crate::blocking`].
 
 use std::{
-    fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    fs, io,
+    io::Read as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
+
+use rustix::fs::OFlags;
+use zeroize::Zeroizing;
+
+/// Reads at most `max_bytes` bytes of the regular file at `path`, or where a link there leads; and one more where
+/// there are more, so that the caller can tell.
+///
+/// # Errors
+/// The system's, or `InvalidInput` for what is no regular file: a FIFO would be waited for, a device read without end.
+pub(crate) fn read(path: &Path, max_bytes: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Without the flag, to open a FIFO that nobody writes to waits for a writer.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        let text = "it is not a regular file: give the path of one";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(max_bytes + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// What a file looks like from outside: inode, device, modification time and size; `None` for one
 /// that cannot be seen.
@@ -34,9 +57,32 @@ fn remedy(meta: &fs::Metadata, me: u32) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
+
+    #[test]
+    fn only_regular_files_are_read_and_links_to_them() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "12345")?;
+        std::os::unix::fs::symlink(at("file"), at("link"))?;
+        for name in ["file", "link"] {
+            assert_eq!(**read(&at(name), 5)?, *b"12345");
+            assert_eq!(read(&at(name), 3)?.len(), 4, "one more than asked for tells that there is more");
+        }
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("fifo"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )?;
+        let refused = |path: &Path| read(path, 5).err().map(|error| error.kind());
+        for path in [&at("fifo"), Path::new("/dev/zero")] {
+            assert_eq!(refused(path), Some(io::ErrorKind::InvalidInput), "{}", path.display());
+        }
+        assert!(refused(folder.path()).is_some());
+        Ok(())
+    }
 
     #[test]
     fn a_file_that_another_user_hands_over_may_be_read_by_its_group() -> io::Result<()> {

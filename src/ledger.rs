@@ -21,6 +21,7 @@ use crate::{
         families::AccountFacts,
         own::{OwnFacts, Reload},
     },
+    log,
     moment::Moment,
     quotation::{self, Quotation},
     standing::{Holding, Standing, Subject},
@@ -125,6 +126,8 @@ pub struct Market {
     pub quotation: Quotation,
     /// Until when its poller must have given another sign of life to pass for alive.
     pub alive_until: Moment,
+    /// How often its poller was started again after a panic.
+    pub poller_restarts: u64,
     pieces: Pieces,
 }
 
@@ -174,7 +177,8 @@ impl Ledger {
                 quotation.trouble.clone_from(&known.quotation.trouble);
             }
             let pieces = Pieces::of_prices(&quotation, None);
-            Market { quotation, alive_until: prices.alive_until, pieces }
+            let poller_restarts = old.market().map_or(0, |known| known.poller_restarts);
+            Market { quotation, alive_until: prices.alive_until, poller_restarts, pieces }
         });
         if let Some(market) = &market {
             for account in &mut new {
@@ -346,7 +350,17 @@ impl Ledger {
         let own = self.own.load();
         let clocks = own.clocks.iter().filter(|(_, clock)| now.elapsed < clock.shown_until);
         let skews = clocks.map(|(host, clock)| (&**host, clock.reading.skew_seconds(now))).collect();
-        exposition::assemble(&shown, &OwnFacts { skews: &skews, process_started, reload: own.reload })
+        let facts = OwnFacts {
+            skews: &skews,
+            process_started,
+            reload: own.reload,
+            dropped_log_lines: process_started.map(|_| log::dropped_lines()),
+            price_poller_restarts: market
+                .as_ref()
+                .filter(|_| process_started.is_some())
+                .map(|market| market.poller_restarts),
+        };
+        exposition::assemble(&shown, &facts)
     }
 
     /// Sentences about pollers that have given no sign of life in time; empty if all is well.
@@ -517,8 +531,12 @@ mod tests {
     }
 
     fn ledger() -> Ledger {
-        let facts =
-            AccountFacts { name: "a".into(), paused_until: None, credentials_loaded: Duration::from_secs(1) };
+        let facts = AccountFacts {
+            name: "a".into(),
+            paused_until: None,
+            credentials_loaded: Duration::from_secs(1),
+            poller_restarts: 0,
+        };
         let subject = Subject {
             account: "a".into(),
             wallet: exchange::Wallet::Spot,

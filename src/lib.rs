@@ -23,7 +23,8 @@
 //!    └── simulator      the exchange, simulated; apart from all of the above
 //!
 //!  moment               one reading of the clocks; an argument of whatever is pure
-//!  files, yaml          whether a file has changed, and who may read it; YAML, strict
+//!  files, yaml          reading files, whether one has changed, and who may read it; YAML, strict
+//!  blocking             what may block, on a thread of its own, with a deadline
 //!  quick                a crate of its own, compiled for speed: what is done for every currency of every
 //!                       answer, rows out of JSON and samples into text and gzip; knows none of the above
 //! ```
@@ -41,6 +42,7 @@
 //!   in `web` and `simulator`, socket2 in `command::daemon`, bcrypt in `web::access`, prometheus and procfs in `exposition::own`, clap
 //!   in `cli`, serde-saphyr in `yaml`.
 
+mod blocking;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use xt_balance_exporter::{cli, command, log};
 
 fn main() -> ExitCode {
+    log::set_panic_hook();
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,
         Err(message) => {
@@ -15,5 +16,7 @@ fn main() -> ExitCode {
     if let Some(flags) = command.log() {
         log::init(flags);
     }
-    command::run(command)
+    let code = command::run(command);
+    log::flush();
+    code
 }

@@ -7,12 +7,19 @@ mod crew;
 #[cfg(test)]
 mod lockout_proof;
 mod prices;
+mod restart;
 mod ticks;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
+use self::restart::Restarts;
 pub use self::{
     crew::{Change, Crew, pollers},
     prices::PricePoller,
@@ -30,9 +37,10 @@ use crate::{
     standing::{Doubt, Ended, Good, PollOutcome, Standing, Subject},
 };
 
-/// A poller's sign of life may be late by this much: two reads may each wait a minute for leave to
-/// make their calls, and a busy machine is no dead one.
-pub const GRACE: Duration = Duration::from_secs(150);
+/// The longest that a poll takes beside the time of its calls: two reads may each wait a minute for a permit.
+const PERMITS_MAX: Duration = Duration::from_secs(130);
+/// How often a poller gives a sign of life while a poll runs.
+const BEAT: Duration = Duration::from_secs(1);
 /// Whoever wakes later than this after its slot leaves it out.
 const LATE: Duration = Duration::from_secs(1);
 /// The pause of `once` before the read that is to confirm an answer. It outlasts short glitches only.
@@ -51,6 +59,7 @@ pub struct Poller {
     desk: Desk,
     /// What is wrong with the key files, once it has been said.
     complaint: Option<String>,
+    restarts: Restarts,
 }
 
 /// What an account is polled by, but for its name: pollers with equal plans do the same.
@@ -110,12 +119,30 @@ impl Poller {
         &self.session.account
     }
 
-    /// Polls on schedule, for ever, in the runtime whose `ticks` these are. May be given up at any time.
+    /// Polls on schedule, for ever, in the runtime whose `ticks` these are. Begins again after a panic, with a growing
+    /// pause. May be given up at any time.
     pub async fn run(&mut self, ticks: Ticks) -> Infallible {
+        loop {
+            let (ran, text) = restart::until_panic(self.poll_on_schedule(ticks)).await;
+            let delay = self.restarts.after_panic(ran);
+            let restart_seconds = delay.as_secs();
+            tracing::error!(
+                account = %self.account(),
+                restart_seconds,
+                "a bug: the poller panicked and is started again after a pause: {text}"
+            );
+            // What panicked may have been this.
+            let publish = || self.publish_facts();
+            let _ = panic::catch_unwind(AssertUnwindSafe(publish));
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    async fn poll_on_schedule(&mut self, ticks: Ticks) -> Infallible {
         let plan = Arc::clone(&self.plan);
         for (place, wallet) in plan.wallets().enumerate().cycle() {
             self.wait_until_due(place, ticks).await;
-            if !self.is_refused(wallet) {
+            if !self.is_refused(wallet).await {
                 let _ = self.poll_wallet(wallet).await;
             }
             self.due = self.schedule.next(self.desk.clock.now().elapsed, fastrand::f64());
@@ -161,10 +188,15 @@ impl Poller {
                 {
                     wallet.next_poll = Some(now.later(next.saturating_sub(now.elapsed)));
                 }
-                account.alive_until = now.later(ahead + self.plan.timeout + GRACE);
+                account.alive_until = now.later(self.schedule.life);
             });
         };
         self.schedule.wait_until(self.due, ticks, &self.desk, pause, tell).await;
+    }
+
+    fn publish_facts(&self) {
+        let facts = self.facts(self.desk.clock.now());
+        self.desk.ledger.update(self.account(), |account| account.set_facts(facts.clone()));
     }
 
     /// When each wallet is polled next, if the one in this `place` is due at `due`: a wallet that the key was refused for
@@ -184,11 +216,12 @@ impl Poller {
         let paused = self.desk.exchange.pause(&self.session);
         let paused_until = paused.map(|paused| now.unix + paused.until.saturating_sub(now.elapsed));
         let credentials_loaded = self.session.keyring.loaded();
-        AccountFacts { name: self.account().into(), paused_until, credentials_loaded }
+        let poller_restarts = self.restarts.count;
+        AccountFacts { name: self.account().into(), paused_until, credentials_loaded, poller_restarts }
     }
 
     /// Whether the key was refused too short a time ago to be tried for `wallet`.
-    fn is_refused(&mut self, wallet: Wallet) -> bool {
+    async fn is_refused(&mut self, wallet: Wallet) -> bool {
         let now = self.desk.clock.now();
         let until = |this: &Self| this.desk.exchange.refused_until(&this.session, wallet);
         let Some(known) = until(self) else { return false };
@@ -196,14 +229,14 @@ impl Poller {
             // Time is up for the key: whatever stands in the files gets another chance.
             self.session.keyring.forgive();
         }
-        self.refresh_key(now);
+        self.refresh_key(now).await;
         until(self).is_some_and(|until| until > now.elapsed)
     }
 
     /// Reads the key files if they have changed.
-    fn refresh_key(&mut self, now: Moment) {
+    async fn refresh_key(&mut self, now: Moment) {
         let account = &self.session.account;
-        let refreshed = self.session.keyring.refresh(now.unix);
+        let refreshed = self.session.keyring.refresh(now.unix).await;
         let complaint = refreshed.as_ref().err().cloned();
         match &refreshed {
             Ok(true) => tracing::info!(%account, "the key files have changed: the new pair is tried"),
@@ -217,15 +250,20 @@ impl Poller {
 
     /// Polls one wallet and writes down what came of it.
     async fn poll_wallet(&mut self, wallet: Wallet) -> PollEnd {
-        self.refresh_key(self.desk.clock.now());
+        self.refresh_key(self.desk.clock.now()).await;
         let Some(mine) = self.desk.ledger.account(&self.session.account) else { return PollEnd::Failed };
         let mut standings = mine.wallets.iter().map(|known| &known.standing);
         let Some(before) = standings.find(|known| known.subject.wallet == wallet) else {
             return PollEnd::Failed;
         };
-        let Ok((outcome, read)) = self.read(wallet, before).await else {
-            let facts = self.facts(self.desk.clock.now());
-            self.desk.ledger.update(self.account(), |account| account.set_facts(facts.clone()));
+        let (desk, life, longest) = (self.desk.clone(), self.schedule.life, self.plan.timeout + PERMITS_MAX);
+        let name = self.session.account.clone();
+        let beat = || {
+            let alive_until = desk.clock.now().later(life);
+            desk.ledger.update(&name, |account| account.alive_until = alive_until);
+        };
+        let Ok((outcome, read)) = alive_while(self.read(wallet, before), longest, beat).await else {
+            self.publish_facts();
             return PollEnd::Failed;
         };
         let now = self.desk.clock.now();
@@ -330,6 +368,22 @@ impl From<ReadAnswer> for PollOutcome {
     }
 }
 
+/// Does `work`, with a `beat` now and then: a poller that waits for the exchange or for a permit is no stuck one. It
+/// beats no more after the `longest` time that the work can take.
+async fn alive_while<T>(work: impl Future<Output = T>, longest: Duration, beat: impl Fn()) -> T {
+    let began = Instant::now();
+    tokio::pin!(work);
+    loop {
+        beat();
+        if began.elapsed() >= longest {
+            return work.await;
+        }
+        if let Ok(done) = tokio::time::timeout(BEAT, &mut work).await {
+            return done;
+        }
+    }
+}
+
 /// The first of the moments `due`, `due + interval` and so on that is not before `until`.
 fn first_from(due: Duration, interval: Duration, until: Duration) -> Duration {
     let intervals = until.saturating_sub(due).as_nanos().div_ceil(interval.as_nanos().max(1));
@@ -337,6 +391,8 @@ fn first_from(due: Duration, interval: Duration, until: Duration) -> Duration {
 }
 
 enum Awake {
+    /// Before its slot.
+    Early,
     InTime,
     Late(Duration),
 }
@@ -346,9 +402,15 @@ enum Awake {
 struct Schedule {
     first: Duration,
     slot: Duration,
+    /// How long a poller passes for alive after a sign of life: two intervals and a timeout.
+    life: Duration,
 }
 
 impl Schedule {
+    fn new(first: Duration, slot: Duration, interval: Duration, timeout: Duration) -> Self {
+        Self { first, slot, life: 2 * interval + timeout }
+    }
+
     /// The first slot after `now`, and up to a tenth of a slot later by `random` in 0 to 1. Slots
     /// that were missed are left out: catching up would be a burst.
     fn next(self, now: Duration, random: f64) -> Duration {
@@ -360,7 +422,7 @@ impl Schedule {
     }
 
     /// Waits until a poll is due and no `pause` is on. Tells `tell` what time it is and how far ahead
-    /// the poll is, at the beginning and whenever that may have changed.
+    /// the poll is, often enough to be a sign of life.
     async fn wait_until(
         self,
         due: Duration,
@@ -383,7 +445,8 @@ impl Schedule {
             tokio::select! {
                 biased;
                 () = pause_begins => {}
-                awake = self.sleep_until(due, ticks, *clock) => match awake {
+                awake = self.nap(due, ticks, *clock) => match awake {
+                    Awake::Early => {}
                     Awake::Late(now) if left_out < LATE_SLOTS_MAX => {
                         left_out += 1;
                         due = self.next(now, fastrand::f64());
@@ -394,17 +457,16 @@ impl Schedule {
         }
     }
 
-    /// Sleeps in short naps: timers stand still while the machine is suspended, and after it wakes
-    /// the balances are old. Whoever wakes late says so, for all do at once.
-    async fn sleep_until(self, due: Duration, ticks: Ticks, clock: Clock) -> Awake {
-        loop {
-            let now = clock.now().elapsed;
-            match due.saturating_sub(now) {
-                Duration::ZERO if now.saturating_sub(due) > self.slot.min(LATE) => {
-                    return Awake::Late(now);
-                }
-                Duration::ZERO => return Awake::InTime,
-                ahead => tokio::time::sleep_until(ticks.wake(Instant::now(), ahead)).await,
+    /// Sleeps until `due` or for a short nap on the way there: timers stand still while the machine is suspended, and
+    /// after it wakes the balances are old. A poller that wakes late says so, for all do at once.
+    async fn nap(self, due: Duration, ticks: Ticks, clock: Clock) -> Awake {
+        let now = clock.now().elapsed;
+        match due.saturating_sub(now) {
+            Duration::ZERO if now.saturating_sub(due) > self.slot.min(LATE) => Awake::Late(now),
+            Duration::ZERO => Awake::InTime,
+            ahead => {
+                tokio::time::sleep_until(ticks.wake(Instant::now(), ahead.min(self.life / 2))).await;
+                Awake::Early
             }
         }
     }
@@ -471,14 +533,14 @@ mod tests {
     #[test]
     fn slots_lie_on_a_grid_and_missed_ones_are_left_out() {
         let seconds = Duration::from_secs;
-        let schedule = Schedule { first: seconds(7), slot: seconds(10) };
+        let schedule = Schedule { first: seconds(7), slot: seconds(10), life: seconds(20) };
         for (now, expected) in [(0, 7), (6, 7), (7, 17), (16, 17), (17, 27), (60, 67)] {
             assert_eq!(schedule.next(seconds(now), 0.0), seconds(expected), "after {now}");
         }
         let late = schedule.next(seconds(8), 1.0);
         assert_eq!(late, seconds(18), "jitter is a tenth of a slot at the most");
         assert_eq!(schedule.next(late, 0.0), seconds(27), "and shifts no later slot");
-        let slow = Schedule { first: Duration::ZERO, slot: seconds(3_600) };
+        let slow = Schedule { first: Duration::ZERO, slot: seconds(3_600), life: seconds(7_200) };
         assert_eq!(slow.next(seconds(1), 1.0), seconds(3_601), "nor more than a second");
     }
 }

@@ -457,7 +457,7 @@ proptest! {
                     }
                 }
             }
-            let facts = AccountFacts { name: name.as_str().into(), paused_until: None, credentials_loaded: at(0).unix };
+            let facts = AccountFacts { name: name.as_str().into(), paused_until: None, credentials_loaded: at(0).unix, poller_restarts: 0 };
             pages.push(ledger::Account::new(facts, subjects, at(0)));
         }
         let ledger = Ledger::new(pages);

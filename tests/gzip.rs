@@ -157,7 +157,12 @@ impl Walk {
                     max_age: Duration::from_secs(max_age),
                 })
             };
-            let facts = AccountFacts { name: name.into(), paused_until: None, credentials_loaded: now.unix };
+            let facts = AccountFacts {
+                name: name.into(),
+                paused_until: None,
+                credentials_loaded: now.unix,
+                poller_restarts: 0,
+            };
             Account::new(facts, wallets.iter().map(subject).collect(), now)
         };
         let silent = account(SILENT, &[Wallet::Spot], 100);

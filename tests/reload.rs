@@ -484,32 +484,6 @@ fn a_signal_has_the_file_read_again_and_a_broken_one_changes_nothing() {
     }
 }
 
-/// The signal arrives while the keys are read, before the daemon listens anywhere.
-#[test]
-fn a_signal_before_the_daemon_listens_does_not_end_it() {
-    let exchange = exchange();
-    let files = Files::new(&yaml(&exchange, 500, &["main"]));
-    let key = files.path().join("main.key");
-    let text = std::fs::read(&key).unwrap();
-    std::fs::remove_file(&key).unwrap();
-    assert!(Command::new("mkfifo").arg(&key).status().unwrap().success());
-    // The shell that runs the tests may have told its children to ignore SIGHUP.
-    let mut minding = Command::new("/usr/bin/env");
-    minding.args(["--default-signal=HUP", PROGRAM]);
-    let file = files.path().join("accounts.yml");
-    let args = ["--config.file", file.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"];
-    let exporter = Exporter::start_by(minding, &args, &[]);
-    // Opens when the daemon opens it to read.
-    let mut fifo = std::fs::OpenOptions::new().write(true).open(&key).unwrap();
-    exporter.signal("HUP");
-    std::fs::rename(&key, files.path().join("read.key")).unwrap();
-    files.write("main.key", std::str::from_utf8(&text).unwrap());
-    std::io::Write::write_all(&mut fifo, &text).unwrap();
-    drop(fifo);
-    exporter.stderr.wait_for("the configuration was read again and is in force");
-    exporter.ready();
-}
-
 #[test]
 fn a_request_has_the_file_read_again_and_is_told_what_came_of_it() {
     let exchange = exchange();

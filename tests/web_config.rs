@@ -569,7 +569,7 @@ fn each_mistake_is_named_with_its_remedy() {
         ),
         (TLS.replace("host.key", "host.crt"), "the key is no private key in PEM"),
         (TLS.replace("host.key", "client.key"), "certificate and key cannot be used together"),
-        (TLS.replace("host.key", "/dev/zero"), "it is over 1 MiB: is it the right file?"),
+        (TLS.replace("host.key", "/dev/zero"), "it is not a regular file"),
         (
             MUTUAL.replace("RequireAndVerifyClientCert", "RequireAnyClientCert"),
             "takes a certificate that anybody may have made",

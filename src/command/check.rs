@@ -5,10 +5,10 @@ use std::{fmt::Write as _, time::Duration};
 
 use humantime::format_duration;
 
-use super::{Ended, say, serve::count};
+use super::{Ended, config_loader::ConfigLoader, say, serve::count};
 use crate::{
     cli::Check,
-    config::{Account, Config, Env, Prices},
+    config::{Account, Prices},
     exchange::{
         Amount, Answer, Api, Detail, Exchange, Failure, QUOTE, ReadRequest, Reason, Session, Ticker, Unasked,
         Wallet,
@@ -22,10 +22,9 @@ const SKEW_MAX: f64 = 2.0;
 
 const NOT_ASKED: &str = "not asked: after a limit reply nothing is sent for ten minutes";
 
-pub(super) async fn run(flags: &Check, env: Env<'_>) -> Result<(), Ended> {
+pub(super) async fn run(flags: &Check) -> Result<(), Ended> {
     let clock = Clock::start();
-    let config = Config::load(&flags.account, None, env, clock.now().unix);
-    let config = config.map_err(|error| Ended::Misused(error.to_string()))?;
+    let config = ConfigLoader::new(&flags.account, None, clock).load().await.map_err(Ended::Misused)?;
     say(&line(true, "configuration", &format!("valid, {}", count(config.accounts.len(), "account"))));
     let exchange = super::exchange(clock, &config.accounts)?;
     let mut troubles = 0;
@@ -53,7 +52,7 @@ async fn examine(account: Account, exchange: &Exchange) -> usize {
         say(&line(good, what, finding));
     };
     match keyring.warnings() {
-        warnings if warnings.is_empty() => tell(true, "key pair", "read"),
+        [] => tell(true, "key pair", "read"),
         warnings => warnings.iter().for_each(|warning| tell(false, "key pair", warning)),
     }
     let mut session = Session::new(name, venue.clone(), keyring);

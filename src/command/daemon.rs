@@ -24,7 +24,9 @@ use tokio::{
 
 use super::{
     Ended,
+    config_loader::ConfigLoader,
     descriptors::{self, DescriptorBudget},
+    serve::warn_of_keys,
     signals::{SignalEvent, Signals},
     supervisor,
 };
@@ -51,9 +53,9 @@ pub(super) async fn listen(flags: &WebFlags) -> Result<Vec<TcpListener>, Ended> 
 }
 
 /// The gate of the flags, if there is to be one.
-pub(super) fn gate(flags: &WebFlags) -> Result<Option<Gate>, Ended> {
+pub(super) async fn gate(flags: &WebFlags) -> Result<Option<Gate>, Ended> {
     let Some(path) = &flags.config_file else { return Ok(None) };
-    let gate = Gate::open(path).map_err(Ended::Misused)?;
+    let gate = Gate::open(path).await.map_err(Ended::Misused)?;
     for warning in gate.warnings() {
         tracing::warn!("{warning}");
     }
@@ -100,9 +102,9 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 }
 
 /// How the configuration is read again while a daemon runs.
-pub(super) struct Reloading<'a> {
+pub(super) struct Reloading {
     /// Reads it, or says why it cannot be used.
-    pub load: &'a dyn Fn() -> Result<Config, String>,
+    pub loader: ConfigLoader,
     /// Whether a request may ask for it, and not only SIGHUP.
     pub on_request: bool,
 }
@@ -118,11 +120,11 @@ pub(super) struct Web<'a> {
 }
 
 /// Signals, and how to reload.
-pub(super) struct Control<'a> {
+pub(super) struct Control {
     /// Signals, listened for since the start of the process.
     pub signals: Signals,
     /// `None` if the configuration is not read again.
-    pub reloading: Option<Reloading<'a>>,
+    pub reloading: Option<Reloading>,
 }
 
 /// Polls and serves as `config` says until a signal asks for the end of the process.
@@ -131,9 +133,9 @@ pub(super) async fn run(
     config: Config,
     clock: Clock,
     web: Web<'_>,
-    control: Control<'_>,
+    control: Control,
 ) -> Result<(), Ended> {
-    let Control { mut signals, reloading } = control;
+    let Control { mut signals, mut reloading } = control;
     let (ask, mut asked) = mpsc::channel::<ReloadRequest>(1);
 
     let (polls, ticks) =
@@ -176,10 +178,10 @@ pub(super) async fn run(
             }
             Some(request) = asked.recv() => Some(request),
         };
-        let Some(Reloading { load, .. }) = reloading else { continue };
+        let Some(Reloading { loader, .. }) = &mut reloading else { continue };
         let said = tokio::select! {
             name = signals.shutdown() => break name,
-            said = read_again(load, &mut crew, &mut reload, clock) => said,
+            said = read_again(loader, &mut crew, &mut reload, clock) => said,
         };
         connections.store(budget().connections, Ordering::Relaxed);
         if let Some(request) = request {
@@ -189,24 +191,24 @@ pub(super) async fn run(
     tracing::info!("received {name}, shutting down");
     // A request for a reload that still waits is answered now, and not after the drain.
     drop(asked);
-    supervisor::stopping().await;
     let _ = stop.send(());
-    let _ = server.await;
+    let _ = tokio::join!(supervisor::stopping(), server);
     Ok(())
 }
 
-/// Has the crew follow the configuration that `load` reads, or go on as before. Returns what is to be said.
+/// Has the crew follow the configuration that `loader` reads, or go on as before. Returns what is to be said.
 async fn read_again(
-    load: &dyn Fn() -> Result<Config, String>,
+    loader: &mut ConfigLoader,
     crew: &mut Crew,
     reload: &mut Reload,
     clock: Clock,
 ) -> Result<String, String> {
     let now = clock.now().unix;
-    let read = load();
+    let read = loader.load().await;
     reload.successful = read.is_ok();
     let change = match read {
         Ok(config) => {
+            warn_of_keys(&config);
             reload.success = now;
             Ok(crew.follow(config).await)
         }

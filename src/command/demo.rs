@@ -38,7 +38,7 @@ const WITH_V4: &str = "arbitrage";
 
 pub(super) async fn run(flags: &Demo, signals: Signals) -> Result<(), Ended> {
     let clock = Clock::start();
-    let gate = daemon::gate(&flags.web)?;
+    let gate = daemon::gate(&flags.web).await?;
     let listeners = daemon::listen(&flags.web).await?;
     let accounts = market::accounts();
     let exchange_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;

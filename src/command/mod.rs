@@ -2,6 +2,7 @@
 //! knows another's neighbour.
 
 mod check;
+mod config_loader;
 mod daemon;
 mod demo;
 mod descriptors;
@@ -13,7 +14,6 @@ mod simulate;
 mod supervisor;
 
 use std::{
-    ffi::OsString,
     io::{self, Write as _},
     process::ExitCode,
 };
@@ -78,14 +78,14 @@ pub fn run(command: Command) -> ExitCode {
 }
 
 async fn dispatch(command: Command) -> Result<(), Ended> {
+    signals::end_in_any_case()?;
     let signals = Signals::listen(matches!(command, Command::Serve(_)))?;
-    let env = |name: &str| -> Option<OsString> { std::env::var_os(name) };
     match command {
-        Command::Serve(flags) => serve::run(&flags, &env, signals).await,
+        Command::Serve(flags) => serve::run(&flags, signals).await,
         Command::Demo(flags) => demo::run(&flags, signals).await,
         Command::Simulate(flags) => simulate::run(&flags, signals).await,
-        Command::Once(flags) => signals.run_until_shutdown(once::run(&flags, &env)).await,
-        Command::Check(flags) => signals.run_until_shutdown(check::run(&flags, &env)).await,
+        Command::Once(flags) => signals.run_until_shutdown(once::run(&flags)).await,
+        Command::Check(flags) => signals.run_until_shutdown(check::run(&flags)).await,
         Command::Healthcheck(flags) => signals.run_until_shutdown(healthcheck::run(&flags)).await,
     }
 }

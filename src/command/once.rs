@@ -9,21 +9,15 @@ use std::{
 
 use tokio::{sync::Semaphore, task::JoinSet};
 
-use super::{Ended, serve::count};
-use crate::{
-    cli::Once,
-    config::{Config, Env},
-    moment::Clock,
-    poll,
-};
+use super::{Ended, config_loader::ConfigLoader, serve::count};
+use crate::{cli::Once, moment::Clock, poll};
 
 /// Accounts polled at the same time.
 const AT_ONCE: usize = 8;
 
-pub(super) async fn run(flags: &Once, env: Env<'_>) -> Result<(), Ended> {
+pub(super) async fn run(flags: &Once) -> Result<(), Ended> {
     let clock = Clock::start();
-    let config = Config::load(&flags.account, None, env, clock.now().unix);
-    let config = config.map_err(|error| Ended::Misused(error.to_string()))?;
+    let config = ConfigLoader::new(&flags.account, None, clock).load().await.map_err(Ended::Misused)?;
     let exchange = Arc::new(super::exchange(clock, &config.accounts)?);
     let (pollers, prices, ledger) = poll::pollers(config.accounts, config.prices, &exchange, clock);
 

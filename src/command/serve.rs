@@ -2,31 +2,28 @@
 
 use super::{
     Ended,
+    config_loader::ConfigLoader,
     daemon::{self, Control, Reloading, Web},
     say,
     signals::Signals,
 };
-use crate::{
-    cli::Serve,
-    config::{Config, Env},
-    moment::Clock,
-    web::Gate,
-};
+use crate::{cli::Serve, config::Config, moment::Clock, web::Gate};
 
-pub(super) async fn run(flags: &Serve, env: Env<'_>, signals: Signals) -> Result<(), Ended> {
+pub(super) async fn run(flags: &Serve, mut signals: Signals) -> Result<(), Ended> {
     let clock = Clock::start();
-    let load = || {
-        let config = Config::load(&flags.account, Some(&flags.poll), env, clock.now().unix);
-        let config = config.map_err(|error| error.to_string())?;
-        for account in &config.accounts {
-            for warning in account.keyring.warnings() {
-                tracing::warn!(account = %account.name, "{warning}");
-            }
-        }
-        Ok(config)
+    let mut loader = ConfigLoader::new(&flags.account, Some(&flags.poll), clock);
+    let read = async {
+        let config = loader.load().await.map_err(Ended::Misused)?;
+        Ok((config, daemon::gate(&flags.web).await?))
     };
-    let config = load().map_err(Ended::Misused)?;
-    let gate = daemon::gate(&flags.web)?;
+    let (config, gate) = tokio::select! {
+        read = read => read?,
+        name = signals.shutdown() => {
+            tracing::info!("received {name}, shutting down");
+            return Ok(());
+        }
+    };
+    warn_of_keys(&config);
     if flags.config_check {
         say(&format!("the configuration is valid: {}\n", count(config.accounts.len(), "account")));
         return Ok(());
@@ -46,9 +43,18 @@ pub(super) async fn run(flags: &Serve, env: Env<'_>, signals: Signals) -> Result
             tracing::info!(%address, path = flags.web.telemetry_path, tls, users, "listening");
         }
     }
-    let reloading = Some(Reloading { load: &load, on_request: flags.enable_lifecycle });
+    let reloading = Some(Reloading { loader, on_request: flags.enable_lifecycle });
     let web = Web { flags: &flags.web, gate, listeners };
     daemon::run(exchange, config, clock, web, Control { signals, reloading }).await
+}
+
+/// Logs which key files more users may read than need to.
+pub(super) fn warn_of_keys(config: &Config) {
+    for account in &config.accounts {
+        for warning in account.keyring.warnings() {
+            tracing::warn!(account = %account.name, "{warning}");
+        }
+    }
 }
 
 /// `1 account`, `2 accounts`.

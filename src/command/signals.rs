@@ -2,11 +2,19 @@
 //! arrives while the configuration is read must neither be lost nor end a daemon that it asks to reload, and a
 //! process that is the first of its container ends by no signal that it does not listen for.
 
-use std::{future, io};
+use std::{future, io, thread, time::Duration};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use super::Ended;
+use crate::log;
+
+/// After a signal that asks for the end of the process, it ends within this time: the five seconds for which running
+/// answers may finish, and two for the rest.
+const END_DEADLINE: Duration = Duration::from_secs(7);
 
 /// The signals that a command listens for.
 #[derive(Debug)]
@@ -24,6 +32,31 @@ pub(super) enum SignalEvent {
     Shutdown(&'static str),
     /// Another look at the configuration.
     Reload,
+}
+
+/// Ends the process if it has not ended by itself soon after a signal that asks for that: standard output that nobody
+/// reads, say, blocks the thread that hears signals otherwise. Listens on a thread of its own.
+///
+/// # Errors
+/// If the system has no thread for it or refuses to tell of signals.
+pub(super) fn end_in_any_case() -> Result<(), Ended> {
+    let begin = || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let listening = runtime.enter();
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        drop(listening);
+        let watch = async move {
+            let name = shutdown(&mut terminate, &mut interrupt).await;
+            tokio::time::sleep(END_DEADLINE).await;
+            tracing::error!("received {name}, and something blocks: ending now");
+            log::flush();
+            #[expect(clippy::exit, reason = "whatever else would end the process is blocked")]
+            std::process::exit(1);
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(watch))
+    };
+    begin().map(drop).map_err(|error| Ended::With(format!("cannot listen for signals: {error}")))
 }
 
 impl Signals {

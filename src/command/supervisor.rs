@@ -135,6 +135,7 @@ mod tests {
                 name: (*name).into(),
                 paused_until: None,
                 credentials_loaded: Duration::from_secs(1),
+                poller_restarts: 0,
             };
             Account::new(facts, vec![Arc::new(subject)], clock.now().later(ALIVE))
         };

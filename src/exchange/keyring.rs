@@ -3,8 +3,6 @@
 //! Signs nothing and sends nothing.
 
 use std::{
-    fs, io,
-    io::Read as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,10 +10,15 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::secret::{KeyPair, Secret};
-use crate::files::{self, Stamp};
+use crate::{
+    blocking::BlockingWorker,
+    files::{self, Stamp},
+};
 
 /// The longest key file that is read; keys are far shorter.
 const FILE_MAX_BYTES: u64 = 4096;
+/// How long a poll waits for the key files: after that it is made with the pair in use.
+const FILES_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Where the two halves of a key pair come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,10 +50,15 @@ pub struct Keyring {
     refused_candidate: Option<KeyPair>,
     /// `None` asks for the files to be read again, whatever they look like.
     seen: Option<Vec<Stamp>>,
+    warnings: Vec<String>,
+    reader: BlockingWorker<Reading>,
 }
 
+/// What key files look like, and what they hold if that is another look than before.
+type Reading = (Vec<Stamp>, Option<Result<KeyPair, String>>);
+
 impl Keyring {
-    /// Reads the first pair, at `unix` time.
+    /// Reads the first pair, at `unix` time. May block.
     ///
     /// # Errors
     /// A sentence that names the file and says what is wrong with it.
@@ -58,6 +66,7 @@ impl Keyring {
         let seen = Some(source.stamp());
         let current = source.read()?;
         Ok(Self {
+            warnings: source.files().filter_map(files::warning).collect(),
             source,
             current,
             loaded: unix,
@@ -65,28 +74,36 @@ impl Keyring {
             candidate: None,
             refused_candidate: None,
             seen,
+            reader: BlockingWorker::default(),
         })
     }
 
-    /// Sentences about files that more users may read than need to.
+    /// Sentences about files that more users could read than need to when the first pair was read.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        self.source.files().filter_map(files::warning).collect()
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Looks whether the files have changed since they were last read and, if so, reads both. A
     /// pair that is neither in use nor known to be refused is to be tried next. Returns whether
-    /// there is a new one to be tried.
+    /// there is a new one to be tried. Waits a second at most for a file system that hangs.
     ///
     /// # Errors
-    /// If changed files cannot be read; the pair in use stays.
-    pub fn refresh(&mut self, unix: Duration) -> Result<bool, String> {
-        let stamp = Some(self.source.stamp());
-        if stamp == self.seen {
+    /// If changed files cannot be read, or files not be looked at; the pair in use stays.
+    pub async fn refresh(&mut self, unix: Duration) -> Result<bool, String> {
+        if self.source.files().next().is_none() {
             return Ok(false);
         }
-        let pair = self.source.read()?;
-        self.seen = stamp;
+        let (source, seen) = (self.source.clone(), self.seen.clone());
+        let look = move || {
+            let stamps = source.stamp();
+            let is_same = seen.as_ref() == Some(&stamps);
+            (stamps, (!is_same).then(|| source.read()))
+        };
+        let looked = self.reader.run("key files", FILES_DEADLINE, look).await;
+        let (stamps, read) = looked.map_err(|error| format!("the key files cannot be read: {error}"))?;
+        let Some(pair) = read.transpose()? else { return Ok(false) };
+        self.seen = Some(stamps);
         let is_new = pair != self.current && self.refused_candidate.as_ref() != Some(&pair);
         self.candidate = is_new.then_some((pair, unix));
         Ok(is_new)
@@ -177,12 +194,10 @@ impl KeyHalf {
 }
 
 fn key_file(path: &Path) -> Result<Secret, String> {
-    let read = || -> io::Result<Zeroizing<String>> {
-        let mut text = Zeroizing::new(String::new());
-        fs::File::open(path)?.take(FILE_MAX_BYTES + 1).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    let text = read().map_err(|error| format!("cannot read key file {}: {error}", path.display()))?;
+    let bytes = files::read(path, FILE_MAX_BYTES)
+        .map_err(|error| format!("cannot read key file {}: {error}", path.display()))?;
+    let text = std::str::from_utf8(&bytes).map(|text| Zeroizing::new(text.to_owned()));
+    let text = text.map_err(|_| format!("cannot read key file {}: it is not UTF-8", path.display()))?;
     if text.len() as u64 > FILE_MAX_BYTES {
         return Err(format!(
             "key file {} is over {FILE_MAX_BYTES} bytes: is it the right file?",
@@ -194,7 +209,7 @@ fn key_file(path: &Path) -> Result<Secret, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, io, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
@@ -239,13 +254,14 @@ mod tests {
     const T1: Duration = Duration::from_secs(1);
     const T2: Duration = Duration::from_secs(2);
 
-    #[test]
-    fn a_new_pair_is_tried_and_takes_over_once_it_has_worked() -> Result<(), Box<dyn std::error::Error>> {
+    #[tokio::test]
+    async fn a_new_pair_is_tried_and_takes_over_once_it_has_worked() -> Result<(), Box<dyn std::error::Error>>
+    {
         let files = Files::new()?;
         let mut keyring = Keyring::open(files.source(), T1)?;
-        assert!(!keyring.refresh(T2)?, "nothing has changed");
+        assert!(!keyring.refresh(T2).await?, "nothing has changed");
         files.write("a2", "s2")?;
-        assert!(keyring.refresh(T2)?);
+        assert!(keyring.refresh(T2).await?);
         assert_eq!((access(&keyring), keyring.loaded()), ("a2".to_owned(), T1), "tried, not yet in use");
         assert!(keyring.worked());
         assert_eq!((access(&keyring), keyring.loaded()), ("a2".to_owned(), T2));
@@ -253,47 +269,52 @@ mod tests {
         Ok(())
     }
 
-    #[test]
-    fn a_new_pair_that_is_refused_leaves_the_old_one_in_use() -> Result<(), Box<dyn std::error::Error>> {
+    #[tokio::test]
+    async fn a_new_pair_that_is_refused_leaves_the_old_one_in_use() -> Result<(), Box<dyn std::error::Error>>
+    {
         let files = Files::new()?;
         let mut keyring = Keyring::open(files.source(), T1)?;
         files.write("wrong", "s2")?;
-        assert!(keyring.refresh(T2)?);
+        assert!(keyring.refresh(T2).await?);
         assert!(keyring.refused(), "the old one should be tried");
         assert_eq!((access(&keyring), keyring.loaded()), ("a1".to_owned(), T1));
         files.write("wrong", "s2")?;
-        assert!(!keyring.refresh(T2)?, "what was refused is not tried again, however often it is written");
+        assert!(
+            !keyring.refresh(T2).await?,
+            "what was refused is not tried again, however often it is written"
+        );
         keyring.forgive();
-        assert!(keyring.refresh(T2)?, "unless it is forgiven");
+        assert!(keyring.refresh(T2).await?, "unless it is forgiven");
         Ok(())
     }
 
-    #[test]
-    fn when_both_pairs_are_refused_only_the_new_one_is_tried() -> Result<(), Box<dyn std::error::Error>> {
+    #[tokio::test]
+    async fn when_both_pairs_are_refused_only_the_new_one_is_tried() -> Result<(), Box<dyn std::error::Error>>
+    {
         let files = Files::new()?;
         let mut keyring = Keyring::open(files.source(), T1)?;
         assert!(!keyring.refused(), "there is no other");
         files.write("a2", "s2")?;
-        assert!(keyring.refresh(T2)?);
+        assert!(keyring.refresh(T2).await?);
         assert!(!keyring.refused(), "the old one was refused before");
         files.write("a3", "s3")?;
-        assert!(keyring.refresh(T2)? && keyring.worked());
+        assert!(keyring.refresh(T2).await? && keyring.worked());
         assert_eq!(access(&keyring), "a3");
         Ok(())
     }
 
-    #[test]
-    fn files_that_go_bad_leave_the_pair_in_use() -> Result<(), Box<dyn std::error::Error>> {
+    #[tokio::test]
+    async fn files_that_go_bad_leave_the_pair_in_use() -> Result<(), Box<dyn std::error::Error>> {
         let files = Files::new()?;
         let mut keyring = Keyring::open(files.source(), T1)?;
         files.write("a2", "")?;
-        let said = keyring.refresh(T2).err().unwrap_or_default();
+        let said = keyring.refresh(T2).await.err().unwrap_or_default();
         assert!(said.contains("secret is empty"), "{said}");
         assert_eq!(access(&keyring), "a1");
         fs::remove_file(&files.access)?;
-        assert!(keyring.refresh(T2).is_err_and(|said| said.contains("cannot read key file")));
+        assert!(keyring.refresh(T2).await.is_err_and(|said| said.contains("cannot read key file")));
         files.write("a3", "s3")?;
-        assert!(keyring.refresh(T2)?, "and are read once they are good again");
+        assert!(keyring.refresh(T2).await?, "and are read once they are good again");
         Ok(())
     }
 
@@ -316,6 +337,7 @@ mod tests {
         let keyring = Keyring::open(files.source(), T1)?;
         assert_eq!(keyring.warnings(), [""; 0]);
         fs::set_permissions(&files.secret, fs::Permissions::from_mode(0o640))?;
+        let keyring = Keyring::open(files.source(), T1)?;
         let warnings = keyring.warnings();
         assert!(
             warnings.len() == 1

@@ -684,6 +684,7 @@ impl Exchange {
             return Err(failure.into());
         }
         host.clock().could_not_be_read(self.clock.now());
+        drop(turn);
         tracing::warn!(
             host = teller.host(),
             reason = failure.reason.label(),

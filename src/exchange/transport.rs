@@ -4,11 +4,17 @@
 
 use std::{
     borrow::Cow,
+    collections::HashMap,
     error::Error as _,
     fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
+};
+
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
 };
 
 use quick::memory::room;
@@ -19,14 +25,18 @@ use super::{
     failure::{Failure, Reason},
     wire::Request,
 };
+use crate::blocking;
 
+/// The part of a call's time in which there must be a connection.
+const CONNECT_SHARE: (u32, u32) = (3, 5);
 /// The longest body that is read, after decompression: some 100 000 currencies.
 pub(super) const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// A client for the exchange.
 #[derive(Clone, Debug)]
 pub(super) struct Transport {
-    client: reqwest::Client,
+    tls: Arc<rustls::ClientConfig>,
+    resolver: Resolver,
 }
 
 /// An answer, whatever it says.
@@ -61,9 +71,18 @@ impl Transport {
             .map_err(|error| format!("cannot set up TLS: {error}"))?
             .with_root_certificates(roots())
             .with_no_client_auth();
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .dns_resolver(Arc::new(Resolver))
+        let transport = Self { tls: Arc::new(tls), resolver: Resolver::default() };
+        transport.client(Duration::MAX)?;
+        Ok(transport)
+    }
+
+    /// A client for one call of `timeout`. The addresses of a host share the time to connect, and that is part of the
+    /// client: were it all of the call's time, a host whose first address is silent would never be reached at another.
+    fn client(&self, timeout: Duration) -> Result<reqwest::Client, String> {
+        reqwest::Client::builder()
+            .tls_backend_preconfigured((*self.tls).clone())
+            .dns_resolver(Arc::new(self.resolver.clone()))
+            .connect_timeout(timeout / CONNECT_SHARE.1 * CONNECT_SHARE.0)
             .user_agent(concat!("xt-balance-exporter/", env!("CARGO_PKG_VERSION")))
             // A redirect would carry key and signature to wherever it points.
             .redirect(redirect::Policy::none())
@@ -76,8 +95,7 @@ impl Transport {
             .pool_max_idle_per_host(0)
             .no_proxy()
             .build()
-            .map_err(|error| format!("cannot set up the HTTP client: {}", causes(&error.without_url())))?;
-        Ok(Self { client })
+            .map_err(|error| format!("cannot set up the HTTP client: {}", causes(&error.without_url())))
     }
 
     /// Sends `request` to `base`. Ends within `timeout`. Of a body that is `known` no copy is made.
@@ -111,8 +129,9 @@ impl Transport {
             return Err(Failure::new(Reason::Timeout, text));
         }
         let too_late = || format!("no whole answer within {}", rounded(timeout));
+        let client = self.client(timeout).map_err(|text| Failure::new(Reason::Connect, text))?;
         let began = Instant::now();
-        let response = match tokio::time::timeout(timeout, self.send(base, request)).await {
+        let response = match tokio::time::timeout(timeout, send(&client, base, request)).await {
             Ok(response) => response?,
             Err(_) => return Err(Failure::new(Reason::Timeout, too_late())),
         };
@@ -138,22 +157,26 @@ impl Transport {
         }
         Err(Failure::new(reason, why))
     }
+}
 
-    /// Sends a request. Returns once the head of the response is there.
-    async fn send(&self, base: &BaseUrl, asked: &Request) -> Result<reqwest::Response, Failure> {
-        let mut request = self.client.get(base.with(asked.path, &asked.query));
-        request = request
-            .header(header::ACCEPT, "application/json")
-            .header(header::CACHE_CONTROL, "no-cache, no-store")
-            .header(header::CONNECTION, "close");
-        for (name, value) in &asked.headers {
-            let value = header::HeaderValue::from_str(value);
-            let Ok(mut value) = value else { continue }; // keys are visible ASCII, and so is all else
-            value.set_sensitive(true);
-            request = request.header(*name, value);
-        }
-        request.send().await.map_err(|error| no_answer(&error.without_url()))
+/// Sends a request. Returns once the head of the response is there.
+async fn send(
+    client: &reqwest::Client,
+    base: &BaseUrl,
+    asked: &Request,
+) -> Result<reqwest::Response, Failure> {
+    let mut request = client.get(base.with(asked.path, &asked.query));
+    request = request
+        .header(header::ACCEPT, "application/json")
+        .header(header::CACHE_CONTROL, "no-cache, no-store")
+        .header(header::CONNECTION, "close");
+    for (name, value) in &asked.headers {
+        let value = header::HeaderValue::from_str(value);
+        let Ok(mut value) = value else { continue }; // keys are visible ASCII, and so is all else
+        value.set_sensitive(true);
+        request = request.header(*name, value);
     }
+    request.send().await.map_err(|error| no_answer(&error.without_url()))
 }
 
 /// Reads the body of a response to its end.
@@ -347,11 +370,16 @@ fn causes(error: &reqwest::Error) -> String {
     if texts.is_empty() { error.to_string() } else { texts.join(": ") }
 }
 
-/// The system's resolver, with an error that can be told from others.
-struct Resolver;
+/// The system's resolver, with an error that can be told from others. It may block for as long as name servers do not
+/// answer, so each name has one look-up at a time, on a thread of its own, that all who ask for it wait for.
+#[derive(Clone, Debug, Default)]
+struct Resolver(Arc<Mutex<HashMap<String, Lookup>>>);
 
-#[derive(Debug)]
-struct DnsError(io::Error);
+/// A look-up that is under way.
+type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, DnsError>>>;
+
+#[derive(Clone, Debug)]
+struct DnsError(Arc<io::Error>);
 
 impl fmt::Display for DnsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -361,16 +389,39 @@ impl fmt::Display for DnsError {
 
 impl std::error::Error for DnsError {}
 
+impl Resolver {
+    /// The look-up of `name` that is under way, or a new one.
+    fn lookup(&self, name: &str) -> Lookup {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has ended is old, whether anybody has waited for its end or not.
+        running.retain(|_, lookup| lookup.clone().now_or_never().is_none());
+        let begin = || begin_lookup(name.to_owned()).boxed().shared();
+        running.entry(name.to_owned()).or_insert_with(begin).clone()
+    }
+}
+
+/// Looks `name` up; the thread begins at once.
+fn begin_lookup(name: String) -> impl Future<Output = Result<Vec<SocketAddr>, DnsError>> {
+    let work = move || (name, 0).to_socket_addrs().map(Iterator::collect);
+    let begun = blocking::spawn("dns", work);
+    async move {
+        let failed = |error: io::Error| DnsError(Arc::new(error));
+        let ended = begun.map_err(failed)?.await;
+        ended.map_err(|_| failed(io::Error::other("the look-up panicked")))?.map_err(failed)
+    }
+}
+
 impl dns::Resolve for Resolver {
     fn resolve(&self, name: dns::Name) -> dns::Resolving {
+        let resolver = self.clone();
         Box::pin(async move {
             // Plain HTTP is allowed to this name because it means this machine: so it shall.
             if name.as_str() == "localhost" {
                 let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
                 return Ok(Box::new(loopback.into_iter().map(|ip| SocketAddr::new(ip, 0))) as dns::Addrs);
             }
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(DnsError)?;
-            Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as dns::Addrs)
+            let found = resolver.lookup(name.as_str()).await?;
+            Ok(Box::new(found.into_iter()) as dns::Addrs)
         })
     }
 }

@@ -94,6 +94,8 @@ pub struct AccountFacts {
     pub paused_until: Option<Duration>,
     /// Unix time at which the key pair in use was read.
     pub credentials_loaded: Duration,
+    /// How often its poller was started again after a panic.
+    pub poller_restarts: u64,
 }
 
 const ACCOUNT: &[&str] = &["account"];
@@ -101,7 +103,7 @@ const WALLET: &[&str] = &["account", "wallet"];
 const CURRENCY: &[&str] = &["account", "currency", "wallet"];
 
 /// Every family, sorted by name: the order of the exposition.
-pub static FAMILIES: [Family; 29] = [
+pub static FAMILIES: [Family; 32] = [
     own("process_cpu_seconds_total", Kind::Counter, &[], "Total user and system CPU time spent in seconds."),
     own("process_max_fds", Kind::Gauge, &[], "Maximum number of open file descriptors."),
     own("process_open_fds", Kind::Gauge, &[], "Number of open file descriptors."),
@@ -207,6 +209,12 @@ pub static FAMILIES: [Family; 29] = [
             out.sample(&wallet(standing), at.as_secs_f64());
         }),
     },
+    own(
+        "xt_log_lines_dropped_total",
+        Kind::Counter,
+        &[],
+        "Log lines dropped because nobody read standard error fast enough.",
+    ),
     Family {
         name: "xt_paused_until_timestamp_seconds",
         kind: Kind::Gauge,
@@ -246,6 +254,15 @@ pub static FAMILIES: [Family; 29] = [
         }),
     },
     Family {
+        name: "xt_poller_restarts_total",
+        kind: Kind::Counter,
+        labels: ACCOUNT,
+        help: "Restarts of the account's poller after a panic, which is a bug.",
+        source: Source::Account(|account, out| {
+            out.sample(&[&account.name], float(account.poller_restarts));
+        }),
+    },
+    Family {
         name: "xt_polls_total",
         kind: Kind::Counter,
         labels: WALLET,
@@ -277,6 +294,12 @@ pub static FAMILIES: [Family; 29] = [
             out.sample(&[], at.as_secs_f64());
         }),
     },
+    own(
+        "xt_price_poller_restarts_total",
+        Kind::Counter,
+        &[],
+        "Restarts of the poller of prices after a panic, which is a bug. Absent if prices are not asked for.",
+    ),
     Family {
         name: "xt_rows_rejected_total",
         kind: Kind::Counter,

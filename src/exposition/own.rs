@@ -21,6 +21,10 @@ pub struct OwnFacts<'a> {
     pub process_started: Option<Duration>,
     /// How the configuration was last read; `None` where it is read but once.
     pub reload: Option<Reload>,
+    /// Log lines that were dropped; `None` for a command that does not stay.
+    pub dropped_log_lines: Option<u64>,
+    /// Restarts of the poller of prices; `None` if prices are not asked for.
+    pub price_poller_restarts: Option<u64>,
 }
 
 /// How the configuration was last read.
@@ -54,6 +58,12 @@ pub fn render(facts: &OwnFacts<'_>) -> BTreeMap<String, Vec<u8>> {
         gauge(&registry, "xt_exporter_config_last_reload_successful", &[], successful);
         let success = reload.success.as_secs_f64();
         gauge(&registry, "xt_exporter_config_last_reload_success_timestamp_seconds", &[], success);
+    }
+    if let Some(lines) = facts.dropped_log_lines {
+        counter(&registry, "xt_log_lines_dropped_total", count(lines));
+    }
+    if let Some(restarts) = facts.price_poller_restarts {
+        counter(&registry, "xt_price_poller_restarts_total", count(restarts));
     }
     let mut texts = BTreeMap::new();
     for family in registry.gather() {
@@ -131,6 +141,8 @@ mod tests {
             skews: &skews,
             process_started: Some(Duration::from_secs(5)),
             reload: Some(reload),
+            dropped_log_lines: Some(3),
+            price_poller_restarts: Some(1),
         });
         for family in FAMILIES.iter().filter(|family| matches!(family.source, Source::Own)) {
             let text = String::from_utf8_lossy(texts.get(family.name).map_or(b"missing", Vec::as_slice));
@@ -142,7 +154,13 @@ mod tests {
 
     #[test]
     fn a_textfile_has_no_process_families() {
-        let texts = render(&OwnFacts { skews: &BTreeMap::new(), process_started: None, reload: None });
+        let texts = render(&OwnFacts {
+            skews: &BTreeMap::new(),
+            process_started: None,
+            reload: None,
+            dropped_log_lines: None,
+            price_poller_restarts: None,
+        });
         assert_eq!(texts.into_keys().collect::<Vec<_>>(), ["xt_exporter_build_info"]);
     }
 }

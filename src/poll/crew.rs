@@ -10,7 +10,7 @@ use tokio::{
     task::{Id, JoinError, JoinSet},
 };
 
-use super::{Desk, GRACE, Plan, Poller, PricePoller, Schedule, Ticks};
+use super::{Desk, Plan, Poller, PricePoller, Schedule, Ticks, restart::Restarts};
 use crate::{
     config::{self, Account, Config, Prices},
     exchange::{self, Exchange, PACE_SPAN, Session, Ticker},
@@ -321,6 +321,8 @@ impl Desk {
         let slot = plan.slot();
         let due = old.as_ref().map(|old| old.due);
         let first = no_later(begins + slot.mul_f64(phase), due, now.elapsed);
+        let restarts = old.as_ref().map_or_else(Restarts::default, |old| old.restarts);
+        let schedule = Schedule::new(first, slot, plan.interval, plan.timeout);
         let keyring = match old {
             Some(old) if old.plan.keys == plan.keys => old.session.keyring,
             _ => keyring,
@@ -328,12 +330,13 @@ impl Desk {
         let poller = Poller {
             session: Session::new(name, venue, keyring),
             plan: Arc::new(plan),
-            schedule: Schedule { first, slot },
+            schedule,
             due: first,
             desk: self.clone(),
             complaint: None,
+            restarts,
         };
-        let alive_until = now.later(first.saturating_sub(now.elapsed) + GRACE);
+        let alive_until = now.later(schedule.life);
         let page = ledger::Account::standing(poller.facts(now), standings, alive_until);
         (poller, page)
     }
@@ -351,11 +354,12 @@ impl Desk {
         let slot = plan.poll_interval;
         let due = old.as_ref().map(|old| old.due);
         let first = no_later(begins + slot.mul_f64(phase), due, now.elapsed);
-        let alive_until = now.later(first.saturating_sub(now.elapsed) + GRACE);
+        let schedule = Schedule::new(first, slot, plan.poll_interval, plan.poll_timeout);
+        let alive_until = now.later(schedule.life);
         let pricing = Pricing { max_age: plan.max_age, alive_until, recalls: old.is_some() };
         let ticker = Ticker::new(plan.venue.clone());
-        let schedule = Schedule { first, slot };
-        (PricePoller { ticker, plan, schedule, due: first, desk: self.clone() }, pricing)
+        let restarts = old.map_or_else(Restarts::default, |old| old.restarts);
+        (PricePoller { ticker, plan, schedule, due: first, desk: self.clone(), restarts }, pricing)
     }
 }
 
@@ -437,8 +441,13 @@ mod tests {
         };
         crew.follow(at_once("a")).await;
         crew.follow(at_once("b")).await;
-        let alive_until = crew.ledger().account("b").map(|page| page.alive_until.elapsed);
-        assert!(alive_until >= Some(PACE_SPAN + GRACE), "{alive_until:?}");
+        let first = loop {
+            match crew.ledger().account("b").and_then(|page| page.next_poll()) {
+                Some(next) => break next.elapsed,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        assert!(first >= PACE_SPAN, "{first:?}");
         Ok(())
     }
 

@@ -2,9 +2,16 @@
 //! touch no balance and count in no account's polls.
 //! Knows no HTTP, no JSON and no text format.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    panic::{self, AssertUnwindSafe},
+    time::Duration,
+};
 
-use super::{Desk, GRACE, Schedule, Ticks};
+use super::{
+    Desk, PERMITS_MAX, Schedule, Ticks, alive_while,
+    restart::{self, Restarts},
+};
 use crate::{config::Prices, exchange::Ticker, moment::Moment, quotation::Quotation};
 
 /// The keeper of prices.
@@ -16,16 +23,34 @@ pub struct PricePoller {
     /// When the next reading is due, on [`Moment::elapsed`].
     pub(super) due: Duration,
     pub(super) desk: Desk,
+    pub(super) restarts: Restarts,
 }
 
 impl PricePoller {
-    /// Reads on schedule, for ever, in the runtime whose `ticks` these are.
-    /// May be given up at any time.
+    /// Reads on schedule, for ever, in the runtime whose `ticks` these are. Begins again after a panic, with a growing
+    /// pause. May be given up at any time.
     pub async fn run(&mut self, ticks: Ticks) -> Infallible {
         loop {
+            let (ran, text) = restart::until_panic(self.read_on_schedule(ticks)).await;
+            let delay = self.restarts.after_panic(ran);
+            let restart_seconds = delay.as_secs();
+            tracing::error!(
+                restart_seconds,
+                "a bug: the poller of prices panicked and is started again after a pause: {text}"
+            );
+            let restarts = self.restarts.count;
+            let publish = || self.desk.ledger.update_market(|market| market.poller_restarts = restarts);
+            // What panicked may have been this.
+            let _ = panic::catch_unwind(AssertUnwindSafe(publish));
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    async fn read_on_schedule(&mut self, ticks: Ticks) -> Infallible {
+        loop {
             let pause = || self.desk.exchange.pause_of_prices();
-            let tell = |now: Moment, ahead| {
-                let alive_until = now.later(ahead + self.plan.poll_timeout + GRACE);
+            let tell = |now: Moment, _| {
+                let alive_until = now.later(self.schedule.life);
                 self.desk.ledger.update_market(|market| market.alive_until = alive_until);
             };
             self.schedule.wait_until(self.due, ticks, &self.desk, pause, tell).await;
@@ -37,7 +62,13 @@ impl PricePoller {
     /// Reads once and writes down what came of it. Returns whether it was good.
     pub async fn run_once(&mut self) -> bool {
         let Desk { exchange, ledger, clock } = &self.desk;
-        let Ok(outcome) = exchange.prices(&mut self.ticker, self.plan.poll_timeout).await else {
+        let beat = || {
+            let alive_until = clock.now().later(self.schedule.life);
+            ledger.update_market(|market| market.alive_until = alive_until);
+        };
+        let timeout = self.plan.poll_timeout;
+        let read = exchange.prices(&mut self.ticker, timeout);
+        let Ok(outcome) = alive_while(read, timeout + PERMITS_MAX, beat).await else {
             return false;
         };
         let Some(market) = ledger.market() else { return false };

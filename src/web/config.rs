@@ -4,8 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -53,26 +52,22 @@ pub(super) struct Reading {
     pub config: Result<Arc<WebConfig>, String>,
     /// What each file looked like just before it was read.
     seen: Vec<(PathBuf, Stamp)>,
-    /// Those of the files that hold a secret.
-    secrets: Vec<PathBuf>,
+    /// Sentences about files that more users may read than need to.
+    pub warnings: Vec<String>,
 }
 
 impl Reading {
-    /// Reads the file at `path`; paths in it are relative to its folder.
+    /// Reads the file at `path`; paths in it are relative to its folder. May block.
     pub(super) fn of(path: &Path) -> Self {
         let mut reader =
             Reader { folder: path.parent().unwrap_or(Path::new("")), seen: vec![], secrets: vec![] };
         let config = reader.config(path).map(Arc::new);
         let Reader { seen, secrets, .. } = reader;
-        Self { config, seen, secrets }
+        let warnings = secrets.iter().filter_map(|path| files::warning(path)).collect();
+        Self { config, seen, warnings }
     }
 
-    /// Sentences about files that more users may read than need to.
-    pub(super) fn warnings(&self) -> Vec<String> {
-        self.secrets.iter().filter_map(|path| files::warning(path)).collect()
-    }
-
-    /// Whether a file has changed since, or could not be used.
+    /// Whether a file has changed since, or could not be used. May block.
     pub(super) fn is_stale(&self) -> bool {
         self.config.is_err() || self.seen.iter().any(|(path, stamp)| files::stamp(path) != *stamp)
     }
@@ -191,9 +186,10 @@ impl Reader<'_> {
     }
 
     fn file(&mut self, path: PathBuf) -> io::Result<Zeroizing<Vec<u8>>> {
-        self.seen.push((path.clone(), files::stamp(&path)));
-        let mut bytes = Zeroizing::new(Vec::new());
-        fs::File::open(path)?.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        let stamp = files::stamp(&path);
+        let bytes = files::read(&path, FILE_MAX_BYTES);
+        self.seen.push((path, stamp));
+        let bytes = bytes?;
         if bytes.len() as u64 > FILE_MAX_BYTES {
             return Err(io::Error::other("it is over 1 MiB: is it the right file?"));
         }
@@ -310,7 +306,7 @@ mod tests {
     #[test]
     fn what_could_not_be_used_is_tried_again_though_it_looks_the_same() {
         // It may have been the reader's fault: rights, or file descriptors.
-        let reading = Reading { config: Err(String::new()), seen: vec![], secrets: vec![] };
+        let reading = Reading { config: Err(String::new()), seen: vec![], warnings: vec![] };
         assert!(reading.is_stale());
     }
 }

@@ -3,13 +3,23 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
+    time::Duration,
 };
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
 
 use super::{
     config::{Reading, WebConfig},
     tls::Tls,
 };
+use crate::blocking::BlockingWorker;
+
+/// How long the start waits for the files.
+const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a request waits for the files to be looked at; after that the last configuration stays in force.
+const LOOK_DEADLINE: Duration = Duration::from_secs(1);
 
 /// What stands between the server and its clients.
 #[derive(Debug)]
@@ -17,7 +27,16 @@ pub struct Gate {
     path: PathBuf,
     /// Whether connections are encrypted; fixed at the start.
     is_tls: bool,
-    newest: Mutex<Reading>,
+    newest: ArcSwap<Reading>,
+    /// One look at a time. It returns a reading if there is a newer one.
+    looks: Mutex<Looks>,
+}
+
+#[derive(Debug, Default)]
+struct Looks {
+    worker: BlockingWorker<Option<Reading>>,
+    /// Whether the last look failed: a look that hangs is logged once.
+    failing: bool,
 }
 
 impl Gate {
@@ -25,12 +44,21 @@ impl Gate {
     ///
     /// # Errors
     /// A sentence that says what is wrong with the file, or with one that it names.
-    pub fn open(path: &Path) -> Result<Self, String> {
-        let reading = Reading::of(path);
+    pub async fn open(path: &Path) -> Result<Self, String> {
+        let mut worker = BlockingWorker::default();
+        let path_read = path.to_owned();
+        let read = worker.run("web configuration", OPEN_DEADLINE, move || Reading::of(&path_read)).await;
+        let reading =
+            read.map_err(|error| format!("--web.config.file {}: cannot be read: {error}", path.display()))?;
         let shown = path.display();
         let config = reading.config.as_ref().map_err(|why| format!("--web.config.file {shown}: {why}"))?;
         let is_tls = config.tls.is_some();
-        Ok(Self { path: path.to_owned(), is_tls, newest: Mutex::new(reading) })
+        Ok(Self {
+            path: path.to_owned(),
+            is_tls,
+            newest: ArcSwap::from_pointee(reading),
+            looks: Mutex::default(),
+        })
     }
 
     /// Whether connections are encrypted.
@@ -39,35 +67,57 @@ impl Gate {
         self.is_tls
     }
 
-    /// How many users may ask; 0 if whoever comes may.
+    /// Number of users who may ask; 0 if no password is needed.
     #[must_use]
     pub fn users(&self) -> usize {
-        self.current().map_or(0, |config| config.access.users())
+        self.newest.load().config.as_ref().map_or(0, |config| config.access.users())
     }
 
-    /// Sentences about files that more users may read than need to.
+    /// Sentences about files that more users could read than need to when they were read.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).warnings()
+        self.newest.load().warnings.clone()
     }
 
-    /// What is in force now; `None` while it cannot be used.
-    pub(super) fn current(&self) -> Option<Arc<WebConfig>> {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if newest.is_stale() {
-            let mut reading = Reading::of(&self.path);
-            if self.is_tls && reading.config.as_ref().is_ok_and(|config| config.tls.is_none()) {
-                reading.config = Err("TLS is gone from it, and is not switched off while the exporter runs: put it back, or restart".to_owned());
-            }
-            self.tell(&newest.config, &reading.config);
-            *newest = reading;
-        }
-        newest.config.as_ref().ok().cloned()
+    /// The web configuration as the files have it now; `None` while it cannot be used. While the files cannot be looked
+    /// at, which says nothing of what is in them, it is the last one.
+    pub(super) async fn current(&self) -> Option<Arc<WebConfig>> {
+        self.refresh().await;
+        self.newest.load().config.as_ref().ok().cloned()
     }
 
     /// TLS for a new connection; `None` while it cannot be had.
-    pub(super) fn tls(&self) -> Option<Tls> {
-        self.current()?.tls.clone()
+    pub(super) async fn tls(&self) -> Option<Tls> {
+        self.current().await?.tls.clone()
+    }
+
+    /// Reads the files if one has changed.
+    async fn refresh(&self) {
+        let mut looks = self.looks.lock().await;
+        let (before, path) = (self.newest.load_full(), self.path.clone());
+        let look = {
+            let before = Arc::clone(&before);
+            move || before.is_stale().then(|| Reading::of(&path))
+        };
+        let looked = looks.worker.run("web configuration", LOOK_DEADLINE, look).await;
+        let had_failed = std::mem::replace(&mut looks.failing, looked.is_err());
+        let file = self.path.display();
+        match looked {
+            Ok(Some(mut reading)) => {
+                if self.is_tls && reading.config.as_ref().is_ok_and(|config| config.tls.is_none()) {
+                    reading.config = Err("TLS is gone from it, and is not switched off while the exporter runs: put it back, or restart".to_owned());
+                }
+                let reading = Arc::new(reading);
+                self.newest.store(Arc::clone(&reading));
+                drop(looks);
+                self.tell(&before.config, &reading.config);
+            }
+            Err(error) if !had_failed => {
+                drop(looks);
+                tracing::error!(%file, "cannot look whether the web configuration has changed, and the last one stays in force: {error}");
+            }
+            Ok(None) | Err(_) => {}
+        }
     }
 
     /// Says what has become of the file, once.

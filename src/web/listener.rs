@@ -119,7 +119,7 @@ impl Entrance {
     /// The connection, encrypted if it must be; `None` if the client dawdles or the server ends.
     async fn pass(mut self, stream: TcpStream) -> Option<(Stream, Option<Trust>)> {
         let Some(gate) = &self.gate else { return Some((Either::Left(stream), None)) };
-        let tls = gate.tls()?;
+        let tls = gate.tls().await?;
         tokio::select! {
             greeted = timeout(HANDSHAKE, tls.greet(stream)) => match greeted {
                 Ok(Ok(stream)) => return Some((Either::Right(stream), Some(tls.trust().clone()))),

@@ -144,7 +144,7 @@ impl Site {
             return routes::foreign(refusal);
         }
         let Some(gate) = &self.gate else { return self.respond(request).await };
-        let Some(config) = gate.current() else {
+        let Some(config) = gate.current().await else {
             let said = "the web configuration cannot be used: the exporter's log says why\n";
             return routes::text(StatusCode::INTERNAL_SERVER_ERROR, said.to_owned());
         };

@@ -384,8 +384,12 @@ mod tests {
             filter: Filter::default(),
             max_age: Duration::from_secs(90),
         };
-        let facts =
-            AccountFacts { name: name.into(), paused_until: None, credentials_loaded: Duration::ZERO };
+        let facts = AccountFacts {
+            name: name.into(),
+            paused_until: None,
+            credentials_loaded: Duration::ZERO,
+            poller_restarts: 0,
+        };
         Account::new(facts, vec![Arc::new(subject)], at(NOW + 60))
     }
 

@@ -12,6 +12,7 @@
 
 pub mod authority;
 pub mod browser;
+pub mod hanging_folder;
 pub mod promql;
 
 use std::{

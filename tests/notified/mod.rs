@@ -39,6 +39,7 @@ impl Ear {
         }
     }
 
+    #[allow(dead_code, reason = "not every test file needs it")]
     /// Every line that is still to be heard from senders that have ended.
     pub fn rest(&mut self) -> Vec<String> {
         loop {

@@ -157,7 +157,12 @@ fn account(now: Moment) -> Account {
         let Wishes { watch, filter } = wishes();
         Arc::new(Subject { account: ACCOUNT.into(), wallet, watch, filter, max_age: MAX_AGE })
     };
-    let facts = AccountFacts { name: ACCOUNT.into(), paused_until: None, credentials_loaded: now.unix };
+    let facts = AccountFacts {
+        name: ACCOUNT.into(),
+        paused_until: None,
+        credentials_loaded: now.unix,
+        poller_restarts: 0,
+    };
     Account::new(facts, WALLETS.map(subject).into(), now)
 }
 

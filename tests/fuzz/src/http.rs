@@ -103,7 +103,12 @@ fn site() -> Site {
         filter: Filter::default(),
         max_age: MAX_AGE,
     });
-    let facts = AccountFacts { name: "main".into(), paused_until: None, credentials_loaded: now.unix };
+    let facts = AccountFacts {
+        name: "main".into(),
+        paused_until: None,
+        credentials_loaded: now.unix,
+        poller_restarts: 0,
+    };
     let ledger = Ledger::new(vec![Account::new(facts, vec![subject], now.later(Duration::from_hours(1)))]);
     let body = br#"{"code":200,"data":{"usdt":{"available":"1.5","freeze":"0"},"<b>\"\\":{"available":2,"freeze":0}}}"#;
     ledger.update("main", |account| {
