@@ -653,3 +653,24 @@ fn logs_are_json_when_asked_for() {
     let poll = lines.iter().find(|line| line["reason"] == "connect").unwrap();
     assert_eq!((&poll["account"], &poll["level"]), (&"main".into(), &"WARN".into()));
 }
+
+/// A base URL on this machine may be a proxy to the real exchange.
+#[test]
+fn restarts_in_a_loop_keep_a_second_between_their_calls_on_this_machine_too() {
+    let exchange = Exchange::documented();
+    let calls = || exchange.simulator.calls().asset_calls_of("main");
+    for restarts in 0..4 {
+        let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=30s"]);
+        until("it asks", || (calls().len() > restarts).then_some(()));
+        drop(exporter);
+    }
+    let once = Exporter::run(
+        &["once", "--xt.base-url", &exchange.url()],
+        &[("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)],
+    );
+    assert!(once.status.success(), "{}", once.stderr);
+    let calls = calls();
+    let gaps: Vec<_> =
+        calls.iter().zip(calls.iter().skip(1)).map(|(one, next)| next.saturating_sub(*one)).collect();
+    assert!(gaps.len() == 4 && gaps.iter().all(|gap| gap.as_secs() >= 1), "{gaps:?}");
+}

@@ -552,7 +552,7 @@ fn exposition_of(bodies: &[Body]) -> String {
         max_age: Duration::from_mins(5),
     });
     let clock = Clock::start();
-    let asking = Arc::new(exchange::Exchange::new(clock, []).unwrap());
+    let asking = Arc::new(exchange::Exchange::simulated(clock).unwrap());
     let (pollers, _, ledger) = poll::pollers(watched.collect(), None, &asking, clock);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -86,7 +86,7 @@ impl Process {
             max_age: MAX_AGE,
         };
         let clock = Clock::start();
-        let exchange = Arc::new(exchange::Exchange::new(clock, []).unwrap());
+        let exchange = Arc::new(exchange::Exchange::simulated(clock).unwrap());
         let (accounts, prices, ledger) = poll::pollers(accounts, Some(prices), &exchange, clock);
         Self { accounts, prices: prices.unwrap(), ledger, clock }
     }

@@ -71,7 +71,7 @@ struct Process {
 impl Process {
     fn new(exchange: &Exchange) -> Self {
         let clock = Clock::start();
-        let asking = Arc::new(exchange::Exchange::new(clock, []).unwrap());
+        let asking = Arc::new(exchange::Exchange::simulated(clock).unwrap());
         let crew = Crew::new(asking, clock, Handle::current(), Ticks::begin());
         Self { crew, clock, url: exchange.url() }
     }

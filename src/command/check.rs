@@ -26,7 +26,7 @@ pub(super) async fn run(flags: &Check) -> Result<(), Ended> {
     let clock = Clock::start();
     let config = ConfigLoader::new(&flags.account, None, clock).load().await.map_err(Ended::Misused)?;
     say(&line(true, "configuration", &format!("valid, {}", count(config.accounts.len(), "account"))));
-    let exchange = super::exchange(clock, &config.accounts)?;
+    let exchange = Exchange::new(clock).map_err(Ended::With)?;
     let mut troubles = 0;
     for account in config.accounts {
         troubles += examine(account, &exchange).await;

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     cli::Demo,
     config::{Account, Config, Prices},
-    exchange::{Api, BaseUrl, KeyHalf, KeySource, Keyring, Secret, Venue, Wallet},
+    exchange::{Api, BaseUrl, Exchange, KeyHalf, KeySource, Keyring, Secret, Venue, Wallet},
     moment::Clock,
     simulator::{self, market},
     standing::{Filter, Watch},
@@ -57,7 +57,7 @@ pub(super) async fn run(flags: &Demo, signals: Signals) -> Result<(), Ended> {
     tokio::spawn(async move { simulator.serve(exchange_listener, std::future::pending()).await });
     tokio::spawn(async move { market::live(&living, std::future::pending()).await });
 
-    let exchange = super::exchange(clock, &watched)?;
+    let exchange = Exchange::simulated(clock).map_err(Ended::With)?;
     let prices = watched.first().map(|account| Prices {
         venue: account.venue.clone(),
         poll_interval: POLL_INTERVAL,

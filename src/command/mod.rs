@@ -22,12 +22,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use tokio::runtime;
 
 use self::signals::Signals;
-use crate::{cli::Command, config::Account, exchange::Exchange, moment::Clock};
-
-/// The exchange that `accounts` are read from.
-fn exchange(clock: Clock, accounts: &[Account]) -> Result<Exchange, Ended> {
-    Exchange::new(clock, accounts.iter().flat_map(|account| account.venue.all())).map_err(Ended::With)
-}
+use crate::cli::Command;
 
 /// How a command ended when it did not end well.
 enum Ended {

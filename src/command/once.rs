@@ -10,7 +10,7 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{Ended, config_loader::ConfigLoader, serve::count};
-use crate::{cli::Once, moment::Clock, poll};
+use crate::{cli::Once, exchange::Exchange, moment::Clock, poll};
 
 /// Accounts polled at the same time.
 const AT_ONCE: usize = 8;
@@ -18,7 +18,7 @@ const AT_ONCE: usize = 8;
 pub(super) async fn run(flags: &Once) -> Result<(), Ended> {
     let clock = Clock::start();
     let config = ConfigLoader::new(&flags.account, None, clock).load().await.map_err(Ended::Misused)?;
-    let exchange = Arc::new(super::exchange(clock, &config.accounts)?);
+    let exchange = Arc::new(Exchange::new(clock).map_err(Ended::With)?);
     let (pollers, prices, ledger) = poll::pollers(config.accounts, config.prices, &exchange, clock);
 
     let free = Arc::new(Semaphore::new(AT_ONCE));

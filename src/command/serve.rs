@@ -7,7 +7,7 @@ use super::{
     say,
     signals::Signals,
 };
-use crate::{cli::Serve, config::Config, moment::Clock, web::Gate};
+use crate::{cli::Serve, config::Config, exchange::Exchange, moment::Clock, web::Gate};
 
 pub(super) async fn run(flags: &Serve, mut signals: Signals) -> Result<(), Ended> {
     let clock = Clock::start();
@@ -29,7 +29,7 @@ pub(super) async fn run(flags: &Serve, mut signals: Signals) -> Result<(), Ended
         return Ok(());
     }
     let listeners = daemon::listen(&flags.web).await?;
-    let exchange = super::exchange(clock, &config.accounts)?;
+    let exchange = Exchange::new(clock).map_err(Ended::With)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("XT_REVISION"),

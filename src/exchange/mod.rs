@@ -329,14 +329,22 @@ pub fn reread(api: Api, wallet: Wallet, original: &Original) -> Option<Answer> {
 }
 
 impl Exchange {
-    /// An exchange that has not been asked yet, and will be at `places`. If one of them is beyond
-    /// this machine, it is not asked for the first [`silence`](Self::silence).
+    /// An exchange that has not been asked yet, and is not asked for the first [`silence`](Self::silence). That holds for
+    /// base URLs on this machine too: a proxy may pass their calls on.
     ///
     /// # Errors
     /// If the TLS library cannot be set up.
-    pub fn new<'a>(clock: Clock, places: impl IntoIterator<Item = &'a BaseUrl>) -> Result<Self, String> {
-        let is_real = !places.into_iter().all(BaseUrl::is_plain);
-        Ok(Self::over(Wire::http()?, clock, is_real))
+    pub fn new(clock: Clock) -> Result<Self, String> {
+        Ok(Self::over(Wire::http()?, clock, true))
+    }
+
+    /// A simulated exchange that ends with this process, so that no call of an earlier process counts: it may be asked
+    /// at once.
+    ///
+    /// # Errors
+    /// If the TLS library cannot be set up.
+    pub fn simulated(clock: Clock) -> Result<Self, String> {
+        Ok(Self::over(Wire::http()?, clock, false))
     }
 
     /// An exchange whose answers are made up by `script`.
@@ -357,9 +365,8 @@ impl Exchange {
         }
     }
 
-    /// How long nothing is sent after the start. A process that was killed this very moment may
-    /// have made all the calls that a second allows; a simulated exchange on this machine, over plain
-    /// HTTP, forgives them.
+    /// How long nothing is sent after the start: a process that was killed this very moment may have made all the calls
+    /// that a second allows.
     #[must_use]
     pub fn silence(&self) -> Duration {
         self.silence

@@ -300,13 +300,6 @@ impl BaseUrl {
         let host = self.0.host_str().unwrap_or_default();
         self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
-
-    /// Whether it is on this machine and over plain HTTP, as a simulated exchange is.
-    #[must_use]
-    pub(super) fn is_plain(&self) -> bool {
-        self.0.scheme() == "http"
-    }
-
     fn with(&self, path: &str, query: &str) -> Url {
         let mut url = self.0.clone();
         url.set_path(&format!("{}{path}", self.0.path().trim_end_matches('/')));

@@ -405,7 +405,7 @@ mod tests {
     }
 
     fn crew(clock: Clock) -> Result<Crew, String> {
-        Ok(Crew::new(Arc::new(Exchange::new(clock, [])?), clock, Handle::current(), Ticks::begin()))
+        Ok(Crew::new(Arc::new(Exchange::simulated(clock)?), clock, Handle::current(), Ticks::begin()))
     }
 
     fn config(names: &[&str]) -> Config {

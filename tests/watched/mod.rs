@@ -52,7 +52,7 @@ impl Watched {
     /// Several accounts that share what the accounts of one process share.
     pub fn all(accounts: Vec<Account>) -> Vec<Self> {
         let clock = Clock::start();
-        let exchange = Arc::new(Exchange::new(clock, []).unwrap());
+        let exchange = Arc::new(Exchange::simulated(clock).unwrap());
         let (pollers, _, ledger) = poll::pollers(accounts, None, &exchange, clock);
         pollers.into_iter().map(|poller| Self { poller, ledger: Arc::clone(&ledger), clock }).collect()
     }

@@ -26,7 +26,7 @@ static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 static EXCHANGE: LazyLock<Arc<Exchange>> =
-    LazyLock::new(|| Arc::new(Exchange::new(Clock::start(), []).unwrap_or_else(|error| panic!("{error}"))));
+    LazyLock::new(|| Arc::new(Exchange::simulated(Clock::start()).unwrap_or_else(|error| panic!("{error}"))));
 
 /// The longest sentence that anyone reads.
 const SENTENCE_MAX_CHARS: usize = 600;
