@@ -37,7 +37,7 @@
 //! * Signing, decoding, judging and rendering read no clock and do no I/O.
 //! * `simulator` shares no code with `exchange`, or it could not find its mistakes.
 //! * Balances are in no `GaugeVec`: its series are keyed by a hash of unseparated labels.
-//! * Each third-party crate has one home: reqwest in `exchange::transport`, rustls there for the client and
+//! * Each third-party crate has one home: reqwest in `exchange::transport`, rustls there and in `exchange::trust` for the client and
 //!   in `web::tls` for the server, hmac in `exchange::signature` (and, apart from it, in `simulator`), hyper
 //!   in `web` and `simulator`, socket2 in `command::daemon`, bcrypt in `web::access`, prometheus and procfs in `exposition::own`, clap
 //!   in `cli`, serde-saphyr in `yaml`.

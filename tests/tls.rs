@@ -120,3 +120,38 @@ fn a_renewed_certificate_ends_the_trouble_without_a_restart() {
         until("there is a balance again", || exporter.sample(FREE));
     }
 }
+
+#[test]
+fn authorities_that_are_replaced_are_trusted_without_a_restart() {
+    let world = World::new();
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    let serve = ["serve", "--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"];
+    let exporter = world.start(&serve);
+    until("polls are good", || exporter.sample(UP).filter(|up| *up > 0.0));
+    let successor = Authority::new("successor");
+    world.front.set_tls(Some(server(&successor, "localhost", 2090)));
+    until("the certificate is refused", || exporter.sample(TLS_FAILURES).filter(|count| *count > 0.0));
+    // A bundle is gone for a moment while it is replaced, and broken while it is written.
+    let bundle = world.folder.path().join("ca.pem");
+    fs::remove_file(&bundle).unwrap();
+    exporter.stderr.wait_for("the certificate authorities in use stay in use: SSL_CERT_FILE cannot be read");
+    fs::write(&bundle, &successor.pem).unwrap();
+    until("polls are good again", || exporter.sample(UP).filter(|up| *up > 0.0));
+    // The old authority is not trusted any more.
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    until("the certificate is refused", || exporter.sample(UP).filter(|up| *up < 1.0));
+}
+
+#[test]
+fn authorities_that_cannot_be_read_are_named_at_the_start() {
+    let world = World::new();
+    fs::remove_file(world.folder.path().join("ca.pem")).unwrap();
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    let said = "SSL_CERT_FILE cannot be read";
+    let exporter = world.start(&["serve", "--web.listen-address=127.0.0.1:0"]);
+    exporter.stderr.wait_for(said);
+    let checked = world.start(&["check"]).wait();
+    assert_eq!(checked.status.code(), Some(1));
+    let line = checked.stdout.lines().find(|line| line.contains("certificate authorities"));
+    assert!(line.is_some_and(|line| line.contains("BAD") && line.contains(said)), "{}", checked.stdout);
+}

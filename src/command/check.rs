@@ -28,6 +28,10 @@ pub(super) async fn run(flags: &Check) -> Result<(), Ended> {
     say(&line(true, "configuration", &format!("valid, {}", count(config.accounts.len(), "account"))));
     let exchange = Exchange::new(clock).map_err(Ended::With)?;
     let mut troubles = 0;
+    if let Some(warning) = exchange.trust_warning() {
+        troubles += 1;
+        say(&line(false, "certificate authorities", warning));
+    }
     for account in config.accounts {
         troubles += examine(account, &exchange).await;
     }

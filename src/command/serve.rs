@@ -30,6 +30,9 @@ pub(super) async fn run(flags: &Serve, mut signals: Signals) -> Result<(), Ended
     }
     let listeners = daemon::listen(&flags.web).await?;
     let exchange = Exchange::new(clock).map_err(Ended::With)?;
+    if let Some(warning) = exchange.trust_warning() {
+        tracing::warn!("{warning}");
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("XT_REVISION"),

@@ -18,6 +18,7 @@ mod server_clock;
 mod signature;
 mod staleness;
 mod transport;
+mod trust;
 pub mod v1;
 pub mod v4;
 mod venue;
@@ -363,6 +364,12 @@ impl Exchange {
             sent: Mutex::default(),
             silence: if is_real { PACE_SPAN } else { Duration::ZERO },
         }
+    }
+
+    /// What was wrong at the start with the certificate authorities that the user named; a sentence.
+    #[must_use]
+    pub fn trust_warning(&self) -> Option<&str> {
+        self.wire.trust_warning()
     }
 
     /// How long nothing is sent after the start: a process that was killed this very moment may have made all the calls

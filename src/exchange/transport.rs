@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::{
     failure::{Failure, Reason},
+    trust::Trust,
     wire::Request,
 };
 use crate::blocking;
@@ -35,7 +36,7 @@ pub(super) const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// A client for the exchange.
 #[derive(Clone, Debug)]
 pub(super) struct Transport {
-    tls: Arc<rustls::ClientConfig>,
+    trust: Trust,
     resolver: Resolver,
 }
 
@@ -60,27 +61,26 @@ pub(super) struct Reply<'a> {
 pub struct BaseUrl(Url);
 
 impl Transport {
-    /// A client that trusts the system's CA roots, or Mozilla's where the system has none.
+    /// A client that trusts the authorities of [`Trust`].
     ///
     /// # Errors
-    /// If the TLS library cannot be set up.
+    /// If it cannot be set up.
     pub(super) fn new() -> Result<Self, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| format!("cannot set up TLS: {error}"))?
-            .with_root_certificates(roots())
-            .with_no_client_auth();
-        let transport = Self { tls: Arc::new(tls), resolver: Resolver::default() };
+        let transport = Self { trust: Trust::open()?, resolver: Resolver::default() };
         transport.client(Duration::MAX)?;
         Ok(transport)
+    }
+
+    /// See [`Trust::warning`].
+    pub(super) fn trust_warning(&self) -> Option<&str> {
+        self.trust.warning()
     }
 
     /// A client for one call of `timeout`. The addresses of a host share the time to connect, and that is part of the
     /// client: were it all of the call's time, a host whose first address is silent would never be reached at another.
     fn client(&self, timeout: Duration) -> Result<reqwest::Client, String> {
         reqwest::Client::builder()
-            .tls_backend_preconfigured((*self.tls).clone())
+            .tls_backend_preconfigured(self.trust.tls())
             .dns_resolver(Arc::new(self.resolver.clone()))
             .connect_timeout(timeout / CONNECT_SHARE.1 * CONNECT_SHARE.0)
             .user_agent(concat!("xt-balance-exporter/", env!("CARGO_PKG_VERSION")))
@@ -417,15 +417,6 @@ impl dns::Resolve for Resolver {
             Ok(Box::new(found.into_iter()) as dns::Addrs)
         })
     }
-}
-
-fn roots() -> rustls::RootCertStore {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    roots
 }
 
 /// A duration for people: nobody wants to read the nanoseconds that a call before it took.

@@ -48,6 +48,15 @@ impl Wire {
         Transport::new().map(Self::Http)
     }
 
+    /// See [`Transport::trust_warning`].
+    pub(super) fn trust_warning(&self) -> Option<&str> {
+        match self {
+            Self::Http(transport) => transport.trust_warning(),
+            #[cfg(test)]
+            Self::Script(_) => None,
+        }
+    }
+
     /// See [`Transport::get`].
     pub(super) async fn get<'a>(
         &self,
