@@ -11,7 +11,7 @@ use clap::{
 
 use crate::{
     exchange::{Api, Wallet},
-    web::HostName,
+    web::{self, HostName},
 };
 
 /// Prometheus exporter for the balances of accounts on XT and exchanges with the same API.
@@ -316,8 +316,20 @@ pub enum LogFormat {
 /// What there is to print instead of running: help, the version, or what is wrong.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let words = command_first(words.into_iter().collect());
-    let matches = Cli::command().try_get_matches_from(&words).map_err(|error| explain(error, &words))?;
+    let command = without_empty_variables(Cli::command());
+    let matches = command.try_get_matches_from(&words).map_err(|error| explain(error, &words))?;
     Cli::from_arg_matches(&matches).map(|cli| cli.command)
+}
+
+/// The command, where environment variables that are set and empty count as unset: Compose sets them so.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| {
+            let ignored = arg.get_env().is_some_and(is_empty);
+            if ignored { arg.env(None::<&str>) } else { arg }
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Every command's clap definition, to hold documents against.
@@ -390,12 +402,17 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn telemetry_path(text: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\".contains(&byte);
-    if text == "/" || text.starts_with("/-/") {
-        return Err("that path is taken: / is the status page and /-/ is for health".to_owned());
-    }
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\"<>\\".contains(&byte);
     if !text.starts_with('/') || !text.bytes().all(plain) {
-        return Err("a path begins with / and holds no blank, ? or #, like /metrics".to_owned());
+        return Err("a path begins with / and holds no blank, ?, # or %, like /metrics".to_owned());
+    }
+    if web::is_reserved(text) {
+        return Err(
+            "that path is taken: / is the status page, /-/ is for health and /api/ for balances".to_owned()
+        );
+    }
+    if text.split('/').skip(1).any(|segment| ["", ".", ".."].contains(&segment)) {
+        return Err("a path has no empty segment, no . and no .., like /metrics".to_owned());
     }
     Ok(text.to_owned())
 }
@@ -483,6 +500,14 @@ mod tests {
         for (line, said) in [
             ("--poll.interval 30", "write it like 30s"),
             ("--web.telemetry-path metrics", "begins with /"),
+            ("--web.telemetry-path /%2d/healthy", "begins with /"),
+            ("--web.telemetry-path /api/v1/balances", "is taken"),
+            ("--web.telemetry-path /api/v1/balances/", "is taken"),
+            ("--web.telemetry-path /-/healthy", "is taken"),
+            ("--web.telemetry-path /-", "is taken"),
+            ("--web.telemetry-path //metrics", "no empty segment"),
+            ("--web.telemetry-path /metrics/", "no empty segment"),
+            ("--web.telemetry-path /x/../-/healthy", "no empty segment"),
             ("--web.telemetry-path /", "is taken"),
             ("--xt.wallet Spot", "the wallets are spot, wallet and fiat"),
             ("--xt.api v2", "possible values: v1, v4"),

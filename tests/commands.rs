@@ -654,6 +654,49 @@ fn logs_are_json_when_asked_for() {
     assert_eq!((&poll["account"], &poll["level"]), (&"main".into(), &"WARN".into()));
 }
 
+/// Compose sets a variable that has no value to the empty text.
+#[test]
+fn a_variable_that_is_empty_counts_as_unset() {
+    let exchange = Exchange::documented();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (key, secret) = (file("key", ACCESS_KEY), file("secret", SECRET_KEY));
+    let empty = ["XT_ACCESS_KEY", "XT_SECRET_KEY", "XT_WEB_LISTEN_ADDRESS", "XT_WEB_ALLOWED_HOSTS"];
+    let mut env: Vec<_> = empty.iter().map(|name| (*name, "")).collect();
+    env.extend([("XT_ACCESS_KEY_FILE", &*key), ("XT_SECRET_KEY_FILE", &*secret)]);
+    for arguments in [&["--config.check"][..], &["once"]] {
+        let ended = Exporter::run(&[arguments, &["--xt.base-url", &exchange.url()]].concat(), &env);
+        assert!(ended.status.success(), "{}", ended.stderr);
+    }
+    let config = file("accounts.yml", "accounts: [{name: a, access_key_file: key, secret_key_file: secret}]");
+    let empty: Vec<_> = env.iter().map(|(name, _)| (*name, "")).collect();
+    let ended = Exporter::run(&["--config.check", "--config.file", &config], &empty);
+    assert!(ended.status.success(), "{}", ended.stderr);
+}
+
+/// As Docker mounts a secret: of mode 0444, which nobody can change there.
+#[test]
+fn a_key_file_that_others_may_read_is_a_warning_and_no_problem() {
+    let exchange = Exchange::documented();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (key, secret) = (file("key", ACCESS_KEY), file("secret", SECRET_KEY));
+    let env = [("XT_ACCESS_KEY_FILE", &*key), ("XT_SECRET_KEY_FILE", &*secret)];
+    let checked = Exporter::run(&["check", "--xt.base-url", &exchange.url()], &env);
+    assert!(checked.status.success(), "{}", checked.stdout);
+    let warnings = checked.stdout.lines().filter(|line| line.trim_start().starts_with("WARN key pair: "));
+    assert_eq!(warnings.count(), 2, "{}", checked.stdout);
+}
+
 /// A base URL on this machine may be a proxy to the real exchange.
 #[test]
 fn restarts_in_a_loop_keep_a_second_between_their_calls_on_this_machine_too() {

@@ -57,7 +57,8 @@ async fn examine(account: Account, exchange: &Exchange) -> usize {
     };
     match keyring.warnings() {
         [] => tell(true, "key pair", "read"),
-        warnings => warnings.iter().for_each(|warning| tell(false, "key pair", warning)),
+        // A secret that Docker mounts is of mode 0444, and nobody can change that there.
+        warnings => warnings.iter().for_each(|warning| say(&finding_line("WARN", "key pair", warning))),
     }
     let mut session = Session::new(name, venue.clone(), keyring);
     let mut unreached = Vec::new();
@@ -117,14 +118,13 @@ async fn examine_prices(prices: Prices, exchange: &Exchange) -> usize {
 }
 
 fn line(good: bool, what: &str, finding: &str) -> String {
+    finding_line(if good { "ok" } else { "BAD" }, what, finding)
+}
+
+fn finding_line(verdict: &str, what: &str, finding: &str) -> String {
     let mut text = String::new();
     let mut lines = finding.lines();
-    let _ = writeln!(
-        text,
-        "  {:<5}{what}: {}",
-        if good { "ok" } else { "BAD" },
-        lines.next().unwrap_or_default()
-    );
+    let _ = writeln!(text, "  {verdict:<5}{what}: {}", lines.next().unwrap_or_default());
     for more in lines {
         let _ = writeln!(text, "       {more}");
     }

@@ -34,7 +34,9 @@ impl ConfigLoader {
     /// The first thing that is wrong with it; or that it could not be read within ten seconds.
     pub(super) async fn load(&mut self) -> Result<Config, String> {
         let (flags, poll, unix) = (self.flags.clone(), self.poll.clone(), self.clock.now().unix);
-        let read = move || Config::load(&flags, poll.as_ref(), &|name| std::env::var_os(name), unix);
+        // Compose sets a variable that has no value to the empty text.
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let read = move || Config::load(&flags, poll.as_ref(), &variable, unix);
         match self.worker.run("configuration", DEADLINE, read).await {
             Ok(config) => config.map_err(|error| error.to_string()),
             Err(error) => Err(format!("the configuration and its key files cannot be read: {error}")),

@@ -8,6 +8,7 @@ mod demo;
 mod descriptors;
 mod healthcheck;
 mod once;
+mod output;
 mod serve;
 mod signals;
 mod simulate;

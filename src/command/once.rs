@@ -1,15 +1,13 @@
 //! `once`: one poll of every account, of the prices if they are wanted, and the metrics of it.
 
 use std::{
-    fs,
     io::{self, Write as _},
-    path::Path,
     sync::Arc,
 };
 
 use tokio::{sync::Semaphore, task::JoinSet};
 
-use super::{Ended, config_loader::ConfigLoader, serve::count};
+use super::{Ended, config_loader::ConfigLoader, output, serve::count};
 use crate::{cli::Once, exchange::Exchange, moment::Clock, poll};
 
 /// Accounts polled at the same time.
@@ -40,10 +38,10 @@ pub(super) async fn run(flags: &Once) -> Result<(), Ended> {
         failed += failures;
     }
 
-    // The process's own metrics would clash with those of whoever reads the file.
+    // The exporter's own metrics are left out: two files in one folder would repeat their series.
     let parts = ledger.exposition(clock.now(), None).plain.parts;
     match &flags.output {
-        Some(path) => replace(path, &parts)
+        Some(path) => output::write(path, &parts)
             .map_err(|error| Ended::With(format!("cannot write --output {}: {error}", path.display())))?,
         None => parts
             .iter()
@@ -54,19 +52,4 @@ pub(super) async fn run(flags: &Once) -> Result<(), Ended> {
     let unpriced = (!is_priced).then(|| "the prices could not be read".to_owned());
     let said: Vec<_> = failed.into_iter().chain(unpriced).collect();
     if said.is_empty() { Ok(()) } else { Err(Ended::With(said.join(", and "))) }
-}
-
-/// Puts a new file in the place of `path`, whole or not at all: a collector may read at any time.
-fn replace(path: &Path, parts: &[impl AsRef<[u8]>]) -> io::Result<()> {
-    let name =
-        path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
-    // A textfile collector reads *.prom only, so it passes over this name.
-    let draft = path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
-    let write = || {
-        let mut file = fs::File::create_new(&draft)?;
-        parts.iter().try_for_each(|part| file.write_all(part.as_ref()))?;
-        file.sync_all()?;
-        fs::rename(&draft, path)
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&draft)))
 }

@@ -16,8 +16,8 @@ use super::families::FAMILIES;
 pub struct OwnFacts<'a> {
     /// Clock of each exchange host minus ours, in seconds.
     pub skews: &'a BTreeMap<&'a str, f64>,
-    /// Unix time at which the process started. `None` leaves out `process_*`: a file written for
-    /// a textfile collector must not clash with the collector's own.
+    /// Unix time at which the process started. `None` leaves out all that is not of an account: files written for a
+    /// textfile collector must not repeat each other's series, nor the collector's own.
     pub process_started: Option<Duration>,
     /// How the configuration was last read; `None` where it is read but once.
     pub reload: Option<Reload>,
@@ -45,11 +45,11 @@ pub fn render(facts: &OwnFacts<'_>) -> BTreeMap<String, Vec<u8>> {
         ("rustversion", env!("XT_RUSTVERSION")),
         ("version", env!("CARGO_PKG_VERSION")),
     ];
-    gauge(&registry, "xt_exporter_build_info", &build, 1.0);
-    for (host, skew) in facts.skews {
-        gauge(&registry, "xt_clock_skew_seconds", &[("host", host)], *skew);
-    }
     if let Some(started) = facts.process_started {
+        gauge(&registry, "xt_exporter_build_info", &build, 1.0);
+        for (host, skew) in facts.skews {
+            gauge(&registry, "xt_clock_skew_seconds", &[("host", host)], *skew);
+        }
         gauge(&registry, "process_start_time_seconds", &[], started.as_secs_f64());
         process(&registry);
     }
@@ -153,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn a_textfile_has_no_process_families() {
+    fn a_textfile_has_no_families_of_the_exporter() {
         let texts = render(&OwnFacts {
-            skews: &BTreeMap::new(),
+            skews: &BTreeMap::from([("api.xt.com", 1.0)]),
             process_started: None,
             reload: None,
             dropped_log_lines: None,
             price_poller_restarts: None,
         });
-        assert_eq!(texts.into_keys().collect::<Vec<_>>(), ["xt_exporter_build_info"]);
+        assert_eq!(texts.into_keys().collect::<Vec<_>>(), [""; 0]);
     }
 }

@@ -34,7 +34,7 @@ use self::{
     access::Refusal, body::Parts, listener::Ends, renderer::Renderer, request_policy::RequestPolicy,
     routes::Document, tls::Tls,
 };
-pub use self::{gate::Gate, request_policy::HostName};
+pub use self::{gate::Gate, request_policy::HostName, routes::is_reserved};
 use crate::{ledger::Ledger, moment::Clock};
 
 /// Connections at the same time, unless a caller sets another number.

@@ -54,6 +54,12 @@ const BALANCES: &str = "/api/v1/balances";
 
 pub(super) const RELOAD: &str = "/-/reload";
 
+/// Whether `path` is one that serves something else than metrics, or is kept for such.
+#[must_use]
+pub fn is_reserved(path: &str) -> bool {
+    path == "/" || ["/-", "/api"].iter().any(|kept| path == *kept || path.starts_with(&format!("{kept}/")))
+}
+
 /// Has the configuration read again, if that is allowed, and tells what came of it.
 pub(super) async fn reload(
     reloads: Option<&mpsc::Sender<ReloadRequest>>,
