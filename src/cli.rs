@@ -11,6 +11,7 @@ use clap::{
 
 use crate::{
     exchange::{Api, Wallet},
+    quoting,
     web::{self, HostName},
 };
 
@@ -373,7 +374,27 @@ fn command_first(mut words: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Says whose flag it is, when a command refuses another's.
-fn explain(mut error: clap::Error, words: &[OsString]) -> clap::Error {
+fn explain(error: clap::Error, words: &[OsString]) -> clap::Error {
+    without_typed_text(advised(error, words))
+}
+
+/// The error without text that may be a secret: a value in the wrong place, or one that was pasted behind a flag.
+fn without_typed_text(mut error: clap::Error) -> clap::Error {
+    let is_flag = |text: &str| {
+        text.starts_with("--") && text.bytes().all(|byte| byte.is_ascii_lowercase() || b"-._".contains(&byte))
+    };
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidValue, ContextKind::InvalidSubcommand] {
+        let Some(ContextValue::String(text)) = error.get(kind) else { continue };
+        // The name of a flag that there is comes with that of its value.
+        let is_known = kind == ContextKind::InvalidArg && error.kind() != ErrorKind::UnknownArgument;
+        if !is_known && !is_flag(text) && !quoting::is_short(text) {
+            error.insert(kind, ContextValue::String("…".to_owned()));
+        }
+    }
+    error
+}
+
+fn advised(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     if error.kind() != ErrorKind::UnknownArgument {
         return error;
     }
@@ -398,7 +419,8 @@ fn api(label: &str) -> Api {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}: write it like 30s, 1m30s or 500ms"))
+    humantime::parse_duration(text)
+        .map_err(|_| "it is no duration: write it like 30s, 1m30s or 500ms".to_owned())
 }
 
 fn telemetry_path(text: &str) -> Result<String, String> {

@@ -22,6 +22,7 @@ use crate::{
         Wallet, currency_name,
     },
     files,
+    quoting::{existing, quoted},
     standing::{Filter, Watch},
     yaml,
 };
@@ -176,10 +177,12 @@ impl Config {
         let shown = path.display();
         if let Some(name) = KEY_VARIABLES.iter().find(|name| env(name).is_some()) {
             return Err(Invalid(format!(
-                "{name} is set, and --config.file {shown} names the keys too: unset the one or leave out the other"
+                "{name} is set, and --config.file{} names the keys too: unset the one or leave out the other",
+                existing(path)
             )));
         }
-        let unread = |why: &dyn fmt::Display| Invalid(format!("cannot read --config.file {shown}: {why}"));
+        let unread =
+            |why: &dyn fmt::Display| Invalid(format!("cannot read --config.file{}: {why}", existing(path)));
         let bytes = files::read(path, FILE_MAX_BYTES).map_err(|error| unread(&error))?;
         if bytes.len() as u64 > FILE_MAX_BYTES {
             return Err(unread(&format!("it is over {FILE_MAX_BYTES} bytes: is it the right file?")));
@@ -380,7 +383,9 @@ impl Draft<'_> {
             && self.name.len() <= NAME_MAX_BYTES
             && !self.name.chars().any(char::is_control);
         if !fit || self.name.trim() != self.name {
-            return self.refuse(format!("{name} is {:?} and must be 1 to {NAME_MAX_BYTES} bytes without blanks around it or control characters", self.name));
+            return Err(Invalid(format!(
+                "{name} must be 1 to {NAME_MAX_BYTES} bytes without blanks around it or control characters"
+            )));
         }
         if self.wallets.is_empty() {
             return self.refuse(format!(
@@ -547,13 +552,13 @@ fn doubled<T>(sorted: &[T], same: impl Fn(&T, &T) -> bool) -> Option<&T> {
 }
 
 fn currency(text: &str) -> Result<SmolStr, String> {
-    currency_name(text).ok_or_else(|| format!("{text:?} is no currency name: write one such as usdt"))
+    currency_name(text).ok_or_else(|| format!("{} is no currency name: write one such as usdt", quoted(text)))
 }
 
 /// Reads `usdt`, or `spot/usdt` for that of one wallet.
 fn watched_name(text: &str) -> Result<(Option<Wallet>, SmolStr), String> {
     let Some((wallet, name)) = text.split_once('/') else { return Ok((None, currency(text)?)) };
-    let wallet = wallet.trim().parse().map_err(|why| format!("{text:?}: {why}"))?;
+    let wallet = wallet.trim().parse().map_err(|why| format!("{}: {why}", quoted(text)))?;
     Ok((Some(wallet), currency(name)?))
 }
 
@@ -567,7 +572,7 @@ fn watch_flag(text: &str) -> Result<(Option<Wallet>, Watch), Invalid> {
     let threshold = threshold.map(|amount| {
         let read = amount.trim().parse::<f64>();
         read.map_err(|_| {
-            Invalid(format!("--balance.watch {text}: {amount:?} is no number: write it like usdt=500"))
+            Invalid(format!("--balance.watch: {} is no number: write it like usdt=500", quoted(amount)))
         })
     });
     Ok((wallet, Watch { currency, threshold: threshold.transpose()? }))
@@ -704,9 +709,9 @@ impl TryFrom<String> for QuoteYaml {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        (text == QUOTE)
-            .then_some(Self)
-            .ok_or_else(|| format!("prices is {text:?} and can only be {QUOTE}: write that, or leave it out"))
+        (text == QUOTE).then_some(Self).ok_or_else(|| {
+            format!("prices is {} and can only be {QUOTE}: write that, or leave it out", quoted(&text))
+        })
     }
 }
 
@@ -718,8 +723,8 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let read = humantime::parse_duration(&text);
-        read.map(Self).map_err(|error| {
-            de::Error::custom(format!("{text:?} is no duration, {error}: write it like 30s, 1m30s or 500ms"))
+        read.map(Self).map_err(|_| {
+            de::Error::custom(format!("{} is no duration: write it like 30s, 1m30s or 500ms", quoted(&text)))
         })
     }
 }
@@ -1073,7 +1078,7 @@ accounts:
             (
                 "--xt.access-key-file /nonexistent --xt.secret-key-file x",
                 &[],
-                "cannot read key file /nonexistent",
+                "the access key file cannot be read: No such file",
             ),
             (
                 "--poll.interval 500ms --poll.timeout 100ms",
@@ -1092,7 +1097,7 @@ accounts:
             (
                 "--xt.base-url http://api.xt.com",
                 KEYS,
-                "--xt.base-url: base URL 'http://api.xt.com' would send the key in the clear",
+                "--xt.base-url: the base URL would send the key in the clear",
             ),
             (
                 "--xt.base-url https://a.test --xt.base-url https://A.test/",
@@ -1137,8 +1142,8 @@ accounts:
                 KEYS,
                 "the key of account 'main' makes 3.0 calls a second and 2 is the most",
             ),
-            ("--config.file /nonexistent.yml", &[], "cannot read --config.file /nonexistent.yml"),
-            ("--config.file x.yml", KEYS, "XT_ACCESS_KEY is set, and --config.file x.yml names the keys too"),
+            ("--config.file /nonexistent.yml", &[], "cannot read --config.file: No such file"),
+            ("--config.file x.yml", KEYS, "XT_ACCESS_KEY is set, and --config.file names the keys too"),
         ] {
             let refused = load(line, env).err().unwrap_or_default();
             assert!(refused.contains(said), "{line}: {refused}");
@@ -1153,7 +1158,7 @@ accounts:
         for (yaml, said) in [
             ("accounts: []".to_owned(), "accounts is empty"),
             (String::new(), "accounts"),
-            (format!("pollinterval: 5s\n{ONE}"), "pollinterval"),
+            (format!("pollinterval: 5s\n{ONE}"), "expected one of api"),
             (account(", secret_key: x"), "secret_key"),
             ("accounts: [{name: a, access_key_file: k}]".to_owned(), "secret_key_file"),
             (format!("api: v2\n{ONE}"), "v2"),
@@ -1185,9 +1190,9 @@ accounts:
                 "account 'a': poll_timeout is 40s and must be above 0 and under poll_interval, 30s",
             ),
             (account("").replace("k,", "empty,"), "empty is empty"),
-            (account("").replace("name: a", "name: \"a\\nb\""), "name is \"a\\nb\""),
-            (account("").replace("name: a", "name: ' a'"), "name is \" a\""),
-            (account("").replace("name: a", "name: ''"), "name is \"\" and must be 1 to 64 bytes"),
+            (account("").replace("name: a", "name: \"a\\nb\""), "name must be 1 to 64 bytes"),
+            (account("").replace("name: a", "name: ' a'"), "name must be 1 to 64 bytes"),
+            (account("").replace("name: a", "name: ''"), "name must be 1 to 64 bytes"),
             (twice.to_owned(), "two accounts are named 'a'"),
             (
                 format!("prices: btc\n{ONE}"),
@@ -1210,10 +1215,12 @@ accounts:
         let account =
             |name: &str| format!("accounts: [{{name: {name}, access_key_file: k, secret_key_file: s}}]");
         let refused = from_yaml(&account("\"a\\n\\e[2J\"")).err().unwrap_or_default();
-        assert!(refused.contains(r"account 'a\n\u{1b}[2J': name is"), "{refused:?}");
-        let refused = from_yaml(&account(&"é".repeat(5_000))).err().unwrap_or_default();
-        assert!(refused.chars().count() < 510 && refused.starts_with("--config.file"), "{refused}");
-        assert!(refused.ends_with("without blanks around it or control characters"), "{refused}");
+        assert!(
+            refused.ends_with("name must be 1 to 64 bytes without blanks around it or control characters")
+        );
+        let wallets = ", wallets: [spot, spot]}]";
+        let refused = from_yaml(&account("\"é\"").replace("}]", wallets)).err().unwrap_or_default();
+        assert!(refused.contains("account 'é': wallets names 'spot' twice"), "{refused:?}");
     }
 
     #[test]

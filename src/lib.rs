@@ -24,6 +24,7 @@
 //!
 //!  moment               one reading of the clocks; an argument of whatever is pure
 //!  files, yaml          reading files, whether one has changed, and who may read it; YAML, strict
+//!  quoting              what an error may repeat of what a user typed
 //!  blocking             what may block, on a thread of its own, with a deadline
 //!  quick                a crate of its own, compiled for speed: what is done for every currency of every
 //!                       answer, rows out of JSON and samples into text and gzip; knows none of the above
@@ -54,6 +55,7 @@ pub mod log;
 pub mod moment;
 pub mod poll;
 pub mod quotation;
+mod quoting;
 pub mod simulator;
 pub mod standing;
 pub mod web;

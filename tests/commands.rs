@@ -216,17 +216,20 @@ fn a_bad_configuration_fails_config_check_with_the_place_and_the_remedy() {
     let file = folder.path().join("accounts.yaml");
     let file = file.to_str().unwrap();
     let missing = Exporter::run(&["--config.check", "--config.file", file], &[]);
-    ended(&missing, 2, &["cannot read --config.file", file]);
+    ended(&missing, 2, &["cannot read --config.file", "No such file"]);
 
     write(folder.path(), "k", "key");
     write(folder.path(), "s", "secret");
     let account = "access_key_file: k, secret_key_file: s";
     for (text, said) in [
-        (format!("accounts: [{{name: a, {account}, walets: [spot]}}]"), "walets"),
+        (format!("accounts: [{{name: a, {account}, walets: [spot]}}]"), "expected one of name"),
         (format!("accounts: [{{name: a, {account}}}, {{name: a, {account}}}]"), "two accounts are named 'a'"),
         ("accounts: []".to_owned(), "accounts is empty"),
         (format!("accounts: [{{name: a, {account}, poll_interval: 5s}}]"), "poll_timeout is 10s"),
-        ("accounts: [{name: a, access_key_file: k, secret_key_file: none}]".to_owned(), "none"),
+        (
+            "accounts: [{name: a, access_key_file: k, secret_key_file: none}]".to_owned(),
+            "the secret key file cannot be read",
+        ),
     ] {
         write(folder.path(), "accounts.yaml", &text);
         let output = Exporter::run(&["--config.check", "--config.file", file], &[]);
@@ -248,7 +251,7 @@ fn two_sources_for_a_key_are_refused_by_name() {
     ended(
         &Exporter::run(&["check", "--config.file", "x.yaml"], &KEYS),
         2,
-        &["XT_ACCESS_KEY is set", "x.yaml"],
+        &["XT_ACCESS_KEY is set", "--config.file names the keys too"],
     );
 }
 

@@ -451,7 +451,7 @@ fn a_signal_has_the_file_read_again_and_a_broken_one_changes_nothing() {
 
     for (broken, why) in [
         ("accounts: [".to_owned(), "accounts.yml"),
-        (yaml(&exchange, 900, &["main", "gone"]), "cannot read key file"),
+        (yaml(&exchange, 900, &["main", "gone"]), "key file cannot be read"),
         (yaml(&exchange, 900, &["main", "main"]), "two accounts are named"),
     ] {
         files.write("accounts.yml", &broken);

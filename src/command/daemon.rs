@@ -37,6 +37,7 @@ use crate::{
     exposition::own::Reload,
     moment::Clock,
     poll::{Change, Crew, Ticks},
+    quoting,
     web::{Gate, ReloadRequest, Site},
 };
 
@@ -70,7 +71,7 @@ pub(super) fn refused(flag: &str, address: &str, error: &io::Error, example: &st
         ErrorKind::PermissionDenied => ": choose a port above 1023".to_owned(),
         _ => format!(": write it like {example}"),
     };
-    Ended::With(format!("cannot listen on {flag} {address}: {error}{advice}"))
+    Ended::With(format!("cannot listen on {flag} {}: {error}{advice}", quoting::address(address)))
 }
 
 /// Binds `host:port`, or `:port` for every address of this machine.

@@ -9,21 +9,22 @@ use tokio::{
 };
 
 use super::{Ended, say};
-use crate::cli::Healthcheck;
+use crate::{cli::Healthcheck, quoting};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_MAX_BYTES: u64 = 64 * 1024;
 
 pub(super) async fn run(flags: &Healthcheck) -> Result<(), Ended> {
     let address = reachable(&flags.listen_address);
+    let shown = quoting::address(&address);
     let answer = match timeout(TIMEOUT, ask(&address)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             return Err(Ended::With(format!(
-                "cannot ask http://{address}/-/healthy: {error}: is the daemon running, and does it listen there?"
+                "cannot ask http://{shown}/-/healthy: {error}: is the daemon running, and does it listen there?"
             )));
         }
-        Err(_) => return Err(Ended::With(format!("http://{address}/-/healthy has not answered within 5 s"))),
+        Err(_) => return Err(Ended::With(format!("http://{shown}/-/healthy has not answered within 5 s"))),
     };
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).unwrap_or_default();
@@ -31,7 +32,7 @@ pub(super) async fn run(flags: &Healthcheck) -> Result<(), Ended> {
         say(body);
         return Ok(());
     }
-    Err(Ended::With(format!("http://{address}/-/healthy answered {status}: {}", body.trim_end())))
+    Err(Ended::With(format!("http://{shown}/-/healthy answered {status}: {}", body.trim_end())))
 }
 
 /// Where to reach a daemon that was told to listen there: all addresses include this machine's own.

@@ -8,7 +8,7 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{Ended, config_loader::ConfigLoader, output, serve::count};
-use crate::{cli::Once, exchange::Exchange, moment::Clock, poll};
+use crate::{cli::Once, exchange::Exchange, moment::Clock, poll, quoting::existing};
 
 /// Accounts polled at the same time.
 const AT_ONCE: usize = 8;
@@ -42,7 +42,7 @@ pub(super) async fn run(flags: &Once) -> Result<(), Ended> {
     let parts = ledger.exposition(clock.now(), None).plain.parts;
     match &flags.output {
         Some(path) => output::write(path, &parts)
-            .map_err(|error| Ended::With(format!("cannot write --output {}: {error}", path.display())))?,
+            .map_err(|error| Ended::With(format!("cannot write --output{}: {error}", existing(path))))?,
         None => parts
             .iter()
             .try_for_each(|part| io::stdout().write_all(part))

@@ -24,8 +24,9 @@ const LINKS_MAX: usize = 16;
 /// # Errors
 /// The system's, or a sentence that says what cannot be written to and what can.
 pub(super) fn write(path: &Path, parts: &[impl AsRef<[u8]>]) -> io::Result<()> {
-    // What these folders hold belongs to the system, whatever it looks like: /dev/stdout may be a regular file.
-    let is_of_the_system = ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder));
+    // These lead to open files of a process, which others write to as well: /dev/stdout may be a regular file.
+    let open_files = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
+    let is_of_the_system = open_files.iter().any(|place| path.starts_with(place));
     match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => Err(refused("it is a directory: name a file in it")),
         Ok(meta) if meta.file_type().is_socket() || meta.file_type().is_block_device() => {
@@ -74,8 +75,8 @@ fn replace(target: &Path, old: Option<&fs::Metadata>, parts: &[impl AsRef<[u8]>]
     let name = target.file_name().ok_or_else(|| refused("it names no file"))?;
     // A textfile collector reads *.prom only, so it passes over this name.
     let draft = target.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let mut write = || {
         parts.iter().try_for_each(|part| file.write_all(part.as_ref()))?;
         if let Some(old) = old {
             keep_owner(&file, old)?;

@@ -7,6 +7,8 @@ use std::{fmt, sync::Arc};
 pub use quick::rows::{Amount, currency_name};
 use smol_str::SmolStr;
 
+use crate::quoting::quoted;
+
 /// Which pocket of an account a balance lies in; the `wallet` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wallet {
@@ -54,7 +56,8 @@ impl std::str::FromStr for Wallet {
             .find(|wallet| wallet.label() == text)
             .ok_or_else(|| {
                 format!(
-                    "unknown wallet '{text}': the wallets are spot, wallet and fiat with v1, and spot, futures_usdt and futures_coin with v4"
+                    "{} is no wallet: the wallets are spot, wallet and fiat with v1, and spot, futures_usdt and futures_coin with v4",
+                    quoted(text)
                 )
             })
     }

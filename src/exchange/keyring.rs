@@ -13,6 +13,7 @@ use super::secret::{KeyPair, Secret};
 use crate::{
     blocking::BlockingWorker,
     files::{self, Stamp},
+    quoting::existing,
 };
 
 /// The longest key file that is read; keys are far shorter.
@@ -176,7 +177,7 @@ impl KeySource {
     }
 
     fn read(&self) -> Result<KeyPair, String> {
-        Ok(KeyPair::new(self.access.read()?, self.secret.read()?))
+        Ok(KeyPair::new(self.access.read("access key")?, self.secret.read("secret key")?))
     }
 
     fn stamp(&self) -> Vec<Stamp> {
@@ -185,26 +186,25 @@ impl KeySource {
 }
 
 impl KeyHalf {
-    fn read(&self) -> Result<Secret, String> {
+    /// The half called `what`.
+    fn read(&self, what: &str) -> Result<Secret, String> {
         match self {
             Self::Given(secret) => Ok(secret.clone()),
-            Self::File(path) => key_file(path),
+            Self::File(path) => {
+                key_file(path).map_err(|why| format!("the {what} file{} {why}", existing(path)))
+            }
         }
     }
 }
 
 fn key_file(path: &Path) -> Result<Secret, String> {
-    let bytes = files::read(path, FILE_MAX_BYTES)
-        .map_err(|error| format!("cannot read key file {}: {error}", path.display()))?;
+    let bytes = files::read(path, FILE_MAX_BYTES).map_err(|error| format!("cannot be read: {error}"))?;
     let text = std::str::from_utf8(&bytes).map(|text| Zeroizing::new(text.to_owned()));
-    let text = text.map_err(|_| format!("cannot read key file {}: it is not UTF-8", path.display()))?;
+    let text = text.map_err(|_| "cannot be read: it is not UTF-8")?;
     if text.len() as u64 > FILE_MAX_BYTES {
-        return Err(format!(
-            "key file {} is over {FILE_MAX_BYTES} bytes: is it the right file?",
-            path.display()
-        ));
+        return Err(format!("is over {FILE_MAX_BYTES} bytes: is it the right file?"));
     }
-    Secret::new(&text).map_err(|why| format!("key file {} {why}", path.display()))
+    Ok(Secret::new(&text)?)
 }
 
 #[cfg(test)]
@@ -312,7 +312,9 @@ mod tests {
         assert!(said.contains("secret is empty"), "{said}");
         assert_eq!(access(&keyring), "a1");
         fs::remove_file(&files.access)?;
-        assert!(keyring.refresh(T2).await.is_err_and(|said| said.contains("cannot read key file")));
+        assert!(
+            keyring.refresh(T2).await.is_err_and(|said| said.contains("the access key file cannot be read"))
+        );
         files.write("a3", "s3")?;
         assert!(keyring.refresh(T2).await?, "and are read once they are good again");
         Ok(())

@@ -260,7 +260,7 @@ impl BaseUrl {
     /// # Errors
     /// A sentence that says what is wrong with it and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let refuse = |why: &str| Err(format!("base URL '{text}' {why}"));
+        let refuse = |why: &str| Err(format!("the base URL {why}"));
         let no_url = || refuse("is no URL: give one such as https://api.xt.com");
         if text.contains('@') {
             return Err("a base URL must not hold a user name or password: remove it".to_owned());

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     files::{self, Stamp},
+    quoting::{existing, quoted},
     yaml,
 };
 
@@ -155,7 +156,8 @@ impl Reader<'_> {
             "RequireAndVerifyClientCert" => false,
             _ => {
                 return Err(format!(
-                    "client_auth_type is {kind:?} and can be NoClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert"
+                    "client_auth_type is {} and can be NoClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert",
+                    quoted(kind)
                 ));
             }
         };
@@ -176,8 +178,8 @@ impl Reader<'_> {
             (Some(text), None) => Ok(Some(Zeroizing::new(text.as_bytes().to_vec()))),
             (None, Some(file)) => {
                 let path = self.folder.join(file);
-                let shown = path.display().to_string();
-                self.file(path).map(Some).map_err(|error| format!("cannot read {file_key} {shown}: {error}"))
+                let shown = existing(&path);
+                self.file(path).map(Some).map_err(|error| format!("cannot read {file_key}{shown}: {error}"))
             }
             (Some(_), Some(_)) => {
                 Err(format!("{text_key} and {file_key} are both given: leave one of them out"))
@@ -261,10 +263,18 @@ impl HttpYaml {
 fn settled_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
     let Some((_, known, values)) = HEADERS.into_iter().find(|(known, ..)| *known == name) else {
         let known: Vec<_> = HEADERS.iter().map(|(known, ..)| *known).collect();
-        return Err(format!("http_server_config: header {name:?} cannot be set, but {}", known.join(", ")));
+        return Err(format!(
+            "http_server_config: {} is no header that can be set, but {}",
+            quoted(name),
+            known.join(", ")
+        ));
     };
     if !values.is_empty() && !values.contains(&value) {
-        return Err(format!("http_server_config: {name} is {value:?} and can be {}", values.join(" or ")));
+        return Err(format!(
+            "http_server_config: {name} is {} and can be {}",
+            quoted(value),
+            values.join(" or ")
+        ));
     }
     let value = HeaderValue::from_str(value);
     let value =
@@ -282,8 +292,11 @@ struct RateLimitYaml {
 impl RateLimitYaml {
     fn limit(self) -> Result<Option<Limit>, String> {
         let text = self.interval.unwrap_or_else(|| "0".to_owned());
-        let interval = humantime::parse_duration(&text).map_err(|error| {
-            format!("rate_limit: interval {text:?} is no duration, {error}: write it like 1s, 1m30s or 500ms")
+        let interval = humantime::parse_duration(&text).map_err(|_| {
+            format!(
+                "rate_limit: interval: {} is no duration: write it like 1s, 1m30s or 500ms",
+                quoted(&text)
+            )
         })?;
         if interval.is_zero() {
             return Ok(None);

@@ -14,7 +14,7 @@ use super::{
     config::{Reading, WebConfig},
     tls::Tls,
 };
-use crate::blocking::BlockingWorker;
+use crate::{blocking::BlockingWorker, quoting::existing};
 
 /// How long the start waits for the files.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -49,9 +49,9 @@ impl Gate {
         let path_read = path.to_owned();
         let read = worker.run("web configuration", OPEN_DEADLINE, move || Reading::of(&path_read)).await;
         let reading =
-            read.map_err(|error| format!("--web.config.file {}: cannot be read: {error}", path.display()))?;
-        let shown = path.display();
-        let config = reading.config.as_ref().map_err(|why| format!("--web.config.file {shown}: {why}"))?;
+            read.map_err(|error| format!("--web.config.file{}: cannot be read: {error}", existing(path)))?;
+        let shown = existing(path);
+        let config = reading.config.as_ref().map_err(|why| format!("--web.config.file{shown}: {why}"))?;
         let is_tls = config.tls.is_some();
         Ok(Self {
             path: path.to_owned(),

@@ -8,6 +8,8 @@ use hyper::{
     header::{self, HeaderValue},
 };
 
+use crate::quoting::quoted;
+
 /// A host by name or address, without a port. Parses the way browsers write `Host`: upper case and a dot at the end do
 /// not matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +27,18 @@ impl FromStr for HostName {
         let text = text.trim();
         match Authority::parse(text) {
             Some(Authority { host, port: None }) => Ok(host),
-            Some(_) => Err(format!("{text:?} has a port, and every port is meant: write the name alone")),
+            Some(_) => {
+                Err("a host name has no port here, and every port is meant: write the name alone".to_owned())
+            }
             // A bare IPv6 address is as clear as one in brackets.
-            None => text.parse::<IpAddr>().map(|address| Self::Address(address.to_canonical())).map_err(|_| {
-                format!("{text:?} is not a host name: write it like balances.example.com, without http:// and path")
-            }),
+            None => {
+                text.parse::<IpAddr>().map(|address| Self::Address(address.to_canonical())).map_err(|_| {
+                    format!(
+                        "{} is not a host name: write it like balances.example.com, without http:// and path",
+                        quoted(text)
+                    )
+                })
+            }
         }
     }
 }
@@ -350,7 +359,7 @@ mod tests {
     #[test]
     fn an_allowed_host_is_a_name_alone() {
         for (text, said) in [
-            ("example.com:80", "has a port"),
+            ("example.com:80", "has no port here"),
             ("http://example.com", "without http://"),
             ("", "is not a host name"),
             ("*", "is not a host name"),

@@ -21,6 +21,7 @@ use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
 use super::body::bare;
+use crate::quoting::quoted;
 
 /// The first byte of a TLS connection.
 const HANDSHAKE_RECORD: u8 = 0x16;
@@ -150,7 +151,7 @@ fn chosen<T: Copy>(wanted: &[String], there: &[T], name: impl Fn(&T) -> String) 
         let found = there.iter().find(|item| name(item) == *wanted).copied();
         found.ok_or_else(|| {
             let names: Vec<_> = there.iter().map(&name).collect();
-            format!("{wanted:?} cannot be had here, but {}", names.join(", "))
+            format!("{} cannot be had here, but {}", quoted(wanted), names.join(", "))
         })
     };
     wanted.iter().map(one).collect()
@@ -179,7 +180,8 @@ fn versions(
         None => Ok(default),
         Some(name) => known.iter().position(|(known, _)| known == name).ok_or_else(|| {
             format!(
-                "{key} is {name:?} and can be TLS12 or TLS13: older versions are not safe, and not offered"
+                "{key} is {} and can be TLS12 or TLS13: older versions are not safe, and not offered",
+                quoted(name)
             )
         }),
     };
@@ -241,9 +243,7 @@ impl Name {
             return Ok(Self::Uri(text.to_owned()));
         }
         if text.contains('@') {
-            return Err(format!(
-                "client_allowed_sans: {text:?} is an e-mail address, and those cannot be checked here, but DNS names, IP addresses and URIs"
-            ));
+            return Err("client_allowed_sans: one is an e-mail address, and those cannot be checked here, but DNS names, IP addresses and URIs".to_owned());
         }
         Ok(Self::Dns(text.to_owned()))
     }

@@ -108,7 +108,7 @@ pub fn failures(exposition: &str) -> Vec<(&'static str, f64)> {
 }
 
 pub fn exposition(ledger: &Ledger, moment: Moment) -> String {
-    let parts = ledger.exposition(moment, None).plain.parts;
+    let parts = ledger.exposition(moment, Some(moment.unix)).plain.parts;
     parts.iter().map(|part| String::from_utf8(part.to_vec()).unwrap()).collect()
 }
 
