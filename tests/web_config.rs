@@ -562,7 +562,7 @@ fn each_mistake_is_named_with_its_remedy() {
         ),
         (TLS.replace('}', ", cert: x}"), "cert and cert_file are both given: leave one of them out"),
         (TLS.replace(", key_file: host.key", ""), "key and key_file are both left out"),
-        (TLS.replace("host.crt", "missing.crt"), "cannot read cert_file "),
+        (TLS.replace("host.crt", "missing.crt"), "cannot read cert_file: "),
         (
             TLS.replace("host.crt", "host.key"),
             "the certificate is none: what is given holds no BEGIN CERTIFICATE",
