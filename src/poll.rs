@@ -39,7 +39,7 @@ use crate::{
 
 /// The longest that a poll takes beside the time of its calls: two reads may each wait a minute for a permit.
 const PERMITS_MAX: Duration = Duration::from_secs(130);
-/// How often a poller gives a sign of life while a poll runs.
+/// How often a poller renews its heartbeat while a poll runs.
 const BEAT: Duration = Duration::from_secs(1);
 /// Whoever wakes later than this after its slot leaves it out.
 const LATE: Duration = Duration::from_secs(1);
@@ -402,7 +402,7 @@ enum Awake {
 struct Schedule {
     first: Duration,
     slot: Duration,
-    /// How long a poller passes for alive after a sign of life: two intervals and a timeout.
+    /// How long a poller passes for alive after a heartbeat: two intervals and a timeout.
     life: Duration,
 }
 
@@ -422,7 +422,7 @@ impl Schedule {
     }
 
     /// Waits until a poll is due and no `pause` is on. Tells `tell` what time it is and how far ahead
-    /// the poll is, often enough to be a sign of life.
+    /// the poll is, often enough to be a heartbeat.
     async fn wait_until(
         self,
         due: Duration,

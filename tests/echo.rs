@@ -167,6 +167,39 @@ fn nothing_of_either_file_is_echoed_in_an_error() {
 }
 
 #[test]
+fn nothing_is_echoed_of_what_a_library_complains_of() {
+    let files = Files::new();
+    let account = "name: a, access_key_file: key, secret_key_file: secret";
+    let mut echoes = Vec::new();
+    for yaml in [
+        format!("accounts: [{{{account}, watch: {{{CANARY}: 1, {CANARY}: 2}}}}]"),
+        format!("api: !{CANARY} v4\naccounts: [{{{account}}}]"),
+        format!("accounts: [{{{account}, {CANARY}: 1, {CANARY}: 2}}]"),
+    ] {
+        files.write("accounts.yml", &yaml);
+        echoes.extend(echo(&yaml, &files.check()));
+    }
+    files.write("accounts.yml", &format!("accounts: [{{{account}}}]"));
+    for yaml in [
+        format!("tls_server_config: {{cert: '-----BEGIN {CANARY}', key: x}}"),
+        format!("tls_server_config: {{cert_file: web.crt, key: '-----BEGIN {CANARY}'}}"),
+        format!("basic_auth_users: {{{CANARY}: x}}"),
+        format!(
+            "basic_auth_users: {{{CANARY}: $2y$31$abcdefghijklmnopqrstuuXPp2SO2JtBE8IKJ8kgQhjL1fZzG2e9u}}"
+        ),
+        format!("basic_auth_users: {{{CANARY}: x, {CANARY}: x}}"),
+    ] {
+        files.write("web.yml", &yaml);
+        let output = files.check();
+        assert!(!output.status.success(), "{yaml}");
+        echoes.extend(echo(&yaml, &output));
+        // The bytes of `q7Zk`.
+        assert!(!output.stderr.contains("113, 55, 90"), "{}", output.stderr);
+    }
+    assert!(echoes.is_empty(), "{} places:\n{}", echoes.len(), echoes.join("\n"));
+}
+
+#[test]
 fn nothing_of_a_flag_or_a_variable_is_echoed_in_an_error() {
     let definition = xt_balance_exporter::cli::definition();
     let mut echoes = Vec::new();

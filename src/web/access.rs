@@ -19,6 +19,7 @@ use super::{
     fair_queue::{FairQueue, QueueFull, network},
     tls::random_bytes,
 };
+use crate::quoting::quoted;
 
 /// Above this, one password would keep a core busy for more than a minute.
 const COST_MAX: u32 = 20;
@@ -50,11 +51,15 @@ impl Access {
     pub(super) fn new(users: BTreeMap<String, String>, limit: Option<Limit>) -> Result<Self, String> {
         for (user, hash) in &users {
             let cost = cost(hash).ok_or_else(|| {
-                format!("basic_auth_users: what is given for user {user:?} is no bcrypt hash: make one with `htpasswd -nBC 10 {user}`")
+                format!(
+                    "basic_auth_users: the password of user {} is no bcrypt hash: make one with `htpasswd -nBC 10 NAME`",
+                    quoted(user)
+                )
             })?;
             if cost > COST_MAX {
                 return Err(format!(
-                    "basic_auth_users: the hash of user {user:?} has a cost of {cost} and {COST_MAX} is the most that can be waited for: make one with `htpasswd -nBC 10 {user}`"
+                    "basic_auth_users: the hash of user {} has a cost of {cost} and {COST_MAX} is the most that can be waited for: make one with `htpasswd -nBC 10 NAME`",
+                    quoted(user)
                 ));
             }
         }

@@ -196,7 +196,7 @@ fn versions(
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let read = read.map_err(|error| format!("cannot be read: {error}"))?;
+    let read = read.map_err(|_| "cannot be read: it is not PEM, or cut short")?;
     if read.is_empty() {
         return Err("is none: what is given holds no BEGIN CERTIFICATE".to_owned());
     }
