@@ -1182,7 +1182,7 @@ accounts:
             (account(", watch: {spot/usdt: 1, usdt: 2}"), "watch names 'usdt' twice"),
             (account(", watch: {fiat/eur: 1}"), "add it there, or leave 'fiat/' out"),
             (account(", watch: {usdt: -1}"), "the threshold of 'usdt' is -1 and must be above 0"),
-            (account(", watch: {usdt: 1, usdt: 2}"), "usdt"),
+            (account(", watch: {usdt: 1, usdt: 2}"), "a key is there twice"),
             (account(", watch: {usdt: 1}, currencies: {exclude: [USDT]}"), "currencies.exclude names 'usdt'"),
             (account(", currencies: {only: ['']}"), "is no currency name"),
             (
