@@ -42,12 +42,12 @@ pub(super) enum SignalEvent {
 pub(super) fn end_in_any_case() -> Result<(), Ended> {
     let begin = || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let listening = runtime.enter();
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        drop(listening);
+        let mut signals = {
+            let _in_runtime = runtime.enter();
+            Signals::open(false)?
+        };
         let watch = async move {
-            let name = shutdown(&mut terminate, &mut interrupt).await;
+            let name = signals.shutdown().await;
             tokio::time::sleep(END_DEADLINE).await;
             tracing::error!("received {name}, and something blocks: ending now");
             log::flush();
@@ -56,7 +56,11 @@ pub(super) fn end_in_any_case() -> Result<(), Ended> {
         };
         thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(watch))
     };
-    begin().map(drop).map_err(|error| Ended::With(format!("cannot listen for signals: {error}")))
+    begin().map(drop).map_err(|error| cannot_listen(&error))
+}
+
+fn cannot_listen(error: &io::Error) -> Ended {
+    Ended::With(format!("cannot listen for signals: {error}"))
 }
 
 impl Signals {
@@ -65,14 +69,15 @@ impl Signals {
     /// # Errors
     /// If the system refuses that.
     pub(super) fn listen(reloads: bool) -> Result<Self, Ended> {
-        let listen = || -> io::Result<Self> {
-            Ok(Self {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-                hangup: reloads.then(|| signal(SignalKind::hangup())).transpose()?,
-            })
-        };
-        listen().map_err(|error| Ended::With(format!("cannot listen for signals: {error}")))
+        Self::open(reloads).map_err(|error| cannot_listen(&error))
+    }
+
+    fn open(reloads: bool) -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: reloads.then(|| signal(SignalKind::hangup())).transpose()?,
+        })
     }
 
     /// Waits for the next signal. May be given up at any time.
