@@ -1,5 +1,5 @@
 //! Which certificate authorities the exchange's certificate may come from: those of the system, or of `SSL_CERT_FILE`
-//! and `SSL_CERT_DIR`, or Mozilla's where there are none. Read again on a thread of its own, because a bundle may be
+//! and `SSL_CERT_DIR`, or Mozilla's if the system has none. Read again on a thread of its own, because a bundle may be
 //! replaced while the exporter runs. Sends nothing.
 
 use std::{

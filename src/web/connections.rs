@@ -73,8 +73,8 @@ impl Connections {
         Arc::new(Self { cap, open: Mutex::default(), freed: Notify::new() })
     }
 
-    /// A place for a connection from `peer`. Where there is none left, of its network or of all, the connection that has
-    /// been idle for longest is told to close.
+    /// A place for a connection from `peer`. If its network or the server has no place left, the connection that has been
+    /// idle for longest is told to close.
     ///
     /// # Errors
     /// If none of those is idle.

@@ -46,11 +46,12 @@ impl Gate {
     /// A sentence that says what is wrong with the file, or with one that it names.
     pub async fn open(path: &Path) -> Result<Self, String> {
         let mut worker = BlockingWorker::default();
-        let path_read = path.to_owned();
-        let read = worker.run("web configuration", OPEN_DEADLINE, move || Reading::of(&path_read)).await;
-        let reading =
-            read.map_err(|error| format!("--web.config.file{}: cannot be read: {error}", existing(path)))?;
-        let shown = existing(path);
+        let read = {
+            let path = path.to_owned();
+            move || (Reading::of(&path), existing(&path))
+        };
+        let read = worker.run("web configuration", OPEN_DEADLINE, read).await;
+        let (reading, shown) = read.map_err(|error| format!("--web.config.file: cannot be read: {error}"))?;
         let config = reading.config.as_ref().map_err(|why| format!("--web.config.file{shown}: {why}"))?;
         let is_tls = config.tls.is_some();
         Ok(Self {
