@@ -329,7 +329,7 @@ fn the_chart_says_what_is_missing() {
     for (args, sentence) in [
         (&[][..], "config must name the accounts and existingSecret the Secret"),
         (&["--set", "demo=true"], "image.repository must name the image"),
-        (&["--set", "demo=true", "--set", "existingSecret=a"], "leave out the one or the other"),
+        (&["--set", "demo=true", "--set", "existingSecret=a"], "Remove demo, or remove config"),
         (&["--set", "existingSecret=a"], "config must name the accounts"),
     ] {
         let said = refusal(args);

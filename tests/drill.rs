@@ -94,7 +94,7 @@ fn a_key_that_never_worked_pages_once_as_a_refused_key() {
     drill.pages(
         "XtAuthFailing critical of newcomer",
         "Account newcomer, wallet spot: the exchange refuses the key (reason auth). \
-        Its balances stay unknown until a person puts that right.",
+        The balances stay unknown until a person fixes the key.",
     );
     drill.wait_for_messages();
     drill
@@ -168,7 +168,7 @@ fn target_labels(edit: impl Fn(String) -> String, are_renamed: bool) {
     );
     drill.pages(
         "XtBalanceUnknown critical of otc/usdt",
-        "Account otc, wallet spot: how many USDT are free is unknown, the threshold is 1. \
+        "Account otc, wallet spot: the free USDT balance is unknown, the threshold is 1. \
         Reasons of recent failures: unavailable.",
     );
     if are_renamed {
@@ -197,8 +197,8 @@ fn a_textfile_that_nobody_rewrites_pages() {
     with_textfile(|drill, node, cron, _| {
         let page = format!("XtTextfileStale critical of {node}");
         let description = format!(
-            "The target {node} of the job node serves a textfile that nobody has rewritten for at least 15 minutes. \
-            Its balances are old (wallets: 1), whether one runs out cannot be told."
+            "The target {node} of the job node serves a textfile that no run has updated for at least 15 minutes. \
+            Its balances are old (wallets: 1). A balance may run out unnoticed."
         );
         drill.act("desk: cron no longer rewrites its textfile", || cron.stop());
         drill.pages(&page, &description);
@@ -217,7 +217,7 @@ fn a_textfile_that_is_deleted_pages() {
         });
         drill.pages(
             "XtExporterDown critical",
-            "Nobody watches these any more: account desk, wallet spot. Whether a balance runs out cannot be told.",
+            "No exporter watches these wallets any more: account desk, wallet spot. A balance may run out unnoticed.",
         );
         drill.wait_for_messages();
         drill.act("desk: cron runs again", || cron.start());
@@ -355,7 +355,7 @@ impl Scene {
         });
         drill.pages(
             "XtBalanceUnknown critical of otc-desk/usdt",
-            "Account otc-desk, wallet spot: how many USDT are free is unknown, the threshold is 1. \
+            "Account otc-desk, wallet spot: the free USDT balance is unknown, the threshold is 1. \
             Reasons of recent failures: unavailable.",
         );
 
@@ -365,7 +365,7 @@ impl Scene {
         drill.pages(
             "XtAuthFailing critical of arbitrage",
             "Account arbitrage, wallet spot: the exchange refuses the key (reason auth). \
-            Its balances stay unknown until a person puts that right.",
+            The balances stay unknown until a person fixes the key.",
         );
 
         drill.act("treasury: its rows of USDT (threshold 500) and BTC (no threshold) vanish", || {
@@ -379,14 +379,14 @@ impl Scene {
         drill.tickets(
             "XtWatchedCurrencyMissing warning of treasury/btc",
             "Account treasury, wallet spot: the exchange's last good answer has no row for BTC, so its balance reads 0. \
-            It is empty, or not spelt as the exchange spells it.",
+            Either the balance is empty, or the configuration spells the currency differently from the exchange.",
         );
 
         let hedge = self.hedge.take();
         drill.act("hedge: its exporter is killed", || drop(hedge));
         drill.pages(
             "XtExporterDown critical",
-            "Nobody watches these any more: account hedge, wallet spot. Whether a balance runs out cannot be told.",
+            "No exporter watches these wallets any more: account hedge, wallet spot. A balance may run out unnoticed.",
         );
 
         drill.act("reserve: 500.01 USDT, threshold 500, and its exchange answers 500 for 4 s", || {
@@ -407,7 +407,7 @@ impl Scene {
         // Muted until now, and still true: most polls of the last quarter of an hour failed.
         drill.tickets(
             "XtPollFailing warning of otc-desk",
-            "Account otc-desk, wallet spot: most polls of an exporter fail, or it has had no good one for too long. \
+            "Account otc-desk, wallet spot: most polls of one exporter fail, or its last good poll is older than max_age. \
             Reasons of recent failures: unavailable.",
         );
         drill.resolves("ticket: XtPollFailing warning of otc-desk resolved");

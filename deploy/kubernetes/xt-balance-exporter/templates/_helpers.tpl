@@ -38,7 +38,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "xt-balance-exporter.image" -}}
-{{- $repository := required "image.repository must name the image: build deploy/docker/Dockerfile and push it to a registry of yours" .Values.image.repository }}
+{{- $repository := required "image.repository must name the image: build deploy/docker/Dockerfile and push the image to your registry" .Values.image.repository }}
 {{- if .Values.image.digest }}
 {{- printf "%s@%s" $repository .Values.image.digest }}
 {{- else }}
@@ -46,7 +46,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{- /* What a ServiceMonitor and a PodMonitor say of an endpoint. */}}
+{{- /* The endpoint of a ServiceMonitor or a PodMonitor. */}}
 {{- define "xt-balance-exporter.endpoint" -}}
 port: http
 interval: {{ .interval }}
@@ -59,7 +59,7 @@ tlsConfig:
 honorLabels: true
 relabelings:
   - {targetLabel: job, replacement: xt-balance-exporter}
-  {{- /* The same series before and after the pod is replaced: there is never more than one pod. */}}
+  {{- /* A replaced pod continues the same series, because there is never more than one pod. */}}
   - {targetLabel: instance, replacement: {{ .instance }}}
   - {regex: pod, action: labeldrop}
   {{- with .relabelings }}
