@@ -1,26 +1,27 @@
 #!/usr/bin/env python3
-"""What a scrape costs here and elsewhere, measured side by side on this machine.
+"""Compares the cost of a scrape with other servers, side by side on this machine.
 
-    make bench                   everything, and writes benches/RESULTS.md
-    benches/compare.py 1 50      scrapes of this exporter and nginx alone, for 1 and 50 accounts, printed only
-    benches/compare.py polls     what polls and the start cost, printed only
+    make bench                   measure everything and write benches/RESULTS.md
+    benches/compare.py 1 50      measure only scrapes of this exporter and nginx, for 1 and 50 accounts, and print them
+    benches/compare.py polls     measure only polls and startup, and print them
 
-Every server answers with the same two families, a thousand currencies an account, from one process
-held to one core; wrk asks from the other (`wrk -t1 -c4`, gzip and plain), or, where an answer takes longer
-than a quarter of a second, one request after the other. What is compared with:
+Every server serves the same two metric families, with a thousand currencies for each account, from one process
+pinned to one core. wrk (`wrk -t1 -c4`, gzip and plain) runs on the other core. If an answer takes longer than a
+quarter of a second, one client sends one request after the other instead. The other servers:
 
-  nginx          the exporter's own answer as a file, with gzip_static: what a static file costs
+  nginx          the exporter's own answer as a static file, with gzip_static
   client_golang  promhttp, from Debian's golang-github-prometheus-client-golang-dev
-  naive Rust     the crates `prometheus` and hyper, put together as their examples do (benches/peers/naive)
+  naive Rust     the crates `prometheus` and hyper, combined as in their examples (benches/peers/naive)
   Python         prometheus_client, from Debian's python3-prometheus-client
 
-The exporter is measured whole and at work: the real daemon, polling every account every 30 s, over
-plain HTTP, from an nginx that plays the exchange (49 answers of 50 are new ones). What a poll costs
-is measured over TLS, beside peers/fetch, which fetches the same and does nothing with it. CPU time is what the
-kernel says of the daemon's threads, idling and all. The program is the static one of `make static`. Nothing but
-loopback is ever listened on or asked. Needs root or sudo only to install what is missing.
+The exporter is the real daemon at work: it polls every account every 30 s, over plain HTTP, from an nginx that
+acts as the exchange (49 of 50 answers are new). The cost of a poll is measured over TLS, beside peers/fetch, which
+fetches the same answer and discards it. CPU time is the kernel's count for all of the daemon's threads, idle time
+included. The program is the static one of `make static`. All traffic stays on loopback. The script needs root or
+sudo only to install missing packages.
 """
 
+import datetime
 import gzip
 import json
 import os
@@ -63,7 +64,7 @@ def cpu_seconds(process):
 
 
 class Server:
-    """A child held to one core, ended with the `with` block."""
+    """A child pinned to one core and ended with the `with` block."""
 
     def __init__(self, command, port, path="/metrics", core=SERVER_CORE, patience=600, scheme="http"):
         self.url = f"{scheme}://127.0.0.1:{port}{path}"
@@ -383,15 +384,15 @@ def start(program, rounds=9):
 def of_polls(program, fetch):
     """What polls and the start cost, as lines of Markdown."""
     lines = ["## Polls and start", ""]
-    lines += ["One account with 1 000 currencies polled every second over TLS, the connection kept: CPU time of the whole process from one poll to the next, the median of 40.", ""]
-    lines += ["| | CPU of a poll | resident |", "|---|---|---|"]
+    lines += ["One account with 1 000 currencies, polled every second over TLS. The CPU time is that of the whole process from one poll to the next, as the median of 40 polls.", ""]
+    lines += ["| | CPU per poll | resident |", "|---|---|---|"]
     for variants, what in ((VARIANTS, "every amount changed"), (1, "nothing changed")):
         cost, resident = each_poll(program, variants, 40)
         lines.append(f"| {what} | {cost:.2f} ms | {resident:.3g} MiB |")
-    lines.append(f"| the same answer fetched by reqwest alone, and thrown away | {each_fetch(fetch, 40):.2f} ms | |")
-    lines += ["", f"From exec to the end of the first good poll, over plain HTTP: {start(program):.0f} ms. The program: {os.path.getsize(program) / 1024 / 1024:.3g} MiB, static.", ""]
-    lines += ["How it grows: polled every 30 s over TLS, every amount changed.", ""]
-    lines += ["| accounts | balances | CPU of a poll | polls, of a core | CPU of a scrape, gzip | resident |", "|---|---|---|---|---|---|"]
+    lines.append(f"| reqwest alone fetches the same answer and discards it | {each_fetch(fetch, 40):.2f} ms | |")
+    lines += ["", f"From exec to the end of the first good poll, over plain HTTP: {start(program):.0f} ms. Size of the static program: {os.path.getsize(program) / 1024 / 1024:.3g} MiB.", ""]
+    lines += ["Growth with the number of accounts, polled every 30 s over TLS, with every amount changed:", ""]
+    lines += ["| accounts | balances | CPU per poll | polls, share of a core | CPU per gzipped scrape | resident |", "|---|---|---|---|---|---|"]
     for accounts in (1, 50, 150, 450):
         # Of one account there is a poll or none in 30 s, as it may begin a second late.
         cost, share, scrape, resident = polls(accounts, 30, program, VARIANTS, 61 if accounts == 1 else 30)
@@ -424,23 +425,23 @@ def table(accounts, sizes, results):
         lines.append(f"| {label} | " + " | ".join(shown(results[name][compressed]) for name in columns) + " |")
         rate = lambda name: results[name][compressed][1]
         times = [f"{rate(name) / rate('nginx'):.3g}" if results[name][compressed] else "–" for name in columns]
-        lines.append(f"| {label}, of nginx's rate | " + " | ".join(times) + " |")
+        lines.append(f"| {label}, rate relative to nginx | " + " | ".join(times) + " |")
     mebi = lambda size: f"{size / 1024 / 1024:.3g} MiB"
-    lines += ["", f"The exposition is {mebi(sizes['plain'])}, gzipped {mebi(sizes['ours_gzip'])} (the file: {mebi(sizes['file_gzip'])}). "
-              f"Resident: {mebi(sizes['resident'] * 1024)} before the scrapes, {mebi(sizes['resident_after'] * 1024)} after them"
+    lines += ["", f"The exposition is {mebi(sizes['plain'])}, gzipped {mebi(sizes['ours_gzip'])} (nginx' file: {mebi(sizes['file_gzip'])}). "
+              f"Resident memory: this exporter {mebi(sizes['resident'] * 1024)} before the scrapes and {mebi(sizes['resident_after'] * 1024)} after them"
               + "".join(f"; {COLUMNS[name]} {mebi(sizes[name] * 1024)}" for name in columns if name in sizes) + ".", ""]
     return lines
 
 
 def main():
-    # Whoever is told to end takes the servers along.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
+    # On SIGTERM, end the servers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("received SIGTERM"))
     install()
     programs = build()
     if sys.argv[1:] == ["polls"]:
         return print("\n".join(of_polls(programs[0], programs[3])))
     chosen = [int(word) for word in sys.argv[1:]]
-    lines = ["# What a scrape costs", "", "Median latency and answers a second; how it is measured stands in [compare.py](compare.py).", ""]
+    lines = ["# Benchmark results", "", f"Measured on {datetime.date.today()} with `make bench`. [compare.py](compare.py) explains the method. Each cell has the median latency and the", "answers per second. All servers run on one core, and the client on another.", ""]
     for accounts in chosen or [1, 50, 450]:
         part = table(accounts, *compare(accounts, programs, others=not chosen))
         print("\n".join(part), flush=True)

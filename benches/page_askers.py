@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""How long a scrape takes while others have the status page open or read the JSON, measured on this machine.
+"""Measures the latency of scrapes while other clients request the status page or the JSON API, on this machine.
 
     benches/page_askers.py PROGRAM [PROGRAM…]
 
-Each PROGRAM is a release build of the exporter: give the one before a change and the one after it to see them side by
-side. Each polls 450 accounts with 1 000 currencies every 30 s, from the nginx of compare.py. One client scrapes
-(gzip, on a kept connection, 100 ms between two scrapes) for 10 s: alone, and beside 2, 8 and 32 clients that ask for
-the page or for /api/v1/balances (gzip), each again as soon as it is answered. Programs take turns at every step.
-Prints the lines of a Markdown table. Nothing but loopback is asked.
+Each PROGRAM is a release build of the exporter. To compare two versions, give the build before a change and the build
+after it. Each polls 450 accounts with 1 000 currencies every 30 s, from the nginx of compare.py. One client scrapes
+(gzip, on a kept connection, 100 ms between two scrapes) for 10 s: alone, and beside 2, 8 and 32 clients that request
+the page or /api/v1/balances (gzip) and repeat the request as soon as they have the answer. Programs take turns at
+every step. Prints the lines of a Markdown table. All traffic stays on loopback.
 """
 
 import contextlib
@@ -97,9 +97,9 @@ def main():
             server = stack.enter_context(compare.exporter(folder, program, ACCOUNTS, source.url.rsplit("/trade", 1)[0]))
             compare.ready(server)
             hosts.append(urllib.parse.urlsplit(server.url).netloc)
-        print("| beside | " + " | ".join(f"{pathlib.Path(program).name}: median, p95 | answers to the others" for program in programs) + " |")
+        print("| other clients | " + " | ".join(f"{pathlib.Path(program).name}: median, p95 | answers to the others" for program in programs) + " |")
         print("|---" * (2 * len(programs) + 1) + "|", flush=True)
-        steps = [("alone", "/", 0)]
+        steps = [("none", "/", 0)]
         steps += [(f"{count} × `{path}`", path, count) for path in ("/", "/api/v1/balances") for count in ASKERS]
         for label, path, count in steps:
             cells = []
