@@ -13,7 +13,10 @@ use std::{
 };
 
 use common::{ACCESS_KEY, Exchange, Exporter, Output, PROGRAM, SECRET_KEY, get, sample, until};
-use xt_balance_exporter::simulator::{Account, Effect, Endpoint, Fault, KeyState, LimitReply, Rules, Wallet};
+use xt_balance_exporter::simulator::{
+    Effect, Fault, KeyState, LimitReply, SimulatedAccount, SimulatedEndpoint, SimulatedWallet,
+    SimulatorConfig,
+};
 
 const KEYS: [(&str, &str); 2] = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
 /// A port of this machine that only its administrator could listen on, and does not.
@@ -37,10 +40,10 @@ fn write(folder: &Path, name: &str, text: &str) {
 }
 
 /// An exchange whose only account is `change`d.
-fn exchange_with(rules: Rules, change: impl FnOnce(&mut Account)) -> Exchange {
-    let mut account = Account::new("main", ACCESS_KEY, SECRET_KEY)
-        .with(Wallet::Spot, "btc", "0.5", "0")
-        .with(Wallet::Spot, "usdt", "3867.43650012", "3062.17437341");
+fn exchange_with(rules: SimulatorConfig, change: impl FnOnce(&mut SimulatedAccount)) -> Exchange {
+    let mut account = SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
+        .with_balance(SimulatedWallet::Spot, "btc", "0.5", "0")
+        .with_balance(SimulatedWallet::Spot, "usdt", "3867.43650012", "3062.17437341");
     change(&mut account);
     Exchange::new(rules, vec![account])
 }
@@ -79,12 +82,14 @@ fn once_and_check_end_when_told_to_as_the_first_process_of_a_container() {
     for command in ["once", "check"] {
         for signal in ["TERM", "INT"] {
             let exchange = Exchange::documented();
-            exchange.simulator.inject(Fault::new(Effect::Silence));
+            exchange.simulator.inject_fault(Fault::new(Effect::Silence));
             let mut contained = Command::new("unshare");
             contained.args(["--pid", "--fork", "--kill-child", PROGRAM]);
             let url = exchange.url();
             let program = Exporter::start_by(contained, &[command, "--xt.base-url", &url], &KEYS);
-            until("it asks the exchange", || (!exchange.simulator.calls().arrivals.is_empty()).then_some(()));
+            until("it asks the exchange", || {
+                (!exchange.simulator.call_log().records.is_empty()).then_some(())
+            });
             let parent = program.pid().to_string();
             let child = Command::new("pgrep").args(["--parent", &parent]).output().unwrap();
             let child = String::from_utf8(child.stdout).unwrap();
@@ -143,17 +148,14 @@ fn serve_takes_flags_before_and_after_the_command_and_keys_from_files() {
 
 #[test]
 fn serve_reads_many_accounts_and_wallets_from_a_file_with_keys_beside_it() {
-    let treasury = Account::new("t", "key-t", "secret-t")
-        .with(Wallet::Spot, "usdt", "1.5", "0")
-        .with(Wallet::Wallet, "usdt", "2.5", "0.25")
-        .with(Wallet::Fiat, "eur", "3.5", "0");
-    let bots = Account::new("b", "key-b", "secret-b").with(Wallet::Spot, "btc", "4.5", "0").with(
-        Wallet::Spot,
-        "doge",
-        "9",
-        "0",
-    );
-    let exchange = Exchange::new(Rules::default(), vec![treasury, bots]);
+    let treasury = SimulatedAccount::new("t", "key-t", "secret-t")
+        .with_balance(SimulatedWallet::Spot, "usdt", "1.5", "0")
+        .with_balance(SimulatedWallet::Wallet, "usdt", "2.5", "0.25")
+        .with_balance(SimulatedWallet::Fiat, "eur", "3.5", "0");
+    let bots = SimulatedAccount::new("b", "key-b", "secret-b")
+        .with_balance(SimulatedWallet::Spot, "btc", "4.5", "0")
+        .with_balance(SimulatedWallet::Spot, "doge", "9", "0");
+    let exchange = Exchange::new(SimulatorConfig::default(), vec![treasury, bots]);
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("keys")).unwrap();
     for (name, text) in [("t.key", "key-t"), ("t.secret", "secret-t"), ("b.key", "key-b\n")] {
@@ -207,7 +209,7 @@ fn a_good_configuration_passes_config_check_without_a_word_to_the_exchange() {
     let exchange = Exchange::documented();
     let output = run(&format!("--config.check --xt.base-url {}", exchange.url()));
     ended(&output, 0, &["the configuration is valid: 1 account\n"]);
-    assert!(exchange.simulator.calls().arrivals.is_empty());
+    assert!(exchange.simulator.call_log().records.is_empty());
 }
 
 #[test]
@@ -285,7 +287,7 @@ fn once_prints_the_metrics_of_one_poll_and_none_of_its_own_process() {
 #[test]
 fn once_ends_with_1_and_still_tells_when_a_poll_fails() {
     let exchange = Exchange::documented();
-    exchange.simulator.inject(Fault::new(Effect::Maintenance));
+    exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
     let output = run(&format!("once --balance.watch usdt=500 --xt.base-url {}", exchange.url()));
     ended(&output, 1, &["HTTP 503", "1 of 1 poll failed"]);
     assert_eq!(sample(&output.stdout, r#"xt_up{account="main",wallet="spot"}"#), Some(0.0));
@@ -297,7 +299,7 @@ fn once_ends_with_1_and_still_tells_when_a_poll_fails() {
 
 #[test]
 fn once_asks_for_prices_too_and_ends_with_1_if_they_cannot_be_read() {
-    for (api, endpoint) in [("v1", Endpoint::GetTickers), ("v4", Endpoint::V4Prices)] {
+    for (api, endpoint) in [("v1", SimulatedEndpoint::GetTickers), ("v4", SimulatedEndpoint::V4Prices)] {
         let exchange = Exchange::documented();
         let command = format!("once --xt.prices usdt --xt.api {api} --xt.base-url {}", exchange.url());
         let output = run(&command);
@@ -307,13 +309,13 @@ fn once_asks_for_prices_too_and_ends_with_1_if_they_cannot_be_read() {
         let unpriced = r#"xt_unpriced_currencies{account="main",wallet="spot"}"#;
         assert_eq!(sample(&output.stdout, unpriced), Some(0.0));
 
-        exchange.simulator.inject(Fault::new(Effect::Maintenance).endpoint(endpoint));
+        exchange.simulator.inject_fault(Fault::new(Effect::Maintenance).for_endpoint(endpoint));
         let output = run(&command);
         ended(&output, 1, &["prices cannot be read", "HTTP 503", "error: the prices could not be read"]);
         assert_eq!(sample(&output.stdout, r#"xt_up{account="main",wallet="spot"}"#), Some(1.0));
         assert_eq!(sample(&output.stdout, "xt_price_last_success_timestamp_seconds"), Some(0.0));
         assert!(!output.stdout.contains("xt_price{"), "{}", output.stdout);
-        exchange.simulator.inject(Fault::new(Effect::Maintenance));
+        exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
         ended(&run(&command), 1, &["error: 1 of 1 poll failed, and the prices could not be read"]);
     }
 }
@@ -335,7 +337,7 @@ fn once_replaces_its_output_file_whole_and_leaves_no_draft_behind() {
     assert!(text.contains("xt_balance_free{") && !text.contains("process_"), "{text}");
 
     // A failed poll is worth a file as well: it says that the balances are not known.
-    exchange.simulator.inject(Fault::new(Effect::Maintenance));
+    exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
     ended(&run(&command), 1, &[]);
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(sample(&text, r#"xt_up{account="main",wallet="spot"}"#), Some(0.0));
@@ -401,7 +403,7 @@ fn check_examines_prices_if_they_are_wanted() {
         }
         let none = "none of the 0 markets against usdt has a usable price [decode]";
         ended(&run(&command), 1, &["BAD  prices: ", none, "remedy: ", "\n1 problem\n"]);
-        exchange.simulator.inject(Fault::new(Effect::status(429)));
+        exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)));
         let output = run(&command);
         ended(&output, 1, &["BAD  prices: ", "\n2 problems\n"]);
     }
@@ -422,35 +424,38 @@ fn check_names(exchange: &Exchange, cause: &str, remedy: &str) -> Output {
 
 #[test]
 fn check_names_an_unknown_key() {
-    let exchange = exchange_with(Rules::default(), |account| account.access_key = "another".to_owned());
+    let exchange =
+        exchange_with(SimulatorConfig::default(), |account| account.access_key = "another".to_owned());
     check_names(&exchange, "AccessKey error [auth]", "does not know this access key");
 }
 
 #[test]
 fn check_names_a_wrong_secret() {
-    let exchange = exchange_with(Rules::default(), |account| account.secret_key = "another".to_owned());
+    let exchange =
+        exchange_with(SimulatorConfig::default(), |account| account.secret_key = "another".to_owned());
     check_names(&exchange, "Sign error [signature]", "the secret key does not belong to this access key");
 }
 
 #[test]
 fn check_names_a_key_that_is_not_active_and_one_that_may_not_read() {
-    let inactive = exchange_with(Rules::default(), |account| account.key = KeyState::Inactive);
+    let inactive = exchange_with(SimulatorConfig::default(), |account| account.key = KeyState::Inactive);
     check_names(&inactive, "not activated [auth]", "finish its activation");
-    let unable = exchange_with(Rules::default(), |account| account.key = KeyState::NotAllowedToRead);
+    let unable =
+        exchange_with(SimulatorConfig::default(), |account| account.key = KeyState::NotAllowedToRead);
     check_names(&unable, "[auth]", "give it the read permission, and no other");
 }
 
 #[test]
 fn check_names_an_address_that_is_not_on_the_keys_list() {
     let elsewhere: IpAddr = "192.0.2.1".parse().unwrap();
-    let exchange = exchange_with(Rules::default(), |account| account.ips = Some(vec![elsewhere]));
+    let exchange = exchange_with(SimulatorConfig::default(), |account| account.ips = Some(vec![elsewhere]));
     check_names(&exchange, "[auth]", "add this machine's public address to the key's IP list");
 }
 
 #[test]
 fn check_names_a_clock_that_is_off() {
     for (offset, side) in [(90_000, "1m 30s behind"), (-90_000, "1m 30s ahead of")] {
-        let rules = Rules { clock_offset_ms: offset, ..Rules::default() };
+        let rules = SimulatorConfig { clock_offset_ms: offset, ..SimulatorConfig::default() };
         let exchange = exchange_with(rules, |_| {});
         let output = check_names(&exchange, side, "timedatectl set-ntp true");
         assert!(output.stdout.contains("ok   wallet spot: read"), "polls correct for it: {}", output.stdout);
@@ -460,7 +465,7 @@ fn check_names_a_clock_that_is_off() {
 #[test]
 fn check_names_a_limit_however_the_exchange_says_so() {
     for limit_reply in [LimitReply::Code, LimitReply::Status429] {
-        let rules = Rules { asset_calls_per_second: 0, limit_reply, ..Rules::default() };
+        let rules = SimulatorConfig { asset_calls_per_second: 0, limit_reply, ..SimulatorConfig::default() };
         let exchange = exchange_with(rules, |_| {});
         let url = exchange.url();
         let output = run(&format!("check --xt.wallet spot --xt.wallet fiat --xt.base-url {url}"));
@@ -477,7 +482,7 @@ fn check_names_a_limit_however_the_exchange_says_so() {
             ],
         );
         let asked =
-            exchange.simulator.calls().arrivals.iter().filter(|arrival| arrival.account.is_some()).count();
+            exchange.simulator.call_log().records.iter().filter(|arrival| arrival.account.is_some()).count();
         assert_eq!(asked, 1, "it does not ask again after a limit reply");
     }
 }
@@ -485,7 +490,7 @@ fn check_names_a_limit_however_the_exchange_says_so() {
 #[test]
 fn check_names_a_maintenance_page() {
     let exchange = Exchange::documented();
-    exchange.simulator.inject(Fault::new(Effect::Maintenance));
+    exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
     check_names(&exchange, "HTTP 503", "look at its announcements, and try again later");
 }
 
@@ -499,8 +504,8 @@ fn check_names_a_port_on_which_nobody_listens_and_a_host_without_a_name() {
 
 #[test]
 fn check_goes_through_every_account_and_wallet_of_a_file() {
-    let exchange = exchange_with(Rules::default(), |account| {
-        *account = account.clone().with(Wallet::Fiat, "eur", "7", "0");
+    let exchange = exchange_with(SimulatorConfig::default(), |account| {
+        *account = account.clone().with_balance(SimulatedWallet::Fiat, "eur", "7", "0");
     });
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [("key", ACCESS_KEY), ("secret", SECRET_KEY), ("wrong", "wrong")] {
@@ -704,7 +709,7 @@ fn a_key_file_that_others_may_read_is_a_warning_and_no_problem() {
 #[test]
 fn restarts_in_a_loop_keep_a_second_between_their_calls_on_this_machine_too() {
     let exchange = Exchange::documented();
-    let calls = || exchange.simulator.calls().asset_calls_of("main");
+    let calls = || exchange.simulator.call_log().asset_call_times("main");
     for restarts in 0..4 {
         let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=30s"]);
         until("it asks", || (calls().len() > restarts).then_some(()));

@@ -11,19 +11,16 @@ mod common;
 
 use common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, until};
 use serde_json::{Value, json};
-use xt_balance_exporter::simulator::{Account, Effect, Fault, Rules, Wallet};
+use xt_balance_exporter::simulator::{Effect, Fault, SimulatedAccount, SimulatedWallet, SimulatorConfig};
 
 /// More digits than any float holds.
 const LONG: &str = "12345678901234567.123456789012345678";
 
 fn exchange() -> Exchange {
-    let account = Account::new("main", ACCESS_KEY, SECRET_KEY).with(Wallet::Spot, "usdt", LONG, "0.10").with(
-        Wallet::Spot,
-        "btc",
-        "0.00000001",
-        "0.00",
-    );
-    Exchange::new(Rules::default(), vec![account])
+    let account = SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
+        .with_balance(SimulatedWallet::Spot, "usdt", LONG, "0.10")
+        .with_balance(SimulatedWallet::Spot, "btc", "0.00000001", "0.00");
+    Exchange::new(SimulatorConfig::default(), vec![account])
 }
 
 fn json(exporter: &Exporter, query: &str) -> Value {
@@ -71,7 +68,7 @@ fn what_is_not_known_is_null_and_not_zero() {
         &["--poll.interval=1s", "--poll.timeout=500ms", "--poll.max-age=2s"],
     );
     exporter.ready();
-    exchange.simulator.inject(Fault::new(Effect::Maintenance));
+    exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
     let held = until("the balances are held", || {
         let wallet = json(&exporter, "")["wallets"][0].clone();
         (wallet["state"] != "fresh").then_some(wallet)

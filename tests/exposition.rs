@@ -35,7 +35,7 @@ use xt_balance_exporter::{
     ledger::{self, Ledger},
     moment::{Clock, Moment},
     poll,
-    simulator::{Account, Effect, Endpoint, Fault, Rules, Wallet},
+    simulator::{Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
     standing::{Ended, Filter, PollOutcome, Standing, Subject, Watch},
 };
 
@@ -63,28 +63,33 @@ fn write_config(folder: &Path, url: &str) -> PathBuf {
 
 /// Several wallets, odd names, rows that are no rows, and an account whose key is refused.
 fn odd_exchange() -> Exchange {
-    let odd = Account::new("odd", "key-odd", "secret-odd")
-        .with(Wallet::Spot, "BTC", "0.00000001", "0")
-        .with(Wallet::Spot, "usdt", "3867.43650012", "3062.17437341")
-        .with(Wallet::Spot, "garbled", "NaN", "0")
-        .with(Wallet::Spot, "eth", "0.00", "0.00")
-        .with(Wallet::Spot, "<script>alert(1)</script>", "1", "2")
-        .with(Wallet::Spot, "quote\"back\\slash", "3", "4")
-        .with(Wallet::Spot, "line\nfeed", "5", "6")
-        .with(Wallet::Spot, "ünï币", "7", "8")
-        .with(Wallet::Spot, "1e30", "1e30", "123456789012345678901234567890")
-        .with(Wallet::Spot, "dust", "0.000000000000000001", "-0")
-        .with(Wallet::Wallet, "usdt", "0", "12.5")
-        .with(Wallet::Wallet, "btc", "21000000", "0")
-        .with(Wallet::Fiat, "eur", "99.9", "0.1");
-    let poor = Account::new("poor", "key-poor", "secret-poor")
-        .with(Wallet::Spot, "usdt", "0", "0")
-        .with(Wallet::Spot, "btc", "0", "0")
-        .with(Wallet::Spot, "dust", "1", "0")
-        .with(Wallet::Spot, "xrp", "0", "3");
-    let bots = Account::new("bots", "key-bots", "secret-bots").with(Wallet::Spot, "usdt", "1", "0");
-    let exchange = Exchange::new(Rules::default(), vec![odd, poor, bots]);
-    exchange.simulator.inject(Fault::new(Effect::Revoked).account("bots"));
+    let odd = SimulatedAccount::new("odd", "key-odd", "secret-odd")
+        .with_balance(SimulatedWallet::Spot, "BTC", "0.00000001", "0")
+        .with_balance(SimulatedWallet::Spot, "usdt", "3867.43650012", "3062.17437341")
+        .with_balance(SimulatedWallet::Spot, "garbled", "NaN", "0")
+        .with_balance(SimulatedWallet::Spot, "eth", "0.00", "0.00")
+        .with_balance(SimulatedWallet::Spot, "<script>alert(1)</script>", "1", "2")
+        .with_balance(SimulatedWallet::Spot, "quote\"back\\slash", "3", "4")
+        .with_balance(SimulatedWallet::Spot, "line\nfeed", "5", "6")
+        .with_balance(SimulatedWallet::Spot, "ünï币", "7", "8")
+        .with_balance(SimulatedWallet::Spot, "1e30", "1e30", "123456789012345678901234567890")
+        .with_balance(SimulatedWallet::Spot, "dust", "0.000000000000000001", "-0")
+        .with_balance(SimulatedWallet::Wallet, "usdt", "0", "12.5")
+        .with_balance(SimulatedWallet::Wallet, "btc", "21000000", "0")
+        .with_balance(SimulatedWallet::Fiat, "eur", "99.9", "0.1");
+    let poor = SimulatedAccount::new("poor", "key-poor", "secret-poor")
+        .with_balance(SimulatedWallet::Spot, "usdt", "0", "0")
+        .with_balance(SimulatedWallet::Spot, "btc", "0", "0")
+        .with_balance(SimulatedWallet::Spot, "dust", "1", "0")
+        .with_balance(SimulatedWallet::Spot, "xrp", "0", "3");
+    let bots = SimulatedAccount::new("bots", "key-bots", "secret-bots").with_balance(
+        SimulatedWallet::Spot,
+        "usdt",
+        "1",
+        "0",
+    );
+    let exchange = Exchange::new(SimulatorConfig::default(), vec![odd, poor, bots]);
+    exchange.simulator.inject_fault(Fault::new(Effect::Revoked).for_account("bots"));
     exchange
 }
 
@@ -207,9 +212,9 @@ fn a_balance_is_fresh_then_held_then_unknown_then_fresh_again() {
     assert_eq!(value(&fresh, "xt_balance_free", &SPOT_USDT.replace("usdt", "xrp")), Some(0.0));
     assert_eq!(value(&fresh, "xt_currencies", MAIN), Some(4.0));
 
-    exchange.simulator.inject(Fault::new(Effect::Maintenance));
-    exchange.simulator.set_balance("main", Wallet::Spot, "usdt", "12.5", "0").unwrap();
-    exchange.simulator.remove_balance("main", Wallet::Spot, "btc").unwrap();
+    exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
+    exchange.simulator.set_balance("main", SimulatedWallet::Spot, "usdt", "12.5", "0").unwrap();
+    exchange.simulator.remove_balance("main", SimulatedWallet::Spot, "btc").unwrap();
     let held = state("it is held", &|metrics| up(metrics) == Some(0.0));
     always(&held);
     for name in of_the_answer {
@@ -252,14 +257,15 @@ fn a_scrape_sees_the_whole_of_one_answer_or_of_the_next() {
         fs::write(folder.path().join(format!("{number}.secret")), "secret").unwrap();
         let keys = format!("access_key_file: {number}.key, secret_key_file: {number}.secret");
         writeln!(config, "- {{name: a{number}, {keys}}}").unwrap();
-        let account = Account::new(&format!("a{number}"), &format!("key-{number}"), "secret");
-        let rows =
-            (0..ROWS).fold(account, |account, row| account.with(Wallet::Spot, &format!("c{row}"), "1", "1"));
+        let account = SimulatedAccount::new(&format!("a{number}"), &format!("key-{number}"), "secret");
+        let rows = (0..ROWS).fold(account, |account, row| {
+            account.with_balance(SimulatedWallet::Spot, &format!("c{row}"), "1", "1")
+        });
         accounts.push(rows);
     }
     let rows: Vec<_> = (0..ROWS).map(|row| format!(r#""c{row}":{{"available":"2","freeze":"2"}}"#)).collect();
     let other = format!(r#"{{"code":200,"data":{{{}}}}}"#, rows.join(","));
-    let exchange = Exchange::new(Rules::default(), accounts);
+    let exchange = Exchange::new(SimulatorConfig::default(), accounts);
     let file = folder.path().join("accounts.yaml");
     let head =
         format!("base_urls: [\"{}\"]\npoll_interval: 1s\npoll_timeout: 900ms\naccounts:\n", exchange.url());
@@ -299,8 +305,9 @@ fn a_scrape_sees_the_whole_of_one_answer_or_of_the_next() {
         until("every account was seen in both answers", || {
             flipped = !flipped;
             if flipped {
-                let fault = Fault::new(Effect::Body(other.clone())).endpoint(Endpoint::GetBalance);
-                exchange.simulator.inject(fault);
+                let fault =
+                    Fault::new(Effect::Body(other.clone())).for_endpoint(SimulatedEndpoint::GetBalance);
+                exchange.simulator.inject_fault(fault);
             } else {
                 exchange.simulator.clear_faults();
             }
@@ -529,11 +536,11 @@ fn any_body() -> impl Strategy<Value = Body> {
 /// exposition.
 fn exposition_of(bodies: &[Body]) -> String {
     let accounts = (0..bodies.len())
-        .map(|number| Account::new(&format!("a{number}"), &format!("key-{number}"), SECRET_KEY));
-    let exchange = Exchange::new(Rules::default(), accounts.collect());
+        .map(|number| SimulatedAccount::new(&format!("a{number}"), &format!("key-{number}"), SECRET_KEY));
+    let exchange = Exchange::new(SimulatorConfig::default(), accounts.collect());
     for (number, (body, _)) in bodies.iter().enumerate() {
-        let fault = Fault::new(Effect::Body(body.clone())).account(&format!("a{number}"));
-        exchange.simulator.inject(fault.endpoint(Endpoint::GetBalance));
+        let fault = Fault::new(Effect::Body(body.clone())).for_account(&format!("a{number}"));
+        exchange.simulator.inject_fault(fault.for_endpoint(SimulatedEndpoint::GetBalance));
     }
     let half = |text: String| KeyHalf::Given(Secret::new(&text.into()).unwrap());
     let watched = (0..bodies.len()).map(|number| config::Account {

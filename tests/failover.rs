@@ -22,20 +22,28 @@ use watched::{FREE, Frozen, LOADED, PAUSED, POLLS, UP, Watched, account, exposit
 use xt_balance_exporter::{
     exchange::{KeyHalf, KeySource},
     poll::Ticks,
-    simulator::{Account, Cause, Effect, Endpoint, Fault, Rules, Wallet},
+    simulator::{
+        Effect, Fault, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
+    },
     web::Site,
 };
 
 const HELD: Option<f64> = Some(3_867.436_500_12);
 
-fn main_account() -> Account {
-    Account::new("main", ACCESS_KEY, SECRET_KEY).with(Wallet::Spot, "usdt", "3867.43650012", "3062.17437341")
+fn main_account() -> SimulatedAccount {
+    SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY).with_balance(
+        SimulatedWallet::Spot,
+        "usdt",
+        "3867.43650012",
+        "3062.17437341",
+    )
 }
 
 /// An exchange that does not mind clocks that leap: its own does not.
-fn patient(accounts: Vec<Account>) -> Exchange {
+fn patient(accounts: Vec<SimulatedAccount>) -> Exchange {
     let window = Duration::from_hours(10);
-    let rules = Rules { nonce_window: window, asset_calls_per_second: 100, ..Rules::default() };
+    let rules =
+        SimulatorConfig { nonce_window: window, asset_calls_per_second: 100, ..SimulatorConfig::default() };
     Exchange::new(rules, accounts)
 }
 
@@ -45,11 +53,17 @@ fn body(text: &str) -> Effect {
 
 /// How many calls of balances the exchange has seen.
 fn asset_calls(exchange: &Exchange) -> usize {
-    exchange.simulator.calls().arrivals.iter().filter(|call| call.endpoint != Endpoint::GetServerTime).count()
+    exchange
+        .simulator
+        .call_log()
+        .records
+        .iter()
+        .filter(|call| call.endpoint != SimulatedEndpoint::GetServerTime)
+        .count()
 }
 
 fn clock_calls(exchange: &Exchange) -> usize {
-    exchange.simulator.calls().arrivals.len() - asset_calls(exchange)
+    exchange.simulator.call_log().records.len() - asset_calls(exchange)
 }
 
 // Failover.
@@ -60,7 +74,7 @@ async fn a_host_that_fails_is_followed_by_the_next_within_the_same_poll() {
     let closed = TcpSocket::new_v4().unwrap();
     closed.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let silent = Exchange::documented();
-    silent.simulator.inject(Fault::new(Effect::Silence));
+    silent.simulator.inject_fault(Fault::new(Effect::Silence));
     let mut proofs = JoinSet::new();
     for first in [
         format!("http://{}", closed.local_addr().unwrap()),
@@ -80,7 +94,7 @@ async fn a_host_that_fails_is_followed_by_the_next_within_the_same_poll() {
     while let Some(proof) = proofs.join_next().await {
         proof.unwrap();
     }
-    assert_eq!(silent.simulator.calls().arrivals.len(), 1);
+    assert_eq!(silent.simulator.call_log().records.len(), 1);
 }
 
 #[tokio::test]
@@ -91,14 +105,16 @@ async fn the_next_host_is_asked_with_a_new_nonce() {
     front.set(Manner::Instead(http(502, &[], b"Bad Gateway")));
     let mut watched = Watched::new(&[&front.url(), &exchange.url()]);
     assert!(watched.poll().await, "{:?}", watched.failure());
-    let calls = &exchange.simulator.calls().accounts["main"];
-    assert_eq!((calls.accepted, calls.refused_for(Cause::Replay)), (2, 0));
+    let calls = &exchange.simulator.call_log().accounts["main"];
+    assert_eq!((calls.accepted, calls.count_refused(RefusalCause::Replay)), (2, 0));
 }
 
 #[tokio::test]
 async fn when_every_host_fails_the_text_tells_of_each_and_one_failure_is_counted() {
     let exchange = Exchange::documented();
-    exchange.simulator.inject(Fault::new(Effect::status(503)).endpoint(Endpoint::GetBalance));
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::from_status(503)).for_endpoint(SimulatedEndpoint::GetBalance));
     let front = Front::new(exchange.address);
     front.set(Manner::Answer(Arc::new(|_| Vec::new())));
     let mut watched = Watched::new(&[&exchange.url(), &front.url()]);
@@ -121,8 +137,8 @@ async fn what_the_next_host_would_say_again_or_be_harmed_by_is_not_asked_there()
         (code(400, "nonce is outside the window"), "clock"),
         (code(106, "operate too frequently"), "rate_limited"),
         (code(404, "account locked"), "rate_limited"),
-        (Effect::status(429), "rate_limited"),
-        (Effect::status(404), "http"),
+        (Effect::from_status(429), "rate_limited"),
+        (Effect::from_status(404), "http"),
         (code(500, "price scale error"), "api"),
         (body("{}"), "decode"),
         (Effect::CutShort, "body"),
@@ -130,7 +146,7 @@ async fn what_the_next_host_would_say_again_or_be_harmed_by_is_not_asked_there()
         proofs.spawn(async move {
             let exchange = Exchange::documented();
             let next = Front::decoy();
-            exchange.simulator.inject(Fault::new(effect).endpoint(Endpoint::GetBalance));
+            exchange.simulator.inject_fault(Fault::new(effect).for_endpoint(SimulatedEndpoint::GetBalance));
             let mut watched = Watched::new(&[&exchange.url(), &next.url()]);
             assert!(!watched.poll().await, "{reason}");
             assert_eq!(watched.failures(), [(reason, 1.0)]);
@@ -322,25 +338,25 @@ async fn a_refused_key_or_a_limit_is_never_tried_at_the_next_host() {
 #[tokio::test]
 async fn a_host_that_is_blocked_for_every_call_is_followed_by_the_next() {
     let (first, second) = (Exchange::documented(), Exchange::documented());
-    first.simulator.inject(Fault::new(Effect::status(403)));
+    first.simulator.inject_fault(Fault::new(Effect::from_status(403)));
     let mut watched = Watched::new(&[&first.url(), &second.url()]);
     assert!(watched.poll().await, "{:?}", watched.failure());
     assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![]));
-    let asked = first.simulator.calls().arrivals.len();
+    let asked = first.simulator.call_log().records.len();
     assert!(watched.poll().await, "{:?}", watched.failure());
     assert_eq!(
-        first.simulator.calls().arrivals.len(),
+        first.simulator.call_log().records.len(),
         asked,
         "the one that works is asked first from then on"
     );
 
     // What the second says of the key counts, and is not lost behind the block.
-    second.simulator.inject(Fault::new(Effect::Revoked));
+    second.simulator.inject_fault(Fault::new(Effect::Revoked));
     let mut watched = Watched::new(&[&first.url(), &second.url()]);
     assert!(!watched.poll().await);
     assert_eq!(watched.failures(), [("auth", 1.0)]);
     second.simulator.clear_faults();
-    second.simulator.inject(Fault::new(Effect::status(451)));
+    second.simulator.inject_fault(Fault::new(Effect::from_status(451)));
     let mut watched = Watched::new(&[&first.url(), &second.url()]);
     assert!(!watched.poll().await);
     assert_eq!(watched.failures(), [("http", 1.0)]);
@@ -452,7 +468,7 @@ async fn after_a_limit_reply_nothing_is_sent_for_ten_minutes_or_as_long_as_was_a
             retry_after: retry_after.map(str::to_owned),
             location: None,
         };
-        exchange.simulator.inject(Fault::new(limited).calls(1));
+        exchange.simulator.inject_fault(Fault::new(limited).for_calls(1));
         let begin = watched.clock.now().unix;
         assert!(!watched.poll().await);
         let end = watched.clock.now().unix;
@@ -465,11 +481,11 @@ async fn after_a_limit_reply_nothing_is_sent_for_ten_minutes_or_as_long_as_was_a
         let rounding = Duration::from_millis(1);
         assert!(begin + span <= until + rounding && until <= end + span + rounding, "{until:?}");
 
-        let sent = exchange.simulator.calls().arrivals.len();
+        let sent = exchange.simulator.call_log().records.len();
         leap(span.saturating_sub(Duration::from_secs(20))).await;
         exchange.simulator.set_clock_offset_ms(millis(span));
         assert!(!watched.poll().await);
-        assert_eq!(exchange.simulator.calls().arrivals.len(), sent, "nothing is sent");
+        assert_eq!(exchange.simulator.call_log().records.len(), sent, "nothing is sent");
         assert_eq!(watched.sample(POLLS), Some(2.0), "and no poll is counted");
         leap(Duration::from_secs(20)).await;
         assert!(watched.poll().await, "{:?}", watched.failure());
@@ -481,18 +497,18 @@ async fn after_a_limit_reply_nothing_is_sent_for_ten_minutes_or_as_long_as_was_a
 async fn limit_replies_to_two_accounts_within_a_minute_pause_all() {
     let names = ["a", "b", "c"];
     let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
-    let theirs = names.map(|name| Account::new(name, &keys(name).0, &keys(name).1));
-    let exchange = Exchange::new(Rules::default(), theirs.to_vec());
+    let theirs = names.map(|name| SimulatedAccount::new(name, &keys(name).0, &keys(name).1));
+    let exchange = Exchange::new(SimulatorConfig::default(), theirs.to_vec());
     let url = exchange.url();
     let ours = names.map(|name| account(name, &[&url], given(&keys(name).0, &keys(name).1)));
     let mut watched = Watched::all(ours.into());
     for name in ["a", "b"] {
-        exchange.simulator.inject(Fault::new(Effect::status(429)).account(name));
+        exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)).for_account(name));
     }
     for watched in &mut watched {
         assert!(!watched.poll().await);
     }
-    let calls = exchange.simulator.calls();
+    let calls = exchange.simulator.call_log();
     assert_eq!(names.map(|name| calls.accounts[name].total()), [1, 1, 0]);
     let text = watched[0].text();
     for name in names {
@@ -506,14 +522,19 @@ async fn an_error_that_only_sounds_like_a_lock_pauses_nobody() {
     let names = ["a", "b", "c"];
     let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
     let theirs = names.map(|name| {
-        Account::new(name, &keys(name).0, &keys(name).1).with(Wallet::Spot, "usdt", "3867.43650012", "0")
+        SimulatedAccount::new(name, &keys(name).0, &keys(name).1).with_balance(
+            SimulatedWallet::Spot,
+            "usdt",
+            "3867.43650012",
+            "0",
+        )
     });
-    let exchange = Exchange::new(Rules::default(), theirs.to_vec());
+    let exchange = Exchange::new(SimulatorConfig::default(), theirs.to_vec());
     let url = exchange.url();
     let ours = names.map(|name| account(name, &[&url], given(&keys(name).0, &keys(name).1)));
     let mut watched = Watched::all(ours.into());
     for name in ["a", "b"] {
-        exchange.simulator.inject(Fault::new(body(r#"{"code":0,"info":"blocked"}"#)).account(name));
+        exchange.simulator.inject_fault(Fault::new(body(r#"{"code":0,"info":"blocked"}"#)).for_account(name));
     }
     let mut good = Vec::new();
     for watched in &mut watched {
@@ -532,7 +553,9 @@ async fn an_error_that_only_sounds_like_a_lock_pauses_nobody() {
 #[tokio::test]
 async fn after_a_restart_a_locked_account_is_tried_once_and_no_more() {
     let exchange = Exchange::documented();
-    exchange.simulator.inject(Fault::new(Effect::status(429)).endpoint(Endpoint::GetBalance));
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::from_status(429)).for_endpoint(SimulatedEndpoint::GetBalance));
     for restarts in 1..=2 {
         let mut watched = Watched::new(&[&exchange.url()]);
         for _ in 0..3 {
@@ -546,7 +569,9 @@ async fn after_a_restart_a_locked_account_is_tried_once_and_no_more() {
 #[tokio::test]
 async fn accounts_that_wait_for_the_same_clock_share_its_failure() {
     let exchange = Exchange::documented();
-    exchange.simulator.inject(Fault::new(Effect::Silence).endpoint(Endpoint::GetServerTime));
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::Silence).for_endpoint(SimulatedEndpoint::GetServerTime));
     let url = exchange.url();
     let ours = (0..5).map(|n| {
         let mut account = account(&format!("a{n}"), &[&url], given(&format!("key{n}"), "s"));
@@ -585,12 +610,17 @@ impl KeyFiles {
 
 /// An exchange where `main` has the key of always, and `next` another with 7 USDT.
 fn two_keys() -> Exchange {
-    let next = Account::new("next", "nextKey", "nextSecret").with(Wallet::Spot, "usdt", "7", "0");
+    let next = SimulatedAccount::new("next", "nextKey", "nextSecret").with_balance(
+        SimulatedWallet::Spot,
+        "usdt",
+        "7",
+        "0",
+    );
     patient(vec![main_account(), next])
 }
 
 fn refused(exchange: &Exchange) -> u64 {
-    exchange.simulator.calls().ips.values().map(|counts| counts.refused.values().sum::<u64>()).sum()
+    exchange.simulator.call_log().ips.values().map(|counts| counts.refused.values().sum::<u64>()).sum()
 }
 
 #[tokio::test]
@@ -669,7 +699,9 @@ async fn a_torn_change_of_the_key_files_leaves_no_gap() {
 async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_change() {
     let exchange = two_keys();
     // Its clock does not leap: calls go by this machine's, which does not either.
-    exchange.simulator.inject(Fault::new(Effect::status(404)).endpoint(Endpoint::GetServerTime));
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::from_status(404)).for_endpoint(SimulatedEndpoint::GetServerTime));
     let files = KeyFiles::new("nextKey", "wrongSecret");
     let ours = account("main", &[&exchange.url()], files.source());
     let interval = ours.poll_interval;
@@ -735,7 +767,7 @@ async fn step(ledger: &xt_balance_exporter::ledger::Ledger, clock: xt_balance_ex
 async fn a_machine_whose_clock_is_off_polls_without_a_failure() {
     for offset in [90, -90] {
         let exchange = Exchange::new(
-            Rules { clock_offset_ms: offset * 1_000, ..Rules::default() },
+            SimulatorConfig { clock_offset_ms: offset * 1_000, ..SimulatorConfig::default() },
             vec![main_account()],
         );
         let mut watched = Watched::new(&[&exchange.url()]);
@@ -757,7 +789,7 @@ async fn after_a_refused_nonce_the_clock_is_read_again_before_the_next_call() {
     assert!(watched.poll().await, "{:?}", watched.failure());
     assert_eq!(clock_calls(&exchange), 1);
     let nonce = body(r#"{"code":400,"info":"nonce is outside the window"}"#);
-    exchange.simulator.inject(Fault::new(nonce).calls(1));
+    exchange.simulator.inject_fault(Fault::new(nonce).for_calls(1));
     assert!(!watched.poll().await);
     assert!(watched.poll().await, "{:?}", watched.failure());
     assert_eq!((clock_calls(&exchange), watched.failures()), (2, vec![("clock", 1.0)]));
@@ -766,7 +798,9 @@ async fn after_a_refused_nonce_the_clock_is_read_again_before_the_next_call() {
 #[tokio::test]
 async fn an_exchange_that_does_not_tell_the_time_is_polled_by_our_own() {
     let exchange = Exchange::documented();
-    exchange.simulator.inject(Fault::new(Effect::status(404)).endpoint(Endpoint::GetServerTime));
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::from_status(404)).for_endpoint(SimulatedEndpoint::GetServerTime));
     let mut watched = Watched::new(&[&exchange.url()]);
     assert!(watched.poll().await, "{:?}", watched.failure());
     assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![]));

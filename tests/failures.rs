@@ -23,7 +23,7 @@ use tokio::{
     task::{JoinHandle, JoinSet, yield_now},
 };
 use watched::{FREE, Frozen, MAX_AGE, POLLS, UP, Watched, failures, leap};
-use xt_balance_exporter::simulator::{Effect, Endpoint, Fault, Simulator, Wallet};
+use xt_balance_exporter::simulator::{Effect, Fault, SimulatedEndpoint, SimulatedWallet, Simulator};
 
 const PATH: &str = "/trade/api/v1/getBalance";
 
@@ -127,11 +127,11 @@ async fn prove(case: Case) {
 
     match case.fault {
         Trouble::Exchange(effect) => {
-            exchange.simulator.inject(Fault::new(effect).endpoint(Endpoint::GetBalance));
+            exchange.simulator.inject_fault(Fault::new(effect).for_endpoint(SimulatedEndpoint::GetBalance));
         }
         Trouble::Front(answer) => front.set(Manner::Answer(Arc::new(move |_| answer.clone()))),
     }
-    exchange.simulator.set_balance("main", Wallet::Spot, "usdt", "12.50", "0").unwrap();
+    exchange.simulator.set_balance("main", SimulatedWallet::Spot, "usdt", "12.50", "0").unwrap();
     assert!(!watched.poll().await, "no failure: {}", case.says);
     assert_failed(&watched, case.reason, &format!("{url}{PATH}: {}", case.says));
 
@@ -181,12 +181,12 @@ async fn prove_timeout(effect: Effect) {
     assert!(watched.poll().await, "{:?}", watched.failure());
     leap(Duration::from_secs(2)).await;
     let _frozen = Frozen::new();
-    exchange.simulator.inject(Fault::new(effect).endpoint(Endpoint::GetBalance));
-    let before = exchange.simulator.calls().accounts["main"].total();
+    exchange.simulator.inject_fault(Fault::new(effect).for_endpoint(SimulatedEndpoint::GetBalance));
+    let before = exchange.simulator.call_log().accounts["main"].total();
     {
         let poll = watched.poll();
         tokio::pin!(poll);
-        while exchange.simulator.calls().accounts["main"].total() == before {
+        while exchange.simulator.call_log().accounts["main"].total() == before {
             tokio::select! { biased; _ = &mut poll => panic!("it has ended"), () = yield_now() => {} }
         }
         tokio::time::advance(Duration::from_secs(9)).await;
@@ -271,7 +271,7 @@ async fn a_redirect_is_never_followed() {
             retry_after: None,
             location: Some(location),
         };
-        exchange.simulator.inject(Fault::new(redirect));
+        exchange.simulator.inject_fault(Fault::new(redirect));
         assert!(!watched.poll().await);
         let says = format!("{}{PATH}: HTTP {status}: redirects are not followed", exchange.url());
         assert_failed(&watched, "http", &says);

@@ -21,7 +21,9 @@ use tokio::task::JoinSet;
 use watched::{FREE, POLLS, SUSPECT, UP, Watched, account, exposition, given, leap, millis};
 use xt_balance_exporter::{
     exchange::{Api, BaseUrl, Venue, Wallet},
-    simulator::{self, Account, Cause, Effect, Endpoint, Fault, NonceRefusal, Rules},
+    simulator::{
+        self, Effect, Fault, NonceRefusal, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatorConfig,
+    },
     standing::Watch,
 };
 
@@ -30,19 +32,19 @@ const PRESENT: &str = "xt_watch_present{account=\"main\",currency=\"usdt\",walle
 const REJECTED: &str = "xt_rows_rejected_total{account=\"main\",wallet=\"spot\"}";
 const KEYS: [(&str, &str); 2] = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
 
-fn theirs() -> Account {
-    Account::new("main", ACCESS_KEY, SECRET_KEY)
-        .with(simulator::Wallet::Spot, "usdt", "500.5", "1")
-        .with(simulator::Wallet::Spot, "btc", "0.25", "0")
-        .with(simulator::Wallet::FuturesUsdt, "usdt", "500.5", "1")
-        .with(simulator::Wallet::FuturesUsdt, "btc", "0.25", "0")
+fn theirs() -> SimulatedAccount {
+    SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
+        .with_balance(simulator::SimulatedWallet::Spot, "usdt", "500.5", "1")
+        .with_balance(simulator::SimulatedWallet::Spot, "btc", "0.25", "0")
+        .with_balance(simulator::SimulatedWallet::FuturesUsdt, "usdt", "500.5", "1")
+        .with_balance(simulator::SimulatedWallet::FuturesUsdt, "btc", "0.25", "0")
 }
 
 fn exchange() -> Exchange {
-    exchange_with(Rules::default())
+    exchange_with(SimulatorConfig::default())
 }
 
-fn exchange_with(mut rules: Rules) -> Exchange {
+fn exchange_with(mut rules: SimulatorConfig) -> Exchange {
     rules.asset_calls_per_second = 100;
     Exchange::new(rules, vec![theirs()])
 }
@@ -92,8 +94,8 @@ async fn while_a_row_has_no_usable_name_a_missing_watched_currency_is_unknown_an
     for (api, wallet) in READINGS {
         for name in ["", " ", "\u{feff}", "us\ndt", "usdt\u{0}", "us\u{200b}dt", &long] {
             let exchange = exchange();
-            exchange.simulator.inject(Fault::new(drop_usdt()));
-            exchange.simulator.inject(Fault::new(row(name, "7")));
+            exchange.simulator.inject_fault(Fault::new(drop_usdt()));
+            exchange.simulator.inject_fault(Fault::new(row(name, "7")));
             let mut watched = reading(api, wallet, &exchange.url());
             assert!(watched.poll().await, "{name:?}: {:?}", watched.failure());
             let values = [FREE, PRESENT, UP, REJECTED].map(|series| value(&watched, wallet, series));
@@ -109,8 +111,8 @@ async fn blanks_and_invisible_characters_around_a_name_are_no_part_of_it() {
             [" USDT", "usdt\u{a0}", "\u{200b}usdt", "usdt\u{feff}", "\u{2003}usdt\u{2060}", "\tusdt\n"]
         {
             let exchange = exchange();
-            exchange.simulator.inject(Fault::new(drop_usdt()));
-            exchange.simulator.inject(Fault::new(row(name, "7")));
+            exchange.simulator.inject_fault(Fault::new(drop_usdt()));
+            exchange.simulator.inject_fault(Fault::new(row(name, "7")));
             let mut watched = reading(api, wallet, &exchange.url());
             assert!(watched.poll().await, "{name:?}: {:?}", watched.failure());
             let values = [FREE, PRESENT, REJECTED].map(|series| value(&watched, wallet, series));
@@ -142,7 +144,7 @@ fn a_loss_that_one_poll_saw_is_never_shown() {
                 let exchange = exchange();
                 let exporter = serve(&exchange);
                 until("the first poll was good", || (exporter.sample(FREE) == HELD).then_some(()));
-                exchange.simulator.inject(Fault::new(glitch.clone()));
+                exchange.simulator.inject_fault(Fault::new(glitch.clone()));
                 let held = until("the loss was seen", || {
                     let metrics = exporter.metrics();
                     assert_eq!(sample(&metrics, FREE), HELD, "{glitch:?}");
@@ -172,7 +174,7 @@ fn a_first_answer_that_lacks_what_is_watched_is_not_believed() {
         for glitch in glitches() {
             scope.spawn(move || {
                 let exchange = exchange();
-                exchange.simulator.inject(Fault::new(glitch.clone()));
+                exchange.simulator.inject_fault(Fault::new(glitch.clone()));
                 let exporter = serve(&exchange);
                 until("the first poll has ended", || {
                     let metrics = exporter.metrics();
@@ -194,7 +196,7 @@ async fn what_the_next_poll_says_too_is_believed_and_not_doubted_again() {
         let mut watched = Watched::new(&[&exchange.url()]);
         assert!(watched.poll().await);
         let read = watched.good_at();
-        exchange.simulator.inject(Fault::new(loss.clone()));
+        exchange.simulator.inject_fault(Fault::new(loss.clone()));
         assert!(!watched.poll().await);
         assert_eq!((watched.sample(FREE), watched.sample(UP)), (HELD, Some(0.0)), "{loss:?}");
         assert_eq!(watched.good_at(), read, "its age goes on");
@@ -212,7 +214,7 @@ async fn a_held_balance_becomes_unknown_when_it_is_too_old() {
     let mut watched = Watched::new(&[&exchange.url()]);
     assert!(watched.poll().await);
     let read = watched.good_at();
-    exchange.simulator.inject(Fault::new(drop_usdt()));
+    exchange.simulator.inject_fault(Fault::new(drop_usdt()));
     assert!(!watched.poll().await);
     assert_eq!(sample(&watched.text_at(read.later(watched::MAX_AGE)), FREE), None);
 }
@@ -222,7 +224,7 @@ async fn nothing_free_and_something_frozen_is_no_doubt() {
     let exchange = exchange();
     let mut watched = Watched::new(&[&exchange.url()]);
     assert!(watched.poll().await);
-    exchange.simulator.set_balance("main", simulator::Wallet::Spot, "usdt", "0", "501.5").unwrap();
+    exchange.simulator.set_balance("main", simulator::SimulatedWallet::Spot, "usdt", "0", "501.5").unwrap();
     assert!(watched.poll().await);
     assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (Some(0.0), Some(0.0)));
 }
@@ -233,8 +235,8 @@ async fn another_base_url_of_the_same_poll_settles_a_doubt_or_the_next_poll_does
     let (one, other) = (exchange(), exchange());
     let mut watched = Watched::new(&[&one.url(), &other.url()]);
     assert!(watched.poll().await);
-    one.simulator.inject(Fault::new(drop_usdt()));
-    other.simulator.inject(Fault::new(drop_usdt()));
+    one.simulator.inject_fault(Fault::new(drop_usdt()));
+    other.simulator.inject_fault(Fault::new(drop_usdt()));
     assert!(watched.poll().await);
     assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (Some(0.0), Some(1.0)));
 
@@ -242,7 +244,7 @@ async fn another_base_url_of_the_same_poll_settles_a_doubt_or_the_next_poll_does
     let (one, other) = (exchange(), exchange());
     let mut watched = Watched::new(&[&one.url(), &other.url()]);
     assert!(watched.poll().await);
-    one.simulator.inject(Fault::new(Effect::Zeros));
+    one.simulator.inject_fault(Fault::new(Effect::Zeros));
     for polls in 1..=3 {
         assert!(watched.poll().await);
         assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (HELD, Some(f64::from(polls))));
@@ -252,8 +254,8 @@ async fn another_base_url_of_the_same_poll_settles_a_doubt_or_the_next_poll_does
     let (one, other) = (exchange(), exchange());
     let mut watched = Watched::new(&[&one.url(), &other.url()]);
     assert!(watched.poll().await);
-    one.simulator.inject(Fault::new(Effect::Maintenance));
-    other.simulator.inject(Fault::new(Effect::Zeros));
+    one.simulator.inject_fault(Fault::new(Effect::Maintenance));
+    other.simulator.inject_fault(Fault::new(Effect::Zeros));
     assert!(!watched.poll().await);
     assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (HELD, Some(1.0)));
     other.simulator.clear_faults();
@@ -266,20 +268,23 @@ fn once_asks_a_second_time_after_two_seconds_where_an_answer_must_be_confirmed()
     let asks = |exchange: &Exchange| {
         let url = exchange.url();
         let output = Exporter::run(&["once", "--xt.base-url", &url, "--balance.watch=usdt"], &KEYS);
-        let calls = exchange.simulator.calls().arrivals;
-        let times: Vec<_> =
-            calls.iter().filter(|call| call.endpoint == Endpoint::GetBalance).map(|call| call.at).collect();
+        let calls = exchange.simulator.call_log().records;
+        let times: Vec<_> = calls
+            .iter()
+            .filter(|call| call.endpoint == SimulatedEndpoint::GetBalance)
+            .map(|call| call.since_start)
+            .collect();
         (output, times)
     };
     let exchange = exchange();
-    exchange.simulator.inject(Fault::new(drop_usdt()).calls(1));
+    exchange.simulator.inject_fault(Fault::new(drop_usdt()).for_calls(1));
     let (output, times) = asks(&exchange);
     assert!(output.status.success(), "{}", output.stderr);
     assert_eq!((sample(&output.stdout, FREE), times.len()), (HELD, 2));
     assert!(times[1].saturating_sub(times[0]) >= Duration::from_secs(2), "{times:?}");
 
     let exchange = self::exchange();
-    exchange.simulator.inject(Fault::new(drop_usdt()));
+    exchange.simulator.inject_fault(Fault::new(drop_usdt()));
     let (output, times) = asks(&exchange);
     assert!(output.status.success(), "{}", output.stderr);
     assert_eq!((sample(&output.stdout, FREE), times.len()), (Some(0.0), 2));
@@ -291,8 +296,8 @@ fn once_asks_a_second_time_after_two_seconds_where_an_answer_must_be_confirmed()
 async fn a_balance_is_as_old_as_its_question() {
     let exchange = exchange();
     let delay = Duration::from_millis(700);
-    let fault = Fault::new(Effect::Delay { ms: 700 }).endpoint(Endpoint::GetBalance);
-    exchange.simulator.inject(fault);
+    let fault = Fault::new(Effect::Delay { ms: 700 }).for_endpoint(SimulatedEndpoint::GetBalance);
+    exchange.simulator.inject_fault(fault);
     let mut watched = Watched::new(&[&exchange.url()]);
     assert!(watched.poll().await);
     assert!(watched.good_at().age(watched.clock.now()) >= delay);
@@ -309,12 +314,17 @@ async fn an_answer_that_was_not_asked_for_is_no_accounts() {
     let names = ["a", "b"];
     let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
     let theirs = |(name, amount): (&str, &str)| {
-        Account::new(name, &keys(name).0, &keys(name).1).with(simulator::Wallet::Spot, "usdt", amount, "0")
+        SimulatedAccount::new(name, &keys(name).0, &keys(name).1).with_balance(
+            simulator::SimulatedWallet::Spot,
+            "usdt",
+            amount,
+            "0",
+        )
     };
-    let exchange = Exchange::new(Rules::default(), [("a", "1"), ("b", "2")].map(theirs).to_vec());
+    let exchange = Exchange::new(SimulatorConfig::default(), [("a", "1"), ("b", "2")].map(theirs).to_vec());
     let front = Front::new(exchange.address);
     front.set(Manner::Surplus(Duration::from_millis(40)));
-    exchange.simulator.inject(Fault::new(Effect::Delay { ms: 120 }).account("b"));
+    exchange.simulator.inject_fault(Fault::new(Effect::Delay { ms: 120 }).for_account("b"));
     let ours = names.map(|name| account(name, &[&front.url()], given(&keys(name).0, &keys(name).1)));
     let mut watched = Watched::all(ours.into());
     for _ in 0..2 {
@@ -341,11 +351,16 @@ async fn an_answer_that_a_cache_kept_is_no_accounts() {
         let names = ["a", "b", "c"];
         let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
         let theirs = |name: &str| {
-            let account = Account::new(name, &keys(name).0, &keys(name).1);
-            account.with(simulator::Wallet::Spot, "usdt", if name == "a" { "1" } else { "2" }, "0")
+            let account = SimulatedAccount::new(name, &keys(name).0, &keys(name).1);
+            account.with_balance(
+                simulator::SimulatedWallet::Spot,
+                "usdt",
+                if name == "a" { "1" } else { "2" },
+                "0",
+            )
         };
-        let exchange = Exchange::new(Rules::default(), names.map(theirs).to_vec());
-        exchange.simulator.inject(Fault::new(cache.clone()));
+        let exchange = Exchange::new(SimulatorConfig::default(), names.map(theirs).to_vec());
+        exchange.simulator.inject_fault(Fault::new(cache.clone()));
         let ours = names.map(|name| {
             let mut ours = account(name, &[&exchange.url()], given(&keys(name).0, &keys(name).1));
             ours.venue.api = Api::V4;
@@ -370,7 +385,9 @@ async fn an_answer_that_a_cache_kept_is_no_accounts() {
 #[tokio::test]
 async fn an_old_date_is_told_also_where_the_exchange_tells_no_time() {
     let exchange = exchange();
-    exchange.simulator.inject(Fault::new(Effect::status(404)).endpoint(Endpoint::GetServerTime));
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::from_status(404)).for_endpoint(SimulatedEndpoint::GetServerTime));
     let front = Front::new(exchange.address);
     let hour_ago = std::time::SystemTime::now() - Duration::from_hours(1);
     front.set(Manner::AddHeaders(vec![("Date", httpdate::fmt_http_date(hour_ago))]));
@@ -399,7 +416,7 @@ async fn an_answer_that_something_changed_or_cut_is_no_success() {
     for status in [203, 206, 226] {
         for (api, wallet) in READINGS {
             let exchange = exchange();
-            exchange.simulator.inject(Fault::new(Effect::Restatus { status }));
+            exchange.simulator.inject_fault(Fault::new(Effect::Restatus { status }));
             let mut watched = reading(api, wallet, &exchange.url());
             assert!(!watched.poll().await, "{status} {api:?} {wallet}");
             assert_eq!(value(&watched, wallet, FREE), None, "{status} {api:?} {wallet}");
@@ -432,7 +449,7 @@ where
     let mut proofs = JoinSet::new();
     for nonce_refusal in refusals {
         for (api, wallet) in READINGS {
-            let exchange = exchange_with(Rules { nonce_refusal, ..Rules::default() });
+            let exchange = exchange_with(SimulatorConfig { nonce_refusal, ..SimulatorConfig::default() });
             let watched = reading(api, wallet, &exchange.url());
             proofs.spawn(proof(exchange, watched, api));
         }
@@ -446,7 +463,7 @@ where
 async fn one_wrong_reading_of_the_exchanges_time_refuses_no_poll() {
     for_every_refusal(|exchange: Exchange, mut watched: Watched, _| async move {
         let exchange = exchange;
-        exchange.simulator.inject(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).calls(1));
+        exchange.simulator.inject_fault(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).for_calls(1));
         for _ in 0..3 {
             assert!(watched.poll().await, "{:?}", watched.failure());
         }
@@ -458,7 +475,7 @@ async fn one_wrong_reading_of_the_exchanges_time_refuses_no_poll() {
 async fn a_wrong_time_told_twice_is_corrected_in_the_poll_that_is_refused_for_it() {
     for_every_refusal(|exchange: Exchange, mut watched: Watched, _| async move {
         let exchange = exchange;
-        exchange.simulator.inject(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).calls(2));
+        exchange.simulator.inject_fault(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).for_calls(2));
         assert!(watched.poll().await, "{:?}", watched.failure());
     })
     .await;
@@ -489,11 +506,11 @@ async fn a_step_of_the_exchanges_clock_is_followed_in_the_poll_that_meets_it() {
 async fn refusals_have_the_clock_read_again_once_in_a_while_and_not_each_time() {
     let exchange = exchange();
     let body = Effect::Body(r#"{"code":400,"info":"Request error"}"#.to_owned());
-    exchange.simulator.inject(Fault::new(body).endpoint(Endpoint::GetBalance));
+    exchange.simulator.inject_fault(Fault::new(body).for_endpoint(SimulatedEndpoint::GetBalance));
     let mut watched = Watched::new(&[&exchange.url()]);
     let readings = |exchange: &Exchange| {
-        let arrivals = exchange.simulator.calls().arrivals;
-        arrivals.iter().filter(|call| call.endpoint == Endpoint::GetServerTime).count()
+        let arrivals = exchange.simulator.call_log().records;
+        arrivals.iter().filter(|call| call.endpoint == SimulatedEndpoint::GetServerTime).count()
     };
     for _ in 0..4 {
         assert!(!watched.poll().await);
@@ -507,26 +524,34 @@ async fn refusals_have_the_clock_read_again_once_in_a_while_and_not_each_time() 
 
 #[tokio::test]
 async fn hosts_whose_clocks_differ_spoil_no_nonce_of_each_other() {
-    let ahead = exchange_with(Rules { clock_offset_ms: 90_000, ..Rules::default() });
+    let ahead = exchange_with(SimulatorConfig { clock_offset_ms: 90_000, ..SimulatorConfig::default() });
     let right = exchange();
     let mut watched = Watched::new(&[&ahead.url(), &right.url()]);
     for down in [Some(&ahead), None, Some(&right), Some(&ahead), Some(&right)] {
         if let Some(down) = down {
             // It tells the time, and takes the nonce with it.
-            down.simulator.inject(Fault::new(Effect::Maintenance).endpoint(Endpoint::GetBalance).calls(1));
+            down.simulator.inject_fault(
+                Fault::new(Effect::Maintenance).for_endpoint(SimulatedEndpoint::GetBalance).for_calls(1),
+            );
         }
         assert!(watched.poll().await, "{:?}", watched.failure());
     }
     for exchange in [&ahead, &right] {
-        let calls = &exchange.simulator.calls().accounts["main"];
+        let calls = &exchange.simulator.call_log().accounts["main"];
         assert!(calls.accepted > 0);
-        assert_eq!((calls.refused_for(Cause::Nonce), calls.refused_for(Cause::Replay)), (0, 0));
+        assert_eq!(
+            (calls.count_refused(RefusalCause::Nonce), calls.count_refused(RefusalCause::Replay)),
+            (0, 0)
+        );
     }
 }
 
 #[tokio::test]
 async fn the_skew_is_that_of_the_scrape_and_of_hosts_that_are_asked() {
-    let (first, spare) = (exchange(), exchange_with(Rules { clock_offset_ms: 30_000, ..Rules::default() }));
+    let (first, spare) = (
+        exchange(),
+        exchange_with(SimulatorConfig { clock_offset_ms: 30_000, ..SimulatorConfig::default() }),
+    );
     let skew = |text: &str, exchange: &Exchange| {
         sample(text, &format!("xt_clock_skew_seconds{{host=\"{}\"}}", exchange.address))
     };
@@ -541,7 +566,7 @@ async fn the_skew_is_that_of_the_scrape_and_of_hosts_that_are_asked() {
         assert!((shown + set).abs() < 5.0, "{shown} after the clock was set by {set}");
     }
 
-    first.simulator.inject(Fault::new(Effect::Maintenance).calls(1));
+    first.simulator.inject_fault(Fault::new(Effect::Maintenance).for_calls(1));
     assert!(watched.poll().await);
     let text = watched.text();
     assert!(

@@ -29,7 +29,7 @@ use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use xt_balance_exporter::simulator::{Account, Rules, Wallet};
+use xt_balance_exporter::simulator::{SimulatedAccount, SimulatedWallet, SimulatorConfig};
 
 const NAME: &str = "exchange.test";
 const UP: &str = "xt_up{account=\"main\",wallet=\"spot\"}";
@@ -48,8 +48,13 @@ struct Host {
 
 impl Host {
     fn new(authority: &Authority, free: &str) -> Self {
-        let account = Account::new("main", ACCESS_KEY, SECRET_KEY).with(Wallet::Spot, "usdt", free, "0");
-        let exchange = Exchange::new(Rules::default(), vec![account]);
+        let account = SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY).with_balance(
+            SimulatedWallet::Spot,
+            "usdt",
+            free,
+            "0",
+        );
+        let exchange = Exchange::new(SimulatorConfig::default(), vec![account]);
         let front = Front::new(exchange.address);
         let (certificate, key) = authority.certified(&[NAME]);
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));

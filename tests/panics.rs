@@ -32,7 +32,7 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use xt_balance_exporter::{
     cli, command,
-    simulator::{Account, Rules, Wallet},
+    simulator::{SimulatedAccount, SimulatedWallet, SimulatorConfig},
 };
 
 /// Keeps every line, and panics at the lines of accounts that are to die.
@@ -125,14 +125,10 @@ fn the_daemon_outlives_panics() {
 
     let names = ["dies", "lives"];
     let theirs = names.map(|name| {
-        Account::new(name, &format!("{name}-canary-key"), &format!("{name}-canary-secret")).with(
-            Wallet::Spot,
-            "usdt",
-            "5",
-            "0",
-        )
+        SimulatedAccount::new(name, &format!("{name}-canary-key"), &format!("{name}-canary-secret"))
+            .with_balance(SimulatedWallet::Spot, "usdt", "5", "0")
     });
-    let exchange = Exchange::new(Rules::default(), theirs.to_vec());
+    let exchange = Exchange::new(SimulatorConfig::default(), theirs.to_vec());
     let folder = tempfile::tempdir().unwrap();
     let mut file = format!(
         "base_urls: ['{}']\nprices: usdt\npoll_interval: 1s\npoll_timeout: 900ms\nmax_age: 1h\naccounts:\n",

@@ -24,34 +24,39 @@ use xt_balance_exporter::{
     ledger::Ledger,
     moment::Clock,
     poll::{self, Poller, PricePoller},
-    simulator::{Account, Effect, Endpoint, Fault, Rules, Wallet},
+    simulator::{Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
     standing::Filter,
 };
 
 /// Shorter than that of balances.
 const MAX_AGE: Duration = Duration::from_secs(100);
-const APIS: [(Api, Endpoint, &str); 2] = [
-    (Api::V1, Endpoint::GetTickers, "/data/api/v1/getTickers"),
-    (Api::V4, Endpoint::V4Prices, "/v4/public/ticker/price"),
+const APIS: [(Api, SimulatedEndpoint, &str); 2] = [
+    (Api::V1, SimulatedEndpoint::GetTickers, "/data/api/v1/getTickers"),
+    (Api::V4, SimulatedEndpoint::V4Prices, "/v4/public/ticker/price"),
 ];
 const UNPRICED: &str = "xt_unpriced_currencies{account=\"main\",wallet=\"spot\"}";
 const SINCE: &str = "xt_price_last_success_timestamp_seconds";
 const FAMILIES: [&str; 3] = ["xt_price", SINCE, "xt_unpriced_currencies"];
 
 /// What `main` holds: priced, a stablecoin, nothing, and what has no market against USDT.
-fn holder() -> Account {
-    Account::new("main", ACCESS_KEY, SECRET_KEY)
-        .with(Wallet::Spot, "usdt", "3867.43650012", "3062.17437341")
-        .with(Wallet::Spot, "btc", "0", "0.5")
-        .with(Wallet::Spot, "usdc", "100", "0")
-        .with(Wallet::Spot, "doge", "0.00", "0")
-        .with(Wallet::Spot, "gal(ft)", "7", "0")
+fn holder() -> SimulatedAccount {
+    SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
+        .with_balance(SimulatedWallet::Spot, "usdt", "3867.43650012", "3062.17437341")
+        .with_balance(SimulatedWallet::Spot, "btc", "0", "0.5")
+        .with_balance(SimulatedWallet::Spot, "usdc", "100", "0")
+        .with_balance(SimulatedWallet::Spot, "doge", "0.00", "0")
+        .with_balance(SimulatedWallet::Spot, "gal(ft)", "7", "0")
 }
 
 fn exchange() -> Exchange {
     let window = Duration::from_hours(10);
-    let rules = Rules { nonce_window: window, ..Rules::default() };
-    let other = Account::new("other", "otherKey", "otherSecret").with(Wallet::Spot, "usdt", "1", "0");
+    let rules = SimulatorConfig { nonce_window: window, ..SimulatorConfig::default() };
+    let other = SimulatedAccount::new("other", "otherKey", "otherSecret").with_balance(
+        SimulatedWallet::Spot,
+        "usdt",
+        "1",
+        "0",
+    );
     Exchange::new(rules, vec![holder(), other])
 }
 
@@ -119,8 +124,8 @@ impl Process {
     }
 }
 
-fn calls_of(exchange: &Exchange, endpoint: Endpoint) -> usize {
-    exchange.simulator.calls().arrivals.iter().filter(|call| call.endpoint == endpoint).count()
+fn calls_of(exchange: &Exchange, endpoint: SimulatedEndpoint) -> usize {
+    exchange.simulator.call_log().records.iter().filter(|call| call.endpoint == endpoint).count()
 }
 
 #[tokio::test]
@@ -210,7 +215,7 @@ async fn a_host_that_fails_is_followed_by_the_next_which_is_then_asked_first() {
     let closed = format!("http://{}", closed.local_addr().unwrap());
     for (api, endpoint, path) in APIS {
         let (first, second) = (exchange(), exchange());
-        first.simulator.inject(Fault::new(Effect::Maintenance).endpoint(endpoint).calls(1));
+        first.simulator.inject_fault(Fault::new(Effect::Maintenance).for_endpoint(endpoint).for_calls(1));
         let mut process = Process::new(api, &[&closed, &first.url(), &second.url()]);
         for _ in 0..2 {
             assert!(process.quote().await, "{}", process.trouble());
@@ -219,7 +224,7 @@ async fn a_host_that_fails_is_followed_by_the_next_which_is_then_asked_first() {
         assert_eq!(process.price("btc"), Some(64_210.0));
         // Each is told of when all fail.
         for exchange in [&first, &second] {
-            exchange.simulator.inject(Fault::new(Effect::Maintenance).endpoint(endpoint));
+            exchange.simulator.inject_fault(Fault::new(Effect::Maintenance).for_endpoint(endpoint));
         }
         assert!(!process.quote().await);
         let text = process.trouble();
@@ -242,14 +247,14 @@ async fn prices_are_held_then_unknown_then_back_and_balances_do_not_mind_with_v4
     held_then_unknown_then_back(APIS[1]).await;
 }
 
-async fn held_then_unknown_then_back((api, endpoint, _): (Api, Endpoint, &str)) {
+async fn held_then_unknown_then_back((api, endpoint, _): (Api, SimulatedEndpoint, &str)) {
     let exchange = exchange();
     let mut process = Process::new(api, &[&exchange.url()]);
     assert!(process.poll().await && process.quote().await, "{}", process.trouble());
     let since = process.sample(SINCE);
     let effects = [
         Effect::Maintenance,
-        Effect::status(404),
+        Effect::from_status(404),
         Effect::Reset,
         Effect::Silence,
         Effect::CutShort,
@@ -259,7 +264,7 @@ async fn held_then_unknown_then_back((api, endpoint, _): (Api, Endpoint, &str)) 
         Effect::GzipBomb { mebibytes: 64 },
     ];
     for effect in effects {
-        exchange.simulator.inject(Fault::new(effect.clone()).endpoint(endpoint));
+        exchange.simulator.inject_fault(Fault::new(effect.clone()).for_endpoint(endpoint));
         assert!(!process.quote().await, "{effect:?}");
         assert!(process.poll().await, "{effect:?}");
         exchange.simulator.clear_faults();
@@ -280,7 +285,9 @@ async fn held_then_unknown_then_back((api, endpoint, _): (Api, Endpoint, &str)) 
     assert_eq!((sample(&unknown, SINCE), sample(&unknown, UP)), (since, Some(1.0)));
     assert!(sample(&unknown, FREE).is_some(), "balances are another matter");
 
-    exchange.simulator.inject(Fault::new(Effect::Delay { ms: 300 }).endpoint(endpoint).calls(1));
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::Delay { ms: 300 }).for_endpoint(endpoint).for_calls(1));
     assert!(process.quote().await, "{}", process.trouble());
     let good = process.ledger.market().unwrap().quotation.good.as_ref().unwrap().at;
     assert!(
@@ -306,11 +313,11 @@ async fn a_limit_reply_pauses_prices_alone_and_a_second_ones_pauses_all_with_v4(
     paused_alone_and_with_all(APIS[1]).await;
 }
 
-async fn paused_alone_and_with_all((api, endpoint, _): (Api, Endpoint, &str)) {
+async fn paused_alone_and_with_all((api, endpoint, _): (Api, SimulatedEndpoint, &str)) {
     let exchange = exchange();
     let mut process = Process::new(api, &[&exchange.url()]);
     assert!(process.poll().await);
-    exchange.simulator.inject(Fault::new(Effect::status(429)).endpoint(endpoint).calls(1));
+    exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)).for_endpoint(endpoint).for_calls(1));
     for _ in 0..3 {
         assert!(!process.quote().await);
     }
@@ -321,17 +328,17 @@ async fn paused_alone_and_with_all((api, endpoint, _): (Api, Endpoint, &str)) {
     leap(Duration::from_mins(11)).await;
     exchange.simulator.set_clock_offset_ms(millis(Duration::from_mins(11)));
     assert!(process.quote().await, "{}", process.trouble());
-    exchange.simulator.inject(Fault::new(Effect::status(429)));
+    exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)));
     assert!(!process.quote().await);
     assert!(!process.poll().await);
-    let arrived = exchange.simulator.calls().arrivals.len();
+    let arrived = exchange.simulator.call_log().records.len();
     let polls = process.accounts[1].run_once().await;
-    assert_eq!((polls, exchange.simulator.calls().arrivals.len()), ((1, 1), arrived), "all are paused");
+    assert_eq!((polls, exchange.simulator.call_log().records.len()), ((1, 1), arrived), "all are paused");
 
     // And when it is accounts that are paused, so are prices.
     exchange.simulator.clear_faults();
     leap(Duration::from_mins(11)).await;
-    exchange.simulator.inject(Fault::new(Effect::status(429)));
+    exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)));
     for account in &mut process.accounts {
         assert_eq!(account.run_once().await.1, 1);
     }
@@ -368,7 +375,7 @@ fn the_daemon_reads_prices_on_its_schedule_when_told_to_and_never_otherwise() {
         until("the new price is shown", || {
             (priced.sample("xt_price{currency=\"btc\",quote=\"usdt\"}") == Some(1.25)).then_some(())
         });
-        exchange.simulator.inject(Fault::new(Effect::Maintenance).endpoint(endpoint));
+        exchange.simulator.inject_fault(Fault::new(Effect::Maintenance).for_endpoint(endpoint));
         priced.stderr.wait_for("prices cannot be read");
         exchange.simulator.clear_faults();
         priced.stderr.wait_for("prices can be read again");
@@ -378,6 +385,6 @@ fn the_daemon_reads_prices_on_its_schedule_when_told_to_and_never_otherwise() {
             "{}",
             priced.stderr.text()
         );
-        assert_eq!(exchange.simulator.calls().breaches(), 0);
+        assert_eq!(exchange.simulator.call_log().count_breaches(), 0);
     }
 }

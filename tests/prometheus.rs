@@ -13,7 +13,7 @@ use std::{
 
 use common::{Exchange, Exporter, Lines, authority::Authority, get, until};
 use serde_json::Value;
-use xt_balance_exporter::simulator::{Effect, Fault, Wallet};
+use xt_balance_exporter::simulator::{Effect, Fault, SimulatedWallet};
 
 /// A Prometheus server that scrapes one target every second. Killed when dropped.
 struct Prometheus {
@@ -99,7 +99,7 @@ fn percent(text: &str) -> String {
 #[test]
 fn prometheus_answers_what_the_exchange_holds_and_nothing_once_it_is_unknown() {
     let exchange = Exchange::documented();
-    exchange.simulator.set_balance("main", Wallet::Spot, "odd\"\\币", "0.00000001", "0").unwrap();
+    exchange.simulator.set_balance("main", SimulatedWallet::Spot, "odd\"\\币", "0.00000001", "0").unwrap();
     let flags = ["--poll.interval=1s", "--poll.timeout=900ms", "--poll.max-age=3s"];
     let exporter = Exporter::serve(&exchange.url(), &[&flags[..], &["--balance.watch=usdt=500"]].concat());
     exporter.ready();
@@ -119,10 +119,10 @@ fn prometheus_answers_what_the_exchange_holds_and_nothing_once_it_is_unknown() {
     assert_eq!((labels, &*up), (expected, "1"));
     let low = "xt_balance_free < xt_balance_free_threshold";
     assert_eq!(prometheus.value(low), None);
-    exchange.simulator.set_balance("main", Wallet::Spot, "usdt", "499.99", "0").unwrap();
+    exchange.simulator.set_balance("main", SimulatedWallet::Spot, "usdt", "499.99", "0").unwrap();
     assert_eq!(soon(low), "499.99", "the labels of both match");
 
-    exchange.simulator.inject(Fault::new(Effect::Maintenance));
+    exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
     until("only the balance is unknown, and the daemon itself is well", || {
         let of_the_answer = r#"count({__name__=~"xt_balance_fr(ee|ozen)|xt_currencies|xt_watch_present"})"#;
         let said =

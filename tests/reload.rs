@@ -24,7 +24,7 @@ use xt_balance_exporter::{
     exchange::{self, Api, BaseUrl, KeyHalf, KeySource},
     moment::Clock,
     poll::{Change, Crew, Ticks},
-    simulator::{self, Cause, Effect, Endpoint, Fault, Rules, Wallet},
+    simulator::{self, Effect, Fault, RefusalCause, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
     standing::{Filter, Watch},
 };
 
@@ -43,22 +43,27 @@ fn free(account: &str, currency: &str) -> String {
 
 /// `main` with three currencies, `next` with 7 USDT and `third` with 3, and prices of two.
 fn exchange() -> Exchange {
-    let main = simulator::Account::new("main", ACCESS_KEY, SECRET_KEY)
-        .with(Wallet::Spot, "usdt", "3867.4", "3062.1")
-        .with(Wallet::Spot, "btc", "0.5", "0")
-        .with(Wallet::Spot, "doge", "0", "0");
+    let main = simulator::SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
+        .with_balance(SimulatedWallet::Spot, "usdt", "3867.4", "3062.1")
+        .with_balance(SimulatedWallet::Spot, "btc", "0.5", "0")
+        .with_balance(SimulatedWallet::Spot, "doge", "0", "0");
     let other = |name: &str, key: &str, usdt: &str| {
-        simulator::Account::new(name, key, "nextSecret").with(Wallet::Spot, "usdt", usdt, "0")
+        simulator::SimulatedAccount::new(name, key, "nextSecret").with_balance(
+            SimulatedWallet::Spot,
+            "usdt",
+            usdt,
+            "0",
+        )
     };
     let accounts = vec![main, other("next", "nextKey", "7"), other("third", "thirdKey", "3")];
-    let exchange = Exchange::new(Rules::default(), accounts);
+    let exchange = Exchange::new(SimulatorConfig::default(), accounts);
     exchange.simulator.set_price("btc_usdt", "60000");
     exchange.simulator.set_price("eth_usdt", "3000");
     exchange
 }
 
 fn asset_calls(exchange: &Exchange, account: &str) -> usize {
-    exchange.simulator.calls().asset_calls_of(account).len()
+    exchange.simulator.call_log().asset_call_times(account).len()
 }
 
 /// The pollers of one process, in this one.
@@ -184,8 +189,13 @@ async fn other_wishes_for_an_account_are_met_from_what_is_known_of_it() {
 async fn another_account_of_the_same_name_is_never_shown_with_the_balances_of_the_one_before() {
     let exchange = exchange();
     let other_exchange = Exchange::new(
-        Rules::default(),
-        vec![simulator::Account::new("a", ACCESS_KEY, SECRET_KEY).with(Wallet::Spot, "usdt", "1", "0")],
+        SimulatorConfig::default(),
+        vec![simulator::SimulatedAccount::new("a", ACCESS_KEY, SECRET_KEY).with_balance(
+            SimulatedWallet::Spot,
+            "usdt",
+            "1",
+            "0",
+        )],
     );
     let other = |process: &Process, place| {
         let mut other = process.main();
@@ -210,7 +220,9 @@ async fn another_account_of_the_same_name_is_never_shown_with_the_balances_of_th
 async fn an_answer_that_comes_after_its_account_has_become_another_is_not_taken_for_that_one_s() {
     let exchange = exchange();
     let delay = Duration::from_secs(1);
-    exchange.simulator.inject(Fault::new(Effect::Delay { ms: 1_000 }).endpoint(Endpoint::GetBalance));
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::Delay { ms: 1_000 }).for_endpoint(SimulatedEndpoint::GetBalance));
     let mut process = Process::new(&exchange);
     process.follow(vec![process.account("main", given(ACCESS_KEY, SECRET_KEY), ONCE)]).await;
     until_called(&exchange, "main").await;
@@ -260,8 +272,9 @@ async fn a_key_that_works_stays_in_use_while_its_files_hold_one_that_does_not() 
     let mut process = Process::new(&exchange);
     process.follow(vec![process.account("main", keys(), SECOND)]).await;
     process.reads(FREE, Some(3_867.4)).await;
-    let calls = || exchange.simulator.calls();
-    let refused = || -> u64 { calls().ips.values().map(|counts| counts.refused_for(Cause::AccessKey)).sum() };
+    let calls = || exchange.simulator.call_log();
+    let refused =
+        || -> u64 { calls().ips.values().map(|counts| counts.count_refused(RefusalCause::AccessKey)).sum() };
     replace(&path("key"), "aKeyThatNobodyKnows");
     while refused() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -344,8 +357,8 @@ async fn prices_follow_the_accounts_without_being_read_again() {
     };
     let unpriced = "xt_unpriced_currencies{account=\"main\",wallet=\"spot\"}";
     let readings = || {
-        let arrivals = exchange.simulator.calls().arrivals;
-        arrivals.iter().filter(|call| call.endpoint == Endpoint::GetTickers).count()
+        let arrivals = exchange.simulator.call_log().records;
+        arrivals.iter().filter(|call| call.endpoint == SimulatedEndpoint::GetTickers).count()
     };
     let mut process = Process::new(&exchange);
     let mut only_btc = process.main();
@@ -593,6 +606,6 @@ fn however_often_it_is_read_again_no_limit_is_passed_and_no_account_starved() {
         (polled() >= before + 10.0).then_some(())
     });
     assert!(reloads > 50, "{reloads}");
-    assert_eq!(exchange.simulator.calls().breaches(), 0);
+    assert_eq!(exchange.simulator.call_log().count_breaches(), 0);
     assert!(failures(&exporter.metrics()).is_empty(), "{}", exporter.metrics());
 }

@@ -27,7 +27,9 @@ use std::{
 
 use common::{Exchange, Exporter, Output, get, sample, until};
 use front::{Front, Manner, PLAIN_HEADERS, Request, http};
-use xt_balance_exporter::simulator::{Account, Effect, Endpoint, Fault, Rules, Wallet};
+use xt_balance_exporter::simulator::{
+    Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
+};
 
 /// With characters that have to be encoded in a URL.
 const ACCESS: &str = "9f+Canary/Access=Key&d41d8cd98f00";
@@ -47,13 +49,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let account = Account::new("main", ACCESS, SECRET).with(Wallet::Spot, "usdt", "5", "0").with(
-            Wallet::FuturesUsdt,
-            "usdt",
-            "6",
-            "0",
-        );
-        let exchange = Exchange::new(Rules::default(), vec![account]);
+        let account = SimulatedAccount::new("main", ACCESS, SECRET)
+            .with_balance(SimulatedWallet::Spot, "usdt", "5", "0")
+            .with_balance(SimulatedWallet::FuturesUsdt, "usdt", "6", "0");
+        let exchange = Exchange::new(SimulatorConfig::default(), vec![account]);
         let front = Front::new(exchange.address);
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in [("one", ACCESS), ("two", SECRET)] {
@@ -336,7 +335,7 @@ fn no_failure_of_the_exchange_brings_a_secret_out() {
         Effect::Maintenance,
         Effect::Body(String::new()),
         Effect::Body(r#"{"code":200,"data":{}}"#.to_owned()),
-        Effect::status(429),
+        Effect::from_status(429),
         code(307, "AccessKey error"),
         code(308, "Sign error"),
         code(400, "nonce is outside the window"),
@@ -345,7 +344,10 @@ fn no_failure_of_the_exchange_brings_a_secret_out() {
         for command in ["once", "check"] {
             let world = World::new();
             let case = format!("{command}: {effect:?}");
-            world.exchange.simulator.inject(Fault::new(effect.clone()).endpoint(Endpoint::GetBalance));
+            world
+                .exchange
+                .simulator
+                .inject_fault(Fault::new(effect.clone()).for_endpoint(SimulatedEndpoint::GetBalance));
             if effect == Effect::Silence {
                 world.front.set(Manner::Silence);
             }

@@ -27,8 +27,9 @@ use tokio::{
     task::yield_now,
 };
 use xt_balance_exporter::simulator::{
-    Account, Cause, Effect, Endpoint, ErrorShape, Fault, KeyState, LimitReply, NonceRefusal, Rules,
-    Simulator, UnknownAccount, Wallet, busiest, market,
+    Effect, ErrorShape, Fault, KeyState, LimitReply, NonceRefusal, RefusalCause, SimulatedAccount,
+    SimulatedEndpoint, SimulatedWallet, Simulator, SimulatorConfig, UnknownAccount, market,
+    max_calls_in_window,
 };
 
 const NONCE: i64 = 1_562_919_832_183;
@@ -43,16 +44,16 @@ const FUNDS_3: &str = "/trade/api/v1/getFunds?accesskey=myAccessKey&account=3&no
 const SPOT: &str = r#"{"code":200,"data":{"1inch":{"freeze":"0","available":"150"},"usdt":{"freeze":"3062.17437341","available":"3867.43650012"}},"info":"success"}"#;
 
 /// The clock of the published signatures, and one of them good for any number of calls.
-fn rules() -> Rules {
-    Rules { strict_nonce: false, clock_start_ms: Some(NONCE), ..Rules::default() }
+fn rules() -> SimulatorConfig {
+    SimulatorConfig { strict_nonce: false, clock_start_ms: Some(NONCE), ..SimulatorConfig::default() }
 }
 
-fn account() -> Account {
-    Account::new("main", "myAccessKey", "mySecretKey")
-        .with(Wallet::Spot, "usdt", "3867.43650012", "3062.17437341")
-        .with(Wallet::Spot, "1inch", "150", "0")
-        .with(Wallet::Wallet, "btc", "1.5", "0.00")
-        .with(Wallet::Fiat, "usd", "20.00", "0.00")
+fn account() -> SimulatedAccount {
+    SimulatedAccount::new("main", "myAccessKey", "mySecretKey")
+        .with_balance(SimulatedWallet::Spot, "usdt", "3867.43650012", "3062.17437341")
+        .with_balance(SimulatedWallet::Spot, "1inch", "150", "0")
+        .with_balance(SimulatedWallet::Wallet, "btc", "1.5", "0.00")
+        .with_balance(SimulatedWallet::Fiat, "usd", "20.00", "0.00")
 }
 
 /// An exchange that serves until the test ends.
@@ -62,11 +63,11 @@ struct World {
 }
 
 impl World {
-    async fn new(rules: Rules, account: Account) -> Self {
+    async fn new(rules: SimulatorConfig, account: SimulatedAccount) -> Self {
         Self::with(rules, vec![account]).await
     }
 
-    async fn with(rules: Rules, accounts: Vec<Account>) -> Self {
+    async fn with(rules: SimulatorConfig, accounts: Vec<SimulatedAccount>) -> Self {
         let simulator = Simulator::new(rules, accounts);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -109,12 +110,12 @@ impl World {
     }
 
     async fn under(&self, effect: Effect) -> Answer {
-        self.simulator.inject(Fault::new(effect));
+        self.simulator.inject_fault(Fault::new(effect));
         self.get(BALANCE).await
     }
 
-    fn refused(&self, cause: Cause) -> u64 {
-        self.simulator.calls().accounts["main"].refused_for(cause)
+    fn refused(&self, cause: RefusalCause) -> u64 {
+        self.simulator.call_log().accounts["main"].count_refused(cause)
     }
 }
 
@@ -205,7 +206,7 @@ async fn signed_calls_get_the_documented_shape() {
     assert_eq!(world.get(FUNDS_2).await.text(), SPOT);
     let wallet = r#"{"code":200,"data":{"btc":{"freeze":"0.00","available":"1.5"}},"info":"success"}"#;
     assert_eq!(world.get(FUNDS_1).await.text(), wallet);
-    assert_eq!(world.simulator.calls().accounts["main"].accepted, 3);
+    assert_eq!(world.simulator.call_log().accounts["main"].accepted, 3);
 }
 
 #[tokio::test]
@@ -232,13 +233,13 @@ async fn unsigned_calls_get_the_documented_shape() {
 
 #[tokio::test]
 async fn the_server_time_can_be_off() {
-    let rules = Rules { clock_offset_ms: -90_000, ..rules() };
+    let rules = SimulatorConfig { clock_offset_ms: -90_000, ..rules() };
     let world = World::new(rules, account()).await;
     let answer = world.get(BALANCE).await.json();
     assert_eq!(answer["code"], 400);
     let info = answer["info"].as_str().unwrap();
     assert!(info.starts_with("nonce 1562919832183 is outside the window: server time is 15629197"), "{info}");
-    assert_eq!(world.refused(Cause::Nonce), 1);
+    assert_eq!(world.refused(RefusalCause::Nonce), 1);
 }
 
 #[tokio::test]
@@ -306,38 +307,38 @@ async fn refusals_say_why() {
 
 #[tokio::test]
 async fn a_key_may_be_unfit() {
-    let elsewhere = Account { ips: Some(vec!["10.0.0.1".parse().unwrap()]), ..account() };
-    let inactive = Account { key: KeyState::Inactive, ..account() };
-    let blind = Account { key: KeyState::NotAllowedToRead, ..account() };
+    let elsewhere = SimulatedAccount { ips: Some(vec!["10.0.0.1".parse().unwrap()]), ..account() };
+    let inactive = SimulatedAccount { key: KeyState::Inactive, ..account() };
+    let blind = SimulatedAccount { key: KeyState::NotAllowedToRead, ..account() };
     for (account, cause, info) in [
-        (elsewhere, Cause::Ip, "AccessKey error: IP 127.0.0.1 is not on the IP whitelist of the key"),
-        (inactive, Cause::Inactive, "AccessKey error: the key is not activated"),
-        (blind, Cause::Permission, "AccessKey error: the key has no read permission"),
+        (elsewhere, RefusalCause::Ip, "AccessKey error: IP 127.0.0.1 is not on the IP whitelist of the key"),
+        (inactive, RefusalCause::Inactive, "AccessKey error: the key is not activated"),
+        (blind, RefusalCause::Permission, "AccessKey error: the key has no read permission"),
     ] {
         let world = World::new(rules(), account).await;
         assert_eq!(world.get(BALANCE).await.json(), json!({"code": 307, "info": info}));
         assert_eq!(world.refused(cause), 1);
     }
-    let listed = Account { ips: Some(vec!["127.0.0.1".parse().unwrap()]), ..account() };
+    let listed = SimulatedAccount { ips: Some(vec!["127.0.0.1".parse().unwrap()]), ..account() };
     assert_eq!(World::new(rules(), listed).await.get(BALANCE).await.text(), SPOT);
 }
 
 #[tokio::test]
 async fn a_nonce_is_good_once() {
-    let rules = Rules { strict_nonce: true, ..rules() };
+    let rules = SimulatorConfig { strict_nonce: true, ..rules() };
     let world = World::new(rules, account()).await;
     assert_eq!(world.get(BALANCE).await.text(), SPOT);
     let answer = world.get(FUNDS_1).await.json();
     let info = "nonce 1562919832183 is not above the last accepted nonce 1562919832183";
     assert_eq!(answer, json!({"code": 400, "info": info}));
-    assert_eq!(world.refused(Cause::Replay), 1);
+    assert_eq!(world.refused(RefusalCause::Replay), 1);
 }
 
 #[tokio::test]
 async fn errors_come_in_the_shapes_seen_in_the_wild() {
     let bad_key = "/trade/api/v1/getBalance?accesskey=no";
     let shaped = async |error_shape, target| {
-        let rules = Rules { error_shape, ..rules() };
+        let rules = SimulatorConfig { error_shape, ..rules() };
         World::new(rules, account()).await.get(target).await.json()
     };
     assert_eq!(
@@ -355,7 +356,7 @@ async fn errors_come_in_the_shapes_seen_in_the_wild() {
 
 #[tokio::test]
 async fn the_fourth_asset_call_locks_the_account_for_ten_minutes() {
-    let rules = Rules { nonce_window: Duration::from_hours(1), ..rules() };
+    let rules = SimulatorConfig { nonce_window: Duration::from_hours(1), ..rules() };
     let world = World::new(rules, account()).await;
     let _frozen = Frozen::new();
     let mut answers = Vec::new();
@@ -366,12 +367,12 @@ async fn the_fourth_asset_call_locks_the_account_for_ten_minutes() {
     let info = "account locked: more than 3 asset calls in a second, try again in 600 seconds";
     assert_eq!(answers[3], json!({"code": 404, "info": info}));
     assert_eq!(world.get(FUNDS_1).await.json()["code"], 404);
-    let calls = world.simulator.calls();
-    assert_eq!((calls.breaches(), calls.accounts["main"].locks), (1, 1));
+    let calls = world.simulator.call_log();
+    assert_eq!((calls.count_breaches(), calls.accounts["main"].locks), (1, 1));
     assert_eq!(calls.accounts["main"].locked_for_seconds, Some(600));
-    assert_eq!((world.refused(Cause::Limit), world.refused(Cause::Locked)), (1, 1));
-    assert_eq!(busiest(&calls.asset_calls_of("main"), Duration::from_secs(1)), 5);
-    assert_eq!(calls.calls_from("127.0.0.1".parse().unwrap()).len(), 5);
+    assert_eq!((world.refused(RefusalCause::Limit), world.refused(RefusalCause::Locked)), (1, 1));
+    assert_eq!(max_calls_in_window(&calls.asset_call_times("main"), Duration::from_secs(1)), 5);
+    assert_eq!(calls.call_times_from("127.0.0.1".parse().unwrap()).len(), 5);
 
     tokio::time::advance(Duration::from_mins(10)).await;
     assert_eq!(world.get(BALANCE).await.text(), SPOT);
@@ -379,7 +380,7 @@ async fn the_fourth_asset_call_locks_the_account_for_ten_minutes() {
 
 #[tokio::test]
 async fn a_limit_may_be_told_by_status_429() {
-    let rules = Rules { asset_calls_per_second: 0, limit_reply: LimitReply::Status429, ..rules() };
+    let rules = SimulatorConfig { asset_calls_per_second: 0, limit_reply: LimitReply::Status429, ..rules() };
     let world = World::new(rules, account()).await;
     let answer = world.get(BALANCE).await;
     assert_eq!((answer.status, answer.header("retry-after")), (429, Some("600")));
@@ -393,7 +394,7 @@ async fn other_paths_and_methods_are_turned_away_and_counted() {
     assert_eq!(world.get("/").await.status, 404);
     let posted = world.ask("POST", "/trade/api/v1/getBalance", "").await;
     assert_eq!((posted.status, posted.header("allow")), (405, Some("get")));
-    assert_eq!(world.simulator.calls().strays, 3);
+    assert_eq!(world.simulator.call_log().unknown_requests, 3);
 }
 
 #[tokio::test]
@@ -410,9 +411,9 @@ async fn one_connection_may_carry_many_calls() {
 async fn balances_can_be_set_and_removed() {
     let world = World::documented().await;
     let simulator = &world.simulator;
-    simulator.set_balance("main", Wallet::Spot, "1inch", "1E-8", "").unwrap();
-    simulator.set_balance("main", Wallet::Spot, "gal(ft)", "7", "0.1").unwrap();
-    simulator.remove_balance("main", Wallet::Spot, "usdt").unwrap();
+    simulator.set_balance("main", SimulatedWallet::Spot, "1inch", "1E-8", "").unwrap();
+    simulator.set_balance("main", SimulatedWallet::Spot, "gal(ft)", "7", "0.1").unwrap();
+    simulator.remove_balance("main", SimulatedWallet::Spot, "usdt").unwrap();
     assert_eq!(
         world.get(BALANCE).await.json()["data"],
         json!({
@@ -420,7 +421,7 @@ async fn balances_can_be_set_and_removed() {
             "gal(ft)": {"available": "7", "freeze": "0.1"},
         })
     );
-    let nobody = simulator.set_balance("nobody", Wallet::Spot, "usdt", "1", "0");
+    let nobody = simulator.set_balance("nobody", SimulatedWallet::Spot, "usdt", "1", "0");
     assert_eq!(nobody, Err(UnknownAccount("nobody".to_owned())));
 }
 
@@ -440,7 +441,7 @@ async fn a_fault_may_be_any_status() {
         assert_eq!(answer.header("retry-after"), Some("30"));
         assert_eq!(answer.header("location"), Some("http://127.0.0.1:1/"));
     }
-    let bare = World::documented().await.under(Effect::status(502)).await;
+    let bare = World::documented().await.under(Effect::from_status(502)).await;
     assert_eq!(bare.status, 502);
     assert!(bare.text().contains("Bad Gateway"));
 }
@@ -451,7 +452,7 @@ async fn a_fault_may_be_a_maintenance_page() {
     let answer = world.under(Effect::Maintenance).await;
     assert_eq!((answer.status, answer.header("content-type")), (503, Some("text/html; charset=utf-8")));
     assert!(answer.text().starts_with("<!DOCTYPE html>"));
-    assert_eq!(world.simulator.calls().accounts["main"].faulted, 1);
+    assert_eq!(world.simulator.call_log().accounts["main"].faulted, 1);
 }
 
 #[tokio::test]
@@ -489,9 +490,9 @@ async fn a_fault_may_be_deep() {
 #[tokio::test]
 async fn a_fault_may_be_silence() {
     let world = World::documented().await;
-    world.simulator.inject(Fault::new(Effect::Silence).calls(1));
+    world.simulator.inject_fault(Fault::new(Effect::Silence).for_calls(1));
     let silent = world.send("GET", BALANCE, "").await;
-    while world.simulator.calls().accounts["main"].faulted == 0 {
+    while world.simulator.call_log().accounts["main"].faulted == 0 {
         yield_now().await;
     }
     // Another call is answered meanwhile, so an answer to the first had the time to come.
@@ -503,7 +504,7 @@ async fn a_fault_may_be_silence() {
 #[tokio::test]
 async fn a_fault_may_be_a_reset() {
     let world = World::documented().await;
-    world.simulator.inject(Fault::new(Effect::Reset));
+    world.simulator.inject_fault(Fault::new(Effect::Reset));
     let mut stream = world.send("GET", BALANCE, "").await;
     let read = stream.read_to_end(&mut Vec::new()).await;
     assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
@@ -512,7 +513,7 @@ async fn a_fault_may_be_a_reset() {
 #[tokio::test]
 async fn a_fault_may_be_endless() {
     let world = World::documented().await;
-    world.simulator.inject(Fault::new(Effect::Endless));
+    world.simulator.inject_fault(Fault::new(Effect::Endless));
     let mut stream = world.send("GET", BALANCE, "").await;
     let mut bytes = vec![0; 4 << 20];
     stream.read_exact(&mut bytes).await.unwrap();
@@ -543,11 +544,11 @@ async fn a_fault_may_be_late_or_slow() {
         (Effect::Slow { every_ms: 20 }, Duration::from_millis(20) * (bytes - 1)),
     ] {
         let world = World::documented().await;
-        world.simulator.inject(Fault::new(effect));
+        world.simulator.inject_fault(Fault::new(effect));
         let frozen = Frozen::new();
         let start = tokio::time::Instant::now();
         let mut stream = world.send("GET", BALANCE, "").await;
-        while world.simulator.calls().arrivals.is_empty() {
+        while world.simulator.call_log().records.is_empty() {
             yield_now().await;
         }
         drop(frozen); // from here on, the clock leaps over every wait
@@ -555,7 +556,7 @@ async fn a_fault_may_be_late_or_slow() {
         stream.read_to_end(&mut bytes).await.unwrap();
         assert_eq!(Answer::parse(&bytes).text(), SPOT);
         assert!(start.elapsed() >= least);
-        assert_eq!(world.simulator.calls().accounts["main"].accepted, 1);
+        assert_eq!(world.simulator.call_log().accounts["main"].accepted, 1);
         tokio::time::resume();
     }
 }
@@ -572,7 +573,7 @@ async fn a_fault_may_revoke_the_key() {
     let world = World::documented().await;
     let answer = world.under(Effect::Revoked).await;
     assert_eq!(answer.json(), json!({"code": 307, "info": "AccessKey error"}));
-    assert_eq!(world.refused(Cause::AccessKey), 1);
+    assert_eq!(world.refused(RefusalCause::AccessKey), 1);
 }
 
 #[tokio::test]
@@ -580,7 +581,7 @@ async fn a_fault_may_change_the_rows() {
     let row = json!({"available": "NaN", "freeze": null});
     let odd = Effect::Row { currency: "eth".to_owned(), value: row.clone() };
     let world = World::documented().await;
-    world.simulator.inject(Fault::new(Effect::DropCurrency("usdt".to_owned())));
+    world.simulator.inject_fault(Fault::new(Effect::DropCurrency("usdt".to_owned())));
     let answer = world.under(odd).await.json();
     assert_eq!(answer["data"], json!({"1inch": {"freeze": "0", "available": "150"}, "eth": row}));
     let answer = world.under(Effect::EmptyData).await;
@@ -625,7 +626,7 @@ async fn a_fault_may_change_the_status_alone() {
         let answer = world.under(Effect::Restatus { status }).await;
         assert_eq!((answer.status, answer.text()), (status, SPOT));
         assert_eq!(answer.header("content-type"), Some("application/json;charset=utf-8"));
-        assert_eq!(world.simulator.calls().accounts["main"].accepted, 1);
+        assert_eq!(world.simulator.call_log().accounts["main"].accepted, 1);
         let refused = world.get("/trade/api/v1/getBalance?accesskey=myAccessKey").await;
         assert_eq!((refused.status, &refused.json()["code"]), (status, &json!(400)));
     }
@@ -644,16 +645,20 @@ async fn a_fault_may_be_a_cache_in_between() {
         (None, Some(0), None, "fri, 12 jul 2019 08:24:22 gmt"),
         (Some(90), Some(90), Some("90"), "fri, 12 jul 2019 08:22:52 gmt"),
     ] {
-        let other =
-            Account::new("other", "otherAccessKey", "mySecretKey").with(Wallet::Spot, "eth", "9", "0");
+        let other = SimulatedAccount::new("other", "otherAccessKey", "mySecretKey").with_balance(
+            SimulatedWallet::Spot,
+            "eth",
+            "9",
+            "0",
+        );
         let world = World::with(rules(), vec![account(), other]).await;
         assert_eq!(world.get(OTHERS_BALANCE).await.json()["data"]["eth"]["available"], "9");
 
-        world.simulator.inject(Fault::new(Effect::Cached { age, date_behind }));
+        world.simulator.inject_fault(Fault::new(Effect::Cached { age, date_behind }));
         let first = world.get(BALANCE).await;
         assert_eq!((first.text(), first.header("age"), first.header("date")), (SPOT, None, Some(START)));
 
-        world.simulator.set_balance("main", Wallet::Spot, "usdt", "1", "1").unwrap();
+        world.simulator.set_balance("main", SimulatedWallet::Spot, "usdt", "1", "1").unwrap();
         tokio::time::advance(Duration::from_secs(30)).await;
         for target in [BALANCE, OTHERS_BALANCE] {
             let again = world.get(target).await;
@@ -661,14 +666,14 @@ async fn a_fault_may_be_a_cache_in_between() {
             assert_eq!(again.header("content-type"), Some("application/json;charset=utf-8"));
             assert_eq!((again.header("age"), again.header("date")), (sent_age, Some(sent_date)));
         }
-        let calls = world.simulator.calls();
+        let calls = world.simulator.call_log();
         assert_eq!((calls.accounts["main"].accepted, calls.accounts["main"].faulted), (1, 1));
         // Another endpoint has an answer of its own in the cache.
         assert_eq!(world.get(FUNDS_1).await.json()["data"]["btc"]["available"], "1.5");
 
         // A fault that is injected again begins with an empty cache.
         world.simulator.clear_faults();
-        world.simulator.inject(Fault::new(Effect::Cached { age, date_behind }));
+        world.simulator.inject_fault(Fault::new(Effect::Cached { age, date_behind }));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(world.get(BALANCE).await.json()["data"]["usdt"]["available"], "1");
     }
@@ -678,14 +683,14 @@ async fn a_fault_may_be_a_cache_in_between() {
 async fn a_fault_may_send_an_answer_once_more() {
     let _frozen = Frozen::new();
     let world = World::documented().await;
-    world.simulator.inject(Fault::new(Effect::Surplus { after_ms: 130 }).calls(1));
+    world.simulator.inject_fault(Fault::new(Effect::Surplus { after_ms: 130 }).for_calls(1));
     let mut kept = Kept::new(&world).await;
     kept.ask(BALANCE).await;
     let first = kept.read().await;
     assert_eq!(first.text(), SPOT);
 
     // A call before the copy is due gets its own answer.
-    world.simulator.set_balance("main", Wallet::Spot, "usdt", "1", "1").unwrap();
+    world.simulator.set_balance("main", SimulatedWallet::Spot, "usdt", "1", "1").unwrap();
     kept.ask(BALANCE).await;
     assert_eq!(kept.read().await.json()["data"]["usdt"]["available"], "1");
     tokio::time::advance(Duration::from_millis(125)).await;
@@ -702,7 +707,7 @@ async fn a_fault_may_send_an_answer_once_more() {
     // The connection still works.
     kept.ask(BALANCE).await;
     assert_eq!(kept.read().await.json()["data"]["usdt"]["available"], "1");
-    assert_eq!(world.simulator.calls().accounts["main"].accepted, 3);
+    assert_eq!(world.simulator.call_log().accounts["main"].accepted, 3);
 }
 
 #[tokio::test]
@@ -718,7 +723,7 @@ async fn a_fault_may_make_the_answered_time_wrong() {
     let world = World::documented().await;
     let time = async || world.get(TIME).await.json()["data"]["serverTime"].as_i64().unwrap() - NONCE;
     for ahead_ms in [600_000, -600_000] {
-        world.simulator.inject(Fault::new(Effect::WrongTime { ahead_ms }).calls(1));
+        world.simulator.inject_fault(Fault::new(Effect::WrongTime { ahead_ms }).for_calls(1));
         // A balance does not use the fault up, and the nonce is still in the window.
         assert_eq!(world.get(BALANCE).await.text(), SPOT);
         let answer = world.get(TIME).await;
@@ -740,7 +745,7 @@ async fn the_date_follows_the_exchanges_clock() {
     assert_eq!(date().await.as_deref(), Some("fri, 12 jul 2019 08:24:22 gmt"));
     world.simulator.set_clock_offset_ms(-90_000);
     assert_eq!(date().await.as_deref(), Some("fri, 12 jul 2019 08:22:52 gmt"));
-    world.simulator.inject(Fault::new(Effect::Maintenance));
+    world.simulator.inject_fault(Fault::new(Effect::Maintenance));
     assert_eq!(date().await.as_deref(), Some("fri, 12 jul 2019 08:22:52 gmt"));
 }
 
@@ -755,7 +760,7 @@ async fn people_can_set_the_clock() {
     assert_eq!(time.header("date"), Some("fri, 12 jul 2019 09:23:52 gmt"));
     assert_eq!(time.json()["data"]["serverTime"], NONCE + 3_600_000);
     assert_eq!(world.get(BALANCE).await.json()["code"], 400);
-    assert_eq!(world.refused(Cause::Nonce), 1);
+    assert_eq!(world.refused(RefusalCause::Nonce), 1);
     // The offset is one from the machine's clock, not from the last one that was set.
     assert_eq!(world.ask("PUT", "/simulator/clock", r#"{"ahead_ms":-60000}"#).await.status, 200);
     assert_eq!(world.simulator.server_time_ms(), NONCE - 60_000);
@@ -781,14 +786,14 @@ async fn the_refusal_of_a_nonce_need_not_name_it() {
         (NonceRefusal::SignError, 308, "Sign error"),
     ] {
         let expected = json!({"code": code, "info": info});
-        let rules = Rules { nonce_refusal, strict_nonce: true, ..rules() };
+        let rules = SimulatorConfig { nonce_refusal, strict_nonce: true, ..rules() };
         let world = World::new(rules, account()).await;
         assert_eq!(world.get(BALANCE).await.text(), SPOT);
         assert_eq!(world.get(FUNDS_1).await.json(), expected);
         world.simulator.set_clock_offset_ms(90_000);
         assert_eq!(world.get(BALANCE).await.json(), expected);
-        assert_eq!((world.refused(Cause::Replay), world.refused(Cause::Nonce)), (1, 1));
-        let world = World::new(Rules { nonce_refusal, ..self::rules() }, account()).await;
+        assert_eq!((world.refused(RefusalCause::Replay), world.refused(RefusalCause::Nonce)), (1, 1));
+        let world = World::new(SimulatorConfig { nonce_refusal, ..self::rules() }, account()).await;
         let short = "/trade/api/v1/getBalance?accesskey=myAccessKey&nonce=1";
         assert_eq!(world.get(short).await.json(), expected);
         // A nonce that is missing is no wrong nonce.
@@ -813,7 +818,7 @@ async fn the_proxy_passes_the_date_on_and_adds_headers() {
     assert_eq!(answer.head.matches("date: ").count(), 1);
     assert_eq!(answer.header("date"), Some(date.to_lowercase().as_str()));
     front.set(Manner::Relay);
-    world.simulator.inject(Fault::new(Effect::Cached { age: Some(9), date_behind: Some(60) }));
+    world.simulator.inject_fault(Fault::new(Effect::Cached { age: Some(9), date_behind: Some(60) }));
     world.get(FUNDS_1).await;
     let cached = world.get(FUNDS_1).await;
     assert_eq!(
@@ -829,10 +834,10 @@ async fn the_proxy_may_be_a_shared_cache() {
     let world = world.behind(&front);
     front.set(Manner::SharedCache);
     assert_eq!(world.get(BALANCE).await.text(), SPOT);
-    world.simulator.set_balance("main", Wallet::Spot, "usdt", "1", "1").unwrap();
+    world.simulator.set_balance("main", SimulatedWallet::Spot, "usdt", "1", "1").unwrap();
     assert_eq!(world.get(&format!("{BALANCE}0")).await.text(), SPOT);
     assert_eq!(world.get(FUNDS_1).await.json()["data"]["btc"]["available"], "1.5");
-    assert_eq!(world.simulator.calls().accounts["main"].total(), 2);
+    assert_eq!(world.simulator.call_log().accounts["main"].total(), 2);
     front.set(Manner::Relay);
     assert_eq!(world.get(BALANCE).await.json()["data"]["usdt"]["available"], "1");
 }
@@ -850,7 +855,7 @@ async fn the_proxy_may_send_an_answer_once_more() {
     assert_eq!(kept.read().await.text(), SPOT);
     assert_eq!(kept.read().await.text(), SPOT);
     assert!(start.elapsed() >= after);
-    assert_eq!(world.simulator.calls().accounts["main"].accepted, 1);
+    assert_eq!(world.simulator.call_log().accounts["main"].accepted, 1);
     // A client that closes the connection gets one answer, and the end of the connection.
     assert_eq!(world.get(BALANCE).await.text(), SPOT);
     // A call for the time is passed on alone.
@@ -864,10 +869,12 @@ async fn the_proxy_may_send_an_answer_once_more() {
 async fn faults_hit_only_what_they_name_and_play_in_order() {
     let world = World::documented().await;
     let simulator = &world.simulator;
-    simulator.inject(Fault::new(Effect::status(500)).account("other"));
-    simulator.inject(Fault::new(Effect::status(501)).endpoint(Endpoint::GetFunds));
-    simulator.inject(Fault::new(Effect::status(502)).account("main").calls(1));
-    simulator.inject(Fault::new(Effect::Maintenance).endpoint(Endpoint::GetBalance).calls(1));
+    simulator.inject_fault(Fault::new(Effect::from_status(500)).for_account("other"));
+    simulator.inject_fault(Fault::new(Effect::from_status(501)).for_endpoint(SimulatedEndpoint::GetFunds));
+    simulator.inject_fault(Fault::new(Effect::from_status(502)).for_account("main").for_calls(1));
+    simulator.inject_fault(
+        Fault::new(Effect::Maintenance).for_endpoint(SimulatedEndpoint::GetBalance).for_calls(1),
+    );
     assert_eq!(world.get("/trade/api/v1/getServerTime").await.status, 200);
     assert_eq!(world.get(BALANCE).await.status, 502);
     assert_eq!(world.get(BALANCE).await.status, 503);
@@ -882,7 +889,7 @@ async fn faults_hit_only_what_they_name_and_play_in_order() {
 async fn a_fault_may_last_for_a_time() {
     let world = World::documented().await;
     let _frozen = Frozen::new();
-    world.simulator.inject(Fault::new(Effect::Maintenance).lasting(Duration::from_secs(45)));
+    world.simulator.inject_fault(Fault::new(Effect::Maintenance).for_duration(Duration::from_secs(45)));
     tokio::time::advance(Duration::from_millis(44_999)).await;
     assert_eq!(world.get(BALANCE).await.status, 503);
     tokio::time::advance(Duration::from_millis(1)).await;
@@ -904,7 +911,7 @@ async fn people_can_read_what_there_is() {
     }
     world.get(BALANCE).await;
     world.get("/trade/api/v1/getBalance?accesskey=myAccessKey&nonce=1562919832183").await;
-    world.simulator.inject(Fault::new(Effect::Silence).lasting(Duration::from_mins(1)));
+    world.simulator.inject_fault(Fault::new(Effect::Silence).for_duration(Duration::from_mins(1)));
     let state = world.get("/simulator/state").await.json();
     let main = &state["accounts"]["main"];
     assert_eq!((&main["calls"]["accepted"], &main["calls"]["refused"]["signature"]), (&json!(1), &json!(1)));
@@ -1059,14 +1066,14 @@ async fn the_control_pages_know_their_methods_and_cap() {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes).await; // unread body: the close may be a reset
     assert_eq!(Answer::parse(&bytes).status, 413);
-    let calls = world.simulator.calls();
-    assert!(calls.arrivals.is_empty() && calls.strays == 0);
+    let calls = world.simulator.call_log();
+    assert!(calls.records.is_empty() && calls.unknown_requests == 0);
 }
 
 #[tokio::test]
 async fn serving_ends_even_while_a_call_hangs() {
     let simulator = Simulator::new(rules(), vec![account()]);
-    simulator.inject(Fault::new(Effect::Silence));
+    simulator.inject_fault(Fault::new(Effect::Silence));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -1074,7 +1081,7 @@ async fn serving_ends_even_while_a_call_hangs() {
     let serving = tokio::spawn(async move { served.serve(listener, async { drop(stopped.await) }).await });
     let world = World { simulator, address };
     let mut silent = world.send("GET", BALANCE, "").await;
-    while world.simulator.calls().arrivals.is_empty() {
+    while world.simulator.call_log().records.is_empty() {
         yield_now().await;
     }
     tokio::time::pause();
@@ -1086,11 +1093,11 @@ async fn serving_ends_even_while_a_call_hangs() {
 
 #[tokio::test]
 async fn the_demo_world_is_served_like_any_other() {
-    let accounts = market::accounts();
+    let accounts = market::create_accounts();
     let names: Vec<_> = accounts.iter().map(|account| account.name.as_str()).collect();
     assert_eq!(names, ["treasury", "market-maker", "arbitrage", "cold-storage", "grid-bot"]);
     for account in &accounts {
-        let spot = &account.wallets[&Wallet::Spot];
+        let spot = &account.wallets[&SimulatedWallet::Spot];
         assert!(spot.len() >= 24, "{} lists {}", account.name, spot.len());
         assert!(account.access_key.starts_with("de300000-") && account.access_key.len() == 36);
         assert!(account.secret_key.starts_with("de300000") && account.secret_key.len() == 40);

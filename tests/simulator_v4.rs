@@ -14,7 +14,8 @@ use std::collections::BTreeSet;
 use common::{Answer, Exchange, get};
 use serde_json::{Value, json};
 use xt_balance_exporter::simulator::{
-    Account, Api, Cause, Effect, Endpoint, Fault, KeyState, LimitReply, NonceRefusal, Rules, Wallet,
+    Effect, Fault, KeyState, LimitReply, NonceRefusal, RefusalCause, SimulatedAccount, SimulatedApi,
+    SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
 };
 
 const KEY: &str = "3976eb88-76d0-4f6e-a6b2-a57980770085";
@@ -27,16 +28,16 @@ const FUTURES: &str = "866cd718030736690ac19cc293859dcfb3330747fd6291e0de7e6fece
 const FUTURES_XT: &str = "c186af642eabd773b9a0661ee8eb626dc37e6707d88eef33946c4ba142d5188b";
 const LIST: &str = "/future/user/v1/balance/list";
 
-fn rules() -> Rules {
-    Rules { clock_start_ms: Some(TIME), ..Rules::default() }
+fn rules() -> SimulatorConfig {
+    SimulatorConfig { clock_start_ms: Some(TIME), ..SimulatorConfig::default() }
 }
 
-fn account() -> Account {
-    Account::new("main", KEY, SECRET)
-        .with(Wallet::Spot, "usdt", "31.70995965", "0.03834082")
-        .with(Wallet::Spot, "btc", "1.50", "0")
-        .with(Wallet::FuturesUsdt, "usdt", "18.58902375", "0.709475")
-        .with(Wallet::FuturesCoin, "btc", "2", "1")
+fn account() -> SimulatedAccount {
+    SimulatedAccount::new("main", KEY, SECRET)
+        .with_balance(SimulatedWallet::Spot, "usdt", "31.70995965", "0.03834082")
+        .with_balance(SimulatedWallet::Spot, "btc", "1.50", "0")
+        .with_balance(SimulatedWallet::FuturesUsdt, "usdt", "18.58902375", "0.709475")
+        .with_balance(SimulatedWallet::FuturesCoin, "btc", "2", "1")
 }
 
 fn exchange() -> Exchange {
@@ -88,8 +89,8 @@ fn json_of(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.text()))
 }
 
-fn refused(exchange: &Exchange, cause: Cause) -> u64 {
-    exchange.simulator.calls().accounts["main"].refused_for(cause)
+fn refused(exchange: &Exchange, cause: RefusalCause) -> u64 {
+    exchange.simulator.call_log().accounts["main"].count_refused(cause)
 }
 
 #[test]
@@ -147,7 +148,7 @@ fn spot_takes_the_parameters_it_has_and_signs_them_decoded() {
 
 #[test]
 fn amounts_may_be_bare_numbers_with_all_their_digits() {
-    let exchange = Exchange::new(Rules { v4_numbers: true, ..rules() }, vec![account()]);
+    let exchange = Exchange::new(SimulatorConfig { v4_numbers: true, ..rules() }, vec![account()]);
     let text = Signed::new(BALANCES).ask(&exchange, "/v4/balances").text();
     assert!(
         text.contains(r#""currency":"btc","currencyId":2,"frozenAmount":0,"availableAmount":1.50,"#),
@@ -160,18 +161,18 @@ fn every_header_of_spot_is_asked_for_in_its_turn() {
     for (signed, mc, cause) in [
         (Signed::new(BALANCES).without("appkey"), "AUTH_001", None),
         (Signed::new(BALANCES).with("appkey", "nobody"), "AUTH_101", None),
-        (Signed::new(BALANCES).without("timestamp"), "AUTH_002", Some(Cause::Headers)),
-        (Signed::new(BALANCES).without("recvwindow"), "AUTH_003", Some(Cause::Headers)),
-        (Signed::new(BALANCES).with("recvwindow", "1999"), "AUTH_004", Some(Cause::Headers)),
-        (Signed::new(BALANCES).with("recvwindow", "60001"), "AUTH_004", Some(Cause::Headers)),
-        (Signed::new(BALANCES).with("recvwindow", "x"), "AUTH_004", Some(Cause::Headers)),
-        (Signed::new(BALANCES).without("algorithms"), "AUTH_005", Some(Cause::Headers)),
-        (Signed::new(BALANCES).with("algorithms", "HmacSHA512"), "AUTH_006", Some(Cause::Headers)),
-        (Signed::new(BALANCES).without("signature"), "AUTH_007", Some(Cause::Headers)),
-        (Signed::new("00"), "AUTH_103", Some(Cause::Signature)),
+        (Signed::new(BALANCES).without("timestamp"), "AUTH_002", Some(RefusalCause::Headers)),
+        (Signed::new(BALANCES).without("recvwindow"), "AUTH_003", Some(RefusalCause::Headers)),
+        (Signed::new(BALANCES).with("recvwindow", "1999"), "AUTH_004", Some(RefusalCause::Headers)),
+        (Signed::new(BALANCES).with("recvwindow", "60001"), "AUTH_004", Some(RefusalCause::Headers)),
+        (Signed::new(BALANCES).with("recvwindow", "x"), "AUTH_004", Some(RefusalCause::Headers)),
+        (Signed::new(BALANCES).without("algorithms"), "AUTH_005", Some(RefusalCause::Headers)),
+        (Signed::new(BALANCES).with("algorithms", "HmacSHA512"), "AUTH_006", Some(RefusalCause::Headers)),
+        (Signed::new(BALANCES).without("signature"), "AUTH_007", Some(RefusalCause::Headers)),
+        (Signed::new("00"), "AUTH_103", Some(RefusalCause::Signature)),
         // The window is signed too.
-        (Signed::new(BALANCES).with("recvwindow", "5001"), "AUTH_103", Some(Cause::Signature)),
-        (Signed::new(BALANCES).with("timestamp", "164144623720"), "AUTH_105", Some(Cause::Nonce)),
+        (Signed::new(BALANCES).with("recvwindow", "5001"), "AUTH_103", Some(RefusalCause::Signature)),
+        (Signed::new(BALANCES).with("timestamp", "164144623720"), "AUTH_105", Some(RefusalCause::Nonce)),
     ] {
         let exchange = exchange();
         let answer = signed.ask(&exchange, "/v4/balances");
@@ -197,7 +198,7 @@ fn the_window_of_spot_is_the_requests_own_and_a_second_ahead() {
         (50_000, "60000", wide, "SUCCESS"),
         (60_000, "60000", wide, "AUTH_105"),
     ] {
-        let exchange = Exchange::new(Rules { clock_offset_ms: offset, ..rules() }, vec![account()]);
+        let exchange = Exchange::new(SimulatorConfig { clock_offset_ms: offset, ..rules() }, vec![account()]);
         let signed = Signed::new(signature).with("recvwindow", window);
         assert_eq!(json_of(&signed.ask(&exchange, "/v4/balances"))["mc"], mc, "{offset} {window}");
     }
@@ -256,7 +257,7 @@ fn futures_say_in_words_what_is_wrong() {
 #[test]
 fn futures_take_no_request_from_the_future() {
     for (offset, is_good) in [(0, true), (-900, false), (4_000, true), (5_000, false)] {
-        let rules = Rules { clock_offset_ms: offset, ..rules() };
+        let rules = SimulatorConfig { clock_offset_ms: offset, ..rules() };
         let exchange = Exchange::new(rules, vec![account()]);
         let body = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
         let msg = body["error"]["msg"].as_str().unwrap_or_default();
@@ -267,28 +268,36 @@ fn futures_take_no_request_from_the_future() {
 
 #[test]
 fn a_key_may_be_unfit_for_spot_for_futures_or_for_this_version() {
-    let elsewhere = Account { ips: Some(vec!["10.0.0.1".parse().unwrap()]), ..account() };
+    let elsewhere = SimulatedAccount { ips: Some(vec!["10.0.0.1".parse().unwrap()]), ..account() };
     for (account, spot, futures) in [
         (elsewhere, "AUTH_104", "ip 127.0.0.1 is not on the whitelist"),
-        (Account { key: KeyState::Inactive, ..account() }, "AUTH_102", "the appkey is not activated"),
         (
-            Account { key: KeyState::NotAllowedToRead, ..account() },
+            SimulatedAccount { key: KeyState::Inactive, ..account() },
+            "AUTH_102",
+            "the appkey is not activated",
+        ),
+        (
+            SimulatedAccount { key: KeyState::NotAllowedToRead, ..account() },
             "AUTH_106",
             "the appkey has no permission for this",
         ),
         (
-            Account { key: KeyState::NotForFutures, ..account() },
+            SimulatedAccount { key: KeyState::NotForFutures, ..account() },
             "SUCCESS",
             "the appkey has no permission for this",
         ),
-        (Account { api: Some(Api::V1), ..account() }, "AUTH_101", "the appkey does not exist"),
+        (
+            SimulatedAccount { api: Some(SimulatedApi::V1), ..account() },
+            "AUTH_101",
+            "the appkey does not exist",
+        ),
     ] {
         let exchange = Exchange::new(rules(), vec![account]);
         assert_eq!(json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["mc"], spot);
         let body = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
         assert_eq!(body["error"]["msg"], futures);
     }
-    let new = Exchange::new(rules(), vec![Account { api: Some(Api::V4), ..account() }]);
+    let new = Exchange::new(rules(), vec![SimulatedAccount { api: Some(SimulatedApi::V4), ..account() }]);
     let old = get(new.address, &format!("/trade/api/v1/getBalance?accesskey={KEY}"), &[]);
     assert_eq!(json_of(&old), json!({"code": 307, "info": "AccessKey error"}));
     let body = json_of(&Signed::new(BALANCES).ask(&new, "/v4/balances"));
@@ -298,28 +307,31 @@ fn a_key_may_be_unfit_for_spot_for_futures_or_for_this_version() {
 #[test]
 fn a_call_too_many_is_told_by_status_429_and_locks_the_account() {
     for (limit_reply, retry_after) in [(LimitReply::Code, None), (LimitReply::Status429, Some("600"))] {
-        let rules = Rules { v4_calls_per_second: 0, limit_reply, ..rules() };
+        let rules = SimulatorConfig { v4_calls_per_second: 0, limit_reply, ..rules() };
         let exchange = Exchange::new(rules, vec![account()]);
         let answer = Signed::new(BALANCES).ask(&exchange, "/v4/balances");
         assert_eq!((answer.status, answer.header("retry-after")), (429, retry_after));
         assert_eq!(json_of(&answer)["mc"], "GATEWAY_0001");
         let answer = Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}"));
         assert_eq!((answer.status, &json_of(&answer)["error"]["code"]), (429, &json!("429")));
-        let calls = exchange.simulator.calls();
-        assert_eq!((calls.breaches(), calls.accounts["main"].locks), (1, 1));
-        assert_eq!((refused(&exchange, Cause::Limit), refused(&exchange, Cause::Locked)), (1, 1));
+        let calls = exchange.simulator.call_log();
+        assert_eq!((calls.count_breaches(), calls.accounts["main"].locks), (1, 1));
+        assert_eq!(
+            (refused(&exchange, RefusalCause::Limit), refused(&exchange, RefusalCause::Locked)),
+            (1, 1)
+        );
     }
 }
 
 #[test]
 fn each_balance_method_has_a_window_of_its_own() {
-    let rules = Rules { v4_calls_per_second: 1, asset_calls_per_second: 1, ..rules() };
+    let rules = SimulatorConfig { v4_calls_per_second: 1, asset_calls_per_second: 1, ..rules() };
     let exchange = Exchange::new(rules, vec![account()]);
     let one = "6a5b72135f382ab8f1f1d99e404eb750c5a12236091830eba40de9f819ea0522";
     assert_eq!(Signed::new(BALANCES).ask(&exchange, "/v4/balances").status, 200);
     assert_eq!(Signed::new(one).ask(&exchange, "/v4/balance?currency=usdt").status, 200);
     assert_eq!(Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")).status, 200);
-    assert_eq!(exchange.simulator.calls().breaches(), 0);
+    assert_eq!(exchange.simulator.call_log().count_breaches(), 0);
 }
 
 #[test]
@@ -351,14 +363,14 @@ fn public_calls_need_no_key() {
     for path in ["/future/market/v1/public/symbol/list", "/fapi/v4/public/time", "/dapi/v4/balances"] {
         assert_eq!(get(exchange.address, path, &[]).status, 404, "{path}");
     }
-    assert_eq!(exchange.simulator.calls().strays, 3);
+    assert_eq!(exchange.simulator.call_log().unknown_requests, 3);
 }
 
 #[test]
 fn faults_come_in_the_envelope_of_what_is_called() {
     let under = |effect: Effect, path: &str| {
         let exchange = exchange();
-        exchange.simulator.inject(Fault::new(effect));
+        exchange.simulator.inject_fault(Fault::new(effect));
         let signature = if path == "/v4/balances" { BALANCES } else { FUTURES };
         Signed::new(signature).ask(&exchange, path).text()
     };
@@ -382,7 +394,9 @@ fn faults_come_in_the_envelope_of_what_is_called() {
     assert!(under(Effect::Deep { levels: 1 }, &list).ends_with(r#""error":null,"result":[]}"#));
     assert!(under(odd(), &list).contains(r#"{"availableAmount":null,"coin":"btc"},{"coin":"usdt""#));
     let exchange = exchange();
-    exchange.simulator.inject(Fault::new(Effect::Maintenance).endpoint(Endpoint::FuturesCoinBalances));
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::Maintenance).for_endpoint(SimulatedEndpoint::FuturesCoinBalances));
     assert_eq!(Signed::new(FUTURES).ask(&exchange, &list).status, 200);
     assert_eq!(Signed::new(FUTURES).ask(&exchange, &format!("/dapi{LIST}")).status, 503);
 }
@@ -390,7 +404,7 @@ fn faults_come_in_the_envelope_of_what_is_called() {
 #[test]
 fn every_amount_may_be_zero() {
     let exchange = exchange();
-    exchange.simulator.inject(Fault::new(Effect::Zeros));
+    exchange.simulator.inject_fault(Fault::new(Effect::Zeros));
     let spot = Signed::new(BALANCES).ask(&exchange, "/v4/balances").text();
     let row = |name: &str, id: u8| {
         format!(
@@ -413,7 +427,7 @@ fn a_row_may_be_added_under_any_name() {
     for name in ["", " usdt", "\u{200b}usdt", "usdt\u{feff}", "us\ndt", &long] {
         let exchange = exchange();
         let value = json!({"availableAmount": "7", "availableBalance": "7"});
-        exchange.simulator.inject(Fault::new(Effect::Row { currency: name.to_owned(), value }));
+        exchange.simulator.inject_fault(Fault::new(Effect::Row { currency: name.to_owned(), value }));
         let names = |rows: &Value, field: &str| -> BTreeSet<String> {
             let rows = rows.as_array().unwrap().iter();
             rows.map(|row| row[field].as_str().unwrap().to_owned()).collect()
@@ -430,18 +444,18 @@ fn a_row_may_be_added_under_any_name() {
 
 #[test]
 fn an_answer_may_be_cached_or_under_another_status() {
-    let exchange = Exchange::new(Rules { asset_calls_per_second: 100, ..rules() }, vec![account()]);
-    exchange.simulator.inject(Fault::new(Effect::Cached { age: Some(5), date_behind: None }));
+    let exchange = Exchange::new(SimulatorConfig { asset_calls_per_second: 100, ..rules() }, vec![account()]);
+    exchange.simulator.inject_fault(Fault::new(Effect::Cached { age: Some(5), date_behind: None }));
     let ask = |path: &str| Signed::new(FUTURES).ask(&exchange, &format!("{path}{LIST}"));
     assert_eq!(ask("/fapi").header("age"), None);
-    exchange.simulator.set_balance("main", Wallet::FuturesUsdt, "usdt", "1", "0").unwrap();
+    exchange.simulator.set_balance("main", SimulatedWallet::FuturesUsdt, "usdt", "1", "0").unwrap();
     let again = ask("/fapi");
     assert_eq!(again.header("age"), Some("5"));
     assert_eq!(json_of(&again)["result"][0]["availableBalance"], "18.58902375");
     // The endpoints of the two kinds of futures are two.
     assert_eq!(json_of(&ask("/dapi"))["result"][0]["coin"], "btc");
     exchange.simulator.clear_faults();
-    exchange.simulator.inject(Fault::new(Effect::Restatus { status: 203 }));
+    exchange.simulator.inject_fault(Fault::new(Effect::Restatus { status: 203 }));
     let answer = ask("/fapi");
     assert_eq!((answer.status, &json_of(&answer)["result"][0]["availableBalance"]), (203, &json!("1")));
 }
@@ -449,7 +463,7 @@ fn an_answer_may_be_cached_or_under_another_status() {
 #[test]
 fn the_answered_time_may_be_wrong_while_the_clock_is_right() {
     let exchange = exchange();
-    exchange.simulator.inject(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).calls(1));
+    exchange.simulator.inject_fault(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).for_calls(1));
     // A public call without a time in its result, and a signed one, do not use the fault up.
     assert_eq!(get(exchange.address, "/v4/public/client", &[]).status, 200);
     assert_eq!(json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["mc"], "SUCCESS");
@@ -482,11 +496,11 @@ fn the_refusal_of_a_timestamp_need_not_name_it() {
         (NonceRefusal::OtherErrors, "other errors"),
         (NonceRefusal::SignError, "Sign error"),
     ] {
-        let rules = Rules { nonce_refusal, clock_offset_ms: 90_000, ..rules() };
+        let rules = SimulatorConfig { nonce_refusal, clock_offset_ms: 90_000, ..rules() };
         let exchange = Exchange::new(rules, vec![account()]);
         assert_eq!(json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["mc"], "AUTH_103");
         let body = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
         assert_eq!(body["error"], json!({"code": "403", "msg": text}));
-        assert_eq!(refused(&exchange, Cause::Nonce), 2);
+        assert_eq!(refused(&exchange, RefusalCause::Nonce), 2);
     }
 }

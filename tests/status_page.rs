@@ -5,7 +5,7 @@ mod common;
 
 use common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, browser::Browser, until};
 use serde_json::{Value, json};
-use xt_balance_exporter::simulator::{Account, Effect, Fault, Rules, Wallet};
+use xt_balance_exporter::simulator::{Effect, Fault, SimulatedAccount, SimulatedWallet, SimulatorConfig};
 
 /// What the page shows as text, white space folded.
 fn text(browser: &mut Browser) -> String {
@@ -19,8 +19,8 @@ fn see(browser: &mut Browser, what: &str) {
     until(&format!("the page shows {what:?}"), || text(browser).contains(what).then_some(()));
 }
 
-fn account(name: &str) -> Account {
-    Account::new(name, ACCESS_KEY, SECRET_KEY)
+fn account(name: &str) -> SimulatedAccount {
+    SimulatedAccount::new(name, ACCESS_KEY, SECRET_KEY)
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn every_state_is_shown_in_words_and_the_page_follows_by_itself() {
     }
     assert_eq!(browser.eval("document.title"), json!("1 low · xt-balance-exporter"));
 
-    exchange.simulator.inject(Fault::new(Effect::Maintenance));
+    exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
     see(&mut browser, "held");
     see(&mut browser, "unavailable");
     see(&mut browser, "low or not: unknown");
@@ -78,9 +78,14 @@ fn every_state_is_shown_in_words_and_the_page_follows_by_itself() {
 #[test]
 fn a_refresh_keeps_the_scroll_position_and_what_was_opened() {
     let rows = (0..80).fold(account("main"), |account, row| {
-        account.with(Wallet::Spot, &format!("coin{row:02}"), if row < 60 { "1" } else { "0" }, "0")
+        account.with_balance(
+            SimulatedWallet::Spot,
+            &format!("coin{row:02}"),
+            if row < 60 { "1" } else { "0" },
+            "0",
+        )
     });
-    let exchange = Exchange::new(Rules::default(), vec![rows]);
+    let exchange = Exchange::new(SimulatorConfig::default(), vec![rows]);
     let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=1s", "--poll.timeout=900ms"]);
     exporter.ready();
     let mut browser = Browser::start();
@@ -90,7 +95,7 @@ fn a_refresh_keeps_the_scroll_position_and_what_was_opened() {
     assert_eq!(browser.eval("scrollY"), json!(500));
     exchange
         .simulator
-        .set_balance("main", Wallet::Spot, "coin07", "42.5", "0")
+        .set_balance("main", SimulatedWallet::Spot, "coin07", "42.5", "0")
         .unwrap_or_else(|error| panic!("{error}"));
     see(&mut browser, "42.5");
     assert_eq!(browser.eval("scrollY"), json!(500));
@@ -112,9 +117,13 @@ fn a_page_whose_exporter_is_gone_says_so() {
 #[test]
 fn hostile_names_are_text() {
     let attack = "<img src=x onerror=\"document.title='broken'\">";
-    let hostile =
-        account("main").with(Wallet::Spot, attack, "1", "0").with(Wallet::Spot, "\u{202e}tdsu", "2", "0");
-    let exchange = Exchange::new(Rules::default(), vec![hostile]);
+    let hostile = account("main").with_balance(SimulatedWallet::Spot, attack, "1", "0").with_balance(
+        SimulatedWallet::Spot,
+        "\u{202e}tdsu",
+        "2",
+        "0",
+    );
+    let exchange = Exchange::new(SimulatorConfig::default(), vec![hostile]);
     let name = "<script>document.title='broken'</script>";
     let exporter = Exporter::serve(&exchange.url(), &["--xt.account", name]);
     exporter.ready();
@@ -135,13 +144,16 @@ fn hostile_names_are_text() {
 #[test]
 fn a_phone_shows_all_of_it_without_sideways_scrolling() {
     let long = "averyveryveryverylongcurrencynamewithoutanyplacetobreakitinsixty";
-    let wide = account("main").with(
-        Wallet::Spot,
+    let wide = account("main").with_balance(
+        SimulatedWallet::Spot,
         long,
         "123456789012345678901234567890.123456789012345678",
         "1e-30",
     );
-    let exchange = Exchange::new(Rules::default(), vec![wide.with(Wallet::Spot, "usdt", "12.5", "0")]);
+    let exchange = Exchange::new(
+        SimulatorConfig::default(),
+        vec![wide.with_balance(SimulatedWallet::Spot, "usdt", "12.5", "0")],
+    );
     let exporter = Exporter::serve(
         &exchange.url(),
         &["--balance.watch=usdt=500", "--xt.account=the-desk-with-a-rather-long-name"],

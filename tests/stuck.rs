@@ -24,7 +24,7 @@ use common::{
     ACCESS_KEY, Answer, Exchange, Exporter, PATIENCE, PROGRAM, SECRET_KEY, get,
     hanging_folder::HangingFolder, replace, request, sample, until,
 };
-use xt_balance_exporter::simulator::{Account, Rules, Wallet};
+use xt_balance_exporter::simulator::{SimulatedAccount, SimulatedWallet, SimulatorConfig};
 
 /// Accounts whose keys are in two folders, and the configuration file in a third place.
 struct Setup {
@@ -40,8 +40,8 @@ impl Setup {
     /// The keys of the account `stuck` are in `keys`, those of `well` beside the configuration.
     fn new(keys: &Path) -> Self {
         let account = |name: &str, key: &str| {
-            Account::new(name, &format!("{key}Key"), &format!("{key}Secret")).with(
-                Wallet::Spot,
+            SimulatedAccount::new(name, &format!("{key}Key"), &format!("{key}Secret")).with_balance(
+                SimulatedWallet::Spot,
                 "usdt",
                 "5",
                 "0",
@@ -49,7 +49,7 @@ impl Setup {
         };
         let accounts = vec![account("well", "well"), account("stuck", "stuck"), account("next", "next")];
         let setup = Self {
-            exchange: Exchange::new(Rules::default(), accounts),
+            exchange: Exchange::new(SimulatorConfig::default(), accounts),
             folder: tempfile::tempdir().unwrap(),
         };
         Setup::write_keys(setup.folder.path(), "well", "well");

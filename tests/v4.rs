@@ -29,23 +29,26 @@ use watched::{PAUSED, Watched, account, given};
 use xt_balance_exporter::{
     config,
     exchange::{Api, BaseUrl, Reason, Venue, Wallet},
-    simulator::{self, Account, Cause, Effect, Endpoint, Fault, KeyState, LimitReply, Rules},
+    simulator::{
+        self, Effect, Fault, KeyState, LimitReply, RefusalCause, SimulatedAccount, SimulatedEndpoint,
+        SimulatorConfig,
+    },
 };
 
 const SPOT: &str = "/v4/balances";
 const LIST: &str = "/future/user/v1/balance/list";
 
-fn exchange_with(rules: Rules, change: impl FnOnce(&mut Account)) -> Exchange {
-    let mut account = Account::new("main", ACCESS_KEY, SECRET_KEY)
-        .with(simulator::Wallet::Spot, "usdt", "31.70995965", "0.03834082")
-        .with(simulator::Wallet::FuturesUsdt, "usdt", "18.58902375", "0.709475")
-        .with(simulator::Wallet::FuturesCoin, "btc", "2.50", "1");
+fn exchange_with(rules: SimulatorConfig, change: impl FnOnce(&mut SimulatedAccount)) -> Exchange {
+    let mut account = SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
+        .with_balance(simulator::SimulatedWallet::Spot, "usdt", "31.70995965", "0.03834082")
+        .with_balance(simulator::SimulatedWallet::FuturesUsdt, "usdt", "18.58902375", "0.709475")
+        .with_balance(simulator::SimulatedWallet::FuturesCoin, "btc", "2.50", "1");
     change(&mut account);
     Exchange::new(rules, vec![account])
 }
 
 fn exchange() -> Exchange {
-    exchange_with(Rules::default(), |_| {})
+    exchange_with(SimulatorConfig::default(), |_| {})
 }
 
 fn urls(list: &[&str]) -> Vec<BaseUrl> {
@@ -89,7 +92,7 @@ fn failures(text: &str, wallet: Wallet) -> Vec<(&'static str, f64)> {
 #[test]
 fn a_key_of_v4_needs_one_word_and_every_digit_arrives() {
     for v4_numbers in [false, true] {
-        let exchange = exchange_with(Rules { v4_numbers, ..Rules::default() }, |_| {});
+        let exchange = exchange_with(SimulatorConfig { v4_numbers, ..SimulatorConfig::default() }, |_| {});
         let url = exchange.url();
         let (fapi, dapi) = (format!("{url}/fapi"), format!("{url}/dapi"));
         let words = [
@@ -116,9 +119,12 @@ fn a_key_of_v4_needs_one_word_and_every_digit_arrives() {
                 .map(|name| sample(&output.stdout, &series(name, currency, wallet)));
             assert_eq!(found, [Some(free), Some(frozen)], "{wallet}: {}", output.stdout);
         }
-        let calls = exchange.simulator.calls();
-        assert_eq!((calls.breaches(), calls.strays, calls.accounts["main"].accepted), (0, 0, 3));
-        let clocks = calls.arrivals.iter().filter(|call| call.endpoint == Endpoint::V4Time);
+        let calls = exchange.simulator.call_log();
+        assert_eq!(
+            (calls.count_breaches(), calls.unknown_requests, calls.accounts["main"].accepted),
+            (0, 0, 3)
+        );
+        let clocks = calls.records.iter().filter(|call| call.endpoint == SimulatedEndpoint::V4Time);
         assert_eq!(clocks.count(), 1, "one host, one reading of its clock, for futures too");
     }
 }
@@ -228,8 +234,8 @@ async fn prove(Case { wallet, fault, reason, says }: Case) {
     let front = Front::new(exchange.address);
     let url = if let Trouble::Front(_) = fault { front.url() } else { exchange.url() };
     let (endpoint, path, usdt) = match wallet {
-        Wallet::Spot => (Endpoint::V4Balances, SPOT.to_owned(), 31.709_959_65),
-        _ => (Endpoint::FuturesUsdtBalances, format!("/fapi{LIST}"), 18.589_023_75),
+        Wallet::Spot => (SimulatedEndpoint::V4Balances, SPOT.to_owned(), 31.709_959_65),
+        _ => (SimulatedEndpoint::FuturesUsdtBalances, format!("/fapi{LIST}"), 18.589_023_75),
     };
     let patience = if reason == "timeout" { 5 } else { 10 };
     let account = reading(&url, &[wallet]);
@@ -240,7 +246,9 @@ async fn prove(Case { wallet, fault, reason, says }: Case) {
     assert_eq!(watched.sample(&free), Some(usdt));
 
     match fault {
-        Trouble::Exchange(effect) => exchange.simulator.inject(Fault::new(effect).endpoint(endpoint)),
+        Trouble::Exchange(effect) => {
+            exchange.simulator.inject_fault(Fault::new(effect).for_endpoint(endpoint));
+        }
         Trouble::Front(answer) => front.set(Manner::Answer(Arc::new(move |_| answer.clone()))),
     }
     assert!(!watched.poll().await, "no failure: {says}");
@@ -293,23 +301,23 @@ async fn every_sign_of_a_limit_pauses_the_account() {
     {
         let exchange = exchange();
         let mut watched = Watched::of(reading(&exchange.url(), &[wallet]));
-        exchange.simulator.inject(Fault::new(effect.clone()).account("main"));
+        exchange.simulator.inject_fault(Fault::new(effect.clone()).for_account("main"));
         assert!(!watched.poll().await);
         assert_eq!(failures(&watched.text(), wallet), [("rate_limited", 1.0)], "{effect:?}");
         exchange.simulator.clear_faults();
         let now = watched.clock.now();
         let left = watched.sample(PAUSED).unwrap() - now.unix.as_secs_f64();
         assert!((590.0..=600.5).contains(&left), "{left}");
-        let before = exchange.simulator.calls().arrivals.len();
+        let before = exchange.simulator.call_log().records.len();
         assert!(!watched.poll().await, "it is paused");
-        assert_eq!(exchange.simulator.calls().arrivals.len(), before);
+        assert_eq!(exchange.simulator.call_log().records.len(), before);
     }
 }
 
 #[tokio::test]
 async fn a_real_limit_is_understood() {
     for limit_reply in [LimitReply::Code, LimitReply::Status429] {
-        let rules = Rules { v4_calls_per_second: 0, limit_reply, ..Rules::default() };
+        let rules = SimulatorConfig { v4_calls_per_second: 0, limit_reply, ..SimulatorConfig::default() };
         let exchange = exchange_with(rules, |_| {});
         let mut watched = Watched::of(reading(&exchange.url(), &[Wallet::Spot]));
         assert!(!watched.poll().await);
@@ -320,7 +328,10 @@ async fn a_real_limit_is_understood() {
 #[tokio::test]
 async fn the_time_of_a_request_is_the_exchanges_for_futures_too() {
     for offset in [-90_000_i32, 90_000] {
-        let exchange = exchange_with(Rules { clock_offset_ms: offset.into(), ..Rules::default() }, |_| {});
+        let exchange = exchange_with(
+            SimulatorConfig { clock_offset_ms: offset.into(), ..SimulatorConfig::default() },
+            |_| {},
+        );
         for wallet in [Wallet::FuturesUsdt, Wallet::Spot] {
             let mut watched = Watched::of(reading(&exchange.url(), &[wallet]));
             assert!(watched.poll().await, "{offset} {wallet}: {:?}", watched.failure());
@@ -328,7 +339,7 @@ async fn the_time_of_a_request_is_the_exchanges_for_futures_too() {
             let error = skew.unwrap() - f64::from(offset) / 1_000.0;
             assert!(error.abs() < 1.0, "{skew:?}");
         }
-        assert_eq!(exchange.simulator.calls().accounts["main"].refused_for(Cause::Nonce), 0);
+        assert_eq!(exchange.simulator.call_log().accounts["main"].count_refused(RefusalCause::Nonce), 0);
     }
 }
 
@@ -357,10 +368,11 @@ async fn a_slow_call_for_the_time_makes_no_request_of_the_future() {
 
 #[tokio::test]
 async fn futures_are_read_although_spot_cannot_tell_the_time() {
-    for effect in [Effect::Maintenance, Effect::Silence, Effect::status(404)] {
+    for effect in [Effect::Maintenance, Effect::Silence, Effect::from_status(404)] {
         // Our own clock is ahead by more than futures forgive.
-        let exchange = exchange_with(Rules { clock_offset_ms: -300, ..Rules::default() }, |_| {});
-        exchange.simulator.inject(Fault::new(effect.clone()).endpoint(Endpoint::V4Time));
+        let exchange =
+            exchange_with(SimulatorConfig { clock_offset_ms: -300, ..SimulatorConfig::default() }, |_| {});
+        exchange.simulator.inject_fault(Fault::new(effect.clone()).for_endpoint(SimulatedEndpoint::V4Time));
         let account = reading(&exchange.url(), &[Wallet::FuturesUsdt]);
         let account = config::Account { poll_timeout: Duration::from_secs(8), ..account };
         let mut watched = Watched::of(account);
@@ -405,7 +417,7 @@ async fn each_wallet_goes_to_its_own_hosts_and_fails_over_among_them() {
 
 #[tokio::test]
 async fn a_key_that_may_not_read_futures_reads_spot_all_the_same() {
-    let exchange = exchange_with(Rules::default(), |account| account.key = KeyState::NotForFutures);
+    let exchange = exchange_with(SimulatorConfig::default(), |account| account.key = KeyState::NotForFutures);
     let mut watched = Watched::of(reading(&exchange.url(), &[Wallet::Spot, Wallet::FuturesUsdt]));
     assert_eq!(watched.poller.run_once().await, (2, 1));
     let text = watched.text();
@@ -418,7 +430,7 @@ async fn a_bad_row_costs_itself_and_no_other() {
     let exchange = exchange();
     let odd = json!({"availableAmount": "NaN", "availableBalance": "NaN", "frozenAmount": "0"});
     let odd = Effect::Row { currency: "odd".to_owned(), value: odd };
-    exchange.simulator.inject(Fault::new(odd));
+    exchange.simulator.inject_fault(Fault::new(odd));
     let wallets = [Wallet::Spot, Wallet::FuturesUsdt];
     let mut watched = Watched::of(reading(&exchange.url(), &wallets));
     assert_eq!(watched.poller.run_once().await, (2, 0));
@@ -463,24 +475,24 @@ fn check_is_content_with_a_key_of_v4() {
 fn check_names_the_other_version_when_a_key_is_refused_and_tries_it_nowhere() {
     for (known, asked, said) in [
         (
-            simulator::Api::V4,
+            simulator::SimulatedApi::V4,
             "--xt.api=v1",
             "Or the key is one of API v4, as all are that are made at XT today",
         ),
         (
-            simulator::Api::V1,
+            simulator::SimulatedApi::V1,
             "--xt.api=v4",
             "Or the key is one of API v1, made before XT withdrew that in 2022 or at a sister exchange",
         ),
     ] {
-        let exchange = exchange_with(Rules::default(), |account| account.api = Some(known));
+        let exchange = exchange_with(SimulatorConfig::default(), |account| account.api = Some(known));
         let output = check(&exchange, &[asked]);
         assert_eq!(output.status.code(), Some(1), "{}", output.stdout);
         assert!(output.stdout.contains("[auth]") && output.stdout.contains(said), "{}", output.stdout);
-        let calls = exchange.simulator.calls();
+        let calls = exchange.simulator.call_log();
         let expected = (3, 0);
         assert_eq!(
-            (calls.arrivals.len(), calls.strays),
+            (calls.records.len(), calls.unknown_requests),
             expected,
             "the balances once, the clock before and after"
         );
@@ -489,7 +501,7 @@ fn check_names_the_other_version_when_a_key_is_refused_and_tries_it_nowhere() {
 
 #[test]
 fn check_names_the_permission_that_futures_need() {
-    let exchange = exchange_with(Rules::default(), |account| account.key = KeyState::NotForFutures);
+    let exchange = exchange_with(SimulatorConfig::default(), |account| account.key = KeyState::NotForFutures);
     let fapi = format!("{}/fapi", exchange.url());
     let words =
         ["--xt.api=v4", "--xt.wallet=spot", "--xt.wallet=futures_usdt", "--xt.futures-usdt-base-url", &fapi];

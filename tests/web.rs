@@ -15,7 +15,7 @@ use std::{
 
 use common::{ACCESS_KEY, Answer, Exchange, Exporter, PATIENCE, SECRET_KEY, answer, get, request, until};
 use socket2::{Domain, Socket, Type};
-use xt_balance_exporter::simulator::{Account, Effect, Fault, Rules, Wallet};
+use xt_balance_exporter::simulator::{Effect, Fault, SimulatedAccount, SimulatedWallet, SimulatorConfig};
 
 /// As many connections as the server keeps of one network.
 const CONNECTIONS_OF_A_NETWORK: usize = 128;
@@ -35,10 +35,11 @@ fn daemon(more: &[&str]) -> (Exporter, Exchange) {
 /// keeps it from being sent.
 fn daemon_of_many_currencies(more: &[&str]) -> (Exporter, Exchange) {
     let long = "x".repeat(58);
-    let account = Account::new("main", ACCESS_KEY, SECRET_KEY);
-    let account = (0..40_000)
-        .fold(account, |account, row| account.with(Wallet::Spot, &format!("{row:05}-{long}"), "1.5", "0"));
-    let exchange = Exchange::new(Rules::default(), vec![account]);
+    let account = SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY);
+    let account = (0..40_000).fold(account, |account, row| {
+        account.with_balance(SimulatedWallet::Spot, &format!("{row:05}-{long}"), "1.5", "0")
+    });
+    let exchange = Exchange::new(SimulatorConfig::default(), vec![account]);
     let exporter = Exporter::serve(&exchange.url(), more);
     exporter.ready();
     assert!(exporter.get("/metrics").body.len() > 10_000_000);
@@ -551,7 +552,7 @@ fn no_client_keeps_the_process_from_its_end() {
 #[test]
 fn it_is_ready_once_every_first_poll_has_ended_well_or_not() {
     let exchange = Exchange::documented();
-    exchange.simulator.inject(Fault::new(Effect::Silence));
+    exchange.simulator.inject_fault(Fault::new(Effect::Silence));
     let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=61s", "--poll.timeout=60s"]);
     let address = exporter.address();
     let unready = get(address, "/-/ready", &[]);
@@ -566,7 +567,7 @@ fn it_is_ready_once_every_first_poll_has_ended_well_or_not() {
     );
 
     let exchange = Exchange::documented();
-    exchange.simulator.inject(Fault::new(Effect::Maintenance));
+    exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
     let exporter = Exporter::serve(&exchange.url(), &[]);
     exporter.ready();
     let ready = exporter.get("/-/ready");
@@ -581,7 +582,7 @@ fn it_is_ready_once_every_first_poll_has_ended_well_or_not() {
 #[test]
 fn it_becomes_ready_when_a_silent_exchange_speaks() {
     let exchange = Exchange::documented();
-    exchange.simulator.inject(Fault::new(Effect::Silence));
+    exchange.simulator.inject_fault(Fault::new(Effect::Silence));
     let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=1s", "--poll.timeout=900ms"]);
     exporter.ready();
     exchange.simulator.clear_faults();
@@ -593,8 +594,9 @@ fn it_becomes_ready_when_a_silent_exchange_speaks() {
 
 #[test]
 fn it_says_which_account_it_is_not_ready_for() {
-    let accounts = ["quick", "slow"].map(|name| Account::new(name, &format!("key-{name}"), "secret"));
-    let exchange = Exchange::new(Rules::default(), accounts.into());
+    let accounts =
+        ["quick", "slow"].map(|name| SimulatedAccount::new(name, &format!("key-{name}"), "secret"));
+    let exchange = Exchange::new(SimulatorConfig::default(), accounts.into());
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [("quick", "key-quick"), ("slow", "key-slow"), ("secret", "secret")] {
         std::fs::write(folder.path().join(name), text).unwrap();

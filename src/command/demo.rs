@@ -40,7 +40,7 @@ pub(super) async fn run(flags: &Demo, signals: Signals) -> Result<(), Ended> {
     let clock = Clock::start();
     let gate = daemon::gate(&flags.web).await?;
     let listeners = daemon::listen(&flags.web).await?;
-    let accounts = market::accounts();
+    let accounts = market::create_accounts();
     let exchange_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let exchange_listener = exchange_listener
         .map_err(|error| Ended::With(format!("cannot listen for the simulated exchange: {error}")))?;
@@ -52,10 +52,10 @@ pub(super) async fn run(flags: &Demo, signals: Signals) -> Result<(), Ended> {
     let watched = accounts.iter().map(|account| watched(account, exchange_address, clock));
     let watched = watched.collect::<Result<Vec<_>, _>>().map_err(Ended::With)?;
 
-    let simulator = market::exchange(accounts);
+    let simulator = market::create_simulator(accounts);
     let living = simulator.clone();
     tokio::spawn(async move { simulator.serve(exchange_listener, std::future::pending()).await });
-    tokio::spawn(async move { market::live(&living, std::future::pending()).await });
+    tokio::spawn(async move { market::run_market(&living, std::future::pending()).await });
 
     let exchange = Exchange::simulated(clock).map_err(Ended::With)?;
     let prices = watched.first().map(|account| Prices {
@@ -70,18 +70,22 @@ pub(super) async fn run(flags: &Demo, signals: Signals) -> Result<(), Ended> {
 }
 
 /// The made-up account as one to be watched.
-fn watched(account: &simulator::Account, exchange: SocketAddr, clock: Clock) -> Result<Account, String> {
+fn watched(
+    account: &simulator::SimulatedAccount,
+    exchange: SocketAddr,
+    clock: Clock,
+) -> Result<Account, String> {
     let half = |text: &str| Secret::new(&Zeroizing::new(text.to_owned())).map(KeyHalf::Given);
     let keys = KeySource { access: half(&account.access_key)?, secret: half(&account.secret_key)? };
     let threshold =
         THRESHOLDS.iter().find(|(name, _)| *name == account.name).map(|(_, threshold)| *threshold);
     let api = if account.name == WITH_V4 { Api::V4 } else { Api::V1 };
     let wallets = account.wallets.keys().map(|wallet| match wallet {
-        simulator::Wallet::Spot => Wallet::Spot,
-        simulator::Wallet::Wallet => Wallet::Wallet,
-        simulator::Wallet::Fiat => Wallet::Fiat,
-        simulator::Wallet::FuturesUsdt => Wallet::FuturesUsdt,
-        simulator::Wallet::FuturesCoin => Wallet::FuturesCoin,
+        simulator::SimulatedWallet::Spot => Wallet::Spot,
+        simulator::SimulatedWallet::Wallet => Wallet::Wallet,
+        simulator::SimulatedWallet::Fiat => Wallet::Fiat,
+        simulator::SimulatedWallet::FuturesUsdt => Wallet::FuturesUsdt,
+        simulator::SimulatedWallet::FuturesCoin => Wallet::FuturesCoin,
     });
     let url = |path: &str| BaseUrl::parse(&format!("http://{exchange}{path}")).map(|url| vec![url]);
     Ok(Account {
@@ -102,7 +106,7 @@ fn welcome(
     addresses: &[SocketAddr],
     exchange: SocketAddr,
     path: &str,
-    accounts: &[simulator::Account],
+    accounts: &[simulator::SimulatedAccount],
 ) -> String {
     let mut text =
         "A demo: made-up accounts on a simulated exchange in this process. Ctrl-C ends it.\n\n".to_owned();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{Ended, daemon, say, signals::Signals};
 use crate::{
     cli::Simulate,
-    simulator::{Account, market},
+    simulator::{SimulatedAccount, market},
 };
 
 pub(super) async fn run(flags: &Simulate, mut signals: Signals) -> Result<(), Ended> {
@@ -18,14 +18,14 @@ pub(super) async fn run(flags: &Simulate, mut signals: Signals) -> Result<(), En
             flags.listen
         )));
     }
-    let accounts = market::accounts();
+    let accounts = market::create_accounts();
     say(&format!(
         "The simulated exchange listens on http://{address}/ and explains itself at http://{address}/simulator/\n\n{}",
         key_pairs(&accounts)
     ));
-    let simulator = market::exchange(accounts);
+    let simulator = market::create_simulator(accounts);
     let living = simulator.clone();
-    tokio::spawn(async move { market::live(&living, std::future::pending()).await });
+    tokio::spawn(async move { market::run_market(&living, std::future::pending()).await });
     let shutdown = async move {
         signals.shutdown().await;
     };
@@ -34,7 +34,7 @@ pub(super) async fn run(flags: &Simulate, mut signals: Signals) -> Result<(), En
 }
 
 /// The made-up accounts and their keys, to be printed.
-pub(super) fn key_pairs(accounts: &[Account]) -> String {
+pub(super) fn key_pairs(accounts: &[SimulatedAccount]) -> String {
     let mut text = format!("  {:<14}{:<38}{}\n", "account", "access key", "secret key");
     for account in accounts {
         let _ = writeln!(text, "  {:<14}{:<38}{}", account.name, account.access_key, account.secret_key);

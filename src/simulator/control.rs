@@ -9,26 +9,30 @@ use hyper::{Method, Request, body::Incoming, header::ALLOW};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Fault, Simulator, Wallet, query::decode, reply::Reply};
+use super::{Fault, SimulatedWallet, Simulator, query::decode, reply::SimulatedReply};
 
 const BODY_CAP: usize = 64 * 1024;
 
 /// Answers a request under `/simulator/`.
-pub(super) async fn answer(simulator: &Simulator, local: SocketAddr, request: Request<Incoming>) -> Reply {
+pub(super) async fn answer(
+    simulator: &Simulator,
+    local: SocketAddr,
+    request: Request<Incoming>,
+) -> SimulatedReply {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let parts: Vec<&str> = path.trim_start_matches("/simulator").split('/').skip(1).collect();
     match (parts.as_slice(), method) {
-        ([] | [""], Method::GET) => Reply::text(200, help(simulator, local)),
+        ([] | [""], Method::GET) => SimulatedReply::text(200, help(simulator, local)),
         (["state"], Method::GET) => {
             let state = simulator.exchange().state(Instant::now());
-            Reply::json(format!("{state:#}\n"))
+            SimulatedReply::json(format!("{state:#}\n"))
         }
         (["faults"], Method::POST) => match body(request).await {
-            Ok(body) => inject(simulator, &body),
+            Ok(body) => inject_fault(simulator, &body),
             Err(reply) => reply,
         },
-        (["faults"], Method::DELETE) => Reply::text(
+        (["faults"], Method::DELETE) => SimulatedReply::text(
             200,
             format!("Faults ended: {}.\n", simulator.exchange().clear_faults(Instant::now())),
         ),
@@ -37,9 +41,9 @@ pub(super) async fn answer(simulator: &Simulator, local: SocketAddr, request: Re
             Err(reply) => reply,
         },
         (["accounts", account, wallet, currency], method @ (Method::PUT | Method::DELETE)) => {
-            let row = match Row::parse(account, wallet, currency) {
+            let row = match BalancePath::parse(account, wallet, currency) {
                 Ok(row) => row,
-                Err(sentence) => return Reply::text(404, sentence),
+                Err(sentence) => return SimulatedReply::text(404, sentence),
             };
             if method == Method::DELETE {
                 return row.remove(simulator);
@@ -51,7 +55,7 @@ pub(super) async fn answer(simulator: &Simulator, local: SocketAddr, request: Re
         }
         (["prices", market], method @ (Method::PUT | Method::DELETE)) => {
             let Some(market) = decode(market).filter(|market| !market.is_empty()) else {
-                return Reply::text(
+                return SimulatedReply::text(
                     404,
                     "The market must be percent-encoded UTF-8 and not empty.\n".to_owned(),
                 );
@@ -68,87 +72,96 @@ pub(super) async fn answer(simulator: &Simulator, local: SocketAddr, request: Re
         (["faults"], _) => not_allowed("POST, DELETE"),
         (["clock"], _) => not_allowed("PUT"),
         (["accounts", _, _, _] | ["prices", _], _) => not_allowed("PUT, DELETE"),
-        _ => Reply::text(404, "There is no such page; /simulator/ lists them.\n".to_owned()),
+        _ => SimulatedReply::text(404, "There is no such page; /simulator/ lists them.\n".to_owned()),
     }
 }
 
-fn not_allowed(methods: &str) -> Reply {
-    Reply::text(405, format!("This page answers {methods}.\n")).with(ALLOW, Some(methods))
+fn not_allowed(methods: &str) -> SimulatedReply {
+    SimulatedReply::text(405, format!("This page answers {methods}.\n")).with(ALLOW, Some(methods))
 }
 
-async fn body(request: Request<Incoming>) -> Result<Vec<u8>, Reply> {
+async fn body(request: Request<Incoming>) -> Result<Vec<u8>, SimulatedReply> {
     match Limited::new(request.into_body(), BODY_CAP).collect().await {
         Ok(body) => Ok(body.to_bytes().to_vec()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Reply::text(413, "The body is over 64 KiB: send less.\n".to_owned()))
+            Err(SimulatedReply::text(413, "The body is over 64 KiB: send less.\n".to_owned()))
         }
-        Err(error) => Err(Reply::text(400, format!("The body could not be read: {error}.\n"))),
+        Err(error) => Err(SimulatedReply::text(400, format!("The body could not be read: {error}.\n"))),
     }
 }
 
-fn inject(simulator: &Simulator, body: &[u8]) -> Reply {
+fn inject_fault(simulator: &Simulator, body: &[u8]) -> SimulatedReply {
     let fault: Fault = match serde_json::from_slice(body) {
         Ok(fault) => fault,
         Err(error) => {
             let sentence = format!("The fault is not understood: {error}. Send one like {EXAMPLE_FAULT}\n");
-            return Reply::text(400, sentence);
+            return SimulatedReply::text(400, sentence);
         }
     };
     let known = |name: &String| simulator.exchange().accounts().any(|account| account.name == *name);
     if let Some(name) = fault.account.as_ref().filter(|name| !known(name)) {
-        return Reply::text(
+        return SimulatedReply::text(
             400,
             format!("account {name} does not exist: /simulator/ lists those that do.\n"),
         );
     }
     if let Err(sentence) = fault.effect.check() {
-        return Reply::text(400, sentence + ".\n");
+        return SimulatedReply::text(400, sentence + ".\n");
     }
-    simulator.inject(fault);
-    Reply::text(200, "The fault is in force; DELETE /simulator/faults ends it.\n".to_owned())
+    simulator.inject_fault(fault);
+    SimulatedReply::text(200, "The fault is in force; DELETE /simulator/faults ends it.\n".to_owned())
 }
 
-fn set_clock(simulator: &Simulator, body: &[u8]) -> Reply {
-    let Clock { ahead_ms } = match serde_json::from_slice(body) {
+fn set_clock(simulator: &Simulator, body: &[u8]) -> SimulatedReply {
+    let ClockUpdate { ahead_ms } = match serde_json::from_slice(body) {
         Ok(clock) => clock,
         Err(error) => {
             let example = r#"{"ahead_ms":3600000}"#;
-            return Reply::text(400, format!("The clock is not understood: {error}. Send {example}\n"));
+            return SimulatedReply::text(
+                400,
+                format!("The clock is not understood: {error}. Send {example}\n"),
+            );
         }
     };
     if ahead_ms.unsigned_abs() > CLOCK_AHEAD_MAX_MS {
         let sentence = format!(
             "ahead_ms {ahead_ms} is too far: give {CLOCK_AHEAD_MAX_MS} at most, or the same below zero.\n"
         );
-        return Reply::text(400, sentence);
+        return SimulatedReply::text(400, sentence);
     }
     simulator.set_clock_offset_ms(ahead_ms);
-    Reply::text(200, format!("The exchange's clock is {ahead_ms} ms ahead of the machine's clock.\n"))
+    SimulatedReply::text(
+        200,
+        format!("The exchange's clock is {ahead_ms} ms ahead of the machine's clock.\n"),
+    )
 }
 
-fn set_price(simulator: &Simulator, market: &str, body: &[u8]) -> Reply {
-    let Paid { price } = match serde_json::from_slice(body) {
+fn set_price(simulator: &Simulator, market: &str, body: &[u8]) -> SimulatedReply {
+    let PriceUpdate { price } = match serde_json::from_slice(body) {
         Ok(paid) => paid,
         Err(error) => {
             let example = r#"{"price":"64210.5"}"#;
-            return Reply::text(400, format!("The price is not understood: {error}. Send {example}\n"));
+            return SimulatedReply::text(
+                400,
+                format!("The price is not understood: {error}. Send {example}\n"),
+            );
         }
     };
     if !is_decimal(&price) {
         let sentence = format!(
             "price {price:?} is not a decimal number: send one like \"64210.5\", or a fault with the effect body to serve a wrong one.\n"
         );
-        return Reply::text(400, sentence);
+        return SimulatedReply::text(400, sentence);
     }
     simulator.set_price(market, &price);
-    Reply::text(200, format!("{market}: {price}.\n"))
+    SimulatedReply::text(200, format!("{market}: {price}.\n"))
 }
 
-fn remove_price(simulator: &Simulator, market: &str) -> Reply {
+fn remove_price(simulator: &Simulator, market: &str) -> SimulatedReply {
     if simulator.remove_price(market) {
-        return Reply::text(200, format!("The market {market} is closed.\n"));
+        return SimulatedReply::text(200, format!("The market {market} is closed.\n"));
     }
-    Reply::text(404, format!("There is no market {market}.\n"))
+    SimulatedReply::text(404, format!("There is no market {market}.\n"))
 }
 
 const EXAMPLE_FAULT: &str = r#"{"effect":"maintenance","seconds":60}"#;
@@ -159,35 +172,35 @@ const CLOCK_AHEAD_MAX_MS: u64 = 315_360_000_000;
 /// The body of a PUT of the clock.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Clock {
+struct ClockUpdate {
     ahead_ms: i64,
 }
 
 /// The body of a PUT of a price.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Paid {
+struct PriceUpdate {
     price: String,
 }
 
 /// The row of an account that a path names.
-struct Row {
+struct BalancePath {
     account: String,
-    wallet: Wallet,
+    wallet: SimulatedWallet,
     currency: String,
 }
 
 /// The body of a PUT of a balance.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Amounts {
+struct BalanceUpdate {
     available: String,
     freeze: String,
 }
 
-impl Row {
+impl BalancePath {
     fn parse(account: &str, wallet: &str, currency: &str) -> Result<Self, String> {
-        let Some((_, wallet)) = Wallet::WORDS.into_iter().find(|(word, _)| *word == wallet) else {
+        let Some((_, wallet)) = SimulatedWallet::WORDS.into_iter().find(|(word, _)| *word == wallet) else {
             let words = "spot, wallet, fiat, futures_usdt or futures_coin";
             return Err(format!("There is no wallet {wallet}: it must be {words}.\n"));
         };
@@ -199,12 +212,12 @@ impl Row {
         }
     }
 
-    fn set(&self, simulator: &Simulator, body: &[u8]) -> Reply {
-        let Amounts { available, freeze } = match serde_json::from_slice(body) {
+    fn set(&self, simulator: &Simulator, body: &[u8]) -> SimulatedReply {
+        let BalanceUpdate { available, freeze } = match serde_json::from_slice(body) {
             Ok(amounts) => amounts,
             Err(error) => {
                 let example = r#"{"available":"120.5","freeze":"0"}"#;
-                return Reply::text(
+                return SimulatedReply::text(
                     400,
                     format!("The amounts are not understood: {error}. Send {example}\n"),
                 );
@@ -215,23 +228,27 @@ impl Row {
                 let sentence = format!(
                     "{key} {amount:?} is not a decimal number: send one like \"120.5\", or a fault with the effect row to serve a wrong one.\n"
                 );
-                return Reply::text(400, sentence);
+                return SimulatedReply::text(400, sentence);
             }
         }
         match simulator.set_balance(&self.account, self.wallet, &self.currency, &available, &freeze) {
-            Ok(()) => Reply::text(
+            Ok(()) => SimulatedReply::text(
                 200,
                 format!("{} of {}: {available} available, {freeze} frozen.\n", self.currency, self.account),
             ),
-            Err(error) => Reply::text(404, format!("{error}.\n")),
+            Err(error) => SimulatedReply::text(404, format!("{error}.\n")),
         }
     }
 
-    fn remove(&self, simulator: &Simulator) -> Reply {
+    fn remove(&self, simulator: &Simulator) -> SimulatedReply {
         match simulator.remove_balance(&self.account, self.wallet, &self.currency) {
-            Ok(true) => Reply::text(200, format!("{} removed from {}.\n", self.currency, self.account)),
-            Ok(false) => Reply::text(404, format!("{} has no row {}.\n", self.account, self.currency)),
-            Err(error) => Reply::text(404, format!("{error}.\n")),
+            Ok(true) => {
+                SimulatedReply::text(200, format!("{} removed from {}.\n", self.currency, self.account))
+            }
+            Ok(false) => {
+                SimulatedReply::text(404, format!("{} has no row {}.\n", self.account, self.currency))
+            }
+            Err(error) => SimulatedReply::text(404, format!("{error}.\n")),
         }
     }
 }

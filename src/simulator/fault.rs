@@ -21,7 +21,7 @@ pub struct Fault {
     pub account: Option<String>,
     /// The endpoint that is called; any if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<Endpoint>,
+    pub endpoint: Option<SimulatedEndpoint>,
     /// How many calls it hits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<u64>,
@@ -41,28 +41,28 @@ impl Fault {
 
     /// Only calls with this account's key.
     #[must_use]
-    pub fn account(mut self, name: &str) -> Self {
+    pub fn for_account(mut self, name: &str) -> Self {
         self.account = Some(name.to_owned());
         self
     }
 
     /// Only calls of this endpoint.
     #[must_use]
-    pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
+    pub fn for_endpoint(mut self, endpoint: SimulatedEndpoint) -> Self {
         self.endpoint = Some(endpoint);
         self
     }
 
     /// Only so many calls.
     #[must_use]
-    pub fn calls(mut self, calls: u64) -> Self {
+    pub fn for_calls(mut self, calls: u64) -> Self {
         self.calls = Some(calls);
         self
     }
 
     /// Only for so long from now on.
     #[must_use]
-    pub fn lasting(mut self, time: Duration) -> Self {
+    pub fn for_duration(mut self, time: Duration) -> Self {
         self.lasts = Some(time);
         self
     }
@@ -191,7 +191,7 @@ pub enum Effect {
 impl Effect {
     /// A bare status with a body that says little, as proxies send it.
     #[must_use]
-    pub fn status(status: u16) -> Self {
+    pub fn from_status(status: u16) -> Self {
         let reason = StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
         let reason = reason.unwrap_or("Unknown");
         Self::Status {
@@ -206,12 +206,12 @@ impl Effect {
     }
 
     /// The part of a call that it changes.
-    pub(super) fn target(&self) -> Target {
+    pub(super) fn target(&self) -> FaultTarget {
         match self {
-            Self::Revoked => Target::Key,
-            Self::DropCurrency(_) | Self::EmptyData | Self::Zeros | Self::Row { .. } => Target::Rows,
-            Self::WrongTime { .. } => Target::Time,
-            _ => Target::Reply,
+            Self::Revoked => FaultTarget::Key,
+            Self::DropCurrency(_) | Self::EmptyData | Self::Zeros | Self::Row { .. } => FaultTarget::Rows,
+            Self::WrongTime { .. } => FaultTarget::Time,
+            _ => FaultTarget::Reply,
         }
     }
 
@@ -247,7 +247,7 @@ impl Effect {
 
 /// The part of a call that an effect changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum FaultTarget {
     /// The whole reply: its content or its delivery.
     Reply,
     /// The key's validity.
@@ -261,7 +261,7 @@ pub(super) enum Target {
 /// What the exchange can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Endpoint {
+pub enum SimulatedEndpoint {
     /// `/trade/api/v1/getServerTime`, unsigned.
     GetServerTime,
     /// `/trade/api/v1/getAccounts`, unsigned.
@@ -306,13 +306,13 @@ pub enum Endpoint {
 
 /// How an endpoint words its answers and is signed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub(super) enum WireFormat {
     V1,
     V4,
     Futures,
 }
 
-impl Endpoint {
+impl SimulatedEndpoint {
     /// The endpoint at a path. What the exchange has on hosts of their own, `fapi` and `dapi`, is here under paths of
     /// their own.
     pub(super) fn at(path: &str) -> Option<Self> {
@@ -341,7 +341,7 @@ impl Endpoint {
             "/future/user/v1/balance/detail" => futures(Self::FuturesUsdtBalance, Self::FuturesCoinBalance),
             _ => return None,
         };
-        let is_futures = endpoint.dialect() == Dialect::Futures;
+        let is_futures = endpoint.dialect() == WireFormat::Futures;
         ((usdt.or(coin).is_some()) == is_futures).then_some(endpoint)
     }
 
@@ -368,13 +368,13 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn dialect(self) -> Dialect {
+    pub(super) fn dialect(self) -> WireFormat {
         match self {
             Self::GetServerTime
             | Self::GetAccounts
             | Self::GetTickers
             | Self::GetBalance
-            | Self::GetFunds => Dialect::V1,
+            | Self::GetFunds => WireFormat::V1,
             Self::V4Time
             | Self::V4Client
             | Self::V4Symbols
@@ -383,13 +383,13 @@ impl Endpoint {
             | Self::V4Prices
             | Self::V4Days
             | Self::V4Balances
-            | Self::V4Balance => Dialect::V4,
+            | Self::V4Balance => WireFormat::V4,
             Self::FuturesUsdtSymbols
             | Self::FuturesCoinSymbols
             | Self::FuturesUsdtBalances
             | Self::FuturesCoinBalances
             | Self::FuturesUsdtBalance
-            | Self::FuturesCoinBalance => Dialect::Futures,
+            | Self::FuturesCoinBalance => WireFormat::Futures,
         }
     }
 

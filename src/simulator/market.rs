@@ -1,26 +1,26 @@
 //! The demo's world: five made-up accounts that trade, drain and get topped up, on markets whose prices move.
 //!
-//! Every amount is a pure function of the time since the start, in integers of 1e-8; only [`live`] keeps time. Knows the
+//! Every amount is a pure function of the time since the start, in integers of 1e-8; only [`run_market`] keeps time. Knows the
 //! simulator, not the exchange's rules.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Account, Balance, Effect, Fault, Rules, Simulator, Wallet};
+use super::{Effect, Fault, SimulatedAccount, SimulatedBalance, SimulatedWallet, Simulator, SimulatorConfig};
 
 /// One unit of a currency in the integers of this module: amounts have 8 decimals.
 const UNIT: u64 = 100_000_000;
 
 /// The accounts as they are at the start.
 #[must_use]
-pub fn accounts() -> Vec<Account> {
+pub fn create_accounts() -> Vec<SimulatedAccount> {
     let mut accounts: Vec<_> = (1_u32..)
         .zip(NAMES)
         .map(|(number, name)| {
             let access_key = format!("de300000-0000-4000-8000-{number:012x}");
             let secret_key = format!("de300000000000000000000000000000{number:08x}");
-            Account::new(name, &access_key, &secret_key)
+            SimulatedAccount::new(name, &access_key, &secret_key)
         })
         .collect();
     for (place, balance) in balances(Duration::ZERO) {
@@ -34,8 +34,8 @@ pub fn accounts() -> Vec<Account> {
 
 /// An exchange with these accounts, and the markets as they are at the start.
 #[must_use]
-pub fn exchange(accounts: Vec<Account>) -> Simulator {
-    let simulator = Simulator::new(Rules::default(), accounts);
+pub fn create_simulator(accounts: Vec<SimulatedAccount>) -> Simulator {
+    let simulator = Simulator::new(SimulatorConfig::default(), accounts);
     simulator.exchange().prices = prices(Duration::ZERO);
     simulator
 }
@@ -43,7 +43,7 @@ pub fn exchange(accounts: Vec<Account>) -> Simulator {
 /// Moves balances and prices once a second and begins the outages, until `shutdown` is done.
 ///
 /// A balance or price that was set or removed by anyone else is left alone from then on.
-pub async fn live(simulator: &Simulator, shutdown: impl Future<Output = ()>) {
+pub async fn run_market(simulator: &Simulator, shutdown: impl Future<Output = ()>) {
     let mut shutdown = std::pin::pin!(shutdown);
     let start = Instant::now();
     let mut second = interval(Duration::from_secs(1));
@@ -81,7 +81,7 @@ pub async fn live(simulator: &Simulator, shutdown: impl Future<Output = ()>) {
         paid = pays;
         if let Some((outage, left)) = outage(elapsed).filter(|(outage, _)| *outage > outages) {
             outages = outage;
-            simulator.inject(Fault::new(Effect::Maintenance).account(OUTAGE_OF).lasting(left));
+            simulator.inject_fault(Fault::new(Effect::Maintenance).for_account(OUTAGE_OF).for_duration(left));
         }
     }
 }
@@ -102,27 +102,27 @@ fn outage(elapsed: Duration) -> Option<(u128, Duration)> {
 
 /// Where a balance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct BalanceKey {
     account: &'static str,
-    wallet: Wallet,
+    wallet: SimulatedWallet,
     currency: &'static str,
 }
 
 const NAMES: [&str; 5] = ["treasury", "market-maker", "arbitrage", "cold-storage", "grid-bot"];
 
 /// A currency: its price in thousandths of a USDT, which sets how much of it an account holds, and its decimals.
-struct Currency {
+struct CurrencyProfile {
     name: &'static str,
     price: u64,
     decimals: u32,
 }
 
-const fn currency(name: &'static str, price: u64, decimals: u32) -> Currency {
-    Currency { name, price, decimals }
+const fn currency(name: &'static str, price: u64, decimals: u32) -> CurrencyProfile {
+    CurrencyProfile { name, price, decimals }
 }
 
 /// In the order in which accounts take them up: the first ones everywhere, the last ones only in a few.
-const CURRENCIES: [Currency; 44] = [
+const CURRENCIES: [CurrencyProfile; 44] = [
     currency("usdt", 1_000, 8),
     currency("btc", 64_210_000, 8),
     currency("eth", 3_180_000, 8),
@@ -194,7 +194,7 @@ fn prices(elapsed: Duration) -> BTreeMap<String, String> {
 
 /// What was last paid for one of a currency, in 1e-8 USDT: half a percent up and down from minute to minute, but a
 /// stablecoin keeps near its peg. Six digits of it.
-fn price(currency: &Currency, second: u64) -> u64 {
+fn price(currency: &CurrencyProfile, second: u64) -> u64 {
     let mean = currency.price * (UNIT / 1_000);
     let swing = if currency.name == "usdc" { mean * 3 / 10_000 } else { mean / 200 };
     let level = |minute: u64| hash(&[text(currency.name), minute, 3]) % 1_001;
@@ -206,9 +206,9 @@ fn price(currency: &Currency, second: u64) -> u64 {
 }
 
 /// How an account behaves.
-struct Habit {
+struct AccountProfile {
     account: &'static str,
-    wallet: Wallet,
+    wallet: SimulatedWallet,
     /// How many of the currencies it lists.
     listed: usize,
     /// About how many thousandths of a USDT it holds of each.
@@ -221,52 +221,52 @@ struct Habit {
     in_orders: u64,
 }
 
-const HABITS: [Habit; 9] = [
-    habit("treasury", Wallet::Spot, 32, 180_000_000, 5, 41, 8),
-    habit("treasury", Wallet::Wallet, 12, 420_000_000, 4, 0, 0),
-    habit("market-maker", Wallet::Spot, 36, 9_000_000, 7, 3, 70),
-    habit("arbitrage", Wallet::Spot, 28, 21_000_000, 6, 2, 35),
-    habit("arbitrage", Wallet::FuturesUsdt, 1, 14_000_000, 0, 4, 60),
-    habit("arbitrage", Wallet::FuturesCoin, 2, 8_000_000, 0, 6, 40),
-    habit("cold-storage", Wallet::Spot, 24, 2_600_000_000, 3, 0, 0),
-    habit("grid-bot", Wallet::Spot, 26, 1_400_000, 5, 5, 85),
-    habit("grid-bot", Wallet::Wallet, 6, 300_000, 2, 0, 0),
+const HABITS: [AccountProfile; 9] = [
+    habit("treasury", SimulatedWallet::Spot, 32, 180_000_000, 5, 41, 8),
+    habit("treasury", SimulatedWallet::Wallet, 12, 420_000_000, 4, 0, 0),
+    habit("market-maker", SimulatedWallet::Spot, 36, 9_000_000, 7, 3, 70),
+    habit("arbitrage", SimulatedWallet::Spot, 28, 21_000_000, 6, 2, 35),
+    habit("arbitrage", SimulatedWallet::FuturesUsdt, 1, 14_000_000, 0, 4, 60),
+    habit("arbitrage", SimulatedWallet::FuturesCoin, 2, 8_000_000, 0, 6, 40),
+    habit("cold-storage", SimulatedWallet::Spot, 24, 2_600_000_000, 3, 0, 0),
+    habit("grid-bot", SimulatedWallet::Spot, 26, 1_400_000, 5, 5, 85),
+    habit("grid-bot", SimulatedWallet::Wallet, 6, 300_000, 2, 0, 0),
 ];
 
 const fn habit(
     account: &'static str,
-    wallet: Wallet,
+    wallet: SimulatedWallet,
     listed: usize,
     worth: u64,
     empty: u64,
     pace: u64,
     in_orders: u64,
-) -> Habit {
-    Habit { account, wallet, listed, worth, empty, pace, in_orders }
+) -> AccountProfile {
+    AccountProfile { account, wallet, listed, worth, empty, pace, in_orders }
 }
 
 /// Every balance at a time since the start, to the second.
-fn balances(elapsed: Duration) -> BTreeMap<Place, Balance> {
+fn balances(elapsed: Duration) -> BTreeMap<BalanceKey, SimulatedBalance> {
     let second = elapsed.as_secs();
     let mut balances = BTreeMap::new();
     for habit in &HABITS {
         // The first is what coins are priced in, and no margin among them.
-        let first = usize::from(habit.wallet == Wallet::FuturesCoin);
+        let first = usize::from(habit.wallet == SimulatedWallet::FuturesCoin);
         for currency in CURRENCIES.iter().skip(first).take(habit.listed) {
-            let place = Place { account: habit.account, wallet: habit.wallet, currency: currency.name };
+            let place = BalanceKey { account: habit.account, wallet: habit.wallet, currency: currency.name };
             let (available, freeze) = amounts(habit, currency, second);
-            balances.insert(place, Balance::new(&decimal(available), &decimal(freeze)));
+            balances.insert(place, SimulatedBalance::new(&decimal(available), &decimal(freeze)));
         }
     }
     for (currency, amount) in [("usd", 48_120_350_000_000), ("eur", 1_204_900_000_000), ("try", 0)] {
-        let place = Place { account: "treasury", wallet: Wallet::Fiat, currency };
-        balances.insert(place, Balance::new(&decimal(amount), &decimal(0)));
+        let place = BalanceKey { account: "treasury", wallet: SimulatedWallet::Fiat, currency };
+        balances.insert(place, SimulatedBalance::new(&decimal(amount), &decimal(0)));
     }
     balances
 }
 
 /// What is free and what is frozen of one currency, in 1e-8.
-fn amounts(habit: &Habit, currency: &Currency, second: u64) -> (u64, u64) {
+fn amounts(habit: &AccountProfile, currency: &CurrencyProfile, second: u64) -> (u64, u64) {
     if habit.account == "market-maker" && currency.name == "usdt" {
         return market_maker_usdt(second);
     }
@@ -388,12 +388,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn live_moves_what_nobody_else_has_touched() -> Result<(), Box<dyn std::error::Error>> {
-        let simulator = Simulator::new(super::super::Rules::default(), accounts());
+        let simulator = Simulator::new(super::super::SimulatorConfig::default(), create_accounts());
         let rows = "/accounts/market-maker/balances/spot";
         let before = shown(&simulator, rows);
-        simulator.set_balance("market-maker", Wallet::Spot, "btc", "1", "2")?;
-        simulator.remove_balance("market-maker", Wallet::Spot, "eth")?;
-        live(&simulator, tokio::time::sleep(Duration::from_millis(95_500))).await;
+        simulator.set_balance("market-maker", SimulatedWallet::Spot, "btc", "1", "2")?;
+        simulator.remove_balance("market-maker", SimulatedWallet::Spot, "eth")?;
+        run_market(&simulator, tokio::time::sleep(Duration::from_millis(95_500))).await;
         let after = shown(&simulator, rows);
         let market_maker = balances(Duration::from_secs(95));
         let usdt = market_maker
@@ -439,10 +439,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn live_moves_prices_that_nobody_else_has_touched() {
-        let simulator = exchange(accounts());
+        let simulator = create_simulator(create_accounts());
         simulator.set_price("btc_usdt", "1");
         assert!(simulator.remove_price("eth_usdt"));
-        live(&simulator, tokio::time::sleep(Duration::from_millis(95_500))).await;
+        run_market(&simulator, tokio::time::sleep(Duration::from_millis(95_500))).await;
         let after = shown(&simulator, "/prices");
         let expected = prices(Duration::from_secs(95));
         assert_eq!(after["usdc_usdt"], serde_json::json!(expected["usdc_usdt"]));

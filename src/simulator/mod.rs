@@ -8,18 +8,18 @@
 //!    └─────▶ reply ──▶ v4 ◀──┘               market ──▶ Simulator
 //! ```
 
+mod auth_headers;
+mod call_log;
+mod config;
 mod control;
-mod counts;
 mod decimal;
 mod exchange;
 mod fault;
-mod headers;
-mod limits;
 pub mod market;
 mod query;
 mod reply;
-mod rules;
 mod server;
+mod sliding_window;
 mod v4;
 
 use std::{
@@ -32,23 +32,23 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, time::Instant};
 
-use self::exchange::Exchange;
+use self::exchange::ExchangeState;
 pub use self::{
-    counts::{Arrival, Calls, Cause, Counts, Outcome},
-    fault::{Effect, Endpoint, Fault},
-    limits::busiest,
-    rules::{ErrorShape, LimitReply, NonceRefusal, Rules},
+    call_log::{CallCounts, CallLog, CallOutcome, CallRecord, RefusalCause},
+    config::{ErrorShape, LimitReply, NonceRefusal, SimulatorConfig},
+    fault::{Effect, Fault, SimulatedEndpoint},
+    sliding_window::max_calls_in_window,
 };
 
 /// The simulated exchange. Clones are handles on the same one.
 #[derive(Clone)]
-pub struct Simulator(Arc<Mutex<Exchange>>);
+pub struct Simulator(Arc<Mutex<ExchangeState>>);
 
 impl Simulator {
     /// An exchange with these accounts, which starts now.
     #[must_use]
-    pub fn new(rules: Rules, accounts: Vec<Account>) -> Self {
-        Self(Arc::new(Mutex::new(Exchange::new(rules, accounts, Instant::now()))))
+    pub fn new(rules: SimulatorConfig, accounts: Vec<SimulatedAccount>) -> Self {
+        Self(Arc::new(Mutex::new(ExchangeState::new(rules, accounts, Instant::now()))))
     }
 
     /// Serves until `shutdown` is done, then lets calls in flight end for at most a second.
@@ -63,12 +63,12 @@ impl Simulator {
     pub fn set_balance(
         &self,
         account: &str,
-        wallet: Wallet,
+        wallet: SimulatedWallet,
         currency: &str,
         available: &str,
         freeze: &str,
     ) -> Result<(), UnknownAccount> {
-        let balance = Balance::new(available, freeze);
+        let balance = SimulatedBalance::new(available, freeze);
         let mut exchange = self.exchange();
         let rows = exchange.rows(account, wallet)?;
         rows.insert(currency.to_owned(), balance);
@@ -82,7 +82,7 @@ impl Simulator {
     pub fn remove_balance(
         &self,
         account: &str,
-        wallet: Wallet,
+        wallet: SimulatedWallet,
         currency: &str,
     ) -> Result<bool, UnknownAccount> {
         let mut exchange = self.exchange();
@@ -103,8 +103,8 @@ impl Simulator {
     }
 
     /// Puts a fault in force from now on.
-    pub fn inject(&self, fault: Fault) {
-        self.exchange().inject(fault, Instant::now());
+    pub fn inject_fault(&self, fault: Fault) {
+        self.exchange().inject_fault(fault, Instant::now());
     }
 
     /// Ends all faults.
@@ -114,8 +114,8 @@ impl Simulator {
 
     /// What was counted so far.
     #[must_use]
-    pub fn calls(&self) -> Calls {
-        self.exchange().calls(Instant::now())
+    pub fn call_log(&self) -> CallLog {
+        self.exchange().call_log(Instant::now())
     }
 
     /// The exchange's clock: Unix time in milliseconds.
@@ -129,7 +129,7 @@ impl Simulator {
         self.exchange().set_clock_offset_ms(offset_ms);
     }
 
-    fn exchange(&self) -> MutexGuard<'_, Exchange> {
+    fn exchange(&self) -> MutexGuard<'_, ExchangeState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -142,7 +142,7 @@ impl fmt::Debug for Simulator {
 
 /// One account of the exchange and the key pair that reads it.
 #[derive(Clone, Debug)]
-pub struct Account {
+pub struct SimulatedAccount {
     /// What faults, counts and the control pages call it.
     pub name: String,
     /// The public half of its key.
@@ -152,14 +152,14 @@ pub struct Account {
     /// The addresses the key may be used from; any if not given.
     pub ips: Option<Vec<IpAddr>>,
     /// The version of the API that knows the key; all of them if not given.
-    pub api: Option<Api>,
+    pub api: Option<SimulatedApi>,
     /// Whether the key works.
     pub key: KeyState,
     /// The rows of each wallet by currency.
-    pub wallets: BTreeMap<Wallet, BTreeMap<String, Balance>>,
+    pub wallets: BTreeMap<SimulatedWallet, BTreeMap<String, SimulatedBalance>>,
 }
 
-impl Account {
+impl SimulatedAccount {
     /// An account without balances whose key may read from anywhere.
     #[must_use]
     pub fn new(name: &str, access_key: &str, secret_key: &str) -> Self {
@@ -176,9 +176,15 @@ impl Account {
 
     /// The same account with one more balance.
     #[must_use]
-    pub fn with(mut self, wallet: Wallet, currency: &str, available: &str, freeze: &str) -> Self {
+    pub fn with_balance(
+        mut self,
+        wallet: SimulatedWallet,
+        currency: &str,
+        available: &str,
+        freeze: &str,
+    ) -> Self {
         let rows = self.wallets.entry(wallet).or_default();
-        rows.insert(currency.to_owned(), Balance::new(available, freeze));
+        rows.insert(currency.to_owned(), SimulatedBalance::new(available, freeze));
         self
     }
 }
@@ -198,7 +204,7 @@ pub enum KeyState {
 
 /// Version of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Api {
+pub enum SimulatedApi {
     /// The first.
     V1,
     /// The one that came after it, its futures included.
@@ -208,7 +214,7 @@ pub enum Api {
 /// Where an account holds its balances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Wallet {
+pub enum SimulatedWallet {
     /// The trading account: getBalance, or getFunds with `account=2`; with v4 balances.
     Spot,
     /// getFunds with `account=1`.
@@ -221,7 +227,7 @@ pub enum Wallet {
     FuturesCoin,
 }
 
-impl Wallet {
+impl SimulatedWallet {
     /// Every wallet with the word for it in paths and answers of `/simulator/`.
     pub(crate) const WORDS: [(&'static str, Self); 5] = [
         ("spot", Self::Spot),
@@ -234,14 +240,14 @@ impl Wallet {
 
 /// One row of an answer: decimal strings, served as they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Balance {
+pub struct SimulatedBalance {
     /// Amount locked in orders or withdrawals.
     pub freeze: String,
     /// Amount free to trade or withdraw.
     pub available: String,
 }
 
-impl Balance {
+impl SimulatedBalance {
     /// A row with these amounts.
     #[must_use]
     pub fn new(available: &str, freeze: &str) -> Self {

@@ -10,9 +10,9 @@ use sha2::Sha256;
 
 /// The decoded parameters of a call, in the order they were sent.
 #[derive(Debug)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(super) struct QueryParameters(Vec<(String, String)>);
 
-impl Query {
+impl QueryParameters {
     /// Parses the text after `?`. One trailing `&` is tolerated, as clients of the exchange send it.
     ///
     /// # Errors
@@ -108,12 +108,12 @@ fn nibble(digit: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Query, decode};
+    use super::{QueryParameters, decode};
 
     const SIGNED: &str = "3946649833a2e67308da1446a7f1ae8e122bd6bb627badc783e1f9cef6912dec";
 
     fn verified(query: &str) -> bool {
-        Query::parse(query).is_ok_and(|query| query.signed_with("mySecretKey"))
+        QueryParameters::parse(query).is_ok_and(|query| query.signed_with("mySecretKey"))
     }
 
     #[test]
@@ -149,13 +149,13 @@ mod tests {
             ("=1", "a parameter has no name"),
             ("a=1&&b=2", "a parameter has no name"),
         ] {
-            assert_eq!(Query::parse(query).err().as_deref(), Some(sentence), "{query}");
+            assert_eq!(QueryParameters::parse(query).err().as_deref(), Some(sentence), "{query}");
         }
     }
 
     #[test]
     fn finds_a_repeated_name() {
-        let repeated = |query: &str| Query::parse(query).ok()?.repeated().map(str::to_owned);
+        let repeated = |query: &str| QueryParameters::parse(query).ok()?.repeated().map(str::to_owned);
         assert_eq!(repeated("a=1&b=2&a=1").as_deref(), Some("a"));
         assert_eq!(repeated("a=1&b=1"), None);
     }

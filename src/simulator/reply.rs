@@ -18,21 +18,21 @@ use hyper::{
 use serde_json::json;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::{Balance, Effect, fault::Dialect, v4};
+use super::{Effect, SimulatedBalance, fault::WireFormat, v4};
 
 /// What goes back to the caller.
 #[derive(Clone)]
-pub(super) struct Reply {
+pub(super) struct SimulatedReply {
     status: u16,
     headers: Vec<(HeaderName, String)>,
     body: Bytes,
-    manner: Manner,
-    date: Date,
+    manner: Delivery,
+    date: ReplyDate,
 }
 
 /// The `Date` of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Date {
+pub(super) enum ReplyDate {
     /// The exchange's time when the reply is sent.
     Now,
     /// So many seconds before that.
@@ -41,7 +41,7 @@ pub(super) enum Date {
     At(i64),
 }
 
-impl Date {
+impl ReplyDate {
     /// The header's value; `now_ms` is the exchange's time.
     fn header(self, now_ms: i64) -> String {
         /// The last second that the format can express: the end of the year 9999.
@@ -58,7 +58,7 @@ impl Date {
 
 /// How a reply is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(super) enum Delivery {
     Whole,
     /// Whole, and once more this time later.
     Twice(Duration),
@@ -69,14 +69,14 @@ pub(super) enum Manner {
     /// Half of it under the full length, then the connection ends.
     CutShort,
     /// Followed by rows without end, in this dialect.
-    Endless(Dialect),
+    Endless(WireFormat),
     /// Not at all: the connection stays open.
     Never,
     /// Not at all: the connection is reset.
     Reset,
 }
 
-impl Manner {
+impl Delivery {
     /// How an effect has the exchange's own answer sent.
     fn of(effect: &Effect) -> Self {
         match effect {
@@ -89,7 +89,7 @@ impl Manner {
     }
 }
 
-impl Reply {
+impl SimulatedReply {
     /// Status 200 and JSON.
     pub(super) fn json(body: String) -> Self {
         Self::of_type(200, "application/json;charset=UTF-8", body)
@@ -105,13 +105,13 @@ impl Reply {
             status,
             headers: vec![(CONTENT_TYPE, content_type.to_owned())],
             body: body.into(),
-            manner: Manner::Whole,
-            date: Date::Now,
+            manner: Delivery::Whole,
+            date: ReplyDate::Now,
         }
     }
 
     /// What an effect sends in place of the exchange's answer in a dialect, if it does.
-    pub(super) fn in_place(effect: &Effect, dialect: Dialect) -> Option<Self> {
+    pub(super) fn in_place(effect: &Effect, dialect: WireFormat) -> Option<Self> {
         Some(match effect {
             Effect::Status { status, body, content_type, retry_after, location } => {
                 let content_type = content_type.as_deref().unwrap_or("text/html; charset=utf-8");
@@ -138,18 +138,18 @@ impl Reply {
             Effect::Deep { levels } => {
                 let (open, close) = ("[".repeat(*levels), "]".repeat(*levels));
                 Self::json(match dialect {
-                    Dialect::V1 => format!(r#"{{"code":200,"data":{open}{close},"info":"success"}}"#),
-                    Dialect::V4 => format!(r#"{{"rc":0,"mc":"SUCCESS","ma":[],"result":{open}{close}}}"#),
-                    Dialect::Futures => {
+                    WireFormat::V1 => format!(r#"{{"code":200,"data":{open}{close},"info":"success"}}"#),
+                    WireFormat::V4 => format!(r#"{{"rc":0,"mc":"SUCCESS","ma":[],"result":{open}{close}}}"#),
+                    WireFormat::Futures => {
                         format!(
                             r#"{{"returnCode":0,"msgInfo":"success","error":null,"result":{open}{close}}}"#
                         )
                     }
                 })
             }
-            Effect::Silence => Self::json(String::new()).sent(Manner::Never),
-            Effect::Reset => Self::json(String::new()).sent(Manner::Reset),
-            Effect::Endless => Self::json(endless_head(dialect)).sent(Manner::Endless(dialect)),
+            Effect::Silence => Self::json(String::new()).sent(Delivery::Never),
+            Effect::Reset => Self::json(String::new()).sent(Delivery::Reset),
+            Effect::Endless => Self::json(endless_head(dialect)).sent(Delivery::Endless(dialect)),
             Effect::GzipBomb { mebibytes } => Self {
                 body: gzip_of_blanks(*mebibytes),
                 ..Self::json(String::new()).with(CONTENT_ENCODING, Some("gzip"))
@@ -173,24 +173,24 @@ impl Reply {
     pub(super) fn changed_by(self, effect: &Effect) -> Self {
         match effect {
             Effect::Restatus { status } => Self { status: *status, ..self },
-            _ => self.sent(Manner::of(effect)),
+            _ => self.sent(Delivery::of(effect)),
         }
     }
 
     /// The same reply, sent in another manner.
-    fn sent(self, manner: Manner) -> Self {
+    fn sent(self, manner: Delivery) -> Self {
         Self { manner, ..self }
     }
 
     /// The same reply under another `Date`.
-    pub(super) fn dated(self, date: Date) -> Self {
+    pub(super) fn dated(self, date: ReplyDate) -> Self {
         Self { date, ..self }
     }
 
     /// The time after which the same reply is sent once more.
     pub(super) fn repeats_after(&self) -> Option<Duration> {
         match self.manner {
-            Manner::Twice(time) => Some(time),
+            Delivery::Twice(time) => Some(time),
             _ => None,
         }
     }
@@ -212,26 +212,33 @@ impl Reply {
     /// Waits as long as the manner demands and hands out the response; `clock` is the exchange's, in milliseconds.
     ///
     /// # Errors
-    /// [`Reset`] if the connection is to be reset instead.
-    pub(super) async fn respond(self, clock: impl Fn() -> i64) -> Result<Response<Paced>, Reset> {
+    /// [`ConnectionReset`] if the connection is to be reset instead.
+    pub(super) async fn respond(
+        self,
+        clock: impl Fn() -> i64,
+    ) -> Result<Response<PacedBody>, ConnectionReset> {
         match self.manner {
-            Manner::Late(time) => sleep(time).await,
-            Manner::Never => std::future::pending().await,
-            Manner::Reset => return Err(Reset),
-            Manner::Whole | Manner::Twice(_) | Manner::Slow(_) | Manner::CutShort | Manner::Endless(_) => {}
+            Delivery::Late(time) => sleep(time).await,
+            Delivery::Never => std::future::pending().await,
+            Delivery::Reset => return Err(ConnectionReset),
+            Delivery::Whole
+            | Delivery::Twice(_)
+            | Delivery::Slow(_)
+            | Delivery::CutShort
+            | Delivery::Endless(_) => {}
         }
         let mut response = Response::builder().status(self.status).header(DATE, self.date.header(clock()));
         for (name, value) in self.headers {
             response = response.header(name, value);
         }
-        if self.manner == Manner::CutShort {
+        if self.manner == Delivery::CutShort {
             response = response.header(CONTENT_LENGTH, self.body.len());
         }
-        let whole = Paced::new(self.body, self.manner);
+        let whole = PacedBody::new(self.body, self.manner);
         // Only a fault can ask for what HTTP has no way to say.
         Ok(response.body(whole).unwrap_or_else(|error| {
             let text = format!("the fault cannot be sent: {error}\n");
-            let mut response = Response::new(Paced::new(text.into(), Manner::Whole));
+            let mut response = Response::new(PacedBody::new(text.into(), Delivery::Whole));
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             response
         }))
@@ -240,23 +247,23 @@ impl Reply {
 
 /// The connection is to be reset.
 #[derive(Debug)]
-pub(super) struct Reset;
+pub(super) struct ConnectionReset;
 
-impl std::fmt::Display for Reset {
+impl std::fmt::Display for ConnectionReset {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("a fault resets the connection")
     }
 }
 
-impl std::error::Error for Reset {}
+impl std::error::Error for ConnectionReset {}
 
 /// A body that comes in its own time.
-pub(super) struct Paced {
+pub(super) struct PacedBody {
     left: Bytes,
-    pace: Pace,
+    pace: BodyPace,
 }
 
-enum Pace {
+enum BodyPace {
     Whole,
     Slow {
         every: Duration,
@@ -269,17 +276,19 @@ enum Pace {
     },
     Endless {
         row: u64,
-        dialect: Dialect,
+        dialect: WireFormat,
     },
 }
 
-impl Paced {
-    fn new(body: Bytes, manner: Manner) -> Self {
+impl PacedBody {
+    fn new(body: Bytes, manner: Delivery) -> Self {
         let pace = match manner {
-            Manner::Slow(every) => Pace::Slow { every, next: Box::pin(sleep_until(Instant::now())) },
-            Manner::CutShort => Pace::CutShort { half: body.len() / 2, sent: false },
-            Manner::Endless(dialect) => Pace::Endless { row: 0, dialect },
-            Manner::Whole | Manner::Twice(_) | Manner::Late(_) | Manner::Never | Manner::Reset => Pace::Whole,
+            Delivery::Slow(every) => BodyPace::Slow { every, next: Box::pin(sleep_until(Instant::now())) },
+            Delivery::CutShort => BodyPace::CutShort { half: body.len() / 2, sent: false },
+            Delivery::Endless(dialect) => BodyPace::Endless { row: 0, dialect },
+            Delivery::Whole | Delivery::Twice(_) | Delivery::Late(_) | Delivery::Never | Delivery::Reset => {
+                BodyPace::Whole
+            }
         };
         Self { left: body, pace }
     }
@@ -298,7 +307,7 @@ impl Paced {
     }
 }
 
-impl Body for Paced {
+impl Body for PacedBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -308,26 +317,26 @@ impl Body for Paced {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let Self { left, pace } = &mut *self;
         let frame = match pace {
-            Pace::Whole => std::mem::take(left),
-            Pace::Slow { every, next } => {
+            BodyPace::Whole => std::mem::take(left),
+            BodyPace::Slow { every, next } => {
                 std::task::ready!(next.as_mut().poll(context));
                 next.set(sleep(*every));
                 left.split_to(left.len().min(1))
             }
-            Pace::CutShort { sent: true, half: 0 } => {
+            BodyPace::CutShort { sent: true, half: 0 } => {
                 return Poll::Ready(Some(Err(io::Error::other("a fault cuts the body short"))));
             }
-            Pace::CutShort { half: 0, sent } => {
+            BodyPace::CutShort { half: 0, sent } => {
                 *sent = true;
                 context.waker().wake_by_ref();
                 return Poll::Pending; // the server flushes before it asks again
             }
-            Pace::CutShort { half, .. } => left.split_to(std::mem::take(half)),
-            Pace::Endless { row: row @ 0, .. } => {
+            BodyPace::CutShort { half, .. } => left.split_to(std::mem::take(half)),
+            BodyPace::Endless { row: row @ 0, .. } => {
                 *row = 1;
                 std::mem::take(left)
             }
-            Pace::Endless { row, dialect } => endless_rows(row, *dialect),
+            BodyPace::Endless { row, dialect } => endless_rows(row, *dialect),
         };
         if frame.is_empty() {
             return Poll::Ready(None);
@@ -336,38 +345,38 @@ impl Body for Paced {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left.is_empty() && matches!(self.pace, Pace::Whole)
+        self.left.is_empty() && matches!(self.pace, BodyPace::Whole)
     }
 
     fn size_hint(&self) -> SizeHint {
         match self.pace {
-            Pace::Whole | Pace::Slow { .. } => SizeHint::with_exact(self.left.len() as u64),
-            Pace::CutShort { .. } | Pace::Endless { .. } => SizeHint::default(),
+            BodyPace::Whole | BodyPace::Slow { .. } => SizeHint::with_exact(self.left.len() as u64),
+            BodyPace::CutShort { .. } | BodyPace::Endless { .. } => SizeHint::default(),
         }
     }
 }
 
 /// An answer without end up to its first row.
-fn endless_head(dialect: Dialect) -> String {
+fn endless_head(dialect: WireFormat) -> String {
     let envelope = match dialect {
-        Dialect::V1 => r#"{"code":200,"info":"success","data":{"#,
-        Dialect::V4 => r#"{"rc":0,"mc":"SUCCESS","ma":[],"result":{"assets":["#,
-        Dialect::Futures => r#"{"returnCode":0,"msgInfo":"success","error":null,"result":["#,
+        WireFormat::V1 => r#"{"code":200,"info":"success","data":{"#,
+        WireFormat::V4 => r#"{"rc":0,"mc":"SUCCESS","ma":[],"result":{"assets":["#,
+        WireFormat::Futures => r#"{"returnCode":0,"msgInfo":"success","error":null,"result":["#,
     };
     format!("{envelope}{}", endless_row("usdt", dialect))
 }
 
-fn endless_row(name: &str, dialect: Dialect) -> String {
-    let row = Balance::new("1.00", "0.00");
+fn endless_row(name: &str, dialect: WireFormat) -> String {
+    let row = SimulatedBalance::new("1.00", "0.00");
     match dialect {
-        Dialect::V1 => format!(r#""{name}":{{"freeze":"0.00","available":"1.00"}}"#),
-        Dialect::V4 => v4::asset(0, name, &row, false),
-        Dialect::Futures => v4::coin(name, &row, false),
+        WireFormat::V1 => format!(r#""{name}":{{"freeze":"0.00","available":"1.00"}}"#),
+        WireFormat::V4 => v4::asset(0, name, &row, false),
+        WireFormat::Futures => v4::coin(name, &row, false),
     }
 }
 
 /// The next few hundred rows of an answer without end.
-fn endless_rows(row: &mut u64, dialect: Dialect) -> Bytes {
+fn endless_rows(row: &mut u64, dialect: WireFormat) -> Bytes {
     let first = *row;
     *row = first + 256;
     let rows = (first..*row).map(|row| format!(",{}", endless_row(&format!("c{row}"), dialect)));
@@ -409,16 +418,16 @@ const MAINTENANCE: &str = "<!DOCTYPE html>
 
 #[cfg(test)]
 mod tests {
-    use super::Date;
+    use super::ReplyDate;
 
     const NOW_MS: i64 = 1_562_919_832_999;
 
     #[test]
     fn a_date_has_the_form_of_http_and_is_cut_to_the_second() {
         for (date, text) in [
-            (Date::Now, "Fri, 12 Jul 2019 08:23:52 GMT"),
-            (Date::Behind(3_600), "Fri, 12 Jul 2019 07:23:52 GMT"),
-            (Date::At(1_641_446_237_201), "Thu, 06 Jan 2022 05:17:17 GMT"),
+            (ReplyDate::Now, "Fri, 12 Jul 2019 08:23:52 GMT"),
+            (ReplyDate::Behind(3_600), "Fri, 12 Jul 2019 07:23:52 GMT"),
+            (ReplyDate::At(1_641_446_237_201), "Thu, 06 Jan 2022 05:17:17 GMT"),
         ] {
             assert_eq!(date.header(NOW_MS), text);
         }
@@ -426,8 +435,8 @@ mod tests {
 
     #[test]
     fn a_date_stays_within_the_years_of_its_form() {
-        assert_eq!(Date::Behind(u64::MAX).header(NOW_MS), "Thu, 01 Jan 1970 00:00:00 GMT");
-        assert_eq!(Date::Now.header(-1), "Thu, 01 Jan 1970 00:00:00 GMT");
-        assert_eq!(Date::Now.header(i64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(ReplyDate::Behind(u64::MAX).header(NOW_MS), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(ReplyDate::Now.header(-1), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(ReplyDate::Now.header(i64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 }

@@ -24,9 +24,9 @@ use tokio::{
 };
 
 use super::{
-    Endpoint, Simulator, control,
-    exchange::Call,
-    reply::{Paced, Reply, Reset},
+    SimulatedEndpoint, Simulator, control,
+    exchange::IncomingCall,
+    reply::{ConnectionReset, PacedBody, SimulatedReply},
 };
 
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
@@ -84,7 +84,7 @@ async fn connection(
             }
         }
     };
-    let reset = end.is_err_and(|error| error.source().is_some_and(<dyn Error>::is::<Reset>));
+    let reset = end.is_err_and(|error| error.source().is_some_and(<dyn Error>::is::<ConnectionReset>));
     if reset {
         // A close without lingering is a reset.
         let _ = served.into_parts().io.inner().set_zero_linger();
@@ -116,22 +116,22 @@ async fn answer(
     local: SocketAddr,
     request: Request<Incoming>,
     copies: &mpsc::UnboundedSender<AnswerCopy>,
-) -> Result<Response<Paced>, Reset> {
+) -> Result<Response<PacedBody>, ConnectionReset> {
     let path = request.uri().path();
     let reply = if path == "/simulator" || path.starts_with("/simulator/") {
         control::answer(simulator, local, request).await
-    } else if let Some(endpoint) = Endpoint::at(path) {
+    } else if let Some(endpoint) = SimulatedEndpoint::at(path) {
         if request.method() == Method::GET {
             let query = request.uri().query().unwrap_or_default();
-            let call = Call { endpoint, query, headers: request.headers(), ip: caller };
+            let call = IncomingCall { endpoint, query, headers: request.headers(), ip: caller };
             simulator.exchange().call(&call, Instant::now())
         } else {
-            simulator.exchange().stray();
-            Reply::text(405, "The exchange answers GET here.\n".to_owned()).with(ALLOW, Some("GET"))
+            simulator.exchange().count_unknown_request();
+            SimulatedReply::text(405, "The exchange answers GET here.\n".to_owned()).with(ALLOW, Some("GET"))
         }
     } else {
-        simulator.exchange().stray();
-        Reply::text(
+        simulator.exchange().count_unknown_request();
+        SimulatedReply::text(
             404,
             "The simulated exchange has nothing here; /simulator/ says what it has.\n".to_owned(),
         )
@@ -139,7 +139,7 @@ async fn answer(
     let repeats_after = reply.repeats_after();
     let response = reply.respond(|| simulator.server_time_ms()).await?;
     if let Some(at) = repeats_after.and_then(|time| Instant::now().checked_add(time)) {
-        let _ = copies.send((at, Paced::to_bytes(&response)));
+        let _ = copies.send((at, PacedBody::to_bytes(&response)));
     }
     Ok(response)
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Balance, decimal};
+use super::{SimulatedBalance, decimal};
 
 /// The envelope of a good answer of spot and of public calls.
 pub(super) fn success(result: &impl Serialize) -> String {
@@ -50,7 +50,7 @@ pub(super) fn futures_error(code: &str, msg: &str) -> String {
 }
 
 /// A spot row. The documents have bare numbers, the exchange sends texts.
-pub(super) fn asset(place: usize, currency: &str, row: &Balance, as_numbers: bool) -> String {
+pub(super) fn asset(place: usize, currency: &str, row: &SimulatedBalance, as_numbers: bool) -> String {
     let amount = |text: &str| amount(text, as_numbers);
     let (currency, id) = (json!(currency), place + 2);
     let (free, frozen) = (amount(&row.available), amount(&row.freeze));
@@ -73,7 +73,7 @@ pub(super) fn one_asset(row: String) -> String {
 }
 
 /// A futures row. What is frozen is shared out among the three margins.
-pub(super) fn coin(currency: &str, row: &Balance, as_numbers: bool) -> String {
+pub(super) fn coin(currency: &str, row: &SimulatedBalance, as_numbers: bool) -> String {
     let amount = |text: &str| amount(text, as_numbers);
     let [isolated, crossed, in_orders] = decimal::parts(&row.freeze).map(|part| amount(&part));
     let (currency, free, zero) = (json!(currency), amount(&row.available), amount("0"));

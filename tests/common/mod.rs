@@ -27,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use xt_balance_exporter::simulator::{Account, Rules, Simulator, Wallet};
+use xt_balance_exporter::simulator::{SimulatedAccount, SimulatedWallet, Simulator, SimulatorConfig};
 
 pub mod text_format;
 
@@ -211,7 +211,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub fn new(rules: Rules, accounts: Vec<Account>) -> Self {
+    pub fn new(rules: SimulatorConfig, accounts: Vec<SimulatedAccount>) -> Self {
         let simulator = Simulator::new(rules, accounts);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -230,12 +230,12 @@ impl Exchange {
 
     /// One account, with the balances of XT's documentation of getBalance.
     pub fn documented() -> Self {
-        let account = Account::new("main", ACCESS_KEY, SECRET_KEY)
-            .with(Wallet::Spot, "btc", "0.00", "0.00")
-            .with(Wallet::Spot, "eth", "0.00", "0.00")
-            .with(Wallet::Spot, "usdt", "3867.43650012", "3062.17437341")
-            .with(Wallet::Spot, "ltc", "0.00", "0.00");
-        Self::new(Rules::default(), vec![account])
+        let account = SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
+            .with_balance(SimulatedWallet::Spot, "btc", "0.00", "0.00")
+            .with_balance(SimulatedWallet::Spot, "eth", "0.00", "0.00")
+            .with_balance(SimulatedWallet::Spot, "usdt", "3867.43650012", "3062.17437341")
+            .with_balance(SimulatedWallet::Spot, "ltc", "0.00", "0.00");
+        Self::new(SimulatorConfig::default(), vec![account])
     }
 
     pub fn url(&self) -> String {

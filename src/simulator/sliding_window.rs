@@ -10,19 +10,19 @@ use tokio::time::Instant;
 ///
 /// Holds only the newest `limit` arrivals: one more call passes exactly if the oldest of them is `span` ago.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(super) struct SlidingWindow {
     limit: usize,
     span: Duration,
     newest: VecDeque<Instant>,
 }
 
-impl Window {
+impl SlidingWindow {
     pub(super) fn new(limit: usize, span: Duration) -> Self {
         Self { limit, span, newest: VecDeque::new() }
     }
 
     /// Notes a call at `now`, passed or not, and tells whether it stayed within the limit.
-    pub(super) fn note(&mut self, now: Instant) -> bool {
+    pub(super) fn record_call(&mut self, now: Instant) -> bool {
         let full = self.newest.len() >= self.limit;
         let recent = |oldest: &Instant| now.saturating_duration_since(*oldest) < self.span;
         let within = !full || self.newest.front().is_some_and(|oldest| !recent(oldest));
@@ -46,7 +46,7 @@ impl Window {
 ///
 /// `times` in ascending order.
 #[must_use]
-pub fn busiest(times: &[Duration], span: Duration) -> usize {
+pub fn max_calls_in_window(times: &[Duration], span: Duration) -> usize {
     let mut window = VecDeque::new();
     let mut most = 0;
     for &time in times {
@@ -65,14 +65,14 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Window, busiest};
+    use super::{SlidingWindow, max_calls_in_window};
 
     /// Which of the calls at these milliseconds stay within the limit.
     fn passed(limit: usize, times: &[u64]) -> Vec<bool> {
         let start = Instant::now();
-        let mut window = Window::new(limit, Duration::from_secs(1));
-        let mut note = |&ms: &u64| window.note(start + Duration::from_millis(ms));
-        times.iter().map(&mut note).collect()
+        let mut window = SlidingWindow::new(limit, Duration::from_secs(1));
+        let mut record = |&ms: &u64| window.record_call(start + Duration::from_millis(ms));
+        times.iter().map(&mut record).collect()
     }
 
     #[test]
@@ -102,8 +102,8 @@ mod tests {
     #[test]
     fn finds_the_busiest_window() {
         let times = [0, 400, 900, 1000, 1399, 5000].map(Duration::from_millis);
-        assert_eq!(busiest(&times, Duration::from_secs(1)), 4);
-        assert_eq!(busiest(&times, Duration::from_millis(100)), 1);
-        assert_eq!(busiest(&[], Duration::from_secs(1)), 0);
+        assert_eq!(max_calls_in_window(&times, Duration::from_secs(1)), 4);
+        assert_eq!(max_calls_in_window(&times, Duration::from_millis(100)), 1);
+        assert_eq!(max_calls_in_window(&[], Duration::from_secs(1)), 0);
     }
 }

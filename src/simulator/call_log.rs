@@ -6,54 +6,54 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::Serialize;
 
-use super::fault::Endpoint;
+use super::fault::SimulatedEndpoint;
 
 /// Everything counted since the start.
 #[derive(Clone, Debug, Default)]
-pub struct Calls {
+pub struct CallLog {
     /// By the name of the account whose key the call carried.
-    pub accounts: BTreeMap<String, Counts>,
+    pub accounts: BTreeMap<String, CallCounts>,
     /// By the caller's address, calls with a known key included.
-    pub ips: BTreeMap<IpAddr, Counts>,
+    pub ips: BTreeMap<IpAddr, CallCounts>,
     /// Requests for a path or method that the exchange does not have.
-    pub strays: u64,
+    pub unknown_requests: u64,
     /// The newest arrivals, oldest first, to recheck the limits with; at most 65 536.
-    pub arrivals: Vec<Arrival>,
+    pub records: Vec<CallRecord>,
 }
 
-impl Calls {
+impl CallLog {
     /// Limits passed by anyone, for whatever reason.
     #[must_use]
-    pub fn breaches(&self) -> u64 {
+    pub fn count_breaches(&self) -> u64 {
         let counts = self.accounts.values().chain(self.ips.values());
         counts.map(|counts| counts.breaches).sum()
     }
 
     /// When the asset calls with this account's key arrived, since the start.
     #[must_use]
-    pub fn asset_calls_of(&self, account: &str) -> Vec<Duration> {
-        self.times(|arrival| arrival.account.as_deref() == Some(account) && arrival.endpoint.is_asset())
+    pub fn asset_call_times(&self, account: &str) -> Vec<Duration> {
+        self.select_times(|record| record.account.as_deref() == Some(account) && record.endpoint.is_asset())
     }
 
     /// When the calls of any method from this address arrived, since the start.
     #[must_use]
-    pub fn calls_from(&self, ip: IpAddr) -> Vec<Duration> {
-        self.times(|arrival| arrival.ip == ip)
+    pub fn call_times_from(&self, ip: IpAddr) -> Vec<Duration> {
+        self.select_times(|record| record.ip == ip)
     }
 
-    fn times(&self, wanted: impl Fn(&Arrival) -> bool) -> Vec<Duration> {
-        let arrivals = self.arrivals.iter().filter(|arrival| wanted(arrival));
-        arrivals.map(|arrival| arrival.at).collect()
+    fn select_times(&self, wanted: impl Fn(&CallRecord) -> bool) -> Vec<Duration> {
+        let records = self.records.iter().filter(|record| wanted(record));
+        records.map(|record| record.since_start).collect()
     }
 }
 
 /// The calls of one account or one IP.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct CallCounts {
     /// Calls the exchange answered with data.
     pub accepted: u64,
     /// Calls the exchange refused.
-    pub refused: BTreeMap<Cause, u64>,
+    pub refused: BTreeMap<RefusalCause, u64>,
     /// Calls that a fault answered in the exchange's place.
     pub faulted: u64,
     /// Limits passed while not locked.
@@ -64,10 +64,10 @@ pub struct Counts {
     pub locked_for_seconds: Option<u64>,
 }
 
-impl Counts {
+impl CallCounts {
     /// Calls refused for this cause.
     #[must_use]
-    pub fn refused_for(&self, cause: Cause) -> u64 {
+    pub fn count_refused(&self, cause: RefusalCause) -> u64 {
         self.refused.get(&cause).copied().unwrap_or(0)
     }
 
@@ -77,37 +77,37 @@ impl Counts {
         self.accepted + self.faulted + self.refused.values().sum::<u64>()
     }
 
-    pub(super) fn count(&mut self, outcome: Outcome) {
+    pub(super) fn add(&mut self, outcome: CallOutcome) {
         match outcome {
-            Outcome::Accepted => self.accepted += 1,
-            Outcome::Refused(cause) => *self.refused.entry(cause).or_default() += 1,
-            Outcome::Faulted => self.faulted += 1,
+            CallOutcome::Accepted => self.accepted += 1,
+            CallOutcome::Refused(cause) => *self.refused.entry(cause).or_default() += 1,
+            CallOutcome::Faulted => self.faulted += 1,
         }
     }
 }
 
 /// One call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Arrival {
+pub struct CallRecord {
     /// Since the start of the simulator.
-    pub at: Duration,
+    pub since_start: Duration,
     /// The caller's address.
     pub ip: IpAddr,
     /// The account whose key the call carried, if the key is known.
     pub account: Option<String>,
     /// What was called.
-    pub endpoint: Endpoint,
+    pub endpoint: SimulatedEndpoint,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CallOutcome {
     /// Answered with data, however slowly or cut short.
     Accepted,
     /// Answered with an error of the exchange.
-    Refused(Cause),
+    Refused(RefusalCause),
     /// A fault answered in the exchange's place.
     Faulted,
 }
@@ -115,7 +115,7 @@ pub enum Outcome {
 /// Why a call was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
+pub enum RefusalCause {
     /// Parameters missing, malformed, sent twice, or an account that does not exist.
     Parameters,
     /// No such access key, or it was revoked.

@@ -10,7 +10,7 @@ use sha2::Sha256;
 use super::query::unhex;
 
 /// The headers of one call, as far as they were sent once and are text.
-pub(super) struct Headers {
+pub(super) struct AuthHeaders {
     prefix: &'static str,
     pub(super) algorithms: Option<String>,
     pub(super) appkey: Option<String>,
@@ -19,7 +19,7 @@ pub(super) struct Headers {
     pub(super) signature: Option<String>,
 }
 
-impl Headers {
+impl AuthHeaders {
     /// Reads those whose names begin as that of the key does: the two ways are not to be mixed.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let prefix = if headers.contains_key("validate-appkey") { "validate-" } else { "xt-validate-" };
@@ -75,12 +75,12 @@ impl Headers {
 mod tests {
     use hyper::HeaderMap;
 
-    use super::Headers;
+    use super::AuthHeaders;
 
     const KEY: &str = "3976eb88-76d0-4f6e-a6b2-a57980770085";
     const SECRET: &str = "bc6630d0231fda5cd98794f52c4998659beda290";
 
-    fn headers(prefix: &str, signature: &str) -> Headers {
+    fn headers(prefix: &str, signature: &str) -> AuthHeaders {
         let values = [
             ("algorithms", "HmacSHA256"),
             ("appkey", KEY),
@@ -95,7 +95,7 @@ mod tests {
                 headers.insert(name, value);
             }
         }
-        Headers::of(&headers)
+        AuthHeaders::of(&headers)
     }
 
     /// Made with Python's hmac; those with `xt-` are also what an official client makes.

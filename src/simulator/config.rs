@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// The settings of the exchange. The default is what its documentation says, strict where it is silent.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct SimulatorConfig {
     /// How far a nonce may be from the server's time, either way.
     pub nonce_window: Duration,
     /// Refuse a nonce that is not above the last accepted one of the key.
@@ -43,7 +43,7 @@ pub struct Rules {
     pub clock_offset_ms: i64,
 }
 
-impl Default for Rules {
+impl Default for SimulatorConfig {
     fn default() -> Self {
         Self {
             nonce_window: Duration::from_mins(1),
