@@ -10,7 +10,7 @@ test:
 # The alerts, run whole: what pages, and after how long.
 drill:
 	bash tests/install
-	cargo test --locked --test drill -- --nocapture --test-threads=1 pages_once
+	cargo test --locked --test it -- --nocapture --test-threads=1 pages_once
 
 # What a scrape costs here and elsewhere; wants a machine that does nothing else.
 bench:

@@ -1,5 +1,5 @@
 // The type of a dashboard, put together from Grafana's published schema (@grafana/schema) so strictly that nothing may be
-// said that the schema does not know: neither a key nor a value. The TypeScript compiler is the judge: tests/dashboards.rs
+// said that the schema does not know: neither a key nor a value. The TypeScript compiler is the judge: tests/it/dashboards.rs
 // gives it each dashboard as a literal of this type.
 //
 // The schema leaves open what plugins define: queries, transformations and properties of overrides. They are closed here,

@@ -1,5 +1,5 @@
 //! What the exporter promises of anything that comes from outside, as functions of bytes that panic when a promise is
-//! broken. The programs in `bin` let the fuzzer call them; `tests/fuzz_corpus.rs` of the main crate calls the same
+//! broken. The programs in `bin` let the fuzzer call them; `tests/it/fuzz_corpus.rs` of the main crate calls the same
 //! ones with every file of `corpus`.
 
 use std::io::Read as _;

@@ -1,0 +1,637 @@
+//! The fire drill: what is deployed, run whole, so that what ought to page pages, once, and nothing
+//! else does. Real Prometheus, real Alertmanager, the daemon, three simulated exchanges, a receiver.
+//!
+//! Everything goes wrong at the same moment, each time for another account, so that one trouble
+//! has every chance to be taken for another or to be drowned by it; then everything is put right.
+//! A message that is not expected ends the drill when it arrives, one that is missing at the end.
+//!
+//! `make drill` shows the story as it happens and a table of what arrived, when.
+//! Needs the Debian packages prometheus and prometheus-alertmanager.
+
+mod servers;
+mod shipped;
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::common::{Exporter, replace};
+use serde_json::json;
+use servers::{Alertmanager, Exchange, Message, NodeExporter, Prometheus, Receiver, Reserved};
+use shipped::FACTOR;
+
+/// The longest wait for messages: none is due later than two minutes after what causes it.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// Evaluations of the rules, one a second, before anything goes wrong: more than `max_age`, so that
+/// an exporter's first minutes are not what is tried.
+const SETTLED: u64 = 20;
+
+/// Evaluations of the rules, one a second, after which Alertmanager has sent whatever it had: more
+/// than `group_interval`, 20 seconds, the longest that it waits.
+const QUIET: u64 = 25;
+
+#[test]
+fn each_trouble_pages_once_and_nothing_else_pages() {
+    let mut scene = Scene::set();
+    scene.drill.begin(6);
+    say(&format!("\nEvery time is {FACTOR} times shorter than shipped. All of this happens at once:"));
+    scene.everything_goes_wrong();
+    scene.drill.wait_for_messages();
+    let hedge_down = format!("XtExporterDown warning of {}", scene.hedge_port.address);
+    for (muted, by) in [
+        (&*hedge_down, "XtExporterDown critical"),
+        ("XtBalanceLow warning of market-maker/usdt", "XtBalanceLow critical of market-maker/usdt"),
+        ("XtBalanceLow warning of treasury/usdt", "XtBalanceLow critical of treasury/usdt"),
+        ("XtWatchedCurrencyMissing warning of treasury/usdt", "XtBalanceLow critical of treasury/usdt"),
+        ("XtBalanceUnknown critical of arbitrage/usdt", "XtAuthFailing critical of arbitrage"),
+        ("XtPollFailing warning of arbitrage", "XtAuthFailing critical of arbitrage"),
+        ("XtPollFailing warning of otc-desk", "XtBalanceUnknown critical of otc-desk/usdt"),
+    ] {
+        scene.drill.wait_until_muted(muted, by);
+    }
+    say("\nAll is put right:");
+    scene.everything_is_put_right();
+    scene.drill.wait_for_messages();
+    scene.drill.wait_for_quiet();
+    say(&scene.drill.table());
+}
+
+/// The mistake of a first day: it is refused before Prometheus has asked for the first time, and no failure is ever seen
+/// to be counted.
+#[test]
+fn a_key_that_never_worked_pages_once_as_a_refused_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let desks = Exchange::start();
+    desks.inject(&json!({"account": "arbitrage", "effect": "revoked"}));
+    let file = config(folder.path(), "new", &[("newcomer", &desks, "arbitrage", "{usdt: 1}")]);
+    let port = Reserved::new();
+    let exporter = serve(&file, port.address);
+    exporter.ready();
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(folder.path(), receiver.address);
+    let prometheus = Prometheus::start(folder.path(), alertmanager.address, &[port.address]);
+    let mut drill = Drill { prometheus, alertmanager, receiver, acts: Vec::new(), known: 0 };
+
+    drill.act("newcomer: is watched from now on, with a key that does not work", || ());
+    drill.pages(
+        "XtAuthFailing critical of newcomer",
+        "Account newcomer, wallet spot: the exchange refuses the key (reason auth). \
+        The balances stay unknown until a person fixes the key.",
+    );
+    drill.wait_for_messages();
+    drill
+        .wait_until_muted("XtBalanceUnknown critical of newcomer/usdt", "XtAuthFailing critical of newcomer");
+    drill.act("newcomer: a key that works is put into its files", || {
+        write_keys(folder.path(), "newcomer", &desks.key_pair("cold-storage"));
+    });
+    drill.resolves(
+        "page: XtAuthFailing critical of newcomer resolved and XtBalanceUnknown critical of newcomer/usdt resolved",
+    );
+    drill.wait_for_messages();
+    drill.wait_for_quiet();
+    say(&drill.table());
+}
+
+/// A target label `account`, as clouds have it, and `host`, as everybody has it: the shipped job keeps the exporter's own.
+#[test]
+fn target_labels_of_the_same_names_change_nothing() {
+    target_labels(|config| config, false);
+}
+
+/// Somebody forgot `honor_labels`. The alerts say so, and still name the right account and threshold.
+#[test]
+fn target_labels_without_honor_labels_are_told_and_no_account_stands_for_another() {
+    target_labels(
+        |config| shipped::readdressed(&config, "honor_labels: true", "honor_labels: false", 1),
+        true,
+    );
+}
+
+/// Three accounts on one target with labels of the same names: one is low, one is unknown, and one is low at a far higher
+/// threshold.
+fn target_labels(edit: impl Fn(String) -> String, are_renamed: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let (desks, elsewhere) = (Exchange::start(), Exchange::start());
+    desks.set("market-maker", "usdt", "1800");
+    desks.set("treasury", "usdt", "9500");
+    let accounts = [
+        ("desk", &desks, "market-maker", "{usdt: 500}"),
+        ("treasury", &desks, "treasury", "{usdt: 9000}"),
+        ("otc", &elsewhere, "treasury", "{usdt: 1}"),
+    ];
+    let file = config(folder.path(), "labels", &accounts);
+    let port = Reserved::new();
+    let exporter = serve(&file, port.address);
+    exporter.ready();
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(folder.path(), receiver.address);
+    let labels = "\"127.0.0.1:10770\"], labels: {account: prod, wallet: any, currency: eur, host: box, reason: none}}]";
+    let prometheus =
+        Prometheus::start_edited(folder.path(), alertmanager.address, &[port.address], |config| {
+            shipped::readdressed(&edit(config), "\"127.0.0.1:10770\"]}]", labels, 1)
+        });
+    let mut drill = Drill { prometheus, alertmanager, receiver, acts: Vec::new(), known: 0 };
+
+    let own = if are_renamed { "exported_account" } else { "account" };
+    let query = format!("xt_balance_free{{{own}=\"desk\"}} and xt_balance_free_threshold");
+    drill.until("Prometheus keeps the label or renames it", |drill| drill.prometheus.count(&query) == 1);
+    drill.act("desk: 120.5 USDT, threshold 500; treasury: 4000, threshold 9000; otc: answers 500", || {
+        desks.set("market-maker", "usdt", "120.5");
+        desks.set("treasury", "usdt", "4000");
+        elsewhere.inject(&json!({"effect": {"status": {"status": 500}}}));
+    });
+    drill.pages(
+        "XtBalanceLow critical of desk/usdt",
+        "Account desk, wallet spot: 120.5 USDT are free, the threshold is 500.",
+    );
+    drill.pages(
+        "XtBalanceLow critical of treasury/usdt",
+        "Account treasury, wallet spot: 4000 USDT are free, the threshold is 9000.",
+    );
+    drill.pages(
+        "XtBalanceUnknown critical of otc/usdt",
+        "Account otc, wallet spot: the free USDT balance is unknown, the threshold is 1. \
+        Reasons of recent failures: unavailable.",
+    );
+    if are_renamed {
+        drill.tickets(
+            "XtLabelsRenamed warning of xt-balance-exporter",
+            "Targets of the job xt-balance-exporter have a label that the exporter uses too, so Prometheus renames the exporter's \
+            label to exported_account, exported_wallet, exported_currency, exported_quote, exported_reason or exported_host. \
+            Queries and dashboards find the wrong accounts. Set honor_labels: true in the job.",
+        );
+    }
+    drill.wait_for_messages();
+    // Each cause mutes its own consequences, and every page of another account stays.
+    for account in ["desk", "treasury"] {
+        let page = format!("XtBalanceLow critical of {account}/usdt");
+        drill.wait_until_muted(&format!("XtBalanceLow warning of {account}/usdt"), &page);
+    }
+    drill.wait_until_muted("XtPollFailing warning of otc", "XtBalanceUnknown critical of otc/usdt");
+    for (name, muted_by) in drill.alertmanager.alerts() {
+        assert!(name.contains("warning") || muted_by.is_empty(), "{muted_by:?} mutes the page {name}");
+    }
+    say(&drill.table());
+}
+
+#[test]
+fn a_textfile_that_nobody_rewrites_pages() {
+    with_textfile(|drill, node, cron, _| {
+        let page = format!("XtTextfileStale critical of {node}");
+        let description = format!(
+            "The target {node} of the job node serves a textfile that no run has updated for at least 15 minutes. \
+            Its balances are old (wallets: 1). A balance may run out unnoticed."
+        );
+        drill.act("desk: cron no longer rewrites its textfile", || cron.stop());
+        drill.pages(&page, &description);
+        drill.wait_for_messages();
+        drill.act("desk: cron runs again", || cron.start());
+        drill.resolves(&format!("page: {page} resolved"));
+    });
+}
+
+#[test]
+fn a_textfile_that_is_deleted_pages() {
+    with_textfile(|drill, _, cron, textfile| {
+        drill.act("desk: cron stops, and its textfile is deleted", || {
+            cron.stop();
+            fs::remove_file(textfile).unwrap();
+        });
+        drill.pages(
+            "XtExporterDown critical",
+            "No exporter watches these wallets any more: account desk, wallet spot. A balance may run out unnoticed.",
+        );
+        drill.wait_for_messages();
+        drill.act("desk: cron runs again", || cron.start());
+        drill.resolves("page: XtExporterDown critical resolved");
+    });
+}
+
+/// Runs `story` on an account that `once` writes to a textfile, as cron runs it, and that a `node_exporter` serves.
+fn with_textfile(story: impl FnOnce(&mut Drill, SocketAddr, &mut Cron, &Path)) {
+    let folder = tempfile::tempdir().unwrap();
+    let desks = Exchange::start();
+    desks.set("market-maker", "usdt", "1800");
+    let file = config(folder.path(), "once", &[("desk", &desks, "market-maker", "{usdt: 500}")]);
+    let textfile = folder.path().join("xt-balance.prom");
+    let mut cron = Cron { config: file, textfile: textfile.display().to_string(), runs: None };
+    cron.start();
+    let node = NodeExporter::start(textfile.clone()).address;
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(folder.path(), receiver.address);
+    let prometheus = Prometheus::start_edited(folder.path(), alertmanager.address, &[node], |config| {
+        shipped::readdressed(&config, "job_name: xt-balance-exporter", "job_name: node", 1)
+    });
+    let mut drill = Drill { prometheus, alertmanager, receiver, acts: Vec::new(), known: 0 };
+    drill.begin(1);
+    story(&mut drill, node, &mut cron, &textfile);
+    drill.wait_for_messages();
+    say(&drill.table());
+}
+
+/// Writes a textfile every other second.
+struct Cron {
+    config: String,
+    textfile: String,
+    runs: Option<(mpsc::Sender<()>, thread::JoinHandle<()>)>,
+}
+
+impl Cron {
+    /// Returns once the file is there.
+    fn start(&mut self) {
+        let (config, textfile) = (self.config.clone(), self.textfile.clone());
+        let run = move || {
+            let output = Exporter::run(&["once", "--config.file", &config, "--output", &textfile], &[]);
+            assert!(output.status.success(), "{}", output.stderr);
+        };
+        run();
+        let (stop, stopped) = mpsc::channel();
+        let runs = thread::spawn(move || {
+            while stopped.recv_timeout(Duration::from_secs(2)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                run();
+            }
+        });
+        self.runs = Some((stop, runs));
+    }
+
+    /// Returns between two runs.
+    fn stop(&mut self) {
+        let (stop, runs) = self.runs.take().unwrap();
+        drop(stop);
+        runs.join().unwrap();
+    }
+}
+
+/// Two exporters, their accounts on three exchanges, and the drill that watches them.
+struct Scene {
+    drill: Drill,
+    desks: Exchange,
+    /// Only the account otc-desk is there.
+    elsewhere: Exchange,
+    third: Exchange,
+    _main: Exporter,
+    hedge: Option<Exporter>,
+    hedge_file: String,
+    hedge_port: Reserved,
+    _main_port: Reserved,
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    /// All is well.
+    fn set() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path();
+        let (desks, elsewhere, third) = (Exchange::start(), Exchange::start(), Exchange::start());
+        desks.set("market-maker", "usdt", "1800");
+        desks.set("treasury", "usdt", "9000");
+        desks.set("treasury", "btc", "2");
+        third.set("cold-storage", "usdt", "500.01");
+        let accounts = [
+            ("market-maker", &desks, "market-maker", "{usdt: 500}"),
+            ("treasury", &desks, "treasury", "{usdt: 500, btc: ~, eth: ~}"),
+            // Unknown as soon as a poll fails: what follows from a refused key does not wait for it to page.
+            ("arbitrage", &desks, "arbitrage", "{usdt: 1}, max_age: 3s"),
+            ("otc-desk", &elsewhere, "treasury", "{usdt: 1}"),
+            ("reserve", &third, "cold-storage", "{usdt: 500}"),
+        ];
+        let main_file = config(folder, "main", &accounts);
+        let hedge_file = config(folder, "hedge", &[("hedge", &third, "treasury", "{usdt: 1}")]);
+        let (main_port, hedge_port) = (Reserved::new(), Reserved::new());
+        let main = serve(&main_file, main_port.address);
+        let hedge = serve(&hedge_file, hedge_port.address);
+        main.ready();
+        hedge.ready();
+
+        let receiver = Receiver::start();
+        let alertmanager = Alertmanager::start(folder, receiver.address);
+        let exporters = [main_port.address, hedge_port.address];
+        let prometheus = Prometheus::start(folder, alertmanager.address, &exporters);
+        Self {
+            drill: Drill { prometheus, alertmanager, receiver, acts: Vec::new(), known: 0 },
+            desks,
+            elsewhere,
+            third,
+            _main: main,
+            hedge: Some(hedge),
+            hedge_file,
+            hedge_port,
+            _main_port: main_port,
+            folder: temporary,
+        }
+    }
+
+    fn everything_goes_wrong(&mut self) {
+        let Self { drill, desks, elsewhere, third, .. } = self;
+
+        drill.act("market-maker: 1800 USDT become 120.5, threshold 500", || {
+            desks.set("market-maker", "usdt", "120.5");
+        });
+        drill.pages(
+            "XtBalanceLow critical of market-maker/usdt",
+            "Account market-maker, wallet spot: 120.5 USDT are free, the threshold is 500.",
+        );
+
+        drill.act("otc-desk: its exchange answers 500", || {
+            elsewhere.inject(&json!({"effect": {"status": {"status": 500}}}));
+        });
+        drill.pages(
+            "XtBalanceUnknown critical of otc-desk/usdt",
+            "Account otc-desk, wallet spot: the free USDT balance is unknown, the threshold is 1. \
+            Reasons of recent failures: unavailable.",
+        );
+
+        drill.act("arbitrage: its key is revoked", || {
+            desks.inject(&json!({"account": "arbitrage", "effect": "revoked"}));
+        });
+        drill.pages(
+            "XtAuthFailing critical of arbitrage",
+            "Account arbitrage, wallet spot: the exchange refuses the key (reason auth). \
+            The balances stay unknown until a person fixes the key.",
+        );
+
+        drill.act("treasury: its rows of USDT (threshold 500) and BTC (no threshold) vanish", || {
+            desks.remove("treasury", "usdt");
+            desks.remove("treasury", "btc");
+        });
+        drill.pages(
+            "XtBalanceLow critical of treasury/usdt",
+            "Account treasury, wallet spot: 0 USDT are free, the threshold is 500.",
+        );
+        drill.tickets(
+            "XtWatchedCurrencyMissing warning of treasury/btc",
+            "Account treasury, wallet spot: the exchange's last good answer has no row for BTC, so its balance reads 0. \
+            Either the balance is empty, or the configuration spells the currency differently from the exchange.",
+        );
+
+        let hedge = self.hedge.take();
+        drill.act("hedge: its exporter is killed", || drop(hedge));
+        drill.pages(
+            "XtExporterDown critical",
+            "No exporter watches these wallets any more: account hedge, wallet spot. A balance may run out unnoticed.",
+        );
+
+        drill.act("reserve: 500.01 USDT, threshold 500, and its exchange answers 500 for 4 s", || {
+            let fault =
+                json!({"effect": {"status": {"status": 500}}, "seconds": 4, "account": "cold-storage"});
+            third.inject(&fault);
+        });
+    }
+
+    fn everything_is_put_right(&mut self) {
+        let Self { drill, desks, elsewhere, hedge, .. } = self;
+
+        drill.act("market-maker: topped up to 1800 USDT", || desks.set("market-maker", "usdt", "1800"));
+        drill.resolves("page: XtBalanceLow critical of market-maker/usdt resolved");
+
+        drill.act("otc-desk: its exchange answers again", || elsewhere.clear_faults());
+        drill.resolves("page: XtBalanceUnknown critical of otc-desk/usdt resolved");
+        // Muted until now, and still true: most polls of the last quarter of an hour failed.
+        drill.tickets(
+            "XtPollFailing warning of otc-desk",
+            "Account otc-desk, wallet spot: most polls of one exporter fail, or its last good poll is older than max_age. \
+            Reasons of recent failures: unavailable.",
+        );
+        drill.resolves("ticket: XtPollFailing warning of otc-desk resolved");
+
+        drill.act("arbitrage: a new key is put into its files", || {
+            write_keys(self.folder.path(), "arbitrage", &desks.key_pair("cold-storage"));
+        });
+        // What was muted until now is over as well, and the one message says so.
+        drill.resolves(
+            "page: XtAuthFailing critical of arbitrage resolved and XtBalanceUnknown critical of arbitrage/usdt resolved",
+        );
+
+        drill.act("treasury: both rows are back", || {
+            desks.set("treasury", "usdt", "9000");
+            desks.set("treasury", "btc", "2");
+        });
+        drill.resolves("ticket: XtWatchedCurrencyMissing warning of treasury/btc resolved");
+        drill.resolves("page: XtBalanceLow critical of treasury/usdt resolved");
+
+        let address = self.hedge_port.address;
+        drill.act("hedge: its exporter is started again", || {
+            *hedge = Some(serve(&self.hedge_file, address));
+        });
+        drill.resolves("page: XtExporterDown critical resolved");
+    }
+}
+
+/// What has been done, what was expected of it, and what has arrived.
+struct Drill {
+    prometheus: Prometheus,
+    alertmanager: Alertmanager,
+    receiver: Receiver,
+    acts: Vec<Act>,
+    /// How many messages have been looked at.
+    known: usize,
+}
+
+struct Act {
+    what: String,
+    at: Instant,
+    expected: Vec<Expected>,
+}
+
+/// A message, and what its alert says of itself; of one that is over that is no matter.
+struct Expected {
+    told: String,
+    description: Option<String>,
+}
+
+impl Drill {
+    /// Waits until all is well: the rules are loaded as they are meant to be, every balance is
+    /// known, so many in all, and nothing fires or is about to.
+    fn begin(&mut self, balances: usize) {
+        self.until("the rules are loaded", |drill| !drill.prometheus.rules().is_empty());
+        let shipped = shipped::alerts();
+        let longer = |seconds: f64| seconds * f64::from(FACTOR);
+        for (alert, (waits, kept)) in self.prometheus.rules() {
+            let as_shipped = (longer(waits), longer(kept));
+            assert_eq!(Some(&as_shipped), shipped.get(&alert), "{alert:?}: as loaded, and as shipped");
+        }
+        assert_eq!(self.prometheus.rules().len(), shipped.len(), "alerts that are loaded, and shipped");
+        self.until("every balance is known, well, and has been for a while", |drill| {
+            let known = drill.prometheus.count("xt_balance_free and xt_balance_free_threshold") == balances;
+            known && drill.prometheus.evaluations() >= SETTLED && drill.prometheus.alerts().is_empty()
+        });
+    }
+
+    /// Does something, and takes the time from when it is done.
+    fn act(&mut self, what: &str, does: impl FnOnce()) {
+        say(&format!("  {what}"));
+        does();
+        self.acts.push(Act { what: what.to_owned(), at: Instant::now(), expected: Vec::new() });
+    }
+
+    /// The last act will make this message arrive at the receiver of pages, once.
+    fn pages(&mut self, alert: &str, description: &str) {
+        self.expect(format!("page: {alert} firing"), Some(description));
+    }
+
+    /// The same, at the receiver of tickets.
+    fn tickets(&mut self, alert: &str, description: &str) {
+        self.expect(format!("ticket: {alert} firing"), Some(description));
+    }
+
+    /// The last act will make this message arrive, once: something is over.
+    fn resolves(&mut self, told: &str) {
+        self.expect(told.to_owned(), None);
+    }
+
+    fn expect(&mut self, told: String, description: Option<&str>) {
+        let description = description.map(str::to_owned);
+        self.acts.last_mut().unwrap().expected.push(Expected { told, description });
+    }
+
+    /// Waits until every message that is expected has arrived.
+    fn wait_for_messages(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let missing = self.look();
+            if missing.is_empty() {
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "has not arrived: {missing:#?}\n{}", self.situation());
+            self.receiver.wait_for_more_than(self.known, left);
+        }
+    }
+
+    /// Looks at what is new, and returns what is still missing. A message that nobody expects, or
+    /// that comes twice, ends the drill.
+    fn look(&mut self) -> BTreeSet<String> {
+        let messages = self.receiver.messages();
+        let expected =
+            self.acts.iter().flat_map(|act| act.expected.iter().map(move |expected| (act, expected)));
+        let expected: Vec<_> = expected.collect();
+        for message in &messages[self.known..] {
+            let Some((act, expected)) = expected.iter().find(|(_, expected)| expected.told == message.told)
+            else {
+                panic!("nobody expected {}\n{}", message.told, self.situation());
+            };
+            if let Some(description) = &expected.description {
+                assert_eq!(message.descriptions, [description.as_str()], "{}", message.told);
+            }
+            let after = message.at.saturating_duration_since(act.at);
+            say(&format!("{:7.1} s  {}", after.as_secs_f64(), message.told));
+        }
+        let mut missing: BTreeSet<_> = expected.iter().map(|(_, expected)| expected.told.clone()).collect();
+        for message in &messages {
+            assert!(missing.remove(&message.told), "{} came twice\n{}", message.told, self.situation());
+        }
+        self.known = messages.len();
+        missing
+    }
+
+    /// Asks again and again until it is so; a message that is not expected ends the drill.
+    fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "waited in vain until {what}\n{}", self.situation());
+            self.look();
+            self.receiver.wait_for_more_than(self.known, Duration::from_millis(200));
+        }
+        self.look();
+    }
+
+    /// Waits until Alertmanager holds an alert back because of another.
+    fn wait_until_muted(&mut self, muted: &str, by: &str) {
+        self.until(&format!("{muted} is muted by {by}"), |drill| {
+            let is_by = |mutes: &[String]| mutes.iter().any(|name| name == by);
+            drill.alertmanager.alerts().iter().any(|(name, mutes)| name == muted && is_by(mutes))
+        });
+        say(&format!("   muted   {muted}, by {by}"));
+    }
+
+    /// Waits until nothing fires or is about to, and whatever was to be sent has been.
+    fn wait_for_quiet(&mut self) {
+        self.until("no alert is left", |drill| drill.prometheus.alerts().is_empty());
+        let now = self.prometheus.evaluations();
+        self.until("the rules have been evaluated often", |drill| {
+            drill.prometheus.evaluations() >= now + QUIET
+        });
+        assert_eq!(self.look(), BTreeSet::new());
+        assert_eq!(self.prometheus.alerts(), Vec::<String>::new());
+        assert_eq!(self.alertmanager.alerts(), Vec::new());
+    }
+
+    /// What was done, what arrived, after how long, and how long that is with the times as shipped.
+    fn table(&self) -> String {
+        let messages = self.receiver.messages();
+        let mut table = format!("\n   after  {:>12}  what arrived\n", format!("times {FACTOR}"));
+        for act in &self.acts {
+            let _ = writeln!(table, "\n{}", act.what);
+            if act.expected.is_empty() {
+                let _ = writeln!(table, "{:24}nothing", "");
+            }
+            let is_of_it =
+                |message: &&Message| act.expected.iter().any(|expected| expected.told == message.told);
+            for message in messages.iter().filter(is_of_it) {
+                let after = message.at.saturating_duration_since(act.at);
+                let shipped = (after * FACTOR).as_secs();
+                let shipped = format!("{} min {:2} s", shipped / 60, shipped % 60);
+                let _ = writeln!(table, "{:6.1} s  {shipped:>12}  {}", after.as_secs_f64(), message.told);
+                if message.told.ends_with("firing") {
+                    let _ = writeln!(table, "{:24}{}", "", message.descriptions.join(" "));
+                }
+            }
+        }
+        table
+    }
+
+    /// What there is to know when the drill ends before its time.
+    fn situation(&self) -> String {
+        let messages: Vec<_> = self.receiver.messages().into_iter().map(|message| message.told).collect();
+        format!(
+            "messages: {messages:#?}\nPrometheus: {:#?}\nAlertmanager, each with what mutes it: {:#?}",
+            self.prometheus.alerts(),
+            self.alertmanager.alerts()
+        )
+    }
+}
+
+fn say(text: &str) {
+    println!("{text}");
+}
+
+/// Writes a configuration: the daemon's default times, shortened, and accounts, each by its name,
+/// its exchange, its name there and what is watched (and what else is set). Returns the file.
+fn config(folder: &Path, name: &str, accounts: &[(&str, &Exchange, &str, &str)]) -> String {
+    let interval = shipped::short(Duration::from_secs(30));
+    // The timeout is for a machine, which is not faster than it is: nearly the interval.
+    let mut text = format!("poll_interval: {}ms\npoll_timeout: 1900ms\naccounts:\n", interval.as_millis());
+    for (account, exchange, there, watch) in accounts {
+        write_keys(folder, account, &exchange.key_pair(there));
+        let _ = writeln!(
+            text,
+            "  - {{name: {account}, base_urls: [\"http://{}\"], access_key_file: {account}.key, secret_key_file: {account}.secret, watch: {watch}}}",
+            exchange.address
+        );
+    }
+    let file = folder.join(name).with_extension("yml");
+    fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
+
+/// Puts a key pair into an account's files.
+fn write_keys(folder: &Path, account: &str, (access, secret): &(String, String)) {
+    for (kind, text) in [("key", access), ("secret", secret)] {
+        replace(&folder.join(format!("{account}.{kind}")), text);
+    }
+}
+
+fn serve(file: &str, address: SocketAddr) -> Exporter {
+    let exporter =
+        Exporter::start(&["serve", "--config.file", file, &format!("--web.listen-address={address}")], &[]);
+    assert_eq!(exporter.address(), address);
+    exporter
+}

@@ -1,0 +1,381 @@
+//! What takes part in the drill beside the exporter: the simulated exchange as a process of its
+//! own, a real Prometheus, a real Alertmanager, and whoever is paged. Knows nothing of the story.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, Response, body::Bytes, body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpSocket;
+
+use crate::{
+    alert_e2e::shipped,
+    common::{Answer, Exporter, Lines, PATIENCE, answer, until},
+};
+
+/// `xt-balance-exporter simulate` on a free port. Killed when dropped.
+pub struct Exchange {
+    pub address: SocketAddr,
+    _process: Exporter,
+}
+
+impl Exchange {
+    pub fn start() -> Self {
+        let process = Exporter::start(&["simulate", "--listen=127.0.0.1:0"], &[]);
+        let line = process.stdout.wait_for("listens on http://");
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
+        let address = address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+        // The last of its made-up accounts: then the list is whole.
+        process.stdout.wait_for("grid-bot");
+        Self { address, _process: process }
+    }
+
+    /// The key pair of one of its accounts.
+    pub fn key_pair(&self, account: &str) -> (String, String) {
+        let help = ask("GET", self.address, "/simulator/", "").text();
+        let words = help.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let pair = words.into_iter().find_map(|words| match words[..] {
+            [name, key, secret] if name == account => Some((key.to_owned(), secret.to_owned())),
+            _ => None,
+        });
+        pair.unwrap_or_else(|| panic!("no account {account} in:\n{help}"))
+    }
+
+    /// Sets what of a currency is free in an account's spot wallet.
+    pub fn set(&self, account: &str, currency: &str, available: &str) {
+        let body = json!({"available": available, "freeze": "0"}).to_string();
+        self.control("PUT", &format!("accounts/{account}/spot/{currency}"), &body);
+    }
+
+    /// Takes the row of a currency out of an account's spot wallet.
+    pub fn remove(&self, account: &str, currency: &str) {
+        self.control("DELETE", &format!("accounts/{account}/spot/{currency}"), "");
+    }
+
+    pub fn inject(&self, fault: &Value) {
+        self.control("POST", "faults", &fault.to_string());
+    }
+
+    pub fn clear_faults(&self) {
+        self.control("DELETE", "faults", "");
+    }
+
+    fn control(&self, method: &str, path: &str, body: &str) {
+        let answer = ask(method, self.address, &format!("/simulator/{path}"), body);
+        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
+    }
+}
+
+/// A real Prometheus. Killed when dropped.
+pub struct Prometheus {
+    address: SocketAddr,
+    child: Child,
+    _reserved: Reserved,
+}
+
+impl Prometheus {
+    /// With the shipped configuration and rules, in `folder`.
+    pub fn start(folder: &Path, alertmanager: SocketAddr, exporters: &[SocketAddr]) -> Self {
+        Self::start_edited(folder, alertmanager, exporters, |config| config)
+    }
+
+    /// The same, with another edit of the configuration.
+    pub fn start_edited(
+        folder: &Path,
+        alertmanager: SocketAddr,
+        exporters: &[SocketAddr],
+        edit: impl Fn(String) -> String,
+    ) -> Self {
+        let config = edit(shipped::shortened(shipped::PROMETHEUS));
+        let exporters: Vec<_> = exporters.iter().map(|address| format!("\"{address}\"")).collect();
+        let config = shipped::readdressed(&config, "\"127.0.0.1:10770\"", &exporters.join(", "), 1);
+        let config = shipped::readdressed(&config, "127.0.0.1:9093", &alertmanager.to_string(), 1);
+        let file = folder.join("prometheus.yml");
+        fs::write(&file, config).unwrap();
+        let rules = Path::new(shipped::RULES).file_name().unwrap();
+        fs::write(folder.join(rules), shipped::shortened(shipped::RULES)).unwrap();
+
+        // What Prometheus does unless told otherwise is shortened as well.
+        let resend = shipped::short(Duration::from_mins(1)).as_millis();
+        let lookback = shipped::short(Duration::from_mins(5)).as_millis();
+        let reserved = Reserved::new();
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("prometheus").display()))
+            .arg(format!("--web.listen-address={}", reserved.address))
+            .arg(format!("--rules.alert.resend-delay={resend}ms"))
+            .arg(format!("--query.lookback-delta={lookback}ms"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.join("prometheus.log")).unwrap())
+            .spawn()
+            .unwrap_or_else(|error| panic!("prometheus is needed, see tests/install: {error}"));
+        let mut server = Self { address: reserved.address, child, _reserved: reserved };
+        until("prometheus is ready", || {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                panic!("{status}: {}", fs::read_to_string(folder.join("prometheus.log")).unwrap());
+            }
+            let listens = TcpStream::connect(server.address).is_ok();
+            (listens && ask("GET", server.address, "/-/ready", "").status == 200).then_some(())
+        });
+        server
+    }
+
+    /// Its alerting rules by name and severity: how long each waits and is kept, in seconds.
+    pub fn rules(&self) -> BTreeMap<(String, String), (f64, f64)> {
+        let groups = self.api("rules?type=alert")["groups"].take();
+        let rules = groups.as_array().into_iter().flatten().filter_map(|group| group["rules"].as_array());
+        let seconds = |value: &Value| value.as_f64().unwrap_or(0.0);
+        let rule = |rule: &Value| {
+            let name = (text(&rule["name"]), text(&rule["labels"]["severity"]));
+            (name, (seconds(&rule["duration"]), seconds(&rule["keepFiringFor"])))
+        };
+        rules.flatten().map(rule).collect()
+    }
+
+    /// The alerts that are pending or firing, in words.
+    pub fn alerts(&self) -> Vec<String> {
+        let alerts = self.api("alerts")["alerts"].take();
+        let told = |alert: &Value| format!("{} {}", named(&alert["labels"]), text(&alert["state"]));
+        alerts.as_array().into_iter().flatten().map(told).collect()
+    }
+
+    /// How many series `query` finds.
+    pub fn count(&self, query: &str) -> usize {
+        self.api(&format!("query?query={}", percent(query)))["result"].as_array().map_or(0, Vec::len)
+    }
+
+    /// How often it has evaluated the rules.
+    pub fn evaluations(&self) -> u64 {
+        let metrics = ask("GET", self.address, "/metrics", "").text();
+        let line = metrics.lines().find(|line| line.starts_with("prometheus_rule_group_iterations_total{"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    }
+
+    fn api(&self, path: &str) -> Value {
+        let text = ask("GET", self.address, &format!("/api/v1/{path}"), "").text();
+        let mut answer: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(answer["status"], "success", "{path}: {text}");
+        answer["data"].take()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A real Alertmanager. Killed when dropped.
+pub struct Alertmanager {
+    pub address: SocketAddr,
+    child: Child,
+}
+
+impl Alertmanager {
+    /// With the shipped configuration, in `folder`, but that it tells `receiver`.
+    pub fn start(folder: &Path, receiver: SocketAddr) -> Self {
+        let config = shipped::shortened(shipped::ALERTMANAGER);
+        let receiver = format!("http://{receiver}/");
+        let config = shipped::readdressed(&config, "http://127.0.0.1:9099/", &receiver, 3);
+        let file = folder.join("alertmanager.yml");
+        fs::write(&file, config).unwrap();
+        let mut child = Command::new("prometheus-alertmanager")
+            .args([&format!("--config.file={}", file.display()), "--web.listen-address=127.0.0.1:0"])
+            .arg("--cluster.listen-address=")
+            .arg(format!("--storage.path={}", folder.join("alertmanager").display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("prometheus-alertmanager is needed, see tests/install: {error}"));
+        let log = Lines::of(child.stderr.take().unwrap());
+        let line = log.wait_for("Listening on");
+        let address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next());
+        let address = address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+        Self { address, child }
+    }
+
+    /// The alerts it holds, in words, and for each the names of those that mute it.
+    pub fn alerts(&self) -> Vec<(String, Vec<String>)> {
+        let text_of_all = ask("GET", self.address, "/api/v2/alerts", "").text();
+        let all: Vec<Value> =
+            serde_json::from_str(&text_of_all).unwrap_or_else(|error| panic!("{error}: {text_of_all}"));
+        let by_mark: BTreeMap<_, _> =
+            all.iter().map(|alert| (text(&alert["fingerprint"]), named(&alert["labels"]))).collect();
+        let mutes = |alert: &Value| {
+            let marks = alert["status"]["inhibitedBy"].as_array().into_iter().flatten();
+            marks.map(|mark| by_mark.get(&text(mark)).cloned().unwrap_or_default()).collect()
+        };
+        all.iter().map(|alert| (named(&alert["labels"]), mutes(alert))).collect()
+    }
+}
+
+impl Drop for Alertmanager {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whoever is paged: writes down each message that Alertmanager posts.
+#[derive(Clone)]
+pub struct Receiver {
+    pub address: SocketAddr,
+    messages: Arc<(Mutex<Vec<Message>>, Condvar)>,
+}
+
+/// What arrived.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub at: Instant,
+    /// Where and what, in words: `page: XtBalanceLow critical of main/usdt firing`.
+    pub told: String,
+    /// The description of each alert in it.
+    pub descriptions: Vec<String>,
+}
+
+impl Receiver {
+    pub fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let receiver = Self { address: listener.local_addr().unwrap(), messages: Arc::default() };
+        let hears = receiver.clone();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                loop {
+                    let Ok((stream, _)) = listener.accept().await else { continue };
+                    let hears = hears.clone();
+                    tokio::spawn(async move {
+                        let service = service_fn(|request| hears.hear(request));
+                        let _ = hyper::server::conn::http1::Builder::new()
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await;
+                    });
+                }
+            });
+        });
+        receiver
+    }
+
+    async fn hear(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let at = Instant::now();
+        let place = request.uri().path().trim_start_matches('/').to_owned();
+        let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+        let body = body.ok().and_then(|body| serde_json::from_slice::<Value>(&body).ok());
+        let Some(body) = body else {
+            // Alertmanager tries again what was not understood.
+            let mut answer = Response::new(Full::default());
+            *answer.status_mut() = hyper::StatusCode::BAD_REQUEST;
+            return Ok(answer);
+        };
+        let alerts = body["alerts"].as_array().cloned().unwrap_or_default();
+        let mut each: Vec<_> = alerts
+            .iter()
+            .map(|alert| format!("{} {}", named(&alert["labels"]), text(&alert["status"])))
+            .collect();
+        each.sort_unstable();
+        let told = format!("{place}: {}", each.join(" and "));
+        let descriptions = alerts.iter().map(|alert| text(&alert["annotations"]["description"])).collect();
+        self.messages.0.lock().unwrap().push(Message { at, told, descriptions });
+        self.messages.1.notify_all();
+        Ok(Response::new(Full::default()))
+    }
+
+    /// Everything that has arrived so far.
+    pub fn messages(&self) -> Vec<Message> {
+        self.messages.0.lock().unwrap().clone()
+    }
+
+    /// Waits until there are more than `known` messages, or for so long.
+    pub fn wait_for_more_than(&self, known: usize, most: Duration) {
+        let messages = self.messages.0.lock().unwrap();
+        drop(self.messages.1.wait_timeout_while(messages, most, |messages| messages.len() <= known).unwrap());
+    }
+}
+
+/// A port that nobody else gets as long as this lives, though a server that is told may listen on it.
+pub struct Reserved {
+    pub address: SocketAddr,
+    _socket: TcpSocket,
+}
+
+impl Reserved {
+    pub fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self { address: socket.local_addr().unwrap(), _socket: socket }
+    }
+}
+
+/// The textfile collector of a `node_exporter`: serves a file as metrics, and nothing if there is no file.
+pub struct NodeExporter {
+    pub address: SocketAddr,
+}
+
+impl NodeExporter {
+    pub fn start(file: PathBuf) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                // The request is read to its empty line, or closing the connection would reset it.
+                let request = BufReader::new(&stream).lines().map_while(Result::ok);
+                request.take_while(|line| !line.is_empty()).for_each(drop);
+                let body = fs::read_to_string(&file).unwrap_or_default();
+                let head = "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\r\n";
+                let _ = stream.write_all((head.to_owned() + &body).as_bytes());
+            }
+        });
+        Self { address }
+    }
+}
+
+/// An alert in words, by its labels: `XtBalanceLow critical of main/usdt`.
+fn named(labels: &Value) -> String {
+    let (name, severity) = (text(&labels["alertname"]), text(&labels["severity"]));
+    let of = match (labels["account"].as_str(), labels["currency"].as_str()) {
+        (Some(account), Some(currency)) => Some(format!("{account}/{currency}")),
+        (Some(account), None) => Some(account.to_owned()),
+        (None, _) => labels["instance"].as_str().or(labels["job"].as_str()).map(str::to_owned),
+    };
+    of.map_or_else(|| format!("{name} {severity}"), |of| format!("{name} {severity} of {of}"))
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn percent(text: &str) -> String {
+    text.bytes().fold(String::new(), |escaped, byte| format!("{escaped}%{byte:02X}"))
+}
+
+/// One request. Of HTTP/1.0, so that the answer does not come in chunks.
+fn ask(method: &str, address: SocketAddr, path: &str, body: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json, text/plain\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + body).as_bytes()).unwrap();
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw).unwrap();
+    answer(&raw)
+}

@@ -1,0 +1,167 @@
+//! A client that no one here wrote reads the simulated exchange: ccxt signs as it does for the real
+//! one, and finds the balances that the exporter exports. So the simulator is no echo of the
+//! exporter's own idea of the exchange.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::common::{Exporter, answer, text_format};
+use serde_json::Value;
+
+/// An account of `simulate` that never trades.
+const ACCOUNT: (&str, &str, &str) =
+    ("cold-storage", "de300000-0000-4000-8000-000000000004", "de30000000000000000000000000000000000004");
+
+/// Free, frozen and both together, by wallet and currency.
+type Balances = BTreeMap<(String, String), [f64; 3]>;
+
+/// Runs the driver beside this file in the environment that tests/install has made.
+fn ccxt(url: &str, access: &str, secret: &str) -> Value {
+    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("ccxt/bin/python");
+    assert!(python.exists(), "{} is not there: run tests/install", python.display());
+    let driver = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ccxt/balances.py");
+    let mut command = Command::new(&python);
+    command.args([driver, url, access, secret]).env_clear().stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let (stdout, stderr) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
+    assert!(output.status.success(), "{stderr}");
+    serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"))
+}
+
+/// Sets a balance of the account that is compared.
+fn put(address: SocketAddr, path: &str, available: &str, freeze: &str) {
+    let body = format!(r#"{{"available":"{available}","freeze":"{freeze}"}}"#);
+    control(address, &format!("/simulator/accounts/{}/{path}", ACCOUNT.0), &body);
+}
+
+fn control(address: SocketAddr, target: &str, body: &str) {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "PUT {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw).unwrap();
+    let answer = answer(&raw);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// `simulate`, and where it listens.
+fn simulate() -> (Exporter, SocketAddr) {
+    let simulator = Exporter::start(&["simulate", "--listen=127.0.0.1:0"], &[]);
+    let line = simulator.stdout.wait_for("listens on http://");
+    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
+    let address = address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+    (simulator, address)
+}
+
+/// Balances, and prices by currency.
+fn exported(url: &str) -> (Balances, BTreeMap<String, f64>) {
+    let (fapi, dapi) = (format!("{url}/fapi"), format!("{url}/dapi"));
+    let words = [
+        "once",
+        "--xt.api=v4",
+        "--xt.base-url",
+        url,
+        "--xt.futures-usdt-base-url",
+        &fapi,
+        "--xt.futures-coin-base-url",
+        &dapi,
+        "--xt.wallet=spot",
+        "--xt.wallet=futures_usdt",
+        "--xt.wallet=futures_coin",
+        "--xt.prices=usdt",
+    ];
+    let output = Exporter::run(&words, &[("XT_ACCESS_KEY", ACCOUNT.1), ("XT_SECRET_KEY", ACCOUNT.2)]);
+    assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
+    let families = text_format::read(&output.stdout).unwrap();
+    let mut balances = Balances::new();
+    for (place, name) in ["xt_balance_free", "xt_balance_frozen"].into_iter().enumerate() {
+        for sample in &families[name].samples {
+            let key = (sample.labels["wallet"].clone(), sample.labels["currency"].clone());
+            balances.entry(key).or_default()[place] = sample.value;
+        }
+    }
+    for amounts in balances.values_mut() {
+        amounts[2] = amounts[0] + amounts[1];
+    }
+    let prices = families["xt_price"].samples.iter();
+    (balances, prices.map(|sample| (sample.labels["currency"].clone(), sample.value)).collect())
+}
+
+#[test]
+fn ccxt_finds_the_balances_and_prices_that_are_exported() {
+    let (_simulator, address) = simulate();
+    for (path, available, freeze) in [
+        ("spot/usdt", "31.70995965", "0.03834082"),
+        ("spot/gal%28ft%29", "0.00000001", "0"),
+        ("futures_usdt/usdt", "18.58902375", "0.709475"),
+        ("futures_usdt/btc", "0.5", "0"),
+        ("futures_coin/btc", "2.50", "0.00000007"),
+        ("futures_coin/eth", "0", "3"),
+    ] {
+        put(address, path, available, freeze);
+    }
+    // What is set moves no more.
+    let paid = [("btc", "64321.5"), ("usdc", "0.9987"), ("pepe", "0.00000123"), ("gal%28ft%29", "3.25")];
+    for (currency, price) in paid {
+        let body = format!(r#"{{"price":"{price}"}}"#);
+        control(address, &format!("/simulator/prices/{currency}_usdt"), &body);
+    }
+    let url = format!("http://{address}");
+    let mut found = ccxt(&url, ACCOUNT.1, ACCOUNT.2);
+    let quoted = found.as_object_mut().unwrap().remove("prices").unwrap();
+    let mut read = Balances::new();
+    for (wallet, currencies) in found.as_object().unwrap() {
+        for (code, amounts) in currencies.as_object().unwrap_or_else(|| panic!("{wallet}: {currencies}")) {
+            let amount = |place: usize| amounts[place].as_str().unwrap().parse().unwrap();
+            let key = (wallet.clone(), code.to_lowercase());
+            read.insert(key, [amount(0), amount(1), amount(2)]);
+        }
+    }
+    let (exported, priced) = exported(&url);
+    assert!(exported.len() >= 24 + 4, "{exported:?}");
+    assert_eq!(read.keys().collect::<Vec<_>>(), exported.keys().collect::<Vec<_>>());
+    for (key, [free, used, total]) in read {
+        let ours = exported[&key];
+        assert_eq!(format!("{free} {used}"), format!("{} {}", ours[0], ours[1]), "{key:?}");
+        // Their total is the exchange's own text, ours a sum of floats.
+        assert!((total - ours[2]).abs() <= total * 1e-15, "{key:?}: {total} and {}", ours[2]);
+    }
+    let theirs: BTreeMap<_, f64> = quoted
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(code, price)| (code.to_lowercase(), price.as_str().unwrap().parse().unwrap()))
+        .collect();
+    assert!(theirs.len() > 40, "{theirs:?}");
+    assert!(priced.keys().filter(|currency| *currency != "usdt").eq(theirs.keys()), "{priced:?} {theirs:?}");
+    for (currency, price) in paid {
+        let currency = currency.replace("%28", "(").replace("%29", ")");
+        let price = Some(price.parse::<f64>().unwrap());
+        assert_eq!(
+            (theirs.get(&currency).copied(), priced.get(&currency).copied()),
+            (price, price),
+            "{currency}"
+        );
+    }
+}
+
+#[test]
+fn ccxt_understands_how_the_simulated_exchange_refuses_a_key() {
+    let (_simulator, address) = simulate();
+    let url = format!("http://{address}");
+    let refused = ccxt(&url, ACCOUNT.1, "another");
+    assert_eq!(refused["spot"], "AuthenticationError");
+    // ccxt knows no 403 of futures, and takes it for an error of the exchange.
+    assert_eq!(refused["futures_usdt"], "ExchangeError");
+    let unknown = ccxt(&url, "de300000-0000-4000-8000-0000000000ff", ACCOUNT.2);
+    assert_eq!(unknown["spot"], "AuthenticationError");
+}

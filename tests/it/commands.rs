@@ -1,0 +1,723 @@
+//! Every command of the program, run as a user runs it: what it prints, what it serves, and the
+//! code it ends with.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    process::Command,
+};
+
+use crate::common::{ACCESS_KEY, Exchange, Exporter, Output, PROGRAM, SECRET_KEY, get, sample, until};
+use xt_balance_exporter::simulator::{
+    Effect, Fault, KeyState, LimitReply, SimulatedAccount, SimulatedEndpoint, SimulatedWallet,
+    SimulatorConfig,
+};
+
+const KEYS: [(&str, &str); 2] = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
+/// A port of this machine that only its administrator could listen on, and does not.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+fn run(words: &str) -> Output {
+    Exporter::run(&words.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>(), &KEYS)
+}
+
+/// Asserts that it ended with `code` and that every one of `said` is somewhere in what it printed.
+fn ended(output: &Output, code: i32, said: &[&str]) {
+    let all = format!("{}{}", output.stdout, output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{all}");
+    for part in said {
+        assert!(all.contains(part), "it does not say {part:?} but\n{all}");
+    }
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    fs::write(folder.join(name), text).unwrap();
+}
+
+/// An exchange whose only account is `change`d.
+fn exchange_with(rules: SimulatorConfig, change: impl FnOnce(&mut SimulatedAccount)) -> Exchange {
+    let mut account = SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
+        .with_balance(SimulatedWallet::Spot, "btc", "0.5", "0")
+        .with_balance(SimulatedWallet::Spot, "usdt", "3867.43650012", "3062.17437341");
+    change(&mut account);
+    Exchange::new(rules, vec![account])
+}
+
+// serve
+
+#[test]
+fn serve_shows_what_the_exchange_holds_to_the_last_digit() {
+    let exchange = Exchange::documented();
+    let exporter = Exporter::serve(&exchange.url(), &[]);
+    exporter.ready();
+    let metrics = exporter.metrics();
+    let line = |name: &str, value: &str| {
+        let line = format!("{name}{{account=\"main\",currency=\"usdt\",wallet=\"spot\"}} {value}\n");
+        assert!(metrics.contains(&line), "no {line} in\n{metrics}");
+    };
+    line("xt_balance_free", "3867.43650012");
+    line("xt_balance_frozen", "3062.17437341");
+}
+
+#[test]
+fn serve_ends_well_when_told_to() {
+    for signal in ["TERM", "INT"] {
+        let exchange = Exchange::documented();
+        let exporter = Exporter::serve(&exchange.url(), &[]);
+        exporter.ready();
+        exporter.signal(signal);
+        let output = exporter.wait();
+        assert_eq!(output.status.code(), Some(0), "{signal}: {}", output.stderr);
+    }
+}
+
+/// The kernel keeps from the first process of a container every signal that it does not listen for.
+#[test]
+fn once_and_check_end_when_told_to_as_the_first_process_of_a_container() {
+    for command in ["once", "check"] {
+        for signal in ["TERM", "INT"] {
+            let exchange = Exchange::documented();
+            exchange.simulator.inject_fault(Fault::new(Effect::Silence));
+            let mut contained = Command::new("unshare");
+            contained.args(["--pid", "--fork", "--kill-child", PROGRAM]);
+            let url = exchange.url();
+            let program = Exporter::start_by(contained, &[command, "--xt.base-url", &url], &KEYS);
+            until("it asks the exchange", || {
+                (!exchange.simulator.call_log().records.is_empty()).then_some(())
+            });
+            let parent = program.pid().to_string();
+            let child = Command::new("pgrep").args(["--parent", &parent]).output().unwrap();
+            let child = String::from_utf8(child.stdout).unwrap();
+            assert!(
+                Command::new("kill").args([&format!("-{signal}"), child.trim()]).status().unwrap().success()
+            );
+            let output = program.wait();
+            assert_eq!(output.status.code(), Some(1), "{command} {signal}: {}", output.stderr);
+            assert!(
+                output.stderr.contains(&format!("received SIG{signal}, shutting down")),
+                "{}",
+                output.stderr
+            );
+        }
+    }
+}
+
+#[test]
+fn serve_takes_flags_before_and_after_the_command_and_keys_from_files() {
+    let exchange = Exchange::documented();
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "key", &format!("{ACCESS_KEY}\n"));
+    write(folder.path(), "secret", &format!("{SECRET_KEY}\n"));
+    let key = folder.path().join("key");
+    let secret = folder.path().join("secret");
+    let url = exchange.url();
+    let args = [
+        "--web.listen-address=127.0.0.1:0",
+        "--xt.account",
+        "serve",
+        "--xt.access-key-file",
+        key.to_str().unwrap(),
+        "serve",
+        "--xt.base-url",
+        &url,
+        "--balance.watch=xrp",
+        "--balance.watch=usdt=500",
+        "--poll.interval=1s",
+        "--poll.timeout=900ms",
+        "--web.telemetry-path=/private",
+    ];
+    let exporter = Exporter::start(&args, &[("XT_SECRET_KEY_FILE", secret.to_str().unwrap())]);
+    let metrics = until("the second poll confirms that xrp is missing", || {
+        let metrics = exporter.get("/private").text();
+        metrics.contains("xt_balance_free{").then_some(metrics)
+    });
+    let value = |name: &str, currency: &str| {
+        sample(&metrics, &format!("{name}{{account=\"serve\",currency=\"{currency}\",wallet=\"spot\"}}"))
+    };
+    assert_eq!(value("xt_balance_free", "usdt"), Some(3_867.436_500_12));
+    assert_eq!(value("xt_balance_free_threshold", "usdt"), Some(500.0));
+    assert_eq!(value("xt_balance_free", "xrp"), Some(0.0), "watched, and not in the answer");
+    assert_eq!(value("xt_watch_present", "xrp"), Some(0.0));
+    assert_eq!(exporter.get("/metrics").status, 404);
+}
+
+#[test]
+fn serve_reads_many_accounts_and_wallets_from_a_file_with_keys_beside_it() {
+    let treasury = SimulatedAccount::new("t", "key-t", "secret-t")
+        .with_balance(SimulatedWallet::Spot, "usdt", "1.5", "0")
+        .with_balance(SimulatedWallet::Wallet, "usdt", "2.5", "0.25")
+        .with_balance(SimulatedWallet::Fiat, "eur", "3.5", "0");
+    let bots = SimulatedAccount::new("b", "key-b", "secret-b")
+        .with_balance(SimulatedWallet::Spot, "btc", "4.5", "0")
+        .with_balance(SimulatedWallet::Spot, "doge", "9", "0");
+    let exchange = Exchange::new(SimulatorConfig::default(), vec![treasury, bots]);
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("keys")).unwrap();
+    for (name, text) in [("t.key", "key-t"), ("t.secret", "secret-t"), ("b.key", "key-b\n")] {
+        write(&folder.path().join("keys"), name, text);
+    }
+    write(folder.path(), "b.secret", "secret-b\n");
+    let url = exchange.url();
+    write(
+        folder.path(),
+        "accounts.yaml",
+        &format!(
+            "base_urls: [\"{url}\"]\npoll_interval: 3s\npoll_timeout: 1s\naccounts:\n\
+             - name: treasury\n  access_key_file: keys/t.key\n  secret_key_file: keys/t.secret\n  wallets: [spot, wallet, fiat]\n  watch: {{usdt: 500, wallet/xrp: ~}}\n\
+             - name: bots\n  access_key_file: keys/b.key\n  secret_key_file: b.secret\n  currencies: {{exclude: [doge]}}\n"
+        ),
+    );
+    let file = folder.path().join("accounts.yaml");
+    let exporter =
+        Exporter::start(&["--config.file", file.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"], &[]);
+    let metrics = until("a second poll of each wallet confirms what is missing", || {
+        let metrics = exporter.metrics();
+        let is_up = |line: &str| !line.starts_with("xt_up{") || line.ends_with(" 1");
+        (metrics.contains("xt_up{") && metrics.lines().all(is_up)).then_some(metrics)
+    });
+    let free = |account: &str, wallet: &str, currency: &str| {
+        let labels = format!("account=\"{account}\",currency=\"{currency}\",wallet=\"{wallet}\"");
+        sample(&metrics, &format!("xt_balance_free{{{labels}}}"))
+    };
+    assert_eq!(free("treasury", "spot", "usdt"), Some(1.5));
+    assert_eq!(free("treasury", "wallet", "usdt"), Some(2.5));
+    assert_eq!(free("treasury", "fiat", "eur"), Some(3.5));
+    assert_eq!(free("treasury", "fiat", "usdt"), Some(0.0), "a watch is on every wallet of its account");
+    let xrp = ["spot", "wallet", "fiat"].map(|wallet| free("treasury", wallet, "xrp"));
+    assert_eq!(xrp, [None, Some(0.0), None], "but for one that names its wallet");
+    assert_eq!(free("bots", "spot", "btc"), Some(4.5));
+    assert_eq!(free("bots", "spot", "doge"), None, "excluded");
+}
+
+#[test]
+fn serve_says_which_address_it_cannot_listen_on() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let output = run(&format!("--xt.base-url {NOBODY} --web.listen-address {address}"));
+    ended(&output, 1, &[&address.to_string(), "in use", "is another exporter running"]);
+    let output = run(&format!("--xt.base-url {NOBODY} --web.listen-address nowhere"));
+    ended(&output, 1, &["nowhere", "write it like 127.0.0.1:10770"]);
+}
+
+#[test]
+fn a_good_configuration_passes_config_check_without_a_word_to_the_exchange() {
+    let exchange = Exchange::documented();
+    let output = run(&format!("--config.check --xt.base-url {}", exchange.url()));
+    ended(&output, 0, &["the configuration is valid: 1 account\n"]);
+    assert!(exchange.simulator.call_log().records.is_empty());
+}
+
+#[test]
+fn a_bad_configuration_fails_config_check_with_the_place_and_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("accounts.yaml");
+    let file = file.to_str().unwrap();
+    let missing = Exporter::run(&["--config.check", "--config.file", file], &[]);
+    ended(&missing, 2, &["cannot read --config.file", "No such file"]);
+
+    write(folder.path(), "k", "key");
+    write(folder.path(), "s", "secret");
+    let account = "access_key_file: k, secret_key_file: s";
+    for (text, said) in [
+        (format!("accounts: [{{name: a, {account}, walets: [spot]}}]"), "expected one of name"),
+        (format!("accounts: [{{name: a, {account}}}, {{name: a, {account}}}]"), "two accounts are named 'a'"),
+        ("accounts: []".to_owned(), "accounts is empty"),
+        (format!("accounts: [{{name: a, {account}, poll_interval: 5s}}]"), "poll_timeout is 10s"),
+        (
+            "accounts: [{name: a, access_key_file: k, secret_key_file: none}]".to_owned(),
+            "the secret key file cannot be read",
+        ),
+    ] {
+        write(folder.path(), "accounts.yaml", &text);
+        let output = Exporter::run(&["--config.check", "--config.file", file], &[]);
+        ended(&output, 2, &[said, file]);
+        assert!(!output.stdout.contains("valid"), "{}", output.stdout);
+    }
+}
+
+#[test]
+fn two_sources_for_a_key_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "key", ACCESS_KEY);
+    let key = folder.path().join("key");
+    let key = key.to_str().unwrap();
+    let output = Exporter::run(&["--xt.access-key-file", key], &KEYS);
+    ended(&output, 2, &["--xt.access-key-file and XT_ACCESS_KEY both give the access key", "leave one"]);
+    let twice = [KEYS[0], KEYS[1], ("XT_SECRET_KEY_FILE", key)];
+    ended(&Exporter::run(&["once"], &twice), 2, &["XT_SECRET_KEY_FILE and XT_SECRET_KEY both"]);
+    ended(
+        &Exporter::run(&["check", "--config.file", "x.yaml"], &KEYS),
+        2,
+        &["XT_ACCESS_KEY is set", "--config.file names the keys too"],
+    );
+}
+
+#[test]
+fn without_a_key_it_says_how_to_give_one() {
+    for command in ["serve", "once", "check"] {
+        let output = Exporter::run(&[command], &[]);
+        ended(
+            &output,
+            2,
+            &["no access key", "--xt.access-key-file", "XT_ACCESS_KEY", "--config.file", "demo"],
+        );
+    }
+}
+
+// once
+
+#[test]
+fn once_prints_the_metrics_of_one_poll_and_none_of_its_own_process() {
+    let exchange = Exchange::documented();
+    let output = run(&format!("once --balance.watch usdt=500 --xt.base-url {}", exchange.url()));
+    ended(&output, 0, &[]);
+    let spot = r#"{account="main",currency="usdt",wallet="spot"}"#;
+    assert_eq!(sample(&output.stdout, &format!("xt_balance_free{spot}")), Some(3_867.436_500_12));
+    assert_eq!(sample(&output.stdout, r#"xt_up{account="main",wallet="spot"}"#), Some(1.0));
+    assert_eq!(sample(&output.stdout, r#"xt_polls_total{account="main",wallet="spot"}"#), Some(1.0));
+    assert!(!output.stdout.contains("process_"), "{}", output.stdout);
+    assert!(output.stdout.lines().all(|line| line.starts_with("# ") || line.starts_with("xt_")));
+}
+
+#[test]
+fn once_ends_with_1_and_still_tells_when_a_poll_fails() {
+    let exchange = Exchange::documented();
+    exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
+    let output = run(&format!("once --balance.watch usdt=500 --xt.base-url {}", exchange.url()));
+    ended(&output, 1, &["HTTP 503", "1 of 1 poll failed"]);
+    assert_eq!(sample(&output.stdout, r#"xt_up{account="main",wallet="spot"}"#), Some(0.0));
+    let failures = r#"xt_poll_failures_total{account="main",reason="unavailable",wallet="spot"}"#;
+    assert_eq!(sample(&output.stdout, failures), Some(1.0));
+    assert!(!output.stdout.contains("xt_balance_free{"), "{}", output.stdout);
+    assert!(output.stdout.contains("xt_balance_free_threshold{"), "{}", output.stdout);
+}
+
+#[test]
+fn once_asks_for_prices_too_and_ends_with_1_if_they_cannot_be_read() {
+    for (api, endpoint) in [("v1", SimulatedEndpoint::GetTickers), ("v4", SimulatedEndpoint::V4Prices)] {
+        let exchange = Exchange::documented();
+        let command = format!("once --xt.prices usdt --xt.api {api} --xt.base-url {}", exchange.url());
+        let output = run(&command);
+        ended(&output, 0, &[]);
+        let btc = "xt_price{currency=\"btc\",quote=\"usdt\"}";
+        assert_eq!(sample(&output.stdout, btc), Some(64_210.0));
+        let unpriced = r#"xt_unpriced_currencies{account="main",wallet="spot"}"#;
+        assert_eq!(sample(&output.stdout, unpriced), Some(0.0));
+
+        exchange.simulator.inject_fault(Fault::new(Effect::Maintenance).for_endpoint(endpoint));
+        let output = run(&command);
+        ended(&output, 1, &["prices cannot be read", "HTTP 503", "error: the prices could not be read"]);
+        assert_eq!(sample(&output.stdout, r#"xt_up{account="main",wallet="spot"}"#), Some(1.0));
+        assert_eq!(sample(&output.stdout, "xt_price_last_success_timestamp_seconds"), Some(0.0));
+        assert!(!output.stdout.contains("xt_price{"), "{}", output.stdout);
+        exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
+        ended(&run(&command), 1, &["error: 1 of 1 poll failed, and the prices could not be read"]);
+    }
+}
+
+#[test]
+fn once_replaces_its_output_file_whole_and_leaves_no_draft_behind() {
+    let exchange = Exchange::documented();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("xt.prom");
+    fs::write(&file, "old\n").unwrap();
+    // Whoever has the old file open goes on reading the old file.
+    let mut old = fs::File::open(&file).unwrap();
+    let command = format!("once --output {} --xt.base-url {}", file.display(), exchange.url());
+    ended(&run(&command), 0, &[]);
+    let mut read = String::new();
+    std::io::Read::read_to_string(&mut old, &mut read).unwrap();
+    assert_eq!(read, "old\n");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("xt_balance_free{") && !text.contains("process_"), "{text}");
+
+    // A failed poll is worth a file as well: it says that the balances are not known.
+    exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
+    ended(&run(&command), 1, &[]);
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(sample(&text, r#"xt_up{account="main",wallet="spot"}"#), Some(0.0));
+    assert!(!text.contains("xt_balance_free{"), "{text}");
+
+    let names: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["xt.prom"]);
+}
+
+#[test]
+fn once_leaves_what_it_cannot_replace_as_it_was() {
+    let exchange = Exchange::documented();
+    let folder = tempfile::tempdir().unwrap();
+    // A folder cannot be replaced by a file, whoever runs this.
+    let target = folder.path().join("xt.prom");
+    fs::create_dir(&target).unwrap();
+    fs::write(target.join("inside"), "old\n").unwrap();
+    let command = |path: &Path| format!("once --output {} --xt.base-url {}", path.display(), exchange.url());
+    ended(&run(&command(&target)), 1, &["cannot write --output", "xt.prom"]);
+    assert_eq!(fs::read_to_string(target.join("inside")).unwrap(), "old\n");
+    let names: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["xt.prom"], "no draft is left");
+
+    let nowhere = folder.path().join("no/such/folder/xt.prom");
+    ended(&run(&command(&nowhere)), 1, &["cannot write --output", "No such file or directory"]);
+}
+
+// check
+
+#[test]
+fn check_is_content_when_all_is_well() {
+    let exchange = Exchange::documented();
+    let url = exchange.url();
+    let output = run(&format!("check --balance.watch usdt=500 --balance.watch xrp --xt.base-url {url}"));
+    let reached = format!("ok   {url}: reached; its clock and ours are 0.0 s apart");
+    ended(
+        &output,
+        0,
+        &[
+            "ok   configuration: valid, 1 account",
+            "account 'main'",
+            "ok   key pair: read",
+            &reached,
+            "ok   wallet spot: read, 1 of 4 currencies above zero",
+            "ok   watch usdt: 3867.43650012 free; its threshold is 500",
+            "ok   watch xrp: not in the answer, so it counts as 0",
+            "all is well",
+        ],
+    );
+    assert!(!output.stdout.contains("BAD"), "{}", output.stdout);
+}
+
+#[test]
+fn check_examines_prices_if_they_are_wanted() {
+    for api in ["v1", "v4"] {
+        let exchange = Exchange::documented();
+        let command = format!("check --xt.prices usdt --xt.api {api} --xt.base-url {}", exchange.url());
+        ended(&run(&command), 0, &["ok   prices: read, 5 currencies have one in usdt", "all is well"]);
+        for market in ["btc_usdt", "eth_usdt", "ltc_usdt", "xt_usdt"] {
+            assert!(exchange.simulator.remove_price(market));
+        }
+        let none = "none of the 0 markets against usdt has a usable price [decode]";
+        ended(&run(&command), 1, &["BAD  prices: ", none, "remedy: ", "\n1 problem\n"]);
+        exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)));
+        let output = run(&command);
+        ended(&output, 1, &["BAD  prices: ", "\n2 problems\n"]);
+    }
+    let exchange = Exchange::documented();
+    let output = run(&format!("check --xt.base-url {}", exchange.url()));
+    assert!(!output.stdout.contains("prices"), "{}", output.stdout);
+}
+
+/// Runs `check` against `exchange` and asserts that it names one cause, once, and the remedy.
+fn check_names(exchange: &Exchange, cause: &str, remedy: &str) -> Output {
+    let output = run(&format!("check --xt.base-url {}", exchange.url()));
+    ended(&output, 1, &["BAD", cause, "remedy: ", remedy, "\n1 problem\n"]);
+    for secret in [ACCESS_KEY, SECRET_KEY] {
+        assert!(!format!("{}{}", output.stdout, output.stderr).contains(secret), "{}", output.stdout);
+    }
+    output
+}
+
+#[test]
+fn check_names_an_unknown_key() {
+    let exchange =
+        exchange_with(SimulatorConfig::default(), |account| account.access_key = "another".to_owned());
+    check_names(&exchange, "AccessKey error [auth]", "does not know this access key");
+}
+
+#[test]
+fn check_names_a_wrong_secret() {
+    let exchange =
+        exchange_with(SimulatorConfig::default(), |account| account.secret_key = "another".to_owned());
+    check_names(&exchange, "Sign error [signature]", "the secret key does not belong to this access key");
+}
+
+#[test]
+fn check_names_a_key_that_is_not_active_and_one_that_may_not_read() {
+    let inactive = exchange_with(SimulatorConfig::default(), |account| account.key = KeyState::Inactive);
+    check_names(&inactive, "not activated [auth]", "finish its activation");
+    let unable =
+        exchange_with(SimulatorConfig::default(), |account| account.key = KeyState::NotAllowedToRead);
+    check_names(&unable, "[auth]", "give it the read permission, and no other");
+}
+
+#[test]
+fn check_names_an_address_that_is_not_on_the_keys_list() {
+    let elsewhere: IpAddr = "192.0.2.1".parse().unwrap();
+    let exchange = exchange_with(SimulatorConfig::default(), |account| account.ips = Some(vec![elsewhere]));
+    check_names(&exchange, "[auth]", "add this machine's public address to the key's IP list");
+}
+
+#[test]
+fn check_names_a_clock_that_is_off() {
+    for (offset, side) in [(90_000, "1m 30s behind"), (-90_000, "1m 30s ahead of")] {
+        let rules = SimulatorConfig { clock_offset_ms: offset, ..SimulatorConfig::default() };
+        let exchange = exchange_with(rules, |_| {});
+        let output = check_names(&exchange, side, "timedatectl set-ntp true");
+        assert!(output.stdout.contains("ok   wallet spot: read"), "polls correct for it: {}", output.stdout);
+    }
+}
+
+#[test]
+fn check_names_a_limit_however_the_exchange_says_so() {
+    for limit_reply in [LimitReply::Code, LimitReply::Status429] {
+        let rules = SimulatorConfig { asset_calls_per_second: 0, limit_reply, ..SimulatorConfig::default() };
+        let exchange = exchange_with(rules, |_| {});
+        let url = exchange.url();
+        let output = run(&format!("check --xt.wallet spot --xt.wallet fiat --xt.base-url {url}"));
+        ended(
+            &output,
+            1,
+            &[
+                "BAD  wallet spot: ",
+                "[rate_limited]",
+                "remedy: a limit was passed, and asking again prolongs it",
+                "stop what else uses this key or address, and wait ten minutes",
+                "BAD  wallet fiat: not asked",
+                "\n1 problem\n",
+            ],
+        );
+        let asked =
+            exchange.simulator.call_log().records.iter().filter(|arrival| arrival.account.is_some()).count();
+        assert_eq!(asked, 1, "it does not ask again after a limit reply");
+    }
+}
+
+#[test]
+fn check_names_a_maintenance_page() {
+    let exchange = Exchange::documented();
+    exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
+    check_names(&exchange, "HTTP 503", "look at its announcements, and try again later");
+}
+
+#[test]
+fn check_names_a_port_on_which_nobody_listens_and_a_host_without_a_name() {
+    let output = run(&format!("check --xt.base-url {NOBODY}"));
+    ended(&output, 1, &["BAD", NOBODY, "refused", "[connect]", "nobody answers there", "\n1 problem\n"]);
+    let output = run("check --xt.base-url https://exchange.invalid");
+    ended(&output, 1, &["BAD", "exchange.invalid", "[dns]", "is the base URL spelt right", "\n1 problem\n"]);
+}
+
+#[test]
+fn check_goes_through_every_account_and_wallet_of_a_file() {
+    let exchange = exchange_with(SimulatorConfig::default(), |account| {
+        *account = account.clone().with_balance(SimulatedWallet::Fiat, "eur", "7", "0");
+    });
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [("key", ACCESS_KEY), ("secret", SECRET_KEY), ("wrong", "wrong")] {
+        write(folder.path(), name, text);
+        let private = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o600);
+        fs::set_permissions(folder.path().join(name), private).unwrap();
+    }
+    write(
+        folder.path(),
+        "accounts.yaml",
+        &format!(
+            "base_urls: [\"{}\"]\naccounts:\n\
+             - {{name: good, access_key_file: key, secret_key_file: secret, wallets: [spot, fiat]}}\n\
+             - {{name: bad, access_key_file: key, secret_key_file: wrong}}\n",
+            exchange.url()
+        ),
+    );
+    let file = folder.path().join("accounts.yaml");
+    let output = Exporter::run(&["check", "--config.file", file.to_str().unwrap()], &[]);
+    ended(&output, 1, &["valid, 2 accounts", "Sign error", "\n1 problem\n"]);
+    let (good, bad) = output.stdout.split_once("account 'bad'").unwrap();
+    assert!(
+        good.contains("ok   wallet spot: read") && good.contains("ok   wallet fiat: read, 1 of 1"),
+        "{good}"
+    );
+    assert!(!good.contains("BAD") && bad.contains("BAD  wallet spot"), "{}", output.stdout);
+}
+
+// healthcheck
+
+#[test]
+fn healthcheck_tells_a_daemon_that_lives_from_none() {
+    let exchange = Exchange::documented();
+    let exporter = Exporter::serve(&exchange.url(), &[]);
+    let address = exporter.address();
+    let healthy = Exporter::run(&["healthcheck", &format!("--web.listen-address={address}")], &[]);
+    ended(&healthy, 0, &["healthy"]);
+    exporter.signal("TERM");
+    exporter.wait();
+    let gone = Exporter::run(&["healthcheck", &format!("--web.listen-address={address}")], &[]);
+    ended(&gone, 1, &["refused", &format!("http://{address}/-/healthy"), "is the daemon running"]);
+}
+
+// demo and simulate
+
+/// The address behind `before` in what was printed.
+fn printed(exporter: &Exporter, before: &str) -> SocketAddr {
+    let line = exporter.stdout.wait_for(before);
+    let url = line.split("http://").nth(1).unwrap_or_else(|| panic!("{line}"));
+    url.split('/').next().unwrap().parse().unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+#[test]
+fn demo_shows_every_account_without_a_key_or_an_environment() {
+    let exporter = Exporter::start(&["demo", "--web.listen-address=127.0.0.1:0"], &[]);
+    let site = printed(&exporter, "status page");
+    assert_eq!(printed(&exporter, "metrics"), site);
+    assert_eq!(get(printed(&exporter, "  simulated exchange "), "/simulator/", &[]).status, 200);
+    until("every account has been polled", || (get(site, "/-/ready", &[]).status == 200).then_some(()));
+    let metrics = get(site, "/metrics", &[]).text();
+    let ups: Vec<_> = metrics.lines().filter(|line| line.starts_with("xt_up{")).collect();
+    for account in ["treasury", "market-maker", "arbitrage", "cold-storage", "grid-bot"] {
+        let mine: Vec<_> =
+            ups.iter().filter(|line| line.contains(&format!("account=\"{account}\""))).collect();
+        assert!(!mine.is_empty() && mine.iter().all(|line| line.ends_with(" 1")), "{account}: {ups:?}");
+        exporter.stdout.wait_for(&format!("  {account} "));
+    }
+    assert!(get(site, "/", &[]).text().contains("market-maker"));
+    exporter.signal("INT");
+    ended(&exporter.wait(), 0, &[]);
+}
+
+#[test]
+fn simulate_prints_keys_that_work_on_the_exchange_it_serves() {
+    let exporter = Exporter::start(&["simulate", "--listen", "127.0.0.1:0"], &[]);
+    let address = printed(&exporter, "listens on");
+    let line = exporter.stdout.wait_for("treasury");
+    let words: Vec<_> = line.split_whitespace().collect();
+    let [_, access, secret] = words[..] else { panic!("{line}") };
+    let url = format!("http://{address}");
+    let watched = Exporter::run(
+        &["check", "--xt.base-url", &url],
+        &[("XT_ACCESS_KEY", access), ("XT_SECRET_KEY", secret)],
+    );
+    ended(&watched, 0, &["all is well"]);
+    assert!(get(address, "/simulator/", &[]).text().contains(access));
+    exporter.signal("TERM");
+    ended(&exporter.wait(), 0, &[]);
+}
+
+#[test]
+fn simulate_refuses_to_be_reached_from_other_machines() {
+    for address in ["0.0.0.0:0", "[::]:0", ":0"] {
+        let output = Exporter::run(&["simulate", "--listen", address], &[]);
+        ended(&output, 2, &[&format!("--listen {address}"), "from other machines", "use 127.0.0.1"]);
+        assert_eq!(output.stdout, "", "no keys, no address");
+    }
+    let output = Exporter::run(&["simulate", "--listen", "nowhere"], &[]);
+    ended(&output, 1, &["nowhere", "write it like 127.0.0.1:8470"]);
+}
+
+// words
+
+#[test]
+fn help_names_every_command_and_says_what_is_done_without_one() {
+    for flag in ["--help", "-h"] {
+        let output = Exporter::run(&[flag], &[]);
+        let commands = ["serve ", "demo ", "simulate ", "once ", "check ", "healthcheck "];
+        ended(&output, 0, &commands);
+        ended(&output, 0, &["Usage: xt-balance-exporter [COMMAND] [OPTIONS]"]);
+        assert_eq!(output.stderr, "");
+    }
+    ended(&Exporter::run(&["--help"], &[]), 0, &["Without a command it serves"]);
+    for (command, flag) in [
+        ("serve", "--poll.max-age"),
+        ("demo", "--web.max-requests"),
+        ("simulate", "--listen"),
+        ("once", "--output"),
+        ("check", "--xt.account"),
+        ("healthcheck", "--web.listen-address"),
+    ] {
+        ended(&Exporter::run(&[command, "--help"], &[]), 0, &["Usage: xt-balance-exporter", command, flag]);
+    }
+}
+
+#[test]
+fn the_version_tells_which_build_this_is() {
+    let output = Exporter::run(&["--version"], &[]);
+    let version = format!("xt-balance-exporter {} (revision ", env!("CARGO_PKG_VERSION"));
+    ended(&output, 0, &[&version, "rustc 1."]);
+    let short = Exporter::run(&["-V"], &[]);
+    assert_eq!(short.stdout, format!("xt-balance-exporter {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_flag_that_the_command_has_no_use_for_is_refused_and_its_owner_named() {
+    ended(&run("--output x"), 2, &["--output", "`serve` has no use for it: it is a flag of `once`"]);
+    ended(&run("--poll.interval 1m check"), 2, &["--poll.interval", "it is a flag of `serve`"]);
+    ended(&run("sevre"), 2, &["sevre", "serve"]);
+    for typo in ["--xt.acount a", "--xt.acount=a", "once --xt.acount a"] {
+        ended(&run(typo), 2, &["'--xt.acount'", "'--xt.account'"]);
+    }
+    ended(&run("--poll.interval 30"), 2, &["--poll.interval", "write it like 30s"]);
+}
+
+#[test]
+fn logs_are_json_when_asked_for() {
+    let output = run(&format!("once --log.format json --xt.base-url {NOBODY}"));
+    ended(&output, 1, &["error: 1 of 1 poll failed"]);
+    // What is said to whoever waits at the prompt is no log line.
+    let log = output.stderr.lines().filter(|line| !line.starts_with("error: "));
+    let lines: Vec<serde_json::Value> = log.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let poll = lines.iter().find(|line| line["reason"] == "connect").unwrap();
+    assert_eq!((&poll["account"], &poll["level"]), (&"main".into(), &"WARN".into()));
+}
+
+/// Compose sets a variable that has no value to the empty text.
+#[test]
+fn a_variable_that_is_empty_counts_as_unset() {
+    let exchange = Exchange::documented();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (key, secret) = (file("key", ACCESS_KEY), file("secret", SECRET_KEY));
+    let empty = ["XT_ACCESS_KEY", "XT_SECRET_KEY", "XT_WEB_LISTEN_ADDRESS", "XT_WEB_ALLOWED_HOSTS"];
+    let mut env: Vec<_> = empty.iter().map(|name| (*name, "")).collect();
+    env.extend([("XT_ACCESS_KEY_FILE", &*key), ("XT_SECRET_KEY_FILE", &*secret)]);
+    for arguments in [&["--config.check"][..], &["once"]] {
+        let ended = Exporter::run(&[arguments, &["--xt.base-url", &exchange.url()]].concat(), &env);
+        assert!(ended.status.success(), "{}", ended.stderr);
+    }
+    let config = file("accounts.yml", "accounts: [{name: a, access_key_file: key, secret_key_file: secret}]");
+    let empty: Vec<_> = env.iter().map(|(name, _)| (*name, "")).collect();
+    let ended = Exporter::run(&["--config.check", "--config.file", &config], &empty);
+    assert!(ended.status.success(), "{}", ended.stderr);
+}
+
+/// As Docker mounts a secret: of mode 0444, which nobody can change there.
+#[test]
+fn a_key_file_that_others_may_read_is_a_warning_and_no_problem() {
+    let exchange = Exchange::documented();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (key, secret) = (file("key", ACCESS_KEY), file("secret", SECRET_KEY));
+    let env = [("XT_ACCESS_KEY_FILE", &*key), ("XT_SECRET_KEY_FILE", &*secret)];
+    let checked = Exporter::run(&["check", "--xt.base-url", &exchange.url()], &env);
+    assert!(checked.status.success(), "{}", checked.stdout);
+    let warnings = checked.stdout.lines().filter(|line| line.trim_start().starts_with("WARN key pair: "));
+    assert_eq!(warnings.count(), 2, "{}", checked.stdout);
+}
+
+/// A base URL on this machine may be a proxy to the real exchange.
+#[test]
+fn restarts_in_a_loop_keep_a_second_between_their_calls_on_this_machine_too() {
+    let exchange = Exchange::documented();
+    let calls = || exchange.simulator.call_log().asset_call_times("main");
+    for restarts in 0..4 {
+        let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=30s"]);
+        until("it asks", || (calls().len() > restarts).then_some(()));
+        drop(exporter);
+    }
+    let once = Exporter::run(
+        &["once", "--xt.base-url", &exchange.url()],
+        &[("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)],
+    );
+    assert!(once.status.success(), "{}", once.stderr);
+    let calls = calls();
+    let gaps: Vec<_> =
+        calls.iter().zip(calls.iter().skip(1)).map(|(one, next)| next.saturating_sub(*one)).collect();
+    assert!(gaps.len() == 4 && gaps.iter().all(|gap| gap.as_secs() >= 1), "{gaps:?}");
+}

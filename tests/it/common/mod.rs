@@ -1,0 +1,312 @@
+//! What the tests of the whole program share: the program itself as a child process, the simulated
+//! exchange in this one, and an HTTP client that adds nothing of its own.
+
+pub mod authority;
+pub mod browser;
+pub mod hanging_folder;
+pub mod in_process;
+pub mod notify_socket;
+pub mod promql;
+pub mod proxy;
+pub mod text_format;
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader, Read, Write as _},
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use xt_balance_exporter::simulator::{SimulatedAccount, SimulatedWallet, Simulator, SimulatorConfig};
+
+/// Nothing that is waited for here takes this long, however busy the machine.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Replaces a file the way careful tools do: all at once, so that its inode changes too, and for its owner alone.
+pub fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+pub const ACCESS_KEY: &str = "myAccessKey";
+pub const SECRET_KEY: &str = "mySecretKey";
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_xt-balance-exporter");
+
+/// This program again, to run nothing but the test `name` of `module` (a `module_path!()`), for a test that changes its
+/// process.
+pub fn run_alone(module: &str, name: &str) -> Command {
+    let module = module.split_once("::").map_or(module, |(_, path)| path);
+    let mut again = Command::new(env::current_exe().unwrap());
+    again.args(["--exact", &format!("{module}::{name}")]);
+    again
+}
+
+/// The program, running. Killed when dropped.
+pub struct Exporter {
+    child: Child,
+    pub stdout: Lines,
+    pub stderr: Lines,
+}
+
+/// What a child has written to one of its outputs so far.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<(Mutex<Written>, Condvar)>);
+
+/// Lines, and whether they are all.
+type Written = (Vec<String>, bool);
+
+impl Exporter {
+    /// Starts the program with `args` and, of the environment, only `env`.
+    pub fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::start_by(Command::new(PROGRAM), args, env)
+    }
+
+    /// The same, by way of a `command` that becomes it.
+    pub fn start_by(mut command: Command, args: &[&str], env: &[(&str, &str)]) -> Self {
+        command.args(args).env_clear().envs(env.iter().copied()).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = Lines::of(child.stdout.take().unwrap());
+        let stderr = Lines::of(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    /// Starts the daemon on a free port, watching the account `main` of an exchange at `url`.
+    pub fn serve(url: &str, more: &[&str]) -> Self {
+        let args = [&["--web.listen-address=127.0.0.1:0", "--xt.base-url", url], more].concat();
+        Self::start(&args, &[("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)])
+    }
+
+    /// Runs the program to its end.
+    pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+        Self::start(args, env).wait()
+    }
+
+    /// The address it says it listens on.
+    pub fn address(&self) -> SocketAddr {
+        let line = self.stderr.wait_for("listening");
+        let address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next());
+        address.and_then(|address| address.trim().parse().ok()).unwrap_or_else(|| panic!("{line}"))
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        get(self.address(), path, &[])
+    }
+
+    pub fn metrics(&self) -> String {
+        let answer = self.get("/metrics");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.text()
+    }
+
+    /// The value of a sample, by its name and labels as they stand in the exposition.
+    pub fn sample(&self, series: &str) -> Option<f64> {
+        sample(&self.metrics(), series)
+    }
+
+    /// Waits until the first poll of every account has ended.
+    pub fn ready(&self) {
+        let address = self.address();
+        until("it is ready", || (get(address, "/-/ready", &[]).status == 200).then_some(()));
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Time it has spent so far, in hundredths of a second of a core.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The name before the bracket may hold blanks.
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(mut self) -> Output {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if Instant::now() > deadline => panic!("it has not ended: {}", self.stderr.text()),
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        Output { status, stdout: self.stdout.all(), stderr: self.stderr.all() }
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a program that has ended left behind.
+pub struct Output {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Lines {
+    pub fn of(source: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let writer = lines.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
+                writer.0.0.lock().unwrap().0.push(String::from_utf8_lossy(&line).into_owned());
+                writer.0.1.notify_all();
+            }
+            writer.0.0.lock().unwrap().1 = true;
+            writer.0.1.notify_all();
+        });
+        lines
+    }
+
+    /// Waits for a line that contains `part`, and returns it.
+    pub fn wait_for(&self, part: &str) -> String {
+        let state = self.0.0.lock().unwrap();
+        let misses = |(lines, ended): &mut Written| !*ended && !lines.iter().any(|line| line.contains(part));
+        let (state, _) = self.0.1.wait_timeout_while(state, PATIENCE, misses).unwrap();
+        let found = state.0.iter().find(|line| line.contains(part)).cloned();
+        found.unwrap_or_else(|| panic!("no line with {part:?} in:\n{}", state.0.join("\n")))
+    }
+
+    /// What has been written so far.
+    pub fn text(&self) -> String {
+        joined(&self.0.0.lock().unwrap().0)
+    }
+
+    /// Everything, once the output is closed.
+    pub fn all(&self) -> String {
+        let state = self.0.0.lock().unwrap();
+        let (state, late) = self.0.1.wait_timeout_while(state, PATIENCE, |(_, ended)| !*ended).unwrap();
+        assert!(!late.timed_out(), "the output is still open");
+        joined(&state.0)
+    }
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The simulated exchange, on a free port of this process until dropped.
+pub struct Exchange {
+    pub simulator: Simulator,
+    pub address: SocketAddr,
+    _stop: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Exchange {
+    pub fn new(rules: SimulatorConfig, accounts: Vec<SimulatedAccount>) -> Self {
+        let simulator = Simulator::new(rules, accounts);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let serving = simulator.clone();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                serving.serve(listener, async { drop(stopped.await) }).await;
+            });
+        });
+        Self { simulator, address, _stop: stop }
+    }
+
+    /// One account, with the balances of XT's documentation of getBalance.
+    pub fn documented() -> Self {
+        let account = SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
+            .with_balance(SimulatedWallet::Spot, "btc", "0.00", "0.00")
+            .with_balance(SimulatedWallet::Spot, "eth", "0.00", "0.00")
+            .with_balance(SimulatedWallet::Spot, "usdt", "3867.43650012", "3062.17437341")
+            .with_balance(SimulatedWallet::Spot, "ltc", "0.00", "0.00");
+        Self::new(SimulatorConfig::default(), vec![account])
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+/// An HTTP answer.
+pub struct Answer {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+}
+
+pub fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
+    request("GET", address, path, headers)
+}
+
+/// Sends one request on a connection of its own and reads all that comes back.
+pub fn request(method: &str, address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut lines =
+        vec![format!("{method} {path} HTTP/1.1"), format!("Host: {address}"), "Connection: close".to_owned()];
+    lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
+    stream.write_all((lines.join("\r\n") + "\r\n\r\n").as_bytes()).unwrap();
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw).unwrap();
+    answer(&raw)
+}
+
+pub fn answer(raw: &[u8]) -> Answer {
+    let split = raw
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(raw)));
+    let head = String::from_utf8(raw[..split].to_vec()).unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let header =
+        |line: &str| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+    Answer { status, headers: lines.filter_map(header).collect(), body: raw[split + 4..].to_vec() }
+}
+
+/// The value of a sample, by its name and labels as they stand in the exposition.
+pub fn sample(exposition: &str, series: &str) -> Option<f64> {
+    let line = exposition.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map(|value| value.parse().unwrap())
+}
+
+/// Asks again and again until there is an answer: for states of another process that no event tells.
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,850 @@
+//! What the program does about a failure: which ones lead to the next base URL and which to silence,
+//! and what it takes for an answer or a new key to be believed.
+
+use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::common::in_process::{
+    FREE, Frozen, LOADED, PAUSED, POLLS, UP, Watched, account, exposition, given, leap, millis,
+};
+use crate::common::proxy::{Front, Manner, http};
+use crate::common::{ACCESS_KEY, Exchange, SECRET_KEY, get, replace, sample};
+use flate2::{Compression, write::GzEncoder};
+use tokio::{net::TcpSocket, task::JoinSet, task::yield_now};
+use xt_balance_exporter::{
+    exchange::{KeyHalf, KeySource},
+    poll::Ticks,
+    simulator::{
+        Effect, Fault, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
+    },
+    web::Site,
+};
+
+const HELD: Option<f64> = Some(3_867.436_500_12);
+
+fn main_account() -> SimulatedAccount {
+    SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY).with_balance(
+        SimulatedWallet::Spot,
+        "usdt",
+        "3867.43650012",
+        "3062.17437341",
+    )
+}
+
+/// An exchange that does not mind clocks that leap: its own does not.
+fn patient(accounts: Vec<SimulatedAccount>) -> Exchange {
+    let window = Duration::from_hours(10);
+    let rules =
+        SimulatorConfig { nonce_window: window, asset_calls_per_second: 100, ..SimulatorConfig::default() };
+    Exchange::new(rules, accounts)
+}
+
+fn body(text: &str) -> Effect {
+    Effect::Body(text.to_owned())
+}
+
+/// How many calls of balances the exchange has seen.
+fn asset_calls(exchange: &Exchange) -> usize {
+    exchange
+        .simulator
+        .call_log()
+        .records
+        .iter()
+        .filter(|call| call.endpoint != SimulatedEndpoint::GetServerTime)
+        .count()
+}
+
+fn clock_calls(exchange: &Exchange) -> usize {
+    exchange.simulator.call_log().records.len() - asset_calls(exchange)
+}
+
+// Failover.
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_fails_is_followed_by_the_next_within_the_same_poll() {
+    // Bound and not listening: whoever connects is refused, and no one else gets the port.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let silent = Exchange::documented();
+    silent.simulator.inject_fault(Fault::new(Effect::Silence));
+    let mut proofs = JoinSet::new();
+    for first in [
+        format!("http://{}", closed.local_addr().unwrap()),
+        "https://nowhere.invalid".to_owned(),
+        // It does not speak TLS.
+        format!("https://{}", Front::decoy().address),
+        silent.url(),
+    ] {
+        proofs.spawn(async move {
+            let exchange = Exchange::documented();
+            let mut watched = Watched::new(&[&first, &exchange.url()]);
+            assert!(watched.poll().await, "{:?}", watched.failure());
+            assert_eq!((watched.sample(POLLS), watched.sample(FREE)), (Some(1.0), HELD), "{first}");
+            assert_eq!(watched.failures(), [], "{first}");
+        });
+    }
+    while let Some(proof) = proofs.join_next().await {
+        proof.unwrap();
+    }
+    assert_eq!(silent.simulator.call_log().records.len(), 1);
+}
+
+#[tokio::test]
+async fn the_next_host_is_asked_with_a_new_nonce() {
+    let exchange = Exchange::documented();
+    let front = Front::new(exchange.address);
+    // The exchange has taken the nonce before something on the way back failed.
+    front.set(Manner::Instead(http(502, &[], b"Bad Gateway")));
+    let mut watched = Watched::new(&[&front.url(), &exchange.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    let calls = &exchange.simulator.call_log().accounts["main"];
+    assert_eq!((calls.accepted, calls.count_refused(RefusalCause::Replay)), (2, 0));
+}
+
+#[tokio::test]
+async fn when_every_host_fails_the_text_tells_of_each_and_one_failure_is_counted() {
+    let exchange = Exchange::documented();
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::from_status(503)).for_endpoint(SimulatedEndpoint::GetBalance));
+    let front = Front::new(exchange.address);
+    front.set(Manner::Answer(Arc::new(|_| Vec::new())));
+    let mut watched = Watched::new(&[&exchange.url(), &front.url()]);
+    assert!(!watched.poll().await);
+    let text = watched.failure().unwrap().text;
+    let (first, second) = text.split_once("; then ").unwrap_or_else(|| panic!("{text}"));
+    assert!(first.starts_with(&format!("{}/trade/api/v1/getBalance: HTTP 503", exchange.url())), "{text}");
+    assert!(second.starts_with(&format!("{}/trade/api/v1/getBalance: the conn", front.url())), "{text}");
+    assert_eq!(watched.failures(), [("unavailable", 1.0)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_next_host_would_say_again_or_be_harmed_by_is_not_asked_there() {
+    let code =
+        |code: i64, info: &str| Effect::Code { code, info: Some(info.to_owned()), msg: None, msg_info: None };
+    let mut proofs = JoinSet::new();
+    for (effect, reason) in [
+        (code(307, "AccessKey error"), "auth"),
+        (code(308, "Sign error"), "signature"),
+        (code(400, "nonce is outside the window"), "clock"),
+        (code(106, "operate too frequently"), "rate_limited"),
+        (code(404, "account locked"), "rate_limited"),
+        (Effect::from_status(429), "rate_limited"),
+        (Effect::from_status(404), "http"),
+        (code(500, "price scale error"), "api"),
+        (body("{}"), "decode"),
+        (Effect::CutShort, "body"),
+    ] {
+        proofs.spawn(async move {
+            let exchange = Exchange::documented();
+            let next = Front::decoy();
+            exchange.simulator.inject_fault(Fault::new(effect).for_endpoint(SimulatedEndpoint::GetBalance));
+            let mut watched = Watched::new(&[&exchange.url(), &next.url()]);
+            assert!(!watched.poll().await, "{reason}");
+            assert_eq!(watched.failures(), [(reason, 1.0)]);
+            assert_eq!((next.connections(), asset_calls(&exchange)), (0, 1), "{reason}");
+        });
+    }
+    while let Some(proof) = proofs.join_next().await {
+        proof.unwrap();
+    }
+}
+
+/// Half of this body under its full length, then the end of the connection.
+fn cut_short(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let whole = http(status, headers, body);
+    whole[..whole.len() - body.len() / 2].to_vec()
+}
+
+fn gzipped(body: &[u8]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(body).unwrap();
+    gzip.finish().unwrap()
+}
+
+/// A small body that grows to more than is read of any.
+fn gzip_bomb() -> Vec<u8> {
+    gzipped(&vec![b' '; 9 * 1024 * 1024])
+}
+
+/// Polls with something in front of the first of two base URLs. Returns the reasons that were counted, how the poll
+/// failed, if it did, and how many connections the second base URL has seen.
+async fn polled_behind(manner: Manner) -> (Vec<(&'static str, f64)>, Option<String>, usize) {
+    let exchange = Exchange::documented();
+    let (front, next) = (Front::new(exchange.address), Front::new(exchange.address));
+    front.set(manner);
+    let mut account = account("main", &[&front.url(), &next.url()], given(ACCESS_KEY, SECRET_KEY));
+    // Half of it is for the first. More than any answer here takes, and what must be waited out for one without an end.
+    account.poll_timeout = Duration::from_secs(20);
+    let mut watched = Watched::of(account);
+    let good = watched.poll().await;
+    assert_eq!(good, watched.failures().is_empty());
+    assert!(good || watched.failure().is_some_and(|failure| failure.text.starts_with(&front.url())));
+    (watched.failures(), watched.failure().map(|failure| failure.text), next.connections())
+}
+
+const PAGE: &[u8] = b"<html><head><title>Sorry</title></head><body>Sorry</body></html>";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_of_an_answer_decides_however_its_body_ends() {
+    let envelope = br#"{"code":307,"info":"AccessKey error"}"#;
+    let gzip = [("Content-Encoding", "gzip")];
+    let bomb = gzip_bomb();
+    let mut proofs = JoinSet::new();
+    for (status, reason) in [
+        (500, None),
+        (502, None),
+        (503, None),
+        (429, Some("rate_limited")),
+        (418, Some("rate_limited")),
+        (404, Some("http")),
+        (200, Some("body")),
+        (206, Some("body")),
+    ] {
+        let bomb = http(status, &gzip, &bomb);
+        for (what, manner) in [
+            ("cut short", Manner::Answer(Arc::new(move |_| cut_short(status, &[], PAGE)))),
+            ("cut short after one brace", Manner::Answer(Arc::new(move |_| cut_short(status, &[], b"{}")))),
+            ("a cut envelope", Manner::Answer(Arc::new(move |_| cut_short(status, &[], envelope)))),
+            ("not gzip", Manner::Answer(Arc::new(move |_| http(status, &gzip, PAGE)))),
+            ("cut gzip", Manner::Answer(Arc::new(move |_| cut_short(status, &gzip, &gzipped(PAGE))))),
+            ("a gzip bomb", Manner::Answer(Arc::new(move |_| bomb.clone()))),
+            ("no end", Manner::Begin(cut_short(status, &[], PAGE))),
+        ] {
+            let reason = if (what, status / 100) == ("no end", 2) { None } else { reason };
+            proofs.spawn(async move {
+                let (counted, _, asked) = polled_behind(manner).await;
+                let expected: Vec<_> = reason.into_iter().map(|reason| (reason, 1.0)).collect();
+                assert_eq!(counted, expected, "{status} {what}");
+                // The clock of the second base URL, and its balances.
+                assert_eq!(asked, if reason.is_some() { 0 } else { 2 }, "{status} {what}");
+            });
+        }
+    }
+    while let Some(proof) = proofs.join_next().await {
+        proof.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_body_is_said_beside_the_status() {
+    let bomb = http(418, &[("Content-Encoding", "gzip")], &gzip_bomb());
+    for (manner, says) in [
+        (
+            Manner::Answer(Arc::new(|_| cut_short(429, &[], PAGE))),
+            "HTTP 429, and the body was cut short: error reading a body from connection: end of file before message length reached",
+        ),
+        (
+            Manner::Answer(Arc::new(|_| http(404, &[("Content-Encoding", "gzip")], PAGE))),
+            "HTTP 404, and the body was cut short: Invalid gzip header",
+        ),
+        (Manner::Answer(Arc::new(move |_| bomb.clone())), "HTTP 418, and the body is over 8 MiB"),
+        (Manner::Begin(cut_short(429, &[], PAGE)), "HTTP 429, and no whole answer within 10s"),
+    ] {
+        let (_, failure, _) = polled_behind(manner).await;
+        let text = failure.unwrap();
+        assert!(text.ends_with(&format!("/trade/api/v1/getBalance: {says}")), "{text}");
+    }
+}
+
+/// Polls accounts whose first base URL gives one of these answers. Each is to fail for its reason without a call of the
+/// second base URL or, where there is none, to be read from the second.
+async fn prove_answers(answers: Vec<(Vec<u8>, Option<&'static str>)>) {
+    let mut proofs = JoinSet::new();
+    for (answer, reason) in answers {
+        proofs.spawn(async move {
+            let shown = String::from_utf8_lossy(&answer).into_owned();
+            let (counted, _, asked) = polled_behind(Manner::Answer(Arc::new(move |_| answer.clone()))).await;
+            let counted = counted.first().map(|(reason, _)| *reason);
+            // The clock of the second base URL, and its balances.
+            assert_eq!((counted, asked), (reason, if reason.is_some() { 0 } else { 2 }), "{shown}");
+        });
+    }
+    while let Some(proof) = proofs.join_next().await {
+        proof.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_the_exchanges_leads_to_the_next_host() {
+    const REFUSED: &str = r#"{"code":307,"info":"AccessKey error"}"#;
+    let page = std::str::from_utf8(PAGE).unwrap();
+    let in_a_page = format!("<html><body><pre>{REFUSED}</pre></body></html>");
+    let before_a_page = format!("{REFUSED}\n{page}");
+    let with_a_mark = format!("\u{feff}{page}");
+    let redirect = [("Location", "https://blocked.example/")];
+    let answers = [
+        (401, &[][..], page),
+        (403, &[], page),
+        (403, &[], ""),
+        (403, &[], r#"{"message":"Forbidden"}"#),
+        (403, &[], r#"{"code":403,"message":"Forbidden"}"#),
+        (403, &[], r#"{"title":"Error 1020: Access denied","status":403,"error_code":1020}"#),
+        (403, &[], r#"{"rc":1,"mc":"AUTH_101","ma":[],"result":null}"#),
+        (403, &[], r#"["code",307]"#),
+        (403, &[], "error code: 1010"),
+        (403, &[], &in_a_page),
+        (403, &[], &before_a_page),
+        (403, &[], &with_a_mark),
+        (451, &[], page),
+        (451, &[], r#"{"error":"not available in your country"}"#),
+        (400, &[], page),
+        (405, &[], page),
+        (407, &[], page),
+        (302, &redirect, ""),
+        (203, &[], r#"{"code":200,"data":{"usdt":{"available":"1","freeze":"0"}}}"#),
+        (200, &[], page),
+        (200, &[], &in_a_page),
+        (200, &[], &with_a_mark),
+        (200, &[], "Access denied"),
+        (200, &[], ""),
+    ];
+    let whole = answers.map(|(status, headers, body)| http(status, headers, body.as_bytes()));
+    let broken = [401, 403, 451].map(|status| cut_short(status, &[], REFUSED.as_bytes()));
+    prove_answers(whole.into_iter().chain(broken).map(|answer| (answer, None)).collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_or_a_limit_is_never_tried_at_the_next_host() {
+    let page = std::str::from_utf8(PAGE).unwrap();
+    let answers = [
+        (401, r#"{"code":307,"info":"AccessKey error"}"#, "auth"),
+        (403, r#"{"code":307,"info":"IP 1.2.3.4 is not in the whitelist"}"#, "auth"),
+        (403, r#"{"code":308,"info":"Sign error"}"#, "signature"),
+        (403, " \n{\"code\":404,\"msg\":\"请检查accesskey是否有效\",\"data\":null}", "auth"),
+        (403, r#"{"code":404,"info":"account locked"}"#, "rate_limited"),
+        (451, r#"{"code":451,"info":"not available in your country"}"#, "api"),
+        (429, page, "rate_limited"),
+        (429, "", "rate_limited"),
+        (418, page, "rate_limited"),
+        (429, r#"{"code":307,"info":"AccessKey error"}"#, "rate_limited"),
+        (404, page, "http"),
+        (410, page, "http"),
+        (200, r#"{"code":200,"data":{"usdt""#, "decode"),
+        (200, "null", "decode"),
+    ];
+    let answers = answers.map(|(status, body, reason)| (http(status, &[], body.as_bytes()), Some(reason)));
+    prove_answers(answers.into()).await;
+}
+
+#[tokio::test]
+async fn a_host_that_is_blocked_for_every_call_is_followed_by_the_next() {
+    let (first, second) = (Exchange::documented(), Exchange::documented());
+    first.simulator.inject_fault(Fault::new(Effect::from_status(403)));
+    let mut watched = Watched::new(&[&first.url(), &second.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![]));
+    let asked = first.simulator.call_log().records.len();
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(
+        first.simulator.call_log().records.len(),
+        asked,
+        "the one that works is asked first from then on"
+    );
+
+    // What the second says of the key counts, and is not lost behind the block.
+    second.simulator.inject_fault(Fault::new(Effect::Revoked));
+    let mut watched = Watched::new(&[&first.url(), &second.url()]);
+    assert!(!watched.poll().await);
+    assert_eq!(watched.failures(), [("auth", 1.0)]);
+    second.simulator.clear_faults();
+    second.simulator.inject_fault(Fault::new(Effect::from_status(451)));
+    let mut watched = Watched::new(&[&first.url(), &second.url()]);
+    assert!(!watched.poll().await);
+    assert_eq!(watched.failures(), [("http", 1.0)]);
+}
+
+#[tokio::test]
+async fn the_host_that_worked_is_asked_first_for_ten_minutes() {
+    let exchange = patient(vec![main_account()]);
+    let (first, second) = (Front::new(exchange.address), Front::new(exchange.address));
+    let asked = || (first.requests().len(), second.requests().len());
+    first.set(Manner::Answer(Arc::new(|_| http(503, &[], b""))));
+    let mut watched = Watched::new(&[&first.url(), &second.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(asked(), (2, 2), "the clock and the balances of each");
+    first.set(Manner::Relay);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(asked(), (2, 3));
+    leap(Duration::from_mins(9)).await;
+    exchange.simulator.set_clock_offset_ms(millis(Duration::from_mins(9)));
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(asked(), (2, 4), "also when the first is well again");
+    leap(Duration::from_mins(1)).await;
+    exchange.simulator.set_clock_offset_ms(millis(Duration::from_mins(10)));
+    assert!(watched.poll().await);
+    assert_eq!(asked(), (3, 4), "until it is given another chance");
+    assert!(watched.poll().await);
+    assert_eq!(asked(), (4, 4), "and takes it");
+    assert_eq!(watched.failures(), []);
+}
+
+#[tokio::test]
+async fn when_the_spare_host_fails_the_first_is_asked_in_the_same_poll() {
+    let exchange = Exchange::documented();
+    let (first, second) = (Front::new(exchange.address), Front::new(exchange.address));
+    let down = Manner::Answer(Arc::new(|_| http(503, &[], b"")));
+    first.set(down.clone());
+    let mut watched = Watched::new(&[&first.url(), &second.url()]);
+    assert!(watched.poll().await);
+    first.set(Manner::Relay);
+    second.set(down);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(watched.failures(), []);
+}
+
+// The same answer again.
+
+#[tokio::test]
+async fn the_same_body_again_is_news_of_its_time_and_of_nothing_else() {
+    const REJECTED: &str = "xt_rows_rejected_total{account=\"main\",wallet=\"spot\"}";
+    let exchange = Exchange::documented();
+    let front = Front::new(exchange.address);
+    let says = |free: &str, status: u16| {
+        let rows = format!(
+            r#""usdt":{{"available":"{free}","freeze":"1"}},"btc":{{"available":"NaN","freeze":"0"}}"#
+        );
+        let answer = http(status, &[], format!(r#"{{"code":200,"data":{{{rows}}}}}"#).as_bytes());
+        front.set(Manner::Answer(Arc::new(move |_| answer.clone())));
+    };
+    let mut watched = Watched::new(&[&front.url()]);
+    let mut seen = Vec::new();
+    for (free, status) in [("900", 200), ("900", 200), ("900", 503), ("900", 200), ("901", 200), ("900", 200)]
+    {
+        leap(Duration::from_secs(30)).await;
+        says(free, status);
+        let good = watched.poll().await;
+        assert_eq!(good, status == 200, "{:?}", watched.failure());
+        let age = watched.good_at().age(watched.clock.now());
+        assert_eq!(age < Duration::from_secs(30), good, "a good answer is as new as its poll: {age:?}");
+        seen.push((watched.sample(FREE), watched.sample(REJECTED), watched.sample(UP)));
+    }
+    let row = |free: f64, rejected: f64, up: f64| (Some(free), Some(rejected), Some(up));
+    let expected = [
+        row(900.0, 1.0, 1.0),
+        row(900.0, 2.0, 1.0),
+        row(900.0, 2.0, 0.0),
+        row(900.0, 3.0, 1.0),
+        row(901.0, 4.0, 1.0),
+        row(900.0, 5.0, 1.0),
+    ];
+    assert_eq!(seen, expected);
+}
+
+// Connections.
+
+#[tokio::test]
+async fn every_call_has_a_connection_of_its_own() {
+    let exchange = Exchange::documented();
+    let front = Front::new(exchange.address);
+    let mut watched = Watched::new(&[&front.url()]);
+    for polls in 1..=2 {
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        // The clock is read by the first poll alone.
+        assert_eq!((front.connections(), front.requests().len()), (polls + 1, polls + 1));
+    }
+}
+
+// Pauses.
+
+#[tokio::test]
+async fn after_a_limit_reply_nothing_is_sent_for_ten_minutes_or_as_long_as_was_asked_for() {
+    for (retry_after, minutes) in [(None, 10), (Some("5"), 10), (Some("1200"), 20)] {
+        let exchange = patient(vec![main_account()]);
+        let mut watched = Watched::new(&[&exchange.url()]);
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        let limited = Effect::Status {
+            status: 429,
+            body: String::new(),
+            content_type: None,
+            retry_after: retry_after.map(str::to_owned),
+            location: None,
+        };
+        exchange.simulator.inject_fault(Fault::new(limited).for_calls(1));
+        let begin = watched.clock.now().unix;
+        assert!(!watched.poll().await);
+        let end = watched.clock.now().unix;
+        let says = format!("{}/trade/api/v1/getBalance: HTTP 429, an empty body", exchange.url());
+        assert_eq!(watched.failure().unwrap().text, says);
+        assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![("rate_limited", 1.0)]));
+        let until = Duration::from_secs_f64(watched.sample(PAUSED).unwrap());
+        let span = Duration::from_mins(minutes);
+        // What is read of a number of seconds is rounded.
+        let rounding = Duration::from_millis(1);
+        assert!(begin + span <= until + rounding && until <= end + span + rounding, "{until:?}");
+
+        let sent = exchange.simulator.call_log().records.len();
+        leap(span.saturating_sub(Duration::from_secs(20))).await;
+        exchange.simulator.set_clock_offset_ms(millis(span));
+        assert!(!watched.poll().await);
+        assert_eq!(exchange.simulator.call_log().records.len(), sent, "nothing is sent");
+        assert_eq!(watched.sample(POLLS), Some(2.0), "and no poll is counted");
+        leap(Duration::from_secs(20)).await;
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert_eq!((watched.sample(FREE), watched.sample(PAUSED)), (HELD, Some(0.0)));
+    }
+}
+
+#[tokio::test]
+async fn limit_replies_to_two_accounts_within_a_minute_pause_all() {
+    let names = ["a", "b", "c"];
+    let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
+    let theirs = names.map(|name| SimulatedAccount::new(name, &keys(name).0, &keys(name).1));
+    let exchange = Exchange::new(SimulatorConfig::default(), theirs.to_vec());
+    let url = exchange.url();
+    let ours = names.map(|name| account(name, &[&url], given(&keys(name).0, &keys(name).1)));
+    let mut watched = Watched::all(ours.into());
+    for name in ["a", "b"] {
+        exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)).for_account(name));
+    }
+    for watched in &mut watched {
+        assert!(!watched.poll().await);
+    }
+    let calls = exchange.simulator.call_log();
+    assert_eq!(names.map(|name| calls.accounts[name].total()), [1, 1, 0]);
+    let text = watched[0].text();
+    for name in names {
+        let until = sample(&text, &PAUSED.replace("main", name));
+        assert!(until.is_some_and(|until| until > 0.0), "{name}: {until:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_only_sounds_like_a_lock_pauses_nobody() {
+    let names = ["a", "b", "c"];
+    let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
+    let theirs = names.map(|name| {
+        SimulatedAccount::new(name, &keys(name).0, &keys(name).1).with_balance(
+            SimulatedWallet::Spot,
+            "usdt",
+            "3867.43650012",
+            "0",
+        )
+    });
+    let exchange = Exchange::new(SimulatorConfig::default(), theirs.to_vec());
+    let url = exchange.url();
+    let ours = names.map(|name| account(name, &[&url], given(&keys(name).0, &keys(name).1)));
+    let mut watched = Watched::all(ours.into());
+    for name in ["a", "b"] {
+        exchange.simulator.inject_fault(Fault::new(body(r#"{"code":0,"info":"blocked"}"#)).for_account(name));
+    }
+    let mut good = Vec::new();
+    for watched in &mut watched {
+        good.push(watched.poll().await);
+    }
+    assert_eq!(good, [false, false, true], "{:?}", watched[2].failure());
+    let text = watched[0].text();
+    for name in names {
+        assert_eq!(sample(&text, &PAUSED.replace("main", name)), Some(0.0), "{name}");
+    }
+    assert_eq!(sample(&text, &FREE.replace("main", "c")), HELD);
+    let api = "xt_poll_failures_total{account=\"a\",reason=\"api\",wallet=\"spot\"}";
+    assert_eq!(sample(&text, api), Some(1.0));
+}
+
+#[tokio::test]
+async fn after_a_restart_a_locked_account_is_tried_once_and_no_more() {
+    let exchange = Exchange::documented();
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::from_status(429)).for_endpoint(SimulatedEndpoint::GetBalance));
+    for restarts in 1..=2 {
+        let mut watched = Watched::new(&[&exchange.url()]);
+        for _ in 0..3 {
+            assert!(!watched.poll().await);
+        }
+        assert_eq!(asset_calls(&exchange), restarts);
+    }
+}
+
+/// A host that is silent about its time delays all accounts once, not each after the other.
+#[tokio::test]
+async fn accounts_that_wait_for_the_same_clock_share_its_failure() {
+    let exchange = Exchange::documented();
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::Silence).for_endpoint(SimulatedEndpoint::GetServerTime));
+    let url = exchange.url();
+    let ours = (0..5).map(|n| {
+        let mut account = account(&format!("a{n}"), &[&url], given(&format!("key{n}"), "s"));
+        account.poll_timeout = Duration::from_secs(1);
+        account
+    });
+    let mut polls = JoinSet::new();
+    for mut watched in Watched::all(ours.collect()) {
+        polls.spawn(async move { watched.poll().await });
+    }
+    assert_eq!(polls.join_all().await, [false; 5]);
+    assert_eq!(clock_calls(&exchange), 1);
+}
+
+// Keys.
+
+struct KeyFiles(tempfile::TempDir);
+
+impl KeyFiles {
+    fn new(access: &str, secret: &str) -> Self {
+        let files = Self(tempfile::tempdir().unwrap());
+        files.write(access, secret);
+        files
+    }
+
+    fn write(&self, access: &str, secret: &str) {
+        replace(&self.0.path().join("key"), access);
+        replace(&self.0.path().join("secret"), secret);
+    }
+
+    fn source(&self) -> KeySource {
+        let half = |name: &str| KeyHalf::File(self.0.path().join(name));
+        KeySource { access: half("key"), secret: half("secret") }
+    }
+}
+
+/// An exchange where `main` has the key of always, and `next` another with 7 USDT.
+fn two_keys() -> Exchange {
+    let next = SimulatedAccount::new("next", "nextKey", "nextSecret").with_balance(
+        SimulatedWallet::Spot,
+        "usdt",
+        "7",
+        "0",
+    );
+    patient(vec![main_account(), next])
+}
+
+fn refused(exchange: &Exchange) -> u64 {
+    exchange.simulator.call_log().ips.values().map(|counts| counts.refused.values().sum::<u64>()).sum()
+}
+
+#[tokio::test]
+async fn new_key_files_are_used_from_the_next_poll_on() {
+    let exchange = two_keys();
+    let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
+    let mut watched = Watched::of(account("main", &[&exchange.url()], files.source()));
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    let loaded = watched.sample(LOADED);
+    files.write("nextKey\n", "nextSecret\n");
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((watched.sample(FREE), watched.failures(), refused(&exchange)), (Some(7.0), vec![], 0));
+    assert!(watched.sample(LOADED) > loaded);
+}
+
+#[tokio::test]
+async fn new_key_files_that_are_wrong_leave_the_old_pair_at_work() {
+    let exchange = two_keys();
+    let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
+    let mut watched = Watched::of(account("main", &[&exchange.url()], files.source()));
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    let loaded = watched.sample(LOADED);
+    files.write("noKey", "noSecret");
+    for _ in 0..3 {
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert_eq!((watched.sample(FREE), watched.failures(), refused(&exchange)), (HELD, vec![], 1));
+        assert_eq!(watched.sample(LOADED), loaded);
+    }
+}
+
+/// The codes of a refused key are documented since 2021 and were others before.
+#[tokio::test]
+async fn a_new_pair_is_not_trusted_either_when_the_exchange_words_its_refusal_in_its_own_way() {
+    for reply in
+        [http(200, &[], br#"{"code":400,"info":"request error"}"#), http(403, &[], b"<html>Forbidden</html>")]
+    {
+        let exchange = two_keys();
+        let front = Front::new(exchange.address);
+        let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
+        let mut watched = Watched::of(account("main", &[&front.url()], files.source()));
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        files.write("nextKey", "nextSecret");
+        let old = Front::new(exchange.address);
+        front.set(Manner::Answer(Arc::new(move |request| {
+            if request.parameter("accesskey") == Some(ACCESS_KEY) { old.pass(request) } else { reply.clone() }
+        })));
+        for _ in 0..2 {
+            assert!(watched.poll().await, "{:?}", watched.failure());
+            assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![]));
+        }
+        front.set(Manner::Relay);
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert_eq!(watched.sample(FREE), Some(7.0), "it is taken once it works");
+    }
+}
+
+#[tokio::test]
+async fn a_torn_change_of_the_key_files_leaves_no_gap() {
+    let exchange = two_keys();
+    let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
+    let mut watched = Watched::of(account("main", &[&exchange.url()], files.source()));
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    for (access, secret) in [("nextKey", SECRET_KEY), ("", SECRET_KEY), ("nextKey", "")] {
+        files.write(access, secret);
+        for _ in 0..2 {
+            assert!(watched.poll().await, "{:?}", watched.failure());
+            assert_eq!(watched.sample(FREE), HELD);
+        }
+    }
+    files.write("nextKey", "nextSecret");
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((watched.sample(FREE), watched.failures()), (Some(7.0), vec![]));
+}
+
+#[tokio::test]
+async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_change() {
+    let exchange = two_keys();
+    // Its clock does not leap: calls go by this machine's, which does not either.
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::from_status(404)).for_endpoint(SimulatedEndpoint::GetServerTime));
+    let files = KeyFiles::new("nextKey", "wrongSecret");
+    let ours = account("main", &[&exchange.url()], files.source());
+    let interval = ours.poll_interval;
+    let mut ours = Watched::all(vec![ours]);
+    let Watched { mut poller, ledger, clock } = ours.remove(0);
+    let frozen = Frozen::new();
+    let running = tokio::spawn(async move { poller.run(Ticks::begin()).await });
+    let (mut tries, mut foretold) = (Vec::new(), Duration::ZERO);
+    while tries.len() < 3 {
+        if tries.len() == 1 {
+            foretold = ledger.accounts()[0].next_poll().unwrap().elapsed;
+        }
+        step(&ledger, clock).await;
+        if asset_calls(&exchange) > tries.len() {
+            tries.push(clock.now().elapsed);
+        }
+    }
+    let jitter = Duration::from_secs(2);
+    assert!(
+        tries[1].abs_diff(foretold) <= jitter && tries[2].abs_diff(foretold) > jitter,
+        "{foretold:?} {tries:?}"
+    );
+    for pair in tries.windows(2) {
+        let gap = pair[1].saturating_sub(pair[0]);
+        assert!(gap >= Duration::from_mins(5) && gap <= Duration::from_mins(6), "{tries:?}");
+    }
+    assert_eq!(sample(&exposition(&ledger, clock.now()), FREE), None);
+
+    files.write("nextKey", "nextSecret");
+    let changed = clock.now().elapsed;
+    while sample(&exposition(&ledger, clock.now()), FREE) != Some(7.0) {
+        step(&ledger, clock).await;
+        let waited = clock.now().elapsed.saturating_sub(changed);
+        assert!(waited < interval * 2, "{waited:?}");
+    }
+    assert_eq!(asset_calls(&exchange), 4);
+    running.abort();
+    drop(frozen);
+}
+
+/// Lets half a second pass, and whatever that has set off come to its end. A longer leap would make
+/// every poller late for its slot, and a late one leaves the slot out.
+async fn step(ledger: &xt_balance_exporter::ledger::Ledger, clock: xt_balance_exporter::moment::Clock) {
+    tokio::time::advance(Duration::from_millis(500)).await;
+    let busy = || {
+        let next = ledger.accounts()[0].next_poll();
+        next.is_none_or(|next| next.elapsed <= clock.now().elapsed)
+    };
+    // Key files are read on a thread that knows nothing of the paused clock: it has a few milliseconds in any case. What
+    // waits for a limit waits for a later step.
+    for round in 0..200 {
+        if round > 4 && !busy() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        yield_now().await;
+    }
+}
+
+// The clock.
+
+#[tokio::test]
+async fn a_machine_whose_clock_is_off_polls_without_a_failure() {
+    for offset in [90, -90] {
+        let exchange = Exchange::new(
+            SimulatorConfig { clock_offset_ms: offset * 1_000, ..SimulatorConfig::default() },
+            vec![main_account()],
+        );
+        let mut watched = Watched::new(&[&exchange.url()]);
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        // A clock so far from ours is read twice before it is believed.
+        assert_eq!((watched.failures(), clock_calls(&exchange)), (vec![], 2));
+        let series = format!("xt_clock_skew_seconds{{host=\"{}\"}}", exchange.address);
+        let skew = watched.sample(&series).unwrap();
+        // Half a round trip is what the reading may be off by, and no round trip takes this long.
+        assert!((skew - f64::from(i32::try_from(offset).unwrap())).abs() < 5.0, "{skew}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_refused_nonce_the_clock_is_read_again_before_the_next_call() {
+    let exchange = Exchange::documented();
+    let mut watched = Watched::new(&[&exchange.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(clock_calls(&exchange), 1);
+    let nonce = body(r#"{"code":400,"info":"nonce is outside the window"}"#);
+    exchange.simulator.inject_fault(Fault::new(nonce).for_calls(1));
+    assert!(!watched.poll().await);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((clock_calls(&exchange), watched.failures()), (2, vec![("clock", 1.0)]));
+}
+
+#[tokio::test]
+async fn an_exchange_that_does_not_tell_the_time_is_polled_by_our_own() {
+    let exchange = Exchange::documented();
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::from_status(404)).for_endpoint(SimulatedEndpoint::GetServerTime));
+    let mut watched = Watched::new(&[&exchange.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![]));
+    assert!(!watched.text().contains("xt_clock_skew_seconds"));
+}
+
+// A poller that is stuck.
+
+#[tokio::test]
+async fn a_poller_that_gives_no_sign_of_life_is_named_and_the_others_run_on() {
+    let exchange = two_keys();
+    let url = exchange.url();
+    let mut stuck = account("stuck", &[&url], given("nextKey", "nextSecret"));
+    let mut well = account("main", &[&url], given(ACCESS_KEY, SECRET_KEY));
+    (stuck.poll_interval, well.poll_interval) = (Duration::from_secs(2), Duration::from_secs(2));
+    let mut watched = Watched::all(vec![stuck, well]);
+    let (ledger, clock) = (Arc::clone(&watched[0].ledger), watched[0].clock);
+    let run = |mut watched: Watched| tokio::spawn(async move { watched.poller.run(Ticks::begin()).await });
+    let stuck = run(watched.remove(0));
+    let _well = run(watched.remove(0));
+    let polls = |name: &str| sample(&exposition(&ledger, clock.now()), &POLLS.replace("main", name)).unwrap();
+    while polls("stuck") == 0.0 || polls("main") == 0.0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(ledger.ailing(clock.now()), [""; 0]);
+    // A task that is never run again is what a poller stuck in a loop or a lock looks like.
+    stuck.abort();
+    let alive_until = |name: &str| {
+        let accounts = ledger.accounts();
+        accounts.iter().find(|account| &*account.facts.name == name).unwrap().alive_until
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let site = Arc::new(Site::new(Arc::clone(&ledger), clock, "/metrics".to_owned(), 40));
+    let _site = tokio::spawn(site.serve(vec![listener], std::future::pending()));
+    let ask =
+        |path| async move { tokio::task::spawn_blocking(move || get(address, path, &[])).await.unwrap() };
+    assert_eq!(ask("/-/healthy").await.status, 200);
+
+    // More time than any poller may stay silent, gone by at once.
+    tokio::time::pause();
+    tokio::time::advance(alive_until("stuck").awake.saturating_sub(clock.now().awake)).await;
+    tokio::time::resume();
+    while alive_until("main").awake <= clock.now().awake {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let health = ask("/-/healthy").await;
+    assert_eq!(health.status, 503);
+    let said = "the poller of account 'stuck' is stuck or dead: its sign of life is ";
+    assert!(health.text().starts_with(said), "{}", health.text());
+    assert!(!health.text().contains("'main'"), "{}", health.text());
+    let before = polls("main");
+    while polls("main") <= before {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,596 @@
+//! A number that is shown was read from the exchange, for that account, and is as old as it says: answers that lie by
+//! their rows, their time, their connection or their clock are not believed.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::common::in_process::{
+    FREE, POLLS, SUSPECT, UP, Watched, account, exposition, given, leap, millis,
+};
+use crate::common::proxy::{Front, Manner, http};
+use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, sample, until};
+use serde_json::json;
+use tokio::task::JoinSet;
+use xt_balance_exporter::{
+    exchange::{Api, BaseUrl, Venue, Wallet},
+    simulator::{
+        self, Effect, Fault, NonceRefusal, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatorConfig,
+    },
+    standing::Watch,
+};
+
+const HELD: Option<f64> = Some(500.5);
+const PRESENT: &str = "xt_watch_present{account=\"main\",currency=\"usdt\",wallet=\"spot\"}";
+const REJECTED: &str = "xt_rows_rejected_total{account=\"main\",wallet=\"spot\"}";
+const KEYS: [(&str, &str); 2] = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
+
+fn theirs() -> SimulatedAccount {
+    SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
+        .with_balance(simulator::SimulatedWallet::Spot, "usdt", "500.5", "1")
+        .with_balance(simulator::SimulatedWallet::Spot, "btc", "0.25", "0")
+        .with_balance(simulator::SimulatedWallet::FuturesUsdt, "usdt", "500.5", "1")
+        .with_balance(simulator::SimulatedWallet::FuturesUsdt, "btc", "0.25", "0")
+}
+
+fn exchange() -> Exchange {
+    exchange_with(SimulatorConfig::default())
+}
+
+fn exchange_with(mut rules: SimulatorConfig) -> Exchange {
+    rules.asset_calls_per_second = 100;
+    Exchange::new(rules, vec![theirs()])
+}
+
+/// The account `main`, its one wallet read by this version of the API.
+fn reading(api: Api, wallet: Wallet, url: &str) -> Watched {
+    let base = |url: &str| vec![BaseUrl::parse(url).unwrap()];
+    let mut ours = account("main", &[url], given(ACCESS_KEY, SECRET_KEY));
+    ours.venue = Venue {
+        api,
+        base_urls: base(url),
+        futures_usdt: base(&format!("{url}/fapi")),
+        futures_coin: base(&format!("{url}/dapi")),
+    };
+    ours.wallets = vec![wallet];
+    ours.watch = vec![(wallet, Watch { currency: "usdt".into(), threshold: Some(500.0) })];
+    Watched::all(vec![ours]).remove(0)
+}
+
+const READINGS: [(Api, Wallet); 3] =
+    [(Api::V1, Wallet::Spot), (Api::V4, Wallet::Spot), (Api::V4, Wallet::FuturesUsdt)];
+
+/// The value of `series`, which names the spot wallet, for the wallet that is read.
+fn value(watched: &Watched, wallet: Wallet, series: &str) -> Option<f64> {
+    watched.sample(&series.replace("spot", wallet.label()))
+}
+
+/// A row with amounts in the form of every version of the API.
+fn row(name: &str, free: &str) -> Effect {
+    let amounts = json!({
+        "available": free, "freeze": "0", "availableAmount": free, "frozenAmount": "0",
+        "walletBalance": free, "availableBalance": free, "openOrderMarginFrozen": "0", "isolatedMargin": "0",
+        "crossedMargin": "0",
+    });
+    Effect::Row { currency: name.to_owned(), value: amounts }
+}
+
+fn drop_usdt() -> Effect {
+    Effect::DropCurrency("usdt".to_owned())
+}
+
+// Rows that cannot be read.
+
+#[tokio::test]
+async fn while_a_row_has_no_usable_name_a_missing_watched_currency_is_unknown_and_not_zero() {
+    let long = "x".repeat(70);
+    for (api, wallet) in READINGS {
+        for name in ["", " ", "\u{feff}", "us\ndt", "usdt\u{0}", "us\u{200b}dt", &long] {
+            let exchange = exchange();
+            exchange.simulator.inject_fault(Fault::new(drop_usdt()));
+            exchange.simulator.inject_fault(Fault::new(row(name, "7")));
+            let mut watched = reading(api, wallet, &exchange.url());
+            assert!(watched.poll().await, "{name:?}: {:?}", watched.failure());
+            let values = [FREE, PRESENT, UP, REJECTED].map(|series| value(&watched, wallet, series));
+            assert_eq!(values, [None, None, Some(1.0), Some(1.0)], "{api:?} {wallet} {name:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn blanks_and_invisible_characters_around_a_name_are_no_part_of_it() {
+    for (api, wallet) in READINGS {
+        for name in
+            [" USDT", "usdt\u{a0}", "\u{200b}usdt", "usdt\u{feff}", "\u{2003}usdt\u{2060}", "\tusdt\n"]
+        {
+            let exchange = exchange();
+            exchange.simulator.inject_fault(Fault::new(drop_usdt()));
+            exchange.simulator.inject_fault(Fault::new(row(name, "7")));
+            let mut watched = reading(api, wallet, &exchange.url());
+            assert!(watched.poll().await, "{name:?}: {:?}", watched.failure());
+            let values = [FREE, PRESENT, REJECTED].map(|series| value(&watched, wallet, series));
+            assert_eq!(values, [Some(7.0), Some(1.0), Some(0.0)], "{api:?} {wallet} {name:?}");
+        }
+    }
+}
+
+// Losses that are not there.
+
+/// Starts the daemon with two watched currencies.
+fn serve(exchange: &Exchange) -> Exporter {
+    let flags =
+        ["--poll.interval=3s", "--poll.timeout=2s", "--balance.watch=usdt=500", "--balance.watch=btc"];
+    Exporter::serve(&exchange.url(), &flags)
+}
+
+fn glitches() -> [Effect; 5] {
+    let zero = |name: &str| row(name, "0.00");
+    [drop_usdt(), Effect::EmptyData, Effect::Zeros, zero("usdt"), Effect::DropCurrency("btc".to_owned())]
+}
+
+/// A balance that is lost in one poll and back in the next is held, however often the exchange says so in between.
+#[test]
+fn a_loss_that_one_poll_saw_is_never_shown() {
+    std::thread::scope(|scope| {
+        for glitch in glitches() {
+            scope.spawn(move || {
+                let exchange = exchange();
+                let exporter = serve(&exchange);
+                until("the first poll was good", || (exporter.sample(FREE) == HELD).then_some(()));
+                exchange.simulator.inject_fault(Fault::new(glitch.clone()));
+                let held = until("the loss was seen", || {
+                    let metrics = exporter.metrics();
+                    assert_eq!(sample(&metrics, FREE), HELD, "{glitch:?}");
+                    (sample(&metrics, SUSPECT) == Some(1.0)).then_some(metrics)
+                });
+                exchange.simulator.clear_faults();
+                assert_eq!(sample(&held, UP), Some(0.0), "the last balances are held");
+                let failures = held.lines().filter(|line| line.starts_with("xt_poll_failures_total{"));
+                assert!(
+                    failures.clone().count() > 0 && failures.clone().all(|line| line.ends_with(" 0")),
+                    "{held}"
+                );
+                until("the next poll was good", || {
+                    let metrics = exporter.metrics();
+                    assert_eq!(sample(&metrics, FREE), HELD, "{glitch:?}");
+                    (sample(&metrics, UP) == Some(1.0)).then_some(())
+                });
+                assert_eq!(exporter.sample(SUSPECT), Some(1.0));
+            });
+        }
+    });
+}
+
+#[test]
+fn a_first_answer_that_lacks_what_is_watched_is_not_believed() {
+    std::thread::scope(|scope| {
+        for glitch in glitches() {
+            scope.spawn(move || {
+                let exchange = exchange();
+                exchange.simulator.inject_fault(Fault::new(glitch.clone()));
+                let exporter = serve(&exchange);
+                until("the first poll has ended", || {
+                    let metrics = exporter.metrics();
+                    assert_eq!(sample(&metrics, FREE), None, "{glitch:?}");
+                    (sample(&metrics, POLLS) == Some(1.0)).then_some(())
+                });
+                exchange.simulator.clear_faults();
+                let first = until("a balance is shown", || exporter.sample(FREE));
+                assert_eq!(Some(first), HELD, "{glitch:?}");
+            });
+        }
+    });
+}
+
+#[tokio::test]
+async fn what_the_next_poll_says_too_is_believed_and_not_doubted_again() {
+    for (loss, present) in [(drop_usdt(), 0.0), (Effect::EmptyData, 0.0), (Effect::Zeros, 1.0)] {
+        let exchange = exchange();
+        let mut watched = Watched::new(&[&exchange.url()]);
+        assert!(watched.poll().await);
+        let read = watched.good_at();
+        exchange.simulator.inject_fault(Fault::new(loss.clone()));
+        assert!(!watched.poll().await);
+        assert_eq!((watched.sample(FREE), watched.sample(UP)), (HELD, Some(0.0)), "{loss:?}");
+        assert_eq!(watched.good_at(), read, "its age goes on");
+        assert!(watched.poll().await);
+        let values = [FREE, PRESENT, SUSPECT].map(|series| watched.sample(series));
+        assert_eq!(values, [Some(0.0), Some(present), Some(1.0)], "{loss:?}");
+        assert!(watched.poll().await);
+        assert_eq!((watched.sample(SUSPECT), watched.failures()), (Some(1.0), vec![]), "{loss:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_held_balance_becomes_unknown_when_it_is_too_old() {
+    let exchange = exchange();
+    let mut watched = Watched::new(&[&exchange.url()]);
+    assert!(watched.poll().await);
+    let read = watched.good_at();
+    exchange.simulator.inject_fault(Fault::new(drop_usdt()));
+    assert!(!watched.poll().await);
+    assert_eq!(sample(&watched.text_at(read.later(crate::common::in_process::MAX_AGE)), FREE), None);
+}
+
+#[tokio::test]
+async fn nothing_free_and_something_frozen_is_no_doubt() {
+    let exchange = exchange();
+    let mut watched = Watched::new(&[&exchange.url()]);
+    assert!(watched.poll().await);
+    exchange.simulator.set_balance("main", simulator::SimulatedWallet::Spot, "usdt", "0", "501.5").unwrap();
+    assert!(watched.poll().await);
+    assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (Some(0.0), Some(0.0)));
+}
+
+#[tokio::test]
+async fn another_base_url_of_the_same_poll_settles_a_doubt_or_the_next_poll_does() {
+    // The other says the same: it is so.
+    let (one, other) = (exchange(), exchange());
+    let mut watched = Watched::new(&[&one.url(), &other.url()]);
+    assert!(watched.poll().await);
+    one.simulator.inject_fault(Fault::new(drop_usdt()));
+    other.simulator.inject_fault(Fault::new(drop_usdt()));
+    assert!(watched.poll().await);
+    assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (Some(0.0), Some(1.0)));
+
+    // The other still has it: it is that.
+    let (one, other) = (exchange(), exchange());
+    let mut watched = Watched::new(&[&one.url(), &other.url()]);
+    assert!(watched.poll().await);
+    one.simulator.inject_fault(Fault::new(Effect::Zeros));
+    for polls in 1..=3 {
+        assert!(watched.poll().await);
+        assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (HELD, Some(f64::from(polls))));
+    }
+
+    // A spare alone is not believed, while the first cannot be asked.
+    let (one, other) = (exchange(), exchange());
+    let mut watched = Watched::new(&[&one.url(), &other.url()]);
+    assert!(watched.poll().await);
+    one.simulator.inject_fault(Fault::new(Effect::Maintenance));
+    other.simulator.inject_fault(Fault::new(Effect::Zeros));
+    assert!(!watched.poll().await);
+    assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (HELD, Some(1.0)));
+    other.simulator.clear_faults();
+    assert!(watched.poll().await);
+    assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (HELD, Some(1.0)));
+}
+
+#[test]
+fn once_asks_a_second_time_after_two_seconds_where_an_answer_must_be_confirmed() {
+    let asks = |exchange: &Exchange| {
+        let url = exchange.url();
+        let output = Exporter::run(&["once", "--xt.base-url", &url, "--balance.watch=usdt"], &KEYS);
+        let calls = exchange.simulator.call_log().records;
+        let times: Vec<_> = calls
+            .iter()
+            .filter(|call| call.endpoint == SimulatedEndpoint::GetBalance)
+            .map(|call| call.since_start)
+            .collect();
+        (output, times)
+    };
+    let exchange = exchange();
+    exchange.simulator.inject_fault(Fault::new(drop_usdt()).for_calls(1));
+    let (output, times) = asks(&exchange);
+    assert!(output.status.success(), "{}", output.stderr);
+    assert_eq!((sample(&output.stdout, FREE), times.len()), (HELD, 2));
+    assert!(times[1].saturating_sub(times[0]) >= Duration::from_secs(2), "{times:?}");
+
+    let exchange = self::exchange();
+    exchange.simulator.inject_fault(Fault::new(drop_usdt()));
+    let (output, times) = asks(&exchange);
+    assert!(output.status.success(), "{}", output.stderr);
+    assert_eq!((sample(&output.stdout, FREE), times.len()), (Some(0.0), 2));
+}
+
+// Ages.
+
+#[tokio::test]
+async fn a_balance_is_as_old_as_its_question() {
+    let exchange = exchange();
+    let delay = Duration::from_millis(700);
+    let fault = Fault::new(Effect::Delay { ms: 700 }).for_endpoint(SimulatedEndpoint::GetBalance);
+    exchange.simulator.inject_fault(fault);
+    let mut watched = Watched::new(&[&exchange.url()]);
+    assert!(watched.poll().await);
+    assert!(watched.good_at().age(watched.clock.now()) >= delay);
+    let shown =
+        watched.sample("xt_last_success_timestamp_seconds{account=\"main\",wallet=\"spot\"}").unwrap();
+    assert!(shown + delay.as_secs_f64() <= watched.clock.now().unix.as_secs_f64());
+}
+
+// Connections.
+
+/// An answer that nobody asked for arrives while the next account waits for its own.
+#[tokio::test]
+async fn an_answer_that_was_not_asked_for_is_no_accounts() {
+    let names = ["a", "b"];
+    let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
+    let theirs = |(name, amount): (&str, &str)| {
+        SimulatedAccount::new(name, &keys(name).0, &keys(name).1).with_balance(
+            simulator::SimulatedWallet::Spot,
+            "usdt",
+            amount,
+            "0",
+        )
+    };
+    let exchange = Exchange::new(SimulatorConfig::default(), [("a", "1"), ("b", "2")].map(theirs).to_vec());
+    let front = Front::new(exchange.address);
+    front.set(Manner::Surplus(Duration::from_millis(40)));
+    exchange.simulator.inject_fault(Fault::new(Effect::Delay { ms: 120 }).for_account("b"));
+    let ours = names.map(|name| account(name, &[&front.url()], given(&keys(name).0, &keys(name).1)));
+    let mut watched = Watched::all(ours.into());
+    for _ in 0..2 {
+        for watched in &mut watched {
+            assert!(watched.poll().await, "{:?}", watched.failure());
+        }
+    }
+    let text = exposition(&watched[0].ledger, watched[0].clock.now());
+    let free = names.map(|name| sample(&text, &FREE.replace("main", name)));
+    assert_eq!(free, [Some(1.0), Some(2.0)]);
+    assert_eq!(front.connections(), front.requests().len(), "a call has a connection of its own");
+}
+
+// Caches.
+
+/// v4 asks one URL for all accounts.
+#[tokio::test]
+async fn an_answer_that_a_cache_kept_is_no_accounts() {
+    for cache in [
+        Effect::Cached { age: Some(3_600), date_behind: None },
+        Effect::Cached { age: Some(1), date_behind: None },
+        Effect::Cached { age: None, date_behind: Some(3_600) },
+    ] {
+        let names = ["a", "b", "c"];
+        let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
+        let theirs = |name: &str| {
+            let account = SimulatedAccount::new(name, &keys(name).0, &keys(name).1);
+            account.with_balance(
+                simulator::SimulatedWallet::Spot,
+                "usdt",
+                if name == "a" { "1" } else { "2" },
+                "0",
+            )
+        };
+        let exchange = Exchange::new(SimulatorConfig::default(), names.map(theirs).to_vec());
+        exchange.simulator.inject_fault(Fault::new(cache.clone()));
+        let ours = names.map(|name| {
+            let mut ours = account(name, &[&exchange.url()], given(&keys(name).0, &keys(name).1));
+            ours.venue.api = Api::V4;
+            ours
+        });
+        let mut watched = Watched::all(ours.into());
+        let mut good = Vec::new();
+        for watched in &mut watched {
+            good.push(watched.poll().await);
+        }
+        assert_eq!(good, [true, false, false], "{cache:?}");
+        let text = exposition(&watched[0].ledger, watched[0].clock.now());
+        for name in ["b", "c"] {
+            let cached =
+                format!("xt_poll_failures_total{{account=\"{name}\",reason=\"cached\",wallet=\"spot\"}}");
+            assert_eq!(sample(&text, &cached), Some(1.0), "{cache:?}");
+            assert_eq!(sample(&text, &FREE.replace("main", name)), None, "{cache:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_old_date_is_told_also_where_the_exchange_tells_no_time() {
+    let exchange = exchange();
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::from_status(404)).for_endpoint(SimulatedEndpoint::GetServerTime));
+    let front = Front::new(exchange.address);
+    let hour_ago = std::time::SystemTime::now() - Duration::from_hours(1);
+    front.set(Manner::AddHeaders(vec![("Date", httpdate::fmt_http_date(hour_ago))]));
+    let mut watched = Watched::new(&[&front.url()]);
+    assert!(!watched.poll().await);
+    assert_eq!((watched.sample(FREE), watched.failures()), (None, vec![("cached", 1.0)]));
+}
+
+#[tokio::test]
+async fn caches_are_asked_not_to_answer_and_another_base_url_is_asked_if_one_does() {
+    let exchange = exchange();
+    let front = Front::new(exchange.address);
+    front.set(Manner::AddHeaders(vec![("Age", "3600".to_owned())]));
+    let mut watched = Watched::new(&[&front.url(), &exchange.url()]);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![]));
+    let requests = front.requests();
+    assert!(!requests.is_empty());
+    for request in requests {
+        assert_eq!(request.header("cache-control"), Some("no-cache, no-store"), "{request:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_something_changed_or_cut_is_no_success() {
+    for status in [203, 206, 226] {
+        for (api, wallet) in READINGS {
+            let exchange = exchange();
+            exchange.simulator.inject_fault(Fault::new(Effect::Restatus { status }));
+            let mut watched = reading(api, wallet, &exchange.url());
+            assert!(!watched.poll().await, "{status} {api:?} {wallet}");
+            assert_eq!(value(&watched, wallet, FREE), None, "{status} {api:?} {wallet}");
+            let failed = "xt_poll_failures_total{account=\"main\",reason=\"http\",wallet=\"spot\"}";
+            assert_eq!(value(&watched, wallet, failed), Some(1.0), "{status} {api:?} {wallet}");
+        }
+    }
+}
+
+#[test]
+fn check_names_a_cache_and_what_to_do_about_it() {
+    let exchange = exchange();
+    let front = Front::new(exchange.address);
+    front.set(Manner::AddHeaders(vec![("Age", "3600".to_owned())]));
+    let output = Exporter::run(&["check", "--xt.base-url", &front.url()], &KEYS);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.contains("[cached]\n       remedy: something between"), "{}", output.stdout);
+}
+
+// The exchange's clock.
+
+/// Makes the same proof for every way in which a nonce is refused, and every version of the API. A proof holds the
+/// exchange to its end.
+async fn for_every_refusal<F>(proof: impl Fn(Exchange, Watched, Api) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let refusals =
+        [NonceRefusal::Named, NonceRefusal::RequestError, NonceRefusal::OtherErrors, NonceRefusal::SignError];
+    let mut proofs = JoinSet::new();
+    for nonce_refusal in refusals {
+        for (api, wallet) in READINGS {
+            let exchange = exchange_with(SimulatorConfig { nonce_refusal, ..SimulatorConfig::default() });
+            let watched = reading(api, wallet, &exchange.url());
+            proofs.spawn(proof(exchange, watched, api));
+        }
+    }
+    while let Some(proof) = proofs.join_next().await {
+        proof.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn one_wrong_reading_of_the_exchanges_time_refuses_no_poll() {
+    for_every_refusal(|exchange: Exchange, mut watched: Watched, _| async move {
+        let exchange = exchange;
+        exchange.simulator.inject_fault(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).for_calls(1));
+        for _ in 0..3 {
+            assert!(watched.poll().await, "{:?}", watched.failure());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wrong_time_told_twice_is_corrected_in_the_poll_that_is_refused_for_it() {
+    for_every_refusal(|exchange: Exchange, mut watched: Watched, _| async move {
+        let exchange = exchange;
+        exchange.simulator.inject_fault(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).for_calls(2));
+        assert!(watched.poll().await, "{:?}", watched.failure());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_step_of_the_exchanges_clock_is_followed_in_the_poll_that_meets_it() {
+    for_every_refusal(|exchange: Exchange, mut watched: Watched, _| async move {
+        let exchange = exchange;
+        assert!(watched.poll().await);
+        exchange.simulator.set_clock_offset_ms(3_600_000);
+        assert!(watched.poll().await, "{:?}", watched.failure());
+    })
+    .await;
+    for_every_refusal(|exchange: Exchange, mut watched: Watched, api| async move {
+        let exchange = exchange;
+        // To v1 nonces by a clock that was set back are old ones: there only time helps.
+        if api == Api::V4 {
+            assert!(watched.poll().await);
+            exchange.simulator.set_clock_offset_ms(-3_600_000);
+            assert!(watched.poll().await, "{:?}", watched.failure());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn refusals_have_the_clock_read_again_once_in_a_while_and_not_each_time() {
+    let exchange = exchange();
+    let body = Effect::Body(r#"{"code":400,"info":"Request error"}"#.to_owned());
+    exchange.simulator.inject_fault(Fault::new(body).for_endpoint(SimulatedEndpoint::GetBalance));
+    let mut watched = Watched::new(&[&exchange.url()]);
+    let readings = |exchange: &Exchange| {
+        let arrivals = exchange.simulator.call_log().records;
+        arrivals.iter().filter(|call| call.endpoint == SimulatedEndpoint::GetServerTime).count()
+    };
+    for _ in 0..4 {
+        assert!(!watched.poll().await);
+    }
+    assert_eq!(readings(&exchange), 2, "the first, and one for the refusals");
+    leap(Duration::from_secs(31)).await;
+    exchange.simulator.set_clock_offset_ms(millis(Duration::from_secs(31)));
+    assert!(!watched.poll().await);
+    assert_eq!(readings(&exchange), 3);
+}
+
+#[tokio::test]
+async fn hosts_whose_clocks_differ_spoil_no_nonce_of_each_other() {
+    let ahead = exchange_with(SimulatorConfig { clock_offset_ms: 90_000, ..SimulatorConfig::default() });
+    let right = exchange();
+    let mut watched = Watched::new(&[&ahead.url(), &right.url()]);
+    for down in [Some(&ahead), None, Some(&right), Some(&ahead), Some(&right)] {
+        if let Some(down) = down {
+            // It tells the time, and takes the nonce with it.
+            down.simulator.inject_fault(
+                Fault::new(Effect::Maintenance).for_endpoint(SimulatedEndpoint::GetBalance).for_calls(1),
+            );
+        }
+        assert!(watched.poll().await, "{:?}", watched.failure());
+    }
+    for exchange in [&ahead, &right] {
+        let calls = &exchange.simulator.call_log().accounts["main"];
+        assert!(calls.accepted > 0);
+        assert_eq!(
+            (calls.count_refused(RefusalCause::Nonce), calls.count_refused(RefusalCause::Replay)),
+            (0, 0)
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_skew_is_that_of_the_scrape_and_of_hosts_that_are_asked() {
+    let (first, spare) = (
+        exchange(),
+        exchange_with(SimulatorConfig { clock_offset_ms: 30_000, ..SimulatorConfig::default() }),
+    );
+    let skew = |text: &str, exchange: &Exchange| {
+        sample(text, &format!("xt_clock_skew_seconds{{host=\"{}\"}}", exchange.address))
+    };
+    let mut watched = Watched::new(&[&first.url(), &spare.url()]);
+    assert!(watched.poll().await);
+    let now = watched.clock.now();
+    for set in [0.0, 3_600.0, -800_000_000.0] {
+        let unix = Duration::from_secs_f64(now.unix.as_secs_f64() + set);
+        let text = watched.text_at(xt_balance_exporter::moment::Moment { unix, ..now });
+        let shown = skew(&text, &first).unwrap();
+        // Half a round trip is what a reading may be off by, and no round trip takes this long.
+        assert!((shown + set).abs() < 5.0, "{shown} after the clock was set by {set}");
+    }
+
+    first.simulator.inject_fault(Fault::new(Effect::Maintenance).for_calls(1));
+    assert!(watched.poll().await);
+    let text = watched.text();
+    assert!(
+        skew(&text, &first).is_some() && skew(&text, &spare).is_some_and(|shown| (shown - 30.0).abs() < 5.0)
+    );
+
+    // The first is asked again after ten minutes, and the spare no more.
+    let time = Duration::from_mins(11);
+    leap(time).await;
+    first.simulator.set_clock_offset_ms(millis(time));
+    spare.simulator.set_clock_offset_ms(millis(time) + 30_000);
+    assert_eq!(skew(&watched.text(), &first), None, "nor is the first, yet");
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    let text = watched.text();
+    assert!(skew(&text, &first).is_some());
+    assert_eq!(skew(&text, &spare), None);
+}
+
+/// What stands in a socket before it is asked for cannot be an answer either.
+#[tokio::test]
+async fn an_answer_to_another_call_on_the_same_connection_is_never_read() {
+    let exchange = exchange();
+    let front = Front::new(exchange.address);
+    let answer = |amount: &str| {
+        let body = format!(r#"{{"code":200,"data":{{"usdt":{{"available":"{amount}","freeze":"0"}}}}}}"#);
+        http(200, &[], body.as_bytes())
+    };
+    // Two answers at once to one question.
+    let twice = [answer("1"), answer("2")].concat();
+    front.set(Manner::Answer(Arc::new(move |_| twice.clone())));
+    let mut watched = Watched::new(&[&front.url()]);
+    for _ in 0..2 {
+        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert_eq!(watched.sample(FREE), Some(1.0));
+    }
+}

@@ -1,0 +1,53 @@
+//! The integration tests: one program, so that what they share is compiled once. tests/README.md says what each file
+//! proves.
+//!
+//! A test that needs a process of its own (a panic hook, the one subscriber of the log, a limit, a current directory,
+//! an environment) starts one: the exporter as a child ([`crate::common::Exporter::start_by`]), or, where it has to look inside,
+//! this program again with that test alone ([`crate::common::run_alone`]). No test changes anything of its own process.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test ends at what it did not expect, and this is no library"
+)]
+
+mod common;
+
+mod alert_e2e;
+mod alerts;
+mod ccxt;
+mod commands;
+mod dashboards;
+mod deployment;
+mod documents;
+mod echo;
+mod exact_balances;
+mod exposition;
+mod failover;
+mod failures;
+mod fuzz_corpus;
+mod gzip;
+mod honesty;
+mod image;
+mod network;
+mod panics;
+mod prices;
+mod prometheus;
+mod reload;
+mod secrets;
+mod simulator;
+mod simulator_v4;
+mod status_page;
+mod stuck;
+mod supervisor;
+mod systemd;
+mod textfile;
+mod tls;
+mod v4;
+mod web;
+mod web_config;

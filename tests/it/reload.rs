@@ -1,0 +1,601 @@
+//! The configuration is read again on SIGHUP and on POST /-/reload: all of it is in force or none of it; what is
+//! known of an account stays known while it is the same account, and not a moment longer; who is to do what it
+//! does already goes on undisturbed; however often that happens, the exchange's limits hold.
+
+use std::{os::unix::process::ExitStatusExt as _, path::Path, process::Command, sync::Arc, time::Duration};
+
+use crate::common::in_process::{FREE, LOADED, MAX_AGE, POLLS, account, exposition, failures, given};
+use crate::common::{
+    ACCESS_KEY, Answer, Exchange, Exporter, PROGRAM, SECRET_KEY, get, replace, request, sample, until,
+};
+use tokio::{runtime::Handle, time::timeout};
+use xt_balance_exporter::{
+    config::{Account, Config, Prices},
+    exchange::{self, Api, BaseUrl, KeyHalf, KeySource},
+    moment::Clock,
+    poll::{Change, Crew, Ticks},
+    simulator::{self, Effect, Fault, RefusalCause, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
+    standing::{Filter, Watch},
+};
+
+const THRESHOLD: &str = "xt_balance_free_threshold{account=\"main\",currency=\"usdt\",wallet=\"spot\"}";
+const SUCCESS: &str = "xt_last_success_timestamp_seconds{account=\"main\",wallet=\"spot\"}";
+const RELOADED: &str = "xt_exporter_config_last_reload_successful";
+const RELOADED_AT: &str = "xt_exporter_config_last_reload_success_timestamp_seconds";
+
+/// Long enough for nothing to be polled twice in a test.
+const ONCE: Duration = Duration::from_hours(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn free(account: &str, currency: &str) -> String {
+    format!("xt_balance_free{{account=\"{account}\",currency=\"{currency}\",wallet=\"spot\"}}")
+}
+
+/// `main` with three currencies, `next` with 7 USDT and `third` with 3, and prices of two.
+fn exchange() -> Exchange {
+    let main = simulator::SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
+        .with_balance(SimulatedWallet::Spot, "usdt", "3867.4", "3062.1")
+        .with_balance(SimulatedWallet::Spot, "btc", "0.5", "0")
+        .with_balance(SimulatedWallet::Spot, "doge", "0", "0");
+    let other = |name: &str, key: &str, usdt: &str| {
+        simulator::SimulatedAccount::new(name, key, "nextSecret").with_balance(
+            SimulatedWallet::Spot,
+            "usdt",
+            usdt,
+            "0",
+        )
+    };
+    let accounts = vec![main, other("next", "nextKey", "7"), other("third", "thirdKey", "3")];
+    let exchange = Exchange::new(SimulatorConfig::default(), accounts);
+    exchange.simulator.set_price("btc_usdt", "60000");
+    exchange.simulator.set_price("eth_usdt", "3000");
+    exchange
+}
+
+fn asset_calls(exchange: &Exchange, account: &str) -> usize {
+    exchange.simulator.call_log().asset_call_times(account).len()
+}
+
+/// The pollers of one process, in this one.
+struct Process {
+    crew: Crew,
+    clock: Clock,
+    url: String,
+}
+
+impl Process {
+    fn new(exchange: &Exchange) -> Self {
+        let clock = Clock::start();
+        let asking = Arc::new(exchange::Exchange::simulated(clock).unwrap());
+        let crew = Crew::new(asking, clock, Handle::current(), Ticks::begin());
+        Self { crew, clock, url: exchange.url() }
+    }
+
+    /// The account `main`, polled but once.
+    fn main(&self) -> Account {
+        self.account("main", given(ACCESS_KEY, SECRET_KEY), ONCE)
+    }
+
+    fn account(&self, name: &str, keys: KeySource, poll_interval: Duration) -> Account {
+        let poll_timeout = Duration::from_secs(10).min(poll_interval / 2);
+        Account {
+            poll_interval,
+            poll_timeout,
+            max_age: MAX_AGE.max(poll_interval),
+            ..account(name, &[&self.url], keys)
+        }
+    }
+
+    async fn follow(&mut self, accounts: Vec<Account>) -> Change {
+        self.follow_with(accounts, None).await
+    }
+
+    async fn follow_with(&mut self, accounts: Vec<Account>, prices: Option<Prices>) -> Change {
+        self.crew.follow(Config { accounts, prices }).await
+    }
+
+    fn prices(&self) -> Prices {
+        let venue = self.main().venue;
+        Prices { venue, poll_interval: ONCE, poll_timeout: Duration::from_secs(10), max_age: ONCE }
+    }
+
+    fn text(&self) -> String {
+        exposition(self.crew.ledger(), self.clock.now())
+    }
+
+    fn sample(&self, series: &str) -> Option<f64> {
+        sample(&self.text(), series)
+    }
+
+    /// Waits until `series`, which only grows, has at least this value.
+    async fn reaches(&self, series: &str, value: f64) {
+        let is_reached = async {
+            while self.sample(series).is_none_or(|sample| sample < value) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = timeout(crate::common::PATIENCE, is_reached).await;
+        waited.unwrap_or_else(|_| panic!("{series} was not {value}:\n{}", self.text()));
+    }
+
+    /// Waits until `series` has this value.
+    async fn reads(&self, series: &str, value: Option<f64>) {
+        let is_read = async {
+            while self.sample(series) != value {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = timeout(crate::common::PATIENCE, is_read).await;
+        waited.unwrap_or_else(|_| panic!("{series} was not {value:?}:\n{}", self.text()));
+    }
+}
+
+fn changed(changed: usize) -> Change {
+    Change { changed, ..Change::default() }
+}
+
+// What is known.
+
+#[tokio::test]
+async fn other_wishes_for_an_account_are_met_from_what_is_known_of_it() {
+    let exchange = exchange();
+    let mut process = Process::new(&exchange);
+    let change = process.follow(vec![process.main()]).await;
+    assert_eq!(change, Change { new: 1, ..Change::default() });
+    process.reads(POLLS, Some(1.0)).await;
+    let seen = |process: &Process| {
+        ["usdt", "btc", "doge", "eth"].map(|currency| process.sample(&free("main", currency)))
+    };
+    let at = process.sample(SUCCESS);
+    assert_eq!(seen(&process), [Some(3_867.4), Some(0.5), Some(0.0), None]);
+
+    let mut wish = process.main();
+    wish.watch[0].1.threshold = Some(900.0);
+    wish.watch.push((exchange::Wallet::Spot, Watch { currency: "eth".into(), threshold: None }));
+    wish.filter = Filter { hide_zero: true, exclude: vec!["btc".into()], ..Filter::default() };
+    assert_eq!(process.follow(vec![wish]).await, changed(1));
+    assert_eq!(process.sample(THRESHOLD), Some(900.0));
+    assert_eq!(
+        seen(&process),
+        [Some(3_867.4), None, None, None],
+        "eth was left out, which is to be confirmed"
+    );
+    assert_eq!(process.follow(vec![process.main()]).await, changed(1));
+    assert_eq!(seen(&process), [Some(3_867.4), Some(0.5), Some(0.0), None]);
+    assert_eq!(
+        (process.sample(SUCCESS), process.sample(POLLS)),
+        (at, Some(1.0)),
+        "nothing else has happened"
+    );
+
+    let mut wish = process.main();
+    wish.max_age = Duration::from_nanos(1);
+    process.follow(vec![wish]).await;
+    assert_eq!((process.sample(FREE), process.sample(THRESHOLD)), (None, Some(500.0)), "it is too old now");
+    assert_eq!(asset_calls(&exchange, "main"), 1);
+}
+
+#[tokio::test]
+async fn another_account_of_the_same_name_is_never_shown_with_the_balances_of_the_one_before() {
+    let exchange = exchange();
+    let other_exchange = Exchange::new(
+        SimulatorConfig::default(),
+        vec![simulator::SimulatedAccount::new("a", ACCESS_KEY, SECRET_KEY).with_balance(
+            SimulatedWallet::Spot,
+            "usdt",
+            "1",
+            "0",
+        )],
+    );
+    let other = |process: &Process, place| {
+        let mut other = process.main();
+        match place {
+            0 => return process.account("main", given("nextKey", "nextSecret"), ONCE),
+            1 => other.venue.base_urls = vec![BaseUrl::parse(&other_exchange.url()).unwrap()],
+            _ => other.venue.api = Api::V4,
+        }
+        other
+    };
+    for place in 0..3 {
+        let mut process = Process::new(&exchange);
+        process.follow(vec![process.main()]).await;
+        process.reads(FREE, Some(3_867.4)).await;
+        assert_eq!(process.follow(vec![other(&process, place)]).await, changed(1));
+        assert_eq!((process.sample(FREE), process.sample(POLLS)), (None, Some(0.0)), "{place}");
+        assert_eq!(process.sample(THRESHOLD), Some(500.0));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_after_its_account_has_become_another_is_not_taken_for_that_one_s() {
+    let exchange = exchange();
+    let delay = Duration::from_secs(1);
+    exchange
+        .simulator
+        .inject_fault(Fault::new(Effect::Delay { ms: 1_000 }).for_endpoint(SimulatedEndpoint::GetBalance));
+    let mut process = Process::new(&exchange);
+    process.follow(vec![process.account("main", given(ACCESS_KEY, SECRET_KEY), ONCE)]).await;
+    until_called(&exchange, "main").await;
+    let other = process.account("main", given("nextKey", "nextSecret"), ONCE);
+    let stopped = timeout(crate::common::PATIENCE, process.follow(vec![other]));
+    assert_eq!(stopped.await.unwrap(), changed(1));
+    tokio::time::sleep(delay * 2).await;
+    assert_eq!((process.sample(FREE), process.sample(POLLS)), (None, Some(0.0)));
+}
+
+async fn until_called(exchange: &Exchange, account: &str) {
+    let called = async {
+        while asset_calls(exchange, account) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(crate::common::PATIENCE, called).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_lies_elsewhere_now_is_the_same_account_and_read_anew() {
+    let exchange = exchange();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        replace(&folder.path().join(name), text);
+        KeyHalf::File(folder.path().join(name))
+    };
+    let mut process = Process::new(&exchange);
+    process.follow(vec![process.main()]).await;
+    process.reads(FREE, Some(3_867.4)).await;
+    let loaded = process.sample(LOADED);
+    let keys = KeySource { access: file("key", ACCESS_KEY), secret: file("secret", SECRET_KEY) };
+    let moved = process.account("main", keys, ONCE);
+    assert_eq!(process.follow(vec![moved]).await, changed(1));
+    assert_eq!((process.sample(FREE), process.sample(POLLS)), (Some(3_867.4), Some(1.0)));
+    assert!(process.sample(LOADED) > loaded);
+}
+
+#[tokio::test]
+async fn a_key_that_works_stays_in_use_while_its_files_hold_one_that_does_not() {
+    let exchange = exchange();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    replace(&path("key"), ACCESS_KEY);
+    replace(&path("secret"), SECRET_KEY);
+    let keys = || KeySource { access: KeyHalf::File(path("key")), secret: KeyHalf::File(path("secret")) };
+    let mut process = Process::new(&exchange);
+    process.follow(vec![process.account("main", keys(), SECOND)]).await;
+    process.reads(FREE, Some(3_867.4)).await;
+    let calls = || exchange.simulator.call_log();
+    let refused =
+        || -> u64 { calls().ips.values().map(|counts| counts.count_refused(RefusalCause::AccessKey)).sum() };
+    replace(&path("key"), "aKeyThatNobodyKnows");
+    while refused() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let polls = process.sample(POLLS).unwrap();
+    process.reaches(POLLS, polls + 2.0).await;
+    let mut wish = process.account("main", keys(), SECOND);
+    wish.watch[0].1.threshold = Some(900.0);
+    assert_eq!(process.follow(vec![wish]).await, changed(1));
+    let polls = process.sample(POLLS).unwrap();
+    process.reaches(POLLS, polls + 2.0).await;
+    assert_eq!((failures(&process.text()), refused()), (vec![], 1));
+    assert_eq!(process.sample(THRESHOLD), Some(900.0));
+}
+
+// Who is polled.
+
+#[tokio::test]
+async fn accounts_come_and_go_and_the_others_go_on_undisturbed() {
+    let exchange = exchange();
+    let mut process = Process::new(&exchange);
+    let next = |process: &Process| process.account("next", given("nextKey", "nextSecret"), SECOND);
+    let third = |process: &Process| process.account("third", given("thirdKey", "nextSecret"), SECOND);
+    process.follow(vec![process.main(), next(&process)]).await;
+    process.reads(FREE, Some(3_867.4)).await;
+    process.reads(&free("next", "usdt"), Some(7.0)).await;
+
+    let change = process.follow(vec![third(&process), process.main()]).await;
+    assert_eq!(change, Change { new: 1, gone: 1, unchanged: 1, ..Change::default() });
+    let text = process.text();
+    assert!(!text.contains("account=\"next\"") && text.contains("account=\"third\""), "{text}");
+    let asked = asset_calls(&exchange, "next");
+    process.reads(&free("third", "usdt"), Some(3.0)).await;
+    let polls = process.sample("xt_polls_total{account=\"third\",wallet=\"spot\"}").unwrap();
+    process.reaches("xt_polls_total{account=\"third\",wallet=\"spot\"}", polls + 2.0).await;
+    assert_eq!(asset_calls(&exchange, "next"), asked, "it is not asked for any more");
+    assert_eq!((process.sample(FREE), process.sample(POLLS)), (Some(3_867.4), Some(1.0)));
+    assert_eq!(asset_calls(&exchange, "main"), 1);
+
+    let same = process.follow(vec![process.main(), third(&process)]).await;
+    assert_eq!(same, Change { unchanged: 2, ..Change::default() });
+}
+
+#[tokio::test]
+async fn an_account_that_is_polled_less_often_is_polled_no_later_the_next_time() {
+    let exchange = exchange();
+    let mut process = Process::new(&exchange);
+    process.follow(vec![process.account("main", given(ACCESS_KEY, SECRET_KEY), 2 * SECOND)]).await;
+    process.reads(POLLS, Some(1.0)).await;
+    process.follow(vec![process.main()]).await;
+    process.reaches(POLLS, 2.0).await;
+    let account = process.crew.ledger().account("main").unwrap();
+    let next = account.next_poll().unwrap().elapsed.saturating_sub(process.clock.now().elapsed);
+    assert!(next > 5 * SECOND, "and from then on once an hour: {next:?}");
+}
+
+#[tokio::test]
+async fn the_clock_of_a_host_that_is_not_asked_any_more_is_forgotten() {
+    let (exchange, other) = (exchange(), exchange());
+    let skew = |exchange: &Exchange| format!("xt_clock_skew_seconds{{host=\"{}\"}}", exchange.address);
+    let mut process = Process::new(&exchange);
+    process.follow(vec![process.main()]).await;
+    process.reads(FREE, Some(3_867.4)).await;
+    assert!(process.sample(&skew(&exchange)).is_some());
+    let mut elsewhere = process.account("main", given(ACCESS_KEY, SECRET_KEY), SECOND);
+    elsewhere.venue.base_urls = vec![BaseUrl::parse(&other.url()).unwrap()];
+    process.follow(vec![elsewhere]).await;
+    assert_eq!(process.sample(&skew(&exchange)), None);
+    process.reads(FREE, Some(3_867.4)).await;
+    assert!(process.sample(&skew(&other)).is_some());
+}
+
+// Prices.
+
+#[tokio::test]
+async fn prices_follow_the_accounts_without_being_read_again() {
+    let exchange = exchange();
+    let priced = |process: &Process, currency: &str| {
+        process.sample(&format!("xt_price{{currency=\"{currency}\",quote=\"usdt\"}}"))
+    };
+    let unpriced = "xt_unpriced_currencies{account=\"main\",wallet=\"spot\"}";
+    let readings = || {
+        let arrivals = exchange.simulator.call_log().records;
+        arrivals.iter().filter(|call| call.endpoint == SimulatedEndpoint::GetTickers).count()
+    };
+    let mut process = Process::new(&exchange);
+    let mut only_btc = process.main();
+    only_btc.filter.only = vec!["btc".into()];
+    let soon = Prices { poll_interval: SECOND, poll_timeout: SECOND / 2, ..process.prices() };
+    process.follow_with(vec![only_btc], Some(soon)).await;
+    process.reads("xt_price{currency=\"btc\",quote=\"usdt\"}", Some(60_000.0)).await;
+    process.reads(unpriced, Some(0.0)).await;
+    assert_eq!(priced(&process, "eth"), None, "no account shows it");
+
+    // The poller of prices stands still while the other currencies become of interest.
+    let later = process.prices();
+    let mut only_btc = process.main();
+    only_btc.filter.only = vec!["btc".into()];
+    process.follow_with(vec![only_btc], Some(later.clone())).await;
+    let read = readings();
+    assert_eq!(process.follow_with(vec![process.main()], Some(later)).await, changed(1));
+    assert_eq!((priced(&process, "btc"), priced(&process, "eth")), (Some(60_000.0), Some(3_000.0)));
+    assert_eq!(process.sample(unpriced), Some(0.0), "counted by the prices that are known");
+
+    let without = process.follow(vec![process.main()]).await;
+    assert_eq!(without, Change { unchanged: 1, prices: true, ..Change::default() });
+    let text = process.text();
+    assert!(!text.contains("xt_price") && !text.contains("xt_unpriced"), "{text}");
+    assert!(process.crew.ledger().market().is_none());
+    assert!(readings() <= read + 1, "it was not read for this");
+
+    let soon = Prices { poll_interval: SECOND, poll_timeout: SECOND / 2, ..process.prices() };
+    process.follow_with(vec![process.main()], Some(soon)).await;
+    assert_eq!(process.sample(unpriced), None, "what was known of prices was let go");
+    process.reads(unpriced, Some(0.0)).await;
+    assert_eq!(process.sample(POLLS), Some(1.0), "balances were not disturbed by any of it");
+}
+
+// The daemon.
+
+/// A configuration file with keys beside it.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new(yaml: &str) -> Self {
+        let files = Self(tempfile::tempdir().unwrap());
+        for (name, text) in [
+            ("main.key", ACCESS_KEY),
+            ("main.secret", SECRET_KEY),
+            ("next.key", "nextKey"),
+            ("next.secret", "nextSecret"),
+        ] {
+            files.write(name, text);
+        }
+        files.write("accounts.yml", yaml);
+        files
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        replace(&self.path().join(name), text);
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn serve(&self, more: &[&str]) -> Exporter {
+        let file = format!("--config.file={}", self.path().join("accounts.yml").display());
+        Exporter::start(&[&["--web.listen-address=127.0.0.1:0", &file], more].concat(), &[])
+    }
+}
+
+/// These accounts, polled every two seconds; USDT is watched.
+fn yaml(exchange: &Exchange, threshold: u32, names: &[&str]) -> String {
+    let head = format!("base_urls: [{}]\npoll_interval: 2s\npoll_timeout: 1s\naccounts:\n", exchange.url());
+    let account = |name: &&str| {
+        format!(
+            "- {{name: {name}, access_key_file: {name}.key, secret_key_file: {name}.secret, watch: {{usdt: {threshold}}}}}\n"
+        )
+    };
+    head + &names.iter().map(account).collect::<String>()
+}
+
+fn post(exporter: &Exporter) -> Answer {
+    request("POST", exporter.address(), "/-/reload", &[])
+}
+
+#[test]
+fn a_signal_has_the_file_read_again_and_a_broken_one_changes_nothing() {
+    let exchange = exchange();
+    let files = Files::new(&yaml(&exchange, 500, &["main"]));
+    let exporter = files.serve(&[]);
+    exporter.ready();
+    let started = exporter.sample(RELOADED_AT).unwrap();
+    assert_eq!((exporter.sample(RELOADED), exporter.sample(THRESHOLD)), (Some(1.0), Some(500.0)));
+    assert!(started > 1.7e9, "{started}");
+
+    files.write("accounts.yml", &yaml(&exchange, 900, &["main", "next"]));
+    exporter.signal("HUP");
+    let said = exporter.stderr.wait_for("the configuration was read again and is in force");
+    assert!(said.contains("new=1 changed=1 gone=0 unchanged=0") && said.contains("level=info"), "{said}");
+    assert_eq!(exporter.sample(THRESHOLD), Some(900.0));
+    assert_eq!(exporter.sample(FREE), Some(3_867.4), "it is not forgotten meanwhile");
+    let reloaded = exporter.sample(RELOADED_AT).unwrap();
+    assert!(reloaded > started);
+    until("the new account is polled", || exporter.sample(&free("next", "usdt")));
+
+    for (broken, why) in [
+        ("accounts: [".to_owned(), "accounts.yml"),
+        (yaml(&exchange, 900, &["main", "gone"]), "key file cannot be read"),
+        (yaml(&exchange, 900, &["main", "main"]), "two accounts are named"),
+    ] {
+        files.write("accounts.yml", &broken);
+        exporter.signal("HUP");
+        let said = exporter.stderr.wait_for(why);
+        assert!(
+            said.contains("cannot be used, and the one before stays in force: --config.file")
+                && said.contains("level=error"),
+            "{said}"
+        );
+        assert_eq!((exporter.sample(RELOADED), exporter.sample(RELOADED_AT)), (Some(0.0), Some(reloaded)));
+        assert_eq!((exporter.sample(FREE), exporter.sample(THRESHOLD)), (Some(3_867.4), Some(900.0)));
+        assert_eq!(exporter.sample(&free("next", "usdt")), Some(7.0));
+    }
+    assert!(exporter.get("/").text().contains("the changed configuration cannot be used"));
+    files.write("accounts.yml", &yaml(&exchange, 900, &["next"]));
+    exporter.signal("HUP");
+    exporter.stderr.wait_for("new=0 changed=0 gone=1 unchanged=1");
+    assert_eq!(exporter.sample(RELOADED), Some(1.0));
+    assert!(exporter.sample(RELOADED_AT) > Some(reloaded));
+    let text = exporter.metrics();
+    assert!(!text.contains("account=\"main\"") && text.contains("account=\"next\""), "{text}");
+    let page = exporter.get("/").text();
+    assert!(!page.contains(">main<") && page.contains(">next<"), "{page}");
+    exporter.signal("TERM");
+    let output = exporter.wait();
+    assert!(output.status.success(), "{}", output.stderr);
+    for secret in [ACCESS_KEY, SECRET_KEY, "nextKey", "nextSecret"] {
+        assert!(!output.stderr.contains(secret), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn a_request_has_the_file_read_again_and_is_told_what_came_of_it() {
+    let exchange = exchange();
+    let files = Files::new(&yaml(&exchange, 500, &["main"]));
+    let exporter = files.serve(&["--web.enable-lifecycle"]);
+    exporter.ready();
+    let same = post(&exporter);
+    let expected =
+        "the configuration is in force. Accounts: 0 new, 0 changed, 0 gone, 1 unchanged. Prices: unchanged\n";
+    assert_eq!((same.status, same.text().as_str()), (200, expected));
+
+    files.write("accounts.yml", &yaml(&exchange, 900, &["main", "next"]));
+    let changed = post(&exporter);
+    assert!(changed.text().contains("1 new, 1 changed, 0 gone, 0 unchanged"), "{}", changed.text());
+    assert_eq!((changed.status, exporter.sample(THRESHOLD)), (200, Some(900.0)));
+
+    files.write("accounts.yml", &("prices: usdt\n".to_owned() + &yaml(&exchange, 900, &["main", "next"])));
+    let priced = post(&exporter).text();
+    assert!(priced.contains("0 gone, 2 unchanged. Prices: changed"), "{priced}");
+
+    files.write("accounts.yml", "accounts: []");
+    let broken = post(&exporter);
+    assert_eq!((broken.status, exporter.sample(RELOADED)), (500, Some(0.0)));
+    assert!(
+        broken.text().starts_with("the configuration cannot be used, and the one before stays in force: ")
+            && broken.text().contains("accounts is empty"),
+        "{}",
+        broken.text()
+    );
+    assert_eq!(exporter.sample(THRESHOLD), Some(900.0));
+
+    for method in ["GET", "HEAD", "PUT"] {
+        let refused = request(method, exporter.address(), "/-/reload", &[]);
+        assert_eq!((refused.status, refused.header("allow")), (405, Some("POST")), "{method}");
+    }
+    assert!(exporter.get("/nothing").text().lines().any(|line| line == "/-/reload (POST)"));
+}
+
+#[test]
+fn a_request_is_refused_unless_it_is_allowed_and_let_in() {
+    let exchange = exchange();
+    let files = Files::new(&yaml(&exchange, 500, &["main"]));
+    let exporter = files.serve(&[]);
+    exporter.ready();
+    files.write("accounts.yml", &yaml(&exchange, 900, &["main"]));
+    let refused = post(&exporter);
+    assert_eq!(refused.status, 404);
+    assert!(
+        refused.text().contains("start with --web.enable-lifecycle, or send SIGHUP"),
+        "{}",
+        refused.text()
+    );
+    assert_eq!(exporter.sample(THRESHOLD), Some(500.0));
+    drop(exporter);
+
+    // Of `hunter2`.
+    let hash = "$2b$04$zcJ9CRqi.V8swiImsw8DYeRhPRTQXbenYWojITkx4vLNdL4Al0c0O";
+    files.write("web.yml", &format!("basic_auth_users: {{alice: {hash}}}"));
+    let web = format!("--web.config.file={}", files.path().join("web.yml").display());
+    let exporter = files.serve(&["--web.enable-lifecycle", &web]);
+    assert_eq!(post(&exporter).status, 401);
+    let basic = ("Authorization", "Basic YWxpY2U6aHVudGVyMg==");
+    assert_eq!(request("POST", exporter.address(), "/-/reload", &[basic]).status, 200);
+}
+
+#[test]
+fn without_a_file_there_is_nothing_new_and_the_daemon_lives_on() {
+    let exchange = exchange();
+    let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=1h"]);
+    exporter.ready();
+    exporter.signal("HUP");
+    exporter.stderr.wait_for("new=0 changed=0 gone=0 unchanged=1");
+    assert_eq!((exporter.sample(FREE), exporter.sample(POLLS)), (Some(3_867.4), Some(1.0)));
+}
+
+#[test]
+fn a_demo_ends_with_its_terminal() {
+    // The shell that runs the tests may have told its children to ignore SIGHUP.
+    let mut minding = Command::new("/usr/bin/env");
+    minding.args(["--default-signal=HUP", PROGRAM]);
+    let demo = Exporter::start_by(minding, &["demo", "--web.listen-address=127.0.0.1:0"], &[]);
+    demo.stderr.wait_for("the first poll was good");
+    demo.signal("HUP");
+    assert_eq!(demo.wait().status.signal(), Some(1));
+}
+
+#[test]
+fn however_often_it_is_read_again_no_limit_is_passed_and_no_account_starved() {
+    let exchange = exchange();
+    let fast =
+        |yaml: String| yaml.replace("interval: 2s", "interval: 1s").replace("timeout: 1s", "timeout: 900ms");
+    let configs = [(500, &["main"][..]), (900, &["next", "main"])];
+    let configs = configs.map(|(threshold, names)| fast(yaml(&exchange, threshold, names)));
+    let files = Files::new(&configs[0]);
+    let exporter = files.serve(&["--web.enable-lifecycle"]);
+    exporter.ready();
+    let address = exporter.address();
+    let polled = || sample(&get(address, "/metrics", &[]).text(), POLLS).unwrap();
+    let (mut reloads, before) = (0, polled());
+    // Each is another than the one before.
+    until("it has been polled ten times more", || {
+        for config in configs.iter().rev() {
+            files.write("accounts.yml", config);
+            assert_eq!(post(&exporter).status, 200);
+            reloads += 1;
+        }
+        (polled() >= before + 10.0).then_some(())
+    });
+    assert!(reloads > 50, "{reloads}");
+    assert_eq!(exchange.simulator.call_log().count_breaches(), 0);
+    assert!(failures(&exporter.metrics()).is_empty(), "{}", exporter.metrics());
+}

@@ -1,0 +1,569 @@
+//! The canary: a key pair that is easily recognised, every way a poll can fail, every command, the
+//! most talkative log there is, and an exchange that repeats all it was sent. Nothing that leaves
+//! the program holds the access key, the secret key or a signature, nor a good part of one.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::common::proxy::{Front, Manner, PLAIN_HEADERS, Request, http};
+use crate::common::{Exchange, Exporter, Output, get, sample, until};
+use xt_balance_exporter::simulator::{
+    Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
+};
+
+/// With characters that have to be encoded in a URL.
+const ACCESS: &str = "9f+Canary/Access=Key&d41d8cd98f00";
+const SECRET: &str = "Canary~Secret~7215ee9c7d9dc229d292";
+const FREE: &str = "xt_balance_free{account=\"main\",currency=\"usdt\",wallet=\"spot\"}";
+const LOGS: [&str; 2] = ["--log.format=logfmt", "--log.format=json"];
+
+/// So many characters of a secret in a row are a leak.
+const PART: usize = 8;
+
+/// An exchange that knows the canary, and a front that sees every signature.
+struct World {
+    exchange: Exchange,
+    front: Front,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let account = SimulatedAccount::new("main", ACCESS, SECRET)
+            .with_balance(SimulatedWallet::Spot, "usdt", "5", "0")
+            .with_balance(SimulatedWallet::FuturesUsdt, "usdt", "6", "0");
+        let exchange = Exchange::new(SimulatorConfig::default(), vec![account]);
+        let front = Front::new(exchange.address);
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("one", ACCESS), ("two", SECRET)] {
+            let path = folder.path().join(name);
+            fs::write(&path, format!("{text}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        Self { exchange, front, folder }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts a command with the keys from files.
+    fn start(&self, words: &[&str]) -> Exporter {
+        self.start_by(Command::new(crate::common::PROGRAM), words)
+    }
+
+    /// The same, by way of a `command` that becomes the program.
+    fn start_by(&self, command: Command, words: &[&str]) -> Exporter {
+        let (one, two, url) = (self.file("one"), self.file("two"), self.front.url());
+        let keys = [
+            "--log.level=trace",
+            "--xt.base-url",
+            &url,
+            "--xt.access-key-file",
+            one.to_str().unwrap(),
+            "--xt.secret-key-file",
+            two.to_str().unwrap(),
+        ];
+        Exporter::start_by(command, &[words, &keys].concat(), &[])
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.start(words).wait()
+    }
+
+    /// Every signature that was sent.
+    fn signatures(&self) -> Vec<String> {
+        let requests = self.front.requests();
+        requests
+            .iter()
+            .filter_map(|request| {
+                request.parameter("signature").or_else(|| request.header("validate-signature"))
+            })
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Looks for the canary in what was said.
+    #[track_caller]
+    fn assert_kept(&self, case: &str, texts: &[(&str, &str)]) {
+        let signatures = self.signatures();
+        let secrets: Vec<_> = signatures.iter().map(String::as_str).chain([ACCESS, SECRET]).collect();
+        for (place, text) in texts {
+            for secret in &secrets {
+                let leak = leak(text, secret);
+                assert!(leak.is_none(), "{case}: {leak:?} of a secret stands in {place}:\n{text}");
+            }
+        }
+    }
+
+    #[track_caller]
+    fn assert_output_kept(&self, case: &str, output: &Output) {
+        self.assert_kept(case, &[("stdout", &output.stdout), ("stderr", &output.stderr)]);
+    }
+}
+
+#[test]
+fn no_core_dump_holds_a_key_unless_that_is_asked_for() {
+    for (more, limit) in [(&[][..], "0"), (&["--allow-core-dumps"][..], "unlimited")] {
+        let world = World::new();
+        let mut unlimited = Command::new("prlimit");
+        unlimited
+            .args(["--core=unlimited:unlimited", crate::common::PROGRAM])
+            .current_dir(world.folder.path());
+        let words = [&["--web.listen-address=127.0.0.1:0"][..], more].concat();
+        let exporter = world.start_by(unlimited, &words);
+        exporter.ready();
+        let limits = fs::read_to_string(format!("/proc/{}/limits", exporter.pid())).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        let core: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
+        assert_eq!(core, [limit, limit], "{limits}");
+        exporter.signal("ABRT");
+        let output = exporter.wait();
+        if more.is_empty() {
+            assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&output.status));
+            let files = fs::read_dir(world.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            assert!(!files.into_iter().any(|name| name.to_string_lossy().starts_with("core")));
+        }
+    }
+}
+
+/// A part of `secret` that stands in `text`, as it is or percent-encoded, in whatever case.
+fn leak(text: &str, secret: &str) -> Option<String> {
+    let secret = secret.to_ascii_lowercase();
+    let plain = text.to_ascii_lowercase();
+    let decoded = decode(&decode(&plain));
+    let mut parts = secret.as_bytes().windows(PART).map(|part| std::str::from_utf8(part).unwrap());
+    parts.find(|part| plain.contains(part) || decoded.contains(part)).map(str::to_owned)
+}
+
+/// Undoes percent-encoding wherever there is some.
+fn decode(text: &str) -> String {
+    let mut pieces = text.split('%');
+    let mut decoded = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let byte = piece.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        decoded.push(byte.map_or('%', char::from));
+        decoded.push_str(&piece[if byte.is_some() { 2 } else { 0 }..]);
+    }
+    decoded
+}
+
+fn percent(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+#[test]
+fn the_search_for_the_canary_finds_it() {
+    let query = format!("accesskey={}&nonce=1", percent(ACCESS));
+    for text in
+        [ACCESS, &query, &query.to_uppercase(), &percent(&ACCESS[..12]), &format!("x{}", &ACCESS[9..17])]
+    {
+        assert!(leak(text, ACCESS).is_some(), "{text}");
+    }
+    assert_eq!(leak("access=key", ACCESS), Some("access=k".to_owned()));
+    assert_eq!(leak("a canary is a bird", ACCESS), None);
+}
+
+/// How a URL is spelled, and what spells it.
+type Echo = (&'static str, fn(&Request) -> String);
+
+/// What an exchange may repeat of a request: the URL as it came, in the other case, encoded, decoded.
+fn echoes() -> Vec<Echo> {
+    vec![
+        ("as it came", |request| request.target().to_owned()),
+        ("in upper case", |request| request.target().to_uppercase()),
+        ("in lower case", |request| request.target().to_lowercase()),
+        ("encoded", |request| percent(&decode(request.target()))),
+        ("encoded twice", |request| percent(request.target())),
+        ("decoded", |request| decode(request.target())),
+        ("every byte encoded", |request| {
+            decode(request.target()).bytes().fold(String::new(), |mut out, byte| {
+                let _ = write!(out, "%{byte:02x}");
+                out
+            })
+        }),
+    ]
+}
+
+/// Answers, and what they are called.
+type Answers = Vec<(&'static str, Vec<u8>)>;
+
+/// What it may repeat it in.
+fn answers(said: &str) -> Answers {
+    let json = |text: String| http(200, &[("Content-Type", "application/json")], text.as_bytes());
+    let page = format!("<html><title>Forbidden</title><p>{said}</p></html>");
+    vec![
+        ("info", json(format!(r#"{{"code":404,"info":"no such thing: {said}"}}"#))),
+        ("msg", json(format!(r#"{{"code":307,"msg":"{said}"}}"#))),
+        ("msgInfo", json(format!(r#"{{"code":308,"msgInfo":{{"template":"{said}"}}}}"#))),
+        ("a text instead of JSON", http(200, &[], said.as_bytes())),
+        ("a page with 403", http(403, &[], page.as_bytes())),
+        ("a page with 503", http(503, &[], page.as_bytes())),
+        ("429", http(429, &[("Retry-After", said)], page.as_bytes())),
+        ("a redirect", http(302, &[("Location", said)], page.as_bytes())),
+        ("no HTTP", format!("{said}\r\n\r\n").into_bytes()),
+        ("a status line", format!("HTTP/1.1 403 {said}\r\nContent-Length: 0\r\n\r\n").into_bytes()),
+        ("half a body", [&http(200, &[], page.as_bytes())[..], b"\xff"].concat()),
+    ]
+}
+
+/// The headers of v4, in which it sends what v1 sends in the URL.
+fn signed_headers(request: &Request) -> String {
+    let headers = request.head.lines().filter(|line| line.starts_with("validate-"));
+    headers.collect::<Vec<_>>().join(" ")
+}
+
+/// What an exchange may repeat of the headers. How a text is cleaned of it is proven with the URLs above.
+fn echoes_of_headers() -> Vec<Echo> {
+    vec![
+        ("as they came", signed_headers),
+        ("every byte encoded twice", |request| {
+            signed_headers(request).bytes().fold(String::new(), |mut out, byte| {
+                let _ = write!(out, "%25{byte:02x}");
+                out
+            })
+        }),
+    ]
+}
+
+/// What v4, spot and futures, may repeat it in, beside what answers of v1 are to it.
+fn answers_of_v4(said: &str) -> Answers {
+    let json = |text: String| http(200, &[("Content-Type", "application/json")], text.as_bytes());
+    let mut answers = answers(said);
+    answers.extend([
+        ("mc", json(format!(r#"{{"rc":1,"mc":"{said}","ma":[],"result":null}}"#))),
+        ("ma", json(format!(r#"{{"rc":1,"mc":"AUTH_103","ma":["{said}"],"result":"{said}"}}"#))),
+        ("msg", json(format!(r#"{{"returnCode":1,"error":{{"code":"403","msg":"{said}"}}}}"#))),
+        ("code", json(format!(r#"{{"returnCode":1,"msgInfo":"{said}","error":{{"code":"{said}"}}}}"#))),
+    ]);
+    answers
+}
+
+/// Runs a command under these echoes in every answer, and looks at what it has said.
+fn under_every_answer(command: &str, echoes: impl IntoIterator<Item = Echo>) {
+    prove_answers(&[command], answers, echoes);
+}
+
+#[test]
+fn once_says_no_secret_whatever_spot_of_v4_repeats() {
+    prove_answers(&["once", "--xt.api=v4"], answers_of_v4, echoes_of_headers());
+}
+
+#[test]
+fn check_says_no_secret_whatever_futures_repeat() {
+    let echoes = echoes_of_headers().into_iter().take(1);
+    prove_answers(&["check", "--xt.api=v4", "--xt.wallet=futures_usdt"], answers_of_v4, echoes);
+}
+
+fn prove_answers(words: &[&str], answers: fn(&str) -> Answers, echoes: impl IntoIterator<Item = Echo>) {
+    let kinds = answers("").len();
+    for (spelling, echo) in echoes {
+        for kind in 0..kinds {
+            let world = World::new();
+            let answer = move |request: &Request| answers(&echo(request)).swap_remove(kind).1;
+            world.front.set(Manner::Answer(Arc::new(answer)));
+            let futures = format!("--xt.futures-usdt-base-url={}/fapi", world.front.url());
+            let output = world.run(&[words, &["--xt.prices=usdt", LOGS[kind % 2], &futures]].concat());
+            let case = format!("{words:?}: {} with the request {spelling}", answers("")[kind].0);
+            assert_eq!(output.status.code(), Some(1), "{case}: {}", output.stderr);
+            assert!(!world.signatures().is_empty(), "{case}: nothing was signed");
+            world.assert_output_kept(&case, &output);
+        }
+    }
+}
+
+#[test]
+fn once_says_no_secret_whatever_the_exchange_repeats() {
+    under_every_answer("once", echoes());
+}
+
+#[test]
+fn check_says_no_secret_whatever_the_exchange_repeats() {
+    // How a text is cleaned does not depend on the command; what is printed of it does.
+    under_every_answer("check", echoes().into_iter().take(1));
+}
+
+#[test]
+fn no_cut_of_a_text_leaves_a_part_of_a_secret() {
+    let world = World::new();
+    for padding in (0..330).step_by(PART + 3) {
+        let answer = move |request: &Request| {
+            http(403, &[], format!("{}{}", "x".repeat(padding), request.target()).as_bytes())
+        };
+        world.front.set(Manner::Answer(Arc::new(answer)));
+        let output = world.run(&["once"]);
+        world.assert_output_kept(&format!("after {padding} characters"), &output);
+    }
+}
+
+#[test]
+fn no_failure_of_the_exchange_brings_a_secret_out() {
+    let code =
+        |code: i64, info: &str| Effect::Code { code, info: Some(info.to_owned()), msg: None, msg_info: None };
+    let effects = [
+        Effect::Reset,
+        Effect::Silence,
+        Effect::CutShort,
+        Effect::Endless,
+        Effect::GzipBomb { mebibytes: 64 },
+        Effect::Deep { levels: 100_000 },
+        Effect::Maintenance,
+        Effect::Body(String::new()),
+        Effect::Body(r#"{"code":200,"data":{}}"#.to_owned()),
+        Effect::from_status(429),
+        code(307, "AccessKey error"),
+        code(308, "Sign error"),
+        code(400, "nonce is outside the window"),
+    ];
+    for (place, effect) in effects.into_iter().enumerate() {
+        for command in ["once", "check"] {
+            let world = World::new();
+            let case = format!("{command}: {effect:?}");
+            world
+                .exchange
+                .simulator
+                .inject_fault(Fault::new(effect.clone()).for_endpoint(SimulatedEndpoint::GetBalance));
+            if effect == Effect::Silence {
+                world.front.set(Manner::Silence);
+            }
+            let output = world.run(&[command, LOGS[place % 2], "--poll.timeout=3s"]);
+            assert!(!world.signatures().is_empty(), "{case}: nothing was signed");
+            world.assert_output_kept(&case, &output);
+        }
+    }
+}
+
+#[test]
+fn a_host_that_cannot_be_reached_brings_no_secret_out() {
+    let world = World::new();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for url in ["https://nowhere.invalid".to_owned(), format!("http://{closed}"), format!("https://{closed}")]
+    {
+        for command in ["once", "check"] {
+            let words = [command, "--log.level=trace", "--xt.base-url", &url];
+            let output = Exporter::run(&words, &[("XT_ACCESS_KEY", ACCESS), ("XT_SECRET_KEY", SECRET)]);
+            assert_eq!(output.status.code(), Some(1), "{url}: {}", output.stderr);
+            world.assert_output_kept(&url, &output);
+        }
+    }
+}
+
+#[test]
+fn the_daemon_says_no_secret_on_any_page_or_in_any_log() {
+    for (log, api) in LOGS.into_iter().zip(["--xt.api=v1", "--xt.api=v4"]) {
+        let world = World::new();
+        let serve = [
+            "serve",
+            log,
+            api,
+            "--web.listen-address=127.0.0.1:0",
+            "--xt.prices=usdt",
+            "--poll.interval=1s",
+            "--poll.timeout=900ms",
+        ];
+        let exporter = world.start(&serve);
+        exporter.stderr.wait_for("the first poll was good");
+        // What is asked without a key is answered with the last call that had one.
+        let (last, told) = (Mutex::new(String::new()), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&told);
+        let echo = move |request: &Request| {
+            let mut last = last.lock().unwrap();
+            if leak(&request.head, ACCESS).is_some() {
+                last.clone_from(&request.head);
+            } else if !last.is_empty() {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            http(503, &[], format!("{last} {}", decode(&last)).as_bytes())
+        };
+        world.front.set(Manner::Answer(Arc::new(echo)));
+        exporter.stderr.wait_for("the poll failed: ");
+        exporter.stderr.wait_for("the poll failed again: ");
+        exporter.stderr.wait_for("prices cannot be read: ");
+        // When prices are asked for again, what came of the call before has been written down.
+        until("prices are refused twice with a secret", || (told.load(Ordering::Relaxed) > 1).then_some(()));
+        let line = exporter.stderr.wait_for("listening");
+        let port = line.split("127.0.0.1:").nth(1).unwrap().chars().take_while(char::is_ascii_digit);
+        let port = port.collect::<String>().parse().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let pages = ["/metrics", "/", "/-/healthy", "/-/ready", "/nothing"]
+            .map(|path| (path, get(address, path, &[]).text()));
+        let pages: Vec<_> = pages.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        world.assert_kept(log, &pages);
+        for name in ["cmdline", "environ"] {
+            let path = format!("/proc/{}/{name}", exporter.pid());
+            let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+            world.assert_kept(log, &[(&path, &text)]);
+        }
+        exporter.signal("TERM");
+        world.assert_output_kept(log, &exporter.wait());
+    }
+}
+
+#[test]
+fn keys_of_the_environment_stay_where_the_user_put_them() {
+    let world = World::new();
+    let url = world.front.url();
+    let exporter = Exporter::start(
+        &["--web.listen-address=127.0.0.1:0", "--log.level=trace", "--xt.base-url", &url],
+        &[("XT_ACCESS_KEY", ACCESS), ("XT_SECRET_KEY", SECRET)],
+    );
+    exporter.stderr.wait_for("the first poll was good");
+    let read = |name: &str| {
+        let bytes = fs::read(format!("/proc/{}/{name}", exporter.pid())).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    world.assert_kept("environment", &[("cmdline", &read("cmdline")), ("/", &exporter.get("/").text())]);
+    let environ = read("environ");
+    let mut variables: Vec<_> = environ.split_terminator('\0').collect();
+    variables.sort_unstable();
+    assert_eq!(variables, [format!("XT_ACCESS_KEY={ACCESS}"), format!("XT_SECRET_KEY={SECRET}")]);
+    exporter.signal("TERM");
+    world.assert_output_kept("environment", &exporter.wait());
+}
+
+#[test]
+fn a_bad_configuration_is_refused_without_quoting_a_key() {
+    let world = World::new();
+    fs::write(world.file("both"), format!("{ACCESS} {SECRET}")).unwrap();
+    let both = world.file("both");
+    let both = both.to_str().unwrap();
+    for command in ["serve", "once", "check"] {
+        let output =
+            Exporter::run(&[command, "--xt.access-key-file", both, "--xt.secret-key-file", both], &[]);
+        assert_eq!(output.status.code(), Some(2), "{}", output.stderr);
+        world.assert_output_kept(command, &output);
+    }
+    // Keys where the configuration should have been.
+    for file in ["both", "none"] {
+        let output = Exporter::run(&["--config.file", world.file(file).to_str().unwrap()], &[]);
+        assert_eq!(output.status.code(), Some(2), "{}", output.stderr);
+        world.assert_output_kept("configuration", &output);
+    }
+}
+
+#[test]
+fn a_request_carries_what_it_must_and_goes_nowhere_else() {
+    let world = World::new();
+    let elsewhere = Front::decoy();
+    let output = world.run(&["once"]);
+    assert_eq!(sample(&output.stdout, FREE), Some(5.0), "a line break after a key is no part of it");
+    let url = elsewhere.url();
+    world.front.set(Manner::Answer(Arc::new(move |request| {
+        http(307, &[("Location", &format!("{url}{}", request.target()))], b"")
+    })));
+    let output = world.run(&["once"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(elsewhere.connections(), 0);
+    let requests = world.front.requests();
+    assert_eq!(requests.len(), 5, "the clock and the balances, twice, and the clock after the refusal");
+    for request in requests {
+        let mut names = request.header_names();
+        names.sort_unstable();
+        assert_eq!(names, PLAIN_HEADERS, "{request:?}");
+        assert_eq!(request.parameter("signature").is_some(), request.target().contains("/getBalance"));
+        let head = request.head.replace(request.target(), "");
+        for secret in [ACCESS, SECRET] {
+            assert_eq!(leak(&head, secret), None, "{head}");
+        }
+    }
+}
+
+#[test]
+fn a_request_of_v4_carries_the_key_in_headers_alone_and_goes_nowhere_else() {
+    let world = World::new();
+    let elsewhere = Front::decoy();
+    let futures = format!("--xt.futures-usdt-base-url={}/fapi", world.front.url());
+    let words = ["once", "--xt.api=v4", "--xt.wallet=spot", "--xt.wallet=futures_usdt", &futures];
+    let output = world.run(&words);
+    assert_eq!(sample(&output.stdout, FREE), Some(5.0), "{}", output.stderr);
+    assert_eq!(sample(&output.stdout, &FREE.replace("spot", "futures_usdt")), Some(6.0), "{}", output.stderr);
+    let url = elsewhere.url();
+    world.front.set(Manner::Answer(Arc::new(move |request| {
+        http(307, &[("Location", &format!("{url}{}", request.target()))], b"")
+    })));
+    let output = world.run(&words);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(elsewhere.connections(), 0);
+    let requests = world.front.requests();
+    assert_eq!(requests.len(), 7, "the clock and both wallets, twice, and the clock after the refusal");
+    for request in requests {
+        let mut names = request.header_names();
+        names.sort_unstable();
+        let plain = PLAIN_HEADERS;
+        let signed: &[&str] = match request.target() {
+            "/v4/public/time" => &[],
+            "/v4/balances" => &["algorithms", "appkey", "recvwindow", "signature", "timestamp"],
+            "/fapi/future/user/v1/balance/list" => &["appkey", "signature", "timestamp"],
+            other => panic!("{other} was asked for"),
+        };
+        let signed = signed.iter().map(|name| format!("validate-{name}"));
+        let expected: Vec<_> = plain.map(str::to_owned).into_iter().chain(signed).collect();
+        assert_eq!(names, expected, "{request:?}");
+        assert_eq!(leak(&request.head, SECRET), None, "{request:?}");
+    }
+}
+
+#[test]
+fn keys_travel_over_https_or_stay_on_this_machine() {
+    let world = World::new();
+    for url in ["http://192.0.2.1", "http://api.xt.com", "http://127.0.0.1.nip.io", "ftp://127.0.0.1"] {
+        let words = ["once", "--xt.base-url", url];
+        let output = Exporter::run(&words, &[("XT_ACCESS_KEY", ACCESS), ("XT_SECRET_KEY", SECRET)]);
+        assert_eq!(output.status.code(), Some(2), "{url}: {}", output.stderr);
+        assert!(output.stderr.contains("https://"), "{url}: {}", output.stderr);
+        world.assert_output_kept(url, &output);
+    }
+}
+
+#[test]
+fn key_files_that_others_can_read_are_warned_of_once() {
+    let world = World::new();
+    for name in ["one", "two"] {
+        fs::set_permissions(world.file(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let exporter =
+        world.start(&["--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"]);
+    let polls = "xt_polls_total{account=\"main\",wallet=\"spot\"}";
+    until("it has polled three times", || exporter.sample(polls).filter(|polls| *polls >= 3.0));
+    exporter.signal("TERM");
+    let output = exporter.wait();
+    for name in ["one", "two"] {
+        let said = format!("{} can be read by other users", world.file(name).display());
+        assert_eq!(output.stderr.matches(&said).count(), 1, "{}", output.stderr);
+    }
+}
+
+#[test]
+fn key_files_that_turn_bad_are_told_of_once_and_the_old_pair_goes_on() {
+    let world = World::new();
+    let exporter =
+        world.start(&["--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"]);
+    exporter.stderr.wait_for("the first poll was good");
+    fs::write(world.file("two"), format!("{SECRET} {ACCESS}")).unwrap();
+    exporter.stderr.wait_for("the changed key files are not used");
+    let polls = "xt_polls_total{account=\"main\",wallet=\"spot\"}";
+    let before = exporter.sample(polls).unwrap();
+    until("it has polled three times more", || exporter.sample(polls).filter(|polls| *polls >= before + 3.0));
+    assert_eq!(exporter.sample(FREE), Some(5.0));
+    exporter.signal("TERM");
+    let output = exporter.wait();
+    assert_eq!(output.stderr.matches("the changed key files are not used").count(), 1, "{}", output.stderr);
+    world.assert_output_kept("bad files", &output);
+}

@@ -1,0 +1,348 @@
+//! What blocks without end stops nothing but itself: file systems that hang, FIFOs in the place of files, logs and
+//! output that nobody reads. Real processes, pipes and a real file system that hangs.
+
+use std::{
+    fs,
+    io::{PipeReader, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::common::{
+    ACCESS_KEY, Answer, Exchange, Exporter, PATIENCE, PROGRAM, SECRET_KEY, get,
+    hanging_folder::HangingFolder, replace, request, sample, until,
+};
+use xt_balance_exporter::simulator::{SimulatedAccount, SimulatedWallet, SimulatorConfig};
+
+/// Accounts whose keys are in two folders, and the configuration file in a third place.
+struct Setup {
+    exchange: Exchange,
+    folder: tempfile::TempDir,
+}
+
+const WELL: &str = "xt_polls_total{account=\"well\",wallet=\"spot\"}";
+const STUCK: &str = "xt_polls_total{account=\"stuck\",wallet=\"spot\"}";
+const STUCK_UP: &str = "xt_up{account=\"stuck\",wallet=\"spot\"}";
+
+impl Setup {
+    /// The keys of the account `stuck` are in `keys`, those of `well` beside the configuration.
+    fn new(keys: &Path) -> Self {
+        let account = |name: &str, key: &str| {
+            SimulatedAccount::new(name, &format!("{key}Key"), &format!("{key}Secret")).with_balance(
+                SimulatedWallet::Spot,
+                "usdt",
+                "5",
+                "0",
+            )
+        };
+        let accounts = vec![account("well", "well"), account("stuck", "stuck"), account("next", "next")];
+        let setup = Self {
+            exchange: Exchange::new(SimulatorConfig::default(), accounts),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        Setup::write_keys(setup.folder.path(), "well", "well");
+        Setup::write_keys(keys, "stuck", "stuck");
+        setup.write_config(&setup.config(), keys);
+        setup
+    }
+
+    fn write_keys(folder: &Path, name: &str, key: &str) {
+        replace(&folder.join(format!("{name}.key")), &format!("{key}Key"));
+        replace(&folder.join(format!("{name}.secret")), &format!("{key}Secret"));
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("accounts.yml")
+    }
+
+    fn write_config(&self, path: &Path, keys: &Path) {
+        let line = |name: &str, folder: &Path| {
+            let file = |end: &str| folder.join(format!("{name}.{end}"));
+            format!(
+                "- {{name: {name}, access_key_file: {}, secret_key_file: {}}}\n",
+                file("key").display(),
+                file("secret").display()
+            )
+        };
+        let head =
+            format!("base_urls: ['{}']\npoll_interval: 1s\npoll_timeout: 900ms\n", self.exchange.url());
+        let accounts = line("well", self.folder.path()) + &line("stuck", keys);
+        replace(path, &format!("{head}max_age: 1h\naccounts:\n{accounts}"));
+    }
+}
+
+fn start(config: &Path, more: &[&str]) -> Exporter {
+    let file = format!("--config.file={}", config.display());
+    let args = ["--web.listen-address=127.0.0.1:0", "--web.enable-lifecycle", &file];
+    Exporter::start(&[&args, more].concat(), &[])
+}
+
+/// Waits until each of the `series` has grown by three.
+fn goes_on(exporter: &Exporter, series: &[&str]) {
+    let before = exporter.metrics();
+    for series in series {
+        let target = sample(&before, series).unwrap() + 3.0;
+        until(series, || exporter.sample(series).filter(|value| *value >= target));
+    }
+}
+
+/// Sends SIGTERM; the daemon must end well.
+fn ends(exporter: Exporter) {
+    exporter.signal("TERM");
+    let output = exporter.wait();
+    assert!(output.status.success(), "{:?}\n{}", output.status, output.stderr);
+}
+
+#[test]
+fn key_files_that_hang_stop_no_poll_and_are_read_once_they_answer() {
+    let hanging = HangingFolder::new();
+    let setup = Setup::new(&hanging.path());
+    let exporter = start(&setup.config(), &[]);
+    exporter.ready();
+    hanging.hang();
+    exporter.stderr.wait_for("the key files cannot be read");
+    goes_on(&exporter, &[WELL, STUCK]);
+    assert_eq!(exporter.sample(STUCK_UP), Some(1.0), "the pair in use works");
+    assert_eq!(exporter.get("/-/healthy").status, 200);
+    let threads = exporter.sample("process_threads");
+    goes_on(&exporter, &[STUCK]);
+    assert!(exporter.sample("process_threads") <= threads, "no poll adds a thread that hangs");
+
+    hanging.go_on();
+    Setup::write_keys(&hanging.path(), "stuck", "next");
+    exporter.stderr.wait_for("the new key pair has worked and is in use");
+    hanging.hang();
+    ends(exporter);
+}
+
+#[test]
+fn a_fifo_in_the_place_of_a_file_is_refused_and_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = Setup::new(folder.path());
+    let exporter = start(&setup.config(), &[]);
+    exporter.ready();
+    let become_fifo = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    become_fifo(&folder.path().join("stuck.key"));
+    exporter.stderr.wait_for("it is not a regular file");
+    goes_on(&exporter, &[WELL, STUCK]);
+
+    become_fifo(&setup.config());
+    let answer = request("POST", exporter.address(), "/-/reload", &[]);
+    assert_eq!(answer.status, 500);
+    assert!(answer.text().contains("not a regular file"), "{}", answer.text());
+    ends(exporter);
+
+    let refused = start(&setup.config(), &[]).wait();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(refused.stderr.contains("not a regular file"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_configuration_that_hangs_stops_neither_polls_nor_scrapes_nor_the_end() {
+    let hanging = HangingFolder::new();
+    let keys = tempfile::tempdir().unwrap();
+    let setup = Setup::new(keys.path());
+    let config = hanging.path().join("accounts.yml");
+    setup.write_config(&config, keys.path());
+    let exporter = start(&config, &[]);
+    exporter.ready();
+    hanging.hang();
+    let address = exporter.address();
+    let asked = thread::spawn(move || request("POST", address, "/-/reload", &[]));
+    goes_on(&exporter, &[WELL, STUCK]);
+    let answer: Answer = asked.join().unwrap();
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    assert!(answer.text().contains("does the file system hang?"), "{}", answer.text());
+    assert_eq!(exporter.sample("xt_exporter_config_last_reload_successful"), Some(0.0));
+    goes_on(&exporter, &[WELL]);
+
+    hanging.go_on();
+    let reloaded = || (request("POST", address, "/-/reload", &[]).status == 200).then_some(());
+    until("it can be read again", reloaded);
+    // A reload that waits does not hold up the end.
+    hanging.hang();
+    let waiting = thread::spawn(move || request("POST", address, "/-/reload", &[]).status);
+    let reader = |name: &str| {
+        let tasks = fs::read_dir(format!("/proc/{}/task", exporter.pid())).unwrap();
+        let names = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|comm| comm.trim() == name).count() > 0
+    };
+    until("the reload reads", || reader("configuration").then_some(()));
+    ends(exporter);
+    assert_eq!(waiting.join().unwrap(), 503, "its end is answered, and not after the drain");
+}
+
+#[test]
+fn a_signal_while_the_start_waits_for_files_is_heard() {
+    let hanging = HangingFolder::new();
+    let setup = Setup::new(&hanging.path());
+    hanging.hang();
+    // The shell that runs the tests may have told its children to ignore SIGHUP.
+    let mut minding = Command::new("/usr/bin/env");
+    minding.args(["--default-signal=HUP", PROGRAM]);
+    let file = format!("--config.file={}", setup.config().display());
+    let args = [&*file, "--web.listen-address=127.0.0.1:0"];
+    let exporter = Exporter::start_by(minding, &args, &[]);
+    let status = format!("/proc/{}/status", exporter.pid());
+    let catches_hangup = || {
+        let status = fs::read_to_string(&status).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 1 == 1
+    };
+    until("it listens for SIGHUP", || catches_hangup().then_some(()));
+    exporter.signal("HUP");
+    hanging.go_on();
+    exporter.stderr.wait_for("the configuration was read again and is in force");
+    exporter.ready();
+    ends(exporter);
+
+    hanging.hang();
+    let waiting = start(&setup.config(), &[]);
+    let status = format!("/proc/{}/status", waiting.pid());
+    let catches_term = || {
+        let status = fs::read_to_string(&status).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() >> 14 & 1 == 1
+    };
+    until("it listens for SIGTERM", || catches_term().then_some(()));
+    ends(waiting);
+}
+
+#[test]
+fn a_web_configuration_that_hangs_lets_those_in_whom_it_let_in() {
+    let hanging = HangingFolder::new();
+    let keys = tempfile::tempdir().unwrap();
+    let setup = Setup::new(keys.path());
+    let web = hanging.path().join("web.yml");
+    replace(&web, "http_server_config: {headers: {X-Frame-Options: deny}}\n");
+    let exporter = start(&setup.config(), &[&format!("--web.config.file={}", web.display())]);
+    exporter.ready();
+    hanging.hang();
+    let answer = exporter.get("/metrics");
+    assert_eq!((answer.status, answer.header("x-frame-options")), (200, Some("deny")));
+    exporter.stderr.wait_for("cannot look whether the web configuration has changed");
+    goes_on(&exporter, &[WELL]);
+    hanging.go_on();
+    replace(&web, "http_server_config: {headers: {X-Frame-Options: sameorigin}}\n");
+    until("the new one is in force", || {
+        (exporter.get("/metrics").header("x-frame-options") == Some("sameorigin")).then_some(())
+    });
+    hanging.hang();
+    ends(exporter);
+}
+
+/// The program with a standard error or output that nobody reads and that is full.
+struct Unread {
+    child: Child,
+    pipe: PipeReader,
+}
+
+impl Unread {
+    fn start(mut command: Command, hush: impl Fn(&mut Command, std::io::PipeWriter)) -> Self {
+        let (pipe, mut writer) = std::io::pipe().unwrap();
+        // As much as a pipe takes.
+        writer.write_all(&vec![b'x'; 64 * 1024]).unwrap();
+        hush(&mut command, writer);
+        let child = command.spawn().unwrap();
+        // It holds the writer.
+        drop(command);
+        Self { child, pipe }
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it has not ended");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn terminate(&self) {
+        let sent = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port of this process's own, for a program that cannot say on which one it listens.
+fn own_address() -> SocketAddr {
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    (Ipv4Addr::new(127, 71, high, low.clamp(1, 254)), 10_770).into()
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing_and_what_does_not_fit_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = Setup::new(folder.path());
+    let address = own_address();
+    let mut command = Command::new(PROGRAM);
+    command.arg(format!("--config.file={}", setup.config().display()));
+    command.arg(format!("--web.listen-address={address}")).arg("--log.level=debug");
+    let mut exporter = Unread::start(command, |command, full| {
+        command.stderr(full);
+    });
+    until("it listens", || TcpStream::connect(address).ok());
+    let metrics = || get(address, "/metrics", &[]).text();
+    let target = sample(&metrics(), WELL).unwrap() + 3.0;
+    until("it polls", || sample(&metrics(), WELL).filter(|polls| *polls >= target));
+    let dropped = || sample(&metrics(), "xt_log_lines_dropped_total").unwrap();
+    assert!(dropped().abs() < 0.5, "some lines can wait");
+    // Each connection that ends in the middle of a request is a line.
+    until("lines are dropped", || {
+        for _ in 0..500 {
+            let mut stream = TcpStream::connect(address).unwrap();
+            let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost");
+        }
+        Some(dropped()).filter(|lines| *lines > 0.0)
+    });
+    let target = sample(&metrics(), WELL).unwrap() + 1.0;
+    until("it polls on", || sample(&metrics(), WELL).filter(|polls| *polls >= target));
+    exporter.terminate();
+    assert!(exporter.wait().success());
+
+    // What waited comes out once somebody reads.
+    let mut command = Command::new(PROGRAM);
+    command.arg(format!("--config.file={}", setup.config().display()));
+    command.arg(format!("--web.listen-address={address}"));
+    let exporter = Unread::start(command, |command, full| {
+        command.stderr(full);
+    });
+    until("it listens", || TcpStream::connect(address).ok());
+    let log = crate::common::Lines::of(exporter.pipe.try_clone().unwrap());
+    log.wait_for("listening");
+    exporter.terminate();
+    log.wait_for("received SIGTERM, shutting down");
+}
+
+#[test]
+fn an_output_that_nobody_reads_does_not_hold_up_the_end() {
+    let exchange = Exchange::documented();
+    let mut command = Command::new(PROGRAM);
+    command.arg("once").arg(format!("--xt.base-url={}", exchange.url()));
+    command.env("XT_ACCESS_KEY", ACCESS_KEY).env("XT_SECRET_KEY", SECRET_KEY);
+    let mut once = Unread::start(command, |command, full| {
+        command.stdout(full);
+    });
+    let blocked = |pid| {
+        let stack = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+        stack.contains("pipe")
+    };
+    until("it waits for a reader", || blocked(once.child.id()).then_some(()));
+    once.terminate();
+    assert_eq!(once.wait().code(), Some(1));
+}

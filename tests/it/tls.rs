@@ -1,0 +1,147 @@
+//! TLS between the program and the exchange: only a certificate that is valid now, for this name,
+//! from an authority that is trusted, is given a key. The program is told of the authority the way
+//! a user tells it, with `SSL_CERT_FILE`.
+
+use std::{fs, sync::Arc};
+
+use crate::common::proxy::Front;
+use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, authority::Authority, sample, until};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rustls::{
+    ServerConfig,
+    pki_types::{PrivateKeyDer, pem::PemObject as _},
+};
+
+const FREE: &str = "xt_balance_free{account=\"main\",currency=\"usdt\",wallet=\"spot\"}";
+const UP: &str = "xt_up{account=\"main\",wallet=\"spot\"}";
+const TLS_FAILURES: &str = "xt_poll_failures_total{account=\"main\",reason=\"tls\",wallet=\"spot\"}";
+
+/// A server with a certificate of `authority` for `name` that is good until the end of `year`.
+fn server(authority: &Authority, name: &str, year: i32) -> Arc<ServerConfig> {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.not_before = date_time_ymd(2001, 1, 1);
+    params.not_after = date_time_ymd(year, 12, 31);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    Arc::new(config.with_single_cert(vec![certificate.der().clone()], key).unwrap())
+}
+
+/// An exchange behind TLS, and the file with the authority that is trusted.
+struct World {
+    _exchange: Exchange,
+    authority: Authority,
+    front: Front,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let (exchange, authority) = (Exchange::documented(), Authority::new("trusted"));
+        let front = Front::new(exchange.address);
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.pem"), &authority.pem).unwrap();
+        Self { _exchange: exchange, authority, front, folder }
+    }
+
+    fn start(&self, words: &[&str]) -> Exporter {
+        let url = format!("https://localhost:{}", self.front.address.port());
+        let roots = self.folder.path().join("ca.pem");
+        let env = [
+            ("XT_ACCESS_KEY", ACCESS_KEY),
+            ("XT_SECRET_KEY", SECRET_KEY),
+            ("SSL_CERT_FILE", roots.to_str().unwrap()),
+        ];
+        Exporter::start(&[words, &["--xt.base-url", &url]].concat(), &env)
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_trusted_is_told_apart_and_never_given_a_key() {
+    let world = World::new();
+    let stranger = Authority::new("stranger");
+    let cases = [
+        (Some(server(&world.authority, "localhost", 2020)), "certificate expired"),
+        (Some(server(&world.authority, "api.example.com", 2090)), "not valid for name"),
+        (Some(server(&stranger, "localhost", 2090)), "UnknownIssuer"),
+        (None, "received corrupt message"),
+    ];
+    for (tls, says) in cases {
+        world.front.set_tls(tls);
+        let output = world.start(&["once"]).wait();
+        assert_eq!(output.status.code(), Some(1), "{says}: {}", output.stderr);
+        assert_eq!(sample(&output.stdout, TLS_FAILURES), Some(1.0), "{says}: {}", output.stderr);
+        assert_eq!((sample(&output.stdout, UP), sample(&output.stdout, FREE)), (Some(0.0), None), "{says}");
+        let others = output.stdout.lines().filter(|line| line.starts_with("xt_poll_failures_total{"));
+        assert_eq!(others.filter(|line| !line.ends_with(" 0")).count(), 1, "{says}: {}", output.stdout);
+        let place = format!("https://localhost:{}/trade/api/v1/getServerTime: ", world.front.address.port());
+        let text = format!("{place}no trusted TLS connection: ");
+        assert!(output.stderr.contains(&text) && output.stderr.contains(says), "{says}: {}", output.stderr);
+        assert_eq!(world.front.requests().len(), 0, "{says}");
+    }
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    let output = world.start(&["once"]).wait();
+    assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
+    assert_eq!(sample(&output.stdout, FREE), Some(3_867.436_500_12));
+}
+
+#[test]
+fn a_renewed_certificate_ends_the_trouble_without_a_restart() {
+    let world = World::new();
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    let serve = ["serve", "--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"];
+    let holds = world.start(&[&serve[..], &["--poll.max-age=1h"]].concat());
+    let forgets = world.start(&[&serve[..], &["--poll.max-age=1s"]].concat());
+    for exporter in [&holds, &forgets] {
+        until("there is a balance", || exporter.sample(FREE));
+    }
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2020)));
+    world.front.hang_up();
+    for exporter in [&holds, &forgets] {
+        until("the certificate is refused", || exporter.sample(TLS_FAILURES).filter(|count| *count > 0.0));
+    }
+    assert_eq!(holds.sample(FREE), Some(3_867.436_500_12));
+    until("the balance is unknown", || forgets.sample(FREE).is_none().then_some(()));
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    for exporter in [&holds, &forgets] {
+        until("polls are good", || exporter.sample(UP).filter(|up| *up > 0.0));
+        until("there is a balance again", || exporter.sample(FREE));
+    }
+}
+
+#[test]
+fn authorities_that_are_replaced_are_trusted_without_a_restart() {
+    let world = World::new();
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    let serve = ["serve", "--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"];
+    let exporter = world.start(&serve);
+    until("polls are good", || exporter.sample(UP).filter(|up| *up > 0.0));
+    let successor = Authority::new("successor");
+    world.front.set_tls(Some(server(&successor, "localhost", 2090)));
+    until("the certificate is refused", || exporter.sample(TLS_FAILURES).filter(|count| *count > 0.0));
+    // A bundle is gone for a moment while it is replaced, and broken while it is written.
+    let bundle = world.folder.path().join("ca.pem");
+    fs::remove_file(&bundle).unwrap();
+    exporter.stderr.wait_for("the certificate authorities in use stay in use: SSL_CERT_FILE cannot be read");
+    fs::write(&bundle, &successor.pem).unwrap();
+    until("polls are good again", || exporter.sample(UP).filter(|up| *up > 0.0));
+    // The old authority is not trusted any more.
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    until("the certificate is refused", || exporter.sample(UP).filter(|up| *up < 1.0));
+}
+
+#[test]
+fn authorities_that_cannot_be_read_are_named_at_the_start() {
+    let world = World::new();
+    fs::remove_file(world.folder.path().join("ca.pem")).unwrap();
+    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    let said = "SSL_CERT_FILE cannot be read";
+    let exporter = world.start(&["serve", "--web.listen-address=127.0.0.1:0"]);
+    exporter.stderr.wait_for(said);
+    let checked = world.start(&["check"]).wait();
+    assert_eq!(checked.status.code(), Some(1));
+    let line = checked.stdout.lines().find(|line| line.contains("certificate authorities"));
+    assert!(line.is_some_and(|line| line.contains("BAD") && line.contains(said)), "{}", checked.stdout);
+}

@@ -1,0 +1,501 @@
+//! API v4 against the simulated exchange: spot and futures under the same states, limits, failover
+//! and clock as v1, every reason of failure brought about over a real socket, and no key at a host
+//! that was not named for it.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use crate::common::in_process::{PAUSED, Watched, account, given};
+use crate::common::proxy::{Front, Manner, http};
+use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, sample};
+use serde_json::json;
+use tokio::{net::TcpSocket, task::JoinSet};
+use xt_balance_exporter::{
+    config,
+    exchange::{Api, BaseUrl, Reason, Venue, Wallet},
+    simulator::{
+        self, Effect, Fault, KeyState, LimitReply, RefusalCause, SimulatedAccount, SimulatedEndpoint,
+        SimulatorConfig,
+    },
+};
+
+const SPOT: &str = "/v4/balances";
+const LIST: &str = "/future/user/v1/balance/list";
+
+fn exchange_with(rules: SimulatorConfig, change: impl FnOnce(&mut SimulatedAccount)) -> Exchange {
+    let mut account = SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
+        .with_balance(simulator::SimulatedWallet::Spot, "usdt", "31.70995965", "0.03834082")
+        .with_balance(simulator::SimulatedWallet::FuturesUsdt, "usdt", "18.58902375", "0.709475")
+        .with_balance(simulator::SimulatedWallet::FuturesCoin, "btc", "2.50", "1");
+    change(&mut account);
+    Exchange::new(rules, vec![account])
+}
+
+fn exchange() -> Exchange {
+    exchange_with(SimulatorConfig::default(), |_| {})
+}
+
+fn urls(list: &[&str]) -> Vec<BaseUrl> {
+    list.iter().map(|url| BaseUrl::parse(url).unwrap()).collect()
+}
+
+/// The account with these wallets, all of them at one place.
+fn reading(url: &str, wallets: &[Wallet]) -> config::Account {
+    let venue = Venue {
+        api: Api::V4,
+        base_urls: urls(&[url]),
+        futures_usdt: urls(&[&format!("{url}/fapi")]),
+        futures_coin: urls(&[&format!("{url}/dapi")]),
+    };
+    config::Account {
+        venue,
+        wallets: wallets.to_vec(),
+        ..account("main", &[], given(ACCESS_KEY, SECRET_KEY))
+    }
+}
+
+fn series(name: &str, currency: &str, wallet: Wallet) -> String {
+    format!("{name}{{account=\"main\",currency=\"{currency}\",wallet=\"{wallet}\"}}")
+}
+
+fn up(text: &str, wallet: Wallet) -> Option<f64> {
+    sample(text, &format!("xt_up{{account=\"main\",wallet=\"{wallet}\"}}"))
+}
+
+/// Every reason that was counted for a wallet, with its count.
+fn failures(text: &str, wallet: Wallet) -> Vec<(&'static str, f64)> {
+    let count = |reason: &Reason| {
+        let reason = reason.label();
+        let series =
+            format!("xt_poll_failures_total{{account=\"main\",reason=\"{reason}\",wallet=\"{wallet}\"}}");
+        (reason, sample(text, &series).unwrap_or_else(|| panic!("no {series}")))
+    };
+    Reason::ALL.iter().map(count).filter(|(_, count)| *count != 0.0).collect()
+}
+
+#[test]
+fn a_key_of_v4_needs_one_word_and_every_digit_arrives() {
+    for v4_numbers in [false, true] {
+        let exchange = exchange_with(SimulatorConfig { v4_numbers, ..SimulatorConfig::default() }, |_| {});
+        let url = exchange.url();
+        let (fapi, dapi) = (format!("{url}/fapi"), format!("{url}/dapi"));
+        let words = [
+            "once",
+            "--xt.api=v4",
+            "--xt.base-url",
+            &url,
+            "--xt.futures-usdt-base-url",
+            &fapi,
+            "--xt.futures-coin-base-url",
+            &dapi,
+            "--xt.wallet=spot",
+            "--xt.wallet=futures_usdt",
+            "--xt.wallet=futures_coin",
+        ];
+        let output = Exporter::run(&words, &[("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)]);
+        assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
+        for (currency, wallet, free, frozen) in [
+            ("usdt", Wallet::Spot, 31.709_959_65, 0.038_340_82),
+            ("usdt", Wallet::FuturesUsdt, 18.589_023_75, 0.709_475),
+            ("btc", Wallet::FuturesCoin, 2.5, 1.0),
+        ] {
+            let found = ["xt_balance_free", "xt_balance_frozen"]
+                .map(|name| sample(&output.stdout, &series(name, currency, wallet)));
+            assert_eq!(found, [Some(free), Some(frozen)], "{wallet}: {}", output.stdout);
+        }
+        let calls = exchange.simulator.call_log();
+        assert_eq!(
+            (calls.count_breaches(), calls.unknown_requests, calls.accounts["main"].accepted),
+            (0, 0, 3)
+        );
+        let clocks = calls.records.iter().filter(|call| call.endpoint == SimulatedEndpoint::V4Time);
+        assert_eq!(clocks.count(), 1, "one host, one reading of its clock, for futures too");
+    }
+}
+
+/// A fault at a wallet, and what is to be made of it.
+struct Case {
+    wallet: Wallet,
+    fault: Trouble,
+    reason: &'static str,
+    /// The sentence, after host and path.
+    says: &'static str,
+}
+
+enum Trouble {
+    /// The simulated exchange does it.
+    Exchange(Effect),
+    /// Something in front of it answers this.
+    Front(Vec<u8>),
+}
+
+fn mc(code: &str) -> Trouble {
+    Trouble::Exchange(Effect::Mc(code.to_owned()))
+}
+
+fn error(code: &str, msg: &str) -> Trouble {
+    Trouble::Exchange(Effect::Error { code: code.to_owned(), msg: msg.to_owned() })
+}
+
+fn body(text: &str) -> Trouble {
+    Trouble::Exchange(Effect::Body(text.to_owned()))
+}
+
+fn page(status: u16) -> Trouble {
+    let body = "<html>Sorry</html>".to_owned();
+    Trouble::Exchange(Effect::Status { status, body, content_type: None, retry_after: None, location: None })
+}
+
+fn row(value: serde_json::Value) -> Trouble {
+    Trouble::Exchange(Effect::Row { currency: "x".to_owned(), value })
+}
+
+#[rustfmt::skip] // a row a case
+fn cases() -> Vec<Case> {
+    const TIMES: &str = "The request time 1682869381327 exceeds the specified time 1682869381269 limit by 5 second";
+    let spot = |fault, reason, says| Case { wallet: Wallet::Spot, fault, reason, says };
+    let futures = |fault, reason, says| Case { wallet: Wallet::FuturesUsdt, fault, reason, says };
+    vec![
+        spot(mc("AUTH_001"), "signature", "the exchange answered AUTH_001: the header validate-appkey is missing"),
+        spot(mc("AUTH_007"), "signature", "the exchange answered AUTH_007: the header validate-signature is missing"),
+        spot(mc("AUTH_103"), "signature", "the exchange answered AUTH_103: the signature is wrong"),
+        spot(mc("AUTH_101"), "auth", "the exchange answered AUTH_101: the key does not exist"),
+        spot(mc("AUTH_102"), "auth", "the exchange answered AUTH_102: the key is not activated"),
+        spot(mc("AUTH_104"), "auth", "the exchange answered AUTH_104: the key is bound to other addresses, and this IP is not on its list"),
+        spot(mc("AUTH_106"), "auth", "the exchange answered AUTH_106: the key lacks the permission"),
+        spot(mc("AUTH_105"), "clock", "the exchange answered AUTH_105: the time of the request is outside the window"),
+        spot(mc("COMMON_002"), "unavailable", "the exchange answered COMMON_002: the system is busy"),
+        spot(mc("COMMON_003"), "unavailable", "the exchange answered COMMON_003: the operation failed, to be tried again later"),
+        spot(page(503), "unavailable", "HTTP 503, not the documented JSON: <html>Sorry</html>"),
+        spot(page(404), "http", "HTTP 404, not the documented JSON: <html>Sorry</html>"),
+        spot(mc("FUND_017"), "api", "the exchange answered FUND_017: a parameter is wrong"),
+        spot(mc("NEW_001"), "api", "the exchange answered NEW_001: a code that concerns no balance, or is new"),
+        spot(Trouble::Exchange(Effect::Reset), "connect", "the connection broke before an answer came: connection error: Connection reset by peer (os error 104)"),
+        spot(Trouble::Front(Vec::new()), "connect", "the connection broke before an answer came: connection closed before message completed"),
+        spot(Trouble::Exchange(Effect::CutShort), "body", "the body was cut short: error reading a body from connection: end of file before message length reached"),
+        spot(Trouble::Exchange(Effect::Endless), "body", "the body is over 8 MiB"),
+        spot(Trouble::Exchange(Effect::GzipBomb { mebibytes: 64 }), "body", "the body is over 8 MiB"),
+        spot(Trouble::Exchange(Effect::Deep { levels: 100_000 }), "decode", "`result.assets` is not a list of currencies"),
+        spot(body(r#"{"code":200,"data":{},"info":"success"}"#), "decode", r#"HTTP 200, not the documented JSON: {"code":200,"data":{},"info":"success"}"#),
+        spot(row(json!(null)), "decode", "a row of `result.assets` has no `currency`"),
+        spot(Trouble::Exchange(Effect::Silence), "timeout", "no whole answer within 5s"),
+        futures(error("403", "invalid signature"), "signature", "the exchange answered 403: invalid signature"),
+        futures(error("403", TIMES), "clock", "the exchange answered 403: The request time 1682869381327 exceeds the specified time 1682869381269 limit by 5 second"),
+        futures(error("403", "ip is not on the whitelist"), "auth", "the exchange answered 403: ip is not on the whitelist"),
+        futures(error("400", "the appkey does not exist"), "auth", "the exchange answered 400: the appkey does not exist"),
+        futures(error("400", "Connection refused: /10.0.26.71:8080"), "unavailable", "the exchange answered 400: Connection refused: /10.0.26.71:8080"),
+        futures(page(502), "unavailable", "HTTP 502, not the documented JSON: <html>Sorry</html>"),
+        futures(page(401), "auth", "HTTP 401, not the documented JSON: <html>Sorry</html>"),
+        futures(page(403), "http", "HTTP 403, not the documented JSON: <html>Sorry</html>"),
+        futures(error("invalid_coin", "invalid coin"), "api", "the exchange answered invalid_coin: invalid coin"),
+        futures(Trouble::Exchange(Effect::Reset), "connect", "the connection broke before an answer came: connection error: Connection reset by peer (os error 104)"),
+        futures(Trouble::Exchange(Effect::Endless), "body", "the body is over 8 MiB"),
+        futures(Trouble::Exchange(Effect::Deep { levels: 100_000 }), "decode", "a row of `result` has no `coin`"),
+        futures(row(json!(["usdt"])), "decode", "a row of `result` has no `coin`"),
+        futures(Trouble::Exchange(Effect::Silence), "timeout", "no whole answer within 5s"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_reason_is_told_apart_and_the_last_good_values_are_held() {
+    let (mut left, mut proofs) = (cases().into_iter(), JoinSet::new());
+    loop {
+        // Not all at once: on a machine that is choked by them, requests grow too old on their way.
+        while proofs.len() < 6
+            && let Some(case) = left.next()
+        {
+            proofs.spawn(prove(case));
+        }
+        match proofs.join_next().await {
+            Some(proof) => proof.unwrap(),
+            None => break,
+        }
+    }
+}
+
+async fn prove(Case { wallet, fault, reason, says }: Case) {
+    let exchange = exchange();
+    let front = Front::new(exchange.address);
+    let url = if let Trouble::Front(_) = fault { front.url() } else { exchange.url() };
+    let (endpoint, path, usdt) = match wallet {
+        Wallet::Spot => (SimulatedEndpoint::V4Balances, SPOT.to_owned(), 31.709_959_65),
+        _ => (SimulatedEndpoint::FuturesUsdtBalances, format!("/fapi{LIST}"), 18.589_023_75),
+    };
+    let patience = if reason == "timeout" { 5 } else { 10 };
+    let account = reading(&url, &[wallet]);
+    let account = config::Account { poll_timeout: Duration::from_secs(patience), ..account };
+    let mut watched = Watched::of(account);
+    let free = series("xt_balance_free", "usdt", wallet);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!(watched.sample(&free), Some(usdt));
+
+    match fault {
+        Trouble::Exchange(effect) => {
+            exchange.simulator.inject_fault(Fault::new(effect).for_endpoint(endpoint));
+        }
+        Trouble::Front(answer) => front.set(Manner::Answer(Arc::new(move |_| answer.clone()))),
+    }
+    assert!(!watched.poll().await, "no failure: {says}");
+    let failure = watched.failure().unwrap();
+    assert_eq!((failure.reason.label(), failure.text), (reason, format!("{url}{path}: {says}")));
+    let text = watched.text();
+    assert_eq!((up(&text, wallet), sample(&text, &free)), (Some(0.0), Some(usdt)), "{says}");
+    assert_eq!(failures(&text, wallet), [(reason, 1.0)], "{says}");
+    let old = watched.text_at(watched.good_at().later(crate::common::in_process::MAX_AGE));
+    assert_eq!((sample(&old, &free), sample(&old, &free.replace("free", "frozen"))), (None, None), "{says}");
+
+    exchange.simulator.clear_faults();
+    front.set(Manner::Relay);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert_eq!((up(&watched.text(), wallet), watched.sample(&free)), (Some(1.0), Some(usdt)));
+}
+
+#[tokio::test]
+async fn what_fails_below_http_is_told_apart_too() {
+    let plain = Front::decoy();
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    for (url, reason) in [
+        ("https://nowhere.invalid".to_owned(), "dns"),
+        (format!("https://{}", plain.address), "tls"),
+        (format!("http://{}", nobody.local_addr().unwrap()), "connect"),
+    ] {
+        for wallet in [Wallet::Spot, Wallet::FuturesCoin] {
+            let mut watched = Watched::of(reading(&url, &[wallet]));
+            assert!(!watched.poll().await);
+            assert_eq!(failures(&watched.text(), wallet), [(reason, 1.0)], "{url} {wallet}");
+        }
+    }
+}
+
+/// Nothing is sent for ten minutes, as with v1.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_sign_of_a_limit_pauses_the_account() {
+    let limited = |status| Effect::Status {
+        status,
+        body: r#"{"rc":1,"mc":"AUTH_103"}"#.to_owned(),
+        content_type: None,
+        retry_after: None,
+        location: None,
+    };
+    let gateway = Effect::Mc("GATEWAY_0003".to_owned());
+    let too_many = Effect::Error { code: "429".to_owned(), msg: "too many requests".to_owned() };
+    for (wallet, effect) in
+        [(Wallet::Spot, limited(429)), (Wallet::Spot, gateway), (Wallet::FuturesUsdt, too_many)]
+    {
+        let exchange = exchange();
+        let mut watched = Watched::of(reading(&exchange.url(), &[wallet]));
+        exchange.simulator.inject_fault(Fault::new(effect.clone()).for_account("main"));
+        assert!(!watched.poll().await);
+        assert_eq!(failures(&watched.text(), wallet), [("rate_limited", 1.0)], "{effect:?}");
+        exchange.simulator.clear_faults();
+        let now = watched.clock.now();
+        let left = watched.sample(PAUSED).unwrap() - now.unix.as_secs_f64();
+        assert!((590.0..=600.5).contains(&left), "{left}");
+        let before = exchange.simulator.call_log().records.len();
+        assert!(!watched.poll().await, "it is paused");
+        assert_eq!(exchange.simulator.call_log().records.len(), before);
+    }
+}
+
+#[tokio::test]
+async fn a_real_limit_is_understood() {
+    for limit_reply in [LimitReply::Code, LimitReply::Status429] {
+        let rules = SimulatorConfig { v4_calls_per_second: 0, limit_reply, ..SimulatorConfig::default() };
+        let exchange = exchange_with(rules, |_| {});
+        let mut watched = Watched::of(reading(&exchange.url(), &[Wallet::Spot]));
+        assert!(!watched.poll().await);
+        assert_eq!(failures(&watched.text(), Wallet::Spot), [("rate_limited", 1.0)]);
+    }
+}
+
+#[tokio::test]
+async fn the_time_of_a_request_is_the_exchanges_for_futures_too() {
+    for offset in [-90_000_i32, 90_000] {
+        let exchange = exchange_with(
+            SimulatorConfig { clock_offset_ms: offset.into(), ..SimulatorConfig::default() },
+            |_| {},
+        );
+        for wallet in [Wallet::FuturesUsdt, Wallet::Spot] {
+            let mut watched = Watched::of(reading(&exchange.url(), &[wallet]));
+            assert!(watched.poll().await, "{offset} {wallet}: {:?}", watched.failure());
+            let skew = watched.sample(&format!("xt_clock_skew_seconds{{host=\"{}\"}}", exchange.address));
+            let error = skew.unwrap() - f64::from(offset) / 1_000.0;
+            assert!(error.abs() < 1.0, "{skew:?}");
+        }
+        assert_eq!(exchange.simulator.call_log().accounts["main"].count_refused(RefusalCause::Nonce), 0);
+    }
+}
+
+/// A call whose way there is the slow one: the time was told at its end, not halfway through it.
+#[tokio::test]
+async fn a_slow_call_for_the_time_makes_no_request_of_the_future() {
+    let exchange = exchange();
+    let teller = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", teller.local_addr().unwrap());
+    let simulator = exchange.simulator.clone();
+    thread::spawn(move || {
+        let (mut stream, _) = teller.accept().unwrap();
+        assert_ne!(stream.read(&mut [0; 4_096]).unwrap(), 0);
+        thread::sleep(Duration::from_millis(1_500));
+        let time = simulator.server_time_ms();
+        let body = format!(r#"{{"rc":0,"mc":"SUCCESS","ma":[],"result":{{"serverTime":{time}}}}}"#);
+        stream.write_all(&http(200, &[], body.as_bytes())).unwrap();
+    });
+    let mut account = reading(&exchange.url(), &[Wallet::FuturesUsdt]);
+    account.venue.base_urls = urls(&[&url]);
+    let mut watched = Watched::of(account);
+    assert!(watched.poll().await, "{:?}", watched.failure());
+    let skew = watched.sample(&format!("xt_clock_skew_seconds{{host=\"{}\"}}", &url[7..]));
+    assert!(skew.is_some_and(|skew| skew > 0.7), "the time was not read, or not late: {skew:?}");
+}
+
+#[tokio::test]
+async fn futures_are_read_although_spot_cannot_tell_the_time() {
+    for effect in [Effect::Maintenance, Effect::Silence, Effect::from_status(404)] {
+        // Our own clock is ahead by more than futures forgive.
+        let exchange =
+            exchange_with(SimulatorConfig { clock_offset_ms: -300, ..SimulatorConfig::default() }, |_| {});
+        exchange.simulator.inject_fault(Fault::new(effect.clone()).for_endpoint(SimulatedEndpoint::V4Time));
+        let account = reading(&exchange.url(), &[Wallet::FuturesUsdt]);
+        let account = config::Account { poll_timeout: Duration::from_secs(8), ..account };
+        let mut watched = Watched::of(account);
+        assert!(watched.poll().await, "{effect:?}: {:?}", watched.failure());
+    }
+}
+
+#[tokio::test]
+async fn each_wallet_goes_to_its_own_hosts_and_fails_over_among_them() {
+    let exchange = exchange();
+    let [spot, usdt, coin, spare] = [(); 4].map(|()| Front::new(exchange.address));
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let closed = format!("http://{}/dapi", nobody.local_addr().unwrap());
+    let wallets = [Wallet::Spot, Wallet::FuturesUsdt, Wallet::FuturesCoin];
+    let venue = Venue {
+        api: Api::V4,
+        base_urls: urls(&[&spot.url()]),
+        futures_usdt: urls(&[&format!("{}/fapi", usdt.url())]),
+        futures_coin: urls(&[&closed, &format!("{}/dapi", spare.url()), &format!("{}/dapi", coin.url())]),
+    };
+    let account = config::Account { venue, ..reading(&exchange.url(), &wallets) };
+    let mut watched = Watched::of(account);
+    for _ in 0..2 {
+        assert_eq!(watched.poller.run_once().await, (3, 0), "{}", watched.text());
+    }
+    let paths = |front: &Front| -> Vec<String> {
+        front.requests().iter().map(|request| request.target().to_owned()).collect()
+    };
+    assert_eq!(paths(&spot), ["/v4/public/time", SPOT, SPOT]);
+    assert_eq!(paths(&usdt), [format!("/fapi{LIST}"), format!("/fapi{LIST}")]);
+    assert_eq!(paths(&spare), [format!("/dapi{LIST}"), format!("/dapi{LIST}")]);
+    assert_eq!(coin.connections(), 0);
+    for front in [&spot, &usdt, &spare] {
+        for request in front.requests() {
+            let is_signed = request.header("validate-signature").is_some();
+            assert_eq!(is_signed, !request.target().contains("public"), "{request:?}");
+            assert_eq!(request.header("validate-appkey").is_some(), is_signed, "{request:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_may_not_read_futures_reads_spot_all_the_same() {
+    let exchange = exchange_with(SimulatorConfig::default(), |account| account.key = KeyState::NotForFutures);
+    let mut watched = Watched::of(reading(&exchange.url(), &[Wallet::Spot, Wallet::FuturesUsdt]));
+    assert_eq!(watched.poller.run_once().await, (2, 1));
+    let text = watched.text();
+    assert_eq!((up(&text, Wallet::Spot), up(&text, Wallet::FuturesUsdt)), (Some(1.0), Some(0.0)));
+    assert_eq!(failures(&text, Wallet::FuturesUsdt), [("auth", 1.0)]);
+}
+
+#[tokio::test]
+async fn a_bad_row_costs_itself_and_no_other() {
+    let exchange = exchange();
+    let odd = json!({"availableAmount": "NaN", "availableBalance": "NaN", "frozenAmount": "0"});
+    let odd = Effect::Row { currency: "odd".to_owned(), value: odd };
+    exchange.simulator.inject_fault(Fault::new(odd));
+    let wallets = [Wallet::Spot, Wallet::FuturesUsdt];
+    let mut watched = Watched::of(reading(&exchange.url(), &wallets));
+    assert_eq!(watched.poller.run_once().await, (2, 0));
+    for wallet in wallets {
+        let rejected = format!("xt_rows_rejected_total{{account=\"main\",wallet=\"{wallet}\"}}");
+        assert_eq!(watched.sample(&rejected), Some(1.0), "{wallet}");
+        assert!(watched.sample(&series("xt_balance_free", "usdt", wallet)).is_some(), "{wallet}");
+    }
+}
+
+// check
+
+fn check(exchange: &Exchange, words: &[&str]) -> crate::common::Output {
+    let url = exchange.url();
+    let words = [&["check", "--xt.base-url", &url], words].concat();
+    Exporter::run(&words, &[("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)])
+}
+
+#[test]
+fn check_is_content_with_a_key_of_v4() {
+    let exchange = exchange();
+    let (fapi, dapi) = (format!("{}/fapi", exchange.url()), format!("{}/dapi", exchange.url()));
+    let words = [
+        "--xt.api=v4",
+        "--xt.wallet=spot",
+        "--xt.wallet=futures_usdt",
+        "--xt.wallet=futures_coin",
+        "--xt.futures-usdt-base-url",
+        &fapi,
+        "--xt.futures-coin-base-url",
+        &dapi,
+    ];
+    let output = check(&exchange, &words);
+    assert_eq!(output.status.code(), Some(0), "{}", output.stdout);
+    for wallet in ["spot", "futures_usdt", "futures_coin"] {
+        let said = format!("wallet {wallet}: read, 1 of 1 currencies above zero");
+        assert!(output.stdout.contains(&said), "{}", output.stdout);
+    }
+}
+
+#[test]
+fn check_names_the_other_version_when_a_key_is_refused_and_tries_it_nowhere() {
+    for (known, asked, said) in [
+        (
+            simulator::SimulatedApi::V4,
+            "--xt.api=v1",
+            "Or the key is one of API v4, as all are that are made at XT today",
+        ),
+        (
+            simulator::SimulatedApi::V1,
+            "--xt.api=v4",
+            "Or the key is one of API v1, made before XT withdrew that in 2022 or at a sister exchange",
+        ),
+    ] {
+        let exchange = exchange_with(SimulatorConfig::default(), |account| account.api = Some(known));
+        let output = check(&exchange, &[asked]);
+        assert_eq!(output.status.code(), Some(1), "{}", output.stdout);
+        assert!(output.stdout.contains("[auth]") && output.stdout.contains(said), "{}", output.stdout);
+        let calls = exchange.simulator.call_log();
+        let expected = (3, 0);
+        assert_eq!(
+            (calls.records.len(), calls.unknown_requests),
+            expected,
+            "the balances once, the clock before and after"
+        );
+    }
+}
+
+#[test]
+fn check_names_the_permission_that_futures_need() {
+    let exchange = exchange_with(SimulatorConfig::default(), |account| account.key = KeyState::NotForFutures);
+    let fapi = format!("{}/fapi", exchange.url());
+    let words =
+        ["--xt.api=v4", "--xt.wallet=spot", "--xt.wallet=futures_usdt", "--xt.futures-usdt-base-url", &fapi];
+    let output = check(&exchange, &words);
+    assert_eq!(output.status.code(), Some(1), "{}", output.stdout);
+    assert!(output.stdout.contains("ok   wallet spot: read"), "{}", output.stdout);
+    assert!(output.stdout.contains("the permission for futures"), "{}", output.stdout);
+}

@@ -1,0 +1,655 @@
+//! The HTTP server: what each path answers, in which encoding, and that no client, slow, silent,
+//! greedy or garbled, keeps others from an answer or the process from its end.
+
+use std::{
+    collections::BTreeSet,
+    io::{ErrorKind, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpStream},
+    thread,
+    time::Instant,
+};
+
+use crate::common::{
+    ACCESS_KEY, Answer, Exchange, Exporter, PATIENCE, SECRET_KEY, answer, get, request, until,
+};
+use socket2::{Domain, Socket, Type};
+use xt_balance_exporter::simulator::{Effect, Fault, SimulatedAccount, SimulatedWallet, SimulatorConfig};
+
+/// As many connections as the server keeps of one network.
+const CONNECTIONS_OF_A_NETWORK: usize = 128;
+
+/// Every path that answers a GET.
+const PATHS: [&str; 5] = ["/metrics", "/", "/api/v1/balances", "/-/healthy", "/-/ready"];
+
+/// A daemon that has polled and will not again for long, and the exchange it polls.
+fn daemon(more: &[&str]) -> (Exporter, Exchange) {
+    let exchange = Exchange::documented();
+    let exporter = Exporter::serve(&exchange.url(), &[&["--poll.interval=1h"], more].concat());
+    exporter.ready();
+    (exporter, exchange)
+}
+
+/// A daemon whose answer is larger than what sockets buffer, so that a client that does not read
+/// keeps it from being sent.
+fn daemon_of_many_currencies(more: &[&str]) -> (Exporter, Exchange) {
+    let long = "x".repeat(58);
+    let account = SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY);
+    let account = (0..40_000).fold(account, |account, row| {
+        account.with_balance(SimulatedWallet::Spot, &format!("{row:05}-{long}"), "1.5", "0")
+    });
+    let exchange = Exchange::new(SimulatorConfig::default(), vec![account]);
+    let exporter = Exporter::serve(&exchange.url(), more);
+    exporter.ready();
+    assert!(exporter.get("/metrics").body.len() > 10_000_000);
+    (exporter, exchange)
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = connect(address);
+    stream.write_all(bytes).unwrap();
+    stream
+}
+
+/// Everything the server sends until it closes; a reset is a close too.
+fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    match stream.read_to_end(&mut all) {
+        Ok(_) => all,
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => all,
+        Err(error) => panic!("it was not closed: {error}"),
+    }
+}
+
+/// Reads one answer, and leaves the connection open.
+fn one_answer(stream: &mut TcpStream) -> Answer {
+    let mut raw = Vec::new();
+    let mut byte = [0];
+    while !raw.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        raw.push(byte[0]);
+    }
+    let mut answer = answer(&raw);
+    answer.body = vec![0; answer.header("content-length").unwrap().parse().unwrap()];
+    stream.read_exact(&mut answer.body).unwrap();
+    answer
+}
+
+fn is_up(address: SocketAddr) {
+    assert_eq!(get(address, "/-/healthy", &[]).status, 200);
+}
+
+#[test]
+fn get_and_head_answer_with_the_same_headers_on_every_path() {
+    let (exporter, _exchange) = daemon(&[]);
+    let address = exporter.address();
+    for (path, content_type) in [
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
+        ("/", "text/html; charset=utf-8"),
+        ("/-/healthy", "text/plain; charset=utf-8"),
+        ("/-/ready", "text/plain; charset=utf-8"),
+        ("/metrics?name=x", "text/plain; version=0.0.4; charset=utf-8"),
+    ] {
+        let [got, head] = ["GET", "HEAD"].map(|method| request(method, address, path, &[]));
+        assert_eq!((got.status, head.status), (200, 200), "{path}");
+        assert_eq!(got.header("content-type"), Some(content_type), "{path}");
+        assert_eq!(got.header("content-length"), Some(&*got.body.len().to_string()), "{path}");
+        assert!(!got.body.is_empty() && head.body.is_empty(), "{path}");
+        assert_eq!(got.header("cache-control"), Some("no-store"), "{path}");
+        assert_eq!(got.header("x-content-type-options"), Some("nosniff"), "{path}");
+        // Counts and ages in the body may have changed its length from one to the other.
+        let names = |answer: &Answer| {
+            let passing = ["content-length", "date"];
+            let mut headers = answer.headers.clone();
+            for (name, value) in &mut headers {
+                if passing.contains(&name.as_str()) {
+                    assert_ne!(&**value, "0", "{path}: {name}");
+                    value.clear();
+                }
+            }
+            headers
+        };
+        assert_eq!(names(&got), names(&head), "{path}");
+    }
+    let [got, head] = ["GET", "HEAD"].map(|method| request(method, address, "/-/healthy", &[]));
+    assert_eq!(got.header("content-length"), head.header("content-length"));
+}
+
+#[test]
+fn other_paths_answer_404_with_a_list_of_those_there_are() {
+    let (exporter, _exchange) = daemon(&["--web.telemetry-path=/private/metrics"]);
+    for path in ["/metrics", "/nothing", "/metrics/", "//", "/private/metrics/../x", "/%6detrics"] {
+        let answer = exporter.get(path);
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+        let lines = answer.text();
+        assert_eq!(
+            lines.lines().skip(1).collect::<Vec<_>>(),
+            ["/", "/private/metrics", "/api/v1/balances", "/-/healthy", "/-/ready"]
+        );
+    }
+    assert!(exporter.get("/private/metrics").text().contains("xt_balance_free{"));
+    assert!(exporter.get("/").text().contains("/private/metrics"), "the status page links to it");
+}
+
+#[test]
+fn other_methods_answer_405_with_those_that_are_allowed() {
+    let (exporter, _exchange) = daemon(&[]);
+    for path in ["/metrics", "/", "/-/healthy", "/-/ready"] {
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get", "BREW"] {
+            let answer = request(method, exporter.address(), path, &[]);
+            assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{method} {path}");
+        }
+    }
+}
+
+#[test]
+fn gzip_is_sent_when_it_is_asked_for_and_only_then() {
+    let (exporter, _exchange) = daemon(&[]);
+    let address = exporter.address();
+    for path in ["/metrics", "/"] {
+        let ask = |accept: &[(&str, &str)]| get(address, path, accept);
+        for asked in [
+            &[("Accept-Encoding", "gzip")][..],
+            &[("Accept-Encoding", "br"), ("accept-encoding", "gzip;q=0.1")],
+        ] {
+            let answer = ask(asked);
+            assert_eq!(answer.header("content-encoding"), Some("gzip"), "{asked:?}");
+            assert_eq!(answer.header("vary"), Some("Accept-Encoding"));
+            assert_eq!(answer.header("content-length"), Some(&*answer.body.len().to_string()));
+            let mut plain = String::new();
+            flate2::read::GzDecoder::new(&*answer.body).read_to_string(&mut plain).unwrap();
+            let expected = ask(&[]).text();
+            if path == "/metrics" {
+                let still = |text: &str| {
+                    let own = |line: &&str| !line.starts_with("process_");
+                    text.lines().filter(own).map(str::to_owned).collect::<Vec<_>>()
+                };
+                assert_eq!(still(&plain), still(&expected));
+            }
+            assert!(
+                answer.body.len() < plain.len() * 3 / 4 && plain.lines().count() == expected.lines().count()
+            );
+        }
+        for refused in [
+            &[][..],
+            &[("Accept-Encoding", "gzip;q=0")],
+            &[("Accept-Encoding", "identity")],
+            &[("Accept-Encoding", "zstd, br")],
+        ] {
+            let answer = ask(refused);
+            assert_eq!(answer.header("content-encoding"), None, "{refused:?}");
+            assert_eq!(answer.header("vary"), Some("Accept-Encoding"), "caches must know: {refused:?}");
+            assert!(answer.text().contains("xt_") || path == "/");
+        }
+    }
+}
+
+#[test]
+fn a_connection_is_kept_for_the_next_request() {
+    let (exporter, _exchange) = daemon(&[]);
+    let mut stream = connect(exporter.address());
+    for path in ["/metrics", "/-/ready", "/nothing", "/metrics"] {
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let answer = one_answer(&mut stream);
+        assert_eq!(answer.status, if path == "/nothing" { 404 } else { 200 });
+        assert_eq!(answer.header("connection"), None, "not close");
+    }
+    // Two at once are answered in turn.
+    stream.write_all(b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\n\r\nHEAD /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    assert!(one_answer(&mut stream).text().starts_with("ready"));
+    assert_eq!(answer(&rest(&mut stream)).status, 200);
+}
+
+#[test]
+fn a_foreign_name_that_points_to_loopback_gets_no_balances() {
+    let (exporter, _exchange) = daemon(&["--web.allowed-hosts=balances.example.com,other.example"]);
+    let address = exporter.address();
+    let ask = |request: &str| answer(&rest(&mut send(address, request.as_bytes())));
+    for path in PATHS {
+        for request in [
+            format!("GET {path} HTTP/1.1\r\nHost: rebind.evil.example\r\n\r\n"),
+            format!("GET {path} HTTP/1.0\r\nHost: rebind.evil.example:{}\r\n\r\n", address.port()),
+            format!("GET http://rebind.evil.example{path} HTTP/1.1\r\nHost: {address}\r\n\r\n"),
+            format!("HEAD {path} HTTP/1.1\r\nHost: {address}\r\nHost: rebind.evil.example\r\n\r\n"),
+        ] {
+            let refused = ask(&request);
+            assert_eq!((refused.status, refused.header("connection")), (421, Some("close")), "{request}");
+            assert!(!refused.text().contains("xt_") && !refused.text().contains("3867"), "{request}");
+        }
+        for host in ["localhost", "127.0.0.1:1", "[::1]", "Balances.Example.com.:443", "other.example"] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            assert_eq!(ask(&request).status, 200, "{request}");
+        }
+        assert_eq!(ask(&format!("GET {path} HTTP/1.0\r\n\r\n")).status, 200, "{path}");
+    }
+    let health =
+        Exporter::run(&["healthcheck", &format!("--web.listen-address=localhost:{}", address.port())], &[]);
+    assert_eq!(health.status.code(), Some(0), "{}", health.stderr);
+}
+
+#[test]
+fn pages_of_other_sites_reload_nothing_and_read_nothing() {
+    let (exporter, _exchange) = daemon(&["--web.enable-lifecycle"]);
+    let address = exporter.address();
+    let foreign = [
+        &[("Origin", "https://evil.example")][..],
+        &[("Origin", "null")],
+        &[("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")],
+        &[("Sec-Fetch-Site", "same-site")],
+    ];
+    for headers in foreign {
+        for (method, path) in [("POST", "/-/reload"), ("GET", "/"), ("GET", "/api/v1/balances")] {
+            let refused = request(method, address, path, headers);
+            assert_eq!(refused.status, 403, "{method} {path} {headers:?}");
+            assert!(!refused.text().contains("3867"), "{path}");
+        }
+        assert_eq!(get(address, "/metrics", headers).status, 200, "{headers:?}");
+    }
+    let link =
+        [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")];
+    assert_eq!(get(address, "/", &link).status, 200, "a link leads to the page");
+    assert_eq!(request("POST", address, "/-/reload", &link).status, 403);
+    assert_eq!(request("POST", address, "/-/reload", &[]).status, 200, "curl is no page");
+    exporter.stderr.wait_for("configuration was read again");
+    let said = exporter.stderr.text();
+    assert_eq!(said.matches("configuration was read again").count(), 1, "{said}");
+}
+
+#[test]
+fn more_scrapes_than_allowed_are_told_to_come_back() {
+    let (exporter, _exchange) = daemon_of_many_currencies(&["--web.max-requests=1"]);
+    let address = exporter.address();
+    let mut slow = send(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    // Once its first byte is here, its scrape is under way; the rest stays with the server.
+    slow.read_exact(&mut [0]).unwrap();
+    let refused = get(address, "/metrics", &[]);
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.text(), "--web.max-requests=1 is reached: try again later\n");
+    assert_eq!(request("HEAD", address, "/metrics", &[]).status, 503);
+    for path in ["/-/healthy", "/-/ready", "/", "/api/v1/balances"] {
+        assert_eq!(get(address, path, &[]).status, 200, "{path} is no scrape");
+    }
+    drop(slow);
+    until("the next scrape is answered", || (get(address, "/metrics", &[]).status == 200).then_some(()));
+}
+
+#[test]
+fn clients_who_ask_for_balances_at_once_share_one_rendering() {
+    let (exporter, _exchange) = daemon_of_many_currencies(&["--poll.interval=1h"]);
+    let address = exporter.address();
+    let began = Instant::now();
+    let bodies: Vec<_> = thread::scope(|scope| {
+        let ask = |gzip: bool| {
+            scope.spawn(move || {
+                let accept = if gzip { "gzip" } else { "identity" };
+                let answer = get(address, "/api/v1/balances", &[("Accept-Encoding", accept)]);
+                assert_eq!(answer.status, 200);
+                assert_eq!(answer.header("content-encoding"), gzip.then_some("gzip"));
+                let mut plain = answer.body.clone();
+                if gzip {
+                    plain.clear();
+                    flate2::read::GzDecoder::new(&*answer.body).read_to_end(&mut plain).unwrap();
+                }
+                plain
+            })
+        };
+        let asking: Vec<_> = (0..32).map(|number| ask(number % 2 == 0)).collect();
+        asking.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    let allowed = 2 + began.elapsed().as_secs();
+    let different: BTreeSet<_> = bodies.iter().collect();
+    assert!(different.len() as u64 <= allowed, "{} renderings for 32 clients", different.len());
+}
+
+#[test]
+fn clients_who_never_take_their_balances_keep_nobody_from_theirs() {
+    let (exporter, _exchange) = daemon_of_many_currencies(&["--poll.interval=1h"]);
+    let address = exporter.address();
+    let slow: Vec<_> = (0..16)
+        .map(|_| {
+            let mut slow = send(address, b"GET /api/v1/balances HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            slow.read_exact(&mut [0]).unwrap();
+            slow
+        })
+        .collect();
+    for path in ["/metrics", "/", "/api/v1/balances", "/-/healthy"] {
+        assert_eq!(get(address, path, &[]).status, 200, "{path}");
+        assert_eq!(request("HEAD", address, path, &[]).status, 200, "{path}");
+    }
+    drop(slow);
+    is_up(address);
+}
+
+#[test]
+fn whoever_sends_no_request_or_takes_no_answer_is_cut_off() {
+    let (exporter, _exchange) = daemon_of_many_currencies(&["--web.max-requests=1"]);
+    let address = exporter.address();
+    let silent = [&b""[..], b"G", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Half: "];
+    let waiting: Vec<_> = silent.into_iter().map(|bytes| send(address, bytes)).collect();
+    let mut never_reads = send(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut raw = vec![0; 4096];
+    never_reads.read_exact(&mut raw).unwrap();
+    let drips = send(address, b"GET /metrics HTTP/1.1\r\n");
+    thread::scope(|scope| {
+        for mut stream in waiting {
+            scope.spawn(move || {
+                let said = String::from_utf8(rest(&mut stream)).unwrap();
+                assert!(said.is_empty() || said.starts_with("HTTP/1.1 408 "), "{said}");
+            });
+        }
+        // A byte now and then is no request either.
+        scope.spawn(|| {
+            let mut drips = &drips;
+            until("the dripping client is cut off", || {
+                thread::sleep(std::time::Duration::from_millis(200));
+                drips.write_all(b"x").is_err().then_some(())
+            });
+        });
+        // It holds the only scrape there is until it is cut off.
+        until("others are answered again", || (get(address, "/metrics", &[]).status == 200).then_some(()));
+    });
+    raw.extend(rest(&mut never_reads));
+    let cut = answer(&raw);
+    assert!(cut.body.len() < cut.header("content-length").unwrap().parse().unwrap(), "it got all");
+    is_up(address);
+}
+
+/// A connection from an address of this machine's own.
+fn connect_from(host: u8, address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+const HEALTHY: &[u8] = b"HEAD /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[test]
+fn the_oldest_idle_connection_of_a_network_makes_room_for_its_next() {
+    let (exporter, _exchange) = daemon(&[]);
+    let address = exporter.address();
+    let mut other = connect_from(2, address);
+    other.write_all(HEALTHY).unwrap();
+    assert_eq!(head(&mut other), 200);
+    let mut open: Vec<_> = (0..=CONNECTIONS_OF_A_NETWORK)
+        .map(|_| {
+            let mut stream = send(address, HEALTHY);
+            assert_eq!(head(&mut stream), 200);
+            stream
+        })
+        .collect();
+    assert_eq!(rest(&mut open[0]), b"", "the first was closed");
+    for stream in [&mut other, &mut open[1]] {
+        stream.write_all(HEALTHY).unwrap();
+        assert_eq!(head(stream), 200, "it is kept");
+    }
+}
+
+/// The status of an answer without a body.
+fn head(stream: &mut TcpStream) -> u16 {
+    let mut raw = Vec::new();
+    let mut byte = [0];
+    while !raw.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        raw.push(byte[0]);
+    }
+    answer(&raw).status
+}
+
+#[test]
+fn a_network_that_has_all_its_connections_at_work_is_told_so_and_others_are_answered() {
+    let (exporter, _exchange) = daemon_of_many_currencies(&["--poll.interval=1h"]);
+    let address = exporter.address();
+    let slow: Vec<_> = (0..CONNECTIONS_OF_A_NETWORK)
+        .map(|_| {
+            let mut slow = send(address, b"GET /api/v1/balances HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            slow.read_exact(&mut [0]).unwrap();
+            slow
+        })
+        .collect();
+    let mut refused = connect(address);
+    let refused = answer(&rest(&mut refused));
+    assert_eq!((refused.status, refused.header("connection")), (503, Some("close")));
+    assert_eq!(refused.text(), "too many connections: try again in a while");
+    assert_eq!(refused.header("content-length"), Some(&*refused.body.len().to_string()));
+    let mut other = connect_from(2, address);
+    other.write_all(HEALTHY).unwrap();
+    assert_eq!(head(&mut other), 200);
+    drop(slow);
+}
+
+#[test]
+fn clients_that_take_every_descriptor_leave_polls_theirs() {
+    let exchange = Exchange::documented();
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\"", crate::common::PROGRAM]);
+    let url = exchange.url();
+    let args = [
+        "--web.listen-address=127.0.0.1:0",
+        "--xt.base-url",
+        &url,
+        "--poll.interval=1s",
+        "--poll.timeout=900ms",
+    ];
+    let exporter =
+        Exporter::start_by(limited, &args, &[("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)]);
+    let address = exporter.address();
+    assert!(exporter.stderr.wait_for("polls need up to").contains("may open 64 files"));
+    exporter.ready();
+    let mut idle: Vec<_> = (1..250).map(|host| connect_from(host, address)).collect();
+    let polls = || exporter.sample("xt_polls_total{account=\"main\",wallet=\"spot\"}").unwrap();
+    let before = polls();
+    until("more polls have ended", || {
+        idle.push(connect_from(250, address));
+        (polls() >= before + 4.0).then_some(())
+    });
+    let up = exporter.sample("xt_up{account=\"main\",wallet=\"spot\"}");
+    assert_eq!(up, Some(1.0));
+    let failures = exporter.metrics();
+    let failures = failures.lines().filter(|line| line.starts_with("xt_poll_failures_total{"));
+    assert!(
+        failures.clone().count() > 0 && failures.clone().all(|line| line.ends_with(" 0")),
+        "{failures:?}"
+    );
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_harms_nobody() {
+    let (exporter, _exchange) = daemon(&[]);
+    let address = exporter.address();
+    let large =
+        format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Large: {}\r\n\r\n", "x".repeat(64 * 1024));
+    let many = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X-Y: z\r\n".repeat(2000));
+    let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(64 * 1024));
+    for garbage in [
+        large.as_bytes(),
+        many.as_bytes(),
+        long.as_bytes(),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"hello\r\n\r\n",
+        b"GET /metrics HTTP/9.9\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nbad header\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\0\0\0\0\r\n\r\n",
+    ] {
+        let mut stream = connect(address);
+        // It may have closed before all of it is sent.
+        let _ = stream.write_all(garbage);
+        let said = rest(&mut stream);
+        let shown = String::from_utf8_lossy(&garbage[..garbage.len().min(40)]).into_owned();
+        assert!(
+            said.is_empty() || said.starts_with(b"HTTP/1.1 4"),
+            "{shown}: {}",
+            String::from_utf8_lossy(&said)
+        );
+        is_up(address);
+    }
+    // Nor is a body that nobody asked for waited for.
+    let mut posts =
+        send(address, b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc");
+    assert_eq!(one_answer(&mut posts).status, 405);
+}
+
+#[test]
+fn a_client_that_has_closed_its_side_still_gets_its_answer() {
+    let (exporter, _exchange) = daemon(&[]);
+    // Both may arrive at once or one after the other: often enough for either to happen.
+    for _ in 0..200 {
+        let mut half = send(exporter.address(), b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        half.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(answer(&rest(&mut half)).status, 200);
+    }
+}
+
+#[test]
+fn a_running_answer_is_finished_before_the_process_ends() {
+    let (exporter, _exchange) = daemon_of_many_currencies(&[]);
+    let address = exporter.address();
+    let mut running = send(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut idle = send(address, b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(one_answer(&mut idle).status, 200);
+    let mut first = [0; 12];
+    running.read_exact(&mut first).unwrap();
+    exporter.signal("TERM");
+    until("new connections are refused", || TcpStream::connect(address).is_err().then_some(()));
+    let all = [first.to_vec(), rest(&mut running)].concat();
+    let answer = answer(&all);
+    assert_eq!(answer.header("content-length"), Some(&*answer.body.len().to_string()), "nothing is missing");
+    assert!(answer.body.ends_with(b"\n"));
+    assert_eq!(rest(&mut idle), b"", "an idle connection is closed");
+    let output = exporter.wait();
+    assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
+    assert!(!output.stderr.contains("cut off"), "{}", output.stderr);
+}
+
+#[test]
+fn no_client_keeps_the_process_from_its_end() {
+    let (exporter, _exchange) = daemon_of_many_currencies(&[]);
+    let address = exporter.address();
+    let mut never_reads = send(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    never_reads.read_exact(&mut [0]).unwrap();
+    let half_a_header = send(address, b"GET /metrics HTTP/1.1\r\nHost: ");
+    let silent = connect(address);
+    is_up(address);
+    exporter.signal("TERM");
+    let output = exporter.wait();
+    assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
+    assert!(output.stderr.contains("some connections were cut off"), "{}", output.stderr);
+    drop((never_reads, half_a_header, silent));
+}
+
+#[test]
+fn it_is_ready_once_every_first_poll_has_ended_well_or_not() {
+    let exchange = Exchange::documented();
+    exchange.simulator.inject_fault(Fault::new(Effect::Silence));
+    let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=61s", "--poll.timeout=60s"]);
+    let address = exporter.address();
+    let unready = get(address, "/-/ready", &[]);
+    assert_eq!(
+        (unready.status, &*unready.text()),
+        (503, "not ready: the first poll has not ended of main\n")
+    );
+    assert_eq!(get(address, "/-/healthy", &[]).status, 200, "waiting is no ailment");
+    assert!(
+        exporter.metrics().contains("xt_up{account=\"main\",wallet=\"spot\"} 0\n"),
+        "metrics do not wait"
+    );
+
+    let exchange = Exchange::documented();
+    exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
+    let exporter = Exporter::serve(&exchange.url(), &[]);
+    exporter.ready();
+    let ready = exporter.get("/-/ready");
+    assert_eq!((ready.status, &*ready.text()), (200, "ready: every account has been polled\n"));
+    assert!(
+        exporter.metrics().contains("xt_up{account=\"main\",wallet=\"spot\"} 0\n"),
+        "though the poll failed"
+    );
+    assert_eq!(exporter.get("/-/healthy").status, 200);
+}
+
+#[test]
+fn it_becomes_ready_when_a_silent_exchange_speaks() {
+    let exchange = Exchange::documented();
+    exchange.simulator.inject_fault(Fault::new(Effect::Silence));
+    let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=1s", "--poll.timeout=900ms"]);
+    exporter.ready();
+    exchange.simulator.clear_faults();
+    until("a poll was good", || {
+        (exporter.sample(r#"xt_up{account="main",wallet="spot"}"#) == Some(1.0)).then_some(())
+    });
+    assert_eq!(exporter.get("/-/ready").status, 200);
+}
+
+#[test]
+fn it_says_which_account_it_is_not_ready_for() {
+    let accounts =
+        ["quick", "slow"].map(|name| SimulatedAccount::new(name, &format!("key-{name}"), "secret"));
+    let exchange = Exchange::new(SimulatorConfig::default(), accounts.into());
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [("quick", "key-quick"), ("slow", "key-slow"), ("secret", "secret")] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let account = |name: &str| format!("{{name: {name}, access_key_file: {name}, secret_key_file: secret}}");
+    // The first polls are spread over the interval: the second account waits for half an hour.
+    let text = format!(
+        "base_urls: [\"{}\"]\npoll_interval: 1h\naccounts: [{}, {}]\n",
+        exchange.url(),
+        account("quick"),
+        account("slow")
+    );
+    let file = folder.path().join("accounts.yaml");
+    std::fs::write(&file, text).unwrap();
+    let exporter =
+        Exporter::start(&["--config.file", file.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"], &[]);
+    let address = exporter.address();
+    until("only one is left", || {
+        let unready = get(address, "/-/ready", &[]);
+        assert_eq!(unready.status, 503);
+        (unready.text() == "not ready: the first poll has not ended of slow\n").then_some(())
+    });
+}
+
+#[test]
+fn one_listener_takes_both_families_where_the_system_would_split_them() {
+    if !is_root() {
+        eprintln!("not root: a network of its own cannot be made");
+        return;
+    }
+    let (exchange, port) = (Exchange::documented(), "10770");
+    let script = "ip link set lo up && echo 1 > /proc/sys/net/ipv6/bindv6only && exec \"$0\" \"$@\"";
+    let mut apart = std::process::Command::new("unshare");
+    apart.args(["--net", "sh", "-c", script, crate::common::PROGRAM]);
+    let keys = [
+        ("XT_ACCESS_KEY", ACCESS_KEY),
+        ("XT_SECRET_KEY", SECRET_KEY),
+        ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+    ];
+    // What it polls cannot be reached from there, and that does not matter here.
+    let listen = format!("--web.listen-address=:{port}");
+    let exporter = Exporter::start_by(apart, &[&listen, "--xt.base-url", &exchange.url()], &keys);
+    exporter.stderr.wait_for("listening");
+    for address in
+        [format!(":{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}"), format!("[::]:{port}")]
+    {
+        let mut inside = std::process::Command::new("nsenter");
+        inside.args([&format!("--net=/proc/{}/ns/net", exporter.pid()), crate::common::PROGRAM]);
+        let flag = format!("--web.listen-address={address}");
+        let health = Exporter::start_by(inside, &["healthcheck", &flag], &[("PATH", "/usr/bin:/bin")]).wait();
+        assert_eq!(health.status.code(), Some(0), "{address}: {}", health.stderr);
+    }
+}
+
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().any(|line| line.starts_with("Uid:\t0\t"))
+}

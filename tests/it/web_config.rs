@@ -1,0 +1,702 @@
+//! The web configuration file: a real client with a certificate and a password is let in, and nobody else;
+//! files are read again when they change, and a broken one lets nobody in; what Prometheus' own tools
+//! take is taken, or refused with the reason.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::common::{Exchange, Exporter, PATIENCE, answer, authority::Authority, get, replace, until};
+
+/// Of `hunter2` and of `swordfish`, by Python's bcrypt.
+const HASH: &str = "$2b$04$zcJ9CRqi.V8swiImsw8DYeRhPRTQXbenYWojITkx4vLNdL4Al0c0O";
+const OTHER_HASH: &str = "$2b$04$TsUXL2jqmoYEQOy9MQchZeyvF8LCqnD.8Go/psNLxaIS2RPJx.gQW";
+const ALICE: &[&str] = &["--user", "alice:hunter2"];
+
+/// Every path there is, and one there is not.
+const PATHS: [&str; 6] = ["/metrics", "/", "/api/v1/balances", "/-/healthy", "/-/ready", "/nothing"];
+
+/// Certificates and the web configuration, in a folder of their own.
+struct World {
+    folder: tempfile::TempDir,
+    exchange: Exchange,
+}
+
+impl World {
+    /// `host.crt` and `client.crt`, of the authority `ca.crt`, with their keys; `other.crt` of another; and `web.yml`.
+    fn new(yaml: &str) -> Self {
+        let world = Self { folder: tempfile::tempdir().unwrap(), exchange: Exchange::documented() };
+        let (ca, other) = (Authority::new("ca"), Authority::new("other"));
+        world.write("ca.crt", &ca.pem);
+        world.write("other-ca.crt", &other.pem);
+        world.certify(&ca, "host", &["localhost"]);
+        world.certify(&ca, "client", &["prometheus.example", "10.1.2.3", "spiffe://example/prometheus"]);
+        world.certify(&other, "other", &["prometheus.example"]);
+        world.write("web.yml", yaml);
+        world
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        replace(&self.path(name), text);
+    }
+
+    fn certify(&self, authority: &Authority, name: &str, names: &[&str]) {
+        let (certificate, key) = authority.certified(names);
+        self.write(&format!("{name}.crt"), &certificate);
+        self.write(&format!("{name}.key"), &key);
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn serve(&self) -> Exporter {
+        let flag = format!("--web.config.file={}", self.path("web.yml").display());
+        Exporter::serve(&self.exchange.url(), &[&flag])
+    }
+
+    /// Asks with curl, which trusts `ca.crt`; its status, headers and body, or what it complained of.
+    fn curl(&self, exporter: &Exporter, path: &str, more: &[&str]) -> Result<crate::common::Answer, String> {
+        let output = self.run_curl(exporter, path, more);
+        if output.status.success() {
+            return Ok(answer(&output.stdout));
+        }
+        Err(String::from_utf8(output.stderr).unwrap())
+    }
+
+    fn run_curl(&self, exporter: &Exporter, path: &str, more: &[&str]) -> std::process::Output {
+        let url = format!("https://localhost:{}{path}", exporter.address().port());
+        Command::new("curl")
+            .args(["--silent", "--show-error", "--include", "--max-time", "60", "--cacert", "ca.crt"])
+            .args(more)
+            .arg(url)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .output()
+            .unwrap_or_else(|error| panic!("curl is needed, the Debian package: {error}"))
+    }
+
+    /// The status that curl was answered with; 0 if there was no answer.
+    fn status(&self, exporter: &Exporter, path: &str, more: &[&str]) -> u16 {
+        self.curl(exporter, path, more).map_or(0, |answer| answer.status)
+    }
+}
+
+const TLS: &str = "tls_server_config: {cert_file: host.crt, key_file: host.key}\n";
+const MUTUAL: &str = "tls_server_config:
+  cert_file: host.crt
+  key_file: host.key
+  client_auth_type: RequireAndVerifyClientCert
+  client_ca_file: ca.crt
+";
+
+fn users(users: &[(&str, &str)]) -> String {
+    let lines = users.iter().map(|(user, hash)| format!("  {user}: {hash}\n"));
+    format!("basic_auth_users:\n{}", lines.collect::<String>())
+}
+
+#[test]
+fn only_a_client_with_its_certificate_and_password_is_answered() {
+    let headers = "http_server_config: {headers: {X-Frame-Options: deny, Content-Security-Policy: default-src 'none'}}\n";
+    let world = World::new(&format!("{MUTUAL}{headers}{}", users(&[("alice", HASH)])));
+    let exporter = world.serve();
+    let certificate = ["--cert", "client.crt", "--key", "client.key"];
+    let with = |more: &[&'static str]| [&certificate[..], more].concat();
+
+    until("it is ready", || (world.status(&exporter, "/-/ready", &with(ALICE)) == 200).then_some(()));
+    for path in PATHS {
+        let known = world.curl(&exporter, path, &with(ALICE)).unwrap();
+        assert_eq!(known.status, if path == "/nothing" { 404 } else { 200 }, "{path}");
+        for more in [&[][..], &["--user", "alice:hunter3"], &["--user", "bob:hunter2"], &["--head"]] {
+            let unknown = world.curl(&exporter, path, &with(more)).unwrap();
+            assert_eq!(unknown.status, 401, "{path} {more:?}");
+            assert!(unknown.header("www-authenticate").unwrap().starts_with("Basic"));
+            assert!(!unknown.text().contains("xt_"), "{path} {more:?}");
+            assert_eq!(unknown.header("x-frame-options"), Some("deny"));
+        }
+        assert_eq!(known.header("x-frame-options"), Some("deny"), "{path}");
+        let policy = known.header("content-security-policy").unwrap();
+        assert_eq!(
+            policy == "default-src 'none'",
+            path != "/",
+            "the status page has its own: {path} {policy}"
+        );
+    }
+    let metrics = world.curl(&exporter, "/metrics", &with(ALICE)).unwrap().text();
+    assert!(metrics.contains("\nxt_balance_free{account=\"main\",currency=\"usdt\""), "{metrics}");
+
+    for (more, why) in [
+        (&[][..], "certificate required"),
+        (&["--cert", "other.crt", "--key", "other.key"], "unknown ca"),
+        (&["--cert", "client.crt", "--key", "client.key", "--tls-max", "1.1"], ""),
+    ] {
+        let said = world.curl(&exporter, "/metrics", &[more, ALICE].concat()).map(|answer| answer.text());
+        let said = said.expect_err("no answer").to_lowercase();
+        assert!(said.contains(why), "{said}");
+    }
+    let plain = get(exporter.address(), "/metrics", &[]);
+    let advice = "this port speaks HTTPS: ask it with https://";
+    assert_eq!((plain.status, &*plain.text()), (400, advice));
+    let mut slow = TcpStream::connect(exporter.address()).unwrap();
+    slow.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert_eq!(world.status(&exporter, "/metrics", &with(ALICE)), 200);
+    let mut said = String::new();
+    slow.read_to_string(&mut said).expect("who reads late is told too");
+    assert!(said.ends_with(advice), "{said}");
+    let old = with(&["--user", "alice:hunter2", "--tls-max", "1.2"]);
+    assert_eq!(world.status(&exporter, "/metrics", &old), 200, "TLS 1.2 is no older than it may be");
+}
+
+#[test]
+fn a_certificate_must_have_one_of_the_allowed_names() {
+    for (names, answered) in [
+        ("prometheus.example", true),
+        ("someone.example, 10.1.2.3", true),
+        ("\"spiffe://example/prometheus\"", true),
+        ("someone.example", false),
+        ("\"*.example\"", false),
+        ("example", false),
+        ("10.1.2.4", false),
+        ("\"spiffe://example/prometheus/\"", false),
+    ] {
+        let world = World::new(&format!("{MUTUAL}  client_allowed_sans: [{names}]\n"));
+        let exporter = world.serve();
+        let said = world.curl(&exporter, "/metrics", &["--cert", "client.crt", "--key", "client.key"]);
+        assert_eq!(said.map(|answer| answer.status).ok(), answered.then_some(200), "{names}");
+        let said = world.curl(&exporter, "/metrics", &["--cert", "other.crt", "--key", "other.key"]);
+        assert!(said.is_err(), "{names}: of an authority that is not trusted");
+    }
+}
+
+#[test]
+fn a_client_may_have_no_certificate_if_it_is_verified_only_when_given() {
+    let world = World::new(&MUTUAL.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"));
+    let exporter = world.serve();
+    assert_eq!(world.status(&exporter, "/metrics", &[]), 200);
+    assert_eq!(world.status(&exporter, "/metrics", &["--cert", "client.crt", "--key", "client.key"]), 200);
+    assert_eq!(world.status(&exporter, "/metrics", &["--cert", "other.crt", "--key", "other.key"]), 0);
+}
+
+#[test]
+fn versions_suites_and_groups_are_those_that_are_asked_for() {
+    let world = World::new(
+        "tls_server_config:
+  cert_file: host.crt
+  key_file: host.key
+  max_version: TLS12
+  cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]
+  curve_preferences: [CurveP384]
+",
+    );
+    let exporter = world.serve();
+    let status = |more: &[&str]| world.status(&exporter, "/metrics", more);
+    assert_eq!(status(&["--ciphers", "ECDHE-ECDSA-AES128-GCM-SHA256"]), 200);
+    assert_eq!(status(&["--ciphers", "ECDHE-ECDSA-AES256-GCM-SHA384"]), 0);
+    assert_eq!(status(&["--tlsv1.3"]), 0);
+    assert_eq!(status(&["--curves", "P-384:P-256"]), 200);
+    assert_eq!(status(&["--curves", "P-256"]), 0);
+}
+
+#[test]
+fn the_order_of_suites_is_the_servers_unless_it_leaves_it_to_the_client() {
+    let yaml = TLS.replace(
+        '}',
+        ", max_version: TLS12, cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]}",
+    );
+    let world = World::new(&yaml);
+    let exporter = world.serve();
+    let chosen = || {
+        let client = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256";
+        let output = world.run_curl(&exporter, "/-/healthy", &["--verbose", "--ciphers", client]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let line = said
+            .lines()
+            .find(|line| line.contains("SSL connection using"))
+            .unwrap_or_else(|| panic!("{said}"));
+        ["AES128", "AES256"].into_iter().find(|suite| line.contains(suite)).unwrap()
+    };
+    assert_eq!(chosen(), "AES128");
+    world.write("web.yml", &yaml.replace('}', ", prefer_server_cipher_suites: false}"));
+    assert_eq!(chosen(), "AES256");
+}
+
+#[test]
+fn a_new_certificate_is_used_from_the_next_connection_on() {
+    let world = World::new(TLS);
+    let exporter = world.serve();
+    assert_eq!(world.status(&exporter, "/metrics", &[]), 200);
+    let new = Authority::new("new");
+    let (certificate, key) = new.certified(&["localhost"]);
+    world.write("ca.crt", &new.pem);
+    world.write("host.crt", &certificate);
+    // Half of a pair is none, and the old one is not served any more.
+    assert_eq!(world.status(&exporter, "/metrics", &[]), 0);
+    exporter.stderr.wait_for("certificate and key cannot be used together");
+    world.write("host.key", &key);
+    assert_eq!(world.status(&exporter, "/metrics", &[]), 200);
+    exporter.stderr.wait_for("the web configuration has changed, and is in force");
+}
+
+#[test]
+fn a_password_that_is_taken_away_is_refused_from_the_next_request_on() {
+    let world = World::new(&users(&[("alice", HASH)]));
+    let exporter = world.serve();
+    let address = exporter.address();
+    // base64 of alice:hunter2 and of alice:swordfish
+    let [old, new] = ["Basic YWxpY2U6aHVudGVyMg==", "Basic YWxpY2U6c3dvcmRmaXNo"];
+    let statuses = || [old, new].map(|value| get(address, "/metrics", &[("Authorization", value)]).status);
+    assert_eq!(statuses(), [200, 401]);
+    world.write("web.yml", &users(&[("alice", OTHER_HASH)]));
+    assert_eq!(statuses(), [401, 200]);
+}
+
+#[test]
+fn a_file_that_breaks_lets_nobody_in_until_it_is_mended() {
+    let good = users(&[("alice", HASH)]);
+    let world = World::new(&good);
+    let exporter = world.serve();
+    let status =
+        |path| get(exporter.address(), path, &[("Authorization", "Basic YWxpY2U6aHVudGVyMg==")]).status;
+    assert_eq!(status("/metrics"), 200);
+    for broken in ["basic_auth_users: {alice: hunter2}", "basic_auth_user: {}", "{"] {
+        world.write("web.yml", broken);
+        for path in PATHS {
+            assert_eq!(status(path), 500, "{broken} {path}");
+        }
+        world.write("web.yml", &good);
+        assert_eq!(status("/metrics"), 200);
+    }
+    fs::remove_file(world.path("web.yml")).unwrap();
+    assert_eq!([status("/metrics"), status("/metrics")], [500, 500]);
+    world.write("web.yml", &good);
+    assert_eq!(status("/metrics"), 200);
+    // A line is written after the answer that it is about.
+    let in_force = "the web configuration has changed, and is in force";
+    let count_in = |said: &str, part: &str| said.lines().filter(|line| line.contains(part)).count();
+    until("the last line is written", || (count_in(&exporter.stderr.text(), in_force) >= 4).then_some(()));
+    let said = exporter.stderr.text();
+    let count = |part: &str| count_in(&said, part);
+    assert_eq!(
+        count("the web configuration cannot be used"),
+        4,
+        "once for each time, not for each request: {said}"
+    );
+    assert_eq!(count(in_force), 4, "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn tls_is_switched_neither_on_nor_off_while_it_runs() {
+    let world = World::new(TLS);
+    let exporter = world.serve();
+    assert_eq!(world.status(&exporter, "/metrics", &[]), 200);
+    world.write("web.yml", "");
+    assert_eq!(world.status(&exporter, "/metrics", &[]), 0);
+    let mut plain = TcpStream::connect(exporter.address()).unwrap();
+    let _ = plain.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut said = String::new();
+    let _ = plain.read_to_string(&mut said);
+    assert_eq!(said, "", "it does not fall back to plain HTTP");
+    exporter.stderr.wait_for("TLS is gone from it");
+
+    let exporter = world.serve();
+    assert_eq!(get(exporter.address(), "/metrics", &[]).status, 200);
+    world.write("web.yml", TLS);
+    assert_eq!(get(exporter.address(), "/metrics", &[]).status, 200);
+    exporter.stderr.wait_for("asks for TLS, which is not switched on while the exporter runs");
+}
+
+#[test]
+fn more_requests_than_the_limit_are_turned_away_and_refused_ones_do_not_count() {
+    let world = World::new(&format!("rate_limit: {{interval: 1h, burst: 3}}\n{}", users(&[("alice", HASH)])));
+    let exporter = world.serve();
+    let status = |value| get(exporter.address(), "/-/healthy", &[("Authorization", value)]).status;
+    let [good, bad] = ["Basic YWxpY2U6aHVudGVyMg==", "Basic YWxpY2U6c3dvcmRmaXNo"];
+    assert_eq!(
+        [bad, good, bad, good, bad, good, good, bad].map(status),
+        [401, 200, 401, 200, 401, 200, 429, 401]
+    );
+    world.write("web.yml", &format!("rate_limit: {{interval: 0, burst: 3}}\n{}", users(&[("alice", HASH)])));
+    assert_eq!([good; 9].map(status), [200; 9], "0 is no limit");
+}
+
+#[test]
+fn a_password_that_takes_minutes_keeps_neither_others_nor_the_end_waiting() {
+    let slow = HASH.replace("$04$", "$20$");
+    let world = World::new(&users(&[("alice", HASH), ("bob", &slow)]));
+    let exporter = world.serve();
+    let alice =
+        || get(exporter.address(), "/metrics", &[("Authorization", "Basic YWxpY2U6aHVudGVyMg==")]).status;
+    assert_eq!(alice(), 200);
+    let mut bob = TcpStream::connect(exporter.address()).unwrap();
+    let request =
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic Ym9iOnN3b3JkZmlzaA==\r\n\r\n";
+    bob.write_all(request).unwrap();
+    until("bob's password is at work", || (exporter.cpu_ticks() > 100).then_some(()));
+    assert_eq!(alice(), 200);
+    bob.set_nonblocking(true).unwrap();
+    assert!(bob.read(&mut [0]).is_err(), "bob's is not answered yet");
+    exporter.signal("TERM");
+    assert!(exporter.wait().status.success());
+}
+
+#[test]
+fn a_connection_ends_with_the_refusal_of_its_password() {
+    let world = World::new(&users(&[("alice", HASH)]));
+    let exporter = world.serve();
+    let mut stream = TcpStream::connect(exporter.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).unwrap();
+    let refused = answer(&said);
+    assert_eq!((refused.status, refused.header("connection")), (401, Some("close")));
+}
+
+#[test]
+fn a_flood_of_wrong_passwords_delays_the_right_one_by_one_of_them() {
+    // Takes a while for each try.
+    let slow = HASH.replace("$04$", "$12$");
+    let world = World::new(&users(&[("alice", HASH), ("bob", &slow)]));
+    let exporter = world.serve();
+    let address = exporter.address();
+    let wrong = |host: u8| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        let request =
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic Ym9iOnN3b3JkZmlzaA==\r\n\r\n";
+        stream.write_all(request).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream
+    };
+    let status = |mut stream: &TcpStream| {
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).ok().map(|()| String::from_utf8_lossy(&head).into_owned())
+    };
+    let mut flood = Vec::new();
+    until("as many wait as may", || {
+        flood.push(wrong(2));
+        flood.iter().any(|stream| status(stream).is_some_and(|head| head.ends_with("429"))).then_some(())
+    });
+    let alice = || get(address, "/metrics", &[("Authorization", "Basic YWxpY2U6aHVudGVyMg==")]).status;
+    assert_eq!([alice(), alice()], [200, 200]);
+    let tried =
+        flood.iter().filter(|stream| status(stream).is_some_and(|head| head.ends_with("401"))).count();
+    assert!(tried <= 3, "{tried} wrong passwords were tried before the right one");
+}
+
+#[test]
+fn a_kept_connection_ends_when_its_authority_is_no_longer_trusted() {
+    let world = World::new(MUTUAL);
+    let exporter = world.serve();
+    assert_eq!(world.status(&exporter, "/metrics", &["--cert", "client.crt", "--key", "client.key"]), 200);
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-cert", "client.crt", "-key", "client.key", "-CAfile", "ca.crt"])
+        .args(["-connect", &exporter.address().to_string()])
+        .current_dir(world.folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("openssl is needed, the Debian package: {error}"));
+    let (mut asks, mut hears) = (client.stdin.take().unwrap(), BufReader::new(client.stdout.take().unwrap()));
+    let mut ask = || asks.write_all(b"HEAD /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut status = || {
+        let mut first = String::new();
+        hears.read_line(&mut first).unwrap();
+        let mut line = first.clone();
+        while line.trim() != "" {
+            line.clear();
+            hears.read_line(&mut line).unwrap();
+        }
+        first.split(' ').nth(1).map(str::to_owned)
+    };
+    // A certificate of the server that changes is no reason to connect again.
+    for kept in [true, true, false] {
+        if kept {
+            world.write("web.yml", &format!("{MUTUAL}  prefer_server_cipher_suites: false\n"));
+        } else {
+            world.write("ca.crt", &world.text("other-ca.crt"));
+        }
+        let _ = ask();
+        assert_eq!(status().as_deref(), kept.then_some("200"));
+    }
+    client.kill().unwrap();
+    client.wait().unwrap();
+}
+
+#[test]
+fn a_client_that_never_ends_its_handshake_is_cut_off_and_keeps_nobody_waiting() {
+    let world = World::new(TLS);
+    let exporter = world.serve();
+    let mut silent = TcpStream::connect(exporter.address()).unwrap();
+    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(world.status(&exporter, "/metrics", &[]), 200);
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0, "it was closed");
+
+    let _silent = TcpStream::connect(exporter.address()).unwrap();
+    assert_eq!(world.status(&exporter, "/metrics", &[]), 200);
+    exporter.signal("TERM");
+    let ended = exporter.wait();
+    assert!(ended.status.success());
+    assert!(!ended.stderr.contains("cut off"), "nothing was waited for: {}", ended.stderr);
+}
+
+#[test]
+fn healthcheck_says_that_it_cannot_pass_the_gate() {
+    let world = World::new(&format!("{TLS}{}", users(&[("alice", HASH)])));
+    for (yaml, said) in [
+        (TLS.to_owned(), "answered 400: this port speaks HTTPS"),
+        (users(&[("alice", HASH)]), "answered 401: a user and a password of basic_auth_users are needed"),
+    ] {
+        world.write("web.yml", &yaml);
+        let exporter = world.serve();
+        let flag = format!("--web.listen-address={}", exporter.address());
+        let output = Exporter::run(&["healthcheck", &flag], &[]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(output.stderr.contains(said), "{}", output.stderr);
+    }
+}
+
+/// What `serve --config.check` says of the web configuration `web.yml`.
+fn check(world: &World) -> crate::common::Output {
+    let flag = format!("--web.config.file={}", world.path("web.yml").display());
+    Exporter::run(&["--config.check", &flag], &[("XT_ACCESS_KEY", "a"), ("XT_SECRET_KEY", "s")])
+}
+
+fn promtool(file: &Path) -> bool {
+    let output = Command::new("promtool").args(["check", "web-config"]).arg(file).output();
+    output
+        .unwrap_or_else(|error| panic!("promtool is needed, of Debian's prometheus: {error}"))
+        .status
+        .success()
+}
+
+/// Files that Prometheus' own tool knows what to think of, and so do we.
+#[test]
+fn what_prometheus_takes_is_taken_and_what_it_refuses_is_refused() {
+    let world = World::new("");
+    for yaml in [
+        String::new(),
+        "# nothing yet\n".to_owned(),
+        "---\n".to_owned(),
+        "tls_server_config:\nbasic_auth_users:\nhttp_server_config:\n".to_owned(),
+        TLS.to_owned(),
+        MUTUAL.to_owned(),
+        MUTUAL.replace("  client_auth_type: RequireAndVerifyClientCert\n", ""),
+        MUTUAL.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"),
+        MUTUAL.replace("RequireAndVerifyClientCert", "NoClientCert"),
+        MUTUAL.replace("RequireAndVerifyClientCert", "Require"),
+        TLS.replace("host.crt", "missing.crt"),
+        TLS.replace("host.key", "missing.key"),
+        TLS.replace("host.key", "client.key"),
+        TLS.replace("host.crt", "host.key"),
+        TLS.replace(", key_file: host.key", ""),
+        TLS.replace("cert_file: host.crt, ", ""),
+        TLS.replace("cert_file", "certfile"),
+        TLS.replace('}', ", min_version: TLS12, max_version: TLS13}"),
+        TLS.replace('}', ", min_version: TLS13}"),
+        TLS.replace('}', ", min_version: TLS14}"),
+        TLS.replace('}', ", prefer_server_cipher_suites: false}"),
+        TLS.replace('}', ", cipher_suites: [TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256]}"),
+        TLS.replace('}', ", cipher_suites: [TLS_MADE_UP]}"),
+        TLS.replace('}', ", curve_preferences: [CurveP256, CurveP384, X25519]}"),
+        TLS.replace('}', ", curve_preferences: [P256]}"),
+        "http_server_config: {http2: false}".to_owned(),
+        "http_server_config: {http2: perhaps}".to_owned(),
+        "http_server_config: {headers: {X-Frame-Options: sameorigin, X-Content-Type-Options: nosniff, X-XSS-Protection: 1; mode=block}}".to_owned(),
+        "http_server_config: {headers: {X-Frame-Options: SAMEORIGIN}}".to_owned(),
+        "http_server_config: {headers: {X-Made-Up: 1}}".to_owned(),
+        "http_server_config: {headers: {x-frame-options: deny}}".to_owned(),
+        users(&[("alice", HASH), ("bob", OTHER_HASH)]),
+        users(&[("alice", "hunter2")]),
+        users(&[("alice", HASH), ("alice", HASH)]),
+        "basic_auth_user: {}".to_owned(),
+        "[]".to_owned(),
+        "{".to_owned(),
+    ] {
+        world.write("web.yml", &yaml);
+        let said = check(&world);
+        let theirs = promtool(&world.path("web.yml"));
+        assert_eq!(said.status.success(), theirs, "{yaml}\n{}", said.stderr);
+        assert_eq!(said.status.code(), Some(if theirs { 0 } else { 2 }), "{yaml}");
+    }
+}
+
+#[test]
+fn each_mistake_is_named_with_its_remedy() {
+    let world = World::new("");
+    let key = world.text("host.key");
+    let key = key.lines().nth(1).unwrap().to_owned();
+    for (yaml, said) in [
+        (TLS.replace('}', ", min_version: TLS11}"), "min_version is \"TLS11\" and can be TLS12 or TLS13"),
+        (TLS.replace('}', ", min_version: TLS13, max_version: TLS12}"), "min_version is above max_version"),
+        (
+            TLS.replace('}', ", curve_preferences: [CurveP521]}"),
+            "\"CurveP521\" cannot be had here, but X25519, CurveP256, CurveP384",
+        ),
+        (
+            TLS.replace('}', ", cipher_suites: [TLS_RSA_WITH_AES_128_CBC_SHA]}"),
+            "cannot be had here, but TLS_AES_256_GCM_SHA384, ",
+        ),
+        (
+            TLS.replace('}', ", max_version: TLS12, cipher_suites: [TLS_AES_128_GCM_SHA256]}"),
+            "do not go together",
+        ),
+        (TLS.replace('}', ", cert: x}"), "cert and cert_file are both given: leave one of them out"),
+        (TLS.replace(", key_file: host.key", ""), "key and key_file are both left out"),
+        (TLS.replace("host.crt", "missing.crt"), "cannot read cert_file: "),
+        (
+            TLS.replace("host.crt", "host.key"),
+            "the certificate is none: what is given holds no BEGIN CERTIFICATE",
+        ),
+        (TLS.replace("host.key", "host.crt"), "the key is no private key in PEM"),
+        (TLS.replace("host.key", "client.key"), "certificate and key cannot be used together"),
+        (TLS.replace("host.key", "/dev/zero"), "it is not a regular file"),
+        (
+            MUTUAL.replace("RequireAndVerifyClientCert", "RequireAnyClientCert"),
+            "takes a certificate that anybody may have made",
+        ),
+        (
+            MUTUAL.replace("RequireAndVerifyClientCert", "Require"),
+            "can be NoClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert",
+        ),
+        (MUTUAL.replace("  client_auth_type: RequireAndVerifyClientCert\n", ""), "client_auth_type is not"),
+        (MUTUAL.replace("  client_ca_file: ca.crt\n", ""), "needs an authority: give client_ca_file"),
+        (MUTUAL.replace("ca.crt", "host.key"), "the certificate of client_ca is none"),
+        (format!("{MUTUAL}  client_allowed_sans: []\n"), "client_allowed_sans is empty"),
+        (
+            format!("{MUTUAL}  client_allowed_sans: [a@b.example]\n"),
+            "is an e-mail address, and those cannot be checked here",
+        ),
+        (
+            TLS.replace('}', ", client_allowed_sans: [a]}"),
+            "client_allowed_sans is given and client_auth_type is not",
+        ),
+        (
+            format!("{MUTUAL}  client_allowed_sans: [a]\n")
+                .replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"),
+            "would not stop clients without a certificate",
+        ),
+        ("http_server_config: {http2: true}".to_owned(), "only HTTP/1.1 is spoken here"),
+        (
+            "http_server_config: {headers: {Server: x}}".to_owned(),
+            "\"Server\" is no header that can be set, but Content-Security-Policy, ",
+        ),
+        ("http_server_config: {headers: {X-Frame-Options: no}}".to_owned(), "can be deny or sameorigin"),
+        (
+            "http_server_config: {headers: {X-XSS-Protection: \"a\\nb\"}}".to_owned(),
+            "has a value that no header can have",
+        ),
+        ("rate_limit: {interval: 1s}".to_owned(), "burst must be a whole number above 0"),
+        ("rate_limit: {interval: 1s, burst: -1}".to_owned(), "burst must be a whole number above 0"),
+        ("rate_limit: {interval: soon, burst: 1}".to_owned(), "is no duration"),
+        (
+            users(&[("alice", "hunter2")]),
+            "user \"alice\" is no bcrypt hash: make one with `htpasswd -nBC 10 NAME`",
+        ),
+        (format!("basic_auth_users: {HASH}"), "line 1"),
+        (format!("tls_server_config: {{key: [{key}]}}"), "line 1"),
+        (format!("tls_server_config: {{cipher_suites: {key}}}"), "line 1"),
+        (format!("tls_server_config: {{prefer_server_cipher_suites: {key}}}"), "line 1"),
+        (format!("rate_limit: {{interval: 1s, burst: {key}}}"), "burst must be"),
+        ("web: {}".to_owned(), "web"),
+        ("\u{1}".to_owned(), "web.yml"),
+    ] {
+        world.write("web.yml", &yaml);
+        let ended = check(&world);
+        assert_eq!(ended.status.code(), Some(2), "{yaml}\n{}", ended.stderr);
+        assert!(ended.stderr.contains(said), "{yaml}\n{}", ended.stderr);
+        assert!(ended.stderr.starts_with("error: --web.config.file "), "{}", ended.stderr);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+        for secret in [&*key, HASH, "hunter2"] {
+            assert!(!ended.stderr.contains(secret), "{yaml}\n{}", ended.stderr);
+        }
+    }
+    let missing = Exporter::run(&["demo", "--web.config.file=/nowhere/web.yml"], &[]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(missing.stderr.contains("--web.config.file: cannot be read: "), "{}", missing.stderr);
+}
+
+/// A certificate and its key in the file itself, and files of another form than those of these tests.
+#[test]
+fn certificates_and_keys_may_stand_in_the_file_and_be_of_any_usual_form() {
+    let world = World::new("");
+    let indented = |name: &str| format!("    {}\n", world.text(name).trim_end().replace('\n', "\n    "));
+    let (cert, key, ca) = (indented("host.crt"), indented("host.key"), indented("ca.crt"));
+    world.write("web.yml", &format!("tls_server_config:\n  client_auth_type: VerifyClientCertIfGiven\n  cert: |\n{cert}  key: |\n{key}  client_ca: |\n{ca}"));
+    assert_eq!(world.status(&world.serve(), "/metrics", &[]), 200);
+    for kind in [
+        &["-newkey", "rsa:2048"][..],
+        &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1"],
+        &["-newkey", "ed25519"],
+    ] {
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-nodes",
+                "-subj",
+                "/CN=x",
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-days",
+                "9",
+            ])
+            .args(["-keyout", "host.key", "-out", "host.crt"])
+            .args(kind)
+            .current_dir(world.folder.path())
+            .output()
+            .unwrap_or_else(|error| panic!("openssl is needed, the Debian package: {error}"));
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        world.write("web.yml", TLS);
+        assert_eq!(world.status(&world.serve(), "/metrics", &["--cacert", "host.crt"]), 200, "{kind:?}");
+    }
+}
+
+/// The example of README.md, with the password `example`.
+#[test]
+fn the_example_of_the_readme_does_what_it_says() {
+    let readme = fs::read_to_string("README.md").unwrap();
+    let section = readme.split("## TLS and passwords").nth(1).unwrap();
+    let world = World::new(section.split("```").nth(1).unwrap().strip_prefix("yaml").unwrap());
+    for (name, file) in
+        [("host.crt", "exporter.crt"), ("host.key", "exporter.key"), ("ca.crt", "prometheus-ca.crt")]
+    {
+        world.write(file, &world.text(name));
+    }
+    let exporter = world.serve();
+    let certificate = ["--cert", "client.crt", "--key", "client.key"];
+    let known = [&certificate[..], &["--user", "prometheus:example"]].concat();
+    assert_eq!(world.status(&exporter, "/metrics", &known), 200);
+    assert_eq!(world.status(&exporter, "/metrics", &certificate), 401);
+    assert_eq!(world.status(&exporter, "/metrics", &["--user", "prometheus:example"]), 0);
+}
+
+#[test]
+fn a_file_with_secrets_that_others_may_read_is_warned_of() {
+    let world = World::new(&format!("{TLS}{}", users(&[("alice", HASH)])));
+    assert!(!check(&world).stderr.contains("can be read"), "{}", check(&world).stderr);
+    for name in ["host.key", "web.yml"] {
+        fs::set_permissions(world.path(name), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    }
+    let said = check(&world);
+    assert!(said.status.success());
+    for name in ["host.key", "web.yml"] {
+        let warning =
+            format!("{} can be read by other users than its owner: chmod 600 it", world.path(name).display());
+        assert!(said.stderr.contains(&warning), "{}", said.stderr);
+    }
+}
