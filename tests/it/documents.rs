@@ -152,4 +152,138 @@ fn every_test_and_type_that_a_page_cites_exists() {
         });
         assert!(is_there, "{file}.rs has no {name}");
     }
+    let cases = std::fs::read_to_string(root.join("deploy/prometheus/xt-balance.rules.test.yml")).unwrap();
+    let quoted = page.split('"').skip(1).step_by(2);
+    let quoted: Vec<_> = quoted.filter(|text| text.starts_with(char::is_uppercase)).collect();
+    assert!(!quoted.is_empty());
+    for name in quoted {
+        assert!(
+            cases.contains(&format!("- name: {name}\n")),
+            "the tests of the rules have no case \"{name}\""
+        );
+    }
+}
+
+/// The text of every file below `folder`.
+fn texts(folder: &std::path::Path) -> String {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| if path.is_dir() { texts(&path) } else { std::fs::read_to_string(&path).unwrap() })
+        .collect()
+}
+
+#[test]
+fn runbooks_quote_log_messages_that_the_program_writes() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (runbooks, code) = (texts(&root.join("deploy/runbooks")), texts(&root.join("src")));
+    let is_sentence = |text: &&str| {
+        text.split(' ').count() > 2 && text.chars().all(|c| c.is_ascii_alphabetic() || " :".contains(c))
+    };
+    // Code blocks have backticks of their own.
+    let spans = runbooks.split("```").step_by(2).flat_map(|text| text.split('`').skip(1).step_by(2));
+    let messages: Vec<_> = spans.filter(is_sentence).collect();
+    assert!(messages.len() > 5, "{messages:?}");
+    for message in messages {
+        assert!(code.contains(message), "a runbook quotes `{message}`, and nothing in src/ says that");
+    }
+}
+
+/// Words and phrases that no text uses, because a reader stumbles over them. `…` stands for one word.
+const UNUSED_WORDS: [&str; 14] = [
+    "whoever",
+    "shall",
+    "anew",
+    "strung",
+    "thereof",
+    "leave to",
+    "sign of life",
+    "at the most",
+    "is none",
+    "are none",
+    "no … is known",
+    "as it was written",
+    "taken apart",
+    "goes on as before",
+];
+
+/// Paths that may use these words: a folder ends in `/`. Each with the reason.
+const EXEMPT: [(&str, &str); 7] = [
+    (file!(), "holds the list"),
+    ("tests/fuzz/corpus/", "inputs of the fuzzer, not prose"),
+    ("tests/fuzz/keys/", "key files that the fuzzer reads, not prose"),
+    ("README.md", "shows the program's help, to be reworded"),
+    ("grafana/", "to be reworded"),
+    ("src/", "to be reworded"),
+    ("tests/", "to be reworded"),
+];
+
+/// The place of a phrase in lower-case `text`, between words.
+fn find_phrase(text: &str, phrase: &str) -> Option<usize> {
+    let is_letter = |c: char| c.is_alphabetic();
+    let (head, tail) = phrase.split_once(" … ").map_or((phrase, None), |(head, tail)| (head, Some(tail)));
+    text.match_indices(head).map(|(start, _)| start).find(|start| {
+        let after = &text[start + head.len()..];
+        let rest = match tail {
+            None => Some(after),
+            Some(tail) => after
+                .strip_prefix(' ')
+                .and_then(|after| after.split_once(' '))
+                .and_then(|(_, after)| after.strip_prefix(tail)),
+        };
+        !text[..*start].ends_with(is_letter) && rest.is_some_and(|rest| !rest.starts_with(is_letter))
+    })
+}
+
+/// A line in lower case, without indentation and comment marks. Python's `None` is not the word `none`.
+fn prose(line: &str) -> String {
+    let line = line.trim().trim_start_matches(['/', '!', '#', '*', '>']).trim_start();
+    line.replace("None", "(none)").to_lowercase()
+}
+
+#[test]
+fn no_text_uses_a_word_that_readers_stumble_over() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let listed = std::process::Command::new("git").args(["ls-files", "-z"]).current_dir(root).output();
+    let listed = listed.unwrap_or_else(|error| panic!("git ls-files: {error}"));
+    assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let is_exempt = |path: &str| {
+        EXEMPT
+            .iter()
+            .any(|(exempt, _)| path == *exempt || (exempt.ends_with('/') && path.starts_with(exempt)))
+    };
+    let mut found = Vec::new();
+    for path in listed.split_terminator('\0').filter(|path| !is_exempt(path)) {
+        // Pictures are no text, and a file that was removed is not committed yet.
+        let Some(text) = std::fs::read(root.join(path)).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+        else {
+            continue;
+        };
+        let lines: Vec<_> = text.lines().map(prose).collect();
+        for (place, line) in lines.iter().enumerate() {
+            // A phrase may continue on the next line.
+            let next = lines.get(place + 1).map_or("", String::as_str);
+            let text = format!("{line} {next}");
+            for word in UNUSED_WORDS {
+                if find_phrase(&text, word).is_some_and(|start| start < line.len()) {
+                    found.push(format!("{path}:{}: {word}", place + 1));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "use a plainer word:\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_phrase_is_found_between_words_only() {
+    for (text, phrase, place) in [
+        ("whoever reads", "whoever", Some(0)),
+        ("a_test_that_shall_pass", "shall", Some(12)),
+        ("shallow", "shall", None),
+        ("so no wallet is known yet", "no … is known", Some(3)),
+        ("no wallet here is known", "no … is known", None),
+        ("this nonexistent", "is none", None),
+    ] {
+        assert_eq!(find_phrase(text, phrase), place, "{phrase:?} in {text:?}");
+    }
 }
