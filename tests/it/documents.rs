@@ -188,6 +188,43 @@ fn runbooks_quote_log_messages_that_the_program_writes() {
     }
 }
 
+/// The files of this repository, as paths from its root.
+fn tracked() -> Vec<String> {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let listed = std::process::Command::new("git").args(["ls-files", "-z"]).current_dir(root).output();
+    let listed = listed.unwrap_or_else(|error| panic!("git ls-files: {error}"));
+    assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    listed.split_terminator('\0').map(str::to_owned).collect()
+}
+
+/// The anchor that a heading of Markdown has.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    heading.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_to_a_file_and_a_heading() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for page in
+        tracked().iter().map(|path| root.join(path)).filter(|path| path.extension() == Some("md".as_ref()))
+    {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            assert!(target.exists(), "{}: {link}: no such file", page.display());
+            if !heading.is_empty() {
+                let text = std::fs::read_to_string(&target).unwrap();
+                let is_there = text.lines().any(|line| line.starts_with('#') && anchor(line) == heading);
+                assert!(is_there, "{}: {link}: no such heading", page.display());
+            }
+        }
+    }
+}
+
 /// Words and phrases that no text uses, because a reader stumbles over them. `…` stands for one word.
 const UNUSED_WORDS: [&str; 14] = [
     "whoever",
@@ -243,17 +280,13 @@ fn prose(line: &str) -> String {
 #[test]
 fn no_text_uses_a_word_that_readers_stumble_over() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let listed = std::process::Command::new("git").args(["ls-files", "-z"]).current_dir(root).output();
-    let listed = listed.unwrap_or_else(|error| panic!("git ls-files: {error}"));
-    assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
-    let listed = String::from_utf8(listed.stdout).unwrap();
     let is_exempt = |path: &str| {
         EXEMPT
             .iter()
             .any(|(exempt, _)| path == *exempt || (exempt.ends_with('/') && path.starts_with(exempt)))
     };
     let mut found = Vec::new();
-    for path in listed.split_terminator('\0').filter(|path| !is_exempt(path)) {
+    for path in tracked().iter().filter(|path| !is_exempt(path)) {
         // Pictures are no text, and a file that was removed is not committed yet.
         let Some(text) = std::fs::read(root.join(path)).ok().and_then(|bytes| String::from_utf8(bytes).ok())
         else {
