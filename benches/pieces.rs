@@ -7,16 +7,16 @@ use std::{fmt::Write as _, hint::black_box, sync::Arc, time::Duration};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use xt_balance_exporter::{
+    clock::Timestamp,
     exchange::{Wallet, v1},
-    exposition::{families::AccountFacts, gzip::Piece},
-    ledger::{Account, Ledger},
-    moment::Moment,
-    standing::{Ended, Filter, PollOutcome, Standing, Subject},
+    exposition::{gzip::Piece, metrics::AccountFacts},
+    snapshot::store::{AccountEntry, Store},
+    snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WalletSnapshot},
 };
 
-const NOW: Moment = Moment {
+const NOW: Timestamp = Timestamp {
     elapsed: Duration::from_secs(5),
-    awake: Duration::from_secs(5),
+    uptime: Duration::from_secs(5),
     unix: Duration::from_secs(1_700_000_000),
 };
 
@@ -34,34 +34,34 @@ fn body(variant: u64) -> Vec<u8> {
     body.into_bytes()
 }
 
-fn subject() -> Arc<Subject> {
+fn subject() -> Arc<WalletConfig> {
     let max_age = Duration::from_secs(90);
-    Arc::new(Subject {
+    Arc::new(WalletConfig {
         account: "account000".into(),
         wallet: Wallet::Spot,
         watch: Vec::new(),
-        filter: Filter::default(),
+        filter: CurrencyFilter::default(),
         max_age,
     })
 }
 
-fn after(standing: &Standing, body: &[u8]) -> Standing {
+fn after(standing: &WalletSnapshot, body: &[u8]) -> WalletSnapshot {
     let took = Duration::from_millis(80);
-    let outcome = PollOutcome::new(NOW, v1::balances(200, body).map(Some));
-    standing.after(Ended { at: NOW, took, is_suspect: false, outcome })
+    let outcome = PollOutcome::new(NOW, v1::decode_balances(200, body).map(Some));
+    standing.apply(PollResult { at: NOW, took, is_suspect: false, outcome })
 }
 
-fn ledger() -> Ledger {
+fn ledger() -> Store {
     let facts = AccountFacts {
         name: "account000".into(),
         paused_until: None,
         credentials_loaded: NOW.unix,
         poller_restarts: 0,
     };
-    Ledger::new(vec![Account::new(facts, vec![subject()], NOW)])
+    Store::new(vec![AccountEntry::new(facts, vec![subject()], NOW)])
 }
 
-fn poll(ledger: &Ledger, standing: &Standing) {
+fn poll(ledger: &Store, standing: &WalletSnapshot) {
     ledger.update("account000", |account| {
         account.wallets.iter_mut().for_each(|wallet| wallet.set(standing.clone()));
     });
@@ -70,18 +70,19 @@ fn poll(ledger: &Ledger, standing: &Standing) {
 fn pieces(criterion: &mut Criterion) {
     let bodies = [body(1), body(2)];
     let mut group = criterion.benchmark_group("1000 currencies");
-    group.bench_function("decode", |bencher| bencher.iter(|| v1::balances(200, black_box(&bodies[0]))));
+    group
+        .bench_function("decode", |bencher| bencher.iter(|| v1::decode_balances(200, black_box(&bodies[0]))));
 
-    let before = after(&Standing::new(subject()), &bodies[0]);
+    let before = after(&WalletSnapshot::new(subject()), &bodies[0]);
     group.bench_function("judge, all changed", |bencher| {
         bencher.iter_batched(
-            || PollOutcome::new(NOW, v1::balances(200, &bodies[1]).map(Some)),
-            |outcome| before.after(Ended { at: NOW, took: Duration::ZERO, is_suspect: false, outcome }),
+            || PollOutcome::new(NOW, v1::decode_balances(200, &bodies[1]).map(Some)),
+            |outcome| before.apply(PollResult { at: NOW, took: Duration::ZERO, is_suspect: false, outcome }),
             criterion::BatchSize::SmallInput,
         );
     });
 
-    let changing = [&before, &after(&before, &bodies[1])].map(Standing::clone);
+    let changing = [&before, &after(&before, &bodies[1])].map(WalletSnapshot::clone);
     let known = ledger();
     let mut turn = 0;
     group.bench_function("render and deflate, all changed", |bencher| {

@@ -10,7 +10,7 @@ use clap::{
 };
 
 use crate::{
-    exchange::{Api, Wallet},
+    exchange::{ApiVersion, Wallet},
     quoting,
     web::{self, HostName},
 };
@@ -35,17 +35,17 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Poll the accounts and serve /metrics: the daemon, and what is done without a command
-    Serve(Serve),
+    Serve(ServeFlags),
     /// The same daemon on a simulated exchange in the same process: no keys, no network
-    Demo(Demo),
+    Demo(DemoFlags),
     /// The simulated exchange alone, for alert fire-drills and other clients
-    Simulate(Simulate),
+    Simulate(SimulateFlags),
     /// Poll every account once and print the metrics; exit 1 if a poll failed
-    Once(Once),
+    Once(OnceFlags),
     /// Find out why it does not work: configuration, name, TLS, clock, key, permission
-    Check(Check),
+    Check(CheckFlags),
     /// Ask a running daemon whether it is healthy; exit 0 or 1
-    Healthcheck(Healthcheck),
+    Healthcheck(HealthcheckFlags),
 }
 
 impl Command {
@@ -53,10 +53,10 @@ impl Command {
     #[must_use]
     pub fn log(&self) -> Option<&LogFlags> {
         match self {
-            Self::Serve(Serve { log, .. })
-            | Self::Demo(Demo { log, .. })
-            | Self::Once(Once { log, .. })
-            | Self::Check(Check { log, .. }) => Some(log),
+            Self::Serve(ServeFlags { log, .. })
+            | Self::Demo(DemoFlags { log, .. })
+            | Self::Once(OnceFlags { log, .. })
+            | Self::Check(CheckFlags { log, .. }) => Some(log),
             Self::Simulate(_) | Self::Healthcheck(_) => None,
         }
     }
@@ -65,9 +65,9 @@ impl Command {
     #[must_use]
     pub fn allows_core_dumps(&self) -> bool {
         match self {
-            Self::Serve(Serve { account, .. })
-            | Self::Once(Once { account, .. })
-            | Self::Check(Check { account, .. }) => account.allow_core_dumps,
+            Self::Serve(ServeFlags { account, .. })
+            | Self::Once(OnceFlags { account, .. })
+            | Self::Check(CheckFlags { account, .. }) => account.allow_core_dumps,
             Self::Demo(_) | Self::Simulate(_) | Self::Healthcheck(_) => false,
         }
     }
@@ -75,7 +75,7 @@ impl Command {
 
 /// Flags of `serve`.
 #[derive(Args, Debug)]
-pub struct Serve {
+pub struct ServeFlags {
     /// Validate the configuration and exit
     #[arg(long = "config.check")]
     pub config_check: bool,
@@ -99,7 +99,7 @@ pub struct Serve {
 /// Flags of `demo`.
 #[derive(Args, Debug)]
 #[expect(missing_docs)]
-pub struct Demo {
+pub struct DemoFlags {
     #[command(flatten)]
     pub web: WebFlags,
     #[command(flatten)]
@@ -108,7 +108,7 @@ pub struct Demo {
 
 /// Flags of `simulate`.
 #[derive(Args, Debug)]
-pub struct Simulate {
+pub struct SimulateFlags {
     /// Where the simulated exchange listens; an address of this machine
     #[arg(long = "listen", value_name = "ADDRESS", default_value = "127.0.0.1:8470")]
     pub listen: String,
@@ -116,7 +116,7 @@ pub struct Simulate {
 
 /// Flags of `once`.
 #[derive(Args, Debug)]
-pub struct Once {
+pub struct OnceFlags {
     /// Write to this file, whole or not at all, instead of standard output: for a textfile collector
     #[arg(long = "output", value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -131,7 +131,7 @@ pub struct Once {
 /// Flags of `check`.
 #[derive(Args, Debug)]
 #[expect(missing_docs)]
-pub struct Check {
+pub struct CheckFlags {
     #[command(flatten)]
     pub account: AccountFlags,
     #[command(flatten)]
@@ -140,7 +140,7 @@ pub struct Check {
 
 /// Flags of `healthcheck`.
 #[derive(Args, Debug)]
-pub struct Healthcheck {
+pub struct HealthcheckFlags {
     /// Where the daemon listens
     #[arg(
         long = "web.listen-address",
@@ -170,9 +170,9 @@ pub struct AccountFlags {
         long = "xt.api",
         value_name = "VERSION",
         default_value = "v1",
-        value_parser = PossibleValuesParser::new([Api::V1.label(), Api::V4.label()]).map(|label| api(&label)),
+        value_parser = PossibleValuesParser::new([ApiVersion::V1.label(), ApiVersion::V4.label()]).map(|label| parse_api(&label)),
     )]
-    pub api: Api,
+    pub api: ApiVersion,
     /// Where the exchange listens; the exchange's own hosts if empty.
     #[arg(
         id = "xt.base-url",
@@ -219,7 +219,7 @@ pub struct AccountFlags {
     #[arg(id = "balance.watch", long = "balance.watch", value_name = "[WALLET/]CURRENCY[=AMOUNT]")]
     pub watch: Vec<String>,
     /// The most time a poll may take, failover included; under the interval
-    #[arg(id = "poll.timeout", long = "poll.timeout", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(id = "poll.timeout", long = "poll.timeout", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub timeout: Duration,
     /// Allow core dumps when the program crashes. They contain the keys
     #[arg(long = "allow-core-dumps")]
@@ -234,12 +234,12 @@ pub struct PollFlags {
         long = "poll.interval",
         value_name = "DURATION",
         default_value = "30s",
-        value_parser = duration,
+        value_parser = parse_duration,
         conflicts_with = "config_file",
     )]
     pub interval: Duration,
     /// From this age on a balance is unknown and not shown; at least the interval [default: 3 intervals]
-    #[arg(long = "poll.max-age", value_name = "DURATION", value_parser = duration, conflicts_with = "config_file")]
+    #[arg(long = "poll.max-age", value_name = "DURATION", value_parser = parse_duration, conflicts_with = "config_file")]
     pub max_age: Option<Duration>,
 }
 
@@ -267,7 +267,7 @@ pub struct WebFlags {
     #[arg(id = "web.config.file", long = "web.config.file", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
     /// Path of the metrics
-    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = telemetry_path)]
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = parse_telemetry_path)]
     pub telemetry_path: String,
     /// Scrapes answered at the same time; more get a 503. 0 for no limit
     #[arg(long = "web.max-requests", value_name = "N", default_value_t = 40)]
@@ -316,9 +316,9 @@ pub enum LogFormat {
 /// # Errors
 /// What there is to print instead of running: help, the version, or what is wrong.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
-    let words = command_first(words.into_iter().collect());
+    let words = move_command_first(words.into_iter().collect());
     let command = without_empty_variables(Cli::command());
-    let matches = command.try_get_matches_from(&words).map_err(|error| explain(error, &words))?;
+    let matches = command.try_get_matches_from(&words).map_err(|error| explain_error(error, &words))?;
     Cli::from_arg_matches(&matches).map(|cli| cli.command)
 }
 
@@ -341,7 +341,7 @@ pub fn definition() -> clap::Command {
 
 /// Moves the command's name in front of the flags, where clap wants it, and names `serve` where
 /// there is none.
-fn command_first(mut words: Vec<OsString>) -> Vec<OsString> {
+fn move_command_first(mut words: Vec<OsString>) -> Vec<OsString> {
     let cli = Cli::command();
     // How many words after a flag are its own, if there is such a flag.
     let values = |flag: &str| {
@@ -374,8 +374,8 @@ fn command_first(mut words: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Says whose flag it is, when a command refuses another's.
-fn explain(error: clap::Error, words: &[OsString]) -> clap::Error {
-    without_typed_text(advised(error, words))
+fn explain_error(error: clap::Error, words: &[OsString]) -> clap::Error {
+    without_typed_text(with_advice(error, words))
 }
 
 /// The error without text that may be a secret: a value in the wrong place, or one that was pasted behind a flag.
@@ -394,7 +394,7 @@ fn without_typed_text(mut error: clap::Error) -> clap::Error {
     error
 }
 
-fn advised(mut error: clap::Error, words: &[OsString]) -> clap::Error {
+fn with_advice(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     if error.kind() != ErrorKind::UnknownArgument {
         return error;
     }
@@ -414,16 +414,16 @@ fn advised(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     error
 }
 
-fn api(label: &str) -> Api {
-    if label == Api::V4.label() { Api::V4 } else { Api::V1 }
+fn parse_api(label: &str) -> ApiVersion {
+    if label == ApiVersion::V4.label() { ApiVersion::V4 } else { ApiVersion::V1 }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| "it is no duration: write it like 30s, 1m30s or 500ms".to_owned())
 }
 
-fn telemetry_path(text: &str) -> Result<String, String> {
+fn parse_telemetry_path(text: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\"<>\\".contains(&byte);
     if !text.starts_with('/') || !text.bytes().all(plain) {
         return Err("a path begins with / and holds no blank, ?, # or %, like /metrics".to_owned());

@@ -32,16 +32,16 @@ pub(crate) fn read(path: &Path, max_bytes: u64) -> io::Result<Zeroizing<Vec<u8>>
 
 /// What a file looks like from outside: inode, device, modification time and size; `None` for one
 /// that cannot be seen.
-pub(crate) type Stamp = Option<(u64, u64, i64, i64, u64)>;
+pub(crate) type Fingerprint = Option<(u64, u64, i64, i64, u64)>;
 
 /// What the file at `path`, or where a link there leads, looks like now.
-pub(crate) fn stamp(path: &Path) -> Stamp {
+pub(crate) fn fingerprint(path: &Path) -> Fingerprint {
     let meta = fs::metadata(path).ok()?;
     Some((meta.ino(), meta.dev(), meta.mtime(), meta.mtime_nsec(), meta.len()))
 }
 
 /// A sentence about a file that more users may read than need to.
-pub(crate) fn warning(path: &Path) -> Option<String> {
+pub(crate) fn permission_warning(path: &Path) -> Option<String> {
     let me = rustix::process::geteuid().as_raw();
     let remedy = remedy(&fs::metadata(path).ok()?, me)?;
     Some(format!("{} can be read by other users than its owner: {remedy} it", path.display()))

@@ -1,62 +1,52 @@
 //! Prometheus exporter for the balances of accounts on XT and exchanges with the same API.
 //!
-//! One poller an account asks the exchange on its own clock; what it learns becomes a [`standing`]
-//! and its text, put into the [`ledger`] as one; a scrape strings texts together. Where prices are
-//! wanted one more poller reads them for all accounts: a [`quotation`]. The two sides
-//! meet at the ledger and nowhere else, so a scrape can neither wait for the exchange nor cost a
-//! call of it. Another configuration exchanges pollers and pages of the ledger, and none of the limits.
+//! One poller per account reads the exchange on a schedule of its own and writes each result into the
+//! [`snapshot::store`]. A scrape reads the store and nothing else, so it neither waits for the exchange nor costs a
+//! call. If prices are enabled, one more poller reads them for all accounts. A reload replaces pollers and snapshots;
+//! rate-limiter state survives.
 //!
 //! ```text
-//!  main ── cli          words → a command            log     what is logged, and what never is
+//!  main ── cli            arguments → a command             log      what is logged, and what never is
 //!    │
-//!  command              what each command does: here the parts meet
-//!    ├── config         file, flags, environment → only valid accounts
-//!    ├── poll           when to ask, what an answer changes, and who asks for what
-//!    │     ├── exchange       asking: limits, clock, keys, signatures, transport, v1, v4, reasons
-//!    │     └── ledger         what is known now, and its text, swapped as one
-//!    │           └── exposition     what is known → text: every name and help in one table
-//!    │                 └── standing, quotation   of balances, of prices: fresh, held, unknown; pure
-//!    ├── web            serving the ledger: routes, deadlines, status page
-//!    │     ├── renderer       status page and JSON: rendered one at a time, off the threads of scrapes, and shared
-//!    │     ├── connections    how many there are, and which has to go
-//!    │     └── gate           the web configuration file: TLS, passwords, headers
-//!    └── simulator      the exchange, simulated; apart from all of the above
+//!  commands               one file per command: serve, once, check, demo, simulate, healthcheck
+//!    ├── config           flags, file and environment → validated accounts
+//!    ├── poller           schedules polls, applies results, starts and stops pollers
+//!    │     ├── exchange         rate limits, clock, credentials, signatures, HTTP, API versions, failure reasons
+//!    │     └── snapshot         the last good answer of every wallet and of prices, and the store that holds them
+//!    ├── exposition       snapshots → text format: every metric's name and help in one table
+//!    ├── web              HTTP server: routes, timeouts, TLS, passwords, status page, JSON API
+//!    └── simulator        a simulated exchange; shares no code with the modules above
 //!
-//!  moment               one reading of the clocks; an argument of whatever is pure
-//!  files, yaml          reading files, whether one has changed, and who may read it; YAML, strict
-//!  quoting              what an error may repeat of what a user typed
-//!  blocking             what may block, on a thread of its own, with a deadline
-//!  quick                a crate of its own, compiled for speed: what is done for every currency of every
-//!                       answer, rows out of JSON and samples into text and gzip; knows none of the above
+//!  clock                  one reading of the clocks, an argument of every pure function
+//!  files, yaml            reads files and checks who may read them; strict YAML
+//!  quoting                what an error may repeat of a user's input
+//!  blocking               runs blocking work on a thread of its own, with a deadline
 //! ```
 //!
-//! Arrows point down only. What is deliberately absent:
+//! Arrows point down only. Rules that the tests keep:
 //!
-//! * `web` knows no `exchange`, and `exchange` neither a metric nor a server.
-//! * Nothing but `exchange::signature` and the cleaning of texts can read a key; [`exchange::Secret`]
-//!   cannot be printed.
-//! * Signing, decoding, judging and rendering read no clock and do no I/O.
-//! * `simulator` shares no code with `exchange`, or it could not find its mistakes.
-//! * Balances are in no `GaugeVec`: its series are keyed by a hash of unseparated labels.
-//! * Each third-party crate has one home: reqwest in `exchange::transport`, rustls there and in `exchange::trust` for the client and
-//!   in `web::tls` for the server, hmac in `exchange::signature` (and, apart from it, in `simulator`), hyper
-//!   in `web` and `simulator`, socket2 in `command::daemon`, bcrypt in `web::access`, prometheus and procfs in `exposition::own`, clap
-//!   in `cli`, serde-saphyr in `yaml`.
+//! * `web` does not know `exchange`'s client, and `exchange` knows neither a metric nor a server.
+//! * Only `exchange::signing` and the redaction of texts can read a key; [`exchange::Secret`] cannot be printed.
+//! * Signing, decoding, snapshots and rendering read no clock and do no I/O.
+//! * `simulator` shares no code with `exchange`; otherwise it could not find its mistakes.
+//! * Balances are not in a `GaugeVec`, because it identifies series by a hash of unseparated labels.
+//! * Each third-party crate has one home: reqwest in `exchange::http`, rustls there and in `exchange::root_store` for
+//!   the client and in `web::tls` for the server, hmac in `exchange::signing` (and separately in `simulator`), hyper
+//!   in `web` and `simulator`, socket2 in `commands::daemon`, bcrypt in `web::auth`, prometheus and procfs in
+//!   `exposition::process_metrics`, clap in `cli`, serde-saphyr in `yaml`.
 
 mod blocking;
 pub mod cli;
-pub mod command;
+pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod exchange;
 pub mod exposition;
 mod files;
-pub mod ledger;
 pub mod log;
-pub mod moment;
-pub mod poll;
-pub mod quotation;
+pub mod poller;
 mod quoting;
 pub mod simulator;
-pub mod standing;
+pub mod snapshot;
 pub mod web;
 mod yaml;

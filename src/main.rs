@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use xt_balance_exporter::{cli, command, log};
+use xt_balance_exporter::{cli, commands, log};
 
 fn main() -> ExitCode {
     log::set_panic_hook();
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     if let Some(flags) = command.log() {
         log::init(flags);
     }
-    let code = command::run(command);
+    let code = commands::run(command);
     log::flush();
     code
 }

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 pub use quick::rows::{Amount, currency_name};
 use smol_str::SmolStr;
 
-use crate::quoting::quoted;
+use crate::quoting::quote_short;
 
 /// Which pocket of an account a balance lies in; the `wallet` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,7 +57,7 @@ impl std::str::FromStr for Wallet {
             .ok_or_else(|| {
                 format!(
                     "{} is no wallet: the wallets are spot, wallet and fiat with v1, and spot, futures_usdt and futures_coin with v4",
-                    quoted(text)
+                    quote_short(text)
                 )
             })
     }
@@ -77,7 +77,7 @@ pub struct Balance {
 
 /// A good answer to a balance call.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Answer {
+pub struct BalanceAnswer {
     /// Usable rows, sorted by currency, each currency once.
     pub balances: Vec<Balance>,
     /// Rows that could not be used.
@@ -88,20 +88,20 @@ pub struct Answer {
     /// Unusable rows that do not even say of which currency they are.
     pub nameless: u64,
     /// What it was read from; `None` if from nothing that an exchange sent.
-    pub original: Option<Original>,
+    pub raw_body: Option<RawBody>,
 }
 
 /// An answer as it came: one that is equal says the same. Whatever it holds is not printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Original(Arc<(u16, Vec<u8>)>);
+pub struct RawBody(Arc<(u16, Vec<u8>)>);
 
-impl fmt::Debug for Original {
+impl fmt::Debug for RawBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HTTP {} and {} bytes", self.0.0, self.0.1.len())
     }
 }
 
-impl Original {
+impl RawBody {
     /// The body that came with the HTTP status `status`.
     #[must_use]
     pub(crate) fn new(status: u16, body: Vec<u8>) -> Self {
@@ -110,7 +110,7 @@ impl Original {
 
     /// Whether the same body came with the HTTP status `status`.
     #[must_use]
-    pub(super) fn is(&self, status: u16, body: &[u8]) -> bool {
+    pub(super) fn equals(&self, status: u16, body: &[u8]) -> bool {
         self.0.0 == status && (std::ptr::eq(self.body(), body) || self.body() == body)
     }
 
@@ -133,9 +133,13 @@ mod tests {
 
     #[test]
     fn an_answer_is_the_same_by_its_status_and_its_bytes_and_is_not_printed() {
-        let original = Original::new(200, b"canary".to_vec());
-        assert!(original.is(200, b"canary"));
-        assert!(!original.is(201, b"canary") && !original.is(200, b"Canary") && !original.is(200, b""));
+        let original = RawBody::new(200, b"canary".to_vec());
+        assert!(original.equals(200, b"canary"));
+        assert!(
+            !original.equals(201, b"canary")
+                && !original.equals(200, b"Canary")
+                && !original.equals(200, b"")
+        );
         assert_eq!(format!("{original:?}"), "HTTP 200 and 6 bytes");
     }
 

@@ -9,14 +9,14 @@ use super::failure::Detail;
 const SEARCHED_MAX_CHARS: usize = 2_000;
 
 /// What an error text may be about.
-struct Topic {
+struct Pattern {
     /// Words and sentences that say so.
     says: &'static [&'static str],
     /// Sentences that hold one of them and mean something else.
     except: &'static [&'static str],
 }
 
-const LIMIT: Topic = Topic {
+const LIMIT: Pattern = Pattern {
     says: &[
         "too frequent",
         "too frequently",
@@ -96,7 +96,7 @@ const LIMIT_ALONE: [&str; 13] = [
 ];
 
 /// A sentence that reports a lock: a subject, perhaps a filler, and the verb.
-struct Lock {
+struct LockPattern {
     subjects: &'static [&'static str],
     fillers: &'static [&'static str],
     verbs: &'static [&'static str],
@@ -104,8 +104,8 @@ struct Lock {
     blank: &'static str,
 }
 
-const LOCKS: [Lock; 2] = [
-    Lock {
+const LOCKS: [LockPattern; 2] = [
+    LockPattern {
         subjects: &["account", "user", "key", "apikey", "accesskey", "appkey", "ip", "address"],
         fillers: &[
             "is",
@@ -119,7 +119,7 @@ const LOCKS: [Lock; 2] = [
         verbs: &["locked"],
         blank: " ",
     },
-    Lock {
+    LockPattern {
         subjects: &[
             "账户", "账号", "帐户", "帐号", "用户", "密钥", "帳戶", "帳號", "賬戶", "賬號", "用戶", "密鑰",
             "ip",
@@ -142,7 +142,7 @@ const LOCKS: [Lock; 2] = [
     },
 ];
 
-const CLOCK: Topic = Topic {
+const CLOCK: Pattern = Pattern {
     says: &[
         "nonce",
         "timestamp",
@@ -162,7 +162,7 @@ const CLOCK: Topic = Topic {
     except: &["server time out", "request time out", "请求时间过长"],
 };
 
-const SIGNATURE: Topic = Topic {
+const SIGNATURE: Pattern = Pattern {
     says: &["sign", "signature", "signed", "unsigned", "签名", "簽名", "验签", "驗簽"],
     except: &[
         "sign in",
@@ -178,7 +178,7 @@ const SIGNATURE: Topic = Topic {
     ],
 };
 
-const KEY: Topic = Topic {
+const KEY: Pattern = Pattern {
     says: &[
         "accesskey",
         "access key",
@@ -196,20 +196,20 @@ const KEY: Topic = Topic {
     except: &[],
 };
 
-const ADDRESS: Topic = Topic {
+const ADDRESS: Pattern = Pattern {
     says: &["whitelist", "whitelisted", "white list", "allowlist", "白名单", "白名單"],
     except: &[],
 };
 
-const PERMISSION: Topic = Topic {
+const PERMISSION: Pattern = Pattern {
     says: &["permission", "permissions", "权限", "權限"],
     except: &["特权限", "授权限", "特權限", "授權限"],
 };
 
 /// These tell of a key only where something else has told that the key was refused.
-const REFUSED_ADDRESS: Topic = Topic { says: &["ip"], except: &[] };
-const REFUSED_ACTION: Topic = Topic { says: &["not allowed", "not permitted"], except: &[] };
-const REFUSED_INACTIVE: Topic = Topic {
+const REFUSED_ADDRESS: Pattern = Pattern { says: &["ip"], except: &[] };
+const REFUSED_ACTION: Pattern = Pattern { says: &["not allowed", "not permitted"], except: &[] };
+const REFUSED_INACTIVE: Pattern = Pattern {
     says: &[
         "not activated",
         "not yet activated",
@@ -225,7 +225,7 @@ const REFUSED_INACTIVE: Topic = Topic {
     except: &[],
 };
 
-const OUTAGE: Topic = Topic {
+const OUTAGE: Pattern = Pattern {
     says: &[
         "maintenance",
         "maintaining",
@@ -244,8 +244,8 @@ const OUTAGE: Topic = Topic {
     except: &[],
 };
 
-const UNREACHABLE: Topic =
-    Topic { says: &["connection refused", "timed out", "timeout", "time out", "unavailable"], except: &[] };
+const UNREACHABLE: Pattern =
+    Pattern { says: &["connection refused", "timed out", "timeout", "time out", "unavailable"], except: &[] };
 
 /// An error text, made ready to be searched.
 pub(super) struct ErrorText {
@@ -263,48 +263,50 @@ impl ErrorText {
 
     /// Whether it reports that a limit was passed, or that the account is locked for it.
     pub(super) fn reports_limit(&self) -> bool {
-        self.is_about(&LIMIT)
+        self.matches(&LIMIT)
             || LIMIT_ALONE.contains(&self.words.trim())
             || LOCKS.iter().any(|lock| self.reports_lock(lock))
     }
 
-    fn reports_lock(&self, Lock { subjects, fillers, verbs, blank }: &Lock) -> bool {
+    fn reports_lock(&self, LockPattern { subjects, fillers, verbs, blank }: &LockPattern) -> bool {
         let ends = verbs.iter().flat_map(|verb| {
             let with = fillers.iter().map(move |filler| format!("{filler}{blank}{verb}"));
             with.chain([(*verb).to_owned()])
         });
         let ends: Vec<_> = ends.collect();
-        subjects.iter().any(|subject| ends.iter().any(|end| self.holds(&format!("{subject}{blank}{end}"))))
+        subjects
+            .iter()
+            .any(|subject| ends.iter().any(|end| self.contains_phrase(&format!("{subject}{blank}{end}"))))
     }
 
     /// Whether it reports that the time of the request was wrong.
     pub(super) fn reports_clock(&self) -> bool {
-        self.is_about(&CLOCK)
+        self.matches(&CLOCK)
     }
 
     /// Whether it reports that the signature was wrong.
     pub(super) fn reports_signature(&self) -> bool {
-        self.is_about(&SIGNATURE)
+        self.matches(&SIGNATURE)
     }
 
     /// Whether it reports that the key was refused.
     pub(super) fn reports_key(&self) -> bool {
-        [KEY, ADDRESS, PERMISSION].iter().any(|topic| self.is_about(topic))
+        [KEY, ADDRESS, PERMISSION].iter().any(|topic| self.matches(topic))
     }
 
     /// Whether it reports that the exchange is busy or in maintenance.
     pub(super) fn reports_outage(&self) -> bool {
-        self.is_about(&OUTAGE)
+        self.matches(&OUTAGE)
     }
 
     /// Whether it reports that one part of the exchange cannot reach another.
     pub(super) fn reports_unreachable(&self) -> bool {
-        self.is_about(&UNREACHABLE)
+        self.matches(&UNREACHABLE)
     }
 
     /// What it says of a key that was refused.
     pub(super) fn detail_of_refusal(&self) -> Option<Detail> {
-        let is_about = |topics: &[Topic]| topics.iter().any(|topic| self.is_about(topic));
+        let is_about = |topics: &[Pattern]| topics.iter().any(|topic| self.matches(topic));
         if is_about(&[ADDRESS, REFUSED_ADDRESS]) {
             return Some(Detail::AddressNotAllowed);
         }
@@ -314,8 +316,8 @@ impl ErrorText {
         is_about(&[REFUSED_INACTIVE]).then_some(Detail::InactiveKey)
     }
 
-    fn is_about(&self, topic: &Topic) -> bool {
-        let found = |text: &Self| topic.says.iter().any(|known| text.holds(known));
+    fn matches(&self, topic: &Pattern) -> bool {
+        let found = |text: &Self| topic.says.iter().any(|known| text.contains_phrase(known));
         if !found(self) {
             return false;
         }
@@ -329,7 +331,7 @@ impl ErrorText {
     }
 
     /// Whether it holds `known`: Latin letters as whole words, Chinese characters wherever they stand.
-    fn holds(&self, known: &str) -> bool {
+    fn contains_phrase(&self, known: &str) -> bool {
         if known.is_ascii() {
             self.words.contains(&format!(" {known} "))
         } else {

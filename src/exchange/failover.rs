@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use super::{
     failure::{Failure, Reason},
-    transport::BaseUrl,
+    http::BaseUrl,
 };
 
 /// After this long on a spare base URL, the first of the list is tried first again.
-const HOMESICK: Duration = Duration::from_mins(10);
+const RETRY_PRIMARY_AFTER: Duration = Duration::from_mins(10);
 
 /// The base URL that worked last, where it was not the first of its list.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Preference(Option<Spare>);
+pub(super) struct PreferredHost(Option<Spare>);
 
 #[derive(Clone, Copy, Debug)]
 struct Spare {
@@ -21,16 +21,16 @@ struct Spare {
     since: Duration,
 }
 
-impl Preference {
+impl PreferredHost {
     /// Places in a list of `count` base URLs, in the order to try them at `now`.
     fn order(self, count: usize, now: Duration) -> Vec<usize> {
-        let spare = self.0.filter(|spare| now.saturating_sub(spare.since) < HOMESICK);
+        let spare = self.0.filter(|spare| now.saturating_sub(spare.since) < RETRY_PRIMARY_AFTER);
         let first = spare.map(|spare| spare.place);
         first.into_iter().chain((0..count).filter(|place| Some(*place) != first)).collect()
     }
 
     /// Notes that the one at `place` worked.
-    pub(super) fn worked(&mut self, place: usize, now: Duration) {
+    pub(super) fn record_success(&mut self, place: usize, now: Duration) {
         if place == 0 {
             self.0 = None;
         } else if self.order(0, now).first() != Some(&place) {
@@ -41,22 +41,22 @@ impl Preference {
 
 /// The base URLs of one read, each tried once.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct HostRotation {
     order: Vec<usize>,
     tried: usize,
     failure: Option<Failure>,
 }
 
-impl Turns {
+impl HostRotation {
     /// A read at `now` from one of `count` base URLs.
     #[must_use]
-    pub(super) fn new(preference: Preference, count: usize, now: Duration) -> Self {
+    pub(super) fn new(preference: PreferredHost, count: usize, now: Duration) -> Self {
         Self { order: preference.order(count, now), tried: 0, failure: None }
     }
 
     /// The same but for the one at the place `except`.
     #[must_use]
-    pub(super) fn without(mut self, except: Option<usize>) -> Self {
+    pub(super) fn excluding(mut self, except: Option<usize>) -> Self {
         self.order.retain(|place| Some(*place) != except);
         self
     }
@@ -77,11 +77,11 @@ impl Turns {
     ///
     /// # Errors
     /// The whole failure, if no other would fare better.
-    pub(super) fn failed(&mut self, failure: Failure) -> Result<(), Failure> {
-        let goes_on = failure.is_of_the_host();
+    pub(super) fn record_failure(&mut self, failure: Failure) -> Result<(), Failure> {
+        let goes_on = failure.is_host_fault();
         // The first URL's trouble is the one to be told; the others' is added to it. But when to ask
         // again hangs on a refused key or a limit, whichever URL spoke of it.
-        let decides = failure.reason.is_of_the_key() || failure.reason == Reason::RateLimited;
+        let decides = failure.reason.is_key_fault() || failure.reason == Reason::RateLimited;
         let whole = match self.failure.take() {
             Some(first) if decides => {
                 Failure { text: format!("{}; before that {}", failure.text, first.text), ..failure }
@@ -105,7 +105,7 @@ impl Turns {
 
 /// The time of one read.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct Deadline {
     /// The most time all its calls may take together.
     timeout: Duration,
     /// How long its calls have taken so far; `None` before the first. Waiting for leave to make one
@@ -115,7 +115,7 @@ pub(super) struct Budget {
     pub(super) waited: Duration,
 }
 
-impl Budget {
+impl Deadline {
     pub(super) fn new(timeout: Duration) -> Self {
         Self { timeout, spent: None, waited: Duration::ZERO }
     }
@@ -126,12 +126,12 @@ impl Budget {
 
     /// What its calls have taken; `None` if none was made.
     #[must_use]
-    pub(super) fn spent(&self) -> Option<Duration> {
+    pub(super) fn exceeded(&self) -> Option<Duration> {
         self.spent
     }
 
     #[must_use]
-    pub(super) fn left(&self) -> Duration {
+    pub(super) fn remaining(&self) -> Duration {
         self.timeout.saturating_sub(self.spent.unwrap_or_default())
     }
 
@@ -140,8 +140,8 @@ impl Budget {
     ///
     /// # Errors
     /// If that is nothing.
-    pub(super) fn for_a_call(&self, base: &BaseUrl, share: u32) -> Result<Duration, Failure> {
-        let time = self.left() / share;
+    pub(super) fn call_timeout(&self, base: &BaseUrl, share: u32) -> Result<Duration, Failure> {
+        let time = self.remaining() / share;
         // To send a call and not wait for its answer would do nothing but count.
         (!time.is_zero())
             .then_some(time)

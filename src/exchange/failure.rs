@@ -78,7 +78,7 @@ impl Reason {
 
     /// Whether the host failed, or whatever is on the way there.
     #[must_use]
-    pub(super) fn is_of_the_host(self) -> bool {
+    pub(super) fn is_host_fault(self) -> bool {
         matches!(
             self,
             Self::Connect | Self::Dns | Self::Tls | Self::Timeout | Self::Unavailable | Self::Cached
@@ -88,13 +88,13 @@ impl Reason {
     /// Whether a wrong reading of the exchange's clock can be the cause. The exchange names the nonce in few of the
     /// refusals that a wrong one brings, and an answer looks old beside a clock that is ahead.
     #[must_use]
-    pub(super) fn may_be_of_the_clock(self) -> bool {
+    pub(super) fn may_be_clock_fault(self) -> bool {
         matches!(self, Self::Auth | Self::Signature | Self::Clock | Self::Http | Self::Api | Self::Cached)
     }
 
     /// Whether a person must act on the key: asking again soon is of no use.
     #[must_use]
-    pub fn is_of_the_key(self) -> bool {
+    pub fn is_key_fault(self) -> bool {
         matches!(self, Self::Auth | Self::Signature)
     }
 }
@@ -147,8 +147,8 @@ impl Failure {
     /// Whether another base URL may fare better: nothing came from this one, or what came is not the exchange's answer.
     /// A refused key is refused everywhere, and asking again after a limit reply is what gets an account locked.
     #[must_use]
-    pub fn is_of_the_host(&self) -> bool {
-        self.detail == Some(Detail::NotFromTheExchange) || self.reason.is_of_the_host()
+    pub fn is_host_fault(&self) -> bool {
+        self.detail == Some(Detail::NotFromTheExchange) || self.reason.is_host_fault()
     }
 
     /// The same with a detail.
@@ -161,13 +161,13 @@ impl Failure {
     /// signature, bounded. In this order, because a line break inside a secret would hide the rest of it
     /// from the search.
     #[must_use]
-    pub fn without(mut self, secrets: &[&str]) -> Self {
-        let (mut text, is_cut) = one_line(&self.text);
+    pub fn redact(mut self, secrets: &[&str]) -> Self {
+        let (mut text, is_cut) = escape_to_one_line(&self.text);
         for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-            text = redacted(&text, |rest| begins_with(rest, secret.as_bytes(), is_cut));
+            text = redact_matches(&text, |rest| match_secret(rest, secret.as_bytes(), is_cut));
         }
         // The exchange may remember the signature of any call there ever was.
-        self.text = bounded(redacted(&text, |rest| begins_with_a_signature(rest, is_cut)));
+        self.text = truncate(redact_matches(&text, |rest| match_signature(rest, is_cut)));
         self
     }
 }
@@ -182,7 +182,7 @@ impl std::error::Error for Failure {}
 
 /// Runs of white space become one blank, control characters nothing. Returns whether the text went
 /// on after what is searched of it.
-fn one_line(text: &str) -> (String, bool) {
+fn escape_to_one_line(text: &str) -> (String, bool) {
     let mut line = String::new();
     let mut length = 0;
     for c in text.trim_end().chars() {
@@ -199,7 +199,7 @@ fn one_line(text: &str) -> (String, bool) {
     (line, false)
 }
 
-fn bounded(text: String) -> String {
+fn truncate(text: String) -> String {
     match text.char_indices().nth(TEXT_MAX_CHARS) {
         None => text,
         Some((at, _)) => text.get(..at).map(|head| format!("{head}…")).unwrap_or_default(),
@@ -207,7 +207,7 @@ fn bounded(text: String) -> String {
 }
 
 /// Replaces whatever begins where `found` says how long it is.
-fn redacted(text: &str, found: impl Fn(&[u8]) -> Option<usize>) -> String {
+fn redact_matches(text: &str, found: impl Fn(&[u8]) -> Option<usize>) -> String {
     let text = text.as_bytes();
     let mut shown = Vec::with_capacity(text.len());
     let mut at = 0;
@@ -230,10 +230,10 @@ const SIGNATURE_DIGITS: usize = 64;
 
 /// How many bytes at the beginning of `text` may be a signature: so many digits, or more. Where the text is
 /// cut, the beginning of one is one too.
-fn begins_with_a_signature(text: &[u8], is_cut: bool) -> Option<usize> {
+fn match_signature(text: &[u8], is_cut: bool) -> Option<usize> {
     let (mut at, mut digits) = (0, 0);
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let Some(length) = letter(rest, u8::is_ascii_hexdigit) else { break };
+        let Some(length) = decode_letter(rest, u8::is_ascii_hexdigit) else { break };
         at += length;
         digits += 1;
     }
@@ -242,27 +242,27 @@ fn begins_with_a_signature(text: &[u8], is_cut: bool) -> Option<usize> {
 
 /// How long `secret` is written at the beginning of `text`, if it is: in either case because hex comes back
 /// in both, and percent-encoded or not. Where the text is cut, the beginning of a secret is one too.
-fn begins_with(text: &[u8], secret: &[u8], is_cut: bool) -> Option<usize> {
+fn match_secret(text: &[u8], secret: &[u8], is_cut: bool) -> Option<usize> {
     let mut at = 0;
     for (place, wanted) in secret.iter().enumerate() {
         let rest = text.get(at..).unwrap_or_default();
         if rest.is_empty() {
             return (is_cut && place > 0).then_some(at);
         }
-        at += letter(rest, |byte| byte.eq_ignore_ascii_case(wanted))?;
+        at += decode_letter(rest, |byte| byte.eq_ignore_ascii_case(wanted))?;
     }
     Some(at)
 }
 
 /// How many bytes the first letter of `text` takes, if it can be read as one that `fits`.
-fn letter(text: &[u8], fits: impl Fn(&u8) -> bool) -> Option<usize> {
-    let (_, length) = readings(text).filter(|(byte, _)| fits(byte)).last()?;
+fn decode_letter(text: &[u8], fits: impl Fn(&u8) -> bool) -> Option<usize> {
+    let (_, length) = possible_decodings(text).filter(|(byte, _)| fits(byte)).last()?;
     Some(length)
 }
 
 /// The ways to read the first letter of `text`, and the length of each: as it stands, and with
 /// percent-encoding undone once, twice and so on.
-fn readings(text: &[u8]) -> impl Iterator<Item = (u8, usize)> {
+fn possible_decodings(text: &[u8]) -> impl Iterator<Item = (u8, usize)> {
     let decode = |(byte, length): &(u8, usize)| {
         let digits = text.get(*length..length + 2).filter(|_| *byte == b'%')?;
         Some((hex(digits)?, length + 2))
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_text_from_outside_is_made_fit_to_be_shown() {
-        let shown = |text: &str| Failure::new(Reason::Api, text).without(&["s3cret", ""]).text;
+        let shown = |text: &str| Failure::new(Reason::Api, text).redact(&["s3cret", ""]).text;
         assert_eq!(shown("a\r\n\tb\u{0} \u{1b}[31mc"), "a b [31mc");
         assert_eq!(shown("key S3CRET and s3cret"), "key [redacted] and [redacted]");
         assert_eq!(shown("s3c\u{0}ret"), "[redacted]", "a control character hides nothing");
@@ -301,11 +301,11 @@ mod tests {
 
     #[test]
     fn a_secret_is_found_however_it_was_encoded() {
-        let shown = |text: &str| Failure::new(Reason::Api, text).without(&["a+/b"]).text;
+        let shown = |text: &str| Failure::new(Reason::Api, text).redact(&["a+/b"]).text;
         for text in ["A+/B", "a%2B%2fb", "%61%2b/%62", "a%252B%2Fb", "%2561+/b"] {
             assert_eq!(shown(&format!("x{text}y")), "x[redacted]y", "{text}");
         }
-        let shown_of = |secret, text: &str| Failure::new(Reason::Api, text).without(&[secret]).text;
+        let shown_of = |secret, text: &str| Failure::new(Reason::Api, text).redact(&[secret]).text;
         assert_eq!(
             shown_of("Fuzz4", "%%dFuzz4%d%46uzz4"),
             "%%d[redacted]%d[redacted]",
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_signature_is_not_shown_whoever_remembers_it() {
-        let shown = |text: &str| Failure::new(Reason::Api, text).without(&[]).text;
+        let shown = |text: &str| Failure::new(Reason::Api, text).redact(&[]).text;
         let signature = "0123456789abcdef".repeat(4);
         let encoded = signature.replace('0', "%30").replace('a', "%2561");
         for text in [&signature, &signature.to_uppercase(), &encoded, &signature.repeat(2)] {
@@ -337,11 +337,11 @@ mod tests {
         let shown = |length: usize| {
             let text = secret.repeat(2).to_uppercase() + &"z".repeat(SEARCHED_MAX_CHARS);
             let text = format!("{}{text}", "x".repeat(length));
-            Failure::new(Reason::Api, text).without(&[&secret]).text
+            Failure::new(Reason::Api, text).redact(&[&secret]).text
         };
         assert!(shown(5).starts_with("xxxxx[redacted][redacted]zzz"));
         let cut = format!("{secret}{secret}{}", &secret[..3_000]);
-        let text = Failure::new(Reason::Api, cut).without(&[&secret]).text;
+        let text = Failure::new(Reason::Api, cut).redact(&[&secret]).text;
         assert_eq!(text, "[redacted][redacted][redacted]");
     }
 }

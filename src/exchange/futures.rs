@@ -6,10 +6,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    balance::{Amount, Answer, currency_name},
+    balance::{Amount, BalanceAnswer, currency_name},
+    decode::{
+        self, Row, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
+        parse_integer, parse_object, parse_text,
+    },
     error_text::ErrorText,
     failure::{Failure, Reason},
-    reading::{self, Row, amount, by_status, decode, integer, is_success, object, text, unless_down},
 };
 
 /// Path of the signed call that reads a futures wallet.
@@ -24,17 +27,17 @@ pub(super) const BALANCES_PATH: &str = "/future/user/v1/balance/list";
 /// # Errors
 /// Any answer but `returnCode` 0 with a list in `result`, with its reason. The text may hold
 /// anything the exchange sent.
-pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
-    let result = result(status, body)?;
+pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failure> {
+    let result = unwrap_envelope(status, body)?;
     let rows: Option<Vec<&RawValue>> = serde_json::from_str(result.get()).ok();
-    let rows = rows.ok_or_else(|| decode("`result` is not a list of coins"))?;
-    reading::answer(rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?)
+    let rows = rows.ok_or_else(|| decode_failure("`result` is not a list of coins"))?;
+    decode::build_answer(rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?)
 }
 
 /// The envelope around every answer. Unknown fields are ignored: new ones appear without notice.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Envelope<'a> {
+struct FuturesEnvelope<'a> {
     #[serde(borrow)]
     return_code: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -46,7 +49,7 @@ struct Envelope<'a> {
 }
 
 #[derive(Deserialize, Default)]
-struct Error<'a> {
+struct FuturesError<'a> {
     #[serde(borrow)]
     code: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -55,41 +58,41 @@ struct Error<'a> {
 
 /// The `result` of a good answer. Errors may come with any HTTP status, and then without a
 /// `returnCode`, so the body is read first and the status judges what is no envelope.
-fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
-    let by_status = || match by_status(status, body) {
+fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
+    let by_status = || match failure_from_status(status, body) {
         // Documented: log in first. It may come without the envelope.
         failure if status == 401 => Failure { reason: Reason::Auth, detail: None, ..failure },
         failure => failure,
     };
-    let envelope = reading::envelope(status, body).map_err(|failure| match failure.reason {
+    let envelope = decode::decode_envelope(status, body).map_err(|failure| match failure.reason {
         Reason::RateLimited => failure,
         _ => by_status(),
     });
-    let envelope: Envelope<'_> = envelope?;
-    let error = envelope.error.and_then(object::<Error<'_>>).unwrap_or_default();
-    let code = error.code.map(|code| text(code).unwrap_or(code.get().into())).unwrap_or_default();
-    let is_good = envelope.return_code.and_then(integer) == Some(0);
+    let envelope: FuturesEnvelope<'_> = envelope?;
+    let error = envelope.error.and_then(parse_object::<FuturesError<'_>>).unwrap_or_default();
+    let code = error.code.map(|code| parse_text(code).unwrap_or(code.get().into())).unwrap_or_default();
+    let is_good = envelope.return_code.and_then(parse_integer) == Some(0);
     // On success `error` is null, or holds empty texts.
     if is_good && code.is_empty() {
         let return_code = envelope.return_code.map_or("", RawValue::get);
         return match envelope.result {
             _ if !is_success(status) => Err(by_status()),
             _ if return_code.starts_with('"') => {
-                Err(decode("`returnCode` is the text \"0\", not the number 0"))
+                Err(decode_failure("`returnCode` is the text \"0\", not the number 0"))
             }
             Some(result) => Ok(result),
-            None => Err(decode("`returnCode` is 0 and there is no `result`")),
+            None => Err(decode_failure("`returnCode` is 0 and there is no `result`")),
         };
     }
     // With another status the code may stand alone, but never without its text.
     let is_whole = !code.is_empty() && error.msg.is_some();
-    if !is_whole && envelope.return_code.and_then(integer).is_none() {
+    if !is_whole && envelope.return_code.and_then(parse_integer).is_none() {
         return Err(by_status());
     }
-    let said = [error.msg, envelope.msg_info].into_iter().flatten().filter_map(text);
+    let said = [error.msg, envelope.msg_info].into_iter().flatten().filter_map(parse_text);
     let said = said.into_iter().find(|said| !said.trim().is_empty()).unwrap_or_default();
     let text = ErrorText::new(&said);
-    let reason = unless_down(reason(&code, &text), status);
+    let reason = or_unavailable(classify_code(&code, &text), status);
     let detail = if reason == Reason::Auth { text.detail_of_refusal() } else { None };
     let code = if code.is_empty() { "an error without a code".into() } else { code };
     let said = if said.is_empty() { ", without a text".to_owned() } else { format!(": {said}") };
@@ -99,7 +102,7 @@ fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
 /// Which reason an error code and its text stand for. 403 covers all that may be wrong with a signed
 /// call, and 400 a key that is not known as well as a part of the exchange that cannot be reached:
 /// there the text decides.
-fn reason(code: &str, text: &ErrorText) -> Reason {
+fn classify_code(code: &str, text: &ErrorText) -> Reason {
     match code {
         "418" | "429" => Reason::RateLimited,
         _ if text.reports_limit() => Reason::RateLimited,
@@ -119,20 +122,20 @@ fn reason(code: &str, text: &ErrorText) -> Reason {
 /// count as left out and read 0.
 fn row(raw: &RawValue) -> Result<Row, Failure> {
     #[derive(Deserialize)]
-    struct Name<'a> {
+    struct FuturesCurrencyName<'a> {
         #[serde(borrow)]
         coin: Option<&'a RawValue>,
     }
-    let name: Option<Name<'_>> = object(raw);
-    let name = name.and_then(|name| name.coin).and_then(text);
-    let name = name.ok_or_else(|| decode("a row of `result` has no `coin`"))?;
+    let name: Option<FuturesCurrencyName<'_>> = parse_object(raw);
+    let name = name.and_then(|name| name.coin).and_then(parse_text);
+    let name = name.ok_or_else(|| decode_failure("a row of `result` has no `coin`"))?;
     Ok(Row { currency: currency_name(&name), amounts: amounts(raw) })
 }
 
 fn amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Amounts<'a> {
+    struct FuturesBalanceRow<'a> {
         #[serde(borrow)]
         wallet_balance: Option<&'a RawValue>,
         #[serde(borrow)]
@@ -144,12 +147,12 @@ fn amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
         #[serde(borrow)]
         available_balance: Option<&'a RawValue>,
     }
-    let row: Amounts<'_> = object(raw)?;
-    let margins = amount(row.isolated_margin)?.plus(&amount(row.crossed_margin)?)?;
-    let frozen = amount(row.open_order_margin_frozen)?.plus(&margins)?;
+    let row: FuturesBalanceRow<'_> = parse_object(raw)?;
+    let margins = parse_amount(row.isolated_margin)?.plus(&parse_amount(row.crossed_margin)?)?;
+    let frozen = parse_amount(row.open_order_margin_frozen)?.plus(&margins)?;
     let free = match row.available_balance {
-        Some(free) => amount(free)?,
-        None => amount(row.wallet_balance?)?.minus(&frozen)?,
+        Some(free) => parse_amount(free)?,
+        None => parse_amount(row.wallet_balance?)?.minus(&frozen)?,
     };
     Some((free, frozen))
 }
@@ -163,12 +166,12 @@ mod tests {
         "openOrderMarginFrozen":"0","isolatedMargin":"0.709475","crossedMargin":"0","availableBalance":"18.58902375",
         "bonus":"0","coupon":"0"}]}"#;
 
-    fn read(body: &str) -> Result<Answer, Failure> {
-        balances(200, body.as_bytes())
+    fn read(body: &str) -> Result<BalanceAnswer, Failure> {
+        decode_balances(200, body.as_bytes())
     }
 
     fn failed(status: u16, body: &str) -> (Reason, String) {
-        match balances(status, body.as_bytes()) {
+        match decode_balances(status, body.as_bytes()) {
             Ok(answer) => panic!("{status} {body}: {answer:?}"),
             Err(failure) => (failure.reason, failure.text),
         }
@@ -312,9 +315,9 @@ mod tests {
             (403, "", true),
             (429, "<html>", false),
         ] {
-            let failure = balances(status, body.as_bytes()).err();
+            let failure = decode_balances(status, body.as_bytes()).err();
             assert_eq!(
-                failure.map(|failure| failure.is_of_the_host()),
+                failure.map(|failure| failure.is_host_fault()),
                 Some(is_of_the_host),
                 "{status} {body}"
             );

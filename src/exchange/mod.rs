@@ -2,27 +2,27 @@
 //! Failover, clock, limits, signature, transport and decoding meet here and nowhere else.
 //! Knows no metric, no page, and not when to ask: that is the poller's affair.
 
+mod api_version;
+mod auth_backoff;
 mod balance;
-mod dialect;
+mod credentials;
+mod decode;
+mod endpoints;
 mod error_text;
 mod failover;
 mod failure;
 pub mod futures;
-mod keyring;
-mod limits;
+mod http;
 mod price;
-mod reading;
-mod refusals;
+mod rate_limiter;
+mod root_store;
 mod secret;
 mod server_clock;
-mod signature;
+mod signing;
 mod staleness;
 mod transport;
-mod trust;
 pub mod v1;
 pub mod v4;
-mod venue;
-mod wire;
 
 use std::{
     borrow::Cow,
@@ -34,48 +34,48 @@ use std::{
 use tokio::sync::futures::Notified;
 
 #[cfg(test)]
-pub(crate) use self::wire::{Asked, Script, Told};
+pub(crate) use self::transport::{Script, ScriptedRequest, ScriptedResponse};
 pub use self::{
-    balance::{Amount, Answer, Balance, Original, Wallet, currency_name},
-    dialect::Api,
+    api_version::ApiVersion,
+    balance::{Amount, Balance, BalanceAnswer, RawBody, Wallet, currency_name},
+    credentials::{Credentials, KeyHalf, KeySource},
+    endpoints::Endpoints,
     failure::{Detail, Failure, Reason},
-    keyring::{KeyHalf, KeySource, Keyring},
-    limits::{KEY_CALLS, KEY_SPAN, PACE_SPAN, PROCESS_CALLS, PROCESS_SPAN, Paused},
-    price::{Prices, QUOTE},
+    http::BaseUrl,
+    price::{PriceTable, QUOTE},
+    rate_limiter::{KEY_CALLS, KEY_SPAN, PACE_SPAN, PROCESS_CALLS, PROCESS_SPAN, Paused},
     secret::{KeyId, KeyPair, Secret},
     server_clock::ClockReading,
-    transport::BaseUrl,
-    venue::Venue,
 };
 use self::{
-    dialect::Call,
-    failover::{Budget, Preference, Turns},
-    limits::{Caller, Limits, Permit},
-    refusals::Refusals,
+    api_version::Endpoint,
+    auth_backoff::AuthBackoff,
+    failover::{Deadline, HostRotation, PreferredHost},
+    http::Reply,
+    rate_limiter::{Caller, Permit, RateLimiter},
     server_clock::ServerClock,
     staleness::FreshnessCheck,
-    transport::Reply,
-    wire::Wire,
+    transport::Transport,
 };
-use crate::moment::{Clock, Moment};
+use crate::clock::{Clock, Timestamp};
 
 /// How long a read waits in all for leave to make its calls. Where this is not enough, others use up
 /// the limits, and a poll that fails and says so is better than one that hangs.
-const LEAVE_PATIENCE: Duration = Duration::from_mins(1);
+const PERMIT_WAIT_MAX: Duration = Duration::from_mins(1);
 /// How long a read waits for another's reading of the host's clock before it does without.
-const CLOCK_PATIENCE: Duration = Duration::from_secs(2);
+const CLOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// What all accounts share: the HTTP client, the limits, the refused keys, the exchange's clocks.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct Client {
     clock: Clock,
-    wire: Wire,
-    limits: Arc<Limits>,
-    refusals: Mutex<Refusals>,
+    transport: Transport,
+    rate_limiter: Arc<RateLimiter>,
+    auth_backoff: Mutex<AuthBackoff>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     /// The pair last sent for each account: whoever answers a call without one may remember it.
-    sent: Mutex<HashMap<Box<str>, KeyPair>>,
-    silence: Duration,
+    last_sent_keys: Mutex<HashMap<Box<str>, KeyPair>>,
+    startup_delay: Duration,
 }
 
 /// The clock of one host. Whoever reads it from the exchange takes the turn first; whoever only
@@ -84,13 +84,13 @@ pub struct Exchange {
 struct Host {
     name: String,
     /// How the last reading failed, if it did, and when.
-    turn: tokio::sync::Mutex<Option<(Duration, Failure)>>,
+    reading: tokio::sync::Mutex<Option<(Duration, Failure)>>,
     clock: Mutex<ServerClock>,
 }
 
 impl Host {
     fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), turn: tokio::sync::Mutex::default(), clock: Mutex::default() }
+        Self { name: name.to_owned(), reading: tokio::sync::Mutex::default(), clock: Mutex::default() }
     }
 
     fn clock(&self) -> MutexGuard<'_, ServerClock> {
@@ -105,34 +105,34 @@ pub struct Session {
     /// The `account` label.
     pub account: Box<str>,
     /// Where to ask, and in which version of the API.
-    pub venue: Venue,
+    pub endpoints: Endpoints,
     /// What to sign with.
-    pub keyring: Keyring,
+    pub credentials: Credentials,
     /// By the first of the wallets that are asked for at the same base URLs.
-    preferences: HashMap<Wallet, Preference>,
+    preferences: HashMap<Wallet, PreferredHost>,
 }
 
 /// What is needed to ask for prices: no key, for anyone may. Held by one poller alone, so that one
 /// call for prices is in flight at a time.
 #[derive(Debug)]
-pub struct Ticker {
+pub struct PriceClient {
     /// Where to ask, and in which version of the API.
-    pub venue: Venue,
-    preference: Preference,
+    pub endpoints: Endpoints,
+    preference: PreferredHost,
 }
 
-impl Ticker {
+impl PriceClient {
     /// A ticker that has not been read yet.
     #[must_use]
-    pub fn new(venue: Venue) -> Self {
-        Self { venue, preference: Preference::default() }
+    pub fn new(endpoints: Endpoints) -> Self {
+        Self { endpoints, preference: PreferredHost::default() }
     }
 }
 
 /// Nothing was sent: the account is paused, or its key was refused to another account while the
 /// read waited for its turn. That is no failed poll, for none was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unasked;
+pub struct Skipped;
 
 /// What to read, and within what time.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +140,7 @@ pub struct ReadRequest<'a> {
     /// The wallet.
     pub wallet: Wallet,
     /// The last good answer; one that is equal is not decoded again.
-    pub known: Option<&'a Original>,
+    pub last_body: Option<&'a RawBody>,
     /// The most time that all calls of the read may take.
     pub timeout: Duration,
     /// The place of a base URL that is not to be asked, because another one must confirm what it answered.
@@ -149,7 +149,7 @@ pub struct ReadRequest<'a> {
 
 /// A read that came to an end.
 #[derive(Debug)]
-pub struct Read {
+pub struct ReadOutcome {
     /// What came of it.
     pub outcome: Result<ReadAnswer, Failure>,
     /// The time its calls took, waiting for leave to make them not counted.
@@ -164,65 +164,69 @@ pub struct Read {
 #[derive(Debug)]
 pub struct ReadAnswer {
     /// When its request was sent. Ages count from here.
-    pub sent: Moment,
+    pub sent: Timestamp,
     /// The place of the base URL that gave it.
     pub place: usize,
     /// The answer; `None` if its body is the one that was known already.
-    pub answer: Option<Answer>,
+    pub answer: Option<BalanceAnswer>,
 }
 
 /// A good answer to the call for prices.
 #[derive(Debug)]
 pub struct PricesAnswer {
     /// When its request was sent.
-    pub sent: Moment,
+    pub sent: Timestamp,
     /// What it said.
-    pub prices: Prices,
+    pub prices: PriceTable,
 }
 
 impl Session {
     /// A session that has not asked yet.
     #[must_use]
-    pub fn new(account: Box<str>, venue: Venue, keyring: Keyring) -> Self {
-        Self { account, venue, keyring, preferences: HashMap::new() }
+    pub fn new(account: Box<str>, endpoints: Endpoints, credentials: Credentials) -> Self {
+        Self { account, endpoints, credentials, preferences: HashMap::new() }
     }
 
-    fn turns(&self, request: ReadRequest<'_>, now: Duration) -> Turns {
+    fn host_rotation(&self, request: ReadRequest<'_>, now: Duration) -> HostRotation {
         let wallet = request.wallet;
-        let preference = self.preferences.get(&venue::foremost(wallet)).copied().unwrap_or_default();
-        Turns::new(preference, self.venue.of(wallet).len(), now).without(request.except)
+        let preference =
+            self.preferences.get(&endpoints::representative_wallet(wallet)).copied().unwrap_or_default();
+        HostRotation::new(preference, self.endpoints.for_wallet(wallet).len(), now).excluding(request.except)
     }
 
-    fn worked(&mut self, wallet: Wallet, place: usize, now: Duration) {
-        self.preferences.entry(venue::foremost(wallet)).or_default().worked(place, now);
+    fn record_success(&mut self, wallet: Wallet, place: usize, now: Duration) {
+        self.preferences
+            .entry(endpoints::representative_wallet(wallet))
+            .or_default()
+            .record_success(place, now);
     }
 
     /// On whose behalf its calls are made.
     fn caller(&self) -> Caller<'_> {
-        Caller::Account { key: self.keyring.pair().id(), name: &self.account }
+        Caller::Account { key: self.credentials.pair().id(), name: &self.account }
     }
 }
 
 /// The state of one read under way.
-struct Attempt<'a> {
+struct ReadAttempt<'a> {
     session: &'a mut Session,
     /// The answer that is known already.
-    known: Option<&'a Original>,
+    last_body: Option<&'a RawBody>,
     began: Duration,
-    budget: Budget,
+    deadline: Deadline,
     /// The hosts whose clocks the calls went by.
     clocks: Vec<Arc<Host>>,
     /// The clock that stamped the last signed call.
     stamped_by: ServerClock,
 }
 
-impl<'a> Attempt<'a> {
+impl<'a> ReadAttempt<'a> {
     fn new(session: &'a mut Session, began: Duration, timeout: Duration) -> Self {
         Self {
             session,
-            known: None,
+            last_body: None,
             began,
-            budget: Budget::new(timeout),
+            deadline: Deadline::new(timeout),
             clocks: Vec::new(),
             stamped_by: ServerClock::default(),
         }
@@ -243,7 +247,7 @@ struct CallContext<'a> {
     path: &'static str,
     /// What no text may hold that comes of it.
     secrets: &'a [&'a str],
-    sent: Moment,
+    sent: Timestamp,
     timeout: Duration,
     /// How long a cache may have kept the answer.
     max_cached: Duration,
@@ -270,7 +274,7 @@ impl From<Option<ClockReading>> for DateClock {
 
 impl CallContext<'_> {
     /// The `Date` of an answer that is made at `now`.
-    fn expected_date(&self, now: Moment) -> Option<Duration> {
+    fn expected_date(&self, now: Timestamp) -> Option<Duration> {
         match self.clock {
             DateClock::Read(reading) => Some(reading.expected_date(now)),
             DateClock::Ours => Some(now.unix),
@@ -280,20 +284,20 @@ impl CallContext<'_> {
 }
 
 /// Why a call brought nothing.
-enum Stop {
+enum CallError {
     Paused,
     /// Another account's call with the same key was refused meanwhile.
     Refused,
     Failed(Failure),
 }
 
-impl From<Paused> for Stop {
+impl From<Paused> for CallError {
     fn from(_: Paused) -> Self {
         Self::Paused
     }
 }
 
-impl From<Failure> for Stop {
+impl From<Failure> for CallError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
@@ -301,7 +305,7 @@ impl From<Failure> for Stop {
 
 /// A pause that began between two calls of a read: the first call's own failure was the host's, and is
 /// lost to the pause; what can be said is that no answer came.
-fn stopped_halfway() -> Failure {
+fn paused_midway() -> Failure {
     Failure::new(Reason::RateLimited, "stopped halfway: all accounts were paused after limit replies")
 }
 
@@ -324,19 +328,19 @@ fn decode_reply<'a, T>(
 
 /// What an answer of `wallet` that was good before says, taken apart once more; `None` if it says nothing.
 #[must_use]
-pub fn reread(api: Api, wallet: Wallet, original: &Original) -> Option<Answer> {
-    let answer = Call::new(api, wallet)?.balances(original.status(), original.body()).ok()?;
-    Some(Answer { original: Some(original.clone()), ..answer })
+pub fn decode_again(api: ApiVersion, wallet: Wallet, original: &RawBody) -> Option<BalanceAnswer> {
+    let answer = Endpoint::new(api, wallet)?.decode_balances(original.status(), original.body()).ok()?;
+    Some(BalanceAnswer { raw_body: Some(original.clone()), ..answer })
 }
 
-impl Exchange {
+impl Client {
     /// An exchange that has not been asked yet, and is not asked for the first [`silence`](Self::silence). That holds for
     /// base URLs on this machine too: a proxy may pass their calls on.
     ///
     /// # Errors
     /// If the TLS library cannot be set up.
     pub fn new(clock: Clock) -> Result<Self, String> {
-        Ok(Self::over(Wire::http()?, clock, true))
+        Ok(Self::with_transport(Transport::http()?, clock, true))
     }
 
     /// A simulated exchange that ends with this process, so that no call of an earlier process counts: it may be asked
@@ -345,38 +349,38 @@ impl Exchange {
     /// # Errors
     /// If the TLS library cannot be set up.
     pub fn simulated(clock: Clock) -> Result<Self, String> {
-        Ok(Self::over(Wire::http()?, clock, false))
+        Ok(Self::with_transport(Transport::http()?, clock, false))
     }
 
     /// An exchange whose answers are made up by `script`.
     #[cfg(test)]
     pub(crate) fn scripted(script: Script, clock: Clock) -> Self {
-        Self::over(Wire::Script(script), clock, true)
+        Self::with_transport(Transport::Script(script), clock, true)
     }
 
-    fn over(wire: Wire, clock: Clock, is_real: bool) -> Self {
+    fn with_transport(transport: Transport, clock: Clock, is_real: bool) -> Self {
         Self {
             clock,
-            wire,
-            limits: Arc::new(Limits::new(clock, is_real)),
-            refusals: Mutex::default(),
+            transport,
+            rate_limiter: Arc::new(RateLimiter::new(clock, is_real)),
+            auth_backoff: Mutex::default(),
             hosts: Mutex::default(),
-            sent: Mutex::default(),
-            silence: if is_real { PACE_SPAN } else { Duration::ZERO },
+            last_sent_keys: Mutex::default(),
+            startup_delay: if is_real { PACE_SPAN } else { Duration::ZERO },
         }
     }
 
     /// What was wrong at the start with the certificate authorities that the user named; a sentence.
     #[must_use]
     pub fn trust_warning(&self) -> Option<&str> {
-        self.wire.trust_warning()
+        self.transport.trust_warning()
     }
 
     /// How long nothing is sent after the start: a process that was killed this very moment may have made all the calls
     /// that a second allows.
     #[must_use]
-    pub fn silence(&self) -> Duration {
-        self.silence
+    pub fn startup_delay(&self) -> Duration {
+        self.startup_delay
     }
 
     /// Reads a wallet once: from the base URL that worked last, then, if it is the host that fails,
@@ -384,21 +388,25 @@ impl Exchange {
     ///
     /// # Errors
     /// If nothing was asked: see [`Unasked`].
-    pub async fn read(&self, session: &mut Session, request: ReadRequest<'_>) -> Result<Read, Unasked> {
-        let mut attempt = Attempt::new(session, self.clock.now().elapsed, request.timeout);
-        attempt.known = request.known;
+    pub async fn read(
+        &self,
+        session: &mut Session,
+        request: ReadRequest<'_>,
+    ) -> Result<ReadOutcome, Skipped> {
+        let mut attempt = ReadAttempt::new(session, self.clock.now().elapsed, request.timeout);
+        attempt.last_body = request.last_body;
         let outcome = match self.read_from_any(&mut attempt, request).await {
             Ok(answer) => Ok(answer),
-            Err(Stop::Failed(failure)) => Err(failure),
-            Err(Stop::Refused) => return Err(Unasked),
-            Err(Stop::Paused) if attempt.budget.spent().is_none() => return Err(Unasked),
-            Err(Stop::Paused) => Err(stopped_halfway()),
+            Err(CallError::Failed(failure)) => Err(failure),
+            Err(CallError::Refused) => return Err(Skipped),
+            Err(CallError::Paused) if attempt.deadline.exceeded().is_none() => return Err(Skipped),
+            Err(CallError::Paused) => Err(paused_midway()),
         };
-        let took = attempt.budget.spent().unwrap_or_default();
+        let took = attempt.deadline.exceeded().unwrap_or_default();
         let clocks = attempt.clocks.iter();
         let clocks = clocks.filter_map(|host| Some((host.name.clone(), host.clock().reading()?))).collect();
-        let rotated = outcome.is_ok() && session.keyring.worked();
-        Ok(Read { outcome, took, clocks, rotated })
+        let rotated = outcome.is_ok() && session.credentials.record_success();
+        Ok(ReadOutcome { outcome, took, clocks, rotated })
     }
 
     /// Reads the prices once: from the base URL that worked last, then, if it is the host that fails,
@@ -408,31 +416,35 @@ impl Exchange {
     /// If nothing was asked: see [`Unasked`].
     pub async fn prices(
         &self,
-        ticker: &mut Ticker,
+        ticker: &mut PriceClient,
         timeout: Duration,
-    ) -> Result<Result<PricesAnswer, Failure>, Unasked> {
-        let mut budget = Budget::new(timeout);
+    ) -> Result<Result<PricesAnswer, Failure>, Skipped> {
+        let mut budget = Deadline::new(timeout);
         match self.prices_from_any(ticker, &mut budget).await {
             Ok(prices) => Ok(Ok(prices)),
-            Err(Stop::Failed(failure)) => Ok(Err(failure)),
-            Err(Stop::Refused) => Err(Unasked),
-            Err(Stop::Paused) if budget.spent().is_none() => Err(Unasked),
-            Err(Stop::Paused) => Ok(Err(stopped_halfway())),
+            Err(CallError::Failed(failure)) => Ok(Err(failure)),
+            Err(CallError::Refused) => Err(Skipped),
+            Err(CallError::Paused) if budget.exceeded().is_none() => Err(Skipped),
+            Err(CallError::Paused) => Ok(Err(paused_midway())),
         }
     }
 
-    async fn prices_from_any(&self, ticker: &mut Ticker, budget: &mut Budget) -> Result<PricesAnswer, Stop> {
-        let api = ticker.venue.api;
-        let bases = &ticker.venue.base_urls;
-        let mut turns = Turns::new(ticker.preference, bases.len(), self.clock.now().elapsed);
-        while let Some((place, share)) = turns.next(budget.left()) {
+    async fn prices_from_any(
+        &self,
+        ticker: &mut PriceClient,
+        budget: &mut Deadline,
+    ) -> Result<PricesAnswer, CallError> {
+        let api = ticker.endpoints.api;
+        let bases = &ticker.endpoints.base_urls;
+        let mut turns = HostRotation::new(ticker.preference, bases.len(), self.clock.now().elapsed);
+        while let Some((place, share)) = turns.next(budget.remaining()) {
             let Some(base) = bases.get(place) else { continue };
             match self.prices_from(budget, base, api, share).await {
                 Ok(prices) => {
-                    ticker.preference.worked(place, self.clock.now().elapsed);
+                    ticker.preference.record_success(place, self.clock.now().elapsed);
                     return Ok(prices);
                 }
-                Err(Stop::Failed(failure)) => turns.failed(failure)?,
+                Err(CallError::Failed(failure)) => turns.record_failure(failure)?,
                 Err(stop) => return Err(stop),
             }
         }
@@ -441,25 +453,25 @@ impl Exchange {
 
     async fn prices_from(
         &self,
-        budget: &mut Budget,
+        budget: &mut Deadline,
         base: &BaseUrl,
-        api: Api,
+        api: ApiVersion,
         share: u32,
-    ) -> Result<PricesAnswer, Stop> {
-        let request = api.prices_call();
-        let timeout = budget.for_a_call(base, share)?;
+    ) -> Result<PricesAnswer, CallError> {
+        let request = api.prices_request();
+        let timeout = budget.call_timeout(base, share)?;
         let permit = self.permit(budget, Caller::Anyone).await?;
         let sent = self.clock.now();
-        let reply = self.wire.get(base, &request, &[], timeout).await;
+        let reply = self.transport.get(base, &request, &[], timeout).await;
         budget.spend(sent.age(self.clock.now()));
         let clock = self.host(&base.host()).clock().reading().into();
         let prices = {
-            let pairs = self.sent();
+            let pairs = self.last_sent_keys();
             let secrets: Vec<_> = pairs.values().flat_map(|pair| [pair.access(), pair.secret()]).collect();
             let (caller, path) = (Caller::Anyone, request.path);
             let (secrets, max_cached) = (&*secrets, timeout);
             let call = CallContext { caller, base, path, secrets, sent, timeout, max_cached, clock };
-            self.judge(&call, reply, |status, body| api.prices(status, &body))
+            self.check_reply(&call, reply, |status, body| api.decode_prices(status, &body))
         };
         drop(permit);
         Ok(PricesAnswer { sent, prices: prices? })
@@ -469,17 +481,17 @@ impl Exchange {
     ///
     /// # Errors
     /// Whatever kept the time from coming, or a pause.
-    pub async fn skew(
+    pub async fn measure_skew(
         &self,
         session: &mut Session,
         base: &BaseUrl,
         timeout: Duration,
     ) -> Result<f64, Failure> {
-        let mut attempt = Attempt::new(session, self.clock.now().elapsed, timeout);
+        let mut attempt = ReadAttempt::new(session, self.clock.now().elapsed, timeout);
         match self.read_clock(&mut attempt, base, timeout).await {
             Ok(reading) => Ok(reading.skew_seconds(self.clock.now())),
-            Err(Stop::Failed(failure)) => Err(failure),
-            Err(Stop::Paused | Stop::Refused) => {
+            Err(CallError::Failed(failure)) => Err(failure),
+            Err(CallError::Paused | CallError::Refused) => {
                 Err(Failure::new(Reason::RateLimited, "paused after a limit reply"))
             }
         }
@@ -488,49 +500,51 @@ impl Exchange {
     /// The pause the session's account is in now.
     #[must_use]
     pub fn pause(&self, session: &Session) -> Option<Paused> {
-        self.limits.pause(session.caller())
+        self.rate_limiter.pause(session.caller())
     }
 
     /// The pause that calls for prices are in now.
     #[must_use]
-    pub fn pause_of_prices(&self) -> Option<Paused> {
-        self.limits.pause(Caller::Anyone)
+    pub fn price_pause(&self) -> Option<Paused> {
+        self.rate_limiter.pause(Caller::Anyone)
     }
 
     /// Ends when a pause begins, whosever it is, after this was called.
     pub fn pause_begins(&self) -> Notified<'_> {
-        self.limits.pause_begins()
+        self.rate_limiter.pause_begins()
     }
 
     /// Until when the session's key pair is not to be tried for `wallet` because it was refused,
     /// even if that is past by now; `None` if it was not.
     #[must_use]
     pub fn refused_until(&self, session: &Session, wallet: Wallet) -> Option<Duration> {
-        self.refusals().until(session.keyring.pair().pair_id(), wallet)
+        self.auth_backoff().blocked_until(session.credentials.pair().pair_id(), wallet)
     }
 
     async fn read_from_any(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut ReadAttempt<'_>,
         request: ReadRequest<'_>,
-    ) -> Result<ReadAnswer, Stop> {
+    ) -> Result<ReadAnswer, CallError> {
         let wallet = request.wallet;
-        let api = attempt.session.venue.api;
-        let Some(call) = Call::new(api, wallet) else {
+        let api = attempt.session.endpoints.api;
+        let Some(call) = Endpoint::new(api, wallet) else {
             let text = format!("API {} has no wallet {wallet}: nothing was asked", api.label());
             return Err(Failure::new(Reason::Api, text).into());
         };
-        let mut turns = attempt.session.turns(request, self.clock.now().elapsed);
-        while let Some((place, share)) = turns.next(attempt.budget.left()) {
-            let Some(base) = attempt.session.venue.of(wallet).get(place).cloned() else { continue };
+        let mut turns = attempt.session.host_rotation(request, self.clock.now().elapsed);
+        while let Some((place, share)) = turns.next(attempt.deadline.remaining()) {
+            let Some(base) = attempt.session.endpoints.for_wallet(wallet).get(place).cloned() else {
+                continue;
+            };
             match self.read_from(attempt, &base, wallet, call, share).await {
                 Ok((sent, answer)) => {
                     if request.except.is_none() {
-                        attempt.session.worked(wallet, place, self.clock.now().elapsed);
+                        attempt.session.record_success(wallet, place, self.clock.now().elapsed);
                     }
                     return Ok(ReadAnswer { sent, place, answer });
                 }
-                Err(Stop::Failed(failure)) => turns.failed(failure)?,
+                Err(CallError::Failed(failure)) => turns.record_failure(failure)?,
                 Err(stop) => return Err(stop),
             }
         }
@@ -540,28 +554,28 @@ impl Exchange {
     /// Reads from one base URL, with a new key pair first if there is one to be tried.
     async fn read_from(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut ReadAttempt<'_>,
         base: &BaseUrl,
         wallet: Wallet,
-        call: Call,
+        call: Endpoint,
         share: u32,
-    ) -> Result<(Moment, Option<Answer>), Stop> {
+    ) -> Result<(Timestamp, Option<BalanceAnswer>), CallError> {
         let host = self.sync_clock(attempt, base, call, share).await?;
         loop {
             let result = self.read_once(attempt, base, wallet, call, &host, share).await;
-            let Err(Stop::Failed(failure)) = &result else { return result };
-            if failure.reason.may_be_of_the_clock()
+            let Err(CallError::Failed(failure)) = &result else { return result };
+            if failure.reason.may_be_clock_fault()
                 && self.resync_after_refusal(attempt, base, call, share).await
             {
                 // The key may be a good one.
-                self.refusals().forget(attempt.session.keyring.pair().pair_id(), wallet);
+                self.auth_backoff().forget(attempt.session.credentials.pair().pair_id(), wallet);
                 continue;
             }
-            let keyring = &mut attempt.session.keyring;
+            let credentials = &mut attempt.session.credentials;
             let the_other_may_work = match failure.reason {
-                reason if reason.is_of_the_key() => keyring.refused(),
+                reason if reason.is_key_fault() => credentials.record_refusal(),
                 // Nobody knows every way in which a key may be refused.
-                Reason::Http | Reason::Api | Reason::Decode => keyring.suspected(),
+                Reason::Http | Reason::Api | Reason::Decode => credentials.is_suspect(),
                 _ => false,
             };
             if !the_other_may_work {
@@ -572,60 +586,60 @@ impl Exchange {
 
     async fn read_once(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut ReadAttempt<'_>,
         base: &BaseUrl,
         wallet: Wallet,
-        call: Call,
+        call: Endpoint,
         host: &Arc<Host>,
         share: u32,
-    ) -> Result<(Moment, Option<Answer>), Stop> {
-        let pair = attempt.session.keyring.pair().clone();
-        let timeout = attempt.budget.for_a_call(base, share)?;
-        let mut permit = self.permit(&mut attempt.budget, attempt.session.caller()).await?;
-        let refused_meanwhile = self.refusals().noted(pair.pair_id(), wallet, attempt.began);
+    ) -> Result<(Timestamp, Option<BalanceAnswer>), CallError> {
+        let pair = attempt.session.credentials.pair().clone();
+        let timeout = attempt.deadline.call_timeout(base, share)?;
+        let mut permit = self.permit(&mut attempt.deadline, attempt.session.caller()).await?;
+        let refused_meanwhile = self.auth_backoff().is_recorded(pair.pair_id(), wallet, attempt.began);
         if refused_meanwhile {
-            return Err(Stop::Refused);
+            return Err(CallError::Refused);
         }
         let sent = self.clock.now();
         let clock = self.clock_of(attempt.session, host);
-        let time = if call.counts_up() {
-            permit.nonce(&base.host(), clock.time_ms(sent))
+        let time = if call.needs_nonce() {
+            permit.next_nonce(&base.host(), clock.time_ms(sent))
         } else {
-            clock.stamp_ms(sent)
+            clock.signing_time_ms(sent)
         };
-        let request = call.signed(&pair, time);
-        self.sent().insert(attempt.session.account.clone(), pair.clone());
-        let known = attempt.known.map(Original::body).unwrap_or_default();
-        let reply = self.wire.get(base, &request, known, timeout).await;
-        attempt.budget.spend(sent.age(self.clock.now()));
+        let request = call.sign(&pair, time);
+        self.last_sent_keys().insert(attempt.session.account.clone(), pair.clone());
+        let known = attempt.last_body.map(RawBody::body).unwrap_or_default();
+        let reply = self.transport.get(base, &request, known, timeout).await;
+        attempt.deadline.spend(sent.age(self.clock.now()));
         attempt.record_clock(host);
         attempt.stamped_by = clock;
         let (secrets, path) = ([pair.access(), pair.secret()], request.path);
         let (caller, clock) = (attempt.session.caller(), clock.reading().into());
-        let (secrets, max_cached) = (&secrets, call.max_cached(timeout));
+        let (secrets, max_cached) = (&secrets, call.max_cache_age(timeout));
         let asked = CallContext { caller, base, path, secrets, sent, timeout, max_cached, clock };
         // The permit is held until the reply is understood: nobody may slip in before a pause.
-        let result = self.judge(&asked, reply, |status, body| {
-            if attempt.known.is_some_and(|known| known.is(status, &body)) {
+        let result = self.check_reply(&asked, reply, |status, body| {
+            if attempt.last_body.is_some_and(|known| known.equals(status, &body)) {
                 return Ok(None);
             }
-            let answer = call.balances(status, &body)?;
-            Ok(Some(Answer { original: Some(Original::new(status, body.into_owned())), ..answer }))
+            let answer = call.decode_balances(status, &body)?;
+            Ok(Some(BalanceAnswer { raw_body: Some(RawBody::new(status, body.into_owned())), ..answer }))
         });
         let note = |worked| {
             let now = self.clock.now().elapsed;
-            self.refusals().note(pair.pair_id(), wallet, worked, now);
+            self.auth_backoff().record(pair.pair_id(), wallet, worked, now);
         };
         match &result {
             Ok(_) => note(true),
-            Err(failure) if failure.reason.is_of_the_key() => note(false),
+            Err(failure) if failure.reason.is_key_fault() => note(false),
             Err(_) => {}
         }
         if let Err(failure) = &result
-            && failure.reason.may_be_of_the_clock()
+            && failure.reason.may_be_clock_fault()
             && failure.reason != Reason::Cached
         {
-            permit.take_nonce_back();
+            permit.release_nonce();
         }
         drop(permit);
         Ok((sent, result?))
@@ -635,19 +649,19 @@ impl Exchange {
     /// since. Returns whether it has moved from the one that stamped the refused call.
     async fn resync_after_refusal(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut ReadAttempt<'_>,
         base: &BaseUrl,
-        call: Call,
+        call: Endpoint,
         share: u32,
     ) -> bool {
-        let host = self.host(&clock_teller(attempt.session, base, call).host());
+        let host = self.host(&clock_host(attempt.session, base, call).host());
         let used = attempt.stamped_by;
         let has_moved =
             |session: &Session| self.clock_of(session, &host).has_moved_since(&used, self.clock.now());
         if has_moved(attempt.session) {
             return true;
         }
-        if host.clock().recheck(self.clock.now()) {
+        if host.clock().request_recheck(self.clock.now()) {
             // A clock that cannot be read has not moved.
             let _ = self.sync_clock(attempt, base, call, share).await;
         }
@@ -659,12 +673,12 @@ impl Exchange {
     /// no such endpoint does not, nor does one that only tells the time for another.
     async fn sync_clock(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut ReadAttempt<'_>,
         base: &BaseUrl,
-        call: Call,
+        call: Endpoint,
         share: u32,
-    ) -> Result<Arc<Host>, Stop> {
-        let teller = clock_teller(attempt.session, base, call);
+    ) -> Result<Arc<Host>, CallError> {
+        let teller = clock_host(attempt.session, base, call);
         let is_own = teller == *base;
         let host = self.host(&teller.host());
         if !host.clock().is_due(self.clock.now()) {
@@ -674,7 +688,7 @@ impl Exchange {
         // were each to wait for a silent host in turn, the last would wait for hours. But none waits
         // for long: who has the turn may be waiting for leave itself, and what is known will do.
         let waiting_since = self.clock.now().elapsed;
-        let Ok(mut turn) = tokio::time::timeout(CLOCK_PATIENCE, host.turn.lock()).await else {
+        let Ok(mut turn) = tokio::time::timeout(CLOCK_WAIT_MAX, host.reading.lock()).await else {
             return Ok(Arc::clone(&host));
         };
         if !host.clock().is_due(self.clock.now()) {
@@ -685,19 +699,19 @@ impl Exchange {
         }
         // Another's clock may take half of the time, for the call itself is still to come.
         let timeout =
-            attempt.budget.for_a_call(base, if is_own { share } else { share.saturating_mul(2) })?;
+            attempt.deadline.call_timeout(base, if is_own { share } else { share.saturating_mul(2) })?;
         let failure = match self.read_clock(attempt, &teller, timeout).await {
             Ok(_) => return Ok(Arc::clone(&host)),
-            Err(Stop::Failed(failure)) if failure.reason != Reason::RateLimited => failure,
+            Err(CallError::Failed(failure)) if failure.reason != Reason::RateLimited => failure,
             Err(stop) => return Err(stop),
         };
         // A cache may keep the time, which is no secret, and let the balances through. So may a firewall refuse the time,
         // and only then: then the failure is not one of the host by its reason.
-        if is_own && failure.reason.is_of_the_host() && failure.reason != Reason::Cached {
+        if is_own && failure.reason.is_host_fault() && failure.reason != Reason::Cached {
             *turn = Some((self.clock.now().elapsed, failure.clone()));
             return Err(failure.into());
         }
-        host.clock().could_not_be_read(self.clock.now());
+        host.clock().record_failure(self.clock.now());
         drop(turn);
         tracing::warn!(
             host = teller.host(),
@@ -710,41 +724,41 @@ impl Exchange {
 
     async fn read_clock(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut ReadAttempt<'_>,
         base: &BaseUrl,
         timeout: Duration,
-    ) -> Result<ClockReading, Stop> {
+    ) -> Result<ClockReading, CallError> {
         let host = self.host(&base.host());
-        let first = self.ask_time(attempt, base, timeout).await?;
+        let first = self.request_time(attempt, base, timeout).await?;
         let mut reading = first;
-        if host.clock().is_surprised_by(&first) {
+        if host.clock().contradicts(&first) {
             tokio::time::sleep(server_clock::CONFIRM_AFTER).await;
-            let timeout = timeout.min(attempt.budget.for_a_call(base, 1)?);
-            reading = self.ask_time(attempt, base, timeout).await?;
-            if !host.clock().is_settled_by(&first, &reading) {
+            let timeout = timeout.min(attempt.deadline.call_timeout(base, 1)?);
+            reading = self.request_time(attempt, base, timeout).await?;
+            if !host.clock().is_confirmed_by(&first, &reading) {
                 let text =
                     format!("{base}: two readings of its clock in a row do not agree: neither is used");
                 return Err(Failure::new(Reason::Clock, text).into());
             }
         }
-        host.clock().keep(reading, self.clock.now());
+        host.clock().store(reading, self.clock.now());
         Ok(reading)
     }
 
-    async fn ask_time(
+    async fn request_time(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut ReadAttempt<'_>,
         base: &BaseUrl,
         timeout: Duration,
-    ) -> Result<ClockReading, Stop> {
-        let api = attempt.session.venue.api;
-        let request = api.server_time_call();
-        let pair = attempt.session.keyring.pair().clone();
-        let permit = self.permit(&mut attempt.budget, attempt.session.caller()).await?;
+    ) -> Result<ClockReading, CallError> {
+        let api = attempt.session.endpoints.api;
+        let request = api.server_time_request();
+        let pair = attempt.session.credentials.pair().clone();
+        let permit = self.permit(&mut attempt.deadline, attempt.session.caller()).await?;
         let sent = self.clock.now();
-        let reply = self.wire.get(base, &request, &[], timeout).await;
+        let reply = self.transport.get(base, &request, &[], timeout).await;
         let received = self.clock.now();
-        attempt.budget.spend(sent.age(received));
+        attempt.deadline.spend(sent.age(received));
         // The call is not signed, but the server may remember what was.
         let (secrets, path) = ([pair.access(), pair.secret()], request.path);
         let caller = attempt.session.caller();
@@ -761,15 +775,15 @@ impl Exchange {
             clock: DateClock::Untold,
         };
         let date = reply.as_ref().ok().and_then(|reply| reply.date);
-        let time = self.judge(&call, reply, |status, body| api.server_time(status, &body));
+        let time = self.check_reply(&call, reply, |status, body| api.decode_server_time(status, &body));
         drop(permit);
-        Ok(ClockReading::new(time?, sent, received).dated(date))
+        Ok(ClockReading::new(time?, sent, received).with_date(date))
     }
 
-    async fn permit(&self, budget: &mut Budget, caller: Caller<'_>) -> Result<Permit, Stop> {
+    async fn permit(&self, budget: &mut Deadline, caller: Caller<'_>) -> Result<Permit, CallError> {
         let began = self.clock.now();
-        let leave = self.limits.permit(caller);
-        let leave = tokio::time::timeout(LEAVE_PATIENCE.saturating_sub(budget.waited), leave).await;
+        let leave = self.rate_limiter.permit(caller);
+        let leave = tokio::time::timeout(PERMIT_WAIT_MAX.saturating_sub(budget.waited), leave).await;
         budget.waited += began.age(self.clock.now());
         let Ok(leave) = leave else {
             let text = "nothing was asked: calls of other accounts or with the same key take up the limits";
@@ -779,7 +793,7 @@ impl Exchange {
     }
 
     /// Turns a reply into what it says, if it is of now, and a failure into one that may be shown.
-    fn judge<T>(
+    fn check_reply<T>(
         &self,
         call: &CallContext<'_>,
         reply: Result<Reply<'_>, Failure>,
@@ -806,9 +820,9 @@ impl Exchange {
         });
         decoded.map_err(|failure| {
             if failure.reason == Reason::RateLimited {
-                self.limits.limit_reply(call.caller, failure.retry_after);
+                self.rate_limiter.record_limit_reply(call.caller, failure.retry_after);
             }
-            failure.without(call.secrets)
+            failure.redact(call.secrets)
         })
     }
 
@@ -816,17 +830,17 @@ impl Exchange {
     /// if it is ahead, would make a nonce that none of them can follow.
     fn clock_of(&self, session: &Session, host: &Host) -> ServerClock {
         let own = *host.clock();
-        let others = session.venue.base_urls.iter().map(|base| *self.host(&base.host()).clock());
+        let others = session.endpoints.base_urls.iter().map(|base| *self.host(&base.host()).clock());
         let known = std::iter::once(own).chain(others).find(|clock| clock.reading().is_some());
         known.unwrap_or(own)
     }
 
-    fn refusals(&self) -> MutexGuard<'_, Refusals> {
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    fn auth_backoff(&self) -> MutexGuard<'_, AuthBackoff> {
+        self.auth_backoff.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sent(&self) -> MutexGuard<'_, HashMap<Box<str>, KeyPair>> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_sent_keys(&self) -> MutexGuard<'_, HashMap<Box<str>, KeyPair>> {
+        self.last_sent_keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn host(&self, name: &str) -> Arc<Host> {
@@ -837,8 +851,8 @@ impl Exchange {
 
 /// The base URL whose clock calls of `base` go by: its own, but the hosts of futures tell no time, and those of spot
 /// do.
-fn clock_teller(session: &Session, base: &BaseUrl, call: Call) -> BaseUrl {
-    let spot = session.venue.base_urls.first().filter(|_| matches!(call, Call::Futures));
+fn clock_host(session: &Session, base: &BaseUrl, call: Endpoint) -> BaseUrl {
+    let spot = session.endpoints.base_urls.first().filter(|_| matches!(call, Endpoint::Futures));
     spot.unwrap_or(base).clone()
 }
 
@@ -847,21 +861,21 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::moment::simulated;
+    use crate::clock::simulated;
 
     fn session() -> Session {
         let half = || {
             let secret = Secret::new(&Zeroizing::new("key".to_owned()));
             KeyHalf::Given(secret.unwrap_or_else(|why| panic!("{why}")))
         };
-        let keyring = Keyring::open(KeySource { access: half(), secret: half() }, Duration::ZERO);
+        let credentials = Credentials::open(KeySource { access: half(), secret: half() }, Duration::ZERO);
         let base = BaseUrl::parse("https://host.test").unwrap_or_else(|why| panic!("{why}"));
-        let venue = Venue { base_urls: vec![base], ..Venue::default() };
-        Session::new("main".into(), venue, keyring.unwrap_or_else(|why| panic!("{why}")))
+        let endpoints = Endpoints { base_urls: vec![base], ..Endpoints::default() };
+        Session::new("main".into(), endpoints, credentials.unwrap_or_else(|why| panic!("{why}")))
     }
 
     /// An exchange whose machine is suspended for this long while its answers to calls of `path` lie in the socket.
-    fn answering(path: &'static str, asleep: Duration, clock: Clock) -> Exchange {
+    fn answering(path: &'static str, asleep: Duration, clock: Clock) -> Client {
         let script = Script(Box::new(move |asked| {
             Box::pin(async move {
                 if asked.path == path {
@@ -872,10 +886,10 @@ mod tests {
                     v1::PRICES_PATH => br#"{"btc_usdt":{"price":5}}"#,
                     _ => br#"{"code":200,"data":{"usdt":{"available":"5","freeze":"0"}}}"#,
                 };
-                Ok(Told { status: 200, retry_after: None, body: body.to_vec() })
+                Ok(ScriptedResponse { status: 200, retry_after: None, body: body.to_vec() })
             })
         }));
-        Exchange::scripted(script, clock)
+        Client::scripted(script, clock)
     }
 
     #[tokio::test(start_paused = true)]
@@ -887,7 +901,7 @@ mod tests {
                 simulated::start();
                 let exchange = answering(path, asleep, Clock::start());
                 let request =
-                    ReadRequest { wallet: Wallet::Spot, known: None, timeout: TIMEOUT, except: None };
+                    ReadRequest { wallet: Wallet::Spot, last_body: None, timeout: TIMEOUT, except: None };
                 let read = exchange.read(&mut session(), request).await.map(|read| read.outcome);
                 let found = read.map(|outcome| outcome.err().map(|failure| failure.reason));
                 // A slow answer about the time leaves none for the balances.
@@ -896,7 +910,7 @@ mod tests {
             }
             simulated::start();
             let exchange = answering(v1::PRICES_PATH, asleep, Clock::start());
-            let read = exchange.prices(&mut Ticker::new(session().venue), TIMEOUT).await;
+            let read = exchange.prices(&mut PriceClient::new(session().endpoints), TIMEOUT).await;
             let found = read.map(|outcome| outcome.err().map(|failure| failure.reason));
             assert_eq!(found, Ok(reason), "prices {asleep:?}");
         }

@@ -7,8 +7,8 @@ use smol_str::SmolStr;
 
 use super::{
     balance::{Amount, currency_name},
+    decode::decode_failure,
     failure::Failure,
-    reading::decode,
 };
 
 /// What prices are in; the `quote` label.
@@ -17,27 +17,27 @@ pub const QUOTE: &str = "usdt";
 /// A good answer to a ticker call: what currencies cost in USDT. USDT itself is among them and costs
 /// 1, for that is what the others are measured in; every other stablecoin has its market price.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Prices {
+pub struct PriceTable {
     /// Lower case, sorted, each once.
     currencies: Arc<[SmolStr]>,
     /// Finite and above 0, each at the place of its currency.
     values: Vec<f64>,
 }
 
-impl Prices {
+impl PriceTable {
     /// The price of `currency`, if it has one.
     #[must_use]
     pub fn get(&self, currency: &str) -> Option<f64> {
-        self.values.get(self.place(currency)?).copied()
+        self.values.get(self.index_of(currency)?).copied()
     }
 
     /// Whether `currency` has a price.
     #[must_use]
-    pub fn has(&self, currency: &str) -> bool {
-        self.place(currency).is_some()
+    pub fn contains(&self, currency: &str) -> bool {
+        self.index_of(currency).is_some()
     }
 
-    fn place(&self, currency: &str) -> Option<usize> {
+    fn index_of(&self, currency: &str) -> Option<usize> {
         self.currencies.binary_search_by(|known| (**known).cmp(currency)).ok()
     }
 
@@ -55,7 +55,7 @@ impl Prices {
     /// The same, with the list of currencies of `old` if that is equal: then it is seen at a glance
     /// that only values have changed.
     #[must_use]
-    pub fn sharing(self, old: &Self) -> Self {
+    pub fn reusing(self, old: &Self) -> Self {
         if self.currencies == old.currencies {
             return Self { currencies: Arc::clone(&old.currencies), ..self };
         }
@@ -68,11 +68,11 @@ impl Prices {
     ///
     /// # Errors
     /// If no market is left.
-    pub(super) fn of<'a>(
+    pub(super) fn from_markets<'a>(
         markets: impl IntoIterator<Item = (&'a str, Option<Amount>)>,
     ) -> Result<Self, Failure> {
         let mut found: Vec<_> =
-            markets.into_iter().filter_map(|(market, price)| Some((base(market)?, price))).collect();
+            markets.into_iter().filter_map(|(market, price)| Some((base_currency(market)?, price))).collect();
         found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let fit = |same: &[(SmolStr, Option<Amount>)]| match same {
             [(currency, Some(price))] if price.value() > 0.0 => Some((currency.clone(), price.value())),
@@ -80,7 +80,7 @@ impl Prices {
         };
         let mut fit: Vec<_> = found.chunk_by(|(a, _), (b, _)| a == b).filter_map(fit).collect();
         if fit.is_empty() {
-            return Err(decode(format!(
+            return Err(decode_failure(format!(
                 "none of the {} markets against {QUOTE} has a usable price",
                 found.len()
             )));
@@ -94,7 +94,7 @@ impl Prices {
 
 /// The currency that is traded at `market`, if it is traded against USDT: `btc` of `btc_usdt`. Names
 /// of currencies may hold an underscore, so it is the last that parts them.
-fn base(market: &str) -> Option<SmolStr> {
+fn base_currency(market: &str) -> Option<SmolStr> {
     let (base, quote) = market.rsplit_once('_')?;
     if quote.to_lowercase() != QUOTE {
         return None;
@@ -108,14 +108,15 @@ pub(super) mod tests {
     use crate::exchange::Reason;
 
     /// What came of an answer: every price, or the reason that there is none.
-    pub(in crate::exchange) fn said(outcome: Result<Prices, Failure>) -> Result<String, Reason> {
+    pub(in crate::exchange) fn said(outcome: Result<PriceTable, Failure>) -> Result<String, Reason> {
         let price = |(currency, price): (&str, f64)| format!("{currency} {price}");
-        let shown = |prices: Prices| prices.iter().map(price).collect::<Vec<_>>().join(", ");
+        let shown = |prices: PriceTable| prices.iter().map(price).collect::<Vec<_>>().join(", ");
         outcome.map(shown).map_err(|failure| failure.reason)
     }
 
     fn of(markets: &[(&str, &str)]) -> Result<Vec<(String, f64)>, Failure> {
-        let prices = Prices::of(markets.iter().map(|(market, price)| (*market, Amount::parse(price))))?;
+        let prices =
+            PriceTable::from_markets(markets.iter().map(|(market, price)| (*market, Amount::parse(price))))?;
         Ok(prices.iter().map(|(currency, price)| (currency.to_owned(), price)).collect())
     }
 
@@ -179,12 +180,12 @@ pub(super) mod tests {
 
     #[test]
     fn equal_lists_of_currencies_are_one() -> Result<(), Failure> {
-        let prices = |price: &str| Prices::of([("btc_usdt", Amount::parse(price))]);
-        let (first, other) = (prices("1")?, Prices::of([("eth_usdt", Amount::parse("1"))])?);
-        let second = prices("2")?.sharing(&first);
+        let prices = |price: &str| PriceTable::from_markets([("btc_usdt", Amount::parse(price))]);
+        let (first, other) = (prices("1")?, PriceTable::from_markets([("eth_usdt", Amount::parse("1"))])?);
+        let second = prices("2")?.reusing(&first);
         assert!(Arc::ptr_eq(first.currencies(), second.currencies()));
-        assert_eq!((second.get("btc"), second.has("eth")), (Some(2.0), false));
-        assert_eq!(other.clone().sharing(&first), other);
+        assert_eq!((second.get("btc"), second.contains("eth")), (Some(2.0), false));
+        assert_eq!(other.clone().reusing(&first), other);
         Ok(())
     }
 
@@ -194,7 +195,7 @@ pub(super) mod tests {
         let names: Vec<_> = (0..200_000).map(|n| format!("c{}_usdt", n / 2)).collect();
         let markets = names.iter().map(|name| (&**name, Amount::parse("1")));
         let once = ("btc_usdt", Amount::parse("2"));
-        let read = Prices::of(markets.chain([once])).map(|prices| prices.currencies().len());
+        let read = PriceTable::from_markets(markets.chain([once])).map(|prices| prices.currencies().len());
         assert_eq!(read, Ok(2));
     }
 }

@@ -4,16 +4,16 @@
 
 use std::time::Duration;
 
-use crate::moment::Moment;
+use crate::clock::Timestamp;
 
 /// A reading is good for this long.
-const GOOD_FOR: Duration = Duration::from_hours(1);
+const VALID_FOR: Duration = Duration::from_hours(1);
 /// After a reading that failed, the next is due after this long.
-const RETRY: Duration = Duration::from_mins(5);
+const RETRY_AFTER: Duration = Duration::from_mins(5);
 /// Refusals have the clock read again at most once in this time.
-const RECHECK: Duration = Duration::from_secs(30);
+const RECHECK_AFTER: Duration = Duration::from_secs(30);
 /// A reading that is further than this from what was expected is confirmed by another one before it is used.
-const FAR: Duration = Duration::from_secs(2);
+const LARGE_DIFFERENCE: Duration = Duration::from_secs(2);
 
 /// How long after a surprising reading the one that is to confirm it is made: a clock has moved on by then.
 pub(super) const CONFIRM_AFTER: Duration = Duration::from_millis(20);
@@ -22,14 +22,14 @@ const DATE_STEP: Duration = Duration::from_secs(1);
 
 /// A clock that was read again and differs by more than this, and than both readings may be off by, explains a refusal:
 /// stamps have little more room ([`STAMPED_BACK`]).
-const MOVED: Duration = Duration::from_millis(200);
+const CLOCK_STEP: Duration = Duration::from_millis(200);
 
 /// A stamp is so much behind what the clock is known to have passed, for our own runs on unwatched
 /// between two readings: a request that was 58 ms ahead of the exchange was refused, while one may be
 /// 5 s old when it arrives.
-const STAMPED_BACK: Duration = Duration::from_millis(500);
+const SIGNING_LAG: Duration = Duration::from_millis(500);
 /// A reading that took long leaves the more room for error, but so much at the most is allowed for.
-const UNSURE_MAX: Duration = Duration::from_secs(2);
+const UNCERTAINTY_MAX: Duration = Duration::from_secs(2);
 
 /// The clock of one host.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +45,7 @@ pub(super) struct ServerClock {
 pub struct ClockReading {
     /// The host's time, since the Unix epoch.
     server: Duration,
-    ours: Moment,
+    ours: Timestamp,
     /// How far off the reading may be: the exchange may have told its time at either end of the call.
     unsure: Duration,
     /// `Date` of the answer: the web server in front may have a clock of its own.
@@ -55,32 +55,32 @@ pub struct ClockReading {
 impl ClockReading {
     /// A reading of `server_ms`, Unix milliseconds, answered to a call that ran from `sent` to `received`.
     #[must_use]
-    pub fn new(server_ms: u64, sent: Moment, received: Moment) -> Self {
+    pub fn new(server_ms: u64, sent: Timestamp, received: Timestamp) -> Self {
         let unsure = sent.age(received) / 2;
         Self { server: Duration::from_millis(server_ms), ours: sent.later(unsure), unsure, date: None }
     }
 
     /// The same, of an answer with this `Date`, since the Unix epoch.
     #[must_use]
-    pub(super) fn dated(self, date: Option<Duration>) -> Self {
+    pub(super) fn with_date(self, date: Option<Duration>) -> Self {
         Self { date, ..self }
     }
 
     /// The `Date` of an answer that is made at `now`, as far as the last one tells.
     #[must_use]
-    pub(super) fn expected_date(&self, now: Moment) -> Duration {
+    pub(super) fn expected_date(&self, now: Timestamp) -> Duration {
         self.date.map_or_else(|| self.time(now), |date| date + self.ours.age(now))
     }
 
     /// The host's time at `now`, since the Unix epoch.
     #[must_use]
-    pub fn time(&self, now: Moment) -> Duration {
+    pub fn time(&self, now: Timestamp) -> Duration {
         self.server.saturating_add(self.ours.age(now))
     }
 
     /// How far the host's clock is ahead of the machine's at `now`, in seconds, also after somebody set the machine's.
     #[must_use]
-    pub fn skew_seconds(&self, now: Moment) -> f64 {
+    pub fn skew_seconds(&self, now: Timestamp) -> f64 {
         // Adding zero turns -0, which would be shown as such, into 0.
         self.time(now).as_secs_f64() - now.unix.as_secs_f64() + 0.0
     }
@@ -89,14 +89,14 @@ impl ClockReading {
     fn is_far_from(&self, other: &Self) -> bool {
         let (early, late) =
             if self.ours.elapsed < other.ours.elapsed { (self, other) } else { (other, self) };
-        early.time(late.ours).abs_diff(late.server) > FAR + early.unsure + late.unsure
+        early.time(late.ours).abs_diff(late.server) > LARGE_DIFFERENCE + early.unsure + late.unsure
     }
 }
 
 impl ServerClock {
     /// Whether it should be read before the next call.
     #[must_use]
-    pub(super) fn is_due(&self, now: Moment) -> bool {
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
         now.elapsed >= self.due
     }
 
@@ -109,7 +109,7 @@ impl ServerClock {
     /// Whether `reading` is so far from what was expected, from the last reading or else from the machine's clock, that
     /// another one must confirm it. So is a `Date` far from the expected one: a cache may have kept the answer.
     #[must_use]
-    pub(super) fn is_surprised_by(&self, reading: &ClockReading) -> bool {
+    pub(super) fn contradicts(&self, reading: &ClockReading) -> bool {
         let ours = ClockReading {
             server: reading.ours.unix,
             ours: reading.ours,
@@ -118,33 +118,34 @@ impl ServerClock {
         };
         let known = self.reading.unwrap_or(ours);
         let expected_date = known.expected_date(reading.ours);
-        let is_date_far = |date: Duration| date.abs_diff(expected_date) > FAR + DATE_STEP + reading.unsure;
+        let is_date_far =
+            |date: Duration| date.abs_diff(expected_date) > LARGE_DIFFERENCE + DATE_STEP + reading.unsure;
         reading.is_far_from(&known) || reading.date.is_some_and(is_date_far)
     }
 
     /// Whether `second`, taken because `first` was a surprise, can be kept: it is no surprise, or it says the same. A
     /// clock that stands still is no clock: something in between kept the answer.
     #[must_use]
-    pub(super) fn is_settled_by(&self, first: &ClockReading, second: &ClockReading) -> bool {
+    pub(super) fn is_confirmed_by(&self, first: &ClockReading, second: &ClockReading) -> bool {
         let agrees = !second.is_far_from(first) && second.server > first.server;
-        !self.is_surprised_by(second) || agrees
+        !self.contradicts(second) || agrees
     }
 
     /// Keeps a reading, taken by `now`.
-    pub(super) fn keep(&mut self, reading: ClockReading, now: Moment) {
+    pub(super) fn store(&mut self, reading: ClockReading, now: Timestamp) {
         self.reading = Some(reading);
-        self.due = now.elapsed + GOOD_FOR;
+        self.due = now.elapsed + VALID_FOR;
     }
 
     /// Notes that a reading failed; until the next one the last stays in force.
-    pub(super) fn could_not_be_read(&mut self, now: Moment) {
-        self.due = now.elapsed + RETRY;
+    pub(super) fn record_failure(&mut self, now: Timestamp) {
+        self.due = now.elapsed + RETRY_AFTER;
     }
 
     /// Makes a reading due because a call was refused, unless a refusal did so a short time ago. Returns whether
     /// it did.
-    pub(super) fn recheck(&mut self, now: Moment) -> bool {
-        let is_allowed = self.rechecked.is_none_or(|last| now.elapsed.saturating_sub(last) >= RECHECK);
+    pub(super) fn request_recheck(&mut self, now: Timestamp) -> bool {
+        let is_allowed = self.rechecked.is_none_or(|last| now.elapsed.saturating_sub(last) >= RECHECK_AFTER);
         if is_allowed {
             self.rechecked = Some(now.elapsed);
             self.due = Duration::ZERO;
@@ -154,26 +155,26 @@ impl ServerClock {
 
     /// Whether `self` and `earlier` show different times at `now`.
     #[must_use]
-    pub(super) fn has_moved_since(&self, earlier: &Self, now: Moment) -> bool {
+    pub(super) fn has_moved_since(&self, earlier: &Self, now: Timestamp) -> bool {
         let unsure = |clock: &Self| clock.reading.map_or(Duration::ZERO, |reading| reading.unsure);
-        self.time(now).abs_diff(earlier.time(now)) > MOVED + unsure(self) + unsure(earlier)
+        self.time(now).abs_diff(earlier.time(now)) > CLOCK_STEP + unsure(self) + unsure(earlier)
     }
 
     /// The exchange's time in Unix milliseconds; ours as long as nothing better is known.
     #[must_use]
-    pub(super) fn time_ms(&self, now: Moment) -> u64 {
+    pub(super) fn time_ms(&self, now: Timestamp) -> u64 {
         milliseconds(self.time(now))
     }
 
     /// A time that the exchange's clock has passed, in Unix milliseconds: for requests that may arrive
     /// late, but not early.
     #[must_use]
-    pub(super) fn stamp_ms(&self, now: Moment) -> u64 {
-        let unsure = self.reading.map_or(Duration::ZERO, |reading| reading.unsure.min(UNSURE_MAX));
-        milliseconds(self.time(now).saturating_sub(unsure + STAMPED_BACK))
+    pub(super) fn signing_time_ms(&self, now: Timestamp) -> u64 {
+        let unsure = self.reading.map_or(Duration::ZERO, |reading| reading.unsure.min(UNCERTAINTY_MAX));
+        milliseconds(self.time(now).saturating_sub(unsure + SIGNING_LAG))
     }
 
-    fn time(&self, now: Moment) -> Duration {
+    fn time(&self, now: Timestamp) -> Duration {
         self.reading.map_or(now.unix, |reading| reading.time(now))
     }
 }
@@ -186,16 +187,16 @@ fn milliseconds(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn moment(elapsed_ms: u64, unix_ms: u64) -> Moment {
+    fn moment(elapsed_ms: u64, unix_ms: u64) -> Timestamp {
         let elapsed = Duration::from_millis(elapsed_ms);
-        Moment { elapsed, awake: elapsed, unix: Duration::from_millis(unix_ms) }
+        Timestamp { elapsed, uptime: elapsed, unix: Duration::from_millis(unix_ms) }
     }
 
     /// A clock that was told `server_ms` by a call from `sent` to `received`, on a machine whose clock is right.
     fn told(server_ms: u64, sent: u64, received: u64) -> ServerClock {
         let mut clock = ServerClock::default();
         let received = moment(received, received);
-        clock.keep(ClockReading::new(server_ms, moment(sent, sent), received), received);
+        clock.store(ClockReading::new(server_ms, moment(sent, sent), received), received);
         clock
     }
 
@@ -230,20 +231,20 @@ mod tests {
         let at = moment(1_000, 1_000);
         let reading = ClockReading::new(91_500, at, at);
         assert_eq!(reading.expected_date(moment(2_000, 0)), Duration::from_millis(92_500));
-        let dated = reading.dated(Some(Duration::from_secs(4)));
+        let dated = reading.with_date(Some(Duration::from_secs(4)));
         assert_eq!(dated.expected_date(moment(2_000, 0)), Duration::from_secs(5));
     }
 
     #[test]
     fn a_stamp_is_of_the_past_whenever_in_the_call_the_time_was_told() {
-        assert_eq!(ServerClock::default().stamp_ms(moment(0, 1_700)), 1_200);
+        assert_eq!(ServerClock::default().signing_time_ms(moment(0, 1_700)), 1_200);
         // The exchange told its time at the very beginning, and its answer took the second.
         let early = told(91_000, 1_000, 2_000);
-        assert_eq!(early.stamp_ms(moment(2_000, 2_000)), 90_500, "it is 92 000 there");
+        assert_eq!(early.signing_time_ms(moment(2_000, 2_000)), 90_500, "it is 92 000 there");
         // Or at the very end.
         let late = told(92_000, 1_000, 2_000);
-        assert_eq!(late.stamp_ms(moment(2_000, 2_000)), 91_500, "it is 92 000 there");
-        assert_eq!(told(99_000, 0, 9_000).stamp_ms(moment(9_000, 9_000)), 101_000, "within bounds");
+        assert_eq!(late.signing_time_ms(moment(2_000, 2_000)), 91_500, "it is 92 000 there");
+        assert_eq!(told(99_000, 0, 9_000).signing_time_ms(moment(9_000, 9_000)), 101_000, "within bounds");
     }
 
     #[test]
@@ -259,34 +260,34 @@ mod tests {
             ClockReading::new(server_ms, moment(sent, sent), moment(sent + 100, sent + 100))
         };
         for clock in [ServerClock::default(), told(10_000, 10_000, 10_000)] {
-            assert!(!clock.is_surprised_by(&reading(21_900, 20_000)), "near enough");
+            assert!(!clock.contradicts(&reading(21_900, 20_000)), "near enough");
             let wrong = reading(620_000, 20_000);
-            assert!(clock.is_surprised_by(&wrong));
-            assert!(clock.is_settled_by(&wrong, &reading(20_150, 20_100)), "it was wrong once");
-            assert!(clock.is_settled_by(&wrong, &reading(620_150, 20_100)), "the clock was set");
-            assert!(!clock.is_settled_by(&wrong, &reading(90_000, 20_100)), "nobody knows");
-            assert!(!clock.is_settled_by(&wrong, &reading(620_000, 20_100)), "it stands still");
+            assert!(clock.contradicts(&wrong));
+            assert!(clock.is_confirmed_by(&wrong, &reading(20_150, 20_100)), "it was wrong once");
+            assert!(clock.is_confirmed_by(&wrong, &reading(620_150, 20_100)), "the clock was set");
+            assert!(!clock.is_confirmed_by(&wrong, &reading(90_000, 20_100)), "nobody knows");
+            assert!(!clock.is_confirmed_by(&wrong, &reading(620_000, 20_100)), "it stands still");
         }
         let kept = ClockReading::new(20_000, moment(20_000, 20_000), moment(20_000, 20_000));
-        assert!(!ServerClock::default().is_surprised_by(&kept.dated(Some(Duration::from_secs(20)))));
-        assert!(ServerClock::default().is_surprised_by(&kept.dated(Some(Duration::from_secs(10)))));
+        assert!(!ServerClock::default().contradicts(&kept.with_date(Some(Duration::from_secs(20)))));
+        assert!(ServerClock::default().contradicts(&kept.with_date(Some(Duration::from_secs(10)))));
         let slow = ClockReading::new(15_000, moment(0, 0), moment(20_000, 20_000));
-        assert!(!ServerClock::default().is_surprised_by(&slow), "one that took long may be that far off");
+        assert!(!ServerClock::default().contradicts(&slow), "one that took long may be that far off");
     }
 
     #[test]
     fn a_reading_is_due_at_first_then_hourly_and_after_a_refusal_but_not_after_each() {
         let mut clock = ServerClock::default();
         assert!(clock.is_due(moment(0, 0)));
-        clock.could_not_be_read(moment(0, 0));
+        clock.record_failure(moment(0, 0));
         assert!(!clock.is_due(moment(299_999, 0)) && clock.is_due(moment(300_000, 0)));
         let at = moment(300_000, 300_000);
-        clock.keep(ClockReading::new(0, at, at), at);
+        clock.store(ClockReading::new(0, at, at), at);
         assert!(!clock.is_due(moment(3_899_999, 0)) && clock.is_due(moment(3_900_000, 0)));
-        assert!(clock.recheck(moment(300_001, 0)) && clock.is_due(moment(300_001, 0)));
-        clock.keep(ClockReading::new(0, at, at), at);
-        assert!(!clock.recheck(moment(330_000, 0)) && !clock.is_due(moment(330_000, 0)));
-        assert!(clock.recheck(moment(330_001, 0)));
+        assert!(clock.request_recheck(moment(300_001, 0)) && clock.is_due(moment(300_001, 0)));
+        clock.store(ClockReading::new(0, at, at), at);
+        assert!(!clock.request_recheck(moment(330_000, 0)) && !clock.is_due(moment(330_000, 0)));
+        assert!(clock.request_recheck(moment(330_001, 0)));
     }
 
     #[test]

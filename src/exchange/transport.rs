@@ -1,107 +1,63 @@
-//! One HTTP GET to the exchange: sent once, bounded in time and size, never redirected, and every
-//! way it can fail told apart. The only place that names reqwest, and rustls as a client. Nothing that leaves
-//! it holds a query or a header: there the key and the signature travel.
+//! The one way out of the process: HTTP, or in tests a function that makes up the answers. Real
+//! sockets do not move with a simulated clock, and what must hold for hours has to be tested on one.
 
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    error::Error as _,
-    fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
-};
+use std::time::Duration;
 
-use futures_util::{
-    FutureExt as _,
-    future::{BoxFuture, Shared},
-};
-
-use quick::memory::room;
-use reqwest::{Url, dns, header, redirect};
-use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::{
-    failure::{Failure, Reason},
-    trust::Trust,
-    wire::Request,
+    failure::Failure,
+    http::{BaseUrl, HttpTransport, Reply},
 };
-use crate::blocking;
 
-/// The part of a call's time in which there must be a connection.
-const CONNECT_SHARE: (u32, u32) = (3, 5);
-/// The longest body that is read, after decompression: some 100 000 currencies.
-pub(super) const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
-
-/// A client for the exchange.
-#[derive(Clone, Debug)]
-pub(super) struct Transport {
-    trust: Trust,
-    resolver: Resolver,
+/// A GET as it is to be sent. Signed, it holds the access key and the signature: it is wiped when
+/// dropped and has no way to be printed.
+pub(super) struct Request {
+    /// After the base URL.
+    pub path: &'static str,
+    /// `name=value` pairs joined by `&`, percent-encoded; empty if there is none.
+    pub query: Zeroizing<String>,
+    /// Names in lower case; values of visible ASCII.
+    pub headers: Vec<(&'static str, Zeroizing<String>)>,
 }
 
-/// An answer, whatever it says.
+impl Request {
+    /// A call that anyone may make.
+    #[must_use]
+    pub(super) fn unsigned(path: &'static str) -> Self {
+        // The documents of v1 ask for the type, on GET too.
+        let form = Zeroizing::new("application/x-www-form-urlencoded".to_owned());
+        Self { path, query: Zeroizing::default(), headers: vec![("content-type", form)] }
+    }
+}
+
+/// What takes a call out and brings the answer back.
 #[derive(Debug)]
-pub(super) struct Reply<'a> {
-    /// HTTP status.
-    pub status: u16,
-    /// `Retry-After`, if there was one that could be read.
-    pub retry_after: Option<Duration>,
-    /// `Age`: how long a cache has kept the answer; `None` if no cache says so.
-    pub age: Option<Duration>,
-    /// `Date`: when the answer was made, since the Unix epoch; `None` if that is not said.
-    pub date: Option<Duration>,
-    /// The whole body, decompressed: borrowed if it is the one that was known. Or why it did not come whole, under a
-    /// status that tells enough without it.
-    pub body: Result<Cow<'a, [u8]>, String>,
+pub(super) enum Transport {
+    Http(HttpTransport),
+    #[cfg(test)]
+    Script(Script),
 }
-
-/// Where an exchange listens: `https://host[:port][/path]`, or `http://` on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BaseUrl(Url);
 
 impl Transport {
-    /// A client that trusts the authorities of [`Trust`].
+    /// The way over the network.
     ///
     /// # Errors
-    /// If it cannot be set up.
-    pub(super) fn new() -> Result<Self, String> {
-        let transport = Self { trust: Trust::open()?, resolver: Resolver::default() };
-        transport.client(Duration::MAX)?;
-        Ok(transport)
+    /// If the TLS library cannot be set up.
+    pub(super) fn http() -> Result<Self, String> {
+        HttpTransport::new().map(Self::Http)
     }
 
-    /// See [`Trust::warning`].
+    /// See [`Transport::trust_warning`].
     pub(super) fn trust_warning(&self) -> Option<&str> {
-        self.trust.warning()
+        match self {
+            Self::Http(transport) => transport.trust_warning(),
+            #[cfg(test)]
+            Self::Script(_) => None,
+        }
     }
 
-    /// A client for one call of `timeout`. The addresses of a host share the time to connect, and that is part of the
-    /// client: were it all of the call's time, a host whose first address is silent would never be reached at another.
-    fn client(&self, timeout: Duration) -> Result<reqwest::Client, String> {
-        reqwest::Client::builder()
-            .tls_backend_preconfigured(self.trust.tls())
-            .dns_resolver(Arc::new(self.resolver.clone()))
-            .connect_timeout(timeout / CONNECT_SHARE.1 * CONNECT_SHARE.0)
-            .user_agent(concat!("xt-balance-exporter/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry key and signature to wherever it points.
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            // A repeated request would repeat its nonce, and count against the limits unseen. Without the zero,
-            // a copy of each is made all the same, key and signature included.
-            .retry(reqwest::retry::never().max_retries_per_request(0))
-            // One connection a call: bytes that nobody asked for, left on a kept one, would be read as the answer to
-            // the next call, of whichever account or wallet.
-            .pool_max_idle_per_host(0)
-            .no_proxy()
-            .build()
-            .map_err(|error| format!("cannot set up the HTTP client: {}", causes(&error.without_url())))
-    }
-
-    /// Sends `request` to `base`. Ends within `timeout`. Of a body that is `known` no copy is made.
-    ///
-    /// # Errors
-    /// Whatever kept a whole answer from coming, with a text that names host and path only.
+    /// See [`Transport::get`].
     pub(super) async fn get<'a>(
         &self,
         base: &BaseUrl,
@@ -109,455 +65,51 @@ impl Transport {
         known: &'a [u8],
         timeout: Duration,
     ) -> Result<Reply<'a>, Failure> {
-        let reply = self.ask(base, request, known, timeout).await;
-        reply.map_err(|failure| Failure {
-            text: format!("{base}{}: {}", request.path, failure.text),
-            ..failure
-        })
-    }
-
-    async fn ask<'a>(
-        &self,
-        base: &BaseUrl,
-        request: &Request,
-        known: &'a [u8],
-        timeout: Duration,
-    ) -> Result<Reply<'a>, Failure> {
-        // A timeout of zero would still let the request start, and count against the limits.
-        if timeout.is_zero() {
-            let text = "the poll's time was up before this could be asked";
-            return Err(Failure::new(Reason::Timeout, text));
-        }
-        let too_late = || format!("no whole answer within {}", rounded(timeout));
-        let client = self.client(timeout).map_err(|text| Failure::new(Reason::Connect, text))?;
-        let began = Instant::now();
-        let response = match tokio::time::timeout(timeout, send(&client, base, request)).await {
-            Ok(response) => response?,
-            Err(_) => return Err(Failure::new(Reason::Timeout, too_late())),
-        };
-        let status = response.status().as_u16();
-        let headers = response.headers();
-        let retry_after = headers.get(header::RETRY_AFTER).and_then(|value| wait(value, SystemTime::now()));
-        let age = headers.get_all(header::AGE).iter().map(age).max();
-        let date = headers.get_all(header::DATE).iter().filter_map(unix_time).min();
-        let left = timeout.saturating_sub(began.elapsed());
-        // With no time left, a body that is there already would still be taken.
-        let body = match left {
-            Duration::ZERO => None,
-            left => tokio::time::timeout(left, whole_body(response, known)).await.ok(),
-        };
-        let (reason, why) = match body {
-            Some(Ok(body)) => return Ok(Reply { status, retry_after, age, date, body: Ok(body) }),
-            Some(Err(why)) => (Reason::Body, why),
-            None => (Reason::Timeout, too_late()),
-        };
-        // Any other status says enough without the body. After a limit reply the account must pause.
-        if !(200..=299).contains(&status) {
-            return Ok(Reply { status, retry_after, age, date, body: Err(why) });
-        }
-        Err(Failure::new(reason, why))
-    }
-}
-
-/// Sends a request. Returns once the head of the response is there.
-async fn send(
-    client: &reqwest::Client,
-    base: &BaseUrl,
-    asked: &Request,
-) -> Result<reqwest::Response, Failure> {
-    let mut request = client.get(base.with(asked.path, &asked.query));
-    request = request
-        .header(header::ACCEPT, "application/json")
-        .header(header::CACHE_CONTROL, "no-cache, no-store")
-        .header(header::CONNECTION, "close");
-    for (name, value) in &asked.headers {
-        let value = header::HeaderValue::from_str(value);
-        let Ok(mut value) = value else { continue }; // keys are visible ASCII, and so is all else
-        value.set_sensitive(true);
-        request = request.header(*name, value);
-    }
-    request.send().await.map_err(|error| no_answer(&error.without_url()))
-}
-
-/// Reads the body of a response to its end.
-///
-/// # Errors
-/// A sentence that says why it did not come whole.
-async fn whole_body(mut response: reqwest::Response, known: &[u8]) -> Result<Cow<'_, [u8]>, String> {
-    let length = response.content_length().and_then(|length| usize::try_from(length).ok());
-    let mut body = Body::begin(known, length.unwrap_or(0).min(BODY_MAX_BYTES));
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.append(&chunk),
-            Ok(None) => return Ok(body.end()),
-            Err(error) => return Err(format!("the body was cut short: {}", causes(&error.without_url()))),
-        }
-        if body.len() > BODY_MAX_BYTES {
-            return Err(format!("the body is over {} MiB", BODY_MAX_BYTES / 1024 / 1024));
-        }
-    }
-}
-
-/// A body on its way in.
-enum Body<'a> {
-    /// So far it is the beginning of what is known.
-    Known {
-        known: &'a [u8],
-        /// How many bytes of it have come.
-        same: usize,
-        /// How many bytes are said to come, 0 if that is not said.
-        announced: usize,
-    },
-    /// It is anything else.
-    Own(Vec<u8>),
-}
-
-impl<'a> Body<'a> {
-    fn begin(known: &'a [u8], announced: usize) -> Self {
-        Self::Known { known, same: 0, announced }
-    }
-
-    fn len(&self) -> usize {
         match self {
-            Self::Known { same, .. } => *same,
-            Self::Own(own) => own.len(),
-        }
-    }
-
-    fn append(&mut self, chunk: &[u8]) {
-        match self {
-            Self::Known { known, same, announced } => {
-                let (before, rest) = known.split_at_checked(*same).unwrap_or((known, &[]));
-                if rest.starts_with(chunk) {
-                    *same += chunk.len();
-                } else {
-                    let mut own = Vec::with_capacity(room(*announced));
-                    own.extend_from_slice(before);
-                    own.extend_from_slice(chunk);
-                    *self = Self::Own(own);
-                }
-            }
-            Self::Own(own) => own.extend_from_slice(chunk),
-        }
-    }
-
-    fn end(self) -> Cow<'a, [u8]> {
-        match self {
-            Self::Known { known, same, .. } if same == known.len() => Cow::Borrowed(known),
-            Self::Known { known, same, .. } => known.get(..same).unwrap_or_default().to_vec().into(),
-            Self::Own(mut own) => {
-                // It is kept until the next one comes.
-                own.shrink_to(room(own.len()));
-                own.into()
+            Self::Http(transport) => transport.get(base, request, known, timeout).await,
+            #[cfg(test)]
+            Self::Script(Script(script)) => {
+                let (path, query) = (request.path.to_owned(), request.query.to_string());
+                let asked = ScriptedRequest { host: base.host(), path, query, timeout };
+                let ScriptedResponse { status, retry_after, body } = script(asked).await?;
+                Ok(Reply { status, retry_after, age: None, date: None, body: Ok(body.into()) })
             }
         }
     }
-}
-
-impl BaseUrl {
-    /// Reads a base URL.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong with it and what would be right.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let refuse = |why: &str| Err(format!("the base URL {why}"));
-        let no_url = || refuse("is no URL: give one such as https://api.xt.com");
-        if text.contains('@') {
-            return Err("a base URL must not hold a user name or password: remove it".to_owned());
-        }
-        let parts = text.split_once("://");
-        let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let Some((scheme, rest)) = parts.filter(|(scheme, _)| is_word(scheme)) else { return no_url() };
-        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        if !authority.is_ascii() || authority.contains('%') {
-            return refuse("has a host name that is not plain ASCII: write it in its xn-- form");
-        }
-        // Only what has a URL's plain form goes on to the parser: it would mend backslashes, slashes
-        // and blanks, and what takes the place of the tables for names beyond ASCII, which are not
-        // part of this program, must see no capital letter.
-        if authority.is_empty() || text.contains('\\') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return no_url();
-        }
-        let Ok(url) = Url::parse(&format!("{scheme}://{}{path}", authority.to_ascii_lowercase())) else {
-            return no_url();
-        };
-        if url.query().is_some() || url.fragment().is_some() {
-            return refuse("must end after the host or path: remove what follows ? or #");
-        }
-        match url.scheme() {
-            "https" => Ok(Self(url)),
-            "http" if is_loopback(&url) => Ok(Self(url)),
-            "http" => {
-                refuse("would send the key in the clear: use https:// (http:// is for this machine alone)")
-            }
-            _ => refuse("must begin with https://"),
-        }
-    }
-
-    /// The host's name, with its port if that is not the usual one: for labels and messages.
-    #[must_use]
-    pub fn host(&self) -> String {
-        let host = self.0.host_str().unwrap_or_default();
-        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-    }
-    fn with(&self, path: &str, query: &str) -> Url {
-        let mut url = self.0.clone();
-        url.set_path(&format!("{}{path}", self.0.path().trim_end_matches('/')));
-        url.set_query(Some(query).filter(|query| !query.is_empty()));
-        url
-    }
-}
-
-impl fmt::Display for BaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str().trim_end_matches('/'))
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
-/// Why no answer came, from what the client wraps its causes in.
-fn no_answer(error: &reqwest::Error) -> Failure {
-    let mut cause = error.source();
-    let (mut dns, mut tls) = (false, false);
-    while let Some(error) = cause {
-        dns |= error.is::<DnsError>();
-        tls |= is_of_tls(error);
-        cause = error.source();
-    }
-    let (reason, what) = match () {
-        () if dns => (Reason::Dns, "the host's name could not be resolved"),
-        () if tls => (Reason::Tls, "no trusted TLS connection"),
-        () if error.is_timeout() => (Reason::Timeout, "no answer in time"),
-        () if error.is_connect() => (Reason::Connect, "no connection"),
-        () => (Reason::Connect, "the connection broke before an answer came"),
-    };
-    Failure::new(reason, format!("{what}: {}", causes(error)))
-}
-
-/// Whether TLS is what failed. An `io::Error` hands out the source of what it wraps, not the wrapped
-/// error itself, and TLS errors come wrapped in two of them.
-fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_of_tls(wrapped))
-}
-
-/// The innermost causes, outermost first; the client's own layers say nothing to a reader.
-fn causes(error: &reqwest::Error) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if texts.last() != Some(&text)
-            && text != "client error (Connect)"
-            && text != "client error (SendRequest)"
-        {
-            texts.push(text);
-        }
-        cause = error.source();
-    }
-    if texts.is_empty() { error.to_string() } else { texts.join(": ") }
-}
-
-/// The system's resolver, with an error that can be told from others. It may block for as long as name servers do not
-/// answer, so each name has one look-up at a time, on a thread of its own, that all who ask for it wait for.
-#[derive(Clone, Debug, Default)]
-struct Resolver(Arc<Mutex<HashMap<String, Lookup>>>);
-
-/// A look-up that is under way.
-type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, DnsError>>>;
-
-#[derive(Clone, Debug)]
-struct DnsError(Arc<io::Error>);
-
-impl fmt::Display for DnsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for DnsError {}
-
-impl Resolver {
-    /// The look-up of `name` that is under way, or a new one.
-    fn lookup(&self, name: &str) -> Lookup {
-        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that has ended is old, whether anybody has waited for its end or not.
-        running.retain(|_, lookup| lookup.clone().now_or_never().is_none());
-        let begin = || begin_lookup(name.to_owned()).boxed().shared();
-        running.entry(name.to_owned()).or_insert_with(begin).clone()
-    }
-}
-
-/// Looks `name` up; the thread begins at once.
-fn begin_lookup(name: String) -> impl Future<Output = Result<Vec<SocketAddr>, DnsError>> {
-    let work = move || (name, 0).to_socket_addrs().map(Iterator::collect);
-    let begun = blocking::spawn("dns", work);
-    async move {
-        let failed = |error: io::Error| DnsError(Arc::new(error));
-        let ended = begun.map_err(failed)?.await;
-        ended.map_err(|_| failed(io::Error::other("the look-up panicked")))?.map_err(failed)
-    }
-}
-
-impl dns::Resolve for Resolver {
-    fn resolve(&self, name: dns::Name) -> dns::Resolving {
-        let resolver = self.clone();
-        Box::pin(async move {
-            // Plain HTTP is allowed to this name because it means this machine: so it shall.
-            if name.as_str() == "localhost" {
-                let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-                return Ok(Box::new(loopback.into_iter().map(|ip| SocketAddr::new(ip, 0))) as dns::Addrs);
-            }
-            let found = resolver.lookup(name.as_str()).await?;
-            Ok(Box::new(found.into_iter()) as dns::Addrs)
-        })
-    }
-}
-
-/// A duration for people: nobody wants to read the nanoseconds that a call before it took.
-fn rounded(time: Duration) -> humantime::FormattedDuration {
-    let unit = Duration::from_millis(if time < Duration::from_secs(1) { 1 } else { 100 });
-    let units = (time + unit / 2).as_nanos() / unit.as_nanos();
-    humantime::format_duration(unit * u32::try_from(units).unwrap_or(u32::MAX))
-}
-
-/// `Retry-After` in seconds or as a date.
-fn wait(value: &header::HeaderValue, now: SystemTime) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    seconds(value).or_else(|| httpdate::parse_http_date(text).ok()?.duration_since(now).ok())
-}
-
-/// A header's whole number of seconds.
-fn seconds(value: &header::HeaderValue) -> Option<Duration> {
-    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// The greatest age that `Age` can mean: of a list the greatest member, of a fraction the seconds. What cannot be read, or
-/// not be held, is older than anything.
-fn age(value: &header::HeaderValue) -> Duration {
-    let ages = value.to_str().unwrap_or_default().split(',').map(|member| {
-        let member = member.trim();
-        let digits = member.find(|c: char| !c.is_ascii_digit()).unwrap_or(member.len());
-        member.get(..digits).and_then(|digits| digits.parse().ok()).map_or(Duration::MAX, Duration::from_secs)
-    });
-    ages.max().unwrap_or(Duration::MAX)
-}
-
-/// A header's date, since the Unix epoch.
-fn unix_time(value: &header::HeaderValue) -> Option<Duration> {
-    let date = httpdate::parse_http_date(value.to_str().ok()?.trim()).ok()?;
-    date.duration_since(SystemTime::UNIX_EPOCH).ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(crate) use self::script::{Script, ScriptedRequest, ScriptedResponse};
 
-    #[test]
-    fn base_urls_are_https_or_this_machine() {
-        for good in [
-            "https://api.xt.com",
-            "https://api.a.top/",
-            "http://127.0.0.1:8470",
-            "http://localhost:1",
-            "http://[::1]:8080/x/",
-            "https://xn--mnze-0ra.example",
-        ] {
-            let shown = BaseUrl::parse(good).map(|url| url.to_string());
-            assert_eq!(shown.as_deref(), Ok(good.trim_end_matches('/')));
+#[cfg(test)]
+mod script {
+    use std::{fmt, pin::Pin, time::Duration};
+
+    use crate::exchange::Failure;
+
+    /// Answers calls. It must end within the call's timeout, as HTTP does.
+    pub(crate) struct Script(pub(crate) Box<dyn Fn(ScriptedRequest) -> ScriptedFuture + Send + Sync>);
+
+    pub(crate) type ScriptedFuture = Pin<Box<dyn Future<Output = Result<ScriptedResponse, Failure>> + Send>>;
+
+    /// A call as it leaves.
+    pub(crate) struct ScriptedRequest {
+        pub(crate) host: String,
+        pub(crate) path: String,
+        pub(crate) query: String,
+        pub(crate) timeout: Duration,
+    }
+
+    /// The answer to it.
+    pub(crate) struct ScriptedResponse {
+        pub(crate) status: u16,
+        pub(crate) retry_after: Option<Duration>,
+        pub(crate) body: Vec<u8>,
+    }
+
+    impl fmt::Debug for Script {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Script")
         }
-        for (bad, why) in [
-            ("http://api.xt.com", "in the clear"),
-            ("http://127.0.0.1.example.com", "in the clear"),
-            ("http://localhost.example.com", "in the clear"),
-            ("ftp://api.xt.com", "must begin with https://"),
-            ("api.xt.com", "is no URL"),
-            ("", "is no URL"),
-            ("https:/A%C3%84.example", "is no URL"),
-            ("https:\\\\A%C3%84.example", "is no URL"),
-            ("https:///api.xt.com", "is no URL"),
-            ("https:A%C3%84.example/://a.b", "is no URL"),
-            ("https://api.xt.com\\x", "is no URL"),
-            ("https://api .xt.com", "is no URL"),
-            ("https://api.xt.com/\u{e4}", "is no URL"),
-            ("https:/user:hunter2@api.xt.com", "user name or password"),
-            ("https://api.xt.com/?a=b", "remove what follows"),
-            ("https://user:hunter2@api.xt.com", "user name or password"),
-            ("https://usér:hunter2@api xt.com", "user name or password"),
-            ("https://Münze.example", "not plain ASCII"),
-            ("https://M%C3%BCnze.example", "not plain ASCII"),
-        ] {
-            let said = BaseUrl::parse(bad).err().unwrap_or_default();
-            assert!(said.contains(why) && !said.contains("hunter2"), "{bad}: {said}");
-        }
-    }
-
-    #[test]
-    fn a_body_is_what_came_and_copied_only_if_it_is_not_what_is_known() {
-        let collected = |known: &[u8], chunks: &[&[u8]]| {
-            let mut body = Body::begin(known, 3);
-            for chunk in chunks {
-                body.append(chunk);
-            }
-            let length = body.len();
-            let body = body.end();
-            assert_eq!(length, body.len());
-            (String::from_utf8_lossy(&body).into_owned(), matches!(body, Cow::Borrowed(_)))
-        };
-        let whole = |text: &str, is_known| (text.to_owned(), is_known);
-        assert_eq!(collected(b"abcdef", &[b"ab", b"", b"cdef"]), whole("abcdef", true));
-        assert_eq!(collected(b"abcdef", &[b"ab", b"cdeF"]), whole("abcdeF", false));
-        assert_eq!(collected(b"abcdef", &[b"aX", b"cdef"]), whole("aXcdef", false));
-        assert_eq!(collected(b"abcdef", &[b"abcdef", b"g", b"h"]), whole("abcdefgh", false));
-        assert_eq!(collected(b"abcdef", &[b"abc"]), whole("abc", false));
-        assert_eq!(collected(b"", &[b"abc"]), whole("abc", false));
-    }
-
-    #[test]
-    fn path_and_query_are_added_to_the_base() -> Result<(), String> {
-        let url = BaseUrl::parse("https://api.xt.com/gate/")?.with("/trade", "a=b%2Fc");
-        assert_eq!(url.as_str(), "https://api.xt.com/gate/trade?a=b%2Fc");
-        assert_eq!(
-            BaseUrl::parse("https://api.xt.com")?.with("/trade", "").as_str(),
-            "https://api.xt.com/trade"
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn durations_are_rounded_to_what_a_person_reads() {
-        let shown = |micros| rounded(Duration::from_micros(micros)).to_string();
-        assert_eq!(shown(9_999_971), "10s");
-        assert_eq!(shown(4_873_120), "4s 900ms");
-        assert_eq!(shown(499_600), "500ms");
-        assert_eq!(shown(400), "0s");
-    }
-
-    #[test]
-    fn an_age_is_the_greatest_that_it_can_mean() {
-        let read = |text: &'static str| age(&header::HeaderValue::from_static(text));
-        for (text, seconds) in
-            [("0", 0), (" 5 ", 5), ("5, 3600", 3_600), ("3600, 5", 3_600), ("3600.5", 3_600), ("7;x", 7)]
-        {
-            assert_eq!(read(text), Duration::from_secs(seconds), "{text}");
-        }
-        for text in ["", "\"3600\"", "-1", "soon", "5, x", "99999999999999999999"] {
-            assert_eq!(read(text), Duration::MAX, "{text}");
-        }
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 90);
-        let read = |text: &str| header::HeaderValue::from_str(text).ok().and_then(|value| wait(&value, now));
-        assert_eq!(read("120"), Some(Duration::from_mins(2)));
-        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(90)));
-        assert_eq!(read("Sun, 06 Nov 1994 08:40:00 GMT"), None, "it has passed");
-        assert_eq!(read("soon"), None);
     }
 }

@@ -11,11 +11,14 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    balance::{Amount, Answer, Wallet, currency_name},
+    balance::{Amount, BalanceAnswer, Wallet, currency_name},
+    decode::{
+        self, Row, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
+        parse_object,
+    },
     error_text::ErrorText,
     failure::{Failure, Reason},
-    price::Prices,
-    reading::{self, Row, amount, by_status, decode, is_success, object, unless_down},
+    price::PriceTable,
 };
 
 /// Path of the unsigned call that tells the exchange's time.
@@ -24,11 +27,11 @@ pub(super) const SERVER_TIME_PATH: &str = "/trade/api/v1/getServerTime";
 pub(super) const PRICES_PATH: &str = "/data/api/v1/getTickers";
 
 /// Path and own parameters of a signed call.
-pub(super) type Call = (&'static str, &'static [(&'static str, &'static str)]);
+pub(super) type V1Call = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// The call that reads `wallet`; `None` if v1 has no such wallet.
 #[must_use]
-pub(super) fn balances_call(wallet: Wallet) -> Option<Call> {
+pub(super) fn balances_call(wallet: Wallet) -> Option<V1Call> {
     const FUNDS: &str = "/trade/api/v1/getFunds";
     match wallet {
         Wallet::Spot => Some(("/trade/api/v1/getBalance", &[])),
@@ -44,15 +47,15 @@ pub(super) fn balances_call(wallet: Wallet) -> Option<Call> {
 /// # Errors
 /// Any answer but `code` 200 with a `data` object, with its reason. The text may hold anything the
 /// exchange sent.
-pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
-    if let Some(answer) = reading::plain(status, || plain::v1(body)) {
+pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failure> {
+    if let Some(answer) = decode::decode_plain(status, || plain::v1(body)) {
         return answer;
     }
     // One row that is anything else must not spoil the others, so each is read for itself.
-    let rows: Option<Rows<'_>> = object(data(status, body)?);
-    let Rows(rows) = rows.ok_or_else(|| decode("`data` is not an object of currencies"))?;
-    let name = |Name(name): Name<'_>| std::str::from_utf8(&name).ok().and_then(currency_name);
-    reading::answer(
+    let rows: Option<V1Rows<'_>> = parse_object(unwrap_envelope(status, body)?);
+    let V1Rows(rows) = rows.ok_or_else(|| decode_failure("`data` is not an object of currencies"))?;
+    let name = |V1Name(name): V1Name<'_>| std::str::from_utf8(&name).ok().and_then(currency_name);
+    decode::build_answer(
         rows.into_iter().map(|(currency, row)| Row { currency: name(currency), amounts: amounts(row) }),
     )
 }
@@ -61,14 +64,15 @@ pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
 ///
 /// # Errors
 /// As [`balances`].
-pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
+pub fn decode_server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Time {
+    struct V1Time {
         server_time: u64,
     }
-    let time: Option<Time> = object(data(status, body)?);
-    time.map(|time| time.server_time).ok_or_else(|| decode("`data.serverTime` is no number of milliseconds"))
+    let time: Option<V1Time> = parse_object(unwrap_envelope(status, body)?);
+    time.map(|time| time.server_time)
+        .ok_or_else(|| decode_failure("`data.serverTime` is no number of milliseconds"))
 }
 
 /// Reads the answer to getTickers, an object of markets without an envelope, for its prices.
@@ -76,20 +80,20 @@ pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
 /// # Errors
 /// Any other answer, and one without a single usable price, with its reason. The text may hold
 /// anything the exchange sent.
-pub fn prices(status: u16, body: &[u8]) -> Result<Prices, Failure> {
+pub fn decode_prices(status: u16, body: &[u8]) -> Result<PriceTable, Failure> {
     // Names as bytes are read without a look at them, so the whole is looked at first.
-    let whole: &RawValue = reading::envelope(status, body)?;
-    let Rows(rows) = object(whole).ok_or_else(|| by_status(status, body))?;
+    let whole: &RawValue = decode::decode_envelope(status, body)?;
+    let V1Rows(rows) = parse_object(whole).ok_or_else(|| failure_from_status(status, body))?;
     // Errors come in the envelope of the other calls. No market is called `code`, and none is a number.
-    if rows.iter().any(|(Name(name), row)| **name == *b"code" && !row.get().starts_with('{')) {
-        data(status, body)?;
-        return Err(decode("an envelope came in place of the tickers"));
+    if rows.iter().any(|(V1Name(name), row)| **name == *b"code" && !row.get().starts_with('{')) {
+        unwrap_envelope(status, body)?;
+        return Err(decode_failure("an envelope came in place of the tickers"));
     }
     if !is_success(status) {
-        return Err(by_status(status, body));
+        return Err(failure_from_status(status, body));
     }
-    Prices::of(
-        rows.iter().filter_map(|(Name(name), row)| Some((std::str::from_utf8(name).ok()?, price(row)))),
+    PriceTable::from_markets(
+        rows.iter().filter_map(|(V1Name(name), row)| Some((std::str::from_utf8(name).ok()?, price(row)))),
     )
 }
 
@@ -97,7 +101,7 @@ pub fn prices(status: u16, body: &[u8]) -> Result<Prices, Failure> {
 /// notice.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Envelope<'a> {
+struct V1Envelope<'a> {
     #[serde(borrow)]
     code: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -110,20 +114,20 @@ struct Envelope<'a> {
     msg_info: Option<&'a RawValue>,
 }
 
-impl Envelope<'_> {
+impl V1Envelope<'_> {
     /// Whether it has nothing but a code, as an error of something in front of the exchange has: `{"code":403,"message":""}`.
-    fn is_bare(&self) -> bool {
+    fn is_empty(&self) -> bool {
         [self.data, self.info, self.msg, self.msg_info].iter().all(Option::is_none)
     }
 
     /// What the exchange says of the error: `info`, else `msg`, else `msgInfo` or its template.
     fn text(&self) -> Option<String> {
         #[derive(Deserialize)]
-        struct Template {
+        struct ErrorTemplate {
             template: String,
         }
         let plain = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).ok();
-        let template = |raw: &RawValue| object::<Template>(raw).map(|info| info.template);
+        let template = |raw: &RawValue| parse_object::<ErrorTemplate>(raw).map(|info| info.template);
         let texts = [
             self.info.and_then(plain),
             self.msg.and_then(plain),
@@ -135,20 +139,20 @@ impl Envelope<'_> {
 
 /// The `data` of a good answer. Errors may come with any HTTP status and good ones only with 2xx,
 /// so the body is read first and the status judges what is no envelope.
-fn data(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
-    let by_status = || by_status(status, body);
-    let envelope: Envelope<'_> = reading::envelope(status, body)?;
+fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
+    let by_status = || failure_from_status(status, body);
+    let envelope: V1Envelope<'_> = decode::decode_envelope(status, body)?;
     let code = envelope.code.ok_or_else(by_status)?.get();
     let digits = code.trim_matches('"').parse::<i64>().map_err(|_| by_status())?;
     match digits {
         200 if !is_success(status) => Err(by_status()),
-        _ if !is_success(status) && envelope.is_bare() => Err(by_status()),
-        200 if code.starts_with('"') => Err(decode("`code` is the text \"200\", not the number 200")),
-        200 => envelope.data.ok_or_else(|| decode("`code` is 200 and there is no `data`")),
+        _ if !is_success(status) && envelope.is_empty() => Err(by_status()),
+        200 if code.starts_with('"') => Err(decode_failure("`code` is the text \"200\", not the number 200")),
+        200 => envelope.data.ok_or_else(|| decode_failure("`code` is 200 and there is no `data`")),
         error => {
             let said = envelope.text();
             let text = ErrorText::new(said.as_deref().unwrap_or_default());
-            let reason = unless_down(reason(error, &text), status);
+            let reason = or_unavailable(classify_code(error, &text), status);
             let detail = if reason == Reason::Auth { text.detail_of_refusal() } else { None };
             let said = said.map_or_else(|| ", without a text".to_owned(), |said| format!(": {said}"));
             let failure = Failure::new(reason, format!("the exchange answered code {error}{said}"));
@@ -159,7 +163,7 @@ fn data(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
 
 /// Which reason an error code and its text stand for. The exchange documents the codes. Few of them concern a balance, so the
 /// text decides where it is known: the exchange has worded a refused key under code 404.
-fn reason(code: i64, text: &ErrorText) -> Reason {
+fn classify_code(code: i64, text: &ErrorText) -> Reason {
     match code {
         106 | 124 | 418 | 429 => Reason::RateLimited,
         _ if text.reports_limit() => Reason::RateLimited,
@@ -174,14 +178,14 @@ fn reason(code: i64, text: &ErrorText) -> Reason {
 }
 
 /// Rows and what they are of, as they stand there: names that are there twice included.
-struct Rows<'a>(Vec<(Name<'a>, &'a RawValue)>);
+struct V1Rows<'a>(Vec<(V1Name<'a>, &'a RawValue)>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for V1Rows<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each;
+        struct V1RowsVisitor;
 
-        impl<'de> Visitor<'de> for Each {
-            type Value = Rows<'de>;
+        impl<'de> Visitor<'de> for V1RowsVisitor {
+            type Value = V1Rows<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
@@ -192,61 +196,61 @@ impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
                 while let Some(row) = map.next_entry()? {
                     rows.push(row);
                 }
-                Ok(Rows(rows))
+                Ok(V1Rows(rows))
             }
         }
 
-        deserializer.deserialize_map(Each)
+        deserializer.deserialize_map(V1RowsVisitor)
     }
 }
 
 /// Undecoded, because a name that is no text must not spoil the other rows.
-struct Name<'a>(Cow<'a, [u8]>);
+struct V1Name<'a>(Cow<'a, [u8]>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for V1Name<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
+        struct V1NameVisitor;
 
-        impl<'de> Visitor<'de> for Bytes {
-            type Value = Name<'de>;
+        impl<'de> Visitor<'de> for V1NameVisitor {
+            type Value = V1Name<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a name")
             }
 
             fn visit_borrowed_bytes<E>(self, name: &'de [u8]) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Borrowed(name)))
+                Ok(V1Name(Cow::Borrowed(name)))
             }
 
             fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Owned(name.to_vec())))
+                Ok(V1Name(Cow::Owned(name.to_vec())))
             }
         }
 
         // As bytes, a name may hold an escaped half of a surrogate pair, which is no text.
-        deserializer.deserialize_bytes(Bytes)
+        deserializer.deserialize_bytes(V1NameVisitor)
     }
 }
 
 fn amounts(row: &RawValue) -> Option<(Amount, Amount)> {
     #[derive(Deserialize)]
-    struct Row<'a> {
+    struct V1BalanceRow<'a> {
         #[serde(borrow)]
         available: &'a RawValue,
         #[serde(borrow)]
         freeze: &'a RawValue,
     }
-    let row: Row<'_> = object(row)?;
-    Some((amount(row.available)?, amount(row.freeze)?))
+    let row: V1BalanceRow<'_> = parse_object(row)?;
+    Some((parse_amount(row.available)?, parse_amount(row.freeze)?))
 }
 
 fn price(row: &RawValue) -> Option<Amount> {
     #[derive(Deserialize)]
-    struct Ticker<'a> {
+    struct V1TickerRow<'a> {
         #[serde(borrow)]
         price: &'a RawValue,
     }
-    amount(object::<Ticker<'_>>(row)?.price)
+    parse_amount(parse_object::<V1TickerRow<'_>>(row)?.price)
 }
 
 #[cfg(test)]
@@ -256,12 +260,12 @@ mod tests {
     use super::*;
     use crate::exchange::price::tests::said;
 
-    fn read(body: &str) -> Result<Answer, Failure> {
-        balances(200, body.as_bytes())
+    fn read(body: &str) -> Result<BalanceAnswer, Failure> {
+        decode_balances(200, body.as_bytes())
     }
 
     fn failed(status: u16, body: &str) -> (Reason, String) {
-        match balances(status, body.as_bytes()) {
+        match decode_balances(status, body.as_bytes()) {
             Ok(answer) => panic!("{status} {body}: {answer:?}"),
             Err(failure) => (failure.reason, failure.text),
         }
@@ -403,7 +407,7 @@ mod tests {
         let deep = format!(r#"{{"code":200,"data":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(failed(200, &deep).0, Reason::Decode);
         assert_eq!(
-            balances(200, b"{\"code\":200,\"data\":{\"\xff\":1}}").map_err(|f| f.reason),
+            decode_balances(200, b"{\"code\":200,\"data\":{\"\xff\":1}}").map_err(|f| f.reason),
             Err(Reason::Decode)
         );
     }
@@ -444,9 +448,13 @@ mod tests {
     #[test]
     fn server_time_is_read_from_the_documented_answer() {
         let body = br#"{"code":200,"data":{"serverTime":1562924059006},"info":"success"}"#;
-        assert_eq!(server_time(200, body), Ok(1_562_924_059_006));
+        assert_eq!(decode_server_time(200, body), Ok(1_562_924_059_006));
         for bad in [r#"{"code":200,"data":{"serverTime":"x"}}"#, r#"{"code":200,"data":[1]}"#, "404"] {
-            assert_eq!(server_time(200, bad.as_bytes()).map_err(|f| f.reason), Err(Reason::Decode), "{bad}");
+            assert_eq!(
+                decode_server_time(200, bad.as_bytes()).map_err(|f| f.reason),
+                Err(Reason::Decode),
+                "{bad}"
+            );
         }
     }
 
@@ -460,7 +468,7 @@ mod tests {
     }
 
     fn tickers(status: u16, body: &str) -> Result<String, Reason> {
-        said(prices(status, body.as_bytes()))
+        said(decode_prices(status, body.as_bytes()))
     }
 
     #[test]

@@ -9,10 +9,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    balance::{Amount, Answer, currency_name},
+    balance::{Amount, BalanceAnswer, currency_name},
+    decode::{
+        self, Row, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
+        parse_integer, parse_object, parse_text,
+    },
     failure::{Detail, Failure, Reason},
-    price::Prices,
-    reading::{self, Row, amount, by_status, decode, integer, is_success, object, text, unless_down},
+    price::PriceTable,
 };
 
 /// Path of the signed call that reads the spot wallet. Its one parameter, a list of currencies, is
@@ -29,49 +32,49 @@ pub(super) const PRICES_PATH: &str = "/v4/public/ticker/price";
 /// # Errors
 /// Any answer but `rc` 0, `mc` SUCCESS and a `result` with `assets`, with its reason. The text may
 /// hold anything the exchange sent.
-pub fn balances(status: u16, body: &[u8]) -> Result<Answer, Failure> {
+pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failure> {
     #[derive(Deserialize)]
-    struct Assets<'a> {
+    struct V4Assets<'a> {
         #[serde(borrow)]
         assets: Vec<&'a RawValue>,
     }
-    if let Some(answer) = reading::plain(status, || plain::v4(body)) {
+    if let Some(answer) = decode::decode_plain(status, || plain::v4(body)) {
         return answer;
     }
-    let assets: Option<Assets<'_>> = object(result(status, body)?);
-    let rows = assets.ok_or_else(|| decode("`result.assets` is not a list of currencies"))?.assets;
-    reading::answer(rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?)
+    let assets: Option<V4Assets<'_>> = parse_object(unwrap_envelope(status, body)?);
+    let rows = assets.ok_or_else(|| decode_failure("`result.assets` is not a list of currencies"))?.assets;
+    decode::build_answer(rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?)
 }
 
 /// Reads the answer to the call for the time: Unix milliseconds.
 ///
 /// # Errors
 /// As [`balances`].
-pub fn server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
+pub fn decode_server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Time {
+    struct V4Time {
         server_time: u64,
     }
-    let time: Option<Time> = object(result(status, body)?);
+    let time: Option<V4Time> = parse_object(unwrap_envelope(status, body)?);
     time.map(|time| time.server_time)
-        .ok_or_else(|| decode("`result.serverTime` is no number of milliseconds"))
+        .ok_or_else(|| decode_failure("`result.serverTime` is no number of milliseconds"))
 }
 
 /// Reads the answer to the call for prices.
 ///
 /// # Errors
 /// As [`balances`], and if there is not a single usable price.
-pub fn prices(status: u16, body: &[u8]) -> Result<Prices, Failure> {
-    let tickers: Option<Vec<&RawValue>> = serde_json::from_str(result(status, body)?.get()).ok();
-    let tickers = tickers.ok_or_else(|| decode("`result` is not a list of markets"))?;
+pub fn decode_prices(status: u16, body: &[u8]) -> Result<PriceTable, Failure> {
+    let tickers: Option<Vec<&RawValue>> = serde_json::from_str(unwrap_envelope(status, body)?.get()).ok();
+    let tickers = tickers.ok_or_else(|| decode_failure("`result` is not a list of markets"))?;
     let markets: Vec<_> = tickers.into_iter().filter_map(market).collect();
-    Prices::of(markets.iter().map(|(name, price)| (&**name, price.clone())))
+    PriceTable::from_markets(markets.iter().map(|(name, price)| (&**name, price.clone())))
 }
 
 /// The envelope around every answer. Unknown fields are ignored: new ones appear without notice.
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct V4Envelope<'a> {
     #[serde(borrow)]
     rc: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -82,32 +85,36 @@ struct Envelope<'a> {
 
 /// The `result` of a good answer. Errors may come with any HTTP status and good ones only with 2xx,
 /// so the body is read first and the status judges what is no envelope.
-fn result(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
-    let by_status = || by_status(status, body);
-    let envelope: Envelope<'_> = reading::envelope(status, body)?;
+fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
+    let by_status = || failure_from_status(status, body);
+    let envelope: V4Envelope<'_> = decode::decode_envelope(status, body)?;
     let rc = envelope.rc.ok_or_else(by_status)?;
-    let mc = envelope.mc.and_then(text);
-    match (integer(rc).ok_or_else(by_status)?, mc.as_deref()) {
+    let mc = envelope.mc.and_then(parse_text);
+    match (parse_integer(rc).ok_or_else(by_status)?, mc.as_deref()) {
         (0, Some("SUCCESS")) if !is_success(status) => Err(by_status()),
         (0, Some("SUCCESS")) if rc.get().starts_with('"') => {
-            Err(decode("`rc` is the text \"0\", not the number 0"))
+            Err(decode_failure("`rc` is the text \"0\", not the number 0"))
         }
         (0, Some("SUCCESS")) => {
-            envelope.result.ok_or_else(|| decode("`mc` is SUCCESS and there is no `result`"))
+            envelope.result.ok_or_else(|| decode_failure("`mc` is SUCCESS and there is no `result`"))
         }
         (rc, None) => {
             let text = format!("the exchange answered rc {rc} without a code in `mc`");
-            Err(Failure::new(if rc == 0 { Reason::Decode } else { unless_down(Reason::Api, status) }, text))
+            Err(Failure::new(
+                if rc == 0 { Reason::Decode } else { or_unavailable(Reason::Api, status) },
+                text,
+            ))
         }
         (_, Some(code)) => {
-            let text = format!("the exchange answered {code}: {}", words(code));
-            Err(Failure::new(unless_down(reason(code), status), text).with_detail(detail(code)))
+            let text = format!("the exchange answered {code}: {}", describe_code(code));
+            Err(Failure::new(or_unavailable(classify_code(code), status), text)
+                .with_detail(code_detail(code)))
         }
     }
 }
 
 /// Which reason an error code stands for.
-fn reason(code: &str) -> Reason {
+fn classify_code(code: &str) -> Reason {
     match code {
         "AUTH_001" | "AUTH_002" | "AUTH_003" | "AUTH_004" | "AUTH_005" | "AUTH_006" | "AUTH_007"
         | "AUTH_103" => Reason::Signature,
@@ -121,7 +128,7 @@ fn reason(code: &str) -> Reason {
 }
 
 /// What an error code says of a refused key.
-fn detail(code: &str) -> Option<Detail> {
+fn code_detail(code: &str) -> Option<Detail> {
     match code {
         "AUTH_102" => Some(Detail::InactiveKey),
         "AUTH_104" => Some(Detail::AddressNotAllowed),
@@ -131,7 +138,7 @@ fn detail(code: &str) -> Option<Detail> {
 }
 
 /// What an error code says, in the documents' sense: an answer of v4 holds no text for people.
-fn words(code: &str) -> &'static str {
+fn describe_code(code: &str) -> &'static str {
     match code {
         "AUTH_001" => "the header validate-appkey is missing",
         "AUTH_002" => "the header validate-timestamp is missing",
@@ -166,44 +173,44 @@ fn words(code: &str) -> &'static str {
 /// count as left out and read 0.
 fn row(raw: &RawValue) -> Result<Row, Failure> {
     #[derive(Deserialize)]
-    struct Name<'a> {
+    struct V4CurrencyName<'a> {
         #[serde(borrow)]
         currency: Option<&'a RawValue>,
     }
-    let name: Option<Name<'_>> = object(raw);
-    let name = name.and_then(|name| name.currency).and_then(text);
-    let name = name.ok_or_else(|| decode("a row of `result.assets` has no `currency`"))?;
+    let name: Option<V4CurrencyName<'_>> = parse_object(raw);
+    let name = name.and_then(|name| name.currency).and_then(parse_text);
+    let name = name.ok_or_else(|| decode_failure("a row of `result.assets` has no `currency`"))?;
     Ok(Row { currency: currency_name(&name), amounts: amounts(raw) })
 }
 
 fn amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Amounts<'a> {
+    struct V4BalanceRow<'a> {
         #[serde(borrow)]
         available_amount: &'a RawValue,
         #[serde(borrow)]
         frozen_amount: &'a RawValue,
     }
-    let row: Amounts<'_> = object(raw)?;
-    Some((amount(row.available_amount)?, amount(row.frozen_amount)?))
+    let row: V4BalanceRow<'_> = parse_object(raw)?;
+    Some((parse_amount(row.available_amount)?, parse_amount(row.frozen_amount)?))
 }
 
 /// A market's name and last price, as far as it could be read. What does not say its name gives no
 /// price: there is none that could be missed for it.
 fn market(raw: &RawValue) -> Option<(Cow<'_, str>, Option<Amount>)> {
     #[derive(Deserialize)]
-    struct Name<'a> {
+    struct V4MarketName<'a> {
         #[serde(borrow)]
         s: &'a RawValue,
     }
     #[derive(Deserialize)]
-    struct Price<'a> {
+    struct V4PriceRow<'a> {
         #[serde(borrow)]
         p: &'a RawValue,
     }
-    let name = text(object::<Name<'_>>(raw)?.s)?;
-    Some((name, object::<Price<'_>>(raw).and_then(|price| amount(price.p))))
+    let name = parse_text(parse_object::<V4MarketName<'_>>(raw)?.s)?;
+    Some((name, parse_object::<V4PriceRow<'_>>(raw).and_then(|price| parse_amount(price.p))))
 }
 
 #[cfg(test)]
@@ -219,12 +226,12 @@ mod tests {
         "assets":[{"currency":"usdt","currencyId":11,"frozenAmount":"0.03834082","availableAmount":"31.70995965",
         "totalAmount":"31.74830047","convertBtcAmount":"0.00115911","convertUsdtAmount":"31.74830047"}]}}"#;
 
-    fn read(body: &str) -> Result<Answer, Failure> {
-        balances(200, body.as_bytes())
+    fn read(body: &str) -> Result<BalanceAnswer, Failure> {
+        decode_balances(200, body.as_bytes())
     }
 
     fn failed(status: u16, body: &str) -> (Reason, String) {
-        match balances(status, body.as_bytes()) {
+        match decode_balances(status, body.as_bytes()) {
             Ok(answer) => panic!("{status} {body}: {answer:?}"),
             Err(failure) => (failure.reason, failure.text),
         }
@@ -236,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_captured_answer_and_the_documented_one() -> Result<(), Failure> {
-        let shown = |answer: Answer| -> Vec<_> {
+        let shown = |answer: BalanceAnswer| -> Vec<_> {
             let row = |row: &super::super::Balance| {
                 format!("{} {} {}", row.currency, row.free.text(), row.frozen.text())
             };
@@ -384,9 +391,9 @@ mod tests {
             (418, "<html>", false),
             (503, "<html>", true),
         ] {
-            let failure = balances(status, body.as_bytes()).err();
+            let failure = decode_balances(status, body.as_bytes()).err();
             assert_eq!(
-                failure.map(|failure| failure.is_of_the_host()),
+                failure.map(|failure| failure.is_host_fault()),
                 Some(is_of_the_host),
                 "{status} {body}"
             );
@@ -396,17 +403,21 @@ mod tests {
     #[test]
     fn server_time_is_read_from_the_documented_answer() {
         let body = br#"{"rc":0,"mc":"SUCCESS","ma":[],"result":{"serverTime":1662435658062}}"#;
-        assert_eq!(server_time(200, body), Ok(1_662_435_658_062));
+        assert_eq!(decode_server_time(200, body), Ok(1_662_435_658_062));
         for bad in [
             r#"{"rc":0,"mc":"SUCCESS","result":{"serverTime":"x"}}"#,
             r#"{"rc":0,"mc":"SUCCESS","result":1}"#,
         ] {
-            assert_eq!(server_time(200, bad.as_bytes()).map_err(|f| f.reason), Err(Reason::Decode), "{bad}");
+            assert_eq!(
+                decode_server_time(200, bad.as_bytes()).map_err(|f| f.reason),
+                Err(Reason::Decode),
+                "{bad}"
+            );
         }
     }
 
     fn tickers(status: u16, body: &str) -> Result<String, Reason> {
-        said(prices(status, body.as_bytes()))
+        said(decode_prices(status, body.as_bytes()))
     }
 
     fn listed(tickers: &str) -> String {

@@ -12,16 +12,16 @@ use flate2::{Compression, write::GzEncoder};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::connections::Busy;
-use crate::exposition::Strung;
+use super::connections::BusyGuard;
+use crate::exposition::Segments;
 
 /// So much of a shared document goes to the connection at once: between two frames others have their turn.
 const FRAME_BYTES: usize = 64 * 1024;
 
 /// Parts of a body, its length known.
 #[derive(Debug)]
-pub(super) struct Parts {
-    all: Strung,
+pub(super) struct ResponseBody {
+    all: Segments,
     sent: usize,
     /// What is left of a shared document.
     document: Bytes,
@@ -30,21 +30,21 @@ pub(super) struct Parts {
     /// Held until the last byte is handed to the connection, or the connection is gone.
     _permit: Option<OwnedSemaphorePermit>,
     /// The same, of the connection.
-    _busy: Option<Busy>,
+    _busy: Option<BusyGuard>,
     /// Called then.
-    _end: End,
+    _end: OnDrop,
 }
 
 /// Something to do when an answer has been taken, or its connection is gone.
-struct End(Option<Box<dyn FnOnce() + Send>>);
+struct OnDrop(Option<Box<dyn FnOnce() + Send>>);
 
-impl std::fmt::Debug for End {
+impl std::fmt::Debug for OnDrop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("End")
     }
 }
 
-impl Drop for End {
+impl Drop for OnDrop {
     fn drop(&mut self) {
         if let Some(end) = self.0.take() {
             end();
@@ -52,8 +52,8 @@ impl Drop for End {
     }
 }
 
-impl Parts {
-    pub(super) fn new(all: Strung) -> Self {
+impl ResponseBody {
+    pub(super) fn new(all: Segments) -> Self {
         Self {
             all,
             sent: 0,
@@ -61,7 +61,7 @@ impl Parts {
             has_yielded: true,
             _permit: None,
             _busy: None,
-            _end: End(None),
+            _end: OnDrop(None),
         }
     }
 
@@ -69,35 +69,35 @@ impl Parts {
     /// the thread from answering scrapes.
     pub(super) fn shared(document: Bytes) -> Self {
         let length = document.len() as u64;
-        let mut parts = Self::new(Strung { parts: [].into(), length });
+        let mut parts = Self::new(Segments { parts: [].into(), length });
         parts.document = document;
         parts
     }
 
-    pub(super) fn of(text: Vec<u8>) -> Self {
+    pub(super) fn from_text(text: Vec<u8>) -> Self {
         let length = text.len() as u64;
-        Self::new(Strung { parts: [Bytes::from(text)].into(), length })
+        Self::new(Segments { parts: [Bytes::from(text)].into(), length })
     }
 
-    pub(super) fn holding(self, permit: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn with_permit(self, permit: Option<OwnedSemaphorePermit>) -> Self {
         Self { _permit: permit, ..self }
     }
 }
 
-impl Parts {
+impl ResponseBody {
     /// Held until the last byte is handed to the connection, or the connection is gone.
-    pub(super) fn during(self, busy: Busy) -> Self {
+    pub(super) fn with_busy(self, busy: BusyGuard) -> Self {
         Self { _busy: Some(busy), ..self }
     }
 
     /// Calls `end` when the last byte is handed to the connection, or the connection is gone.
-    pub(super) fn ending(self, end: impl FnOnce() + Send + 'static) -> Self {
-        Self { _end: End(Some(Box::new(end))), ..self }
+    pub(super) fn on_end(self, end: impl FnOnce() + Send + 'static) -> Self {
+        Self { _end: OnDrop(Some(Box::new(end))), ..self }
     }
 }
 
 /// A whole answer for whoever does not get as far as HTTP, after which the connection is closed.
-pub(super) fn bare(status: &str, said: &str) -> String {
+pub(super) fn raw_response(status: &str, said: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n{said}",
         said.len()
@@ -111,7 +111,7 @@ pub(super) fn gzip(text: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-impl Body for Parts {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_bare_answer_has_the_length_it_says() {
-        let text = bare("400 Bad Request", "this is no HTTP: «»");
+        let text = raw_response("400 Bad Request", "this is no HTTP: «»");
         let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
         assert!(text.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
         assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\n") && body.ends_with("«»"), "{text}");

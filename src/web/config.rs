@@ -14,12 +14,12 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{
-    access::{Access, Limit},
-    tls::{Clients, Tls, Wanted},
+    auth::{Authenticator, RequestRateLimit},
+    tls::{ClientAuthOptions, Tls, TlsOptions},
 };
 use crate::{
-    files::{self, Stamp},
-    quoting::{existing, quoted},
+    files::{self, Fingerprint},
+    quoting::{quote_existing_path, quote_short},
     yaml,
 };
 
@@ -43,50 +43,50 @@ pub(super) struct WebConfig {
     /// Set on every answer that has none of its own.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Who may ask.
-    pub access: Access,
+    pub access: Authenticator,
 }
 
 /// A reading of the file and of those it names.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct LoadedConfig {
     /// What was found, or a sentence that says what is wrong with it and how to mend it.
     pub config: Result<Arc<WebConfig>, String>,
     /// What each file looked like just before it was read.
-    seen: Vec<(PathBuf, Stamp)>,
+    seen: Vec<(PathBuf, Fingerprint)>,
     /// Sentences about files that more users may read than need to.
     pub warnings: Vec<String>,
 }
 
-impl Reading {
+impl LoadedConfig {
     /// Reads the file at `path`; paths in it are relative to its folder. May block.
     pub(super) fn of(path: &Path) -> Self {
         let mut reader =
-            Reader { folder: path.parent().unwrap_or(Path::new("")), seen: vec![], secrets: vec![] };
+            ConfigReader { folder: path.parent().unwrap_or(Path::new("")), seen: vec![], secrets: vec![] };
         let config = reader.config(path).map(Arc::new);
-        let Reader { seen, secrets, .. } = reader;
-        let warnings = secrets.iter().filter_map(|path| files::warning(path)).collect();
+        let ConfigReader { seen, secrets, .. } = reader;
+        let warnings = secrets.iter().filter_map(|path| files::permission_warning(path)).collect();
         Self { config, seen, warnings }
     }
 
     /// Whether a file has changed since, or could not be used. May block.
     pub(super) fn is_stale(&self) -> bool {
-        self.config.is_err() || self.seen.iter().any(|(path, stamp)| files::stamp(path) != *stamp)
+        self.config.is_err() || self.seen.iter().any(|(path, stamp)| files::fingerprint(path) != *stamp)
     }
 }
 
-struct Reader<'a> {
+struct ConfigReader<'a> {
     folder: &'a Path,
-    seen: Vec<(PathBuf, Stamp)>,
+    seen: Vec<(PathBuf, Fingerprint)>,
     /// Those of the files that hold a secret.
     secrets: Vec<PathBuf>,
 }
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     fn config(&mut self, path: &Path) -> Result<WebConfig, String> {
         let text = self.file(path.to_owned()).map_err(|error| format!("cannot be read: {error}"))?;
         let text = std::str::from_utf8(&text).map_err(|_| "is not UTF-8: it must be YAML")?;
         // A file without a word, or with comments alone, is no mistake.
-        let file: FileYaml = yaml::read::<Option<_>>(text)?.unwrap_or_default();
+        let file: WebConfigYaml = yaml::read::<Option<_>>(text)?.unwrap_or_default();
         let limit = file.rate_limit.map(RateLimitYaml::limit).transpose()?.flatten();
         let users = file.basic_auth_users.unwrap_or_default();
         let tls = file.tls_server_config.unwrap_or_default();
@@ -96,12 +96,12 @@ impl Reader<'_> {
         Ok(WebConfig {
             tls: self.tls(tls).map_err(|why| format!("tls_server_config: {why}"))?,
             headers: file.http_server_config.unwrap_or_default().headers()?,
-            access: Access::new(users, limit)?,
+            access: Authenticator::new(users, limit)?,
         })
     }
 
     fn tls(&mut self, yaml: TlsYaml) -> Result<Option<Tls>, String> {
-        if !yaml.is_wanted() {
+        if !yaml.is_set() {
             return Ok(None);
         }
         let clients = self.clients(&yaml)?;
@@ -110,7 +110,7 @@ impl Reader<'_> {
         }
         let needed = |what| format!("{what} and {what}_file are both left out, and TLS needs one: add it");
         let key = yaml.key.map(Zeroizing::new);
-        let wanted = Wanted {
+        let wanted = TlsOptions {
             certificates: self
                 .pem(["cert", "cert_file"], yaml.cert.as_deref(), yaml.cert_file.as_deref())?
                 .ok_or_else(|| needed("cert"))?,
@@ -126,7 +126,7 @@ impl Reader<'_> {
         Tls::new(&wanted).map(Some)
     }
 
-    fn clients(&mut self, yaml: &TlsYaml) -> Result<Option<Clients>, String> {
+    fn clients(&mut self, yaml: &TlsYaml) -> Result<Option<ClientAuthOptions>, String> {
         let authorities = self.pem(
             ["client_ca", "client_ca_file"],
             yaml.client_ca.as_deref(),
@@ -157,13 +157,13 @@ impl Reader<'_> {
             _ => {
                 return Err(format!(
                     "client_auth_type is {} and can be NoClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert",
-                    quoted(kind)
+                    quote_short(kind)
                 ));
             }
         };
         let authorities = authorities
             .ok_or_else(|| format!("client_auth_type {kind} needs an authority: give client_ca_file"))?;
-        Ok(Some(Clients { authorities, may_have_none, names: yaml.client_allowed_sans.clone() }))
+        Ok(Some(ClientAuthOptions { authorities, may_have_none, names: yaml.client_allowed_sans.clone() }))
     }
 
     /// What is given as text or in a file, if either.
@@ -178,7 +178,7 @@ impl Reader<'_> {
             (Some(text), None) => Ok(Some(Zeroizing::new(text.as_bytes().to_vec()))),
             (None, Some(file)) => {
                 let path = self.folder.join(file);
-                let shown = existing(&path);
+                let shown = quote_existing_path(&path);
                 self.file(path).map(Some).map_err(|error| format!("cannot read {file_key}{shown}: {error}"))
             }
             (Some(_), Some(_)) => {
@@ -188,7 +188,7 @@ impl Reader<'_> {
     }
 
     fn file(&mut self, path: PathBuf) -> io::Result<Zeroizing<Vec<u8>>> {
-        let stamp = files::stamp(&path);
+        let stamp = files::fingerprint(&path);
         let bytes = files::read(&path, FILE_MAX_BYTES);
         self.seen.push((path, stamp));
         let bytes = bytes?;
@@ -201,7 +201,7 @@ impl Reader<'_> {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct FileYaml {
+struct WebConfigYaml {
     tls_server_config: Option<TlsYaml>,
     http_server_config: Option<HttpYaml>,
     basic_auth_users: Option<BTreeMap<String, String>>,
@@ -227,7 +227,7 @@ struct TlsYaml {
 }
 
 impl TlsYaml {
-    fn is_wanted(&self) -> bool {
+    fn is_set(&self) -> bool {
         let Self { cert, cert_file, key, key_file, client_ca, client_ca_file, client_auth_type, .. } = self;
         cert.is_some()
             || cert_file.is_some()
@@ -255,24 +255,24 @@ impl HttpYaml {
         headers
             .iter()
             .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| settled_header(name, value))
+            .map(|(name, value)| parse_header(name, value))
             .collect()
     }
 }
 
-fn settled_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+fn parse_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
     let Some((_, known, values)) = HEADERS.into_iter().find(|(known, ..)| *known == name) else {
         let known: Vec<_> = HEADERS.iter().map(|(known, ..)| *known).collect();
         return Err(format!(
             "http_server_config: {} is no header that can be set, but {}",
-            quoted(name),
+            quote_short(name),
             known.join(", ")
         ));
     };
     if !values.is_empty() && !values.contains(&value) {
         return Err(format!(
             "http_server_config: {name} is {} and can be {}",
-            quoted(value),
+            quote_short(value),
             values.join(" or ")
         ));
     }
@@ -290,12 +290,12 @@ struct RateLimitYaml {
 }
 
 impl RateLimitYaml {
-    fn limit(self) -> Result<Option<Limit>, String> {
+    fn limit(self) -> Result<Option<RequestRateLimit>, String> {
         let text = self.interval.unwrap_or_else(|| "0".to_owned());
         let interval = humantime::parse_duration(&text).map_err(|_| {
             format!(
                 "rate_limit: interval: {} is no duration: write it like 1s, 1m30s or 500ms",
-                quoted(&text)
+                quote_short(&text)
             )
         })?;
         if interval.is_zero() {
@@ -303,7 +303,7 @@ impl RateLimitYaml {
         }
         let burst = self.burst.unwrap_or_else(|| "0".to_owned());
         match burst.parse() {
-            Ok(burst) if burst > 0 => Ok(Some(Limit::new(interval, burst))),
+            Ok(burst) if burst > 0 => Ok(Some(RequestRateLimit::new(interval, burst))),
             _ => {
                 Err("rate_limit: burst must be a whole number above 0, or no request would ever be answered"
                     .to_owned())
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn what_could_not_be_used_is_tried_again_though_it_looks_the_same() {
         // It may have been the reader's fault: rights, or file descriptors.
-        let reading = Reading { config: Err(String::new()), seen: vec![], warnings: vec![] };
+        let reading = LoadedConfig { config: Err(String::new()), seen: vec![], warnings: vec![] };
         assert!(reading.is_stale());
     }
 }

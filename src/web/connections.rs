@@ -27,13 +27,13 @@ const NETWORK_PART: usize = 4;
 pub(super) struct Connections {
     /// How many there may be; changes with what else needs file descriptors.
     cap: Arc<AtomicUsize>,
-    open: Mutex<Open>,
+    open: Mutex<ConnectionTable>,
     /// A connection has closed.
     freed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct ConnectionTable {
     /// Counts up, to tell what was first.
     clock: u64,
     by_id: BTreeMap<u64, Connection>,
@@ -50,7 +50,7 @@ struct Connection {
 
 /// The place of a connection, free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct ConnectionSlot {
     connections: Arc<Connections>,
     id: u64,
     close: Arc<Notify>,
@@ -58,14 +58,14 @@ pub(super) struct Slot {
 
 /// A request that is being answered: its connection is not idle until this is dropped.
 #[derive(Debug)]
-pub(super) struct Busy {
+pub(super) struct BusyGuard {
     connections: Arc<Connections>,
     id: u64,
 }
 
 /// No connection can be closed to make room.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooMany;
+pub(super) struct TooManyConnections;
 
 impl Connections {
     /// At most so many connections.
@@ -78,11 +78,11 @@ impl Connections {
     ///
     /// # Errors
     /// If none of those is idle.
-    pub(super) fn open(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, TooMany> {
+    pub(super) fn open(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionSlot, TooManyConnections> {
         let (cap, network) = (self.cap.load(Ordering::Relaxed), network(peer));
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.by_id.len() >= cap + CLOSING_MAX {
-            return Err(TooMany);
+            return Err(TooManyConnections);
         }
         let staying = || open.by_id.values().filter(|known| !known.is_closing);
         if staying().filter(|known| known.network == network).count() >= cap.div_ceil(NETWORK_PART) {
@@ -96,14 +96,17 @@ impl Connections {
             Connection { network, idle_since: Some(id), is_closing: false, close: Arc::clone(&close) };
         open.by_id.insert(id, connection);
         drop(open);
-        Ok(Slot { connections: Arc::clone(self), id, close })
+        Ok(ConnectionSlot { connections: Arc::clone(self), id, close })
     }
 
     /// The same, but waits a moment for connections that were told to close and have not come to it yet.
     ///
     /// # Errors
     /// If none is idle or about to close.
-    pub(super) async fn open_soon(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, TooMany> {
+    pub(super) async fn open_after_eviction(
+        self: &Arc<Self>,
+        peer: IpAddr,
+    ) -> Result<ConnectionSlot, TooManyConnections> {
         let opened = timeout(CLOSING, async {
             loop {
                 let opened = self.open(peer);
@@ -113,7 +116,7 @@ impl Connections {
                 self.freed.notified().await;
             }
         });
-        opened.await.unwrap_or(Err(TooMany))
+        opened.await.unwrap_or(Err(TooManyConnections))
     }
 
     fn is_any_closing(&self) -> bool {
@@ -136,43 +139,43 @@ impl Connections {
     }
 }
 
-impl Open {
+impl ConnectionTable {
     fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
     }
 
-    fn close_oldest_idle(&mut self, of: Option<IpAddr>) -> Result<(), TooMany> {
+    fn close_oldest_idle(&mut self, of: Option<IpAddr>) -> Result<(), TooManyConnections> {
         let staying = self.by_id.values_mut().filter(|known| !known.is_closing && known.idle_since.is_some());
         let staying = staying.filter(|known| of.is_none_or(|network| known.network == network));
-        let oldest = staying.min_by_key(|known| known.idle_since).ok_or(TooMany)?;
+        let oldest = staying.min_by_key(|known| known.idle_since).ok_or(TooManyConnections)?;
         oldest.is_closing = true;
         oldest.close.notify_one();
         Ok(())
     }
 }
 
-impl Slot {
+impl ConnectionSlot {
     /// Waits until the connection is to close.
     pub(super) async fn closed(&self) {
         self.close.notified().await;
     }
 
     /// The connection is not idle while this is held.
-    pub(super) fn busy(&self) -> Busy {
+    pub(super) fn busy(&self) -> BusyGuard {
         self.connections.set_idle(self.id, false);
-        Busy { connections: Arc::clone(&self.connections), id: self.id }
+        BusyGuard { connections: Arc::clone(&self.connections), id: self.id }
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.connections.open.lock().unwrap_or_else(PoisonError::into_inner).by_id.remove(&self.id);
         self.connections.freed.notify_one();
     }
 }
 
-impl Drop for Busy {
+impl Drop for BusyGuard {
     fn drop(&mut self) {
         self.connections.set_idle(self.id, true);
     }
@@ -196,11 +199,11 @@ mod tests {
         IpAddr::from([127, 0, 0, last])
     }
 
-    fn is_closed(slot: &Slot) -> bool {
+    fn is_closed(slot: &ConnectionSlot) -> bool {
         pin!(slot.closed()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
-    fn open(connections: &Arc<Connections>, last: u8) -> Slot {
+    fn open(connections: &Arc<Connections>, last: u8) -> ConnectionSlot {
         connections.open(peer(last)).unwrap_or_else(|error| panic!("{error:?}"))
     }
 
@@ -225,8 +228,8 @@ mod tests {
         let own: Vec<_> = (0..4).map(|_| open(&connections, 2)).collect();
         let more = open(&connections, 2);
         assert!(own.first().is_some_and(is_closed) && !is_closed(&other));
-        let busy: Vec<_> = own.iter().skip(1).chain([&more]).map(Slot::busy).collect();
-        assert_eq!(connections.open(peer(2)).err(), Some(TooMany));
+        let busy: Vec<_> = own.iter().skip(1).chain([&more]).map(ConnectionSlot::busy).collect();
+        assert_eq!(connections.open(peer(2)).err(), Some(TooManyConnections));
         drop(busy);
         drop(open(&connections, 2));
     }

@@ -30,12 +30,12 @@ pub(super) struct FairQueue(Mutex<State>);
 struct State {
     is_taken: bool,
     /// By network, the next one first. No queue is empty.
-    queues: VecDeque<(IpAddr, VecDeque<oneshot::Sender<Turn>>)>,
+    queues: VecDeque<(IpAddr, VecDeque<oneshot::Sender<QueueSlot>>)>,
 }
 
 /// The right to work. The next client has it when this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn(Option<Arc<FairQueue>>);
+pub(super) struct QueueSlot(Option<Arc<FairQueue>>);
 
 /// Too many clients wait.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,12 +46,12 @@ impl FairQueue {
     ///
     /// # Errors
     /// If too many wait, of this network or of all. Where one network has more waiting, its last client has to go instead.
-    pub(super) async fn turn(self: &Arc<Self>, network: IpAddr) -> Result<Turn, QueueFull> {
+    pub(super) async fn acquire(self: &Arc<Self>, network: IpAddr) -> Result<QueueSlot, QueueFull> {
         let received = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if !state.is_taken {
                 state.is_taken = true;
-                return Ok(Turn(Some(Arc::clone(self))));
+                return Ok(QueueSlot(Some(Arc::clone(self))));
             }
             state.enqueue(network)?
         };
@@ -59,7 +59,7 @@ impl FairQueue {
     }
 
     /// Gives the turn to the next client that still waits.
-    fn pass_on(self: &Arc<Self>) {
+    fn wake_next(self: &Arc<Self>) {
         loop {
             let next = {
                 let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +68,7 @@ impl FairQueue {
                 next
             };
             let Some(next) = next else { return };
-            match next.send(Turn(Some(Arc::clone(self)))) {
+            match next.send(QueueSlot(Some(Arc::clone(self)))) {
                 Ok(()) => return,
                 // The client is gone, and this turn passes on nothing when it is dropped.
                 Err(mut turn) => turn.0 = None,
@@ -78,7 +78,7 @@ impl FairQueue {
 }
 
 impl State {
-    fn enqueue(&mut self, network: IpAddr) -> Result<oneshot::Receiver<Turn>, QueueFull> {
+    fn enqueue(&mut self, network: IpAddr) -> Result<oneshot::Receiver<QueueSlot>, QueueFull> {
         for (_, queue) in &mut self.queues {
             queue.retain(|waiting| !waiting.is_closed());
         }
@@ -101,7 +101,7 @@ impl State {
         Ok(receiver)
     }
 
-    fn dequeue(&mut self) -> Option<oneshot::Sender<Turn>> {
+    fn dequeue(&mut self) -> Option<oneshot::Sender<QueueSlot>> {
         let (network, mut queue) = self.queues.pop_front()?;
         let next = queue.pop_front();
         if !queue.is_empty() {
@@ -111,10 +111,10 @@ impl State {
     }
 }
 
-impl Drop for Turn {
+impl Drop for QueueSlot {
     fn drop(&mut self) {
         if let Some(queue) = self.0.take() {
-            queue.pass_on();
+            queue.wake_next();
         }
     }
 }
@@ -129,22 +129,22 @@ mod tests {
 
     use super::*;
 
-    type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Turn, QueueFull>> + 'a>>;
+    type Waiting<'a> = Pin<Box<dyn Future<Output = Result<QueueSlot, QueueFull>> + 'a>>;
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([127, 0, 0, last])
     }
 
     /// Asks for a turn; what it resolves to is looked at later.
-    fn ask(queue: &Arc<FairQueue>, network: IpAddr) -> Result<Waiting<'_>, Result<Turn, QueueFull>> {
-        let mut waiting: Waiting<'_> = Box::pin(queue.turn(network));
+    fn ask(queue: &Arc<FairQueue>, network: IpAddr) -> Result<Waiting<'_>, Result<QueueSlot, QueueFull>> {
+        let mut waiting: Waiting<'_> = Box::pin(queue.acquire(network));
         match waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             std::task::Poll::Ready(done) => Err(done),
             std::task::Poll::Pending => Ok(waiting),
         }
     }
 
-    fn poll(waiting: &mut Waiting<'_>) -> Option<Result<Turn, QueueFull>> {
+    fn poll(waiting: &mut Waiting<'_>) -> Option<Result<QueueSlot, QueueFull>> {
         match waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             std::task::Poll::Ready(done) => Some(done),
             std::task::Poll::Pending => None,

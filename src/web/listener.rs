@@ -23,28 +23,28 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use super::{
-    body::{Parts, bare},
+    body::{ResponseBody, raw_response},
+    config_watcher::WebConfigWatcher,
     connections::Connections,
-    gate::Gate,
-    routes::HangUp,
-    tls::Trust,
+    routes::CloseConnection,
+    tls::ClientTrust,
 };
 
 /// A new connection must have ended its handshake, if there is one, within this time.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// It must have sent its first request's header within this time.
-const FIRST_REQUEST: Duration = Duration::from_secs(10);
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A later one may take longer: this is also how long a connection may idle, and a scraper that
 /// comes once a minute shall find its own still open.
-const NEXT_REQUEST: Duration = Duration::from_secs(90);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// A client that takes nothing of its answer for this long is cut off.
-const WRITE: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer must be taken whole within this time: a client that takes a byte now and then is cut off too.
-const ANSWER: Duration = Duration::from_mins(2);
+const RESPONSE_TIMEOUT: Duration = Duration::from_mins(2);
 /// A failed accept is logged no more often than this.
-const ACCEPT_WARNING: Duration = Duration::from_mins(1);
+const ACCEPT_WARNING_INTERVAL: Duration = Duration::from_mins(1);
 /// How long running answers may take when the server ends.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failed accept (no file descriptors, say) the next is tried after this.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
@@ -52,18 +52,18 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// the `gate` says so.
 pub(super) async fn serve<F, A>(
     listeners: Vec<TcpListener>,
-    gate: Option<Arc<Gate>>,
+    web_config: Option<Arc<WebConfigWatcher>>,
     cap: Arc<AtomicUsize>,
     respond: F,
     shutdown: impl Future<Output = ()>,
 ) where
-    F: Fn(Request<Incoming>, Ends) -> A + Clone + Send + Sync + 'static,
-    A: Future<Output = Response<Parts>> + Send + 'static,
+    F: Fn(Request<Incoming>, PeerInfo) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let graceful = Arc::new(GracefulShutdown::new());
     let connections = Connections::new(cap);
     let (open, ending) = watch::channel(());
-    let entrance = Entrance { gate: gate.filter(|gate| gate.is_tls()), ending };
+    let entrance = TlsAcceptor { web_config: web_config.filter(|web_config| web_config.is_tls()), ending };
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
@@ -79,23 +79,23 @@ pub(super) async fn serve<F, A>(
     }
     // Those tasks held the other handles, so this is the last.
     let Some(graceful) = Arc::into_inner(graceful) else { return };
-    if timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    if timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("some connections were cut off: their answers were not taken within 5 s");
     }
 }
 
 /// The ends of a connection.
 #[derive(Clone, Debug)]
-pub(super) struct Ends {
+pub(super) struct PeerInfo {
     /// The address of this machine.
     pub local: IpAddr,
     /// The address of the client.
     pub peer: IpAddr,
     /// Which clients could connect when it did; `None` without TLS.
-    pub trust: Option<Trust>,
+    pub trust: Option<ClientTrust>,
 }
 
-impl Ends {
+impl PeerInfo {
     /// Of a connection that is no network's.
     pub(super) const fn unknown() -> Self {
         let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -108,20 +108,20 @@ type Stream = Either<TcpStream, TlsStream<TcpStream>>;
 
 /// How connections begin.
 #[derive(Clone)]
-struct Entrance {
+struct TlsAcceptor {
     /// Where TLS comes from, if connections are encrypted.
-    gate: Option<Arc<Gate>>,
+    web_config: Option<Arc<WebConfigWatcher>>,
     /// Closed when the server ends.
     ending: watch::Receiver<()>,
 }
 
-impl Entrance {
+impl TlsAcceptor {
     /// The connection, encrypted if it must be; `None` if the client dawdles or the server ends.
-    async fn pass(mut self, stream: TcpStream) -> Option<(Stream, Option<Trust>)> {
-        let Some(gate) = &self.gate else { return Some((Either::Left(stream), None)) };
-        let tls = gate.tls().await?;
+    async fn accept(mut self, stream: TcpStream) -> Option<(Stream, Option<ClientTrust>)> {
+        let Some(web_config) = &self.web_config else { return Some((Either::Left(stream), None)) };
+        let tls = web_config.tls().await?;
         tokio::select! {
-            greeted = timeout(HANDSHAKE, tls.greet(stream)) => match greeted {
+            greeted = timeout(HANDSHAKE_TIMEOUT, tls.handshake(stream)) => match greeted {
                 Ok(Ok(stream)) => return Some((Either::Right(stream), Some(tls.trust().clone()))),
                 Ok(Err(error)) => tracing::debug!("a handshake failed: {error}"),
                 Err(_) => tracing::debug!("a connection had not ended its handshake within 10 s"),
@@ -134,21 +134,21 @@ impl Entrance {
 
 async fn accept<F, A>(
     listener: TcpListener,
-    entrance: Entrance,
+    entrance: TlsAcceptor,
     respond: F,
     connections: Arc<Connections>,
     graceful: Arc<GracefulShutdown>,
 ) where
-    F: Fn(Request<Incoming>, Ends) -> A + Clone + Send + Sync + 'static,
-    A: Future<Output = Response<Parts>> + Send + 'static,
+    F: Fn(Request<Incoming>, PeerInfo) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
-    let busy = bare("503 Service Unavailable", "too many connections: try again in a while");
+    let busy = raw_response("503 Service Unavailable", "too many connections: try again in a while");
     let mut warned: Option<Instant> = None;
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                if warned.is_none_or(|warned| warned.elapsed() >= ACCEPT_WARNING) {
+                if warned.is_none_or(|warned| warned.elapsed() >= ACCEPT_WARNING_INTERVAL) {
                     tracing::warn!("cannot accept a connection: {error}");
                     warned = Some(Instant::now());
                 }
@@ -158,24 +158,24 @@ async fn accept<F, A>(
                 continue;
             }
         };
-        let Ok(slot) = connections.open_soon(peer.ip()).await else {
+        let Ok(slot) = connections.open_after_eviction(peer.ip()).await else {
             // Nothing waits for this: what the socket does not take at once is not said.
             drop(stream.try_write(busy.as_bytes()));
             continue;
         };
         let Ok(local) = stream.local_addr() else { continue };
-        let mut ends = Ends { local: local.ip(), peer: peer.ip(), trust: None };
+        let mut ends = PeerInfo { local: local.ip(), peer: peer.ip(), trust: None };
         let _ = stream.set_nodelay(true);
         let (entrance, respond, watcher) = (entrance.clone(), respond.clone(), graceful.watcher());
         tokio::spawn(async move {
             let serve = async {
-                if let Some((stream, trust)) = entrance.pass(stream).await {
+                if let Some((stream, trust)) = entrance.accept(stream).await {
                     ends.trust = trust;
                     let respond = |request| {
                         let (busy, response) = (slot.busy(), respond(request, ends.clone()));
-                        async { response.await.map(|parts| parts.during(busy)) }
+                        async { response.await.map(|parts| parts.with_busy(busy)) }
                     };
-                    converse(stream, respond, watcher).await;
+                    serve_connection(stream, respond, watcher).await;
                 }
             };
             tokio::select! {
@@ -187,14 +187,14 @@ async fn accept<F, A>(
 }
 
 /// Answers the requests that come over `stream` until it ends, or dawdles.
-pub(super) async fn converse<S, F, A>(stream: S, respond: F, watcher: Watcher)
+pub(super) async fn serve_connection<S, F, A>(stream: S, respond: F, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + 'static,
     F: Fn(Request<Incoming>) -> A + Sync,
-    A: Future<Output = Response<Parts>>,
+    A: Future<Output = Response<ResponseBody>>,
 {
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE));
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let asked = Notify::new();
     let (answering, mut answered) = watch::channel(None::<Instant>);
     let service = service_fn(|request| {
@@ -205,23 +205,23 @@ where
             answering.send_replace(Some(Instant::now()));
             let answering = answering.clone();
             let response = response.map(|parts| {
-                parts.ending(move || {
+                parts.on_end(move || {
                     answering.send_replace(None);
                 })
             });
-            let is_sent = response.extensions().get::<HangUp>().is_none();
+            let is_sent = response.extensions().get::<CloseConnection>().is_none();
             is_sent.then_some(response).ok_or_else(|| io::Error::other("its client has to connect again"))
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(NEXT_REQUEST)
+        .header_read_timeout(IDLE_TIMEOUT)
         // Who has said all and closes its side, as `nc -N` does, still wants the answer.
         .half_close(true)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let silent = async {
-        if timeout(FIRST_REQUEST, asked.notified()).await.is_ok() {
+        if timeout(FIRST_REQUEST_TIMEOUT, asked.notified()).await.is_ok() {
             std::future::pending::<()>().await;
         }
     };
@@ -233,7 +233,7 @@ where
                 }
                 continue;
             };
-            if timeout_at(since + ANSWER, answered.changed()).await.is_err() {
+            if timeout_at(since + RESPONSE_TIMEOUT, answered.changed()).await.is_err() {
                 return;
             }
         }
@@ -258,20 +258,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_a_byte_now_and_then_is_cut_off_in_the_end() {
         let (mut client, server) = duplex(16);
-        let respond = |_| std::future::ready(Response::new(Parts::shared(vec![b'x'; 10_000_000].into())));
+        let respond =
+            |_| std::future::ready(Response::new(ResponseBody::shared(vec![b'x'; 10_000_000].into())));
         let graceful = GracefulShutdown::new();
-        let serving = converse(server, respond, graceful.watcher());
+        let serving = serve_connection(server, respond, graceful.watcher());
         let taking = async {
             let asked = client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
             assert!(asked.is_ok());
             let began = Instant::now();
             while client.read(&mut [0]).await.is_ok_and(|read| read > 0) {
                 sleep(Duration::from_secs(1)).await;
-                assert!(began.elapsed() < ANSWER * 2, "it is never cut off");
+                assert!(began.elapsed() < RESPONSE_TIMEOUT * 2, "it is never cut off");
             }
             began.elapsed()
         };
         let (took, ()) = tokio::join!(taking, serving);
-        assert!(took >= ANSWER, "{took:?}");
+        assert!(took >= RESPONSE_TIMEOUT, "{took:?}");
     }
 }

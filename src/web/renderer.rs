@@ -18,7 +18,7 @@ use super::body::gzip;
 const MAX_AGE: Duration = Duration::from_secs(1);
 /// Once its content has changed, a document is still shared for this many times its rendering time, up to [`MAX_AGE`]:
 /// a change shows at once where rendering is cheap, and rendering takes a small part of a core where it is not.
-const REST: u32 = 20;
+const PAUSE_FACTOR: u32 = 20;
 /// Requests that may wait for a rendering at the same time.
 const WAITERS: usize = 64;
 /// Documents kept at the same time.
@@ -29,7 +29,7 @@ const MEMORY_BYTES: usize = 256 * 1024 * 1024;
 /// Renders documents and shares them. `D` names a document.
 #[derive(Debug)]
 pub(super) struct Renderer<D> {
-    kept: Mutex<Vec<Kept<D>>>,
+    kept: Mutex<Vec<CachedDocument<D>>>,
     /// One rendering at a time; requests wait for it in turn.
     alone: Arc<Semaphore>,
     /// Room for requests that wait.
@@ -41,7 +41,7 @@ pub(super) struct Renderer<D> {
 /// The state of the content at a moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Version {
-    /// The moment, on [`crate::moment::Moment::elapsed`].
+    /// The moment, on [`crate::clock::Moment::elapsed`].
     pub now: Duration,
     /// How often the content had changed.
     pub changes: u64,
@@ -52,13 +52,13 @@ pub(super) struct Version {
 pub(super) struct Rendered {
     /// Without compression.
     pub plain: Vec<u8>,
-    /// When something in it becomes too old to be shown, on [`crate::moment::Moment::elapsed`].
+    /// When something in it becomes too old to be shown, on [`crate::clock::Moment::elapsed`].
     pub known_until: Option<Duration>,
 }
 
 /// Why there is no document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotRendered {
+pub(super) enum RenderError {
     /// Too many requests wait, or clients have not yet taken what was rendered for them.
     Busy,
     /// The rendering panicked.
@@ -66,7 +66,7 @@ pub(super) enum NotRendered {
 }
 
 #[derive(Debug)]
-struct Kept<D> {
+struct CachedDocument<D> {
     document: D,
     plain: Bytes,
     gzip: Option<Bytes>,
@@ -77,7 +77,7 @@ struct Kept<D> {
     until_if_changed: Duration,
 }
 
-impl<D> Kept<D> {
+impl<D> CachedDocument<D> {
     fn is_current(&self, version: Version) -> bool {
         let until = if self.changes == version.changes { self.until } else { self.until_if_changed };
         version.now < until
@@ -106,19 +106,19 @@ impl<D: Clone + PartialEq + Send + 'static> Renderer<D> {
         is_gzip: bool,
         version: impl Fn() -> Version,
         render: impl FnOnce() -> Rendered + Send + 'static,
-    ) -> Result<Bytes, NotRendered> {
+    ) -> Result<Bytes, RenderError> {
         if let Some(bytes) = self.kept_bytes(document, is_gzip, version()) {
             return Ok(bytes);
         }
-        let _waiting = self.waiters.try_acquire().map_err(|_| NotRendered::Busy)?;
-        let Ok(alone) = Arc::clone(&self.alone).acquire_owned().await else { return Err(NotRendered::Busy) };
+        let _waiting = self.waiters.try_acquire().map_err(|_| RenderError::Busy)?;
+        let Ok(alone) = Arc::clone(&self.alone).acquire_owned().await else { return Err(RenderError::Busy) };
         let begun = version();
         if let Some(bytes) = self.kept_bytes(document, is_gzip, begun) {
             return Ok(bytes);
         }
         self.forget_expired(begun.now);
         if self.held_bytes.load(Ordering::Acquire) > MEMORY_BYTES {
-            return Err(NotRendered::Busy);
+            return Err(RenderError::Busy);
         }
         let (renderer, document) = (Arc::clone(self), document.clone());
         let bytes = spawn_blocking(move || {
@@ -130,7 +130,7 @@ impl<D: Clone + PartialEq + Send + 'static> Renderer<D> {
             tracing::error!("cannot render a document for a client: {error}: please report this");
         });
         self.forget_later(begun.now);
-        bytes.ok().flatten().ok_or(NotRendered::Failed)
+        bytes.ok().flatten().ok_or(RenderError::Failed)
     }
 
     fn kept_bytes(&self, document: &D, is_gzip: bool, version: Version) -> Option<Bytes> {
@@ -163,7 +163,7 @@ impl<D: Clone + PartialEq + Send + 'static> Renderer<D> {
             (self.counted(plain), known_until.map_or(until, |known| known.min(until)))
         });
         let packed = if is_gzip { Some(self.compressed(&plain)?) } else { None };
-        let rested = begun.now.saturating_add(started.elapsed() * REST);
+        let rested = begun.now.saturating_add(started.elapsed() * PAUSE_FACTOR);
         let bytes = packed.clone().unwrap_or_else(|| plain.clone());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|kept| kept.document != document);
@@ -171,7 +171,7 @@ impl<D: Clone + PartialEq + Send + 'static> Renderer<D> {
             kept.remove(0);
         }
         let (changes, until_if_changed) = (begun.changes, rested.min(until));
-        kept.push(Kept { document, plain, gzip: packed, changes, until, until_if_changed });
+        kept.push(CachedDocument { document, plain, gzip: packed, changes, until, until_if_changed });
         Some(bytes)
     }
 
@@ -183,7 +183,7 @@ impl<D: Clone + PartialEq + Send + 'static> Renderer<D> {
     /// `bytes` that count as held until the last copy of the handle is gone.
     fn counted(&self, bytes: Vec<u8>) -> Bytes {
         self.held_bytes.fetch_add(bytes.len(), Ordering::AcqRel);
-        Bytes::from_owner(Counted { bytes, held_bytes: Arc::clone(&self.held_bytes) })
+        Bytes::from_owner(CountedBytes { bytes, held_bytes: Arc::clone(&self.held_bytes) })
     }
 
     fn forget_expired(&self, now: Duration) {
@@ -203,18 +203,18 @@ impl<D: Clone + PartialEq + Send + 'static> Renderer<D> {
 }
 
 /// Bytes whose number is in a sum as long as they are held.
-struct Counted {
+struct CountedBytes {
     bytes: Vec<u8>,
     held_bytes: Arc<AtomicUsize>,
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedBytes {
     fn drop(&mut self) {
         self.held_bytes.fetch_sub(self.bytes.len(), Ordering::AcqRel);
     }
@@ -323,7 +323,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let refused = renderer.get(&"other", false, || NOTHING_CHANGED, || rendered("c")).await;
-        assert_eq!(refused, Err(NotRendered::Busy));
+        assert_eq!(refused, Err(RenderError::Busy));
         assert!(release.send(()).is_ok());
         while let Some(done) = tasks.join_next().await {
             assert!(matches!(&done, Ok(Ok(bytes)) if **bytes == *b"a"), "{done:?}");
@@ -335,7 +335,7 @@ mod tests {
     async fn a_panic_or_a_client_that_leaves_holds_up_nobody() {
         let renderer = Renderer::new();
         let failed = renderer.get(&"page", false, at(0, 0), || panic!("a mistake in the page")).await;
-        assert_eq!(failed, Err(NotRendered::Failed));
+        assert_eq!(failed, Err(RenderError::Failed));
         let (started, is_started) = tokio::sync::oneshot::channel();
         let (release, held) = mpsc::channel::<()>();
         let leaving = renderer.get(&"page", false, at(0, 0), move || {
@@ -358,7 +358,7 @@ mod tests {
         let slow_reader = renderer.get(&"page", false, at(0, 0), large).await;
         assert!(slow_reader.is_ok());
         let busy = renderer.get(&"page", false, at(1000, 0), || rendered("b")).await;
-        assert_eq!(busy, Err(NotRendered::Busy));
+        assert_eq!(busy, Err(RenderError::Busy));
         drop(slow_reader);
         assert_eq!(renderer.held_bytes.load(Ordering::Acquire), 0, "it is not kept for ever either");
         assert_eq!(&*get(&renderer, 1000, "c").await, b"c");

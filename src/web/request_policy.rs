@@ -8,7 +8,7 @@ use hyper::{
     header::{self, HeaderValue},
 };
 
-use crate::quoting::quoted;
+use crate::quoting::quote_short;
 
 /// A host by name or address, without a port. Parses the way browsers write `Host`: upper case and a dot at the end do
 /// not matter.
@@ -35,7 +35,7 @@ impl FromStr for HostName {
                 text.parse::<IpAddr>().map(|address| Self::Address(address.to_canonical())).map_err(|_| {
                     format!(
                         "{} is not a host name: write it like balances.example.com, without http:// and path",
-                        quoted(text)
+                        quote_short(text)
                     )
                 })
             }

@@ -9,12 +9,12 @@ use hyper::{
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
-    ReloadRequest, Site,
-    balances::{self, Refusal},
-    body::{Parts, wants_gzip},
-    page::{self, Page},
-    renderer::{NotRendered, Rendered, Version},
+    ReloadRequest, Server,
+    balances_api::{self, QueryError},
+    body::{ResponseBody, wants_gzip},
+    renderer::{RenderError, Rendered, Version},
     request_policy::PolicyRefusal,
+    status_page::{self, StatusPage},
 };
 use crate::exposition::text::CONTENT_TYPE;
 
@@ -30,14 +30,14 @@ pub(super) enum Document {
     Balances(BTreeSet<Box<str>>),
 }
 
-pub(super) async fn respond<B>(site: &Site, request: &Request<B>) -> Response<Parts> {
+pub(super) async fn respond<B>(site: &Server, request: &Request<B>) -> Response<ResponseBody> {
     let path = request.uri().path();
     let is_known = [&*site.telemetry_path, "/", HEALTHY, READY, BALANCES].contains(&path);
     if !is_known {
-        return text(StatusCode::NOT_FOUND, not_found(site));
+        return text_response(StatusCode::NOT_FOUND, not_found(site));
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return other_method("only GET and HEAD are answered here\n", "GET, HEAD");
+        return method_not_allowed("only GET and HEAD are answered here\n", "GET, HEAD");
     }
     match path {
         "/" => status_page(site, request.headers()).await,
@@ -64,13 +64,13 @@ pub fn is_reserved(path: &str) -> bool {
 pub(super) async fn reload(
     reloads: Option<&mpsc::Sender<ReloadRequest>>,
     method: &Method,
-) -> Response<Parts> {
+) -> Response<ResponseBody> {
     let Some(reloads) = reloads else {
         let said = "reloading by request is not enabled: start with --web.enable-lifecycle, or send SIGHUP\n";
-        return text(StatusCode::NOT_FOUND, said.to_owned());
+        return text_response(StatusCode::NOT_FOUND, said.to_owned());
     };
     if method != Method::POST {
-        return other_method("only POST is answered here\n", "POST");
+        return method_not_allowed("only POST is answered here\n", "POST");
     }
     let (tell, told) = oneshot::channel();
     // Whoever would be asked is gone only when the process ends.
@@ -79,29 +79,29 @@ pub(super) async fn reload(
         Err(_) => None,
     };
     match said {
-        Some(Ok(said)) => text(StatusCode::OK, said + "\n"),
-        Some(Err(why)) => text(StatusCode::INTERNAL_SERVER_ERROR, why + "\n"),
-        None => text(StatusCode::SERVICE_UNAVAILABLE, "the exporter is ending\n".to_owned()),
+        Some(Ok(said)) => text_response(StatusCode::OK, said + "\n"),
+        Some(Err(why)) => text_response(StatusCode::INTERNAL_SERVER_ERROR, why + "\n"),
+        None => text_response(StatusCode::SERVICE_UNAVAILABLE, "the exporter is ending\n".to_owned()),
     }
 }
 
-fn other_method(said: &str, allowed: &'static str) -> Response<Parts> {
-    with(text(StatusCode::METHOD_NOT_ALLOWED, said.to_owned()), header::ALLOW, allowed)
+fn method_not_allowed(said: &str, allowed: &'static str) -> Response<ResponseBody> {
+    with_header(text_response(StatusCode::METHOD_NOT_ALLOWED, said.to_owned()), header::ALLOW, allowed)
 }
 
-fn metrics(site: &Site, headers: &HeaderMap) -> Response<Parts> {
-    let permit = match leave(site) {
+fn metrics(site: &Server, headers: &HeaderMap) -> Response<ResponseBody> {
+    let permit = match acquire_scrape_permit(site) {
         Ok(permit) => permit,
-        Err(said) => return text(StatusCode::SERVICE_UNAVAILABLE, said),
+        Err(said) => return text_response(StatusCode::SERVICE_UNAVAILABLE, said),
     };
-    let whole = site.ledger.newest(site.clock.now(), site.process_started);
+    let whole = site.store.scrape(site.clock.now(), site.process_started);
     let is_compressed = asks_for_gzip(headers);
-    let body = Parts::new(if is_compressed { whole.gzip } else { whole.plain });
-    encoded(CONTENT_TYPE, body.holding(permit), is_compressed)
+    let body = ResponseBody::new(if is_compressed { whole.gzip } else { whole.plain });
+    encoded_response(CONTENT_TYPE, body.with_permit(permit), is_compressed)
 }
 
 /// Leave to answer one of the requests that are counted, where they are; otherwise what to say.
-fn leave(site: &Site) -> Result<Option<OwnedSemaphorePermit>, String> {
+fn acquire_scrape_permit(site: &Server) -> Result<Option<OwnedSemaphorePermit>, String> {
     let Some(scrapes) = &site.scrapes else { return Ok(None) };
     let permit = scrapes.free.clone().try_acquire_owned();
     permit
@@ -109,121 +109,123 @@ fn leave(site: &Site) -> Result<Option<OwnedSemaphorePermit>, String> {
         .map_err(|_| format!("--web.max-requests={} is reached: try again later\n", scrapes.limit))
 }
 
-async fn exact_balances(site: &Site, query: &str, headers: &HeaderMap) -> Response<Parts> {
-    let wanted = match balances::wanted(&site.ledger.accounts(), query) {
+async fn exact_balances(site: &Server, query: &str, headers: &HeaderMap) -> Response<ResponseBody> {
+    let wanted = match balances_api::parse_query(&site.store.accounts(), query) {
         Ok(wanted) => wanted,
-        Err((Refusal::Misspelt, said)) => return text(StatusCode::BAD_REQUEST, said + "\n"),
-        Err((Refusal::Unknown, said)) => return text(StatusCode::NOT_FOUND, said + "\n"),
+        Err((QueryError::Misspelt, said)) => return text_response(StatusCode::BAD_REQUEST, said + "\n"),
+        Err((QueryError::Unknown, said)) => return text_response(StatusCode::NOT_FOUND, said + "\n"),
     };
-    let (ledger, clock, names) = (Arc::clone(&site.ledger), site.clock, wanted.clone());
+    let (store, clock, names) = (Arc::clone(&site.store), site.clock, wanted.clone());
     let render = move || {
         let now = clock.now();
-        let plain = balances::render(&ledger.accounts(), &names, now);
-        Rendered { plain, known_until: ledger.next_unknown(now) }
+        let plain = balances_api::render(&store.accounts(), &names, now);
+        Rendered { plain, known_until: store.next_expiry(now) }
     };
     rendered(site, &Document::Balances(wanted), JSON, headers, render).await
 }
 
-async fn status_page(site: &Site, headers: &HeaderMap) -> Response<Parts> {
-    let (ledger, clock, telemetry_path) = (Arc::clone(&site.ledger), site.clock, site.telemetry_path.clone());
+async fn status_page(site: &Server, headers: &HeaderMap) -> Response<ResponseBody> {
+    let (store, clock, telemetry_path) = (Arc::clone(&site.store), site.clock, site.telemetry_path.clone());
     let render = move || {
         let now = clock.now();
-        let page = page::render(&Page {
-            accounts: &ledger.accounts(),
-            market: ledger.market().as_deref(),
-            misconfigured: ledger.reload().is_some_and(|reload| !reload.successful),
+        let page = status_page::render(&StatusPage {
+            accounts: &store.accounts(),
+            prices: store.prices().as_deref(),
+            misconfigured: store.reload().is_some_and(|reload| !reload.successful),
             now,
             telemetry_path: &telemetry_path,
             version: env!("CARGO_PKG_VERSION"),
         });
-        Rendered { plain: page.into_bytes(), known_until: ledger.next_unknown(now) }
+        Rendered { plain: page.into_bytes(), known_until: store.next_expiry(now) }
     };
     let response = rendered(site, &Document::StatusPage, HTML, headers, render).await;
-    let response = with(response, header::CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY);
-    with(response, header::REFERRER_POLICY, "no-referrer")
+    let response =
+        with_header(response, header::CONTENT_SECURITY_POLICY, status_page::CONTENT_SECURITY_POLICY);
+    with_header(response, header::REFERRER_POLICY, "no-referrer")
 }
 
 /// A document of the renderer, or why there is none now.
 async fn rendered(
-    site: &Site,
+    site: &Server,
     document: &Document,
     content_type: &'static str,
     headers: &HeaderMap,
     render: impl FnOnce() -> Rendered + Send + 'static,
-) -> Response<Parts> {
-    let version = || Version { now: site.clock.now().elapsed, changes: site.ledger.changes() };
+) -> Response<ResponseBody> {
+    let version = || Version { now: site.clock.now().elapsed, changes: site.store.change_count() };
     let is_compressed = asks_for_gzip(headers);
     match site.renderer.get(document, is_compressed, version, render).await {
-        Ok(bytes) => encoded(content_type, Parts::shared(bytes), is_compressed),
-        Err(NotRendered::Busy) => {
+        Ok(bytes) => encoded_response(content_type, ResponseBody::shared(bytes), is_compressed),
+        Err(RenderError::Busy) => {
             let said = "too many clients wait for this or are still taking it: try again in a second\n";
-            let response = text(StatusCode::SERVICE_UNAVAILABLE, said.to_owned());
-            with(response, header::RETRY_AFTER, "1")
+            let response = text_response(StatusCode::SERVICE_UNAVAILABLE, said.to_owned());
+            with_header(response, header::RETRY_AFTER, "1")
         }
-        Err(NotRendered::Failed) => {
+        Err(RenderError::Failed) => {
             let said = "this cannot be rendered: the exporter's log says why; /metrics is not affected\n";
-            text(StatusCode::INTERNAL_SERVER_ERROR, said.to_owned())
+            text_response(StatusCode::INTERNAL_SERVER_ERROR, said.to_owned())
         }
     }
 }
 
 /// The process answers; so must every poller give signs of life.
-fn healthy(site: &Site) -> Response<Parts> {
-    let ailing = site.ledger.ailing(site.clock.now());
+fn healthy(site: &Server) -> Response<ResponseBody> {
+    let ailing = site.store.stuck_pollers(site.clock.now());
     if ailing.is_empty() {
-        return text(StatusCode::OK, "healthy: every poller is alive\n".to_owned());
+        return text_response(StatusCode::OK, "healthy: every poller is alive\n".to_owned());
     }
-    text(StatusCode::SERVICE_UNAVAILABLE, ailing.join("\n") + "\n")
+    text_response(StatusCode::SERVICE_UNAVAILABLE, ailing.join("\n") + "\n")
 }
 
 /// The first poll of every account has ended, well or not: a failing exchange must not hide the
 /// metrics that say so.
-fn ready(site: &Site) -> Response<Parts> {
-    let unpolled = site.ledger.unpolled();
+fn ready(site: &Server) -> Response<ResponseBody> {
+    let unpolled = site.store.unpolled_accounts();
     if unpolled.is_empty() {
-        return text(StatusCode::OK, "ready: every account has been polled\n".to_owned());
+        return text_response(StatusCode::OK, "ready: every account has been polled\n".to_owned());
     }
     let said = format!("not ready: the first poll has not ended of {}\n", unpolled.join(", "));
-    text(StatusCode::SERVICE_UNAVAILABLE, said)
+    text_response(StatusCode::SERVICE_UNAVAILABLE, said)
 }
 
 /// The limit of the web configuration is reached.
-pub(super) fn too_many() -> Response<Parts> {
-    text(
+pub(super) fn too_many_requests() -> Response<ResponseBody> {
+    text_response(
         StatusCode::TOO_MANY_REQUESTS,
         "rate_limit of the web configuration is reached: try again later\n".to_owned(),
     )
 }
 
 /// A password is asked for, and what came with the request is none.
-pub(super) fn unauthorized() -> Response<Parts> {
+pub(super) fn unauthorized() -> Response<ResponseBody> {
     let said = "a user and a password of basic_auth_users are needed, for every path\n";
     // A browser or a scraper that knows better connects again; who does not know keeps no connection.
-    let response = with(text(StatusCode::UNAUTHORIZED, said.to_owned()), header::CONNECTION, "close");
-    with(response, header::WWW_AUTHENTICATE, "Basic realm=\"xt-balance-exporter\", charset=\"UTF-8\"")
+    let response =
+        with_header(text_response(StatusCode::UNAUTHORIZED, said.to_owned()), header::CONNECTION, "close");
+    with_header(response, header::WWW_AUTHENTICATE, "Basic realm=\"xt-balance-exporter\", charset=\"UTF-8\"")
 }
 
 /// Too many passwords wait to be checked.
-pub(super) fn busy() -> Response<Parts> {
+pub(super) fn too_busy() -> Response<ResponseBody> {
     let said = "too many passwords are being checked: try again in a second\n";
-    let response = text(StatusCode::TOO_MANY_REQUESTS, said.to_owned());
-    with(with(response, header::RETRY_AFTER, "1"), header::CONNECTION, "close")
+    let response = text_response(StatusCode::TOO_MANY_REQUESTS, said.to_owned());
+    with_header(with_header(response, header::RETRY_AFTER, "1"), header::CONNECTION, "close")
 }
 
 /// Marks a response that is not sent: the connection is closed, and its client connects again.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HangUp;
+pub(super) struct CloseConnection;
 
 /// The client that this connection was opened for may not connect any more, or another one may: it has to shake hands again.
 /// Without an answer a scraper does that at once, where it would count an error as a failed scrape.
-pub(super) fn hang_up() -> Response<Parts> {
-    let mut response = text(StatusCode::MISDIRECTED_REQUEST, String::new());
-    response.extensions_mut().insert(HangUp);
+pub(super) fn close_connection() -> Response<ResponseBody> {
+    let mut response = text_response(StatusCode::MISDIRECTED_REQUEST, String::new());
+    response.extensions_mut().insert(CloseConnection);
     response
 }
 
 /// A browser asks here for others. The connection is closed.
-pub(super) fn foreign(refusal: PolicyRefusal) -> Response<Parts> {
+pub(super) fn policy_refusal(refusal: PolicyRefusal) -> Response<ResponseBody> {
     let (status, said) = match refusal {
         PolicyRefusal::ForeignHost => (
             StatusCode::MISDIRECTED_REQUEST,
@@ -234,10 +236,10 @@ pub(super) fn foreign(refusal: PolicyRefusal) -> Response<Parts> {
             "the page of another site made this request, and such requests are answered for metrics only\n",
         ),
     };
-    with(text(status, said.to_owned()), header::CONNECTION, "close")
+    with_header(text_response(status, said.to_owned()), header::CONNECTION, "close")
 }
 
-fn not_found(site: &Site) -> String {
+fn not_found(site: &Server) -> String {
     let mut said = "there is nothing here; these paths are answered:\n".to_owned();
     let reload = site.reloads.is_some().then_some("/-/reload (POST)");
     let paths = ["/", &site.telemetry_path, BALANCES, HEALTHY, READY];
@@ -257,26 +259,34 @@ fn asks_for_gzip(headers: &HeaderMap) -> bool {
 }
 
 /// A body in one of the encodings that the client may choose from.
-fn encoded(content_type: &'static str, body: Parts, is_compressed: bool) -> Response<Parts> {
+fn encoded_response(
+    content_type: &'static str,
+    body: ResponseBody,
+    is_compressed: bool,
+) -> Response<ResponseBody> {
     let response = response(StatusCode::OK, content_type, body);
-    let response = with(response, header::VARY, "Accept-Encoding");
-    if is_compressed { with(response, header::CONTENT_ENCODING, "gzip") } else { response }
+    let response = with_header(response, header::VARY, "Accept-Encoding");
+    if is_compressed { with_header(response, header::CONTENT_ENCODING, "gzip") } else { response }
 }
 
-pub(super) fn text(status: StatusCode, text: String) -> Response<Parts> {
-    response(status, PLAIN, Parts::of(text.into_bytes()))
+pub(super) fn text_response(status: StatusCode, text: String) -> Response<ResponseBody> {
+    response(status, PLAIN, ResponseBody::from_text(text.into_bytes()))
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: Parts) -> Response<Parts> {
+fn response(status: StatusCode, content_type: &'static str, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    let response = with(response, header::CONTENT_TYPE, content_type);
+    let response = with_header(response, header::CONTENT_TYPE, content_type);
     // Balances are private, and a kept copy would show old ones as new.
-    let response = with(response, header::CACHE_CONTROL, "no-store");
-    with(response, header::X_CONTENT_TYPE_OPTIONS, "nosniff")
+    let response = with_header(response, header::CACHE_CONTROL, "no-store");
+    with_header(response, header::X_CONTENT_TYPE_OPTIONS, "nosniff")
 }
 
-fn with(mut response: Response<Parts>, name: HeaderName, value: &'static str) -> Response<Parts> {
+fn with_header(
+    mut response: Response<ResponseBody>,
+    name: HeaderName,
+    value: &'static str,
+) -> Response<ResponseBody> {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }

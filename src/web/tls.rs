@@ -20,20 +20,20 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
-use super::body::bare;
-use crate::quoting::quoted;
+use super::body::raw_response;
+use crate::quoting::quote_short;
 
 /// The first byte of a TLS connection.
 const HANDSHAKE_RECORD: u8 = 0x16;
 
 /// What TLS is to be like, every file read.
-pub(super) struct Wanted {
+pub(super) struct TlsOptions {
     /// The certificate and those that lead to its authority, PEM.
     pub certificates: Zeroizing<Vec<u8>>,
     /// The key of the first certificate, PEM.
     pub key: Zeroizing<Vec<u8>>,
     /// Which clients may connect; all if none.
-    pub clients: Option<Arc<Clients>>,
+    pub clients: Option<Arc<ClientAuthOptions>>,
     /// Oldest and newest version, by the names of exporter-toolkit.
     pub versions: [Option<String>; 2],
     /// Cipher suites of TLS 1.2 by Go's names; empty for all.
@@ -46,7 +46,7 @@ pub(super) struct Wanted {
 
 /// Which clients may connect.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Clients {
+pub(super) struct ClientAuthOptions {
     /// Authorities that sign their certificates, PEM.
     pub authorities: Zeroizing<Vec<u8>>,
     /// Whether a client without a certificate may connect too.
@@ -66,12 +66,12 @@ pub(super) fn random_bytes() -> Option<[u8; 32]> {
 #[derive(Clone)]
 pub(super) struct Tls {
     acceptor: TlsAcceptor,
-    trust: Trust,
+    trust: ClientTrust,
 }
 
 /// Which clients may connect: equal for two configurations that let the same ones in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Trust(Option<Arc<Clients>>);
+pub(super) struct ClientTrust(Option<Arc<ClientAuthOptions>>);
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -84,7 +84,7 @@ impl Tls {
     ///
     /// # Errors
     /// A sentence that names what cannot be had, and what can.
-    pub(super) fn new(wanted: &Wanted) -> Result<Self, String> {
+    pub(super) fn new(wanted: &TlsOptions) -> Result<Self, String> {
         let provider = Arc::new(provider(wanted)?);
         let chain = certificates(&wanted.certificates).map_err(|why| format!("the certificate {why}"))?;
         let key = PrivateKeyDer::from_pem_slice(&wanted.key)
@@ -101,11 +101,11 @@ impl Tls {
             config.map_err(|error| format!("certificate and key cannot be used together: {error}"))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.ignore_client_order = wanted.prefers_own_order;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), trust: Trust(wanted.clients.clone()) })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), trust: ClientTrust(wanted.clients.clone()) })
     }
 
     /// Which clients may connect.
-    pub(super) fn trust(&self) -> &Trust {
+    pub(super) fn trust(&self) -> &ClientTrust {
         &self.trust
     }
 
@@ -113,13 +113,13 @@ impl Tls {
     ///
     /// # Errors
     /// Why there is no connection.
-    pub(super) async fn greet(&self, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn handshake(&self, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let mut first = [0];
         // Asked before rustls answers with an alert, which no HTTP client understands.
         if stream.peek(&mut first).await? == 0 || first == [HANDSHAKE_RECORD] {
             return self.acceptor.accept(stream).await;
         }
-        let advice = bare("400 Bad Request", "this port speaks HTTPS: ask it with https://");
+        let advice = raw_response("400 Bad Request", "this port speaks HTTPS: ask it with https://");
         stream.write_all(advice.as_bytes()).await?;
         // To close while there is something to read resets the connection: the end must come before.
         stream.shutdown().await?;
@@ -128,30 +128,35 @@ impl Tls {
 }
 
 /// The library's cipher suites and groups, less what is not wanted.
-fn provider(wanted: &Wanted) -> Result<CryptoProvider, String> {
+fn provider(wanted: &TlsOptions) -> Result<CryptoProvider, String> {
     let mut provider = ring::default_provider();
     if !wanted.cipher_suites.is_empty() {
         let chosen =
-            chosen(&wanted.cipher_suites, &provider.cipher_suites, |suite| suite_name(suite.suite()))
+            select_by_name(&wanted.cipher_suites, &provider.cipher_suites, |suite| suite_name(suite.suite()))
                 .map_err(|why| format!("cipher_suites: {why}"))?;
         // Those of TLS 1.3 cannot be chosen: in Go neither.
         provider.cipher_suites.retain(|suite| suite.tls13().is_some());
         provider.cipher_suites.extend(chosen.iter().filter(|suite| suite.tls13().is_none()));
     }
     if !wanted.curves.is_empty() {
-        provider.kx_groups = chosen(&wanted.curves, &provider.kx_groups, |group| group_name(group.name()))
-            .map_err(|why| format!("curve_preferences: {why}"))?;
+        provider.kx_groups =
+            select_by_name(&wanted.curves, &provider.kx_groups, |group| group_name(group.name()))
+                .map_err(|why| format!("curve_preferences: {why}"))?;
     }
     Ok(provider)
 }
 
 /// What is `wanted` by name of all that `there` is.
-fn chosen<T: Copy>(wanted: &[String], there: &[T], name: impl Fn(&T) -> String) -> Result<Vec<T>, String> {
+fn select_by_name<T: Copy>(
+    wanted: &[String],
+    there: &[T],
+    name: impl Fn(&T) -> String,
+) -> Result<Vec<T>, String> {
     let one = |wanted: &String| {
         let found = there.iter().find(|item| name(item) == *wanted).copied();
         found.ok_or_else(|| {
             let names: Vec<_> = there.iter().map(&name).collect();
-            format!("{} cannot be had here, but {}", quoted(wanted), names.join(", "))
+            format!("{} cannot be had here, but {}", quote_short(wanted), names.join(", "))
         })
     };
     wanted.iter().map(one).collect()
@@ -181,7 +186,7 @@ fn versions(
         Some(name) => known.iter().position(|(known, _)| known == name).ok_or_else(|| {
             format!(
                 "{key} is {} and can be TLS12 or TLS13: older versions are not safe, and not offered",
-                quoted(name)
+                quote_short(name)
             )
         }),
     };
@@ -204,7 +209,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 fn verifier(
-    clients: &Clients,
+    clients: &ClientAuthOptions,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let authorities =
@@ -219,22 +224,22 @@ fn verifier(
     let builder = if clients.may_have_none { builder.allow_unauthenticated() } else { builder };
     let signed = builder.build().map_err(|error| format!("client_ca cannot be used: {error}"))?;
     let Some(names) = &clients.names else { return Ok(signed) };
-    let names = names.iter().map(|name| Name::read(name)).collect::<Result<Vec<_>, _>>()?;
+    let names = names.iter().map(|name| SanName::read(name)).collect::<Result<Vec<_>, _>>()?;
     if names.is_empty() {
         return Err("client_allowed_sans is empty: no client could connect".to_owned());
     }
-    Ok(Arc::new(Named { signed, names }))
+    Ok(Arc::new(SanVerifier { signed, names }))
 }
 
 /// What a client's certificate must have among its alternative names.
 #[derive(Debug)]
-enum Name {
+enum SanName {
     Address(IpAddr),
     Dns(String),
     Uri(String),
 }
 
-impl Name {
+impl SanName {
     fn read(text: &str) -> Result<Self, String> {
         if let Ok(address) = text.parse() {
             return Ok(Self::Address(address));
@@ -248,7 +253,7 @@ impl Name {
         Ok(Self::Dns(text.to_owned()))
     }
 
-    fn is_in(&self, certificate: &EndEntityCert<'_>) -> bool {
+    fn matches(&self, certificate: &EndEntityCert<'_>) -> bool {
         match self {
             Self::Address(address) => {
                 certificate.verify_is_valid_for_subject_name(&ServerName::from(*address)).is_ok()
@@ -261,12 +266,12 @@ impl Name {
 
 /// Takes certificates that are signed as they must be, and have one of the names.
 #[derive(Debug)]
-struct Named {
+struct SanVerifier {
     signed: Arc<dyn ClientCertVerifier>,
-    names: Vec<Name>,
+    names: Vec<SanName>,
 }
 
-impl ClientCertVerifier for Named {
+impl ClientCertVerifier for SanVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.signed.root_hint_subjects()
     }
@@ -280,7 +285,7 @@ impl ClientCertVerifier for Named {
         let verified = self.signed.verify_client_cert(own, between, now)?;
         let unnamed = rustls::CertificateError::ApplicationVerificationFailure;
         let certificate = EndEntityCert::try_from(own).map_err(|_| rustls::CertificateError::BadEncoding)?;
-        if self.names.iter().any(|name| name.is_in(&certificate)) {
+        if self.names.iter().any(|name| name.matches(&certificate)) {
             Ok(verified)
         } else {
             Err(unnamed.into())

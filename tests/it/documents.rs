@@ -5,7 +5,7 @@ use crate::common::{Exporter, text_format};
 use xt_balance_exporter::{
     cli,
     exchange::{Reason, Wallet},
-    exposition::families::FAMILIES,
+    exposition::metrics::FAMILIES,
 };
 
 fn readme() -> String {
@@ -38,7 +38,7 @@ fn the_table_of_metrics_lists_every_family_there_is_and_no_other() {
     let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).collect();
     let mut expected = Vec::new();
     for family in FAMILIES.iter().filter(|family| !family.name.starts_with("process_")) {
-        let wanted = row(family.name, family.kind.word(), &family.labels.join(", "));
+        let wanted = row(family.name, family.kind.type_name(), &family.labels.join(", "));
         let found = rows.iter().find(|row| row.starts_with(&wanted));
         let found = found.unwrap_or_else(|| {
             panic!("the table under \"## Metrics\" in README.md needs this row:\n{wanted} {} |", family.help)
@@ -123,7 +123,7 @@ fn the_excerpt_is_what_a_scrape_gets_in_part() {
             let known = FAMILIES.iter().find(|known| known.name == name);
             let known =
                 known.unwrap_or_else(|| panic!("README.md shows {name}, and no such family is exported"));
-            let header = format!("# HELP {name} {}\n# TYPE {name} {}\n", known.help, known.kind.word());
+            let header = format!("# HELP {name} {}\n# TYPE {name} {}\n", known.help, known.kind.type_name());
             assert!(excerpt.contains(&header), "README.md must show {name} under these lines:\n{header}");
             for sample in &family.samples {
                 let labels: Vec<_> = sample.labels.keys().filter(|label| *label != "le").collect();

@@ -23,16 +23,19 @@ use crate::common::{
 };
 use proptest::prelude::*;
 use xt_balance_exporter::{
+    clock::{Clock, Timestamp},
     config,
     exchange::{
-        self, Amount, Answer, Balance, BaseUrl, Failure, KeyHalf, KeySource, Keyring, Reason, Secret, Venue,
+        self, Amount, Balance, BalanceAnswer, BaseUrl, Credentials, Endpoints, Failure, KeyHalf, KeySource,
+        Reason, Secret,
     },
-    exposition::families::{AccountFacts, FAMILIES},
-    ledger::{self, Ledger},
-    moment::{Clock, Moment},
-    poll,
+    exposition::metrics::{AccountFacts, FAMILIES},
+    poller,
     simulator::{Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
-    standing::{Ended, Filter, PollOutcome, Standing, Subject, Watch},
+    snapshot::store::{self, Store},
+    snapshot::wallet::{
+        CurrencyFilter, PollOutcome, PollResult, WalletConfig, WalletSnapshot, WatchedCurrency,
+    },
 };
 
 const ODD_NAME: &str = r#"a "quoted" back\slash"#;
@@ -340,7 +343,7 @@ fn amount() -> impl Strategy<Value = Amount> {
 }
 
 /// An answer as decoding leaves it: every currency once, sorted, those without amounts apart.
-fn any_answer() -> impl Strategy<Value = Answer> {
+fn any_answer() -> impl Strategy<Value = BalanceAnswer> {
     let row = (text(), proptest::option::weighted(0.9, (amount(), amount())));
     (proptest::collection::vec(row, 0..20), prop_oneof![3 => Just(0u64), 1 => 1u64..3]).prop_map(
         |(rows, nameless)| {
@@ -348,7 +351,7 @@ fn any_answer() -> impl Strategy<Value = Answer> {
                 .into_iter()
                 .filter_map(|(name, amounts)| Some((exchange::currency_name(&name)?, amounts)))
                 .collect();
-            let mut answer = Answer { rejected: nameless, nameless, ..Answer::default() };
+            let mut answer = BalanceAnswer { rejected: nameless, nameless, ..BalanceAnswer::default() };
             for (currency, amounts) in rows {
                 if let Some((free, frozen)) = amounts {
                     answer.balances.push(Balance { currency, free, frozen });
@@ -362,7 +365,7 @@ fn any_answer() -> impl Strategy<Value = Answer> {
     )
 }
 
-fn any_outcome() -> impl Strategy<Value = Result<Answer, Failure>> {
+fn any_outcome() -> impl Strategy<Value = Result<BalanceAnswer, Failure>> {
     prop_oneof![
         3 => any_answer().prop_map(Ok),
         1 => (proptest::sample::select(Reason::ALL.to_vec()), text())
@@ -371,16 +374,16 @@ fn any_outcome() -> impl Strategy<Value = Result<Answer, Failure>> {
 }
 
 /// A wallet: what is watched in it, and how its polls ended.
-type Course = (Vec<(String, Option<f64>)>, Vec<Result<Answer, Failure>>);
+type Course = (Vec<(String, Option<f64>)>, Vec<Result<BalanceAnswer, Failure>>);
 
 fn any_course() -> impl Strategy<Value = Course> {
     let watch = (text(), proptest::option::of(1e-8..1e12_f64));
     (proptest::collection::vec(watch, 0..4), proptest::collection::vec(any_outcome(), 0..4))
 }
 
-fn at(seconds: u64) -> Moment {
+fn at(seconds: u64) -> Timestamp {
     let elapsed = Duration::from_secs(seconds);
-    Moment { elapsed, awake: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
+    Timestamp { elapsed, uptime: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
 }
 
 const MAX_AGE: u64 = 10;
@@ -395,7 +398,7 @@ fn series(families: &BTreeMap<String, Family>, name: &str) -> BTreeMap<[String; 
 fn is_well_formed(families: &BTreeMap<String, Family>) -> Result<(), TestCaseError> {
     for (name, family) in families {
         let known = FAMILIES.iter().find(|known| known.name == name).unwrap();
-        prop_assert_eq!(&family.kind, known.kind.word());
+        prop_assert_eq!(&family.kind, known.kind.type_name());
         for sample in &family.samples {
             let labels: Vec<_> = sample.labels.keys().filter(|name| *name != "le").collect();
             prop_assert_eq!(labels, known.labels, "{}", name);
@@ -425,20 +428,20 @@ proptest! {
                 for (currency, threshold) in &watch {
                     thresholds.extend(threshold.map(|threshold| (key(currency), threshold.to_bits())));
                 }
-                let subject = Arc::new(Subject {
+                let subject = Arc::new(WalletConfig {
                     account: name.as_str().into(),
                     wallet,
-                    watch: watch.iter().map(|(currency, threshold)| Watch { currency: currency.clone(), threshold: *threshold }).collect(),
-                    filter: Filter::default(),
+                    watch: watch.iter().map(|(currency, threshold)| WatchedCurrency { currency: currency.clone(), threshold: *threshold }).collect(),
+                    filter: CurrencyFilter::default(),
                     max_age: Duration::from_secs(MAX_AGE),
                 });
                 subjects.push(Arc::clone(&subject));
-                let mut standing = Standing::new(subject);
+                let mut standing = WalletSnapshot::new(subject);
                 for (second, outcome) in (0..).zip(outcomes) {
                     let took = Duration::from_millis(second * 700);
                     let sent = at(second);
                     let outcome = PollOutcome::new(sent, outcome.clone().map(Some));
-                    standing = standing.after(Ended { at: sent, took, is_suspect: second == 1, outcome });
+                    standing = standing.apply(PollResult { at: sent, took, is_suspect: second == 1, outcome });
                     standings.push((name.clone(), wallet, standing.clone()));
                 }
                 let good = (0..).zip(outcomes).filter_map(|(second, outcome)| Some((outcome.as_ref().ok()?, second)));
@@ -461,21 +464,21 @@ proptest! {
                 }
             }
             let facts = AccountFacts { name: name.as_str().into(), paused_until: None, credentials_loaded: at(0).unix, poller_restarts: 0 };
-            pages.push(ledger::Account::new(facts, subjects, at(0)));
+            pages.push(store::AccountEntry::new(facts, subjects, at(0)));
         }
-        let ledger = Ledger::new(pages);
+        let store = Store::new(pages);
         for (name, wallet, standing) in standings {
-            ledger.update(&name, |account| {
-                let known = account.wallets.iter_mut().find(|known| known.standing.subject.wallet == wallet);
+            store.update(&name, |account| {
+                let known = account.wallets.iter_mut().find(|known| known.snapshot.config.wallet == wallet);
                 known.unwrap().set(standing.clone());
             });
         }
         for (host, server_ms) in &clocks {
             let reading = exchange::ClockReading::new(*server_ms, at(0), at(0));
-            ledger.set_clocks(&[(host.clone(), reading)], Duration::MAX);
+            store.set_clocks(&[(host.clone(), reading)], Duration::MAX);
         }
 
-        let bytes = ledger.exposition(at(now), Some(Duration::from_secs(1))).plain.parts.concat();
+        let bytes = store.exposition(at(now), Some(Duration::from_secs(1))).plain.parts.concat();
         let exposition = String::from_utf8(bytes).unwrap();
         let families = text_format::read(&exposition).map_err(TestCaseError::fail)?;
         is_well_formed(&families)?;
@@ -539,24 +542,27 @@ fn exposition_of(bodies: &[Body]) -> String {
         exchange.simulator.inject_fault(fault.for_endpoint(SimulatedEndpoint::GetBalance));
     }
     let half = |text: String| KeyHalf::Given(Secret::new(&text.into()).unwrap());
-    let watched = (0..bodies.len()).map(|number| config::Account {
+    let watched = (0..bodies.len()).map(|number| config::AccountConfig {
         name: format!("a{number}").into(),
-        venue: Venue { base_urls: vec![BaseUrl::parse(&exchange.url()).unwrap()], ..Venue::default() },
-        keyring: Keyring::open(
+        endpoints: Endpoints {
+            base_urls: vec![BaseUrl::parse(&exchange.url()).unwrap()],
+            ..Endpoints::default()
+        },
+        credentials: Credentials::open(
             KeySource { access: half(format!("key-{number}")), secret: half(SECRET_KEY.to_owned()) },
             Duration::ZERO,
         )
         .unwrap(),
         wallets: vec![exchange::Wallet::Spot],
         watch: Vec::new(),
-        filter: Filter::default(),
+        filter: CurrencyFilter::default(),
         poll_interval: Duration::from_mins(2),
         poll_timeout: Duration::from_mins(1),
         max_age: Duration::from_mins(5),
     });
     let clock = Clock::start();
-    let asking = Arc::new(exchange::Exchange::simulated(clock).unwrap());
-    let (pollers, _, ledger) = poll::pollers(watched.collect(), None, &asking, clock);
+    let asking = Arc::new(exchange::Client::simulated(clock).unwrap());
+    let (pollers, _, store) = poller::create_pollers(watched.collect(), None, &asking, clock);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut polling = tokio::task::JoinSet::new();
@@ -568,7 +574,7 @@ fn exposition_of(bodies: &[Body]) -> String {
         }
         polling.join_all().await;
     });
-    String::from_utf8(ledger.exposition(clock.now(), None).plain.parts.concat()).unwrap()
+    String::from_utf8(store.exposition(clock.now(), None).plain.parts.concat()).unwrap()
 }
 
 proptest! {

@@ -12,11 +12,11 @@ use flate2::{Compression, write::GzEncoder};
 use tokio::{net::TcpSocket, task::JoinSet, task::yield_now};
 use xt_balance_exporter::{
     exchange::{KeyHalf, KeySource},
-    poll::Ticks,
+    poller::Ticks,
     simulator::{
         Effect, Fault, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
     },
-    web::Site,
+    web::Server,
 };
 
 const HELD: Option<f64> = Some(3_867.436_500_12);
@@ -697,15 +697,15 @@ async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_ch
     let ours = account("main", &[&exchange.url()], files.source());
     let interval = ours.poll_interval;
     let mut ours = Watched::all(vec![ours]);
-    let Watched { mut poller, ledger, clock } = ours.remove(0);
+    let Watched { mut poller, store, clock } = ours.remove(0);
     let frozen = Frozen::new();
     let running = tokio::spawn(async move { poller.run(Ticks::begin()).await });
     let (mut tries, mut foretold) = (Vec::new(), Duration::ZERO);
     while tries.len() < 3 {
         if tries.len() == 1 {
-            foretold = ledger.accounts()[0].next_poll().unwrap().elapsed;
+            foretold = store.accounts()[0].next_poll().unwrap().elapsed;
         }
-        step(&ledger, clock).await;
+        step(&store, clock).await;
         if asset_calls(&exchange) > tries.len() {
             tries.push(clock.now().elapsed);
         }
@@ -719,12 +719,12 @@ async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_ch
         let gap = pair[1].saturating_sub(pair[0]);
         assert!(gap >= Duration::from_mins(5) && gap <= Duration::from_mins(6), "{tries:?}");
     }
-    assert_eq!(sample(&exposition(&ledger, clock.now()), FREE), None);
+    assert_eq!(sample(&exposition(&store, clock.now()), FREE), None);
 
     files.write("nextKey", "nextSecret");
     let changed = clock.now().elapsed;
-    while sample(&exposition(&ledger, clock.now()), FREE) != Some(7.0) {
-        step(&ledger, clock).await;
+    while sample(&exposition(&store, clock.now()), FREE) != Some(7.0) {
+        step(&store, clock).await;
         let waited = clock.now().elapsed.saturating_sub(changed);
         assert!(waited < interval * 2, "{waited:?}");
     }
@@ -735,10 +735,10 @@ async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_ch
 
 /// Lets half a second pass, and whatever that has set off come to its end. A longer leap would make
 /// every poller late for its slot, and a late one leaves the slot out.
-async fn step(ledger: &xt_balance_exporter::ledger::Ledger, clock: xt_balance_exporter::moment::Clock) {
+async fn step(store: &xt_balance_exporter::snapshot::store::Store, clock: xt_balance_exporter::clock::Clock) {
     tokio::time::advance(Duration::from_millis(500)).await;
     let busy = || {
-        let next = ledger.accounts()[0].next_poll();
+        let next = store.accounts()[0].next_poll();
         next.is_none_or(|next| next.elapsed <= clock.now().elapsed)
     };
     // Key files are read on a thread that knows nothing of the paused clock: it has a few milliseconds in any case. What
@@ -808,24 +808,24 @@ async fn a_poller_that_gives_no_sign_of_life_is_named_and_the_others_run_on() {
     let mut well = account("main", &[&url], given(ACCESS_KEY, SECRET_KEY));
     (stuck.poll_interval, well.poll_interval) = (Duration::from_secs(2), Duration::from_secs(2));
     let mut watched = Watched::all(vec![stuck, well]);
-    let (ledger, clock) = (Arc::clone(&watched[0].ledger), watched[0].clock);
+    let (store, clock) = (Arc::clone(&watched[0].store), watched[0].clock);
     let run = |mut watched: Watched| tokio::spawn(async move { watched.poller.run(Ticks::begin()).await });
     let stuck = run(watched.remove(0));
     let _well = run(watched.remove(0));
-    let polls = |name: &str| sample(&exposition(&ledger, clock.now()), &POLLS.replace("main", name)).unwrap();
+    let polls = |name: &str| sample(&exposition(&store, clock.now()), &POLLS.replace("main", name)).unwrap();
     while polls("stuck") == 0.0 || polls("main") == 0.0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(ledger.ailing(clock.now()), [""; 0]);
+    assert_eq!(store.stuck_pollers(clock.now()), [""; 0]);
     // A task that is never run again is what a poller stuck in a loop or a lock looks like.
     stuck.abort();
     let alive_until = |name: &str| {
-        let accounts = ledger.accounts();
-        accounts.iter().find(|account| &*account.facts.name == name).unwrap().alive_until
+        let accounts = store.accounts();
+        accounts.iter().find(|account| &*account.facts.name == name).unwrap().heartbeat_deadline
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let site = Arc::new(Site::new(Arc::clone(&ledger), clock, "/metrics".to_owned(), 40));
+    let site = Arc::new(Server::new(Arc::clone(&store), clock, "/metrics".to_owned(), 40));
     let _site = tokio::spawn(site.serve(vec![listener], std::future::pending()));
     let ask =
         |path| async move { tokio::task::spawn_blocking(move || get(address, path, &[])).await.unwrap() };
@@ -833,9 +833,9 @@ async fn a_poller_that_gives_no_sign_of_life_is_named_and_the_others_run_on() {
 
     // More time than any poller may stay silent, gone by at once.
     tokio::time::pause();
-    tokio::time::advance(alive_until("stuck").awake.saturating_sub(clock.now().awake)).await;
+    tokio::time::advance(alive_until("stuck").uptime.saturating_sub(clock.now().uptime)).await;
     tokio::time::resume();
-    while alive_until("main").awake <= clock.now().awake {
+    while alive_until("main").uptime <= clock.now().uptime {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let health = ask("/-/healthy").await;

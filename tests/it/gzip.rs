@@ -17,11 +17,11 @@ use flate2::bufread::GzDecoder;
 use serde_json::json;
 use smol_str::SmolStr;
 use xt_balance_exporter::{
-    exchange::{Amount, Answer, Balance, Failure, Reason, Wallet, currency_name, v1},
-    exposition::{Whole, families::AccountFacts},
-    ledger::{Account, Ledger},
-    moment::Moment,
-    standing::{Ended, Filter, PollOutcome, Subject, Watch},
+    clock::Timestamp,
+    exchange::{Amount, Balance, BalanceAnswer, Failure, Reason, Wallet, currency_name, v1},
+    exposition::{Exposition, metrics::AccountFacts},
+    snapshot::store::{AccountEntry, Store},
+    snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency},
 };
 
 // The walk: what is known of a few accounts and of prices, as it changes
@@ -52,7 +52,7 @@ struct Step {
     name: String,
     /// How it differs from the step before, where only amounts and prices have changed.
     mix: Option<Mix>,
-    whole: Whole,
+    whole: Exposition,
 }
 
 impl Step {
@@ -129,8 +129,8 @@ static STEPS: LazyLock<Vec<Step>> = LazyLock::new(|| {
 });
 
 struct Walk {
-    ledger: Ledger,
-    now: Moment,
+    store: Store,
+    now: Timestamp,
     /// How often amounts have changed: they are made of it.
     turn: u64,
     price: u64,
@@ -140,16 +140,17 @@ struct Walk {
 impl Walk {
     fn new() -> Self {
         let elapsed = Duration::from_secs(5);
-        let now = Moment { elapsed, awake: elapsed, unix: Duration::from_secs(1_700_000_000) };
+        let now = Timestamp { elapsed, uptime: elapsed, unix: Duration::from_secs(1_700_000_000) };
         let account = |name: &str, wallets: &[Wallet], max_age| {
             let subject = |wallet: &Wallet| {
                 let watch = [("gone", None), ("usdt", Some(500.0))];
-                let watch = watch.map(|(name, threshold)| Watch { currency: name.into(), threshold });
-                Arc::new(Subject {
+                let watch =
+                    watch.map(|(name, threshold)| WatchedCurrency { currency: name.into(), threshold });
+                Arc::new(WalletConfig {
                     account: name.into(),
                     wallet: *wallet,
                     watch: watch.into(),
-                    filter: Filter::default(),
+                    filter: CurrencyFilter::default(),
                     max_age: Duration::from_secs(max_age),
                 })
             };
@@ -159,16 +160,16 @@ impl Walk {
                 credentials_loaded: now.unix,
                 poller_restarts: 0,
             };
-            Account::new(facts, wallets.iter().map(subject).collect(), now)
+            AccountEntry::new(facts, wallets.iter().map(subject).collect(), now)
         };
         let silent = account(SILENT, &[Wallet::Spot], 100);
         let accounts = ACCOUNTS.iter().map(|(name, wallets, max_age)| account(name, wallets, *max_age));
-        let ledger = Ledger::new(accounts.chain([silent]).collect()).with_prices(PRICES_MAX_AGE, now);
-        Self { ledger, now, turn: 0, price: 0, steps: Vec::new() }
+        let store = Store::new(accounts.chain([silent]).collect()).with_prices(PRICES_MAX_AGE, now);
+        Self { store, now, turn: 0, price: 0, steps: Vec::new() }
     }
 
     fn step(&mut self, name: String, mix: Option<Mix>) {
-        self.steps.push(Step { name, mix, whole: self.ledger.exposition(self.now, None) });
+        self.steps.push(Step { name, mix, whole: self.store.exposition(self.now, None) });
         self.now = self.now.later(Duration::from_secs(1));
     }
 
@@ -189,16 +190,16 @@ impl Walk {
         self.poll(account, || Err(Failure::new(Reason::Timeout, "no answer came")));
     }
 
-    fn poll(&self, account: &str, mut outcome: impl FnMut() -> Result<Option<Answer>, Failure>) {
-        let known = self.ledger.account(account).unwrap();
-        let mut ended = || Ended {
+    fn poll(&self, account: &str, mut outcome: impl FnMut() -> Result<Option<BalanceAnswer>, Failure>) {
+        let known = self.store.account(account).unwrap();
+        let mut ended = || PollResult {
             at: self.now,
             took: Duration::from_millis(80),
             is_suspect: false,
             outcome: PollOutcome::new(self.now, outcome()),
         };
-        let after: Vec<_> = known.wallets.iter().map(|wallet| wallet.standing.after(ended())).collect();
-        self.ledger.update(account, |account| {
+        let after: Vec<_> = known.wallets.iter().map(|wallet| wallet.snapshot.apply(ended())).collect();
+        self.store.update(account, |account| {
             for (wallet, standing) in iter::zip(&mut account.wallets, &after) {
                 wallet.set(standing.clone());
             }
@@ -211,21 +212,24 @@ impl Walk {
         let market = |currency: &SmolStr| format!(r#""{currency}_usdt":{{"price":"{}.25"}}"#, self.price);
         let markets: Vec<_> = LARGE_ONES.iter().step_by(9).map(market).collect();
         let body = format!("{{{}}}", markets.join(","));
-        self.ledger.update_market(|market| {
-            let prices = v1::prices(200, body.as_bytes()).map(|prices| (self.now, prices));
-            market.set(market.quotation.after(self.now, prices));
+        self.store.update_prices(|market| {
+            let prices = v1::decode_prices(200, body.as_bytes()).map(|prices| (self.now, prices));
+            market.set(market.snapshot.apply(self.now, prices));
         });
     }
 }
 
 /// Every currency of `account`, with amounts at random.
-fn answer(account: &str, random: &mut fastrand::Rng) -> Answer {
+fn answer(account: &str, random: &mut fastrand::Rng) -> BalanceAnswer {
     let mut amount = || {
         let text = format!("{}.{:08}", random.u32(..1_000_000), random.u32(..100_000_000));
         Amount::parse(&text).unwrap()
     };
     let balance = |currency: SmolStr| Balance { currency, free: amount(), frozen: amount() };
-    Answer { balances: currencies(account).into_iter().map(balance).collect(), ..Answer::default() }
+    BalanceAnswer {
+        balances: currencies(account).into_iter().map(balance).collect(),
+        ..BalanceAnswer::default()
+    }
 }
 
 /// What `account` holds, sorted.

@@ -11,11 +11,11 @@ use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, sample, until};
 use serde_json::json;
 use tokio::task::JoinSet;
 use xt_balance_exporter::{
-    exchange::{Api, BaseUrl, Venue, Wallet},
+    exchange::{ApiVersion, BaseUrl, Endpoints, Wallet},
     simulator::{
         self, Effect, Fault, NonceRefusal, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatorConfig,
     },
-    standing::Watch,
+    snapshot::wallet::WatchedCurrency,
 };
 
 const HELD: Option<f64> = Some(500.5);
@@ -41,22 +41,22 @@ fn exchange_with(mut rules: SimulatorConfig) -> Exchange {
 }
 
 /// The account `main`, its one wallet read by this version of the API.
-fn reading(api: Api, wallet: Wallet, url: &str) -> Watched {
+fn reading(api: ApiVersion, wallet: Wallet, url: &str) -> Watched {
     let base = |url: &str| vec![BaseUrl::parse(url).unwrap()];
     let mut ours = account("main", &[url], given(ACCESS_KEY, SECRET_KEY));
-    ours.venue = Venue {
+    ours.endpoints = Endpoints {
         api,
         base_urls: base(url),
         futures_usdt: base(&format!("{url}/fapi")),
         futures_coin: base(&format!("{url}/dapi")),
     };
     ours.wallets = vec![wallet];
-    ours.watch = vec![(wallet, Watch { currency: "usdt".into(), threshold: Some(500.0) })];
+    ours.watch = vec![(wallet, WatchedCurrency { currency: "usdt".into(), threshold: Some(500.0) })];
     Watched::all(vec![ours]).remove(0)
 }
 
-const READINGS: [(Api, Wallet); 3] =
-    [(Api::V1, Wallet::Spot), (Api::V4, Wallet::Spot), (Api::V4, Wallet::FuturesUsdt)];
+const READINGS: [(ApiVersion, Wallet); 3] =
+    [(ApiVersion::V1, Wallet::Spot), (ApiVersion::V4, Wallet::Spot), (ApiVersion::V4, Wallet::FuturesUsdt)];
 
 /// The value of `series`, which names the spot wallet, for the wallet that is read.
 fn value(watched: &Watched, wallet: Wallet, series: &str) -> Option<f64> {
@@ -323,7 +323,7 @@ async fn an_answer_that_was_not_asked_for_is_no_accounts() {
             assert!(watched.poll().await, "{:?}", watched.failure());
         }
     }
-    let text = exposition(&watched[0].ledger, watched[0].clock.now());
+    let text = exposition(&watched[0].store, watched[0].clock.now());
     let free = names.map(|name| sample(&text, &FREE.replace("main", name)));
     assert_eq!(free, [Some(1.0), Some(2.0)]);
     assert_eq!(front.connections(), front.requests().len(), "a call has a connection of its own");
@@ -354,7 +354,7 @@ async fn an_answer_that_a_cache_kept_is_no_accounts() {
         exchange.simulator.inject_fault(Fault::new(cache.clone()));
         let ours = names.map(|name| {
             let mut ours = account(name, &[&exchange.url()], given(&keys(name).0, &keys(name).1));
-            ours.venue.api = Api::V4;
+            ours.endpoints.api = ApiVersion::V4;
             ours
         });
         let mut watched = Watched::all(ours.into());
@@ -363,7 +363,7 @@ async fn an_answer_that_a_cache_kept_is_no_accounts() {
             good.push(watched.poll().await);
         }
         assert_eq!(good, [true, false, false], "{cache:?}");
-        let text = exposition(&watched[0].ledger, watched[0].clock.now());
+        let text = exposition(&watched[0].store, watched[0].clock.now());
         for name in ["b", "c"] {
             let cached =
                 format!("xt_poll_failures_total{{account=\"{name}\",reason=\"cached\",wallet=\"spot\"}}");
@@ -431,7 +431,7 @@ fn check_names_a_cache_and_what_to_do_about_it() {
 
 /// Makes the same proof for every way in which a nonce is refused, and every version of the API. A proof holds the
 /// exchange to its end.
-async fn for_every_refusal<F>(proof: impl Fn(Exchange, Watched, Api) -> F)
+async fn for_every_refusal<F>(proof: impl Fn(Exchange, Watched, ApiVersion) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -484,7 +484,7 @@ async fn a_step_of_the_exchanges_clock_is_followed_in_the_poll_that_meets_it() {
     for_every_refusal(|exchange: Exchange, mut watched: Watched, api| async move {
         let exchange = exchange;
         // To v1 nonces by a clock that was set back are old ones: there only time helps.
-        if api == Api::V4 {
+        if api == ApiVersion::V4 {
             assert!(watched.poll().await);
             exchange.simulator.set_clock_offset_ms(-3_600_000);
             assert!(watched.poll().await, "{:?}", watched.failure());
@@ -551,7 +551,7 @@ async fn the_skew_is_that_of_the_scrape_and_of_hosts_that_are_asked() {
     let now = watched.clock.now();
     for set in [0.0, 3_600.0, -800_000_000.0] {
         let unix = Duration::from_secs_f64(now.unix.as_secs_f64() + set);
-        let text = watched.text_at(xt_balance_exporter::moment::Moment { unix, ..now });
+        let text = watched.text_at(xt_balance_exporter::clock::Timestamp { unix, ..now });
         let shown = skew(&text, &first).unwrap();
         // Half a round trip is what a reading may be off by, and no round trip takes this long.
         assert!((shown + set).abs() < 5.0, "{shown} after the clock was set by {set}");

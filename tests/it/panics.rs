@@ -20,7 +20,7 @@ use crate::common::{Exchange, get, run_alone, sample, until};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use xt_balance_exporter::{
-    cli, command,
+    cli, commands,
     simulator::{SimulatedAccount, SimulatedWallet, SimulatorConfig},
 };
 
@@ -139,7 +139,7 @@ fn the_daemon_outlives_panics() {
     let words = ["xt-balance-exporter", "--web.listen-address=127.0.0.1:0", "--config.file"];
     let words = words.iter().map(Into::into).chain([path.into_os_string()]);
     let daemon = cli::parse(words).unwrap();
-    let daemon = thread::spawn(move || format!("{:?}", command::run(daemon)));
+    let daemon = thread::spawn(move || format!("{:?}", commands::run(daemon)));
 
     let address = until("it listens", || log.0.lock().unwrap().address);
     // The service manager has heard that all are alive.

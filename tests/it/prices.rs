@@ -8,20 +8,20 @@ use crate::common::proxy::{Front, Manner, PLAIN_HEADERS, http};
 use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, get, sample, text_format, until};
 use tokio::net::TcpSocket;
 use xt_balance_exporter::{
-    config::Prices,
-    exchange::{self, Api},
-    ledger::Ledger,
-    moment::Clock,
-    poll::{self, Poller, PricePoller},
+    clock::Clock,
+    config::PricesConfig,
+    exchange::{self, ApiVersion},
+    poller::{self, Poller, PricePoller},
     simulator::{Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
-    standing::Filter,
+    snapshot::store::Store,
+    snapshot::wallet::CurrencyFilter,
 };
 
 /// Shorter than that of balances.
 const MAX_AGE: Duration = Duration::from_secs(100);
-const APIS: [(Api, SimulatedEndpoint, &str); 2] = [
-    (Api::V1, SimulatedEndpoint::GetTickers, "/data/api/v1/getTickers"),
-    (Api::V4, SimulatedEndpoint::V4Prices, "/v4/public/ticker/price"),
+const APIS: [(ApiVersion, SimulatedEndpoint, &str); 2] = [
+    (ApiVersion::V1, SimulatedEndpoint::GetTickers, "/data/api/v1/getTickers"),
+    (ApiVersion::V4, SimulatedEndpoint::V4Prices, "/v4/public/ticker/price"),
 ];
 const UNPRICED: &str = "xt_unpriced_currencies{account=\"main\",wallet=\"spot\"}";
 const SINCE: &str = "xt_price_last_success_timestamp_seconds";
@@ -53,36 +53,36 @@ fn exchange() -> Exchange {
 struct Process {
     accounts: Vec<Poller>,
     prices: PricePoller,
-    ledger: Arc<Ledger>,
+    store: Arc<Store>,
     clock: Clock,
 }
 
 impl Process {
-    fn new(api: Api, urls: &[&str]) -> Self {
-        Self::of(api, urls, &Filter::default())
+    fn new(api: ApiVersion, urls: &[&str]) -> Self {
+        Self::of(api, urls, &CurrencyFilter::default())
     }
 
-    fn of(api: Api, urls: &[&str], filter: &Filter) -> Self {
+    fn of(api: ApiVersion, urls: &[&str], filter: &CurrencyFilter) -> Self {
         let keys = [("main", given(ACCESS_KEY, SECRET_KEY)), ("other", given("otherKey", "otherSecret"))];
         let accounts: Vec<_> = keys
             .into_iter()
             .map(|(name, keys)| {
                 let mut account = account(name, urls, keys);
-                account.venue.api = api;
+                account.endpoints.api = api;
                 account.filter = filter.clone();
                 account
             })
             .collect();
-        let prices = Prices {
-            venue: accounts[0].venue.clone(),
+        let prices = PricesConfig {
+            endpoints: accounts[0].endpoints.clone(),
             poll_interval: Duration::from_secs(30),
             poll_timeout: Duration::from_secs(2),
             max_age: MAX_AGE,
         };
         let clock = Clock::start();
-        let exchange = Arc::new(exchange::Exchange::simulated(clock).unwrap());
-        let (accounts, prices, ledger) = poll::pollers(accounts, Some(prices), &exchange, clock);
-        Self { accounts, prices: prices.unwrap(), ledger, clock }
+        let exchange = Arc::new(exchange::Client::simulated(clock).unwrap());
+        let (accounts, prices, store) = poller::create_pollers(accounts, Some(prices), &exchange, clock);
+        Self { accounts, prices: prices.unwrap(), store, clock }
     }
 
     /// Reads the prices. Returns whether that was good.
@@ -95,7 +95,7 @@ impl Process {
     }
 
     fn text(&self) -> String {
-        exposition(&self.ledger, self.clock.now())
+        exposition(&self.store, self.clock.now())
     }
 
     fn price(&self, currency: &str) -> Option<f64> {
@@ -108,8 +108,8 @@ impl Process {
 
     /// How the last reading failed.
     fn trouble(&self) -> String {
-        let market = self.ledger.market().unwrap();
-        market.quotation.trouble.as_ref().map(|trouble| trouble.failure.to_string()).unwrap_or_default()
+        let market = self.store.prices().unwrap();
+        market.snapshot.last_failure.as_ref().map(|trouble| trouble.failure.to_string()).unwrap_or_default()
     }
 }
 
@@ -157,8 +157,8 @@ async fn every_market_against_usdt_gives_a_price_and_what_has_none_is_counted() 
 #[tokio::test]
 async fn only_prices_of_what_some_account_could_show_are_shown() {
     let exchange = exchange();
-    let filter = Filter { only: vec!["btc".into(), "gal(ft)".into()], ..Filter::default() };
-    let mut process = Process::of(Api::V4, &[&exchange.url()], &filter);
+    let filter = CurrencyFilter { only: vec!["btc".into(), "gal(ft)".into()], ..CurrencyFilter::default() };
+    let mut process = Process::of(ApiVersion::V4, &[&exchange.url()], &filter);
     assert!(process.poll().await && process.quote().await, "{}", process.trouble());
     let shown = ["btc", "usdt", "eth", "xt"].map(|name| process.price(name));
     assert_eq!(shown, [Some(64_210.0), Some(1.0), None, None]);
@@ -187,7 +187,7 @@ async fn the_call_carries_no_key() {
 async fn what_an_exchange_remembers_of_a_key_is_not_shown() {
     let exchange = exchange();
     let front = Front::new(exchange.address);
-    let mut process = Process::new(Api::V1, &[&front.url()]);
+    let mut process = Process::new(ApiVersion::V1, &[&front.url()]);
     assert!(process.poll().await);
     let said = format!("<html>{ACCESS_KEY} {SECRET_KEY} {}", ACCESS_KEY.to_uppercase());
     front.set(Manner::Instead(http(403, &[], said.as_bytes())));
@@ -236,7 +236,7 @@ async fn prices_are_held_then_unknown_then_back_and_balances_do_not_mind_with_v4
     held_then_unknown_then_back(APIS[1]).await;
 }
 
-async fn held_then_unknown_then_back((api, endpoint, _): (Api, SimulatedEndpoint, &str)) {
+async fn held_then_unknown_then_back((api, endpoint, _): (ApiVersion, SimulatedEndpoint, &str)) {
     let exchange = exchange();
     let mut process = Process::new(api, &[&exchange.url()]);
     assert!(process.poll().await && process.quote().await, "{}", process.trouble());
@@ -266,10 +266,10 @@ async fn held_then_unknown_then_back((api, endpoint, _): (Api, SimulatedEndpoint
     }
     let text = process.text();
     assert_eq!((sample(&text, UP), sample(&text, POLLS), failures(&text)), (Some(1.0), Some(10.0), vec![]));
-    assert_eq!(process.ledger.ailing(process.clock.now()), [""; 0]);
+    assert_eq!(process.store.stuck_pollers(process.clock.now()), [""; 0]);
 
-    let good = process.ledger.market().unwrap().quotation.good.as_ref().unwrap().at;
-    let unknown = exposition(&process.ledger, good.later(MAX_AGE));
+    let good = process.store.prices().unwrap().snapshot.last_good.as_ref().unwrap().at;
+    let unknown = exposition(&process.store, good.later(MAX_AGE));
     assert!(!unknown.contains("xt_price{") && !unknown.contains("xt_unpriced_currencies"), "{unknown}");
     assert_eq!((sample(&unknown, SINCE), sample(&unknown, UP)), (since, Some(1.0)));
     assert!(sample(&unknown, FREE).is_some(), "balances are another matter");
@@ -278,7 +278,7 @@ async fn held_then_unknown_then_back((api, endpoint, _): (Api, SimulatedEndpoint
         .simulator
         .inject_fault(Fault::new(Effect::Delay { ms: 300 }).for_endpoint(endpoint).for_calls(1));
     assert!(process.quote().await, "{}", process.trouble());
-    let good = process.ledger.market().unwrap().quotation.good.as_ref().unwrap().at;
+    let good = process.store.prices().unwrap().snapshot.last_good.as_ref().unwrap().at;
     assert!(
         good.age(process.clock.now()) >= Duration::from_millis(300),
         "prices are as old as their question"
@@ -302,7 +302,7 @@ async fn a_limit_reply_pauses_prices_alone_and_a_second_ones_pauses_all_with_v4(
     paused_alone_and_with_all(APIS[1]).await;
 }
 
-async fn paused_alone_and_with_all((api, endpoint, _): (Api, SimulatedEndpoint, &str)) {
+async fn paused_alone_and_with_all((api, endpoint, _): (ApiVersion, SimulatedEndpoint, &str)) {
     let exchange = exchange();
     let mut process = Process::new(api, &[&exchange.url()]);
     assert!(process.poll().await);

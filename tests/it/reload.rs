@@ -10,12 +10,12 @@ use crate::common::{
 };
 use tokio::{runtime::Handle, time::timeout};
 use xt_balance_exporter::{
-    config::{Account, Config, Prices},
-    exchange::{self, Api, BaseUrl, KeyHalf, KeySource},
-    moment::Clock,
-    poll::{Change, Crew, Ticks},
+    clock::Clock,
+    config::{AccountConfig, Config, PricesConfig},
+    exchange::{self, ApiVersion, BaseUrl, KeyHalf, KeySource},
+    poller::{PollerSet, ReloadSummary, Ticks},
     simulator::{self, Effect, Fault, RefusalCause, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
-    standing::{Filter, Watch},
+    snapshot::wallet::{CurrencyFilter, WatchedCurrency},
 };
 
 const THRESHOLD: &str = "xt_balance_free_threshold{account=\"main\",currency=\"usdt\",wallet=\"spot\"}";
@@ -58,7 +58,7 @@ fn asset_calls(exchange: &Exchange, account: &str) -> usize {
 
 /// The pollers of one process, in this one.
 struct Process {
-    crew: Crew,
+    pollers: PollerSet,
     clock: Clock,
     url: String,
 }
@@ -66,19 +66,19 @@ struct Process {
 impl Process {
     fn new(exchange: &Exchange) -> Self {
         let clock = Clock::start();
-        let asking = Arc::new(exchange::Exchange::simulated(clock).unwrap());
-        let crew = Crew::new(asking, clock, Handle::current(), Ticks::begin());
-        Self { crew, clock, url: exchange.url() }
+        let asking = Arc::new(exchange::Client::simulated(clock).unwrap());
+        let pollers = PollerSet::new(asking, clock, Handle::current(), Ticks::begin());
+        Self { pollers, clock, url: exchange.url() }
     }
 
     /// The account `main`, polled but once.
-    fn main(&self) -> Account {
+    fn main(&self) -> AccountConfig {
         self.account("main", given(ACCESS_KEY, SECRET_KEY), ONCE)
     }
 
-    fn account(&self, name: &str, keys: KeySource, poll_interval: Duration) -> Account {
+    fn account(&self, name: &str, keys: KeySource, poll_interval: Duration) -> AccountConfig {
         let poll_timeout = Duration::from_secs(10).min(poll_interval / 2);
-        Account {
+        AccountConfig {
             poll_interval,
             poll_timeout,
             max_age: MAX_AGE.max(poll_interval),
@@ -86,21 +86,25 @@ impl Process {
         }
     }
 
-    async fn follow(&mut self, accounts: Vec<Account>) -> Change {
+    async fn follow(&mut self, accounts: Vec<AccountConfig>) -> ReloadSummary {
         self.follow_with(accounts, None).await
     }
 
-    async fn follow_with(&mut self, accounts: Vec<Account>, prices: Option<Prices>) -> Change {
-        self.crew.follow(Config { accounts, prices }).await
+    async fn follow_with(
+        &mut self,
+        accounts: Vec<AccountConfig>,
+        prices: Option<PricesConfig>,
+    ) -> ReloadSummary {
+        self.pollers.apply_config(Config { accounts, prices }).await
     }
 
-    fn prices(&self) -> Prices {
-        let venue = self.main().venue;
-        Prices { venue, poll_interval: ONCE, poll_timeout: Duration::from_secs(10), max_age: ONCE }
+    fn prices(&self) -> PricesConfig {
+        let endpoints = self.main().endpoints;
+        PricesConfig { endpoints, poll_interval: ONCE, poll_timeout: Duration::from_secs(10), max_age: ONCE }
     }
 
     fn text(&self) -> String {
-        exposition(self.crew.ledger(), self.clock.now())
+        exposition(self.pollers.store(), self.clock.now())
     }
 
     fn sample(&self, series: &str) -> Option<f64> {
@@ -130,8 +134,8 @@ impl Process {
     }
 }
 
-fn changed(changed: usize) -> Change {
-    Change { changed, ..Change::default() }
+fn changed(changed: usize) -> ReloadSummary {
+    ReloadSummary { changed, ..ReloadSummary::default() }
 }
 
 // What is known.
@@ -141,7 +145,7 @@ async fn other_wishes_for_an_account_are_met_from_what_is_known_of_it() {
     let exchange = exchange();
     let mut process = Process::new(&exchange);
     let change = process.follow(vec![process.main()]).await;
-    assert_eq!(change, Change { new: 1, ..Change::default() });
+    assert_eq!(change, ReloadSummary { new: 1, ..ReloadSummary::default() });
     process.reads(POLLS, Some(1.0)).await;
     let seen = |process: &Process| {
         ["usdt", "btc", "doge", "eth"].map(|currency| process.sample(&free("main", currency)))
@@ -151,8 +155,9 @@ async fn other_wishes_for_an_account_are_met_from_what_is_known_of_it() {
 
     let mut wish = process.main();
     wish.watch[0].1.threshold = Some(900.0);
-    wish.watch.push((exchange::Wallet::Spot, Watch { currency: "eth".into(), threshold: None }));
-    wish.filter = Filter { hide_zero: true, exclude: vec!["btc".into()], ..Filter::default() };
+    wish.watch.push((exchange::Wallet::Spot, WatchedCurrency { currency: "eth".into(), threshold: None }));
+    wish.filter =
+        CurrencyFilter { hide_zero: true, exclude: vec!["btc".into()], ..CurrencyFilter::default() };
     assert_eq!(process.follow(vec![wish]).await, changed(1));
     assert_eq!(process.sample(THRESHOLD), Some(900.0));
     assert_eq!(
@@ -191,8 +196,8 @@ async fn another_account_of_the_same_name_is_never_shown_with_the_balances_of_th
         let mut other = process.main();
         match place {
             0 => return process.account("main", given("nextKey", "nextSecret"), ONCE),
-            1 => other.venue.base_urls = vec![BaseUrl::parse(&other_exchange.url()).unwrap()],
-            _ => other.venue.api = Api::V4,
+            1 => other.endpoints.base_urls = vec![BaseUrl::parse(&other_exchange.url()).unwrap()],
+            _ => other.endpoints.api = ApiVersion::V4,
         }
         other
     };
@@ -293,7 +298,7 @@ async fn accounts_come_and_go_and_the_others_go_on_undisturbed() {
     process.reads(&free("next", "usdt"), Some(7.0)).await;
 
     let change = process.follow(vec![third(&process), process.main()]).await;
-    assert_eq!(change, Change { new: 1, gone: 1, unchanged: 1, ..Change::default() });
+    assert_eq!(change, ReloadSummary { new: 1, gone: 1, unchanged: 1, ..ReloadSummary::default() });
     let text = process.text();
     assert!(!text.contains("account=\"next\"") && text.contains("account=\"third\""), "{text}");
     let asked = asset_calls(&exchange, "next");
@@ -305,7 +310,7 @@ async fn accounts_come_and_go_and_the_others_go_on_undisturbed() {
     assert_eq!(asset_calls(&exchange, "main"), 1);
 
     let same = process.follow(vec![process.main(), third(&process)]).await;
-    assert_eq!(same, Change { unchanged: 2, ..Change::default() });
+    assert_eq!(same, ReloadSummary { unchanged: 2, ..ReloadSummary::default() });
 }
 
 #[tokio::test]
@@ -316,7 +321,7 @@ async fn an_account_that_is_polled_less_often_is_polled_no_later_the_next_time()
     process.reads(POLLS, Some(1.0)).await;
     process.follow(vec![process.main()]).await;
     process.reaches(POLLS, 2.0).await;
-    let account = process.crew.ledger().account("main").unwrap();
+    let account = process.pollers.store().account("main").unwrap();
     let next = account.next_poll().unwrap().elapsed.saturating_sub(process.clock.now().elapsed);
     assert!(next > 5 * SECOND, "and from then on once an hour: {next:?}");
 }
@@ -330,7 +335,7 @@ async fn the_clock_of_a_host_that_is_not_asked_any_more_is_forgotten() {
     process.reads(FREE, Some(3_867.4)).await;
     assert!(process.sample(&skew(&exchange)).is_some());
     let mut elsewhere = process.account("main", given(ACCESS_KEY, SECRET_KEY), SECOND);
-    elsewhere.venue.base_urls = vec![BaseUrl::parse(&other.url()).unwrap()];
+    elsewhere.endpoints.base_urls = vec![BaseUrl::parse(&other.url()).unwrap()];
     process.follow(vec![elsewhere]).await;
     assert_eq!(process.sample(&skew(&exchange)), None);
     process.reads(FREE, Some(3_867.4)).await;
@@ -353,7 +358,7 @@ async fn prices_follow_the_accounts_without_being_read_again() {
     let mut process = Process::new(&exchange);
     let mut only_btc = process.main();
     only_btc.filter.only = vec!["btc".into()];
-    let soon = Prices { poll_interval: SECOND, poll_timeout: SECOND / 2, ..process.prices() };
+    let soon = PricesConfig { poll_interval: SECOND, poll_timeout: SECOND / 2, ..process.prices() };
     process.follow_with(vec![only_btc], Some(soon)).await;
     process.reads("xt_price{currency=\"btc\",quote=\"usdt\"}", Some(60_000.0)).await;
     process.reads(unpriced, Some(0.0)).await;
@@ -370,13 +375,13 @@ async fn prices_follow_the_accounts_without_being_read_again() {
     assert_eq!(process.sample(unpriced), Some(0.0), "counted by the prices that are known");
 
     let without = process.follow(vec![process.main()]).await;
-    assert_eq!(without, Change { unchanged: 1, prices: true, ..Change::default() });
+    assert_eq!(without, ReloadSummary { unchanged: 1, prices: true, ..ReloadSummary::default() });
     let text = process.text();
     assert!(!text.contains("xt_price") && !text.contains("xt_unpriced"), "{text}");
-    assert!(process.crew.ledger().market().is_none());
+    assert!(process.pollers.store().prices().is_none());
     assert!(readings() <= read + 1, "it was not read for this");
 
-    let soon = Prices { poll_interval: SECOND, poll_timeout: SECOND / 2, ..process.prices() };
+    let soon = PricesConfig { poll_interval: SECOND, poll_timeout: SECOND / 2, ..process.prices() };
     process.follow_with(vec![process.main()], Some(soon)).await;
     assert_eq!(process.sample(unpriced), None, "what was known of prices was let go");
     process.reads(unpriced, Some(0.0)).await;

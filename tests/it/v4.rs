@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::{net::TcpSocket, task::JoinSet};
 use xt_balance_exporter::{
     config,
-    exchange::{Api, BaseUrl, Reason, Venue, Wallet},
+    exchange::{ApiVersion, BaseUrl, Endpoints, Reason, Wallet},
     simulator::{
         self, Effect, Fault, KeyState, LimitReply, RefusalCause, SimulatedAccount, SimulatedEndpoint,
         SimulatorConfig,
@@ -45,15 +45,15 @@ fn urls(list: &[&str]) -> Vec<BaseUrl> {
 }
 
 /// The account with these wallets, all of them at one place.
-fn reading(url: &str, wallets: &[Wallet]) -> config::Account {
-    let venue = Venue {
-        api: Api::V4,
+fn reading(url: &str, wallets: &[Wallet]) -> config::AccountConfig {
+    let endpoints = Endpoints {
+        api: ApiVersion::V4,
         base_urls: urls(&[url]),
         futures_usdt: urls(&[&format!("{url}/fapi")]),
         futures_coin: urls(&[&format!("{url}/dapi")]),
     };
-    config::Account {
-        venue,
+    config::AccountConfig {
+        endpoints,
         wallets: wallets.to_vec(),
         ..account("main", &[], given(ACCESS_KEY, SECRET_KEY))
     }
@@ -228,7 +228,7 @@ async fn prove(Case { wallet, fault, reason, says }: Case) {
     };
     let patience = if reason == "timeout" { 5 } else { 10 };
     let account = reading(&url, &[wallet]);
-    let account = config::Account { poll_timeout: Duration::from_secs(patience), ..account };
+    let account = config::AccountConfig { poll_timeout: Duration::from_secs(patience), ..account };
     let mut watched = Watched::of(account);
     let free = series("xt_balance_free", "usdt", wallet);
     assert!(watched.poll().await, "{:?}", watched.failure());
@@ -348,7 +348,7 @@ async fn a_slow_call_for_the_time_makes_no_request_of_the_future() {
         stream.write_all(&http(200, &[], body.as_bytes())).unwrap();
     });
     let mut account = reading(&exchange.url(), &[Wallet::FuturesUsdt]);
-    account.venue.base_urls = urls(&[&url]);
+    account.endpoints.base_urls = urls(&[&url]);
     let mut watched = Watched::of(account);
     assert!(watched.poll().await, "{:?}", watched.failure());
     let skew = watched.sample(&format!("xt_clock_skew_seconds{{host=\"{}\"}}", &url[7..]));
@@ -363,7 +363,7 @@ async fn futures_are_read_although_spot_cannot_tell_the_time() {
             exchange_with(SimulatorConfig { clock_offset_ms: -300, ..SimulatorConfig::default() }, |_| {});
         exchange.simulator.inject_fault(Fault::new(effect.clone()).for_endpoint(SimulatedEndpoint::V4Time));
         let account = reading(&exchange.url(), &[Wallet::FuturesUsdt]);
-        let account = config::Account { poll_timeout: Duration::from_secs(8), ..account };
+        let account = config::AccountConfig { poll_timeout: Duration::from_secs(8), ..account };
         let mut watched = Watched::of(account);
         assert!(watched.poll().await, "{effect:?}: {:?}", watched.failure());
     }
@@ -377,13 +377,13 @@ async fn each_wallet_goes_to_its_own_hosts_and_fails_over_among_them() {
     nobody.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let closed = format!("http://{}/dapi", nobody.local_addr().unwrap());
     let wallets = [Wallet::Spot, Wallet::FuturesUsdt, Wallet::FuturesCoin];
-    let venue = Venue {
-        api: Api::V4,
+    let endpoints = Endpoints {
+        api: ApiVersion::V4,
         base_urls: urls(&[&spot.url()]),
         futures_usdt: urls(&[&format!("{}/fapi", usdt.url())]),
         futures_coin: urls(&[&closed, &format!("{}/dapi", spare.url()), &format!("{}/dapi", coin.url())]),
     };
-    let account = config::Account { venue, ..reading(&exchange.url(), &wallets) };
+    let account = config::AccountConfig { endpoints, ..reading(&exchange.url(), &wallets) };
     let mut watched = Watched::of(account);
     for _ in 0..2 {
         assert_eq!(watched.poller.run_once().await, (3, 0), "{}", watched.text());

@@ -9,10 +9,10 @@ use std::{
 };
 
 use xt_balance_exporter::{
-    config::{Account, Config, Prices},
-    exchange::{Exchange, currency_name},
-    moment::Clock,
-    poll,
+    clock::Clock,
+    config::{AccountConfig, Config, PricesConfig},
+    exchange::{Client, currency_name},
+    poller,
 };
 
 use super::{exposition, is_readable};
@@ -25,8 +25,8 @@ static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
     found.cloned().unwrap_or_else(|| panic!("no key files in {folders:?}"))
 });
 
-static EXCHANGE: LazyLock<Arc<Exchange>> =
-    LazyLock::new(|| Arc::new(Exchange::simulated(Clock::start()).unwrap_or_else(|error| panic!("{error}"))));
+static EXCHANGE: LazyLock<Arc<Client>> =
+    LazyLock::new(|| Arc::new(Client::simulated(Clock::start()).unwrap_or_else(|error| panic!("{error}"))));
 
 /// The longest sentence that anyone reads.
 const SENTENCE_MAX_CHARS: usize = 600;
@@ -56,18 +56,25 @@ fn valid(config: Config) {
     }
     if let Some(prices) = &config.prices {
         valid_times(prices.poll_interval, prices.poll_timeout, prices.max_age);
-        assert!(!prices.venue.base_urls.is_empty());
+        assert!(!prices.endpoints.base_urls.is_empty());
     }
     load(accounts, config.prices.as_ref());
     starts(config, &names);
 }
 
-fn valid_account(account: &Account) {
-    let Account { name, venue, wallets, watch, filter, .. } = account;
+fn valid_account(account: &AccountConfig) {
+    let AccountConfig { name, endpoints, wallets, watch, filter, .. } = account;
     assert!((1..=64).contains(&name.len()) && is_readable(name) && name.trim() == &**name, "{name:?}");
-    assert!(wallets.iter().all(|wallet| !venue.of(*wallet).is_empty()), "{wallets:?} of {venue:?}");
-    assert!(wallets.iter().all(|wallet| venue.api.wallets().any(|known| known == *wallet)), "{wallets:?}");
-    for url in [&venue.base_urls, &venue.futures_usdt, &venue.futures_coin].into_iter().flatten() {
+    assert!(
+        wallets.iter().all(|wallet| !endpoints.for_wallet(*wallet).is_empty()),
+        "{wallets:?} of {endpoints:?}"
+    );
+    assert!(
+        wallets.iter().all(|wallet| endpoints.api.wallets().any(|known| known == *wallet)),
+        "{wallets:?}"
+    );
+    for url in [&endpoints.base_urls, &endpoints.futures_usdt, &endpoints.futures_coin].into_iter().flatten()
+    {
         let url = url.to_string();
         let is_here =
             ["http://localhost", "http://127.", "http://[::1]"].iter().any(|here| url.starts_with(here));
@@ -99,11 +106,11 @@ fn valid_times(interval: Duration, timeout: Duration, max_age: Duration) {
 }
 
 /// What is asked in all and for one key stays below what the exchange locks accounts for.
-fn load(accounts: &[Account], prices: Option<&Prices>) {
+fn load(accounts: &[AccountConfig], prices: Option<&PricesConfig>) {
     let mut keys = BTreeMap::new();
     for account in accounts {
         let calls = f64::from(u32::try_from(account.wallets.len()).unwrap_or(u32::MAX));
-        let key = format!("{:?}", account.keyring.pair().id());
+        let key = format!("{:?}", account.credentials.pair().id());
         *keys.entry(key).or_insert(0.0) += calls / account.poll_interval.as_secs_f64();
     }
     let of_prices = prices.map_or(0.0, |prices| 1.0 / prices.poll_interval.as_secs_f64());
@@ -117,16 +124,16 @@ fn starts(config: Config, names: &BTreeSet<Box<str>>) {
     let clock = Clock::start();
     let wallets: usize = config.accounts.iter().map(|account| account.wallets.len()).sum();
     let marks =
-        |account: &Account| account.watch.iter().filter(|(_, watch)| watch.threshold.is_some()).count();
+        |account: &AccountConfig| account.watch.iter().filter(|(_, watch)| watch.threshold.is_some()).count();
     let thresholds: usize = config.accounts.iter().map(marks).sum();
     let is_priced = config.prices.is_some();
-    let (pollers, prices, ledger) = poll::pollers(config.accounts, config.prices, &EXCHANGE, clock);
+    let (pollers, prices, store) = poller::create_pollers(config.accounts, config.prices, &EXCHANGE, clock);
     assert_eq!(prices.is_some(), is_priced);
     assert_eq!(pollers.len(), names.len());
     let now = clock.now();
-    assert_eq!(ledger.ailing(now), [""; 0]);
-    assert!(ledger.unpolled().iter().eq(names));
-    let text = ledger.exposition(now, None).plain.parts.concat();
+    assert_eq!(store.stuck_pollers(now), [""; 0]);
+    assert!(store.unpolled_accounts().iter().eq(names));
+    let text = store.exposition(now, None).plain.parts.concat();
     let text = String::from_utf8_lossy(&text);
     let samples = exposition::read(&text);
     assert_eq!(samples.of("xt_up").count(), wallets);

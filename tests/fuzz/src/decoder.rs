@@ -14,12 +14,12 @@ use std::{
 
 use serde_json::Value;
 use xt_balance_exporter::{
-    exchange::{self, Answer, Failure, Reason, futures, v1, v4},
-    exposition::families::AccountFacts,
-    ledger::{Account, Ledger},
-    moment::Moment,
-    standing::{Ended, Filter, PollOutcome, Subject, Watch},
-    web::page::{self, Page},
+    clock::Timestamp,
+    exchange::{self, BalanceAnswer, Failure, Reason, futures, v1, v4},
+    exposition::metrics::AccountFacts,
+    snapshot::store::{AccountEntry, Store},
+    snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency},
+    web::status_page::{self, StatusPage},
 };
 
 use super::{
@@ -41,12 +41,12 @@ const ACCOUNT: &str = "main \\\"\u{1F4B0}";
 /// # Panics
 /// If a promise is broken.
 pub fn run(input: &[u8]) {
-    let mut now = Moment {
+    let mut now = Timestamp {
         elapsed: Duration::from_secs(5),
-        awake: Duration::from_secs(5),
+        uptime: Duration::from_secs(5),
         unix: Duration::from_secs(1_700_000_000),
     };
-    let ledger = Ledger::new(vec![account(now)]);
+    let store = Store::new(vec![account(now)]);
     let mut models = WALLETS.map(|(wallet, wishes)| Model::new(wallet, wishes()));
     for Told { status, wait, dialect, body } in answers(input).into_iter().take(ANSWERS_MAX) {
         now = now.later(wait);
@@ -57,20 +57,20 @@ pub fn run(input: &[u8]) {
         for model in &mut models {
             model.take(&seen, now);
         }
-        ledger.update(ACCOUNT, |account| {
+        store.update(ACCOUNT, |account| {
             for known in &mut account.wallets {
-                let doubt = read.as_ref().ok().and_then(|answer| known.standing.doubts(answer, now));
+                let doubt = read.as_ref().ok().and_then(|answer| known.snapshot.find_doubt(answer, now));
                 let is_suspect = doubt.is_some();
                 let believed = || PollOutcome::new(now, read.clone().map(Some));
                 let outcome = doubt.map_or_else(believed, PollOutcome::Doubted);
                 let took = Duration::from_millis(250);
-                known.set(known.standing.after(Ended { at: now, took, is_suspect, outcome }));
+                known.set(known.snapshot.apply(PollResult { at: now, took, is_suspect, outcome }));
             }
         });
-        agree(&ledger, &models, now);
+        agree(&store, &models, now);
     }
-    agree(&ledger, &models, now.later(MAX_AGE));
-    status_page(&ledger, now);
+    agree(&store, &models, now.later(MAX_AGE));
+    status_page(&store, now);
 }
 
 /// An answer in an input.
@@ -132,30 +132,30 @@ fn answer_of(answer: &[u8]) -> Told<'_> {
 /// The owner's wishes for a wallet.
 #[derive(Clone)]
 struct Wishes {
-    watch: Vec<Watch>,
-    filter: Filter,
+    watch: Vec<WatchedCurrency>,
+    filter: CurrencyFilter,
 }
 
 /// One wallet without any wish, and two with different ones.
 const WALLETS: [(exchange::Wallet, fn() -> Wishes); 3] = [
-    (exchange::Wallet::Spot, || Wishes { watch: vec![], filter: Filter::default() }),
+    (exchange::Wallet::Spot, || Wishes { watch: vec![], filter: CurrencyFilter::default() }),
     (exchange::Wallet::Wallet, || Wishes {
-        watch: vec![Watch { currency: "usdt".into(), threshold: Some(500.0) }],
-        filter: Filter { only: vec!["btc".into(), "eth".into()], exclude: vec![], hide_zero: false },
+        watch: vec![WatchedCurrency { currency: "usdt".into(), threshold: Some(500.0) }],
+        filter: CurrencyFilter { only: vec!["btc".into(), "eth".into()], exclude: vec![], hide_zero: false },
     }),
     (exchange::Wallet::Fiat, || Wishes {
         watch: vec![
-            Watch { currency: "btc".into(), threshold: None },
-            Watch { currency: "usdt".into(), threshold: Some(0.1) },
+            WatchedCurrency { currency: "btc".into(), threshold: None },
+            WatchedCurrency { currency: "usdt".into(), threshold: Some(0.1) },
         ],
-        filter: Filter { only: vec![], exclude: vec!["doge".into()], hide_zero: true },
+        filter: CurrencyFilter { only: vec![], exclude: vec!["doge".into()], hide_zero: true },
     }),
 ];
 
-fn account(now: Moment) -> Account {
+fn account(now: Timestamp) -> AccountEntry {
     let subject = |(wallet, wishes): (exchange::Wallet, fn() -> Wishes)| {
         let Wishes { watch, filter } = wishes();
-        Arc::new(Subject { account: ACCOUNT.into(), wallet, watch, filter, max_age: MAX_AGE })
+        Arc::new(WalletConfig { account: ACCOUNT.into(), wallet, watch, filter, max_age: MAX_AGE })
     };
     let facts = AccountFacts {
         name: ACCOUNT.into(),
@@ -163,7 +163,7 @@ fn account(now: Moment) -> Account {
         credentials_loaded: now.unix,
         poller_restarts: 0,
     };
-    Account::new(facts, WALLETS.map(subject).into(), now)
+    AccountEntry::new(facts, WALLETS.map(subject).into(), now)
 }
 
 /// What a second reading finds in an answer to a balance call.
@@ -378,13 +378,13 @@ fn label(name: &str) -> Option<String> {
 }
 
 /// Decodes the answer and holds the result against the second reading.
-fn decoded(status: u16, dialect: Dialect, body: &[u8], seen: &Seen) -> Result<Answer, Failure> {
+fn decoded(status: u16, dialect: Dialect, body: &[u8], seen: &Seen) -> Result<BalanceAnswer, Failure> {
     let read = match dialect {
-        Dialect::V1 => v1::balances(status, body),
-        Dialect::V4 => v4::balances(status, body),
-        Dialect::Futures => futures::balances(status, body),
+        Dialect::V1 => v1::decode_balances(status, body),
+        Dialect::V4 => v4::decode_balances(status, body),
+        Dialect::Futures => futures::decode_balances(status, body),
     };
-    let read = read.map_err(|failure| failure.without(&SECRETS));
+    let read = read.map_err(|failure| failure.redact(&SECRETS));
     match (&read, seen) {
         (Err(failure), Seen::Bad) => fit_to_be_shown(status, failure),
         (Ok(answer), Seen::Good(Rows { amounts, unusable, is_nameless, all })) => {
@@ -410,11 +410,11 @@ fn fit_to_be_shown(status: u16, failure: &Failure) {
 /// Reads the same body as an answer to the other call.
 fn server_time(status: u16, dialect: Dialect, body: &[u8]) {
     let read = match dialect {
-        Dialect::V1 => v1::server_time(status, body),
-        Dialect::V4 => v4::server_time(status, body),
+        Dialect::V1 => v1::decode_server_time(status, body),
+        Dialect::V4 => v4::decode_server_time(status, body),
         Dialect::Futures => return,
     };
-    let read = read.map_err(|failure| failure.without(&SECRETS));
+    let read = read.map_err(|failure| failure.redact(&SECRETS));
     let seen = data(status, dialect, body).and_then(|data| match data.field("serverTime") {
         Some(Json::Number(digits)) => digits.parse::<u64>().ok(),
         _ => None,
@@ -428,11 +428,11 @@ fn server_time(status: u16, dialect: Dialect, body: &[u8]) {
 /// Reads the same body as an answer to the call for prices.
 fn prices(status: u16, dialect: Dialect, body: &[u8]) {
     let read = match dialect {
-        Dialect::V1 => v1::prices(status, body),
-        Dialect::V4 => v4::prices(status, body),
+        Dialect::V1 => v1::decode_prices(status, body),
+        Dialect::V4 => v4::decode_prices(status, body),
         Dialect::Futures => return,
     };
-    let read = read.map_err(|failure| failure.without(&SECRETS));
+    let read = read.map_err(|failure| failure.redact(&SECRETS));
     let shown = read.as_ref().ok().map(|prices| -> BTreeMap<_, _> {
         assert!(prices.iter().map(|(currency, _)| currency).is_sorted_by(|a, b| a < b), "{prices:?}");
         prices.iter().map(|(currency, price)| (currency.to_owned(), price)).collect()
@@ -491,7 +491,7 @@ fn markets(status: u16, dialect: Dialect, body: &[u8]) -> Option<Vec<(String, Op
 struct Model {
     wallet: &'static str,
     wishes: Wishes,
-    good: Option<(Moment, Shown, usize)>,
+    good: Option<(Timestamp, Shown, usize)>,
     /// Whether the last believed answer held anything.
     was_rich: bool,
     /// What the last answer claimed to be lost and was not believed: names, and `*` for everything; and when.
@@ -554,7 +554,7 @@ impl Model {
         claims
     }
 
-    fn take(&mut self, seen: &Seen, now: Moment) {
+    fn take(&mut self, seen: &Seen, now: Timestamp) {
         self.polls += 1;
         let Seen::Good(seen) = seen else {
             self.failures += 1;
@@ -586,7 +586,7 @@ impl Model {
                 shown.amounts.insert(name.clone(), *amounts);
             }
         }
-        for Watch { currency, .. } in &self.wishes.watch {
+        for WatchedCurrency { currency, .. } in &self.wishes.watch {
             let name = String::from(currency.clone());
             let row = rows.get(&name);
             let is_listed = row.is_some() || unusable.contains(&name);
@@ -603,7 +603,7 @@ impl Model {
     }
 
     /// Holds what is shown of this wallet against what should be.
-    fn agrees(&self, samples: &Samples<'_>, now: Moment) {
+    fn agrees(&self, samples: &Samples<'_>, now: Timestamp) {
         let own = [("account", ACCOUNT), ("wallet", self.wallet)];
         let by_currency = |name: &str| -> BTreeMap<String, f64> {
             let mine = samples.of(name).filter(|(labels, _)| labels["wallet"] == self.wallet);
@@ -646,8 +646,8 @@ impl Model {
     }
 }
 
-fn agree(ledger: &Ledger, models: &[Model], now: Moment) {
-    let whole = ledger.exposition(now, None);
+fn agree(store: &Store, models: &[Model], now: Timestamp) {
+    let whole = store.exposition(now, None);
     let text = whole.plain.parts.concat();
     assert!(unpacked(&whole.gzip.parts.concat()) == text, "the compressed text is another");
     let text = String::from_utf8(text).unwrap_or_else(|error| panic!("{error}"));
@@ -658,11 +658,11 @@ fn agree(ledger: &Ledger, models: &[Model], now: Moment) {
 }
 
 /// Renders the status page: nothing that was answered may become markup.
-fn status_page(ledger: &Ledger, now: Moment) {
-    let accounts = ledger.accounts();
-    let page = page::render(&Page {
+fn status_page(store: &Store, now: Timestamp) {
+    let accounts = store.accounts();
+    let page = status_page::render(&StatusPage {
         accounts: &accounts,
-        market: ledger.market().as_deref(),
+        prices: store.prices().as_deref(),
         misconfigured: false,
         now,
         telemetry_path: "/metrics",

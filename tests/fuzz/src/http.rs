@@ -11,12 +11,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 use xt_balance_exporter::{
+    clock::Clock,
     exchange::{Wallet, v1},
-    exposition::families::AccountFacts,
-    ledger::{Account, Ledger},
-    moment::Clock,
-    standing::{Ended, Filter, PollOutcome, Subject, Watch},
-    web::Site,
+    exposition::metrics::AccountFacts,
+    snapshot::store::{AccountEntry, Store},
+    snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency},
+    web::Server,
 };
 
 use super::{
@@ -92,15 +92,15 @@ fn runtime() -> Runtime {
 }
 
 /// A site that answers one scrape at a time.
-fn site() -> Site {
+fn site() -> Server {
     let clock = Clock::start();
     let now = clock.now();
-    let watch = ["btc", "usdt"].map(|name| Watch { currency: name.into(), threshold: Some(500.0) });
-    let subject = Arc::new(Subject {
+    let watch = ["btc", "usdt"].map(|name| WatchedCurrency { currency: name.into(), threshold: Some(500.0) });
+    let subject = Arc::new(WalletConfig {
         account: "main".into(),
         wallet: Wallet::Spot,
         watch: watch.into(),
-        filter: Filter::default(),
+        filter: CurrencyFilter::default(),
         max_age: MAX_AGE,
     });
     let facts = AccountFacts {
@@ -109,20 +109,20 @@ fn site() -> Site {
         credentials_loaded: now.unix,
         poller_restarts: 0,
     };
-    let ledger = Ledger::new(vec![Account::new(facts, vec![subject], now.later(Duration::from_hours(1)))]);
+    let store = Store::new(vec![AccountEntry::new(facts, vec![subject], now.later(Duration::from_hours(1)))]);
     let body = br#"{"code":200,"data":{"usdt":{"available":"1.5","freeze":"0"},"<b>\"\\":{"available":2,"freeze":0}}}"#;
-    ledger.update("main", |account| {
+    store.update("main", |account| {
         for known in &mut account.wallets {
             let took = Duration::from_millis(120);
-            let outcome = PollOutcome::new(now, v1::balances(200, body).map(Some));
-            known.set(known.standing.after(Ended { at: now, took, is_suspect: false, outcome }));
+            let outcome = PollOutcome::new(now, v1::decode_balances(200, body).map(Some));
+            known.set(known.snapshot.apply(PollResult { at: now, took, is_suspect: false, outcome }));
         }
     });
-    Site::new(Arc::new(ledger), clock, "/metrics".to_owned(), 1)
+    Server::new(Arc::new(store), clock, "/metrics".to_owned(), 1)
 }
 
 /// Everything that is answered to `input` until the connection ends. The client never ends it.
-async fn talk(site: &Site, input: &[u8], step: usize) -> Vec<u8> {
+async fn talk(site: &Server, input: &[u8], step: usize) -> Vec<u8> {
     let (client, server) = duplex(64 * 1024);
     let (mut reader, mut writer) = split(client);
     let asking = async {
@@ -140,7 +140,7 @@ async fn talk(site: &Site, input: &[u8], step: usize) -> Vec<u8> {
         heard
     };
     let started = Instant::now();
-    let all = async { tokio::join!(site.converse(server), asking, hearing) };
+    let all = async { tokio::join!(site.serve_connection(server), asking, hearing) };
     let Ok(((), (), heard)) = timeout(LIFE_MAX * 2, all).await else { panic!("the connection never ends") };
     assert!(started.elapsed() <= LIFE_MAX, "the connection lived for {:?}", started.elapsed());
     heard

@@ -1,15 +1,17 @@
-//! The poller of one account and the ledger it writes, in the process of the test: polled when the
+//! The poller of one account and the store it writes, in the process of the test: polled when the
 //! test says so, read as of whatever moment the test asks for.
 
 use std::{sync::Arc, time::Duration};
 
 use xt_balance_exporter::{
-    config::Account,
-    exchange::{BaseUrl, Exchange, Failure, KeyHalf, KeySource, Keyring, Reason, Secret, Venue, Wallet},
-    ledger::Ledger,
-    moment::{Clock, Moment},
-    poll::{self, PollEnd, Poller},
-    standing::{Filter, Watch},
+    clock::{Clock, Timestamp},
+    config::AccountConfig,
+    exchange::{
+        BaseUrl, Client, Credentials, Endpoints, Failure, KeyHalf, KeySource, Reason, Secret, Wallet,
+    },
+    poller::{self, PollEnd, Poller},
+    snapshot::store::Store,
+    snapshot::wallet::{CurrencyFilter, WatchedCurrency},
 };
 
 use super::{ACCESS_KEY, SECRET_KEY, sample};
@@ -26,7 +28,7 @@ pub const LOADED: &str = "xt_credentials_loaded_timestamp_seconds{account=\"main
 /// One account under watch.
 pub struct Watched {
     pub poller: Poller,
-    pub ledger: Arc<Ledger>,
+    pub store: Arc<Store>,
     pub clock: Clock,
 }
 
@@ -35,16 +37,16 @@ impl Watched {
         Self::of(account("main", urls, given(ACCESS_KEY, SECRET_KEY)))
     }
 
-    pub fn of(account: Account) -> Self {
+    pub fn of(account: AccountConfig) -> Self {
         Self::all(vec![account]).remove(0)
     }
 
     /// Several accounts that share what the accounts of one process share.
-    pub fn all(accounts: Vec<Account>) -> Vec<Self> {
+    pub fn all(accounts: Vec<AccountConfig>) -> Vec<Self> {
         let clock = Clock::start();
-        let exchange = Arc::new(Exchange::simulated(clock).unwrap());
-        let (pollers, _, ledger) = poll::pollers(accounts, None, &exchange, clock);
-        pollers.into_iter().map(|poller| Self { poller, ledger: Arc::clone(&ledger), clock }).collect()
+        let exchange = Arc::new(Client::simulated(clock).unwrap());
+        let (pollers, _, store) = poller::create_pollers(accounts, None, &exchange, clock);
+        pollers.into_iter().map(|poller| Self { poller, store: Arc::clone(&store), clock }).collect()
     }
 
     /// Polls once. Returns whether the answer was good and believed.
@@ -59,8 +61,8 @@ impl Watched {
         self.text_at(self.clock.now())
     }
 
-    pub fn text_at(&self, moment: Moment) -> String {
-        exposition(&self.ledger, moment)
+    pub fn text_at(&self, moment: Timestamp) -> String {
+        exposition(&self.store, moment)
     }
 
     pub fn sample(&self, series: &str) -> Option<f64> {
@@ -68,14 +70,14 @@ impl Watched {
     }
 
     /// When the last good answer was asked for.
-    pub fn good_at(&self) -> Moment {
-        self.ledger.accounts()[0].wallets[0].standing.good.as_ref().expect("a good poll").at
+    pub fn good_at(&self) -> Timestamp {
+        self.store.accounts()[0].wallets[0].snapshot.last_good.as_ref().expect("a good poll").at
     }
 
     /// How the last poll failed, if it did.
     pub fn failure(&self) -> Option<Failure> {
-        let accounts = self.ledger.accounts();
-        accounts[0].wallets[0].standing.trouble.as_ref().map(|trouble| trouble.failure.clone())
+        let accounts = self.store.accounts();
+        accounts[0].wallets[0].snapshot.last_failure.as_ref().map(|trouble| trouble.failure.clone())
     }
 
     /// Every reason that was counted, with its count.
@@ -97,24 +99,24 @@ pub fn failures(exposition: &str) -> Vec<(&'static str, f64)> {
     Reason::ALL.iter().map(count).filter(|(_, count)| *count != 0.0).collect()
 }
 
-pub fn exposition(ledger: &Ledger, moment: Moment) -> String {
-    let parts = ledger.exposition(moment, Some(moment.unix)).plain.parts;
+pub fn exposition(store: &Store, moment: Timestamp) -> String {
+    let parts = store.exposition(moment, Some(moment.unix)).plain.parts;
     parts.iter().map(|part| String::from_utf8(part.to_vec()).unwrap()).collect()
 }
 
 /// The spot wallet of an account, with USDT watched.
-pub fn account(name: &str, urls: &[&str], keys: KeySource) -> Account {
-    let keyring = Keyring::open(keys, Clock::start().now().unix).unwrap();
-    Account {
+pub fn account(name: &str, urls: &[&str], keys: KeySource) -> AccountConfig {
+    let credentials = Credentials::open(keys, Clock::start().now().unix).unwrap();
+    AccountConfig {
         name: name.into(),
-        venue: Venue {
+        endpoints: Endpoints {
             base_urls: urls.iter().map(|url| BaseUrl::parse(url).unwrap()).collect(),
-            ..Venue::default()
+            ..Endpoints::default()
         },
-        keyring,
+        credentials,
         wallets: vec![Wallet::Spot],
-        watch: vec![(Wallet::Spot, Watch { currency: "usdt".into(), threshold: Some(500.0) })],
-        filter: Filter::default(),
+        watch: vec![(Wallet::Spot, WatchedCurrency { currency: "usdt".into(), threshold: Some(500.0) })],
+        filter: CurrencyFilter::default(),
         poll_interval: Duration::from_secs(30),
         poll_timeout: TIMEOUT,
         max_age: MAX_AGE,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, de::DeserializeOwned};
-use xt_balance_exporter::exposition::families::{FAMILIES, Kind};
+use xt_balance_exporter::exposition::metrics::{FAMILIES, MetricKind};
 
 pub const RULES: &str = "deploy/prometheus/xt-balance.rules.yml";
 
@@ -55,7 +55,7 @@ pub fn vocabulary() -> Result<BTreeMap<String, BTreeSet<String>>, Box<dyn Error>
         let renamed = family.labels.iter().map(|name| format!("exported_{name}"));
         let labels: BTreeSet<_> =
             family.labels.iter().chain(&ADDED).map(|&name| name.to_owned()).chain(renamed).collect();
-        if family.kind == Kind::Histogram {
+        if family.kind == MetricKind::Histogram {
             for suffix in ["_bucket", "_count", "_sum"] {
                 known.insert(format!("{}{suffix}", family.name), labels.clone());
             }

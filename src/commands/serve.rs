@@ -1,0 +1,66 @@
+//! `serve`: the daemon.
+
+use super::{
+    CommandError,
+    config_loader::ConfigLoader,
+    daemon::{self, Control, ReloadContext, WebContext},
+    print,
+    signals::Signals,
+};
+use crate::{cli::ServeFlags, clock::Clock, config::Config, exchange::Client, web::WebConfigWatcher};
+
+pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), CommandError> {
+    let clock = Clock::start();
+    let mut loader = ConfigLoader::new(&flags.account, Some(&flags.poll), clock);
+    let read = async {
+        let config = loader.load().await.map_err(CommandError::Usage)?;
+        Ok((config, daemon::open_web_config(&flags.web).await?))
+    };
+    let (config, web_config) = tokio::select! {
+        read = read => read?,
+        name = signals.shutdown() => {
+            tracing::info!("received {name}, shutting down");
+            return Ok(());
+        }
+    };
+    warn_about_key_files(&config);
+    if flags.config_check {
+        print(&format!("the configuration is valid: {}\n", count(config.accounts.len(), "account")));
+        return Ok(());
+    }
+    let listeners = daemon::listen(&flags.web).await?;
+    let exchange = Client::new(clock).map_err(CommandError::Failed)?;
+    if let Some(warning) = exchange.trust_warning() {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        revision = env!("XT_REVISION"),
+        accounts = config.accounts.len(),
+        "starting xt-balance-exporter"
+    );
+    let tls = web_config.as_ref().is_some_and(WebConfigWatcher::is_tls);
+    let users = web_config.as_ref().map_or(0, WebConfigWatcher::users);
+    for listener in &listeners {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, path = flags.web.telemetry_path, tls, users, "listening");
+        }
+    }
+    let reloading = Some(ReloadContext { loader, on_request: flags.enable_lifecycle });
+    let web = WebContext { flags: &flags.web, web_config, listeners };
+    daemon::run(exchange, config, clock, web, Control { signals, reloading }).await
+}
+
+/// Logs which key files more users may read than need to.
+pub(super) fn warn_about_key_files(config: &Config) {
+    for account in &config.accounts {
+        for warning in account.credentials.warnings() {
+            tracing::warn!(account = %account.name, "{warning}");
+        }
+    }
+}
+
+/// `1 account`, `2 accounts`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,44 @@
+//! `simulate`: the simulated exchange alone.
+
+use std::fmt::Write as _;
+
+use super::{CommandError, daemon, print, signals::Signals};
+use crate::{
+    cli::SimulateFlags,
+    simulator::{SimulatedAccount, market},
+};
+
+pub(super) async fn run(flags: &SimulateFlags, mut signals: Signals) -> Result<(), CommandError> {
+    let refused = |error: &_| daemon::bind_error("--listen", &flags.listen, error, "127.0.0.1:8470");
+    let listener = daemon::bind(&flags.listen).await.map_err(|error| refused(&error))?;
+    let address = listener.local_addr().map_err(|error| refused(&error))?;
+    if !address.ip().is_loopback() {
+        return Err(CommandError::Usage(format!(
+            "--listen {} can be reached from other machines, and the simulated exchange is for this one: use 127.0.0.1",
+            flags.listen
+        )));
+    }
+    let accounts = market::create_accounts();
+    print(&format!(
+        "The simulated exchange listens on http://{address}/ and explains itself at http://{address}/simulator/\n\n{}",
+        key_pairs(&accounts)
+    ));
+    let simulator = market::create_simulator(accounts);
+    let living = simulator.clone();
+    tokio::spawn(async move { market::run_market(&living, std::future::pending()).await });
+    let shutdown = async move {
+        signals.shutdown().await;
+    };
+    simulator.serve(listener, shutdown).await;
+    Ok(())
+}
+
+/// The made-up accounts and their keys, to be printed.
+pub(super) fn key_pairs(accounts: &[SimulatedAccount]) -> String {
+    let mut text = format!("  {:<14}{:<38}{}\n", "account", "access key", "secret key");
+    for account in accounts {
+        let _ = writeln!(text, "  {:<14}{:<38}{}", account.name, account.access_key, account.secret_key);
+    }
+    text.push('\n');
+    text
+}

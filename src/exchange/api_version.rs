@@ -1,0 +1,153 @@
+//! The exchange's dialects: which endpoint reads a wallet in which version of the API, how that call
+//! is signed and how its answer is read. The one place where they are told apart.
+//! Pure: sends nothing, reads no clock.
+
+use std::time::Duration;
+
+use super::{
+    balance::{BalanceAnswer, Wallet},
+    failure::Failure,
+    futures,
+    price::PriceTable,
+    secret::KeyPair,
+    signing,
+    transport::Request,
+    v1, v4,
+};
+
+/// Version of the exchange's API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ApiVersion {
+    /// The first: signed parameters. Its documents were withdrawn; sister exchanges run it.
+    #[default]
+    V1,
+    /// The one for keys made today: signed headers. Its futures have hosts and an envelope of their own.
+    V4,
+}
+
+impl ApiVersion {
+    /// The word in flags, file and messages.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V4 => "v4",
+        }
+    }
+
+    /// The wallets it can read, in the order of [`Wallet::ALL`].
+    pub fn wallets(self) -> impl Iterator<Item = Wallet> {
+        Wallet::ALL.into_iter().filter(move |wallet| Endpoint::new(self, *wallet).is_some())
+    }
+
+    /// The unsigned call that tells the exchange's time.
+    #[must_use]
+    pub(super) fn server_time_request(self) -> Request {
+        Request::unsigned(match self {
+            Self::V1 => v1::SERVER_TIME_PATH,
+            Self::V4 => v4::SERVER_TIME_PATH,
+        })
+    }
+
+    /// Reads the answer to it: Unix milliseconds.
+    ///
+    /// # Errors
+    /// Any answer but the documented one.
+    pub(super) fn decode_server_time(self, status: u16, body: &[u8]) -> Result<u64, Failure> {
+        match self {
+            Self::V1 => v1::decode_server_time(status, body),
+            Self::V4 => v4::decode_server_time(status, body),
+        }
+    }
+
+    /// The unsigned call that reads the prices of every market.
+    #[must_use]
+    pub(super) fn prices_request(self) -> Request {
+        Request::unsigned(match self {
+            Self::V1 => v1::PRICES_PATH,
+            Self::V4 => v4::PRICES_PATH,
+        })
+    }
+
+    /// Reads the answer to it.
+    ///
+    /// # Errors
+    /// Any answer but the documented one, with its reason.
+    pub(super) fn decode_prices(self, status: u16, body: &[u8]) -> Result<PriceTable, Failure> {
+        match self {
+            Self::V1 => v1::decode_prices(status, body),
+            Self::V4 => v4::decode_prices(status, body),
+        }
+    }
+}
+
+/// The call that reads one wallet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Endpoint {
+    V1(v1::V1Call),
+    V4,
+    Futures,
+}
+
+impl Endpoint {
+    /// `None` if this API has no such wallet.
+    #[must_use]
+    pub(super) fn new(api: ApiVersion, wallet: Wallet) -> Option<Self> {
+        match (api, wallet) {
+            (ApiVersion::V1, wallet) => v1::balances_call(wallet).map(Self::V1),
+            (ApiVersion::V4, Wallet::Spot) => Some(Self::V4),
+            (ApiVersion::V4, Wallet::FuturesUsdt | Wallet::FuturesCoin) => Some(Self::Futures),
+            (ApiVersion::V4, Wallet::Wallet | Wallet::Fiat) => None,
+        }
+    }
+
+    /// Whether its time is a nonce, which must grow from call to call of a key.
+    #[must_use]
+    pub(super) fn needs_nonce(self) -> bool {
+        matches!(self, Self::V1(_))
+    }
+
+    /// The largest `Age` of an answer to it, if it may take `timeout`. Zero in v4: all accounts ask one URL there, so a kept
+    /// answer may be another account's.
+    #[must_use]
+    pub(super) fn max_cache_age(self, timeout: Duration) -> Duration {
+        match self {
+            Self::V1(_) => timeout,
+            Self::V4 | Self::Futures => Duration::ZERO,
+        }
+    }
+
+    /// The request, signed at `time`, the exchange's in Unix milliseconds.
+    #[must_use]
+    pub(super) fn sign(self, pair: &KeyPair, time: u64) -> Request {
+        match self {
+            Self::V1((path, parameters)) => signing::v1(pair, path, parameters, time),
+            Self::V4 => signing::v4(pair, v4::BALANCES_PATH, time),
+            Self::Futures => signing::futures(pair, futures::BALANCES_PATH, time),
+        }
+    }
+
+    /// Reads the answer.
+    ///
+    /// # Errors
+    /// Any answer but the documented one, with its reason.
+    pub(super) fn decode_balances(self, status: u16, body: &[u8]) -> Result<BalanceAnswer, Failure> {
+        match self {
+            Self::V1(_) => v1::decode_balances(status, body),
+            Self::V4 => v4::decode_balances(status, body),
+            Self::Futures => futures::decode_balances(status, body),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wallet_is_read_by_some_version_and_spot_by_both() {
+        let read = |api: ApiVersion| api.wallets().map(Wallet::label).collect::<Vec<_>>();
+        assert_eq!(read(ApiVersion::V1), ["spot", "wallet", "fiat"]);
+        assert_eq!(read(ApiVersion::V4), ["spot", "futures_usdt", "futures_coin"]);
+    }
+}

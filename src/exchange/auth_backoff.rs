@@ -1,0 +1,126 @@
+//! Which key pairs the exchange has refused, for which wallets, and when each may be tried again.
+//! A pair that is refused everywhere is tried once in five minutes, however many accounts ask with
+//! it. One that works elsewhere lacks a permission: only the wallet it is refused for is left out.
+//! Pure, and knows no request.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{balance::Wallet, secret::PairId};
+
+/// After a pair was refused, the next try.
+const RETRY_AFTER: Duration = Duration::from_mins(5);
+
+/// What became of each pair's last try, wallet by wallet. Pairs that nobody has tried for long are
+/// forgotten.
+#[derive(Debug, Default)]
+pub(super) struct AuthBackoff(HashMap<PairId, KeyResult>);
+
+#[derive(Debug)]
+struct KeyResult {
+    last: Duration,
+    /// `None` where it worked, else when it may be tried again.
+    wallets: HashMap<Wallet, Option<Duration>>,
+}
+
+impl AuthBackoff {
+    /// The exchange has answered `pair`'s call for `wallet`: it worked, or was refused.
+    pub(super) fn record(&mut self, pair: PairId, wallet: Wallet, worked: bool, now: Duration) {
+        self.0.retain(|known, tried| *known == pair || now.saturating_sub(tried.last) < 12 * RETRY_AFTER);
+        let tried = self.0.entry(pair).or_insert_with(|| KeyResult { last: now, wallets: HashMap::new() });
+        tried.last = now;
+        tried.wallets.insert(wallet, (!worked).then_some(now + RETRY_AFTER));
+    }
+
+    /// The last refusal of `pair` for `wallet` was not the key's fault.
+    pub(super) fn forget(&mut self, pair: PairId, wallet: Wallet) {
+        if let Some(tried) = self.0.get_mut(&pair) {
+            tried.wallets.remove(&wallet);
+        }
+    }
+
+    /// Whether `pair` was refused since `began`, so that a try for `wallet` would be one too many.
+    #[must_use]
+    pub(super) fn is_recorded(&self, pair: PairId, wallet: Wallet, began: Duration) -> bool {
+        self.blocked_until(pair, wallet).is_some_and(|until| until >= began + RETRY_AFTER)
+    }
+
+    /// When `pair` may be tried again for `wallet`, even if that is past by now; `None` if nothing
+    /// stands against it.
+    #[must_use]
+    pub(super) fn blocked_until(&self, pair: PairId, wallet: Wallet) -> Option<Duration> {
+        let wallets = &self.0.get(&pair)?.wallets;
+        // `None`, that it worked, is less than any time.
+        match wallets.values().min()? {
+            None => wallets.get(&wallet).copied().flatten(),
+            Some(_) => wallets.values().copied().flatten().max(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::exchange::secret::{KeyPair, Secret};
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    fn pair(access: &str, secret: &str) -> PairId {
+        let secret_of = |text: &str| Secret::new(&Zeroizing::new(text.to_owned()));
+        let pair = secret_of(access).and_then(|access| Ok(KeyPair::new(access, secret_of(secret)?)));
+        pair.unwrap_or_else(|why| panic!("{why}")).pair_id()
+    }
+
+    #[test]
+    fn a_pair_that_works_nowhere_is_tried_for_no_wallet() {
+        let mut refusals = AuthBackoff::default();
+        let wrong = pair("a", "wrong");
+        assert_eq!(refusals.blocked_until(wrong, Wallet::Spot), None);
+        refusals.record(wrong, Wallet::Spot, false, MINUTE);
+        assert_eq!(refusals.blocked_until(wrong, Wallet::Spot), Some(6 * MINUTE));
+        assert_eq!(
+            refusals.blocked_until(wrong, Wallet::Fiat),
+            Some(6 * MINUTE),
+            "nor for one not tried yet"
+        );
+        assert_eq!(
+            refusals.blocked_until(pair("a", "right"), Wallet::Spot),
+            None,
+            "another secret is another pair"
+        );
+
+        refusals.record(wrong, Wallet::Fiat, false, 7 * MINUTE);
+        assert_eq!(refusals.blocked_until(wrong, Wallet::Spot), Some(12 * MINUTE), "one try for all wallets");
+    }
+
+    #[test]
+    fn a_wallet_that_is_not_permitted_does_not_silence_the_others() {
+        let mut refusals = AuthBackoff::default();
+        let key = pair("a", "s");
+        refusals.record(key, Wallet::Spot, true, MINUTE);
+        refusals.record(key, Wallet::Fiat, false, 2 * MINUTE);
+        assert_eq!(refusals.blocked_until(key, Wallet::Spot), None);
+        assert_eq!(refusals.blocked_until(key, Wallet::Wallet), None);
+        assert_eq!(refusals.blocked_until(key, Wallet::Fiat), Some(7 * MINUTE));
+
+        refusals.record(key, Wallet::Spot, false, 3 * MINUTE);
+        assert_eq!(
+            refusals.blocked_until(key, Wallet::Wallet),
+            Some(8 * MINUTE),
+            "revoked: it works nowhere now"
+        );
+        assert_eq!(refusals.blocked_until(key, Wallet::Fiat), Some(8 * MINUTE));
+        refusals.record(key, Wallet::Spot, true, 8 * MINUTE);
+        assert_eq!(refusals.blocked_until(key, Wallet::Wallet), None, "and is back");
+    }
+
+    #[test]
+    fn pairs_of_long_ago_are_forgotten() {
+        let mut refusals = AuthBackoff::default();
+        for rotation in 0..1_000 {
+            refusals.record(pair("a", &format!("{rotation}")), Wallet::Spot, false, rotation * MINUTE);
+        }
+        assert!(refusals.0.len() <= 60, "{}", refusals.0.len());
+    }
+}

@@ -1,0 +1,358 @@
+//! Where an account's key pair comes from, and which pair to try: files are read again when they
+//! change, and a new pair replaces the old one only once it has worked.
+//! Signs nothing and sends nothing.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use zeroize::Zeroizing;
+
+use super::secret::{KeyPair, Secret};
+use crate::{
+    blocking::BlockingWorker,
+    files::{self, Fingerprint},
+    quoting::quote_existing_path,
+};
+
+/// The longest key file that is read; keys are far shorter.
+const FILE_MAX_BYTES: u64 = 4096;
+/// How long a poll waits for the key files: after that it is made with the pair in use.
+const FILES_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Where the two halves of a key pair come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySource {
+    /// The access key.
+    pub access: KeyHalf,
+    /// The secret key.
+    pub secret: KeyHalf,
+}
+
+/// Where one half of a key pair comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyHalf {
+    /// Given once: from the environment.
+    Given(Secret),
+    /// A file that may be replaced at any time.
+    File(PathBuf),
+}
+
+/// An account's key pairs: the one in use, and perhaps a newer one that has yet to work.
+#[derive(Debug)]
+pub struct Credentials {
+    source: KeySource,
+    current: KeyPair,
+    /// Unix time at which the pair in use was read.
+    loaded: Duration,
+    current_refused: bool,
+    candidate: Option<(KeyPair, Duration)>,
+    refused_candidate: Option<KeyPair>,
+    /// `None` asks for the files to be read again, whatever they look like.
+    seen: Option<Vec<Fingerprint>>,
+    warnings: Vec<String>,
+    reader: BlockingWorker<PendingRead>,
+}
+
+/// What key files look like, and what they hold if that is another look than before.
+type PendingRead = (Vec<Fingerprint>, Option<Result<KeyPair, String>>);
+
+impl Credentials {
+    /// Reads the first pair, at `unix` time. May block.
+    ///
+    /// # Errors
+    /// A sentence that names the file and says what is wrong with it.
+    pub fn open(source: KeySource, unix: Duration) -> Result<Self, String> {
+        let seen = Some(source.fingerprints());
+        let current = source.read()?;
+        Ok(Self {
+            warnings: source.files().filter_map(files::permission_warning).collect(),
+            source,
+            current,
+            loaded: unix,
+            current_refused: false,
+            candidate: None,
+            refused_candidate: None,
+            seen,
+            reader: BlockingWorker::default(),
+        })
+    }
+
+    /// Sentences about files that more users could read than need to when the first pair was read.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Looks whether the files have changed since they were last read and, if so, reads both. A
+    /// pair that is neither in use nor known to be refused is to be tried next. Returns whether
+    /// there is a new one to be tried. Waits a second at most for a file system that hangs.
+    ///
+    /// # Errors
+    /// If changed files cannot be read, or files not be looked at; the pair in use stays.
+    pub async fn refresh(&mut self, unix: Duration) -> Result<bool, String> {
+        if self.source.files().next().is_none() {
+            return Ok(false);
+        }
+        let (source, seen) = (self.source.clone(), self.seen.clone());
+        let look = move || {
+            let stamps = source.fingerprints();
+            let is_same = seen.as_ref() == Some(&stamps);
+            (stamps, (!is_same).then(|| source.read()))
+        };
+        let looked = self.reader.run("key files", FILES_DEADLINE, look).await;
+        let (stamps, read) = looked.map_err(|error| format!("the key files cannot be read: {error}"))?;
+        let Some(pair) = read.transpose()? else { return Ok(false) };
+        self.seen = Some(stamps);
+        let is_new = pair != self.current && self.refused_candidate.as_ref() != Some(&pair);
+        self.candidate = is_new.then_some((pair, unix));
+        Ok(is_new)
+    }
+
+    /// The pair to sign with: the newer one, else the one in use.
+    #[must_use]
+    pub fn pair(&self) -> &KeyPair {
+        self.candidate.as_ref().map_or(&self.current, |(pair, _)| pair)
+    }
+
+    /// The pair of [`Keyring::pair`] has worked: from now on it is the one in use. Returns whether
+    /// that is a change.
+    pub fn record_success(&mut self) -> bool {
+        self.current_refused = false;
+        let Some((pair, loaded)) = self.candidate.take() else { return false };
+        self.current = pair;
+        self.loaded = loaded;
+        true
+    }
+
+    /// The pair of [`Keyring::pair`] was refused. Returns whether the one in use should be tried
+    /// instead. If that is the one that was refused, the files will be read again: a network file
+    /// system may have shown an old face.
+    pub fn record_refusal(&mut self) -> bool {
+        if let Some((pair, _)) = self.candidate.take() {
+            self.refused_candidate = Some(pair);
+            return !self.current_refused;
+        }
+        self.current_refused = true;
+        self.seen = None;
+        false
+    }
+
+    /// The pair of [`Keyring::pair`] has failed in a way that may or may not be its own. Returns
+    /// whether the one in use should be tried instead; the newer one is tried again next time.
+    pub fn is_suspect(&mut self) -> bool {
+        let was_new = self.candidate.take().is_some();
+        if was_new {
+            self.seen = None;
+        }
+        was_new && !self.current_refused
+    }
+
+    /// Lets a pair that was refused be tried once more: whoever refused it may have changed.
+    pub fn reset_rejected(&mut self) {
+        self.refused_candidate = None;
+        self.seen = None;
+    }
+
+    /// Where its pairs come from.
+    #[must_use]
+    pub fn source(&self) -> &KeySource {
+        &self.source
+    }
+
+    /// Unix time at which the pair in use was read.
+    #[must_use]
+    pub fn loaded_at(&self) -> Duration {
+        self.loaded
+    }
+}
+
+impl KeySource {
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.access, &self.secret].into_iter().filter_map(|half| match half {
+            KeyHalf::Given(_) => None,
+            KeyHalf::File(path) => Some(path.as_path()),
+        })
+    }
+
+    fn read(&self) -> Result<KeyPair, String> {
+        Ok(KeyPair::new(self.access.read("access key")?, self.secret.read("secret key")?))
+    }
+
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.files().map(files::fingerprint).collect()
+    }
+}
+
+impl KeyHalf {
+    /// The half called `what`.
+    fn read(&self, what: &str) -> Result<Secret, String> {
+        match self {
+            Self::Given(secret) => Ok(secret.clone()),
+            Self::File(path) => {
+                key_file(path).map_err(|why| format!("the {what} file{} {why}", quote_existing_path(path)))
+            }
+        }
+    }
+}
+
+fn key_file(path: &Path) -> Result<Secret, String> {
+    let bytes = files::read(path, FILE_MAX_BYTES).map_err(|error| format!("cannot be read: {error}"))?;
+    let text = std::str::from_utf8(&bytes).map(|text| Zeroizing::new(text.to_owned()));
+    let text = text.map_err(|_| "cannot be read: it is not UTF-8")?;
+    if text.len() as u64 > FILE_MAX_BYTES {
+        return Err(format!("is over {FILE_MAX_BYTES} bytes: is it the right file?"));
+    }
+    Ok(Secret::new(&text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    struct Files {
+        _folder: tempfile::TempDir,
+        access: PathBuf,
+        secret: PathBuf,
+    }
+
+    impl Files {
+        fn new() -> io::Result<Self> {
+            let folder = tempfile::tempdir()?;
+            let (access, secret) = (folder.path().join("key"), folder.path().join("secret"));
+            let files = Self { _folder: folder, access, secret };
+            files.write("a1", "s1")?;
+            Ok(files)
+        }
+
+        /// Replaces both files the way careful tools do, so that the inode changes too.
+        fn write(&self, access: &str, secret: &str) -> io::Result<()> {
+            for (path, text) in [(&self.access, access), (&self.secret, secret)] {
+                let new = path.with_extension("new");
+                fs::write(&new, text)?;
+                fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+                fs::rename(new, path)?;
+            }
+            Ok(())
+        }
+
+        fn source(&self) -> KeySource {
+            KeySource {
+                access: KeyHalf::File(self.access.clone()),
+                secret: KeyHalf::File(self.secret.clone()),
+            }
+        }
+    }
+
+    fn access(credentials: &Credentials) -> String {
+        credentials.pair().access().to_owned()
+    }
+
+    const T1: Duration = Duration::from_secs(1);
+    const T2: Duration = Duration::from_secs(2);
+
+    #[tokio::test]
+    async fn a_new_pair_is_tried_and_takes_over_once_it_has_worked() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let files = Files::new()?;
+        let mut credentials = Credentials::open(files.source(), T1)?;
+        assert!(!credentials.refresh(T2).await?, "nothing has changed");
+        files.write("a2", "s2")?;
+        assert!(credentials.refresh(T2).await?);
+        assert_eq!(
+            (access(&credentials), credentials.loaded_at()),
+            ("a2".to_owned(), T1),
+            "tried, not yet in use"
+        );
+        assert!(credentials.record_success());
+        assert_eq!((access(&credentials), credentials.loaded_at()), ("a2".to_owned(), T2));
+        assert!(!credentials.record_success(), "it is no news any more");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_new_pair_that_is_refused_leaves_the_old_one_in_use() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let files = Files::new()?;
+        let mut credentials = Credentials::open(files.source(), T1)?;
+        files.write("wrong", "s2")?;
+        assert!(credentials.refresh(T2).await?);
+        assert!(credentials.record_refusal(), "the old one should be tried");
+        assert_eq!((access(&credentials), credentials.loaded_at()), ("a1".to_owned(), T1));
+        files.write("wrong", "s2")?;
+        assert!(
+            !credentials.refresh(T2).await?,
+            "what was refused is not tried again, however often it is written"
+        );
+        credentials.reset_rejected();
+        assert!(credentials.refresh(T2).await?, "unless it is forgiven");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn when_both_pairs_are_refused_only_the_new_one_is_tried() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let files = Files::new()?;
+        let mut credentials = Credentials::open(files.source(), T1)?;
+        assert!(!credentials.record_refusal(), "there is no other");
+        files.write("a2", "s2")?;
+        assert!(credentials.refresh(T2).await?);
+        assert!(!credentials.record_refusal(), "the old one was refused before");
+        files.write("a3", "s3")?;
+        assert!(credentials.refresh(T2).await? && credentials.record_success());
+        assert_eq!(access(&credentials), "a3");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn files_that_go_bad_leave_the_pair_in_use() -> Result<(), Box<dyn std::error::Error>> {
+        let files = Files::new()?;
+        let mut credentials = Credentials::open(files.source(), T1)?;
+        files.write("a2", "")?;
+        let said = credentials.refresh(T2).await.err().unwrap_or_default();
+        assert!(said.contains("secret is empty"), "{said}");
+        assert_eq!(access(&credentials), "a1");
+        fs::remove_file(&files.access)?;
+        assert!(
+            credentials
+                .refresh(T2)
+                .await
+                .is_err_and(|said| said.contains("the access key file cannot be read"))
+        );
+        files.write("a3", "s3")?;
+        assert!(credentials.refresh(T2).await?, "and are read once they are good again");
+        Ok(())
+    }
+
+    #[test]
+    fn bad_files_are_named_and_never_quoted() -> Result<(), Box<dyn std::error::Error>> {
+        let files = Files::new()?;
+        for (text, why) in
+            [("", "is empty"), ("two words", "is not one word"), (&*"x".repeat(5_000), "is over 4096 bytes")]
+        {
+            files.write("a1", text)?;
+            let said = Credentials::open(files.source(), T1).err().unwrap_or_default();
+            assert!(said.contains(why) && said.contains("secret") && !said.contains("two"), "{said}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn files_that_others_can_read_are_warned_of() -> Result<(), Box<dyn std::error::Error>> {
+        let files = Files::new()?;
+        let credentials = Credentials::open(files.source(), T1)?;
+        assert_eq!(credentials.warnings(), [""; 0]);
+        fs::set_permissions(&files.secret, fs::Permissions::from_mode(0o640))?;
+        let credentials = Credentials::open(files.source(), T1)?;
+        let warnings = credentials.warnings();
+        assert!(
+            warnings.len() == 1
+                && warnings.iter().all(|text| text.contains("secret can be read by other users")),
+            "{warnings:?}"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! What the dialects of the exchange have in common once an answer is there: raw JSON → amounts and
+//! rows, and what an answer is that is none of the documented ones.
+//! Knows no endpoint, no field by name and no code of the exchange. Pure.
+
+use std::borrow::Cow;
+
+pub(super) use quick::rows::Row;
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+use smol_str::SmolStr;
+
+use super::{
+    balance::{Amount, Balance, BalanceAnswer},
+    failure::{Detail, Failure, Reason},
+};
+
+/// Gathers rows into an answer. A row that is unusable is dropped and counted; if there are rows and
+/// all are unusable, the answer is.
+///
+/// # Errors
+/// If there are rows and none is usable.
+pub(super) fn build_answer(rows: impl IntoIterator<Item = Row>) -> Result<BalanceAnswer, Failure> {
+    let mut answer = BalanceAnswer::default();
+    let (rejected, nameless, unreadable) =
+        (&mut answer.rejected, &mut answer.nameless, &mut answer.unreadable);
+    let usable = |Row { currency, amounts }| match (currency, amounts) {
+        (Some(currency), Some((free, frozen))) => Some(Balance { currency, free, frozen }),
+        (name, _) => {
+            *rejected += 1;
+            *nameless += u64::from(name.is_none());
+            unreadable.extend(name);
+            None
+        }
+    };
+    // Of a list nothing is moved: a balance is as large as a row.
+    answer.balances = rows.into_iter().filter_map(usable).collect();
+    reject_duplicates(&mut answer);
+    if answer.balances.is_empty() && answer.rejected > 0 {
+        return Err(decode_failure(format!("none of the {} rows has usable amounts", answer.rejected)));
+    }
+    Ok(answer)
+}
+
+/// Gathers the rows of an answer that has the form in which the exchange writes them; `None` if it has not,
+/// or its status says that it is none.
+pub(super) fn decode_plain(
+    status: u16,
+    rows: impl FnOnce() -> Option<Vec<Row>>,
+) -> Option<Result<BalanceAnswer, Failure>> {
+    is_success(status).then(rows)?.map(build_answer)
+}
+
+/// The whole body as the object `T`, or what it is instead.
+///
+/// # Errors
+/// A limit reply, or a body that is no such object, judged by its status.
+pub(super) fn decode_envelope<'a, T: Deserialize<'a>>(status: u16, body: &'a [u8]) -> Result<T, Failure> {
+    if is_limit_reply(status) {
+        return Err(Failure::new(Reason::RateLimited, format!("HTTP {status}, {}", body_excerpt(body))));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| failure_from_status(status, body))?;
+    let text = text.trim_start_matches([' ', '\t', '\n', '\r']);
+    let read = text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
+    read.ok_or_else(|| failure_from_status(status, body))
+}
+
+/// Whether an answer under this HTTP status can be a good one. Of the others below 300, 203 says that something
+/// on the way changed the answer, 206 that it is a part; none is a whole answer to a GET.
+#[must_use]
+pub(super) fn is_success(status: u16) -> bool {
+    status == 200
+}
+
+/// Whether a status alone says that a limit was passed: 429, and 418, by which other exchanges tell an address that went
+/// on after 429.
+fn is_limit_reply(status: u16) -> bool {
+    matches!(status, 418 | 429)
+}
+
+/// What an answer is that is no envelope of the exchange: there only the status says anything.
+pub(super) fn failure_from_status(status: u16, body: &[u8]) -> Failure {
+    let failure = match status {
+        200 => decode_failure(format!("HTTP {status}, {}", body_excerpt(body))),
+        201..=299 => Failure::new(
+            Reason::Http,
+            format!("HTTP {status}: only status 200 carries a whole, unchanged answer"),
+        ),
+        300..=399 => Failure::new(Reason::Http, format!("HTTP {status}: redirects are not followed")),
+        500..=599 => Failure::new(Reason::Unavailable, format!("HTTP {status}, {}", body_excerpt(body))),
+        _ => Failure::new(Reason::Http, format!("HTTP {status}, {}", body_excerpt(body))),
+    };
+    failure.with_detail(is_proxy_page(status, body).then_some(Detail::NotFromTheExchange))
+}
+
+/// Whether an answer that is no envelope of the exchange came from something in front of it. The exchange answers a refused
+/// key in its envelope, so a bare 403 is a firewall's, and a page under status 200 asks to prove that a person is there.
+/// 404 and 410 are the exchange's own: what it does not have, its other base URLs do not have.
+fn is_proxy_page(status: u16, body: &[u8]) -> bool {
+    match status {
+        200 => !is_json(body),
+        404 | 410 | 500.. => false,
+        _ => true,
+    }
+}
+
+/// Whether a body is JSON, or was meant to be.
+fn is_json(body: &[u8]) -> bool {
+    matches!(body.trim_ascii_start(), [b'{' | b'[', ..]) || serde_json::from_slice::<IgnoredAny>(body).is_ok()
+}
+
+/// The reason of an error that says nothing of its own, in an answer whose status says that the exchange is down.
+#[must_use]
+pub(super) fn or_unavailable(reason: Reason, status: u16) -> Reason {
+    if reason == Reason::Api && status >= 500 { Reason::Unavailable } else { reason }
+}
+
+/// Reads `raw` if it is an object. Without this look at it, serde would fill a struct from a list.
+pub(super) fn parse_object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?
+}
+
+/// Reads `raw` if it is a text.
+pub(super) fn parse_text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    raw.get().starts_with('"').then(|| serde_json::from_str(raw.get()).ok())?
+}
+
+/// A whole number, written as a number or as a text.
+pub(super) fn parse_integer(raw: &RawValue) -> Option<i64> {
+    raw.get().trim_matches('"').parse().ok()
+}
+
+/// An amount comes as a text or as a number; both keep their digits.
+pub(super) fn parse_amount(raw: &RawValue) -> Option<Amount> {
+    if raw.get().starts_with('"') { Amount::parse(&parse_text(raw)?) } else { Amount::parse(raw.get()) }
+}
+
+/// Not the documented answer.
+pub(super) fn decode_failure(text: impl Into<String>) -> Failure {
+    Failure::new(Reason::Decode, text)
+}
+
+/// Sorts, and rejects every row of a currency that has more than one: nothing says which is true.
+fn reject_duplicates(answer: &mut BalanceAnswer) {
+    answer.balances.sort_unstable_by(|a, b| a.currency.cmp(&b.currency));
+    let doubled: Vec<SmolStr> = answer
+        .balances
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [a, b] if a.currency == b.currency => Some(a.currency.clone()),
+            _ => None,
+        })
+        .collect();
+    let before = answer.balances.len();
+    answer.unreadable.sort_unstable();
+    // Both are sorted: an answer full of doubles must not take a time that grows with its square.
+    let is_in = |list: &[SmolStr], row: &Balance| list.binary_search(&row.currency).is_ok();
+    let unreadable = &answer.unreadable;
+    answer.balances.retain(|row| !is_in(&doubled, row) && !is_in(unreadable, row));
+    answer.rejected += (before - answer.balances.len()) as u64;
+    answer.unreadable.extend(doubled);
+    answer.unreadable.sort_unstable();
+    answer.unreadable.dedup();
+}
+
+/// A body that is not what it should be, whole: whoever cuts it must know what is secret in it.
+fn body_excerpt(body: &[u8]) -> String {
+    match body.trim_ascii() {
+        [] => "an empty body".to_owned(),
+        body => format!("not the documented JSON: {}", String::from_utf8_lossy(body)),
+    }
+}

@@ -1,0 +1,589 @@
+//! The lockout guard: when a call may be sent, whatever the configuration and the faults.
+//! XT locks an account for 10 minutes when a key passes 3 asset calls a second or an address
+//! 1000 calls a minute. This stays at 2 and 900 over every sliding window. A call takes its place
+//! in the window from when it starts until the window's length after it ended, so that the limit
+//! holds wherever between the two the exchange counts it.
+//!
+//! Nothing of this outlives the process, so a new one takes it that the last was killed that very
+//! moment with a second's calls just made: it is silent for a second. With never more than 15 calls
+//! sent in a second, both limits hold over any number of restarts. A pause is forgotten: each
+//! account is tried once, and paused again by the answer.
+//! What it cannot know is another process with the same key: a `check` beside the daemon, or a
+//! second exporter, has limits of its own.
+//! Knows no HTTP and no JSON. `poll/rate_limit_model` proves it.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, OwnedMutexGuard, futures::Notified};
+
+use super::secret::KeyId;
+use crate::clock::Clock;
+
+/// Calls per key in any [`KEY_SPAN`]; XT allows 3.
+pub const KEY_CALLS: usize = 2;
+/// See [`KEY_CALLS`].
+pub const KEY_SPAN: Duration = Duration::from_secs(1);
+/// Calls of the whole process in any [`PROCESS_SPAN`]; XT allows 1000 per address.
+pub const PROCESS_CALLS: usize = 900;
+/// See [`PROCESS_CALLS`].
+pub const PROCESS_SPAN: Duration = Duration::from_mins(1);
+/// Calls of the whole process sent in any [`PACE_SPAN`]: [`PROCESS_CALLS`] evenly spread, so that a
+/// minute's calls are never spent in its first seconds, and those of a process and of the one that
+/// takes its place are no more than those of one.
+const PACE_CALLS: usize = 15;
+/// See [`PACE_CALLS`]; also how long a new process is silent.
+pub const PACE_SPAN: Duration = KEY_SPAN;
+/// How long nothing is sent after a limit reply: as long as XT's lock.
+pub(super) const PAUSE: Duration = Duration::from_mins(10);
+/// The longest `Retry-After` that is believed.
+const PAUSE_MAX: Duration = Duration::from_hours(24);
+/// Two accounts with a limit reply within this time pause all: then it is the address.
+const ADDRESS_LIMIT_WINDOW: Duration = Duration::from_mins(1);
+
+/// A nonce may be this far ahead of the exchange's time: calls within one millisecond, or a small correction of the clock.
+/// One that is further ahead came from a wrong clock.
+const NONCE_LEAD_MAX_MS: u64 = 1_000;
+
+/// The guard every call of the process passes.
+#[derive(Debug)]
+pub(super) struct RateLimiter {
+    clock: Clock,
+    state: Mutex<State>,
+    /// Calls wait for the process's window in the order they came.
+    turn: tokio::sync::Mutex<()>,
+    /// A call has ended. Only the one whose turn it is ever waits for that.
+    ended: Notify,
+    /// A pause has begun. Wakes in the order of waiting, so that a proof can be repeated.
+    paused: Notify,
+}
+
+/// On whose behalf a call is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Caller<'a> {
+    /// Of an account, with its key.
+    Account {
+        /// The key.
+        key: KeyId,
+        /// The account's name.
+        name: &'a str,
+    },
+    /// Of no account and without a key, as anyone may ask for prices. The limits of keys do not
+    /// concern it; its pauses are as those of one more account.
+    Anyone,
+}
+
+impl<'a> Caller<'a> {
+    fn key(self) -> Option<KeyId> {
+        match self {
+            Self::Account { key, .. } => Some(key),
+            Self::Anyone => None,
+        }
+    }
+
+    /// The account's name.
+    fn name(self) -> Option<&'a str> {
+        match self {
+            Self::Account { name, .. } => Some(name),
+            Self::Anyone => None,
+        }
+    }
+}
+
+/// Leave to make one call, to be held until it has ended.
+#[derive(Debug)]
+pub(super) struct Permit {
+    limits: Arc<RateLimiter>,
+    /// Of a call with a key.
+    lane: Option<(KeyId, OwnedMutexGuard<KeySlot>)>,
+    /// The host that this call's nonce is for, and the nonce before it.
+    nonce_before: Option<(Box<str>, u64)>,
+}
+
+/// Nothing is sent for this account until then, on [`Clock`]'s elapsed time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paused {
+    /// When the pause ends.
+    pub until: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    process: Window,
+    pace: Window,
+    keys: HashMap<KeyId, KeyState>,
+    pauses: Pauses,
+}
+
+#[derive(Debug)]
+struct KeyState {
+    window: Window,
+    lane: Arc<tokio::sync::Mutex<KeySlot>>,
+}
+
+/// What calls with one key share: one is in flight at a time, and the nonces of a host only grow.
+#[derive(Debug, Default)]
+struct KeySlot {
+    /// The last nonce sent to each host and not taken back.
+    nonces: HashMap<Box<str>, u64>,
+}
+
+impl RateLimiter {
+    /// A guard that has seen no call yet. If `others_before`, a process that was killed this moment
+    /// may have made calls, and this one lets none through for a second.
+    #[must_use]
+    pub(super) fn new(clock: Clock, others_before: bool) -> Self {
+        let pace = if others_before {
+            Window::full(PACE_CALLS, PACE_SPAN, clock.now().elapsed)
+        } else {
+            Window::new(PACE_CALLS, PACE_SPAN)
+        };
+        let state = State {
+            process: Window::new(PROCESS_CALLS, PROCESS_SPAN),
+            pace,
+            keys: HashMap::new(),
+            pauses: Pauses::default(),
+        };
+        Self {
+            clock,
+            state: Mutex::new(state),
+            turn: tokio::sync::Mutex::default(),
+            ended: Notify::new(),
+            paused: Notify::new(),
+        }
+    }
+
+    /// Waits until a call on behalf of `caller` may start.
+    ///
+    /// # Errors
+    /// If the caller is paused, now or by the time its turn comes.
+    pub(super) async fn permit(self: &Arc<Self>, caller: Caller<'_>) -> Result<Permit, Paused> {
+        let lane = match caller.key() {
+            Some(key) => {
+                let lane = Arc::clone(&self.state().key(key).lane);
+                let lane = lane.lock_owned().await;
+                self.wait(caller, |state, now| state.key(key).window.availability(now)).await?;
+                Some((key, lane))
+            }
+            None => None,
+        };
+        let _turn = self.turn.lock().await;
+        self.wait(caller, |state, now| state.process.availability(now).max(state.pace.availability(now)))
+            .await?;
+        let now = self.clock.now().elapsed;
+        let mut state = self.state();
+        // Only this call holds the key's lane and the turn, so what was vacant still is.
+        state.process.start();
+        state.pace.start();
+        state.pace.end(now);
+        if let Some((key, _)) = &lane {
+            state.key(*key).window.start();
+        }
+        drop(state);
+        Ok(Permit { limits: Arc::clone(self), lane, nonce_before: None })
+    }
+
+    /// Notes that the exchange spoke of a limit or a lock when asked on behalf of `caller`: nothing is
+    /// sent for it or with its key for ten minutes, or for `retry_after` if that is longer.
+    pub(super) fn record_limit_reply(&self, caller: Caller<'_>, retry_after: Option<Duration>) {
+        let now = self.clock.now().elapsed;
+        let length = retry_after.unwrap_or_default().clamp(PAUSE, PAUSE_MAX);
+        self.state().pauses.limit_reply(caller, now, length);
+        self.paused.notify_waiters();
+    }
+
+    /// The pause `caller` is in now.
+    #[must_use]
+    pub(super) fn pause(&self, caller: Caller<'_>) -> Option<Paused> {
+        let now = self.clock.now().elapsed;
+        self.state().pauses.active(caller, now)
+    }
+
+    /// Ends when a pause begins, whosever it is, after this was called.
+    pub(super) fn pause_begins(&self) -> Notified<'_> {
+        self.paused.notified()
+    }
+
+    async fn wait(
+        &self,
+        caller: Caller<'_>,
+        vacancy: impl Fn(&mut State, Duration) -> Availability,
+    ) -> Result<(), Paused> {
+        loop {
+            // Made before the state is looked at, so that neither can be missed.
+            let (ended, paused) = (self.ended.notified(), self.pause_begins());
+            let now = self.clock.now().elapsed;
+            let vacancy = {
+                let mut state = self.state();
+                if let Some(paused) = state.pauses.active(caller, now) {
+                    return Err(paused);
+                }
+                match vacancy(&mut state, now) {
+                    Availability::Now => return Ok(()),
+                    taken => taken,
+                }
+            };
+            let vacant = async {
+                match vacancy {
+                    Availability::Now => {}
+                    Availability::In(time) => tokio::time::sleep(time).await,
+                    Availability::WhenACallEnds => ended.await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = paused => {}
+                () = vacant => {}
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change under the lock is a single push or count: a panic leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// A nonce for this call to `host`: the exchange's time in Unix milliseconds, or one more than the last nonce of
+    /// its key there if the time has not moved on since. Hosts have clocks of their own, so a nonce of one says
+    /// nothing about the other. A time far below the last nonce is that of a corrected clock: it is taken as it is.
+    pub(super) fn next_nonce(&mut self, host: &str, exchange_time: u64) -> u64 {
+        let Some((_, lane)) = &mut self.lane else { return exchange_time };
+        let last = lane.nonces.entry(host.into()).or_default();
+        self.nonce_before = Some((host.into(), *last));
+        let is_correction = last.saturating_sub(exchange_time) > NONCE_LEAD_MAX_MS;
+        *last = if is_correction { exchange_time } else { exchange_time.max(last.saturating_add(1)) };
+        *last
+    }
+
+    /// Takes the last nonce back: nobody has accepted it, and it may have been wrong.
+    pub(super) fn release_nonce(&mut self) {
+        if let (Some((_, lane)), Some((host, before))) = (&mut self.lane, self.nonce_before.take()) {
+            lane.nonces.insert(host, before);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let now = self.limits.clock.now().elapsed;
+        let mut state = self.limits.state();
+        state.process.end(now);
+        if let Some((key, _)) = &self.lane {
+            state.key(*key).window.end(now);
+        }
+        drop(state);
+        self.limits.ended.notify_waiters();
+    }
+}
+
+impl State {
+    fn key(&mut self, key: KeyId) -> &mut KeyState {
+        let new = || KeyState { window: Window::new(KEY_CALLS, KEY_SPAN), lane: Arc::default() };
+        self.keys.entry(key).or_insert_with(new)
+    }
+}
+
+/// Calls that count against a limit now: those under way, and those that ended less than a span ago.
+#[derive(Debug)]
+struct Window {
+    limit: usize,
+    span: Duration,
+    under_way: usize,
+    ended: VecDeque<Duration>,
+}
+
+/// In order: of two, the greater is when both are vacant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Availability {
+    Now,
+    In(Duration),
+    WhenACallEnds,
+}
+
+impl Window {
+    fn new(limit: usize, span: Duration) -> Self {
+        Self { limit, span, under_way: 0, ended: VecDeque::new() }
+    }
+
+    /// A window whose calls have all just ended at `now`.
+    fn full(limit: usize, span: Duration, now: Duration) -> Self {
+        Self { limit, span, under_way: 0, ended: VecDeque::from(vec![now; limit]) }
+    }
+
+    fn availability(&mut self, now: Duration) -> Availability {
+        // A call that ended exactly a span ago still counts: windows include both their ends.
+        while self.ended.front().is_some_and(|ended| now.saturating_sub(*ended) > self.span) {
+            self.ended.pop_front();
+        }
+        if self.under_way + self.ended.len() < self.limit {
+            return Availability::Now;
+        }
+        match self.ended.front() {
+            // One millisecond more, the resolution of the timer.
+            Some(ended) => {
+                Availability::In((*ended + self.span + Duration::from_millis(1)).saturating_sub(now))
+            }
+            None => Availability::WhenACallEnds,
+        }
+    }
+
+    fn start(&mut self) {
+        self.under_way += 1;
+    }
+
+    fn end(&mut self, now: Duration) {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.ended.push_back(now);
+    }
+}
+
+/// Who must not be asked for, and until when.
+#[derive(Debug, Default)]
+struct Pauses {
+    accounts: BTreeMap<Box<str>, Pause>,
+    /// Of calls on behalf of no account.
+    anyone: Option<Pause>,
+    /// Two accounts that ask with one key are one to the exchange.
+    keys: HashMap<KeyId, Duration>,
+    all_until: Duration,
+}
+
+#[derive(Debug)]
+struct Pause {
+    replied: Duration,
+    until: Duration,
+}
+
+impl Pauses {
+    fn limit_reply(&mut self, caller: Caller<'_>, now: Duration, length: Duration) {
+        let until = now + length;
+        let recent = |pause: &Pause| now.saturating_sub(pause.replied) <= ADDRESS_LIMIT_WINDOW;
+        let accounts = self.accounts.iter().map(|(name, pause)| (Some(&**name), pause));
+        let mut all = accounts.chain(self.anyone.iter().map(|pause| (None, pause)));
+        if all.any(|(name, pause)| name != caller.name() && recent(pause)) {
+            self.all_until = self.all_until.max(until);
+        }
+        let new = Pause { replied: now, until };
+        let pause = match caller.name() {
+            Some(name) => self.accounts.entry(name.into()).or_insert(new),
+            None => self.anyone.get_or_insert(new),
+        };
+        pause.replied = now;
+        pause.until = pause.until.max(until);
+        if let Some(key) = caller.key() {
+            let of_key = self.keys.entry(key).or_default();
+            *of_key = until.max(*of_key);
+        }
+    }
+
+    fn active(&self, caller: Caller<'_>, now: Duration) -> Option<Paused> {
+        let own = match caller.name() {
+            Some(name) => self.accounts.get(name),
+            None => self.anyone.as_ref(),
+        };
+        let own = own.map_or(Duration::ZERO, |pause| pause.until);
+        let of_key = caller.key().and_then(|key| self.keys.get(&key)).copied().unwrap_or_default();
+        let until = own.max(of_key).max(self.all_until);
+        (until > now).then_some(Paused { until })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::secret::{KeyPair, Secret};
+    use zeroize::Zeroizing;
+
+    /// The caller of an account that asks with this key.
+    fn of<'a>(key: &str, name: &'a str) -> Caller<'a> {
+        let secret = |text: &str| Secret::new(&Zeroizing::new(text.to_owned())).ok();
+        let pair = secret(key).zip(secret("s")).map(|(access, secret)| KeyPair::new(access, secret).id());
+        Caller::Account { key: pair.unwrap_or_else(|| panic!("{key}")), name }
+    }
+
+    fn limits() -> (Arc<RateLimiter>, Clock) {
+        let clock = Clock::start();
+        (Arc::new(RateLimiter::new(clock, true)), clock)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_makes_two_calls_a_second_wherever_between_start_and_end_they_are_counted() {
+        let (limits, clock) = limits();
+        let mut calls = Vec::new();
+        for length in [900, 0, 10, 300, 0, 0, 0, 1_500, 0, 0] {
+            let permit = limits.permit(of("a", "main")).await;
+            let start = clock.now().elapsed;
+            tokio::time::sleep(Duration::from_millis(length)).await;
+            drop(permit);
+            calls.push((start, clock.now().elapsed));
+        }
+        for three in calls.windows(3) {
+            if let [(_, first_end), _, (third_start, _)] = three {
+                assert!(*third_start > *first_end + KEY_SPAN, "{calls:?}");
+            }
+        }
+        assert!(clock.now().elapsed < Duration::from_secs(9), "and not slower than needed: {calls:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_process_is_silent_for_a_second_and_sends_fifteen_in_the_next() {
+        for (others_before, silence) in [(true, KEY_SPAN), (false, Duration::ZERO)] {
+            let clock = Clock::start();
+            let limits = Arc::new(RateLimiter::new(clock, others_before));
+            let mut sent = Vec::new();
+            for call in 0..=PACE_CALLS {
+                drop(limits.permit(of(&format!("key{call}"), "main")).await);
+                sent.push(clock.now().elapsed);
+            }
+            assert!(sent.iter().all(|sent| *sent > silence || !others_before), "{sent:?}");
+            let late = |sent: &Duration| sent.saturating_sub(silence) > PACE_SPAN;
+            assert_eq!(sent.iter().position(late), Some(PACE_CALLS), "{sent:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn accounts_that_share_a_key_share_its_pause() {
+        let (limits, _) = limits();
+        limits.record_limit_reply(of("a", "one"), None);
+        assert!(limits.permit(of("a", "two")).await.is_err());
+        assert!(limits.pause(of("a", "two")).is_some());
+        assert!(limits.permit(of("b", "three")).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_process_makes_900_calls_a_minute() {
+        let (limits, clock) = limits();
+        let mut under_way = Vec::new();
+        let mut sent = Vec::new();
+        for call in 0..PROCESS_CALLS {
+            under_way.push(limits.permit(of(&format!("key{call}"), "main")).await);
+            sent.push(clock.now().elapsed);
+        }
+        let took = sent.last().zip(sent.first()).map(|(last, first)| last.saturating_sub(*first));
+        assert!(took.is_some_and(|took| took < PROCESS_SPAN), "evenly, and not slower than needed: {took:?}");
+
+        let next = limits.permit(of("next", "main"));
+        tokio::pin!(next);
+        let patience = Duration::from_hours(1);
+        assert!(tokio::time::timeout(patience, &mut next).await.is_err(), "900 are under way");
+        let ended = clock.now().elapsed;
+        drop(under_way);
+        assert!(next.await.is_ok());
+        assert!(
+            clock.now().elapsed > ended + PROCESS_SPAN,
+            "wherever between start and end they are counted"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_call_of_a_key_is_in_flight_and_nonces_of_a_host_grow() {
+        let (limits, _) = limits();
+        let Ok(mut first) = limits.permit(of("a", "main")).await else { panic!("not paused") };
+        assert_eq!(first.next_nonce("x", 10_000), 10_000);
+        assert_eq!(first.next_nonce("x", 10_000), 10_001);
+        let second = limits.permit(of("a", "other"));
+        assert!(tokio::time::timeout(Duration::from_mins(1), second).await.is_err());
+        drop(first);
+        let Ok(mut third) = limits.permit(of("a", "main")).await else { panic!("not paused") };
+        assert_eq!(third.next_nonce("x", 9_500), 10_002, "also when the clock was set back a little");
+        assert_eq!(third.next_nonce("y", 500), 500, "another host has another clock");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_nonce_that_was_not_accepted_or_was_of_a_wrong_clock_spoils_none_after_it() {
+        let (limits, _) = limits();
+        let Ok(mut permit) = limits.permit(of("a", "main")).await else { panic!("not paused") };
+        assert_eq!(permit.next_nonce("x", 1_700_000_000_000), 1_700_000_000_000);
+        assert_eq!(permit.next_nonce("x", 1_700_000_000_900), 1_700_000_000_900);
+        permit.release_nonce();
+        assert_eq!(
+            permit.next_nonce("x", 1_700_000_000_500),
+            1_700_000_000_500,
+            "the one before was refused"
+        );
+        permit.release_nonce();
+        permit.release_nonce();
+        assert_eq!(permit.next_nonce("x", 1_699_999_999_500), 1_700_000_000_001, "one is taken back once");
+        assert_eq!(permit.next_nonce("x", u64::MAX), u64::MAX, "a host that tells nonsense");
+        assert_eq!(permit.next_nonce("x", u64::MAX), u64::MAX, "there is nothing above");
+        assert_eq!(permit.next_nonce("x", 1_700_000_001_000), 1_700_000_001_000, "the clock was read again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_reply_pauses_its_account_and_two_pause_all() {
+        let (limits, clock) = limits();
+        let begun = limits.pause_begins();
+        limits.record_limit_reply(of("a", "a"), None);
+        assert!(tokio::time::timeout(Duration::ZERO, begun).await.is_ok());
+        assert!(limits.permit(of("a", "a")).await.is_err());
+        assert!(limits.permit(of("b", "b")).await.is_ok(), "one account is its own affair");
+
+        tokio::time::advance(Duration::from_secs(61)).await;
+        limits.record_limit_reply(of("b", "b"), Some(Duration::from_hours(1)));
+        assert!(limits.pause(of("c", "c")).is_none(), "a minute later is another matter");
+        tokio::time::advance(Duration::from_mins(1)).await;
+        limits.record_limit_reply(of("d", "d"), Some(Duration::from_secs(1)));
+        let until = limits.pause(of("c", "c")).map(|paused| paused.until);
+        assert!(until.is_some_and(|until| until >= clock.now().elapsed + PAUSE), "{until:?}");
+
+        tokio::time::advance(PAUSE).await;
+        assert!(limits.pause(of("c", "c")).is_none());
+        assert!(limits.pause(of("b", "b")).is_some(), "a longer Retry-After is kept to");
+        assert!(limits.permit(of("a", "a")).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_a_key_has_its_own_pauses_and_the_limits_of_the_process() {
+        let (limits, clock) = limits();
+        let busy = limits.permit(of("a", "a")).await;
+        let first = limits.permit(Caller::Anyone).await;
+        assert!(busy.is_ok() && first.is_ok(), "no key's lane is in its way");
+        limits.record_limit_reply(Caller::Anyone, None);
+        assert!(limits.permit(Caller::Anyone).await.is_err());
+        assert!(limits.pause(of("b", "b")).is_none(), "that is no account's affair");
+        limits.record_limit_reply(of("a", "a"), None);
+        assert!(limits.pause(of("b", "b")).is_some(), "but two within a minute are everyone's");
+
+        tokio::time::advance(PAUSE + ADDRESS_LIMIT_WINDOW).await;
+        drop((busy, first));
+        limits.record_limit_reply(of("a", "a"), None);
+        assert!(limits.pause(Caller::Anyone).is_none());
+        limits.record_limit_reply(of("b", "b"), None);
+        assert!(limits.permit(Caller::Anyone).await.is_err(), "nor does it ask when all are paused");
+
+        tokio::time::advance(PAUSE).await;
+        let mut sent = Vec::new();
+        for _ in 0..=PACE_CALLS {
+            drop(limits.permit(Caller::Anyone).await);
+            sent.push(clock.now().elapsed);
+        }
+        let span = sent.last().zip(sent.first()).map(|(last, first)| last.saturating_sub(*first));
+        assert!(span.is_some_and(|span| span > PACE_SPAN), "{sent:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_turn_is_stopped_by_a_pause() {
+        let (limits, _) = limits();
+        drop(limits.permit(of("a", "a")).await);
+        drop(limits.permit(of("a", "a")).await);
+        let waiting = tokio::spawn({
+            let limits = Arc::clone(&limits);
+            async move { limits.permit(of("a", "a")).await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        limits.record_limit_reply(of("a", "a"), None);
+        assert!(waiting.await.is_ok_and(|permit| permit.is_err()));
+    }
+
+    #[test]
+    fn an_absurd_retry_after_does_not_pause_for_ever() {
+        let mut pauses = Pauses::default();
+        pauses.limit_reply(of("a", "a"), Duration::ZERO, Duration::MAX.clamp(PAUSE, PAUSE_MAX));
+        assert_eq!(pauses.active(of("a", "a"), Duration::ZERO), Some(Paused { until: PAUSE_MAX }));
+    }
+}

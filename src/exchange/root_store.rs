@@ -1,0 +1,127 @@
+//! Which certificate authorities the exchange's certificate may come from: those of the system, or of `SSL_CERT_FILE`
+//! and `SSL_CERT_DIR`, or Mozilla's if the system has none. Read again on a thread of its own, because a bundle may be
+//! replaced while the exporter runs. Sends nothing.
+
+use std::{
+    env,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
+
+/// The time from one reading of the authorities to the next.
+const REREAD_EVERY: Duration = Duration::from_secs(10);
+/// The variables that name authorities.
+const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// TLS to the exchange, with the authorities as they were last read.
+#[derive(Clone, Debug)]
+pub(super) struct RootStore {
+    tls: Arc<ArcSwap<ClientConfig>>,
+    warning: Option<String>,
+    /// Ends the thread that reads them again.
+    _reading: mpsc::Sender<()>,
+}
+
+impl RootStore {
+    /// Reads the authorities, now and every ten seconds until the last copy is dropped. May block.
+    ///
+    /// # Errors
+    /// If the TLS library cannot be set up, or the system has no thread to give.
+    pub(super) fn open() -> Result<Self, String> {
+        let LoadedRoots { certificates, problem } = LoadedRoots::read();
+        let warning = problem.map(|problem| {
+            let instead =
+                if certificates.is_empty() { "; Mozilla's authorities are trusted instead" } else { "" };
+            format!("{problem}{instead}: name a file of PEM certificates that this user may read")
+        });
+        let tls = Arc::new(ArcSwap::from_pointee(client_config(&certificates)?));
+        let (reading, ended) = mpsc::channel();
+        let read_again = {
+            let tls = Arc::clone(&tls);
+            move || reload_on_change(&tls, certificates, &ended)
+        };
+        let thread = thread::Builder::new().name("authorities".to_owned()).spawn(read_again);
+        thread.map_err(|error| {
+            format!("cannot start the thread that reads certificate authorities: {error}")
+        })?;
+        Ok(Self { tls, warning, _reading: reading })
+    }
+
+    /// TLS as it is now.
+    pub(super) fn tls(&self) -> ClientConfig {
+        ClientConfig::clone(&self.tls.load())
+    }
+
+    /// What was wrong at the start with a file or folder that the user named, and what is trusted instead.
+    pub(super) fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+}
+
+/// Certificates of authorities, and what is wrong with those that the user named.
+#[derive(Debug, Default, PartialEq)]
+struct LoadedRoots {
+    certificates: Vec<CertificateDer<'static>>,
+    problem: Option<String>,
+}
+
+impl LoadedRoots {
+    fn read() -> Self {
+        let read = rustls_native_certs::load_native_certs();
+        let named = VARIABLES.iter().find(|name| env::var_os(name).is_some());
+        let problem = named.zip(read.errors.first());
+        let problem = problem.map(|(name, error)| format!("{name} cannot be read: {error}"));
+        Self { certificates: read.certs, problem }
+    }
+}
+
+/// Reads the authorities again and again until `ended`. Those in use stay in use while there are no others: a bundle is
+/// gone for a moment while it is replaced.
+fn reload_on_change(
+    tls: &ArcSwap<ClientConfig>,
+    certificates: Vec<CertificateDer<'static>>,
+    ended: &mpsc::Receiver<()>,
+) {
+    let mut in_use = certificates;
+    let mut told: Option<String> = None;
+    while ended.recv_timeout(REREAD_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let LoadedRoots { certificates, problem } = LoadedRoots::read();
+        if certificates.is_empty() {
+            let problem = problem.unwrap_or_else(|| "there are no others any more".to_owned());
+            if !in_use.is_empty() && told.as_ref() != Some(&problem) {
+                tracing::warn!("the certificate authorities in use stay in use: {problem}");
+            }
+            told = Some(problem);
+            continue;
+        }
+        told = None;
+        if certificates == in_use {
+            continue;
+        }
+        match client_config(&certificates) {
+            Ok(config) => {
+                tls.store(Arc::new(config));
+                tracing::info!(count = certificates.len(), "the certificate authorities have changed");
+                in_use = certificates;
+            }
+            Err(error) => tracing::warn!("the certificate authorities in use stay in use: {error}"),
+        }
+    }
+}
+
+fn client_config(certificates: &[CertificateDer<'static>]) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates.iter().cloned());
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("cannot set up TLS: {error}"))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}

@@ -1,0 +1,166 @@
+//! The exporter's own few metrics: build, configuration, process, clock skew. Read at the scrape and written by
+//! the `prometheus` crate, which lives here alone.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use prometheus::{Counter, Gauge, Opts, Registry, TextEncoder, core::Collector};
+use rustix::{
+    process::{Resource, getrlimit},
+    time::{ClockId, clock_gettime},
+};
+
+use super::metrics::FAMILIES;
+
+/// What a scrape says about the exporter itself.
+#[derive(Debug)]
+pub struct ExporterFacts<'a> {
+    /// Clock of each exchange host minus ours, in seconds.
+    pub skews: &'a BTreeMap<&'a str, f64>,
+    /// Unix time at which the process started. `None` leaves out all that is not of an account: files written for a
+    /// textfile collector must not repeat each other's series, nor the collector's own.
+    pub process_started: Option<Duration>,
+    /// How the configuration was last read; `None` where it is read but once.
+    pub reload: Option<ReloadStatus>,
+    /// Log lines that were dropped; `None` for a command that does not stay.
+    pub dropped_log_lines: Option<u64>,
+    /// Restarts of the poller of prices; `None` if prices are not asked for.
+    pub price_poller_restarts: Option<u64>,
+}
+
+/// How the configuration was last read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReloadStatus {
+    /// Whether it could be.
+    pub successful: bool,
+    /// Unix time at which it last could.
+    pub success: Duration,
+}
+
+/// The families as text, header lines included, by name. A family without a value is left out.
+#[must_use]
+pub fn render(facts: &ExporterFacts<'_>) -> BTreeMap<String, Vec<u8>> {
+    let registry = Registry::new();
+    let build = [
+        ("revision", env!("XT_REVISION")),
+        ("rustversion", env!("XT_RUSTVERSION")),
+        ("version", env!("CARGO_PKG_VERSION")),
+    ];
+    if let Some(started) = facts.process_started {
+        gauge(&registry, "xt_exporter_build_info", &build, 1.0);
+        for (host, skew) in facts.skews {
+            gauge(&registry, "xt_clock_skew_seconds", &[("host", host)], *skew);
+        }
+        gauge(&registry, "process_start_time_seconds", &[], started.as_secs_f64());
+        register_process(&registry);
+    }
+    if let Some(reload) = facts.reload {
+        let successful = f64::from(u8::from(reload.successful));
+        gauge(&registry, "xt_exporter_config_last_reload_successful", &[], successful);
+        let success = reload.success.as_secs_f64();
+        gauge(&registry, "xt_exporter_config_last_reload_success_timestamp_seconds", &[], success);
+    }
+    if let Some(lines) = facts.dropped_log_lines {
+        counter(&registry, "xt_log_lines_dropped_total", count(lines));
+    }
+    if let Some(restarts) = facts.price_poller_restarts {
+        counter(&registry, "xt_price_poller_restarts_total", count(restarts));
+    }
+    let mut texts = BTreeMap::new();
+    for family in registry.gather() {
+        let mut text = String::new();
+        // Only an empty family or one without a name is refused; gather returns neither.
+        if TextEncoder::new().encode_utf8(std::slice::from_ref(&family), &mut text).is_ok() {
+            texts.insert(family.name().to_owned(), text.into_bytes());
+        }
+    }
+    texts
+}
+
+/// What the kernel says of this process; what it does not say is left out.
+fn register_process(registry: &Registry) {
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    if let Ok(cpu) = Duration::try_from(cpu) {
+        counter(registry, "process_cpu_seconds_total", cpu.as_secs_f64());
+    }
+    let limit = |resource| getrlimit(resource).current.map_or(-1.0, count);
+    gauge(registry, "process_max_fds", &[], limit(Resource::Nofile));
+    gauge(registry, "process_virtual_memory_max_bytes", &[], limit(Resource::As));
+    let Ok(me) = procfs::process::Process::myself() else { return };
+    if let Ok(pages) = me.statm() {
+        let bytes = |pages: u64| count(pages * procfs::page_size());
+        gauge(registry, "process_virtual_memory_bytes", &[], bytes(pages.size));
+        gauge(registry, "process_resident_memory_bytes", &[], bytes(pages.resident));
+    }
+    if let Ok(threads) = me.tasks() {
+        gauge(registry, "process_threads", &[], count(threads.count() as u64));
+    }
+    if let Ok(open) = me.fd_count() {
+        gauge(registry, "process_open_fds", &[], count(open as u64));
+    }
+}
+
+fn gauge(registry: &Registry, name: &str, labels: &[(&str, &str)], value: f64) {
+    let gauge = Gauge::with_opts(opts(name, labels));
+    register(registry, gauge.inspect(|gauge| gauge.set(value)));
+}
+
+fn counter(registry: &Registry, name: &str, value: f64) {
+    let counter = Counter::with_opts(opts(name, &[]));
+    register(registry, counter.inspect(|counter| counter.inc_by(value)));
+}
+
+fn opts(name: &str, labels: &[(&str, &str)]) -> Opts {
+    let help = FAMILIES.iter().find(|family| family.name == name).map_or("", |family| family.help);
+    let opts = Opts::new(name, help);
+    labels.iter().fold(opts, |opts, (name, value)| opts.const_label(*name, *value))
+}
+
+/// Names and labels are ours and fit; a host whose label the crate will not take twice is left out.
+fn register<C: Collector + 'static>(registry: &Registry, metric: prometheus::Result<C>) {
+    if let Ok(metric) = metric {
+        let _ = registry.register(Box::new(metric));
+    }
+}
+
+/// Bytes stay far below 2^53, where an f64 would begin to round them.
+#[expect(clippy::cast_precision_loss)]
+fn count(value: u64) -> f64 {
+    value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::metrics::MetricSource;
+
+    #[test]
+    fn every_family_of_its_own_is_written_with_its_help() {
+        let skews = BTreeMap::from([("127.0.0.1", -0.25)]);
+        let reload = ReloadStatus { successful: true, success: Duration::from_secs(6) };
+        let texts = render(&ExporterFacts {
+            skews: &skews,
+            process_started: Some(Duration::from_secs(5)),
+            reload: Some(reload),
+            dropped_log_lines: Some(3),
+            price_poller_restarts: Some(1),
+        });
+        for family in FAMILIES.iter().filter(|family| matches!(family.source, MetricSource::Own)) {
+            let text = String::from_utf8_lossy(texts.get(family.name).map_or(b"missing", Vec::as_slice));
+            assert!(text.starts_with(&family.header()), "{text}");
+        }
+        let skew = texts.get("xt_clock_skew_seconds").map(|text| String::from_utf8_lossy(text));
+        assert!(skew.is_some_and(|text| text.ends_with("{host=\"127.0.0.1\"} -0.25\n")));
+    }
+
+    #[test]
+    fn a_textfile_has_no_families_of_the_exporter() {
+        let texts = render(&ExporterFacts {
+            skews: &BTreeMap::from([("api.xt.com", 1.0)]),
+            process_started: None,
+            reload: None,
+            dropped_log_lines: None,
+            price_poller_restarts: None,
+        });
+        assert_eq!(texts.into_keys().collect::<Vec<_>>(), [""; 0]);
+    }
+}

@@ -1,0 +1,262 @@
+//! What is known of prices, and how an answer or a failure changes it; also what of a wallet has none.
+//! Pure: it reads no clock, asks nobody and knows no text format.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use smol_str::SmolStr;
+
+pub use crate::exchange::QUOTE;
+use crate::{
+    clock::Timestamp,
+    exchange::{Failure, PriceTable},
+    snapshot::wallet::{Freshness, Holding, HoldingState, LastFailure, LastGood, WalletConfig},
+};
+
+/// What is known of prices. Every reading makes a new one out of the last.
+#[derive(Clone, Debug)]
+pub struct PriceSnapshot {
+    /// From this age on prices are unknown.
+    pub max_age: Duration,
+    /// Which of them are shown.
+    pub filter: Arc<PriceFilter>,
+    /// The last good answer, however old.
+    pub last_good: Option<LastGoodPrices>,
+    /// How the last reading failed; `None` if it was good, or none has ended yet.
+    pub last_failure: Option<LastFailure>,
+}
+
+/// A good answer.
+#[derive(Clone, Debug)]
+pub struct LastGoodPrices {
+    /// When its request was sent. Ages count from here, so none is understated.
+    pub at: Timestamp,
+    /// What it said. The same allocation as before if nothing changed.
+    pub prices: Arc<PriceTable>,
+}
+
+impl PriceSnapshot {
+    /// Nothing known yet, of prices for the wallets of `subjects`.
+    #[must_use]
+    pub fn new<'a>(max_age: Duration, wallet_configs: impl IntoIterator<Item = &'a WalletConfig>) -> Self {
+        Self {
+            max_age,
+            filter: Arc::new(PriceFilter::new(wallet_configs)),
+            last_good: None,
+            last_failure: None,
+        }
+    }
+
+    /// The answer that may be shown as of `now`, if there is one young enough.
+    #[must_use]
+    pub fn visible(&self, now: Timestamp) -> Option<&LastGoodPrices> {
+        self.last_good.as_ref().filter(|good| good.at.age(now) < self.max_age)
+    }
+
+    /// When the answer that may be shown as of `now` becomes too old, on [`Moment::elapsed`].
+    #[must_use]
+    pub fn visible_until(&self, now: Timestamp) -> Option<Duration> {
+        self.visible(now).map(|good| good.at.elapsed + self.max_age)
+    }
+
+    /// Fresh, held or unknown, as of `now`.
+    #[must_use]
+    pub fn freshness(&self, now: Timestamp) -> Freshness {
+        Freshness::of(self.visible(now).is_some(), self.last_failure.is_none())
+    }
+
+    /// Whether a reading has ended, well or not.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.last_good.is_some() || self.last_failure.is_some()
+    }
+
+    /// What is known after a reading has ended `at` some moment, with prices and when they were asked for.
+    #[must_use]
+    pub fn apply(&self, at: Timestamp, outcome: Result<(Timestamp, PriceTable), Failure>) -> Self {
+        let mut next = self.clone();
+        match outcome {
+            Ok((sent, prices)) => {
+                let prices = match self.last_good.as_ref().map(|good| &good.prices) {
+                    Some(old) if **old == prices => Arc::clone(old),
+                    Some(old) => Arc::new(prices.reusing(old)),
+                    None => Arc::new(prices),
+                };
+                next.last_good = Some(LastGoodPrices { at: sent, prices });
+                next.last_failure = None;
+            }
+            Err(failure) => {
+                let since = self.last_failure.as_ref().map_or(at, |failure| failure.since);
+                next.last_failure = Some(LastFailure { at, since, failure });
+            }
+        }
+        next
+    }
+}
+
+/// Currencies whose prices are shown: those that some wallet could show.
+#[derive(Debug)]
+pub struct PriceFilter {
+    /// What a wallet shows whatever others do.
+    named: HashSet<SmolStr>,
+    /// What every wallet leaves out that does not name what it shows; `None` if all name it.
+    left_out: Option<BTreeSet<SmolStr>>,
+}
+
+impl PriceFilter {
+    fn new<'a>(wallet_configs: impl IntoIterator<Item = &'a WalletConfig>) -> Self {
+        let (mut named, mut left_out) = (HashSet::from([QUOTE.into()]), None::<BTreeSet<SmolStr>>);
+        for wallet_config in wallet_configs {
+            named.extend(wallet_config.watch.iter().map(|watch| watch.currency.clone()));
+            let filter = &wallet_config.filter;
+            if filter.only.is_empty() {
+                let exclude = &filter.exclude;
+                left_out = Some(match left_out {
+                    Some(others) => others.into_iter().filter(|name| exclude.contains(name)).collect(),
+                    None => exclude.iter().cloned().collect(),
+                });
+            } else {
+                named.extend(filter.only.iter().filter(|name| !filter.exclude.contains(name)).cloned());
+            }
+        }
+        Self { named, left_out }
+    }
+
+    /// Whether the price of `currency` is shown. That of USDT itself always is.
+    #[must_use]
+    pub fn shows(&self, currency: &str) -> bool {
+        self.named.contains(currency)
+            || self.left_out.as_ref().is_some_and(|left_out| !left_out.contains(currency))
+    }
+}
+
+/// How many currencies of an answer hold something and have no price. What is zero is worth nothing at any
+/// price; what is unreadable may be worth anything.
+#[must_use]
+pub fn count_unpriced(good: &LastGood, prices: &PriceTable) -> u64 {
+    let is_unpriced = |holding: &&Holding| match &holding.state {
+        // The row that may be its own is counted among the unusable.
+        HoldingState::Unnamed => false,
+        row if !row.is_readable() => true,
+        row => !prices.contains(&holding.currency) && row.amounts() != Some((0.0, 0.0)),
+    };
+    good.holdings.iter().filter(is_unpriced).count() as u64 + good.unusable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        exchange::{Amount, Reason, Wallet, v1},
+        snapshot::wallet::{CurrencyFilter, WatchedCurrency},
+    };
+
+    fn at(seconds: u64) -> Timestamp {
+        let elapsed = Duration::from_secs(seconds);
+        Timestamp { elapsed, uptime: elapsed, unix: elapsed }
+    }
+
+    fn prices(body: &str) -> Result<PriceTable, Failure> {
+        v1::decode_prices(200, body.as_bytes())
+    }
+
+    /// What a reading at second `seconds` brought.
+    fn read(seconds: u64, body: &str) -> Result<(Timestamp, PriceTable), Failure> {
+        prices(body).map(|prices| (at(seconds), prices))
+    }
+
+    #[test]
+    fn known_then_held_then_unknown_then_known_again() {
+        let new = PriceSnapshot::new(Duration::from_secs(90), []);
+        assert!(new.visible(at(0)).is_none());
+        let good = new.apply(at(12), read(10, r#"{"btc_usdt":{"price":7}}"#));
+        let price = |price_snapshot: &PriceSnapshot, now| {
+            price_snapshot.visible(at(now)).and_then(|quoted| quoted.prices.get("btc"))
+        };
+        assert_eq!(price(&good, 99), Some(7.0));
+        let failed = good.apply(at(40), Err(Failure::new(Reason::Timeout, "t")));
+        let failed = failed.apply(at(70), read(70, "{}"));
+        assert_eq!((price(&failed, 99), price(&failed, 100)), (Some(7.0), None));
+        assert_eq!(
+            (failed.visible_until(at(99)), failed.visible_until(at(100))),
+            (Some(Duration::from_secs(100)), None)
+        );
+        let failure =
+            failed.last_failure.as_ref().map(|failure| (failure.since, failure.at, failure.failure.reason));
+        assert_eq!(failure, Some((at(40), at(70), Reason::Decode)));
+        let back = failed.apply(at(112), read(110, r#"{"btc_usdt":{"price":8}}"#));
+        assert_eq!((price(&back, 110), back.last_failure.is_none()), (Some(8.0), true));
+    }
+
+    fn wallet_config(watch: &[&str], only: &[&str], exclude: &[&str]) -> WalletConfig {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
+        let watch = watch.iter().map(|name| WatchedCurrency { currency: (*name).into(), threshold: None });
+        WalletConfig {
+            account: "a".into(),
+            wallet: Wallet::Spot,
+            watch: watch.collect(),
+            filter: CurrencyFilter { only: names(only), exclude: names(exclude), hide_zero: true },
+            max_age: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn the_prices_shown_are_of_what_some_wallet_could_show() {
+        let chosen = |wallet_configs: &[WalletConfig]| {
+            let choice = PriceFilter::new(wallet_configs);
+            ["btc", "doge", "eth", "usdt", "xrp"]
+                .into_iter()
+                .filter(|name| choice.shows(name))
+                .collect::<Vec<_>>()
+        };
+        let all = wallet_config(&[], &[], &[]);
+        let named = wallet_config(&["xrp"], &["eth"], &[]);
+        assert_eq!(chosen(&[wallet_config(&[], &[], &[])]), ["btc", "doge", "eth", "usdt", "xrp"]);
+        assert_eq!(chosen(&[wallet_config(&["xrp"], &["eth"], &[])]), ["eth", "usdt", "xrp"]);
+        assert_eq!(
+            chosen(&[wallet_config(&[], &[], &["doge", "xrp"]), wallet_config(&["xrp"], &["eth"], &[])]),
+            ["btc", "eth", "usdt", "xrp"]
+        );
+        let two = [wallet_config(&[], &[], &["doge", "xrp"]), wallet_config(&[], &[], &["doge", "btc"])];
+        assert_eq!(chosen(&two), ["btc", "eth", "usdt", "xrp"], "both leave out doge");
+        assert_eq!(chosen(&[named, all]).len(), 5);
+    }
+
+    #[test]
+    fn what_holds_something_and_has_no_price_is_counted() -> Result<(), Failure> {
+        let prices = prices(r#"{"btc_usdt":{"price":7}}"#)?;
+        let amount = |text: &str| Amount::parse(text).unwrap_or_else(|| panic!("{text}"));
+        let read =
+            |free: &str, frozen: &str| HoldingState::Read { free: amount(free), frozen: amount(frozen) };
+        for (currency, row, counted) in [
+            ("btc", read("1", "1"), 0),
+            ("usdt", read("1", "0"), 0),
+            ("eth", read("1", "0"), 1),
+            ("eth", read("0", "0.00000001"), 1),
+            ("eth", read("0.00", "0"), 0),
+            ("eth", read("-1", "1"), 1),
+            ("eth", HoldingState::Missing, 0),
+            ("eth", HoldingState::Unreadable, 1),
+            ("btc", HoldingState::Unreadable, 1),
+            ("btc", HoldingState::Unnamed, 0),
+            ("btc", HoldingState::Unconfirmed, 1),
+        ] {
+            let holdings = [Holding { currency: currency.into(), state: row }];
+            let good = |unusable| LastGood {
+                at: at(0),
+                holdings: holdings.clone().into(),
+                currencies: 1,
+                rejected: 0,
+                holds_anything: true,
+                unusable,
+                raw_body: None,
+            };
+            assert_eq!(count_unpriced(&good(0), &prices), counted, "{holdings:?}");
+            assert_eq!(count_unpriced(&good(2), &prices), counted + 2, "nobody knows what those are worth");
+        }
+        Ok(())
+    }
+}
