@@ -1,15 +1,15 @@
-//! The headers with which a call of v4 says who signed it: read, and the signature verified over the secret.
+//! The authentication headers of a signed v4 call: parsing and signature.
 //!
-//! Knows nothing of accounts, clocks or limits. Clients send the names with or without `xt-` in front, and sign them
-//! as they send them.
+//! Must not know accounts, clocks or limits. Clients send the names with or without the prefix `xt-`, and sign them with
+//! the same prefix.
 
 use hmac::{Hmac, KeyInit, Mac};
 use hyper::HeaderMap;
 use sha2::Sha256;
 
-use super::query::unhex;
+use super::query::decode_hex;
 
-/// The headers of one call, as far as they were sent once and are text.
+/// Authentication headers of a call. A header is `None` if it is missing, repeated or not text.
 pub(super) struct AuthHeaders {
     prefix: &'static str,
     pub(super) algorithms: Option<String>,
@@ -20,8 +20,8 @@ pub(super) struct AuthHeaders {
 }
 
 impl AuthHeaders {
-    /// Reads those whose names begin as that of the key does: the two ways are not to be mixed.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    /// Reads the headers with the same prefix as the key's header. A call must not mix prefixes.
+    pub(super) fn parse(headers: &HeaderMap) -> Self {
         let prefix = if headers.contains_key("validate-appkey") { "validate-" } else { "xt-validate-" };
         let read = |name: &str| {
             let mut values = headers.get_all(format!("{prefix}{name}")).into_iter();
@@ -38,30 +38,30 @@ impl AuthHeaders {
         }
     }
 
-    /// Whether the signature is the hex HMAC-SHA256, in either case, of the four headers of spot and `call`: method,
-    /// path and, if there is one, query, each after a `#`.
-    pub(super) fn sign_spot(&self, call: &str, secret: &str) -> bool {
+    /// Whether the signature is the hex HMAC-SHA256 of spot's four headers and `request`. Upper and lower case are equal.
+    /// `request` is the method, the path and the query if there is one, each after a `#`.
+    pub(super) fn verify_spot(&self, request: &str, secret: &str) -> bool {
         let names = ["algorithms", "appkey", "recvwindow", "timestamp"];
         let values = [&self.algorithms, &self.appkey, &self.recvwindow, &self.timestamp];
-        self.sign(names.into_iter().zip(values), call, secret)
+        self.verify_signature(names.into_iter().zip(values), request, secret)
     }
 
-    /// The same for futures, which sign two headers and no method.
-    pub(super) fn sign_futures(&self, call: &str, secret: &str) -> bool {
-        self.sign([("appkey", &self.appkey), ("timestamp", &self.timestamp)], call, secret)
+    /// Like [`Self::verify_spot`] for futures: two headers, and a request without a method.
+    pub(super) fn verify_futures(&self, request: &str, secret: &str) -> bool {
+        self.verify_signature([("appkey", &self.appkey), ("timestamp", &self.timestamp)], request, secret)
     }
 
-    fn sign<'a>(
+    fn verify_signature<'a>(
         &self,
         headers: impl IntoIterator<Item = (&'a str, &'a Option<String>)>,
-        call: &str,
+        request: &str,
         secret: &str,
     ) -> bool {
         let pair = |(name, value): (&str, &Option<String>)| {
             format!("{}{name}={}", self.prefix, value.as_deref().unwrap_or_default())
         };
-        let text = headers.into_iter().map(pair).collect::<Vec<_>>().join("&") + call;
-        let Some(sent) = self.signature.as_deref().and_then(unhex) else {
+        let text = headers.into_iter().map(pair).collect::<Vec<_>>().join("&") + request;
+        let Some(sent) = self.signature.as_deref().and_then(decode_hex) else {
             return false;
         };
         let Ok(mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else {
@@ -95,12 +95,12 @@ mod tests {
                 headers.insert(name, value);
             }
         }
-        AuthHeaders::of(&headers)
+        AuthHeaders::parse(&headers)
     }
 
-    /// Made with Python's hmac; those with `xt-` are also what an official client makes.
+    /// Computed with Python's hmac. An official client computes the same signatures with `xt-`.
     #[test]
-    fn signatures_made_elsewhere_are_good_under_both_names() {
+    fn independent_signatures_are_valid_with_both_prefixes() {
         for (prefix, call, signature) in [
             (
                 "validate-",
@@ -133,11 +133,11 @@ mod tests {
                 "9fb39dbb63e6f339519efcc47dc619f1beabded52e94ca3fdda2bcd3bb2db0ba",
             ),
         ] {
-            assert!(headers(prefix, signature).sign_spot(call, SECRET), "{prefix} {call}");
-            assert!(headers(prefix, &signature.to_uppercase()).sign_spot(call, SECRET), "{prefix} {call}");
-            assert!(!headers(prefix, signature).sign_spot(call, "another"), "{prefix} {call}");
-            assert!(!headers(prefix, &signature.replacen('6', "7", 1)).sign_spot(call, SECRET));
-            assert!(!headers(prefix, "").sign_spot(call, SECRET));
+            assert!(headers(prefix, signature).verify_spot(call, SECRET), "{prefix} {call}");
+            assert!(headers(prefix, &signature.to_uppercase()).verify_spot(call, SECRET), "{prefix} {call}");
+            assert!(!headers(prefix, signature).verify_spot(call, "another"), "{prefix} {call}");
+            assert!(!headers(prefix, &signature.replacen('6', "7", 1)).verify_spot(call, SECRET));
+            assert!(!headers(prefix, "").verify_spot(call, SECRET));
         }
         for (prefix, call, signature) in [
             (
@@ -161,8 +161,8 @@ mod tests {
                 "a6c0fe7e917b7c402ca223cdc1803f062759f13772a942b489fa5c253c6f8eed",
             ),
         ] {
-            assert!(headers(prefix, signature).sign_futures(call, SECRET), "{prefix} {call}");
-            assert!(!headers(prefix, signature).sign_spot(call, SECRET), "{prefix} {call}");
+            assert!(headers(prefix, signature).verify_futures(call, SECRET), "{prefix} {call}");
+            assert!(!headers(prefix, signature).verify_spot(call, SECRET), "{prefix} {call}");
         }
     }
 }

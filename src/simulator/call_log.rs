@@ -1,77 +1,79 @@
-//! What the simulated exchange counted: the calls of each account and IP, and when each of them arrived.
+//! The call log of the simulated exchange: counts by account and IP, and a record of each call.
 //!
-//! Only data: nothing here decides anything.
+//! Only data. Must not decide anything.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::Serialize;
 
-use super::fault::SimulatedEndpoint;
+use super::SimulatedEndpoint;
 
-/// Everything counted since the start.
+/// Calls since the start.
 #[derive(Clone, Debug, Default)]
 pub struct CallLog {
-    /// By the name of the account whose key the call carried.
+    /// Counts by account name, for calls with a known key.
     pub accounts: BTreeMap<String, CallCounts>,
-    /// By the caller's address, calls with a known key included.
+    /// Counts by the caller's address, for all calls.
     pub ips: BTreeMap<IpAddr, CallCounts>,
-    /// Requests for a path or method that the exchange does not have.
+    /// Number of requests for a path or method that the exchange does not have.
     pub unknown_requests: u64,
-    /// The newest arrivals, oldest first, to recheck the limits with; at most 65 536.
+    /// The newest calls, oldest first; at most 65 536. Tests check the limits against them.
     pub records: Vec<CallRecord>,
 }
 
 impl CallLog {
-    /// Limits passed by anyone, for whatever reason.
+    /// Number of times that any caller exceeded a limit.
     #[must_use]
     pub fn count_breaches(&self) -> u64 {
         let counts = self.accounts.values().chain(self.ips.values());
         counts.map(|counts| counts.breaches).sum()
     }
 
-    /// When the asset calls with this account's key arrived, since the start.
+    /// Arrival times of the asset calls with this account's key, since the start.
     #[must_use]
     pub fn asset_call_times(&self, account: &str) -> Vec<Duration> {
-        self.select_times(|record| record.account.as_deref() == Some(account) && record.endpoint.is_asset())
+        self.select_times(|record| {
+            record.account.as_deref() == Some(account) && record.endpoint.is_asset_call()
+        })
     }
 
-    /// When the calls of any method from this address arrived, since the start.
+    /// Arrival times of all calls from this address, since the start.
     #[must_use]
     pub fn call_times_from(&self, ip: IpAddr) -> Vec<Duration> {
         self.select_times(|record| record.ip == ip)
     }
 
-    fn select_times(&self, wanted: impl Fn(&CallRecord) -> bool) -> Vec<Duration> {
-        let records = self.records.iter().filter(|record| wanted(record));
+    fn select_times(&self, is_wanted: impl Fn(&CallRecord) -> bool) -> Vec<Duration> {
+        let records = self.records.iter().filter(|record| is_wanted(record));
         records.map(|record| record.since_start).collect()
     }
 }
 
-/// The calls of one account or one IP.
+/// Counts of the calls of one account or one IP.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CallCounts {
-    /// Calls the exchange answered with data.
+    /// Calls that the exchange answered with data.
     pub accepted: u64,
-    /// Calls the exchange refused.
+    /// Calls that the exchange refused, by cause.
     pub refused: BTreeMap<RefusalCause, u64>,
-    /// Calls that a fault answered in the exchange's place.
+    /// Calls that a fault answered in place of the exchange.
     pub faulted: u64,
-    /// Limits passed while not locked.
+    /// Number of exceeded limits, calls during a lock excluded.
     pub breaches: u64,
-    /// Locks begun.
+    /// Number of locks.
     pub locks: u64,
-    /// How much of a lock is left, in seconds rounded up; none while open.
+    /// Seconds until the lock ends, rounded up; `None` without a lock.
     pub locked_for_seconds: Option<u64>,
 }
 
 impl CallCounts {
-    /// Calls refused for this cause.
+    /// Number of calls refused for this cause.
     #[must_use]
     pub fn count_refused(&self, cause: RefusalCause) -> u64 {
         self.refused.get(&cause).copied().unwrap_or(0)
     }
 
-    /// All calls.
+    /// Number of all calls.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.accepted + self.faulted + self.refused.values().sum::<u64>()
@@ -86,47 +88,47 @@ impl CallCounts {
     }
 }
 
-/// One call.
+/// Record of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallRecord {
-    /// Since the start of the simulator.
+    /// Arrival time since the start of the simulator.
     pub since_start: Duration,
-    /// The caller's address.
+    /// Address of the caller.
     pub ip: IpAddr,
-    /// The account whose key the call carried, if the key is known.
+    /// Account of the call's key, if the key is known.
     pub account: Option<String>,
-    /// What was called.
+    /// Called endpoint.
     pub endpoint: SimulatedEndpoint,
-    /// What became of it.
+    /// Outcome of the call.
     pub outcome: CallOutcome,
 }
 
-/// What became of a call.
+/// Outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
     /// Answered with data, however slowly or cut short.
     Accepted,
     /// Answered with an error of the exchange.
     Refused(RefusalCause),
-    /// A fault answered in the exchange's place.
+    /// Answered by a fault in place of the exchange.
     Faulted,
 }
 
-/// Why a call was refused.
+/// Cause of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalCause {
-    /// Parameters missing, malformed, sent twice, or an account that does not exist.
+    /// A parameter is missing, malformed, repeated, or selects an account that does not exist.
     Parameters,
-    /// No such access key, or it was revoked.
+    /// The access key is unknown or revoked.
     AccessKey,
     /// The key is not activated.
     Inactive,
-    /// The caller's address is not on the key's list.
+    /// The caller's address is not on the key's IP whitelist.
     Ip,
-    /// The nonce is not 13 digits or outside the window; with v4 the timestamp.
+    /// The nonce (v4: the timestamp) does not have 13 digits or is outside the window.
     Nonce,
-    /// A header of v4 is missing or not what it may be.
+    /// A v4 header is missing or has an invalid value.
     Headers,
     /// The nonce is not above the last accepted one.
     Replay,
@@ -134,7 +136,7 @@ pub enum RefusalCause {
     Signature,
     /// The key is not allowed to read.
     Permission,
-    /// This call passed a limit.
+    /// This call exceeded a limit.
     Limit,
     /// The account or the IP is locked.
     Locked,

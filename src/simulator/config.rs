@@ -1,45 +1,45 @@
-//! What the simulated exchange is strict about, and how it words a refusal.
+//! Settings of the simulated exchange: limits, windows and error formats.
 //!
-//! Knows nothing of sockets or accounts.
+//! Must not know sockets or accounts.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// The settings of the exchange. The default is what its documentation says, strict where it is silent.
+/// Settings of the exchange. The defaults follow its documentation, and are strict where the documentation is silent.
 #[derive(Clone, Debug)]
 pub struct SimulatorConfig {
-    /// How far a nonce may be from the server's time, either way.
+    /// Maximum difference between a nonce and the server's time, in both directions.
     pub nonce_window: Duration,
-    /// Refuse a nonce that is not above the last accepted one of the key.
+    /// Whether the exchange refuses a nonce that is not above the key's last accepted nonce.
     pub strict_nonce: bool,
-    /// How old a request of futures may be; one of v4's spot says so itself.
+    /// Maximum age of a futures request. A v4 spot request states its own.
     pub futures_window: Duration,
-    /// How far a request of v4's spot may be ahead of the server's time.
+    /// Maximum time by which a v4 spot request may be ahead of the server's time.
     pub v4_ahead: Duration,
-    /// The same of futures: one that was 58 ms ahead was refused.
+    /// Maximum time by which a futures request may be ahead of the server's time. The real exchange refused 58 ms.
     pub futures_ahead: Duration,
-    /// Serve the amounts of v4 as bare numbers, as its documents show them, and not as texts.
+    /// Whether v4 serves amounts as bare numbers, as its documentation shows them, or as texts.
     pub v4_numbers: bool,
-    /// Calls of getBalance and getFunds, and of the balances of futures, per second and key.
+    /// Limit of getBalance, getFunds and futures balance calls, per second and key.
     pub asset_calls_per_second: usize,
-    /// Calls of each balance method of v4's spot per second and key.
+    /// Limit of each v4 spot balance endpoint, per second and key.
     pub v4_calls_per_second: usize,
-    /// Calls of all other methods per second and IP.
+    /// Limit of all other calls together, per second and IP.
     pub other_calls_per_second: usize,
-    /// Calls of any method per minute and IP.
+    /// Limit of all calls, per minute and IP.
     pub ip_calls_per_minute: usize,
-    /// How long an account is locked after a limit was passed.
+    /// Duration of the lock after an exceeded limit.
     pub lock: Duration,
-    /// How the reply to a refused call looks.
+    /// Format of v1 errors.
     pub error_shape: ErrorShape,
-    /// Wording of the refusal of a nonce, or of a v4 timestamp.
+    /// Wording of the error about a nonce or a v4 timestamp.
     pub nonce_refusal: NonceRefusal,
-    /// How the reply to a call over a limit or during a lock looks.
+    /// Format of the reply to a call over a limit or during a lock.
     pub limit_reply: LimitReply,
-    /// The Unix time in milliseconds at which the simulator starts; the machine's if not given.
+    /// Unix time in milliseconds at which the exchange's clock starts; `None` means the machine's time.
     pub clock_start_ms: Option<i64>,
-    /// The exchange's clock minus the machine's, in milliseconds.
+    /// The exchange's clock minus the machine's clock, in milliseconds.
     pub clock_offset_ms: i64,
 }
 
@@ -66,34 +66,34 @@ impl Default for SimulatorConfig {
     }
 }
 
-/// The shapes of error replies of v1 seen from the exchange. All come with HTTP status 200.
+/// Formats of v1 errors that the real exchange has sent. All have HTTP status 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorShape {
     /// `{"code":307,"info":"AccessKey error"}`
     Info,
-    /// Like `Info`, but every refused key or signature is `{"code":404,"info":"请检查accesskey是否有效"}`.
+    /// Like `Info`, but every error about a key or signature is `{"code":404,"info":"请检查accesskey是否有效"}`.
     OldAuth,
     /// `{"code":307,"msg":"AccessKey error","msgInfo":{"template":"AccessKey error",…},"data":{}}`
     MsgInfo,
 }
 
-/// The reply to a call over a limit or during a lock. That of v1 is not documented; that of v4 is status 429, with who
-/// knows what in its body.
+/// Reply to a call over a limit or during a lock. v1 does not document its reply. v4 documents status 429, but no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitReply {
-    /// v1: HTTP status 200, code 404 and a text that says the account is locked. v4: status 429.
+    /// v1: HTTP status 200, code 404 and the text "account locked". v4: status 429.
     Code,
     /// HTTP status 429 with `Retry-After` in seconds, and the same bodies.
     Status429,
 }
 
-/// Wording of the refusal of a nonce (v1) or timestamp (v4) that is malformed, outside the window, or not above the last.
+/// Wording of the error about a nonce (v1) or timestamp (v4) that is malformed, outside the window, or not above the last
+/// accepted one.
 ///
-/// All but the first leave the client to guess the cause: v4's spot answers `AUTH_103` instead of `AUTH_105`, and
-/// futures answer code 403 with the text of v1.
+/// Only `Named` states the cause. With the others, v4 spot answers `AUTH_103` instead of `AUTH_105`, and futures answer
+/// code 403 with v1's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NonceRefusal {
-    /// v1: code 400 and a text that names the nonce. v4: `AUTH_105`. Futures: code 403 and a text that names the time.
+    /// v1: code 400 and a text with the nonce. v4: `AUTH_105`. Futures: code 403 and a text with the time.
     Named,
     /// v1: code 400, "Request error".
     RequestError,
@@ -104,8 +104,8 @@ pub enum NonceRefusal {
 }
 
 impl NonceRefusal {
-    /// The code and the text of v1, if they do not name the nonce.
-    pub(super) fn unnamed(self) -> Option<(i64, &'static str)> {
+    /// Code and text of v1 that hide the cause; `None` for `Named`.
+    pub(super) fn vague_error(self) -> Option<(i64, &'static str)> {
         match self {
             Self::Named => None,
             Self::RequestError => Some((400, "Request error")),
@@ -116,8 +116,8 @@ impl NonceRefusal {
 }
 
 impl ErrorShape {
-    /// The body of an error reply; `code` is the documented one.
-    pub(super) fn body(self, code: i64, text: &str) -> Value {
+    /// Formats the body of an error. `code` is the documented code.
+    pub(super) fn format_body(self, code: i64, text: &str) -> Value {
         match self {
             Self::OldAuth if matches!(code, 307 | 308) => {
                 json!({"code": 404, "info": "请检查accesskey是否有效"})

@@ -1,196 +1,173 @@
-//! The pages under `/simulator/`: what people and scripts read and change. They count towards no limit.
+//! The control pages under `/simulator/`: people and scripts read and change the exchange here. These requests count
+//! towards no limit.
 //!
-//! Only HTTP and wording; every change is a call on [`Simulator`].
+//! Only HTTP and texts. Every change is a call on [`Simulator`].
 
 use std::{fmt::Write as _, net::SocketAddr};
 
 use http_body_util::{BodyExt as _, Limited};
-use hyper::{Method, Request, body::Incoming, header::ALLOW};
-use serde::Deserialize;
+use hyper::{
+    Method, Request,
+    body::{Bytes, Incoming},
+    header::ALLOW,
+};
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
-use super::{Fault, SimulatedWallet, Simulator, query::decode, reply::SimulatedReply};
+use super::{
+    Fault, SimulatedWallet, Simulator, decimal::is_decimal, query::decode_percent, reply::SimulatedReply,
+};
 
-const BODY_CAP: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Answers a request under `/simulator/`.
-pub(super) async fn answer(
+/// Answers a request under `/simulator/`. `local` is the address of the listener.
+pub(super) async fn handle_request(
     simulator: &Simulator,
     local: SocketAddr,
     request: Request<Incoming>,
 ) -> SimulatedReply {
+    route_request(simulator, local, request).await.unwrap_or_else(|refusal| refusal)
+}
+
+async fn route_request(
+    simulator: &Simulator,
+    local: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<SimulatedReply, SimulatedReply> {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let parts: Vec<&str> = path.trim_start_matches("/simulator").split('/').skip(1).collect();
     match (parts.as_slice(), method) {
-        ([] | [""], Method::GET) => SimulatedReply::text(200, help(simulator, local)),
+        ([] | [""], Method::GET) => Ok(SimulatedReply::text(200, render_help(simulator, local))),
         (["state"], Method::GET) => {
-            let state = simulator.exchange().state(Instant::now());
-            SimulatedReply::json(format!("{state:#}\n"))
+            let state = simulator.lock_exchange().to_json(Instant::now());
+            Ok(SimulatedReply::json(format!("{state:#}\n")))
         }
-        (["faults"], Method::POST) => match body(request).await {
-            Ok(body) => inject_fault(simulator, &body),
-            Err(reply) => reply,
-        },
-        (["faults"], Method::DELETE) => SimulatedReply::text(
-            200,
-            format!("Faults ended: {}.\n", simulator.exchange().clear_faults(Instant::now())),
-        ),
-        (["clock"], Method::PUT) => match body(request).await {
-            Ok(body) => set_clock(simulator, &body),
-            Err(reply) => reply,
-        },
-        (["accounts", account, wallet, currency], method @ (Method::PUT | Method::DELETE)) => {
-            let row = match BalancePath::parse(account, wallet, currency) {
-                Ok(row) => row,
-                Err(sentence) => return SimulatedReply::text(404, sentence),
-            };
-            if method == Method::DELETE {
-                return row.remove(simulator);
-            }
-            match body(request).await {
-                Ok(body) => row.set(simulator, &body),
-                Err(reply) => reply,
-            }
+        (["faults"], Method::POST) => inject_fault(simulator, &read_body(request).await?),
+        (["faults"], Method::DELETE) => {
+            let ended = simulator.lock_exchange().clear_faults(Instant::now());
+            Ok(SimulatedReply::text(200, format!("Faults ended: {ended}.\n")))
         }
-        (["prices", market], method @ (Method::PUT | Method::DELETE)) => {
-            let Some(market) = decode(market).filter(|market| !market.is_empty()) else {
-                return SimulatedReply::text(
-                    404,
-                    "The market must be percent-encoded UTF-8 and not empty.\n".to_owned(),
-                );
-            };
-            if method == Method::DELETE {
-                return remove_price(simulator, &market);
-            }
-            match body(request).await {
-                Ok(body) => set_price(simulator, &market, &body),
-                Err(reply) => reply,
-            }
+        (["clock"], Method::PUT) => set_clock(simulator, &read_body(request).await?),
+        (["accounts", account, wallet, currency], Method::PUT) => {
+            let path = BalancePath::parse(account, wallet, currency)?;
+            path.set_balance(simulator, &read_body(request).await?)
         }
-        ([] | ["" | "state"], _) => not_allowed("GET"),
-        (["faults"], _) => not_allowed("POST, DELETE"),
-        (["clock"], _) => not_allowed("PUT"),
-        (["accounts", _, _, _] | ["prices", _], _) => not_allowed("PUT, DELETE"),
-        _ => SimulatedReply::text(404, "There is no such page; /simulator/ lists them.\n".to_owned()),
+        (["accounts", account, wallet, currency], Method::DELETE) => {
+            BalancePath::parse(account, wallet, currency)?.remove_balance(simulator)
+        }
+        (["prices", market], Method::PUT) => {
+            let market = parse_market(market)?;
+            set_price(simulator, &market, &read_body(request).await?)
+        }
+        (["prices", market], Method::DELETE) => remove_price(simulator, &parse_market(market)?),
+        ([] | ["" | "state"], _) => Err(refuse_method("GET")),
+        (["faults"], _) => Err(refuse_method("POST, DELETE")),
+        (["clock"], _) => Err(refuse_method("PUT")),
+        (["accounts", _, _, _] | ["prices", _], _) => Err(refuse_method("PUT, DELETE")),
+        _ => Err(SimulatedReply::text(404, "No such page. /simulator/ lists all pages.\n")),
     }
 }
 
-fn not_allowed(methods: &str) -> SimulatedReply {
-    SimulatedReply::text(405, format!("This page answers {methods}.\n")).with(ALLOW, Some(methods))
+fn refuse_method(allowed: &str) -> SimulatedReply {
+    let text = format!("Method not allowed. This page supports {allowed}.\n");
+    SimulatedReply::text(405, text).with_header(ALLOW, Some(allowed))
 }
 
-async fn body(request: Request<Incoming>) -> Result<Vec<u8>, SimulatedReply> {
-    match Limited::new(request.into_body(), BODY_CAP).collect().await {
-        Ok(body) => Ok(body.to_bytes().to_vec()),
+async fn read_body(request: Request<Incoming>) -> Result<Bytes, SimulatedReply> {
+    match Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(SimulatedReply::text(413, "The body is over 64 KiB: send less.\n".to_owned()))
+            Err(SimulatedReply::text(413, "The body is over 64 KiB. Send less.\n"))
         }
-        Err(error) => Err(SimulatedReply::text(400, format!("The body could not be read: {error}.\n"))),
+        Err(error) => Err(SimulatedReply::text(400, format!("Cannot read the body: {error}.\n"))),
     }
 }
 
-fn inject_fault(simulator: &Simulator, body: &[u8]) -> SimulatedReply {
-    let fault: Fault = match serde_json::from_slice(body) {
-        Ok(fault) => fault,
-        Err(error) => {
-            let sentence = format!("The fault is not understood: {error}. Send one like {EXAMPLE_FAULT}\n");
-            return SimulatedReply::text(400, sentence);
+/// Parses a JSON body. `name` and `example` go into the error.
+fn parse_body<T: DeserializeOwned>(body: &[u8], name: &str, example: &str) -> Result<T, SimulatedReply> {
+    serde_json::from_slice(body).map_err(|error| {
+        SimulatedReply::text(400, format!("Invalid {name}: {error}. Send, for example, {example}\n"))
+    })
+}
+
+/// Checks that a text in a body is a decimal number. `example` and `effect`, the fault that serves any other text, go
+/// into the error.
+fn check_decimal(field: &str, text: &str, example: &str, effect: &str) -> Result<(), SimulatedReply> {
+    if is_decimal(text) {
+        return Ok(());
+    }
+    let text = format!(
+        "{field} {text:?} is not a decimal number. Send one such as {example:?}, or use the fault effect {effect:?} to serve an invalid one.\n"
+    );
+    Err(SimulatedReply::text(400, text))
+}
+
+fn inject_fault(simulator: &Simulator, body: &[u8]) -> Result<SimulatedReply, SimulatedReply> {
+    let fault: Fault = parse_body(body, "fault", r#"{"effect":"maintenance","seconds":60}"#)?;
+    if let Some(name) = &fault.account {
+        let exists = simulator.lock_exchange().accounts().any(|account| account.name == *name);
+        if !exists {
+            let text = format!("account {name} does not exist. /simulator/ lists all accounts.\n");
+            return Err(SimulatedReply::text(400, text));
         }
-    };
-    let known = |name: &String| simulator.exchange().accounts().any(|account| account.name == *name);
-    if let Some(name) = fault.account.as_ref().filter(|name| !known(name)) {
-        return SimulatedReply::text(
-            400,
-            format!("account {name} does not exist: /simulator/ lists those that do.\n"),
-        );
     }
-    if let Err(sentence) = fault.effect.check() {
-        return SimulatedReply::text(400, sentence + ".\n");
-    }
+    fault.effect.validate().map_err(|error| SimulatedReply::text(400, error + ".\n"))?;
     simulator.inject_fault(fault);
-    SimulatedReply::text(200, "The fault is in force; DELETE /simulator/faults ends it.\n".to_owned())
+    Ok(SimulatedReply::text(200, "The fault is active. DELETE /simulator/faults ends it.\n"))
 }
 
-fn set_clock(simulator: &Simulator, body: &[u8]) -> SimulatedReply {
-    let ClockUpdate { ahead_ms } = match serde_json::from_slice(body) {
-        Ok(clock) => clock,
-        Err(error) => {
-            let example = r#"{"ahead_ms":3600000}"#;
-            return SimulatedReply::text(
-                400,
-                format!("The clock is not understood: {error}. Send {example}\n"),
-            );
-        }
-    };
-    if ahead_ms.unsigned_abs() > CLOCK_AHEAD_MAX_MS {
-        let sentence = format!(
-            "ahead_ms {ahead_ms} is too far: give {CLOCK_AHEAD_MAX_MS} at most, or the same below zero.\n"
+fn set_clock(simulator: &Simulator, body: &[u8]) -> Result<SimulatedReply, SimulatedReply> {
+    let ClockUpdate { ahead_ms } = parse_body(body, "clock", r#"{"ahead_ms":3600000}"#)?;
+    if ahead_ms.unsigned_abs() > MAX_CLOCK_AHEAD_MS {
+        let text = format!(
+            "ahead_ms {ahead_ms} is out of range. Send a number from -{MAX_CLOCK_AHEAD_MS} to {MAX_CLOCK_AHEAD_MS}.\n"
         );
-        return SimulatedReply::text(400, sentence);
+        return Err(SimulatedReply::text(400, text));
     }
     simulator.set_clock_offset_ms(ahead_ms);
-    SimulatedReply::text(
-        200,
-        format!("The exchange's clock is {ahead_ms} ms ahead of the machine's clock.\n"),
-    )
+    let text = format!("The exchange's clock is {ahead_ms} ms ahead of the machine's clock.\n");
+    Ok(SimulatedReply::text(200, text))
 }
 
-fn set_price(simulator: &Simulator, market: &str, body: &[u8]) -> SimulatedReply {
-    let PriceUpdate { price } = match serde_json::from_slice(body) {
-        Ok(paid) => paid,
-        Err(error) => {
-            let example = r#"{"price":"64210.5"}"#;
-            return SimulatedReply::text(
-                400,
-                format!("The price is not understood: {error}. Send {example}\n"),
-            );
-        }
-    };
-    if !is_decimal(&price) {
-        let sentence = format!(
-            "price {price:?} is not a decimal number: send one like \"64210.5\", or a fault with the effect body to serve a wrong one.\n"
-        );
-        return SimulatedReply::text(400, sentence);
-    }
+fn parse_market(market: &str) -> Result<String, SimulatedReply> {
+    decode_percent(market)
+        .filter(|market| !market.is_empty())
+        .ok_or_else(|| SimulatedReply::text(404, "The market must be percent-encoded UTF-8 and not empty.\n"))
+}
+
+fn set_price(simulator: &Simulator, market: &str, body: &[u8]) -> Result<SimulatedReply, SimulatedReply> {
+    let PriceUpdate { price } = parse_body(body, "price", r#"{"price":"64210.5"}"#)?;
+    check_decimal("price", &price, "64210.5", "body")?;
     simulator.set_price(market, &price);
-    SimulatedReply::text(200, format!("{market}: {price}.\n"))
+    Ok(SimulatedReply::text(200, format!("{market}: {price}.\n")))
 }
 
-fn remove_price(simulator: &Simulator, market: &str) -> SimulatedReply {
+fn remove_price(simulator: &Simulator, market: &str) -> Result<SimulatedReply, SimulatedReply> {
     if simulator.remove_price(market) {
-        return SimulatedReply::text(200, format!("The market {market} is closed.\n"));
+        return Ok(SimulatedReply::text(200, format!("The market {market} is closed.\n")));
     }
-    SimulatedReply::text(404, format!("There is no market {market}.\n"))
+    Err(SimulatedReply::text(404, format!("There is no market {market}.\n")))
 }
-
-const EXAMPLE_FAULT: &str = r#"{"effect":"maintenance","seconds":60}"#;
 
 /// Ten years.
-const CLOCK_AHEAD_MAX_MS: u64 = 315_360_000_000;
+const MAX_CLOCK_AHEAD_MS: u64 = 315_360_000_000;
 
-/// The body of a PUT of the clock.
+/// Body of `PUT /simulator/clock`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClockUpdate {
     ahead_ms: i64,
 }
 
-/// The body of a PUT of a price.
+/// Body of `PUT /simulator/prices/…`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PriceUpdate {
     price: String,
 }
 
-/// The row of an account that a path names.
-struct BalancePath {
-    account: String,
-    wallet: SimulatedWallet,
-    currency: String,
-}
-
-/// The body of a PUT of a balance.
+/// Body of `PUT /simulator/accounts/…`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BalanceUpdate {
@@ -198,81 +175,68 @@ struct BalanceUpdate {
     freeze: String,
 }
 
+/// A balance in the path of a request.
+struct BalancePath {
+    account: String,
+    wallet: SimulatedWallet,
+    currency: String,
+}
+
 impl BalancePath {
-    fn parse(account: &str, wallet: &str, currency: &str) -> Result<Self, String> {
-        let Some((_, wallet)) = SimulatedWallet::WORDS.into_iter().find(|(word, _)| *word == wallet) else {
-            let words = "spot, wallet, fiat, futures_usdt or futures_coin";
-            return Err(format!("There is no wallet {wallet}: it must be {words}.\n"));
-        };
-        match (decode(account), decode(currency)) {
+    fn parse(account: &str, wallet: &str, currency: &str) -> Result<Self, SimulatedReply> {
+        let refuse = |text: String| SimulatedReply::text(404, text);
+        let wallet = SimulatedWallet::from_name(wallet).ok_or_else(|| {
+            let names = "spot, wallet, fiat, futures_usdt or futures_coin";
+            refuse(format!("There is no wallet {wallet}. It must be {names}.\n"))
+        })?;
+        match (decode_percent(account), decode_percent(currency)) {
             (Some(account), Some(currency)) if !currency.is_empty() => Ok(Self { account, wallet, currency }),
             _ => {
-                Err("The account and the currency must be percent-encoded UTF-8 and not empty.\n".to_owned())
+                let text = "The account and the currency must be percent-encoded UTF-8 and not empty.\n";
+                Err(refuse(text.to_owned()))
             }
         }
     }
 
-    fn set(&self, simulator: &Simulator, body: &[u8]) -> SimulatedReply {
-        let BalanceUpdate { available, freeze } = match serde_json::from_slice(body) {
-            Ok(amounts) => amounts,
-            Err(error) => {
-                let example = r#"{"available":"120.5","freeze":"0"}"#;
-                return SimulatedReply::text(
-                    400,
-                    format!("The amounts are not understood: {error}. Send {example}\n"),
-                );
-            }
-        };
-        for (key, amount) in [("available", &available), ("freeze", &freeze)] {
-            if !is_decimal(amount) {
-                let sentence = format!(
-                    "{key} {amount:?} is not a decimal number: send one like \"120.5\", or a fault with the effect row to serve a wrong one.\n"
-                );
-                return SimulatedReply::text(400, sentence);
-            }
-        }
-        match simulator.set_balance(&self.account, self.wallet, &self.currency, &available, &freeze) {
-            Ok(()) => SimulatedReply::text(
-                200,
-                format!("{} of {}: {available} available, {freeze} frozen.\n", self.currency, self.account),
-            ),
-            Err(error) => SimulatedReply::text(404, format!("{error}.\n")),
-        }
+    fn set_balance(&self, simulator: &Simulator, body: &[u8]) -> Result<SimulatedReply, SimulatedReply> {
+        let BalanceUpdate { available, freeze } =
+            parse_body(body, "balance", r#"{"available":"120.5","freeze":"0"}"#)?;
+        check_decimal("available", &available, "120.5", "row")?;
+        check_decimal("freeze", &freeze, "120.5", "row")?;
+        simulator
+            .set_balance(&self.account, self.wallet, &self.currency, &available, &freeze)
+            .map_err(|error| SimulatedReply::text(404, format!("{error}.\n")))?;
+        let text =
+            format!("{} of {}: {available} available, {freeze} frozen.\n", self.currency, self.account);
+        Ok(SimulatedReply::text(200, text))
     }
 
-    fn remove(&self, simulator: &Simulator) -> SimulatedReply {
+    fn remove_balance(&self, simulator: &Simulator) -> Result<SimulatedReply, SimulatedReply> {
         match simulator.remove_balance(&self.account, self.wallet, &self.currency) {
             Ok(true) => {
-                SimulatedReply::text(200, format!("{} removed from {}.\n", self.currency, self.account))
+                let text = format!("{} removed from {}.\n", self.currency, self.account);
+                Ok(SimulatedReply::text(200, text))
             }
             Ok(false) => {
-                SimulatedReply::text(404, format!("{} has no row {}.\n", self.account, self.currency))
+                let text = format!("{} has no balance of {}.\n", self.account, self.currency);
+                Err(SimulatedReply::text(404, text))
             }
-            Err(error) => SimulatedReply::text(404, format!("{error}.\n")),
+            Err(error) => Err(SimulatedReply::text(404, format!("{error}.\n"))),
         }
     }
 }
 
-/// Whether it is digits, with at most one point between them.
-fn is_decimal(amount: &str) -> bool {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match amount.split_once('.') {
-        Some((whole, part)) => digits(whole) && digits(part),
-        None => digits(amount),
-    }
-}
-
-/// The page that says what there is.
-fn help(simulator: &Simulator, local: SocketAddr) -> String {
+/// The help page with the exchange's accounts and address.
+fn render_help(simulator: &Simulator, local: SocketAddr) -> String {
+    let exchange = simulator.lock_exchange();
     let mut accounts = String::new();
-    for account in simulator.exchange().accounts() {
+    for account in exchange.accounts() {
         let _ = writeln!(accounts, "  {:<14} {}  {}", account.name, account.access_key, account.secret_key);
     }
-    let first =
-        simulator.exchange().accounts().next().map_or_else(String::new, |account| account.name.clone());
+    let first = exchange.accounts().next().map_or("", |account| account.name.as_str());
     HELP.replace("{accounts}", accounts.trim_end())
         .replace("{base}", &format!("http://{local}"))
-        .replace("{first}", &first)
+        .replace("{first}", first)
 }
 
 const HELP: &str = include_str!("help.txt");

@@ -1,8 +1,17 @@
-//! Exact sums and shares of the decimal texts that balances are made of.
+//! Exact sums and shares of decimal texts.
 //!
-//! Knows nothing of balances. What is no plain decimal, as a fault may want it, is passed on as it is.
+//! Must not know balances. A test may store a text that is not a plain decimal: it is returned unchanged.
 
-/// `a` plus `b`; `a` if one of them is no decimal.
+/// Whether a text consists of digits with at most one point between them.
+pub(super) fn is_decimal(text: &str) -> bool {
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.split_once('.') {
+        Some((whole, fraction)) => is_digits(whole) && is_digits(fraction),
+        None => is_digits(text),
+    }
+}
+
+/// `a` plus `b`; `a` if one of them is not a decimal.
 pub(super) fn sum(a: &str, b: &str) -> String {
     let sum = parse(a).zip(parse(b)).and_then(|((a, a_places), (b, b_places))| {
         let places = a_places.max(b_places);
@@ -11,9 +20,9 @@ pub(super) fn sum(a: &str, b: &str) -> String {
     sum.unwrap_or_else(|| a.to_owned())
 }
 
-/// Three parts that add up to `whole`: a half, a quarter and the rest. All of it is the rest if it is no
-/// decimal.
-pub(super) fn parts(whole: &str) -> [String; 3] {
+/// Splits `whole` into three parts that add up to it: a half, a quarter and the rest. If `whole` is not a decimal, the
+/// rest is `whole`.
+pub(super) fn split(whole: &str) -> [String; 3] {
     let Some((digits, places)) = parse(whole) else {
         return ["0".to_owned(), "0".to_owned(), whole.to_owned()];
     };
@@ -45,7 +54,7 @@ fn shown(digits: u128, places: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{parts, sum};
+    use super::{split, sum};
 
     #[test]
     fn sums_keep_every_digit() {
@@ -62,8 +71,8 @@ mod tests {
 
     #[test]
     fn parts_add_up() {
-        assert_eq!(parts("0.709475"), ["0.354737", "0.177368", "0.177370"]);
-        assert_eq!(parts("7"), ["3", "1", "3"]);
-        assert_eq!(parts("x"), ["0", "0", "x"]);
+        assert_eq!(split("0.709475"), ["0.354737", "0.177368", "0.177370"]);
+        assert_eq!(split("7"), ["3", "1", "3"]);
+        assert_eq!(split("x"), ["0", "0", "x"]);
     }
 }

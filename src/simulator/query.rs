@@ -1,22 +1,23 @@
-//! The query of one call: taken apart, decoded, and its signature verified over the secret.
+//! The query of a call: parsing, decoding and v1's signature.
 //!
-//! Knows nothing of accounts, clocks or limits. The exchange signs decoded values and does not care for the order of
-//! parameters on the wire, so this parses instead of comparing text.
+//! Must not know accounts, clocks or limits. The exchange signs decoded values in the order of their names. The signature
+//! therefore covers the parsed parameters and not the text on the wire.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The decoded parameters of a call, in the order they were sent.
+/// Decoded parameters of a call, in the order of the query.
 #[derive(Debug)]
 pub(super) struct QueryParameters(Vec<(String, String)>);
 
 impl QueryParameters {
-    /// Parses the text after `?`. One trailing `&` is tolerated, as clients of the exchange send it.
+    /// Parses the text after `?`. One trailing `&` is allowed, because clients of the exchange send it. The
+    /// `form_urlencoded` crate would accept malformed percent-encoding, so this parser is stricter.
     ///
     /// # Errors
-    /// A sentence naming the parameter that cannot be read.
+    /// A sentence with the name of the malformed parameter.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let text = text.strip_suffix('&').unwrap_or(text);
         if text.is_empty() {
@@ -28,7 +29,7 @@ impl QueryParameters {
                 if name.is_empty() {
                     return Err("a parameter has no name".to_owned());
                 }
-                let decoded = decode(name).zip(decode(value));
+                let decoded = decode_percent(name).zip(decode_percent(value));
                 decoded.ok_or_else(|| format!("parameter {name} is not percent-encoded UTF-8"))
             })
             .collect::<Result<_, _>>()
@@ -40,16 +41,17 @@ impl QueryParameters {
         self.0.iter().find_map(|(key, value)| (key == name).then_some(value.as_str()))
     }
 
-    /// The name of a parameter that was sent more than once.
-    pub(super) fn repeated(&self) -> Option<&str> {
+    /// Finds a parameter that is given more than once.
+    pub(super) fn find_repeated(&self) -> Option<&str> {
         let mut seen = BTreeSet::new();
         let mut names = self.0.iter().map(|(name, _)| name.as_str());
         names.find(|name| !seen.insert(*name))
     }
 
-    /// Whether the parameter `signature` is the hex HMAC-SHA256 of all the others under `secret`, in either case.
-    pub(super) fn signed_with(&self, secret: &str) -> bool {
-        let Some(sent) = self.get("signature").and_then(unhex) else {
+    /// Whether the parameter `signature` is the hex HMAC-SHA256 of all other parameters with the key `secret`. Upper and
+    /// lower case are equal.
+    pub(super) fn verify_signature(&self, secret: &str) -> bool {
+        let Some(sent) = self.get("signature").and_then(decode_hex) else {
             return false;
         };
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else {
@@ -59,61 +61,61 @@ impl QueryParameters {
         mac.verify_slice(&sent).is_ok() // constant time
     }
 
-    /// The name of a parameter that is none of `known`.
-    pub(super) fn strange(&self, known: &[&str]) -> Option<&str> {
-        self.0.iter().map(|(name, _)| name.as_str()).find(|name| !known.contains(name))
+    /// Finds a parameter that is not in `allowed`.
+    pub(super) fn find_unknown(&self, allowed: &[&str]) -> Option<&str> {
+        self.0.iter().map(|(name, _)| name.as_str()).find(|name| !allowed.contains(name))
     }
 
-    /// `name=value` of every parameter but `signature`, sorted by name and joined by `&`.
+    /// `name=value` of every parameter except `signature`, sorted by name and joined by `&`.
     pub(super) fn string_to_sign(&self) -> String {
         let mut pairs: Vec<_> = self.0.iter().filter(|(name, _)| name != "signature").collect();
         pairs.sort_unstable();
         let mut text = String::new();
         for (name, value) in pairs {
-            let joint = if text.is_empty() { "" } else { "&" };
-            let _ = write!(text, "{joint}{name}={value}");
+            let separator = if text.is_empty() { "" } else { "&" };
+            let _ = write!(text, "{separator}{name}={value}");
         }
         text
     }
 }
 
-/// Undoes percent-encoding and `+`; nothing if the text is malformed or not UTF-8.
-pub(super) fn decode(text: &str) -> Option<String> {
+/// Decodes percent-encoding and `+`; `None` if the text is malformed or not UTF-8.
+pub(super) fn decode_percent(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {
         decoded.push(match byte {
             b'+' => b' ',
-            b'%' => nibble(bytes.next()?)? << 4 | nibble(bytes.next()?)?,
+            b'%' => decode_nibble(bytes.next()?)? << 4 | decode_nibble(bytes.next()?)?,
             plain => plain,
         });
     }
     String::from_utf8(decoded).ok()
 }
 
-/// The bytes of hex digits in either case; nothing if they are none.
-pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
+/// Decodes hex digits in either case; `None` if the text is malformed.
+pub(super) fn decode_hex(text: &str) -> Option<Vec<u8>> {
     let mut digits = text.bytes();
     let mut bytes = Vec::with_capacity(text.len() / 2);
     while let Some(high) = digits.next() {
-        bytes.push(nibble(high)? << 4 | nibble(digits.next()?)?);
+        bytes.push(decode_nibble(high)? << 4 | decode_nibble(digits.next()?)?);
     }
     Some(bytes)
 }
 
-fn nibble(digit: u8) -> Option<u8> {
+fn decode_nibble(digit: u8) -> Option<u8> {
     let value = char::from(digit).to_digit(16)?;
     u8::try_from(value).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{QueryParameters, decode};
+    use super::{QueryParameters, decode_percent};
 
     const SIGNED: &str = "3946649833a2e67308da1446a7f1ae8e122bd6bb627badc783e1f9cef6912dec";
 
     fn verified(query: &str) -> bool {
-        QueryParameters::parse(query).is_ok_and(|query| query.signed_with("mySecretKey"))
+        QueryParameters::parse(query).is_ok_and(|query| query.verify_signature("mySecretKey"))
     }
 
     #[test]
@@ -155,13 +157,13 @@ mod tests {
 
     #[test]
     fn finds_a_repeated_name() {
-        let repeated = |query: &str| QueryParameters::parse(query).ok()?.repeated().map(str::to_owned);
+        let repeated = |query: &str| QueryParameters::parse(query).ok()?.find_repeated().map(str::to_owned);
         assert_eq!(repeated("a=1&b=2&a=1").as_deref(), Some("a"));
         assert_eq!(repeated("a=1&b=1"), None);
     }
 
     #[test]
     fn decodes_percent_and_plus() {
-        assert_eq!(decode("gal%28ft%29+x").as_deref(), Some("gal(ft) x"));
+        assert_eq!(decode_percent("gal%28ft%29+x").as_deref(), Some("gal(ft) x"));
     }
 }

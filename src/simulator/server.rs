@@ -1,6 +1,6 @@
-//! The socket side: accepts connections, routes requests, and ends connections as the faults want it.
+//! The sockets of the simulated exchange: accepts connections, routes requests, and resets connections on request.
 //!
-//! Decides nothing about a call; that is `exchange`.
+//! Must not decide anything about a call; `exchange` does.
 
 use std::{
     error::Error,
@@ -26,11 +26,11 @@ use tokio::{
 use super::{
     SimulatedEndpoint, Simulator, control,
     exchange::IncomingCall,
-    reply::{ConnectionReset, PacedBody, SimulatedReply},
+    reply::{ConnectionReset, ReplyBody, SimulatedReply},
 };
 
-const HEADER_DEADLINE: Duration = Duration::from_secs(10);
-const DRAIN: Duration = Duration::from_secs(1);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) async fn serve(simulator: &Simulator, listener: TcpListener, shutdown: impl Future<Output = ()>) {
     let (close, closing) = watch::channel(());
@@ -41,9 +41,9 @@ pub(super) async fn serve(simulator: &Simulator, listener: TcpListener, shutdown
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(simulator.clone(), stream, peer, closing.clone()));
+                    connections.spawn(serve_connection(simulator.clone(), stream, peer, closing.clone()));
                 }
-                // A caller that left, or no descriptor free: the next may do better.
+                // The caller has left, or no file descriptor is free.
                 Err(_) => sleep(Duration::from_millis(50)).await,
             },
             Some(_) = connections.join_next() => {}
@@ -52,56 +52,57 @@ pub(super) async fn serve(simulator: &Simulator, listener: TcpListener, shutdown
     drop(listener);
     drop(close);
     let drained = async { while connections.join_next().await.is_some() {} };
-    let _ = timeout(DRAIN, drained).await; // what is left is aborted with the set
+    let _ = timeout(DRAIN_TIMEOUT, drained).await; // dropping the set aborts the rest
 }
 
 /// Serves one connection until it ends or the simulator closes.
-async fn connection(
+async fn serve_connection(
     simulator: Simulator,
     stream: TcpStream,
     peer: SocketAddr,
     mut closing: watch::Receiver<()>,
 ) {
-    let _ = stream.set_nodelay(true); // or a slow body would come in clumps
-    let (Ok(local), Ok(second)) = (stream.local_addr(), second_handle(&stream)) else {
+    let _ = stream.set_nodelay(true); // otherwise a slow body arrives in clumps
+    let (Ok(local), Ok(second)) = (stream.local_addr(), clone_stream(&stream)) else {
         return;
     };
-    let (copies, due) = mpsc::unbounded_channel();
-    let mut sending_copies = pin!(send_copies(second, due));
-    let service = service_fn(|request| answer(&simulator, peer.ip().to_canonical(), local, request, &copies));
+    let (copies, copies_due) = mpsc::unbounded_channel();
+    let mut sending_copies = pin!(send_copies(second, copies_due));
+    let service =
+        service_fn(|request| answer_request(&simulator, peer.ip().to_canonical(), local, request, &copies));
     let mut served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_DEADLINE)
+        .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
-    let mut asked = false;
+    let mut is_closing = false;
     let end = loop {
         tokio::select! {
             end = &mut served => break end,
             () = &mut sending_copies => {}
-            _ = closing.changed(), if !asked => {
-                asked = true;
+            _ = closing.changed(), if !is_closing => {
+                is_closing = true;
                 std::pin::Pin::new(&mut served).graceful_shutdown();
             }
         }
     };
-    let reset = end.is_err_and(|error| error.source().is_some_and(<dyn Error>::is::<ConnectionReset>));
-    if reset {
-        // A close without lingering is a reset.
+    let is_reset = end.is_err_and(|error| error.source().is_some_and(<dyn Error>::is::<ConnectionReset>));
+    if is_reset {
+        // Closing a socket without lingering resets the connection.
         let _ = served.into_parts().io.inner().set_zero_linger();
     }
 }
 
-/// A response in bytes and the time to send it without a request.
-type AnswerCopy = (Instant, Vec<u8>);
+/// Bytes of a response copy and the time to send them.
+type ScheduledCopy = (Instant, Vec<u8>);
 
-/// A second handle on a connection, beside the one that the HTTP server owns.
-fn second_handle(stream: &TcpStream) -> io::Result<TcpStream> {
+/// Opens a second handle on a connection, beside the handle of the HTTP server.
+fn clone_stream(stream: &TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(stream.as_fd().try_clone_to_owned()?.into())
 }
 
-/// Sends copies of answers when they are due; never ends. It must run in the task of the connection: the HTTP server
-/// then writes the answer before this can write the copy.
-async fn send_copies(mut stream: TcpStream, mut due: mpsc::UnboundedReceiver<AnswerCopy>) {
+/// Sends copies of responses when they are due. Never ends. It must run in the task of the connection, so that the HTTP
+/// server writes the response before its copy.
+async fn send_copies(mut stream: TcpStream, mut due: mpsc::UnboundedReceiver<ScheduledCopy>) {
     while let Some((at, bytes)) = due.recv().await {
         sleep_until(at).await;
         let _ = stream.write_all(&bytes).await; // the client may have left
@@ -109,37 +110,36 @@ async fn send_copies(mut stream: TcpStream, mut due: mpsc::UnboundedReceiver<Ans
     std::future::pending::<()>().await;
 }
 
-/// Answers one request, and schedules the copy of the answer that a fault asks for.
-async fn answer(
+/// Answers one request, and schedules a copy of the response if a fault demands it.
+async fn answer_request(
     simulator: &Simulator,
     caller: IpAddr,
     local: SocketAddr,
     request: Request<Incoming>,
-    copies: &mpsc::UnboundedSender<AnswerCopy>,
-) -> Result<Response<PacedBody>, ConnectionReset> {
+    copies: &mpsc::UnboundedSender<ScheduledCopy>,
+) -> Result<Response<ReplyBody>, ConnectionReset> {
     let path = request.uri().path();
     let reply = if path == "/simulator" || path.starts_with("/simulator/") {
-        control::answer(simulator, local, request).await
-    } else if let Some(endpoint) = SimulatedEndpoint::at(path) {
+        control::handle_request(simulator, local, request).await
+    } else if let Some(endpoint) = SimulatedEndpoint::from_path(path) {
         if request.method() == Method::GET {
             let query = request.uri().query().unwrap_or_default();
             let call = IncomingCall { endpoint, query, headers: request.headers(), ip: caller };
-            simulator.exchange().call(&call, Instant::now())
+            simulator.lock_exchange().answer_call(&call, Instant::now())
         } else {
-            simulator.exchange().count_unknown_request();
-            SimulatedReply::text(405, "The exchange answers GET here.\n".to_owned()).with(ALLOW, Some("GET"))
+            simulator.lock_exchange().count_unknown_request();
+            SimulatedReply::text(405, "Method not allowed. This endpoint supports GET.\n")
+                .with_header(ALLOW, Some("GET"))
         }
     } else {
-        simulator.exchange().count_unknown_request();
-        SimulatedReply::text(
-            404,
-            "The simulated exchange has nothing here; /simulator/ says what it has.\n".to_owned(),
-        )
+        simulator.lock_exchange().count_unknown_request();
+        SimulatedReply::text(404, "No such endpoint. /simulator/ lists all endpoints.\n")
     };
-    let repeats_after = reply.repeats_after();
-    let response = reply.respond(|| simulator.server_time_ms()).await?;
-    if let Some(at) = repeats_after.and_then(|time| Instant::now().checked_add(time)) {
-        let _ = copies.send((at, PacedBody::to_bytes(&response)));
+    let (response, copy) = reply.respond(|| simulator.server_time_ms()).await?;
+    if let Some(copy) = copy
+        && let Some(due) = Instant::now().checked_add(copy.after)
+    {
+        let _ = copies.send((due, copy.bytes));
     }
     Ok(response)
 }

@@ -758,10 +758,10 @@ async fn people_can_set_the_clock() {
     assert_eq!(world.simulator.server_time_ms(), NONCE - 60_000);
     assert_eq!(world.get(BALANCE).await.text(), SPOT);
     for (body, part) in [
-        ("", "The clock is not understood: EOF while parsing"),
-        (r#"{"ahead_ms":"1"}"#, r#"Send {"ahead_ms":3600000}"#),
+        ("", "Invalid clock: EOF while parsing"),
+        (r#"{"ahead_ms":"1"}"#, r#"Send, for example, {"ahead_ms":3600000}"#),
         (r#"{"ahead_ms":1,"x":1}"#, "unknown field `x`"),
-        (r#"{"ahead_ms":-315360000001}"#, "ahead_ms -315360000001 is too far: give 315360000000 at most"),
+        (r#"{"ahead_ms":-315360000001}"#, "ahead_ms -315360000001 is out of range. Send a number from -315360000000 to 315360000000"),
     ] {
         let answer = world.ask("PUT", "/simulator/clock", body).await;
         assert_eq!(answer.status, 400, "{body}");
@@ -945,12 +945,12 @@ async fn every_effect_has_the_spelling_of_the_help_page() {
 #[tokio::test]
 async fn bad_faults_are_refused_with_a_sentence() {
     for (fault, part) in [
-        ("", "The fault is not understood: EOF while parsing"),
+        ("", "Invalid fault: EOF while parsing"),
         (r#"{"effect":"explode"}"#, "unknown variant `explode`"),
         (r#"{"effect":"silence","minutes":1}"#, "unknown field `minutes`"),
         (r#"{"effect":{"delay":{"ms":1,"s":2}}}"#, "unknown field `s`"),
-        (r#"{"effect":"silence","seconds":-1}"#, "seconds -1 is not a length of time: give 45 or 0.5"),
-        (r#"{"effect":"silence","seconds":1e300}"#, "is not a length of time"),
+        (r#"{"effect":"silence","seconds":-1}"#, "seconds -1 is not a duration: give a number such as 45 or 0.5"),
+        (r#"{"effect":"silence","seconds":1e300}"#, "is not a duration"),
         (r#"{"effect":"silence","account":"nobody"}"#, "account nobody does not exist"),
         (r#"{"effect":{"status":{"status":101}}}"#, "status 101 is not a final HTTP status: give 200 to 599"),
         (
@@ -998,7 +998,7 @@ async fn bad_balances_are_refused_with_a_sentence() {
             "main/margin/usdt",
             good,
             404,
-            "There is no wallet margin: it must be spot, wallet, fiat, futures_usdt or futures_coin",
+            "There is no wallet margin. It must be spot, wallet, fiat, futures_usdt or futures_coin",
         ),
         ("main/spot/", good, 404, "must be percent-encoded UTF-8 and not empty"),
         ("main/spot/usdt", r#"{"available":"1"}"#, 400, "missing field `freeze`"),

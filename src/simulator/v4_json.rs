@@ -1,6 +1,6 @@
-//! The shapes of v4's answers: spot, futures and public.
+//! JSON answers of v4: spot, futures and public.
 //!
-//! Only JSON: who gets which answer is decided in `exchange`.
+//! Only JSON. Must not know calls or accounts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,38 +9,38 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{SimulatedBalance, decimal};
 
-/// The envelope of a good answer of spot and of public calls.
-pub(super) fn success(result: &impl Serialize) -> String {
+/// A good answer to a spot or public call.
+pub(super) fn spot_success(result: &impl Serialize) -> String {
     #[derive(Serialize)]
-    struct Envelope<'a, T> {
+    struct SpotSuccess<'a, T> {
         rc: u8,
         mc: &'a str,
         ma: [(); 0],
         result: &'a T,
     }
-    serde_json::to_string(&Envelope { rc: 0, mc: "SUCCESS", ma: [], result }).unwrap_or_default()
+    serde_json::to_string(&SpotSuccess { rc: 0, mc: "SUCCESS", ma: [], result }).unwrap_or_default()
 }
 
-/// The envelope of an error of spot: a code, and no text.
-pub(super) fn error(mc: &str) -> String {
+/// An error of spot: a code without a text.
+pub(super) fn spot_error(mc: &str) -> String {
     format!(r#"{{"rc":1,"mc":{},"ma":[],"result":null}}"#, json!(mc))
 }
 
-/// The envelope of a good answer of futures.
+/// A good answer of futures.
 pub(super) fn futures_success(result: &impl Serialize) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Envelope<'a, T> {
+    struct FuturesSuccess<'a, T> {
         return_code: u8,
         msg_info: &'a str,
         error: Option<()>,
         result: &'a T,
     }
-    let envelope = Envelope { return_code: 0, msg_info: "success", error: None, result };
-    serde_json::to_string(&envelope).unwrap_or_default()
+    let success = FuturesSuccess { return_code: 0, msg_info: "success", error: None, result };
+    serde_json::to_string(&success).unwrap_or_default()
 }
 
-/// The envelope of an error of futures.
+/// An error of futures.
 pub(super) fn futures_error(code: &str, msg: &str) -> String {
     format!(
         r#"{{"returnCode":1,"msgInfo":"failure","error":{{"code":{},"msg":{}}},"result":null}}"#,
@@ -49,10 +49,10 @@ pub(super) fn futures_error(code: &str, msg: &str) -> String {
     )
 }
 
-/// A spot row. The documents have bare numbers, the exchange sends texts.
-pub(super) fn asset(place: usize, currency: &str, row: &SimulatedBalance, as_numbers: bool) -> String {
-    let amount = |text: &str| amount(text, as_numbers);
-    let (currency, id) = (json!(currency), place + 2);
+/// A spot row. `index` counts the rows of the answer from 0. The documentation shows bare numbers, the exchange sends texts.
+pub(super) fn spot_row(index: usize, currency: &str, row: &SimulatedBalance, as_numbers: bool) -> String {
+    let amount = |text: &str| format_amount(text, as_numbers);
+    let (currency, id) = (json!(currency), index + 2);
     let (free, frozen) = (amount(&row.available), amount(&row.freeze));
     let (total, zero) = (amount(&decimal::sum(&row.available, &row.freeze)), amount("0"));
     format!(
@@ -60,22 +60,22 @@ pub(super) fn asset(place: usize, currency: &str, row: &SimulatedBalance, as_num
     )
 }
 
-/// All spot rows in one.
-pub(super) fn assets(rows: &[String]) -> String {
+/// Answer of balances.
+pub(super) fn spot_rows(rows: &[&str]) -> String {
     let rows = rows.join(",");
     let result = format!(r#"{{"totalUsdtAmount":"0","totalBtcAmount":"0","assets":[{rows}]}}"#);
-    success(&RawValue::from_string(result).ok())
+    spot_success(&RawValue::from_string(result).ok())
 }
 
-/// One spot row alone.
-pub(super) fn one_asset(row: String) -> String {
-    success(&RawValue::from_string(row).ok())
+/// Answer of balance.
+pub(super) fn single_spot_row(row: String) -> String {
+    spot_success(&RawValue::from_string(row).ok())
 }
 
-/// A futures row. What is frozen is shared out among the three margins.
-pub(super) fn coin(currency: &str, row: &SimulatedBalance, as_numbers: bool) -> String {
-    let amount = |text: &str| amount(text, as_numbers);
-    let [isolated, crossed, in_orders] = decimal::parts(&row.freeze).map(|part| amount(&part));
+/// A futures row. The frozen amount is split among the three margins.
+pub(super) fn futures_row(currency: &str, row: &SimulatedBalance, as_numbers: bool) -> String {
+    let amount = |text: &str| format_amount(text, as_numbers);
+    let [isolated, crossed, in_orders] = decimal::split(&row.freeze).map(|part| amount(&part));
     let (currency, free, zero) = (json!(currency), amount(&row.available), amount("0"));
     let total = amount(&decimal::sum(&row.available, &row.freeze));
     format!(
@@ -83,67 +83,66 @@ pub(super) fn coin(currency: &str, row: &SimulatedBalance, as_numbers: bool) -> 
     )
 }
 
-/// All futures rows in one.
-pub(super) fn coins(rows: &[String]) -> String {
+/// Answer of balance/list.
+pub(super) fn futures_rows(rows: &[&str]) -> String {
     futures_success(&RawValue::from_string(format!("[{}]", rows.join(","))).ok())
 }
 
-/// One futures row alone.
-pub(super) fn one_coin(row: String) -> String {
+/// Answer of balance/detail.
+pub(super) fn single_futures_row(row: String) -> String {
     futures_success(&RawValue::from_string(row).ok())
 }
 
-/// A row as a fault wants it, under its name if it is an object that has none.
-pub(super) fn odd(name: &str, currency: &str, value: &Value) -> String {
+/// A row whose value a fault replaces. An object without the field `currency_field` gets that field.
+pub(super) fn replaced_row(currency_field: &str, currency: &str, value: &Value) -> String {
     let mut value = value.clone();
     if let Some(fields) = value.as_object_mut() {
-        fields.entry(name).or_insert_with(|| json!(currency));
+        fields.entry(currency_field).or_insert_with(|| json!(currency));
     }
     value.to_string()
 }
 
-/// An amount as a text, or as a number if it is to be one and is.
-pub(super) fn amount(text: &str, as_number: bool) -> String {
+/// Formats an amount as a JSON text, or as a JSON number if `as_number` and the text is a number.
+pub(super) fn format_amount(text: &str, as_number: bool) -> String {
     let is_number = as_number && serde_json::from_str::<serde_json::Number>(text).is_ok();
     if is_number { text.to_owned() } else { json!(text).to_string() }
 }
 
-/// The answers of the tickers, each market with what was last paid there; `None` if a market is asked for
-/// that there is not.
+/// Rows of a ticker endpoint, one for each market, with the last price; `None` if a requested market does not exist.
 pub(super) fn tickers(
     time: i64,
     prices: &BTreeMap<String, String>,
-    asked: Option<&str>,
+    requested: Option<&str>,
     ticker: fn(i64, &str, &str) -> Value,
 ) -> Option<Value> {
-    let of = |market: &str| prices.get(market).map(|price| ticker(time, market, price));
-    asked.map_or_else(
-        || prices.keys().map(|market| of(market)).collect(),
-        |asked| asked.split(',').map(of).collect(),
+    let row = |market: &str| prices.get(market).map(|price| ticker(time, market, price));
+    requested.map_or_else(
+        || prices.keys().map(|market| row(market)).collect(),
+        |requested| requested.split(',').map(row).collect(),
     )
 }
 
 /// A row of ticker/price.
-pub(super) fn price(time: i64, market: &str, price: &str) -> Value {
+pub(super) fn price_ticker(time: i64, market: &str, price: &str) -> Value {
     json!({"s": market, "t": time, "p": price})
 }
 
-/// A row of ticker/24h. Nobody trades here: all day long the price is the last.
-pub(super) fn day(time: i64, market: &str, price: &str) -> Value {
+/// A row of ticker/24h. Nobody trades on the simulator, so every price of the day is the last price.
+pub(super) fn day_ticker(time: i64, market: &str, price: &str) -> Value {
     json!({
         "s": market, "t": time, "cv": "0", "cr": "0", "o": price, "l": price, "h": price, "c": price,
         "q": "2944.20", "v": "33765013.61",
     })
 }
 
-/// The answer of symbol: the markets in the form of the documentation's sample.
+/// Result of symbol: the markets, as in the documentation's sample.
 pub(super) fn symbols(time: i64, prices: &BTreeMap<String, String>) -> Value {
-    let symbol = |(place, market): (usize, &String)| {
+    let symbol = |(index, market): (usize, &String)| {
         let (base, quote) = market.rsplit_once('_').unwrap_or((market, "usdt"));
         json!({
-            "id": 640 + place, "symbol": market, "state": "ONLINE", "stateTime": 1_554_048_000_000_i64,
+            "id": 640 + index, "symbol": market, "state": "ONLINE", "stateTime": 1_554_048_000_000_i64,
             "tradingEnabled": true, "openapiEnabled": true, "nextStateTime": null, "nextState": null,
-            "depthMergePrecision": 5, "baseCurrency": base, "baseCurrencyPrecision": 8, "baseCurrencyId": 128 + place,
+            "depthMergePrecision": 5, "baseCurrency": base, "baseCurrencyPrecision": 8, "baseCurrencyId": 128 + index,
             "quoteCurrency": quote, "quoteCurrencyPrecision": 8, "quoteCurrencyId": 11, "pricePrecision": 4,
             "quantityPrecision": 2, "orderTypes": ["LIMIT", "MARKET"], "timeInForces": ["GTC", "IOC"],
             "displayWeight": 10_002, "displayLevel": "FULL", "plates": [], "filters": [{"filter": "QUOTE_QTY", "min": "1"}],
@@ -153,11 +152,11 @@ pub(super) fn symbols(time: i64, prices: &BTreeMap<String, String>) -> Value {
     json!({"time": time, "version": "abb101d1543e54bee40687b135411ba0", "symbols": symbols})
 }
 
-/// The answer of currencies: those that are traded.
+/// Result of currencies: the currencies of all markets.
 pub(super) fn currencies(time: i64, prices: &BTreeMap<String, String>) -> Value {
-    let currency = |(place, name): (usize, &str)| {
+    let currency = |(index, name): (usize, &str)| {
         json!({
-            "id": (place + 2).to_string(), "currency": name, "fullName": name, "logo": "", "cmcLink": "",
+            "id": (index + 2).to_string(), "currency": name, "fullName": name, "logo": "", "cmcLink": "",
             "weight": "99999", "maxPrecision": "10", "depositStatus": "1", "withdrawStatus": "1", "convertEnabled": "1",
             "transferEnabled": "1", "isChainExist": "1", "plates": [],
         })
@@ -168,7 +167,7 @@ pub(super) fn currencies(time: i64, prices: &BTreeMap<String, String>) -> Value 
     json!({"time": time.to_string(), "version": "5dbbb2f2527c22b2b2e3b47187ef13d1", "currencies": currencies})
 }
 
-/// The answer of wallet/support/currency.
+/// Result of wallet/support/currency.
 pub(super) fn chains() -> Value {
     json!([{"currency": "btc", "supportChains": [{
         "chain": "Bitcoin", "depositEnabled": true, "withdrawEnabled": true, "withdrawFeeAmount": 0.0009,
@@ -176,7 +175,7 @@ pub(super) fn chains() -> Value {
     }]}])
 }
 
-/// The answer of the futures' symbol/list; `underlying` is `U_BASED` or `COIN_BASED`.
+/// Result of the futures' symbol/list; `underlying` is `U_BASED` or `COIN_BASED`.
 pub(super) fn futures_symbols(underlying: &str) -> Value {
     let (symbol, base, quote) =
         if underlying == "U_BASED" { ("btc_usdt", "btc", "usdt") } else { ("btc_usd", "btc", "usd") };

@@ -1,0 +1,140 @@
+//! Accounts of the simulated exchange: key pairs, wallets and balances.
+//!
+//! Only data. Must not know limits, signatures or faults.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr};
+
+use serde::{
+    Deserialize, Serialize,
+    de::{
+        IntoDeserializer as _,
+        value::{Error as ValueError, StrDeserializer},
+    },
+};
+
+/// An account of the exchange and the key pair that reads it.
+#[derive(Clone, Debug)]
+pub struct SimulatedAccount {
+    /// Name of the account in faults, counts and the control pages.
+    pub name: String,
+    /// Public half of the key pair.
+    pub access_key: String,
+    /// Secret half of the key pair: it signs calls.
+    pub secret_key: String,
+    /// IP whitelist of the key; `None` allows every address.
+    pub ips: Option<Vec<IpAddr>>,
+    /// API version that accepts the key; `None` means both.
+    pub api: Option<SimulatedApi>,
+    /// State of the key.
+    pub key: KeyState,
+    /// Rows of each wallet by currency.
+    pub wallets: BTreeMap<SimulatedWallet, BTreeMap<String, SimulatedBalance>>,
+}
+
+impl SimulatedAccount {
+    /// Creates an account without balances. Its key may read from every address.
+    #[must_use]
+    pub fn new(name: &str, access_key: &str, secret_key: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            access_key: access_key.to_owned(),
+            secret_key: secret_key.to_owned(),
+            ips: None,
+            api: None,
+            key: KeyState::Active,
+            wallets: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a balance.
+    #[must_use]
+    pub fn with_balance(
+        mut self,
+        wallet: SimulatedWallet,
+        currency: &str,
+        available: &str,
+        freeze: &str,
+    ) -> Self {
+        let rows = self.wallets.entry(wallet).or_default();
+        rows.insert(currency.to_owned(), SimulatedBalance::new(available, freeze));
+        self
+    }
+}
+
+/// State of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// The key may read.
+    Active,
+    /// The key is not activated yet.
+    Inactive,
+    /// The key has permissions, but not the permission to read.
+    NotAllowedToRead,
+    /// The key may read everything except futures.
+    NotForFutures,
+}
+
+/// API version of the simulated exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SimulatedApi {
+    /// Version 1.
+    V1,
+    /// Version 4 and its futures.
+    V4,
+}
+
+/// Wallet of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SimulatedWallet {
+    /// The trading account: v1 getBalance, v1 getFunds with `account=2`, v4 balances.
+    Spot,
+    /// v1 getFunds with `account=1`.
+    Wallet,
+    /// v1 getFunds with `account=3`.
+    Fiat,
+    /// USDT-margined futures, under `/fapi`.
+    FuturesUsdt,
+    /// Coin-margined futures, under `/dapi`.
+    FuturesCoin,
+}
+
+impl SimulatedWallet {
+    /// Parses the name that paths and answers of `/simulator/` use, such as `futures_usdt`.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        let name: StrDeserializer<ValueError> = name.into_deserializer();
+        Self::deserialize(name).ok()
+    }
+}
+
+/// One row of an answer: decimal texts, served unchanged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SimulatedBalance {
+    /// Amount locked in orders or withdrawals.
+    pub freeze: String,
+    /// Amount free to trade or withdraw.
+    pub available: String,
+}
+
+impl SimulatedBalance {
+    /// Creates a row with these amounts.
+    #[must_use]
+    pub fn new(available: &str, freeze: &str) -> Self {
+        Self { freeze: freeze.to_owned(), available: available.to_owned() }
+    }
+}
+
+/// Error: no account has this name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownAccount(
+    /// The requested name.
+    pub String,
+);
+
+impl fmt::Display for UnknownAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the simulated exchange has no account called {}", self.0)
+    }
+}
+
+impl std::error::Error for UnknownAccount {}

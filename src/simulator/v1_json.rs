@@ -1,0 +1,42 @@
+//! JSON answers of v1.
+//!
+//! Only JSON. Must not know calls or accounts.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::v4_json::format_amount;
+
+/// A good answer, its members in the documented order.
+pub(super) fn success(data: &impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct V1Success<'a, T> {
+        code: u16,
+        data: &'a T,
+        info: &'a str,
+    }
+    let success = V1Success { code: 200, data, info: "success" };
+    serde_json::to_string(&success).unwrap_or_default()
+}
+
+/// Data of getAccounts.
+pub(super) fn wallets() -> Value {
+    json!([
+        {"name": " wallet account ", "id": 1},
+        {"name": " Trading account ", "id": 2},
+        {"name": " Fiat account ", "id": 3},
+    ])
+}
+
+/// Answer of getTickers, as in the documentation's sample: amounts are numbers, and there is no envelope.
+pub(super) fn tickers(prices: &BTreeMap<String, String>) -> String {
+    let ticker = |(market, price): (&String, &String)| {
+        let (market, price) = (json!(market), format_amount(price, true));
+        format!(
+            r#"{market}:{{"high":{price},"moneyVol":33765013.61761934,"rate":1.3900,"low":{price},"price":{price},"ask":{price},"bid":{price},"coinVol":2944.208780}}"#
+        )
+    };
+    format!("{{{}}}", prices.iter().map(ticker).collect::<Vec<_>>().join(","))
+}
