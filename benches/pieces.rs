@@ -104,7 +104,7 @@ fn pieces(criterion: &mut Criterion) {
     let text = known.exposition(NOW, None).plain.parts.concat();
     group.throughput(Throughput::Bytes(text.len() as u64));
     group.bench_function("deflate the text as one piece", |bencher| {
-        bencher.iter(|| Piece::new(black_box(&text)));
+        bencher.iter(|| Piece::new(black_box(&*text)));
     });
     group.finish();
 }

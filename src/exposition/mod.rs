@@ -70,7 +70,7 @@ pub fn assemble(shown: &[VisibleFamilies<'_>], own: &ExporterFacts<'_>) -> Expos
     for ((place, family), header) in FAMILIES.iter().enumerate().zip(&*HEADERS) {
         if let MetricSource::Own = family.source {
             if let Some(text) = own.remove(family.name) {
-                string.append(&Piece::new(&text));
+                string.append(&Piece::new(text));
             }
             continue;
         }
@@ -101,7 +101,11 @@ impl ExpositionBuilder {
     fn new() -> Self {
         let mut gzip = SegmentBuilder::with_copy_budget(usize::MAX);
         gzip.joined.extend_from_slice(&Member::HEAD);
-        Self { plain: SegmentBuilder::with_copy_budget(PLAIN_COPY_MAX_BYTES), gzip, member: Member::new() }
+        Self {
+            plain: SegmentBuilder::with_copy_budget(PLAIN_COPY_MAX_BYTES),
+            gzip,
+            member: Member::default(),
+        }
     }
 
     fn append(&mut self, piece: &Piece) {
@@ -271,7 +275,7 @@ fn render_if_changed(
     let text = samples.finish();
     let is_same = *old.plain == *text.as_bytes();
     if is_long && !is_same {
-        return Piece::of(text.into_bytes());
+        return Piece::new(text.into_bytes());
     }
     let piece = if is_same { old.clone() } else { Piece::new(text.as_bytes()) };
     DRAFT.set(text);

@@ -1,154 +1,80 @@
-//! Compression that is paid once a change and not once a scrape: each piece is deflated for itself,
-//! ending on a byte boundary and referring to nothing outside, so that any pieces strung together
-//! are one deflate stream; their checksums combine. RFC 1951 and 1952.
+//! Compression that costs once a change and not once a scrape: each piece of text is deflated alone and ends on a byte
+//! boundary, so the deflated pieces, one after the other, are one deflate stream. Their checksums combine. RFC 1951
+//! and 1952.
 //! Knows no metric.
 
-use std::{array, cell::RefCell, iter, sync::LazyLock};
+use std::{cell::RefCell, io, io::Write as _, mem};
 
 use bytes::Bytes;
-use flate2::Crc;
+use crc32fast::Hasher;
+use flate2::{Compression, write::DeflateEncoder};
 
-use crate::{deflate::Deflater, memory::room};
-
-/// A piece of text, plain and deflated.
+/// A text, plain and deflated.
 #[derive(Clone, Debug, Default)]
 pub struct Piece {
-    /// As it is.
+    /// The text.
     pub plain: Bytes,
-    /// Whole blocks of a deflate stream, not the last ones.
+    /// Whole blocks of a deflate stream, without the last block.
     deflated: Bytes,
-    crc: u32,
-    /// What a checksum is multiplied with when this is appended.
-    shift: u32,
+    checksum: Hasher,
 }
 
 impl Piece {
-    /// Compresses `plain`, of which a copy is kept.
+    /// Compresses `plain` and keeps both.
     #[must_use]
-    pub fn new(plain: &[u8]) -> Self {
-        Self::keeping(if plain.is_empty() { Bytes::new() } else { lasting(plain) })
-    }
-
-    /// Compresses `plain` and keeps it, if it takes about as much memory as [`room`] says.
-    #[must_use]
-    pub fn of(plain: Vec<u8>) -> Self {
-        if plain.capacity() > room(plain.len()) * 17 / 16 {
-            Self::new(&plain)
-        } else {
-            Self::keeping(plain.into())
-        }
-    }
-
-    fn keeping(plain: Bytes) -> Self {
-        thread_local! {
-            static DEFLATER: RefCell<Deflater> = RefCell::new(Deflater::new());
-        }
+    pub fn new(plain: impl Into<Box<[u8]>>) -> Self {
+        let plain = Bytes::from(plain.into());
         if plain.is_empty() {
             return Self::default();
         }
-        let deflated = DEFLATER.with_borrow_mut(|deflater| lasting(deflater.deflate(&plain)));
-        Self { crc: checksum(&plain), shift: shift(plain.len()), deflated, plain }
+        let mut checksum = Hasher::new();
+        checksum.update(&plain);
+        Self { deflated: deflate(&plain).into_boxed_slice().into(), plain, checksum }
     }
 }
 
-/// Of text shorter than this, the library makes copies of all its tables, 48 KiB, before it begins.
-const TABLED: usize = 64;
+/// A higher level costs a poll more than it saves a scrape.
+const LEVEL: Compression = Compression::new(2);
 
-fn checksum(text: &[u8]) -> u32 {
-    if text.len() < TABLED {
-        return !text.iter().fold(!0, |sum, byte| (0..8).fold(sum ^ u32::from(*byte), |sum, _| times_x(sum)));
+fn deflate(text: &[u8]) -> Vec<u8> {
+    thread_local! {
+        static ENCODER: RefCell<DeflateEncoder<Vec<u8>>> = RefCell::new(DeflateEncoder::new(Vec::new(), LEVEL));
     }
-    let mut crc = Crc::new();
-    crc.update(text);
-    crc.sum()
+    let deflated = ENCODER.with_borrow_mut(|encoder| {
+        encoder.write_all(text)?;
+        encoder.flush()?;
+        let deflated = mem::take(encoder.get_mut());
+        // The last block goes into what is dropped here.
+        encoder.reset(Vec::new())?;
+        io::Result::Ok(deflated)
+    });
+    #[expect(clippy::expect_used, reason = "neither the compressor nor a vector returns an error")]
+    deflated.expect("a vector takes all that is written to it")
 }
 
-fn lasting(text: &[u8]) -> Bytes {
-    let mut kept = Vec::with_capacity(room(text.len()));
-    kept.extend_from_slice(text);
-    kept.into()
-}
-
-/// A gzip member in the making.
-#[derive(Debug)]
+/// Builds a gzip member out of deflated pieces.
+#[derive(Debug, Default)]
 pub struct Member {
-    crc: u32,
-    length: u32,
+    checksum: Hasher,
 }
 
 impl Member {
     /// What every member begins with: deflate, no name, no time, made on Unix.
     pub const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
 
-    /// A member of nothing.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { crc: 0, length: 0 }
-    }
-
-    /// Takes `piece` up. Returns what is to be sent for it.
+    /// Adds `piece`. Returns the bytes to send for it.
     pub fn append<'a>(&mut self, piece: &'a Piece) -> &'a Bytes {
-        if !piece.plain.is_empty() {
-            self.crc = product(piece.shift, self.crc) ^ piece.crc;
-            // The length is told modulo 2^32.
-            #[expect(clippy::cast_possible_truncation)]
-            let length = piece.plain.len() as u32;
-            self.length = self.length.wrapping_add(length);
-        }
+        self.checksum.combine(&piece.checksum);
         &piece.deflated
     }
 
-    /// What every member ends with: an empty last block, checksum and length.
+    /// What every member ends with: an empty last block, the checksum, and the length modulo 2^32.
     #[must_use]
-    pub fn tail(&self) -> [u8; 10] {
-        let mut tail = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let sums = self.crc.to_le_bytes().into_iter().chain(self.length.to_le_bytes());
-        tail.iter_mut().skip(2).zip(sums).for_each(|(to, from)| *to = from);
-        tail
+    pub fn tail(&self) -> Vec<u8> {
+        #[expect(clippy::cast_possible_truncation)]
+        let length = self.checksum.total_len() as u32;
+        [&[3, 0], &self.checksum.clone().finalize().to_le_bytes()[..], &length.to_le_bytes()].concat()
     }
-}
-
-impl Default for Member {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-// Checksums are polynomials over GF(2), modulo the one of CRC-32, the lowest bit the highest power.
-// That of two texts in a row is that of the first, times x for every bit of the second, plus that
-// of the second.
-
-const POLYNOMIAL: u32 = 0xedb8_8320;
-const ONE: u32 = 1 << 31;
-const X: u32 = 1 << 30;
-
-/// x to the power of eight times one, two, four, eight and so on.
-static POWERS: LazyLock<[u32; usize::BITS as usize]> = LazyLock::new(|| {
-    let first = (0..3).fold(X, |power, _| product(power, power));
-    let mut powers = iter::successors(Some(first), |power| Some(product(*power, *power)));
-    array::from_fn(|_| powers.next().unwrap_or_default())
-});
-
-/// x to the power of eight times `bytes`.
-fn shift(bytes: usize) -> u32 {
-    let powers = POWERS.iter().enumerate().filter(|(place, _)| bytes >> place & 1 == 1);
-    powers.fold(ONE, |all, (_, power)| product(all, *power))
-}
-
-fn times_x(a: u32) -> u32 {
-    (a >> 1) ^ if a & 1 == 1 { POLYNOMIAL } else { 0 }
-}
-
-fn product(a: u32, b: u32) -> u32 {
-    let (mut a, mut b, mut sum) = (a, b, 0);
-    while a != 0 {
-        if a & ONE != 0 {
-            sum ^= b;
-        }
-        a <<= 1;
-        b = times_x(b);
-    }
-    sum
 }
 
 #[cfg(test)]
@@ -161,7 +87,7 @@ mod tests {
     use super::*;
 
     fn member(pieces: &[Piece]) -> Vec<u8> {
-        let mut member = Member::new();
+        let mut member = Member::default();
         let mut all = Member::HEAD.to_vec();
         for piece in pieces {
             all.extend_from_slice(member.append(piece));
@@ -176,7 +102,7 @@ mod tests {
             prop::collection::vec(any::<u8>(), 0..2_000),
             (any::<u8>(), 0usize..200_000).prop_map(|(byte, length)| vec![byte; length]),
         ], 0..6)) {
-            let pieces: Vec<_> = texts.iter().map(|text| Piece::new(text)).collect();
+            let pieces: Vec<_> = texts.iter().map(|text| Piece::new(&**text)).collect();
             let packed = member(&pieces);
             let mut decoder = GzDecoder::new(&packed[..]);
             let mut unpacked = Vec::new();

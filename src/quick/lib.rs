@@ -3,7 +3,6 @@
 //! Pure mechanics: it knows no metric by name, no account and no clock.
 
 mod decimal;
-mod deflate;
 pub mod gzip;
 pub mod memory;
 pub mod plain;
