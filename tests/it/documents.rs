@@ -225,6 +225,23 @@ fn every_link_of_a_page_leads_to_a_file_and_a_heading() {
     }
 }
 
+#[test]
+fn every_source_file_that_a_text_names_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    // How docs/HOW-BALANCES-LIE.md explains its citations.
+    let placeholders = ["src/file.rs", "tests/it/file.rs"];
+    for path in tracked() {
+        let Ok(text) = std::fs::read_to_string(root.join(&path)) else { continue };
+        for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || "_/.-".contains(c))) {
+            let is_source =
+                ["src/", "tests/it/"].iter().any(|folder| word.starts_with(folder)) && word.ends_with(".rs");
+            if is_source && !placeholders.contains(&word) {
+                assert!(root.join(word).exists(), "{path} names {word}, and there is no such file");
+            }
+        }
+    }
+}
+
 /// Words and phrases that no text uses, because a reader stumbles over them. `…` stands for one word.
 const UNUSED_WORDS: [&str; 14] = [
     "whoever",

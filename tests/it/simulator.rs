@@ -761,7 +761,10 @@ async fn people_can_set_the_clock() {
         ("", "Invalid clock: EOF while parsing"),
         (r#"{"ahead_ms":"1"}"#, r#"Send, for example, {"ahead_ms":3600000}"#),
         (r#"{"ahead_ms":1,"x":1}"#, "unknown field `x`"),
-        (r#"{"ahead_ms":-315360000001}"#, "ahead_ms -315360000001 is out of range. Send a number from -315360000000 to 315360000000"),
+        (
+            r#"{"ahead_ms":-315360000001}"#,
+            "ahead_ms -315360000001 is out of range. Send a number from -315360000000 to 315360000000",
+        ),
     ] {
         let answer = world.ask("PUT", "/simulator/clock", body).await;
         assert_eq!(answer.status, 400, "{body}");
@@ -949,7 +952,10 @@ async fn bad_faults_are_refused_with_a_sentence() {
         (r#"{"effect":"explode"}"#, "unknown variant `explode`"),
         (r#"{"effect":"silence","minutes":1}"#, "unknown field `minutes`"),
         (r#"{"effect":{"delay":{"ms":1,"s":2}}}"#, "unknown field `s`"),
-        (r#"{"effect":"silence","seconds":-1}"#, "seconds -1 is not a duration: give a number such as 45 or 0.5"),
+        (
+            r#"{"effect":"silence","seconds":-1}"#,
+            "seconds -1 is not a duration: give a number such as 45 or 0.5",
+        ),
         (r#"{"effect":"silence","seconds":1e300}"#, "is not a duration"),
         (r#"{"effect":"silence","account":"nobody"}"#, "account nobody does not exist"),
         (r#"{"effect":{"status":{"status":101}}}"#, "status 101 is not a final HTTP status: give 200 to 599"),

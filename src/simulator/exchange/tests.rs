@@ -103,7 +103,8 @@ fn the_windows_of_v4_are_exact_on_both_sides() {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        test.exchange.answer_call(&IncomingCall { endpoint, query: "", headers: &headers, ip: LOCAL }, test.start);
+        test.exchange
+            .answer_call(&IncomingCall { endpoint, query: "", headers: &headers, ip: LOCAL }, test.start);
         let found = test.exchange.records.back().map(|record| record.outcome);
         assert_eq!(found, Some(outcome), "{endpoint:?} {offset}");
     }
