@@ -233,8 +233,8 @@ fn every_source_file_that_a_text_names_exists() {
     for path in tracked() {
         let Ok(text) = std::fs::read_to_string(root.join(&path)) else { continue };
         for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || "_/.-".contains(c))) {
-            let is_source =
-                ["src/", "tests/it/"].iter().any(|folder| word.starts_with(folder)) && word.ends_with(".rs");
+            let is_source = ["src/", "tests/it/"].iter().any(|folder| word.starts_with(folder))
+                && std::path::Path::new(word).extension() == Some("rs".as_ref());
             if is_source && !placeholders.contains(&word) {
                 assert!(root.join(word).exists(), "{path} names {word}, and there is no such file");
             }
