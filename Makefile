@@ -1,26 +1,31 @@
-# What a developer runs. Everything else is plain cargo.
+# The commands of a developer. For everything else, use cargo.
 
-.PHONY: test drill bench demo static
+.PHONY: check test drill bench demo static
 
-# Installs what the tests need (see tests/install), then runs them all.
+# Checks format, types and lints.
+check:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+# Installs the tools that the tests need (see tests/install), then runs all tests.
 test:
 	bash tests/install
 	cargo test --locked
 
-# The alerts, run whole: what pages, and after how long.
+# Runs the fire drill: shows which alert pages, and after how long.
 drill:
 	bash tests/install
 	cargo test --locked --test it -- --nocapture --test-threads=1 pages_once
 
-# What a scrape costs here and elsewhere; wants a machine that does nothing else.
+# Measures scrapes, here and on other servers. Needs an idle machine.
 bench:
 	python3 benches/compare.py
 
 demo:
 	cargo run --release --locked -- demo
 
-# One program without libraries, for a container without a system: target/static/xt-balance-exporter.
-# Named by its target, so that the flags are not meant for what runs during the build.
+# Builds one static program for an empty container image: target/static/xt-balance-exporter.
+# --target keeps RUSTFLAGS away from build scripts and macros.
 static: export RUSTFLAGS = -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
 static: TARGET = $(shell rustc --print host-tuple)
 static:
