@@ -1,4 +1,4 @@
-//! `demo`: the daemon on a simulated exchange in the same process. No keys, no network.
+//! `demo`: the daemon with a simulated exchange in the same process. It needs no keys and no network.
 
 use std::{
     fmt::Write as _,
@@ -25,16 +25,16 @@ use crate::{
     web::WebConfigWatcher,
 };
 
-/// Short, so that the demo shows every state within minutes.
+/// The interval is short, so that the demo shows every state within minutes.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_AGE: Duration = Duration::from_secs(20);
 
-/// Free USDT below which a person should know, by account.
+/// Thresholds of free USDT by account.
 const THRESHOLDS: [(&str, f64); 2] = [("arbitrage", 2_000.0), ("market-maker", 500.0)];
 
-/// The account that speaks v4, and has futures.
-const WITH_V4: &str = "arbitrage";
+/// The account with API v4 and futures.
+const V4_ACCOUNT: &str = "arbitrage";
 
 pub(super) async fn run(flags: &DemoFlags, signals: Signals) -> Result<(), CommandError> {
     let clock = Clock::start();
@@ -50,14 +50,14 @@ pub(super) async fn run(flags: &DemoFlags, signals: Signals) -> Result<(), Comma
 
     let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let scheme = if web_config.as_ref().is_some_and(WebConfigWatcher::is_tls) { "https" } else { "http" };
-    print(&print_welcome(scheme, &addresses, exchange_address, &flags.web.telemetry_path, &accounts));
-    let watched = accounts.iter().map(|account| watched_account(account, exchange_address, clock));
+    print(&format_welcome(scheme, &addresses, exchange_address, &flags.web.telemetry_path, &accounts));
+    let watched = accounts.iter().map(|account| configure_account(account, exchange_address, clock));
     let watched = watched.collect::<Result<Vec<_>, _>>().map_err(CommandError::Failed)?;
 
     let simulator = market::create_simulator(accounts);
-    let living = simulator.clone();
+    let market_simulator = simulator.clone();
     tokio::spawn(async move { simulator.serve(exchange_listener, std::future::pending()).await });
-    tokio::spawn(async move { market::run_market(&living, std::future::pending()).await });
+    tokio::spawn(async move { market::run_market(&market_simulator, std::future::pending()).await });
 
     let exchange = Client::simulated(clock).map_err(CommandError::Failed)?;
     let prices = watched.first().map(|account| PricesConfig {
@@ -71,8 +71,8 @@ pub(super) async fn run(flags: &DemoFlags, signals: Signals) -> Result<(), Comma
     daemon::run(exchange, config, clock, web, Control { signals, reloading: None }).await
 }
 
-/// The made-up account as one to be watched.
-fn watched_account(
+/// Builds the configuration of a made-up account.
+fn configure_account(
     account: &simulator::SimulatedAccount,
     exchange: SocketAddr,
     clock: Clock,
@@ -81,7 +81,7 @@ fn watched_account(
     let keys = KeySource { access: half(&account.access_key)?, secret: half(&account.secret_key)? };
     let threshold =
         THRESHOLDS.iter().find(|(name, _)| *name == account.name).map(|(_, threshold)| *threshold);
-    let api = if account.name == WITH_V4 { ApiVersion::V4 } else { ApiVersion::V1 };
+    let api = if account.name == V4_ACCOUNT { ApiVersion::V4 } else { ApiVersion::V1 };
     let wallets = account.wallets.keys().map(|wallet| match wallet {
         simulator::SimulatedWallet::Spot => Wallet::Spot,
         simulator::SimulatedWallet::Wallet => Wallet::Wallet,
@@ -99,7 +99,7 @@ fn watched_account(
             futures_coin: url("/dapi")?,
         },
         credentials: Credentials::open(keys, clock.now().unix)?,
-        wallets: wallets.filter(|wallet| api.wallets().any(|known| known == *wallet)).collect(),
+        wallets: wallets.filter(|wallet| api.wallets().any(|supported| supported == *wallet)).collect(),
         watch: vec![(Wallet::Spot, WatchedCurrency { currency: "usdt".into(), threshold })],
         filter: CurrencyFilter::default(),
         poll_interval: POLL_INTERVAL,
@@ -108,7 +108,7 @@ fn watched_account(
     })
 }
 
-fn print_welcome(
+fn format_welcome(
     scheme: &str,
     addresses: &[SocketAddr],
     exchange: SocketAddr,
@@ -116,7 +116,7 @@ fn print_welcome(
     accounts: &[simulator::SimulatedAccount],
 ) -> String {
     let mut text =
-        "A demo: made-up accounts on a simulated exchange in this process. Ctrl-C ends it.\n\n".to_owned();
+        "This is a demo. It watches made-up accounts on a simulated exchange in this process. Press Ctrl-C to stop.\n\n".to_owned();
     for address in addresses {
         let mut address = *address;
         if address.ip().is_unspecified() {
@@ -129,9 +129,9 @@ fn print_welcome(
     }
     let _ = writeln!(text, "  simulated exchange  http://{exchange}/simulator/\n");
     text.push_str(
-        "In the first two minutes the free USDT of market-maker sinks below its threshold of 500 and is topped up;\n\
-         after one minute the exchange is down for grid-bot, whose balances are held, then unknown, then back.\n\n",
+        "In the first two minutes, the free USDT of market-maker falls below its threshold of 500 and is topped up.\n\
+         After one minute, the exchange is down for grid-bot: its balances are held, then unknown, then fresh again.\n\n",
     );
-    text.push_str(&super::simulate::key_pairs(accounts));
+    text.push_str(&super::simulate::format_key_pairs(accounts));
     text
 }

@@ -1,4 +1,4 @@
-//! `simulate`: the simulated exchange alone.
+//! `simulate`: the simulated exchange alone, without the daemon.
 
 use std::fmt::Write as _;
 
@@ -9,23 +9,23 @@ use crate::{
 };
 
 pub(super) async fn run(flags: &SimulateFlags, mut signals: Signals) -> Result<(), CommandError> {
-    let refused = |error: &_| daemon::bind_error("--listen", &flags.listen, error, "127.0.0.1:8470");
-    let listener = daemon::bind(&flags.listen).await.map_err(|error| refused(&error))?;
-    let address = listener.local_addr().map_err(|error| refused(&error))?;
+    let refuse_listener = |error: &_| daemon::bind_error("--listen", &flags.listen, error, "127.0.0.1:8470");
+    let listener = daemon::bind(&flags.listen).await.map_err(|error| refuse_listener(&error))?;
+    let address = listener.local_addr().map_err(|error| refuse_listener(&error))?;
     if !address.ip().is_loopback() {
         return Err(CommandError::Usage(format!(
-            "--listen {} can be reached from other machines, and the simulated exchange is for this one: use 127.0.0.1",
+            "--listen {} is reachable from other machines, but the simulated exchange is for this machine only: use 127.0.0.1",
             flags.listen
         )));
     }
     let accounts = market::create_accounts();
     print(&format!(
-        "The simulated exchange listens on http://{address}/ and explains itself at http://{address}/simulator/\n\n{}",
-        key_pairs(&accounts)
+        "The simulated exchange listens on http://{address}/\nHelp and control pages: http://{address}/simulator/\n\n{}",
+        format_key_pairs(&accounts)
     ));
     let simulator = market::create_simulator(accounts);
-    let living = simulator.clone();
-    tokio::spawn(async move { market::run_market(&living, std::future::pending()).await });
+    let market_simulator = simulator.clone();
+    tokio::spawn(async move { market::run_market(&market_simulator, std::future::pending()).await });
     let shutdown = async move {
         signals.shutdown().await;
     };
@@ -33,8 +33,8 @@ pub(super) async fn run(flags: &SimulateFlags, mut signals: Signals) -> Result<(
     Ok(())
 }
 
-/// The made-up accounts and their keys, to be printed.
-pub(super) fn key_pairs(accounts: &[SimulatedAccount]) -> String {
+/// Formats a table of the made-up accounts and their keys.
+pub(super) fn format_key_pairs(accounts: &[SimulatedAccount]) -> String {
     let mut text = format!("  {:<14}{:<38}{}\n", "account", "access key", "secret key");
     for account in accounts {
         let _ = writeln!(text, "  {:<14}{:<38}{}", account.name, account.access_key, account.secret_key);

@@ -932,7 +932,7 @@ async fn people_can_inject_and_end_faults() {
 async fn every_effect_has_the_spelling_of_the_help_page() {
     let world = World::documented().await;
     let help = world.get("/simulator/").await;
-    let effects = help.text().split("The effects\n").nth(1).unwrap();
+    let effects = help.text().split("Effects\n").nth(1).unwrap();
     let mut tried = 0;
     for line in effects.lines().map(str::trim_start).filter(|line| line.starts_with(['{', '"'])) {
         // An effect ends where its JSON does; words may follow.
