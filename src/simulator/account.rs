@@ -26,7 +26,7 @@ pub struct SimulatedAccount {
     /// API version that accepts the key; `None` means both.
     pub api: Option<SimulatedApi>,
     /// State of the key.
-    pub key: KeyState,
+    pub key: SimulatedKeyState,
     /// Rows of each wallet by currency.
     pub wallets: BTreeMap<SimulatedWallet, BTreeMap<String, SimulatedBalance>>,
 }
@@ -41,7 +41,7 @@ impl SimulatedAccount {
             secret_key: secret_key.to_owned(),
             ips: None,
             api: None,
-            key: KeyState::Active,
+            key: SimulatedKeyState::Active,
             wallets: BTreeMap::new(),
         }
     }
@@ -63,7 +63,7 @@ impl SimulatedAccount {
 
 /// State of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyState {
+pub enum SimulatedKeyState {
     /// The key may read.
     Active,
     /// The key is not activated yet.

@@ -38,7 +38,9 @@ use tokio::{net::TcpListener, time::Instant};
 
 use self::exchange::ExchangeState;
 pub use self::{
-    account::{KeyState, SimulatedAccount, SimulatedApi, SimulatedBalance, SimulatedWallet, UnknownAccount},
+    account::{
+        SimulatedAccount, SimulatedApi, SimulatedBalance, SimulatedKeyState, SimulatedWallet, UnknownAccount,
+    },
     call_log::{CallCounts, CallLog, CallOutcome, CallRecord, RefusalCause},
     config::{ErrorShape, LimitReply, NonceRefusal, SimulatorConfig},
     endpoint::SimulatedEndpoint,

@@ -10,7 +10,7 @@ use std::{
 
 use crate::common::{ACCESS_KEY, Exchange, Exporter, Output, PROGRAM, SECRET_KEY, get, sample, until};
 use xt_balance_exporter::simulator::{
-    Effect, Fault, KeyState, LimitReply, SimulatedAccount, SimulatedEndpoint, SimulatedWallet,
+    Effect, Fault, LimitReply, SimulatedAccount, SimulatedEndpoint, SimulatedKeyState, SimulatedWallet,
     SimulatorConfig,
 };
 
@@ -434,10 +434,12 @@ fn check_names_a_wrong_secret() {
 
 #[test]
 fn check_names_a_key_that_is_not_active_and_one_that_may_not_read() {
-    let inactive = exchange_with(SimulatorConfig::default(), |account| account.key = KeyState::Inactive);
+    let inactive =
+        exchange_with(SimulatorConfig::default(), |account| account.key = SimulatedKeyState::Inactive);
     check_names(&inactive, "not activated [auth]", "finish its activation");
-    let unable =
-        exchange_with(SimulatorConfig::default(), |account| account.key = KeyState::NotAllowedToRead);
+    let unable = exchange_with(SimulatorConfig::default(), |account| {
+        account.key = SimulatedKeyState::NotAllowedToRead;
+    });
     check_names(&unable, "[auth]", "give it the read permission, and no other");
 }
 

@@ -43,6 +43,7 @@ mod secrets;
 mod simulator;
 mod simulator_v4;
 mod status_page;
+mod structure;
 mod stuck;
 mod supervisor;
 mod systemd;

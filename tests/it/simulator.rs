@@ -19,8 +19,8 @@ use tokio::{
     task::yield_now,
 };
 use xt_balance_exporter::simulator::{
-    Effect, ErrorShape, Fault, KeyState, LimitReply, NonceRefusal, RefusalCause, SimulatedAccount,
-    SimulatedEndpoint, SimulatedWallet, Simulator, SimulatorConfig, UnknownAccount, market,
+    Effect, ErrorShape, Fault, LimitReply, NonceRefusal, RefusalCause, SimulatedAccount, SimulatedEndpoint,
+    SimulatedKeyState, SimulatedWallet, Simulator, SimulatorConfig, UnknownAccount, market,
     max_calls_in_window,
 };
 
@@ -300,8 +300,8 @@ async fn refusals_say_why() {
 #[tokio::test]
 async fn a_key_may_be_unfit() {
     let elsewhere = SimulatedAccount { ips: Some(vec!["10.0.0.1".parse().unwrap()]), ..account() };
-    let inactive = SimulatedAccount { key: KeyState::Inactive, ..account() };
-    let blind = SimulatedAccount { key: KeyState::NotAllowedToRead, ..account() };
+    let inactive = SimulatedAccount { key: SimulatedKeyState::Inactive, ..account() };
+    let blind = SimulatedAccount { key: SimulatedKeyState::NotAllowedToRead, ..account() };
     for (account, cause, info) in [
         (elsewhere, RefusalCause::Ip, "AccessKey error: IP 127.0.0.1 is not on the IP whitelist of the key"),
         (inactive, RefusalCause::Inactive, "AccessKey error: the key is not activated"),

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use crate::common::{Answer, Exchange, get};
 use serde_json::{Value, json};
 use xt_balance_exporter::simulator::{
-    Effect, Fault, KeyState, LimitReply, NonceRefusal, RefusalCause, SimulatedAccount, SimulatedApi,
-    SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
+    Effect, Fault, LimitReply, NonceRefusal, RefusalCause, SimulatedAccount, SimulatedApi, SimulatedEndpoint,
+    SimulatedKeyState, SimulatedWallet, SimulatorConfig,
 };
 
 const KEY: &str = "3976eb88-76d0-4f6e-a6b2-a57980770085";
@@ -264,17 +264,17 @@ fn a_key_may_be_unfit_for_spot_for_futures_or_for_this_version() {
     for (account, spot, futures) in [
         (elsewhere, "AUTH_104", "ip 127.0.0.1 is not on the whitelist"),
         (
-            SimulatedAccount { key: KeyState::Inactive, ..account() },
+            SimulatedAccount { key: SimulatedKeyState::Inactive, ..account() },
             "AUTH_102",
             "the appkey is not activated",
         ),
         (
-            SimulatedAccount { key: KeyState::NotAllowedToRead, ..account() },
+            SimulatedAccount { key: SimulatedKeyState::NotAllowedToRead, ..account() },
             "AUTH_106",
             "the appkey has no permission for this",
         ),
         (
-            SimulatedAccount { key: KeyState::NotForFutures, ..account() },
+            SimulatedAccount { key: SimulatedKeyState::NotForFutures, ..account() },
             "SUCCESS",
             "the appkey has no permission for this",
         ),

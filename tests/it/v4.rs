@@ -19,8 +19,8 @@ use xt_balance_exporter::{
     config,
     exchange::{ApiVersion, BaseUrl, Endpoints, Reason, Wallet},
     simulator::{
-        self, Effect, Fault, KeyState, LimitReply, RefusalCause, SimulatedAccount, SimulatedEndpoint,
-        SimulatorConfig,
+        self, Effect, Fault, LimitReply, RefusalCause, SimulatedAccount, SimulatedEndpoint,
+        SimulatedKeyState, SimulatorConfig,
     },
 };
 
@@ -406,7 +406,8 @@ async fn each_wallet_goes_to_its_own_hosts_and_fails_over_among_them() {
 
 #[tokio::test]
 async fn a_key_that_may_not_read_futures_reads_spot_all_the_same() {
-    let exchange = exchange_with(SimulatorConfig::default(), |account| account.key = KeyState::NotForFutures);
+    let exchange =
+        exchange_with(SimulatorConfig::default(), |account| account.key = SimulatedKeyState::NotForFutures);
     let mut watched = Watched::of(reading(&exchange.url(), &[Wallet::Spot, Wallet::FuturesUsdt]));
     assert_eq!(watched.poller.run_once().await, (2, 1));
     let text = watched.text();
@@ -490,7 +491,8 @@ fn check_names_the_other_version_when_a_key_is_refused_and_tries_it_nowhere() {
 
 #[test]
 fn check_names_the_permission_that_futures_need() {
-    let exchange = exchange_with(SimulatorConfig::default(), |account| account.key = KeyState::NotForFutures);
+    let exchange =
+        exchange_with(SimulatorConfig::default(), |account| account.key = SimulatedKeyState::NotForFutures);
     let fapi = format!("{}/fapi", exchange.url());
     let words =
         ["--xt.api=v4", "--xt.wallet=spot", "--xt.wallet=futures_usdt", "--xt.futures-usdt-base-url", &fapi];

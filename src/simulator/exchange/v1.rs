@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     super::{
-        KeyState, RefusalCause, SimulatedEndpoint, SimulatedWallet, fault::FaultTarget,
+        RefusalCause, SimulatedEndpoint, SimulatedKeyState, SimulatedWallet, fault::FaultTarget,
         query::QueryParameters, v1_json,
     },
     CallRefusal, ExchangeState, ParsedCall,
@@ -50,7 +50,7 @@ impl ExchangeState {
         let server_time_ms = self.server_time_ms(call.now);
         let state = self.accounts.get_mut(account_index).ok_or_else(unknown_key)?;
         let account = &state.account;
-        if account.key == KeyState::Inactive {
+        if account.key == SimulatedKeyState::Inactive {
             let text = "AccessKey error: the key is not activated";
             return Err(CallRefusal::v1(RefusalCause::Inactive, 307, text));
         }
@@ -69,7 +69,7 @@ impl ExchangeState {
             return Err(CallRefusal::v1(RefusalCause::Replay, 400, &text).with_nonce_wording(wording));
         }
         state.last_nonce = nonce;
-        if account.key == KeyState::NotAllowedToRead {
+        if account.key == SimulatedKeyState::NotAllowedToRead {
             let text = "AccessKey error: the key has no read permission";
             return Err(CallRefusal::v1(RefusalCause::Permission, 307, text));
         }

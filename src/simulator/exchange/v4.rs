@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::{
     super::{
-        KeyState, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, endpoint::WireFormat,
-        fault::FaultTarget, query::QueryParameters, v4_json,
+        RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatedKeyState, SimulatedWallet,
+        endpoint::WireFormat, fault::FaultTarget, query::QueryParameters, v4_json,
     },
     CallRefusal, ExchangeState, ParsedCall, ServedRow,
 };
@@ -139,7 +139,7 @@ impl ExchangeState {
             return Err(unknown_key());
         }
         let account = &self.accounts.get(account_index).ok_or_else(unknown_key)?.account;
-        if account.key == KeyState::Inactive {
+        if account.key == SimulatedKeyState::Inactive {
             let text = "the appkey is not activated";
             return Err(call.refuse_v4(RefusalCause::Inactive, "AUTH_102", "403", text));
         }
@@ -152,9 +152,9 @@ impl ExchangeState {
             return Err(call.refuse_v4(RefusalCause::Signature, "AUTH_103", "403", "invalid signature"));
         }
         let may_read = match account.key {
-            KeyState::NotAllowedToRead => false,
-            KeyState::NotForFutures => call.endpoint.wire_format() != WireFormat::Futures,
-            KeyState::Active | KeyState::Inactive => true,
+            SimulatedKeyState::NotAllowedToRead => false,
+            SimulatedKeyState::NotForFutures => call.endpoint.wire_format() != WireFormat::Futures,
+            SimulatedKeyState::Active | SimulatedKeyState::Inactive => true,
         };
         if !may_read {
             let text = "the appkey has no permission for this";
