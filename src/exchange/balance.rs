@@ -1,12 +1,12 @@
-//! The nouns every floor above agrees on: a wallet, an amount, a balance, an answer.
+//! The nouns every floor above agrees on: a wallet, a balance, an answer.
 //! Knows no JSON and no request: what the exchange writes is turned into these in `v1`, `v4` and
 //! `futures`.
 
 use std::{fmt, sync::Arc};
 
-pub use quick::rows::{Amount, currency_name};
 use smol_str::SmolStr;
 
+use super::amount::Amount;
 use crate::quoting::quote_short;
 
 /// Which pocket of an account a balance lies in; the `wallet` label.

@@ -4,26 +4,35 @@
 
 use std::borrow::Cow;
 
-pub(super) use quick::rows::Row;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
 use super::{
-    balance::{Amount, Balance, BalanceAnswer},
+    amount::Amount,
+    balance::{Balance, BalanceAnswer},
     failure::{Detail, Failure, Reason},
 };
+
+/// One row of an answer, as far as it could be read.
+#[derive(Debug)]
+pub(super) struct DecodedRow {
+    /// The currency as a label has it; `None` if it cannot be one.
+    pub currency: Option<SmolStr>,
+    /// Free and frozen; `None` if one of them is no usable amount.
+    pub amounts: Option<(Amount, Amount)>,
+}
 
 /// Gathers rows into an answer. A row that is unusable is dropped and counted; if there are rows and
 /// all are unusable, the answer is.
 ///
 /// # Errors
 /// If there are rows and none is usable.
-pub(super) fn build_answer(rows: impl IntoIterator<Item = Row>) -> Result<BalanceAnswer, Failure> {
+pub(super) fn build_answer(rows: impl IntoIterator<Item = DecodedRow>) -> Result<BalanceAnswer, Failure> {
     let mut answer = BalanceAnswer::default();
     let (rejected, nameless, unreadable) =
         (&mut answer.rejected, &mut answer.nameless, &mut answer.unreadable);
-    let usable = |Row { currency, amounts }| match (currency, amounts) {
+    let usable = |DecodedRow { currency, amounts }| match (currency, amounts) {
         (Some(currency), Some((free, frozen))) => Some(Balance { currency, free, frozen }),
         (name, _) => {
             *rejected += 1;
@@ -39,15 +48,6 @@ pub(super) fn build_answer(rows: impl IntoIterator<Item = Row>) -> Result<Balanc
         return Err(decode_failure(format!("none of the {} rows has usable amounts", answer.rejected)));
     }
     Ok(answer)
-}
-
-/// Gathers the rows of an answer that has the form in which the exchange writes them; `None` if it has not,
-/// or its status says that it is none.
-pub(super) fn decode_plain(
-    status: u16,
-    rows: impl FnOnce() -> Option<Vec<Row>>,
-) -> Option<Result<BalanceAnswer, Failure>> {
-    is_success(status).then(rows)?.map(build_answer)
 }
 
 /// The whole body as the object `T`, or what it is instead.

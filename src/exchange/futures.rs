@@ -6,9 +6,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    balance::{Amount, BalanceAnswer, currency_name},
+    amount::Amount,
+    balance::BalanceAnswer,
+    currency::currency_name,
     decode::{
-        self, Row, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
+        self, DecodedRow, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
         parse_integer, parse_object, parse_text,
     },
     error_text::ErrorText,
@@ -120,7 +122,7 @@ fn classify_code(code: &str, text: &ErrorText) -> Reason {
 /// # Errors
 /// If it does not say whose it is: it might be that of a watched currency, which would otherwise
 /// count as left out and read 0.
-fn row(raw: &RawValue) -> Result<Row, Failure> {
+fn row(raw: &RawValue) -> Result<DecodedRow, Failure> {
     #[derive(Deserialize)]
     struct FuturesCurrencyName<'a> {
         #[serde(borrow)]
@@ -129,7 +131,7 @@ fn row(raw: &RawValue) -> Result<Row, Failure> {
     let name: Option<FuturesCurrencyName<'_>> = parse_object(raw);
     let name = name.and_then(|name| name.coin).and_then(parse_text);
     let name = name.ok_or_else(|| decode_failure("a row of `result` has no `coin`"))?;
-    Ok(Row { currency: currency_name(&name), amounts: amounts(raw) })
+    Ok(DecodedRow { currency: currency_name(&name), amounts: amounts(raw) })
 }
 
 fn amounts(raw: &RawValue) -> Option<(Amount, Amount)> {

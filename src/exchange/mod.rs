@@ -2,10 +2,12 @@
 //! Failover, clock, limits, signature, transport and decoding meet here and nowhere else.
 //! Knows no metric, no page, and not when to ask: that is the poller's affair.
 
+mod amount;
 mod api_version;
 mod auth_backoff;
 mod balance;
 mod credentials;
+mod currency;
 mod decode;
 mod endpoints;
 mod error_text;
@@ -36,9 +38,11 @@ use tokio::sync::futures::Notified;
 #[cfg(test)]
 pub(crate) use self::transport::{Script, ScriptedRequest, ScriptedResponse};
 pub use self::{
+    amount::Amount,
     api_version::ApiVersion,
-    balance::{Amount, Balance, BalanceAnswer, RawBody, Wallet, currency_name},
+    balance::{Balance, BalanceAnswer, RawBody, Wallet},
     credentials::{Credentials, KeyHalf, KeySource},
+    currency::currency_name,
     endpoints::Endpoints,
     failure::{Detail, Failure, Reason},
     http::BaseUrl,

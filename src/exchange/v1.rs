@@ -3,7 +3,6 @@
 
 use std::{borrow::Cow, fmt};
 
-use quick::plain;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -11,9 +10,11 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    balance::{Amount, BalanceAnswer, Wallet, currency_name},
+    amount::Amount,
+    balance::{BalanceAnswer, Wallet},
+    currency::currency_name,
     decode::{
-        self, Row, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
+        self, DecodedRow, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
         parse_object,
     },
     error_text::ErrorText,
@@ -48,15 +49,13 @@ pub(super) fn balances_call(wallet: Wallet) -> Option<V1Call> {
 /// Any answer but `code` 200 with a `data` object, with its reason. The text may hold anything the
 /// exchange sent.
 pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failure> {
-    if let Some(answer) = decode::decode_plain(status, || plain::v1(body)) {
-        return answer;
-    }
-    // One row that is anything else must not spoil the others, so each is read for itself.
+    // One bad row must not spoil the others, so each is read for itself.
     let rows: Option<V1Rows<'_>> = parse_object(unwrap_envelope(status, body)?);
     let V1Rows(rows) = rows.ok_or_else(|| decode_failure("`data` is not an object of currencies"))?;
     let name = |V1Name(name): V1Name<'_>| std::str::from_utf8(&name).ok().and_then(currency_name);
     decode::build_answer(
-        rows.into_iter().map(|(currency, row)| Row { currency: name(currency), amounts: amounts(row) }),
+        rows.into_iter()
+            .map(|(currency, row)| DecodedRow { currency: name(currency), amounts: amounts(row) }),
     )
 }
 
@@ -522,21 +521,21 @@ mod tests {
     }
 
     proptest! {
-        /// One row of another form has them all read each for itself.
+        /// A row that cannot be used leaves the others as they are.
         #[test]
-        fn rows_say_the_same_however_they_are_read(rows in prop::collection::vec(
+        fn an_unusable_row_changes_no_other(rows in prop::collection::vec(
             ("[a-cA-C]{1,2}", "[0-9]{1,9}(\\.[0-9]{1,9})?|[0-9eE.+-]{0,5}", "[0-9]{1,3}|[0-9.-]{0,3}"), 0..9)) {
             let row = |(name, free, frozen): &(String, String, String)| {
                 format!(r#","{name}":{{"available":"{free}","freeze":"{frozen}"}}"#)
             };
             let rows: String = rows.iter().map(row).collect();
             let body = |more| format!(r#"{{"code":200,"data":{{"ok":{{"available":"1","freeze":"0"}}{rows}{more}}}}}"#);
-            let (at_once, mut each) = (read(&body("")), read(&body(r#","x":null"#)));
-            if let Ok(answer) = &mut each {
+            let (alone, mut beside) = (read(&body("")), read(&body(r#","x":null"#)));
+            if let Ok(answer) = &mut beside {
                 answer.rejected -= 1;
                 answer.unreadable.retain(|name| name != "x");
             }
-            prop_assert_eq!(at_once, each);
+            prop_assert_eq!(alone, beside);
         }
     }
 }

@@ -4,14 +4,15 @@
 
 use std::borrow::Cow;
 
-use quick::plain;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    balance::{Amount, BalanceAnswer, currency_name},
+    amount::Amount,
+    balance::BalanceAnswer,
+    currency::currency_name,
     decode::{
-        self, Row, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
+        self, DecodedRow, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
         parse_integer, parse_object, parse_text,
     },
     failure::{Detail, Failure, Reason},
@@ -37,9 +38,6 @@ pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failur
     struct V4Assets<'a> {
         #[serde(borrow)]
         assets: Vec<&'a RawValue>,
-    }
-    if let Some(answer) = decode::decode_plain(status, || plain::v4(body)) {
-        return answer;
     }
     let assets: Option<V4Assets<'_>> = parse_object(unwrap_envelope(status, body)?);
     let rows = assets.ok_or_else(|| decode_failure("`result.assets` is not a list of currencies"))?.assets;
@@ -171,7 +169,7 @@ fn describe_code(code: &str) -> &'static str {
 /// # Errors
 /// If it does not say whose it is: it might be that of a watched currency, which would otherwise
 /// count as left out and read 0.
-fn row(raw: &RawValue) -> Result<Row, Failure> {
+fn row(raw: &RawValue) -> Result<DecodedRow, Failure> {
     #[derive(Deserialize)]
     struct V4CurrencyName<'a> {
         #[serde(borrow)]
@@ -180,7 +178,7 @@ fn row(raw: &RawValue) -> Result<Row, Failure> {
     let name: Option<V4CurrencyName<'_>> = parse_object(raw);
     let name = name.and_then(|name| name.currency).and_then(parse_text);
     let name = name.ok_or_else(|| decode_failure("a row of `result.assets` has no `currency`"))?;
-    Ok(Row { currency: currency_name(&name), amounts: amounts(raw) })
+    Ok(DecodedRow { currency: currency_name(&name), amounts: amounts(raw) })
 }
 
 fn amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
@@ -474,9 +472,9 @@ mod tests {
     }
 
     proptest! {
-        /// One row of another form has them all read each for itself.
+        /// A row that cannot be used leaves the others as they are.
         #[test]
-        fn rows_say_the_same_however_they_are_read(rows in prop::collection::vec(
+        fn an_unusable_row_changes_no_other(rows in prop::collection::vec(
             ("[a-cA-C]{1,2}", "\"[0-9]{1,9}(\\.[0-9]{1,9})?\"|\"[0-9eE.+-]{0,5}\"|[1-9]{1,3}\\.[0-9]{1,3}", "\"[0-9.-]{0,3}\"|-?[1-9][0-9]{0,3}"), 0..9)) {
             let row = |(name, free, frozen): &(String, String, String)| {
                 format!(r#",{{"currency":"{name}","availableAmount":{free},"frozenAmount":{frozen}}}"#)
@@ -484,12 +482,12 @@ mod tests {
             let rows: String = rows.iter().map(row).collect();
             let ok = r#"{"currency":"ok","availableAmount":"1","frozenAmount":"0"}"#;
             let body = |more| format!(r#"{{"rc":0,"mc":"SUCCESS","result":{{"assets":[{ok}{rows}{more}]}}}}"#);
-            let (at_once, mut each) = (read(&body("")), read(&body(r#",{"currency":"x"}"#)));
-            if let Ok(answer) = &mut each {
+            let (alone, mut beside) = (read(&body("")), read(&body(r#",{"currency":"x"}"#)));
+            if let Ok(answer) = &mut beside {
                 answer.rejected -= 1;
                 answer.unreadable.retain(|name| name != "x");
             }
-            prop_assert_eq!(at_once, each);
+            prop_assert_eq!(alone, beside);
         }
     }
 }

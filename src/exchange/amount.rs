@@ -1,24 +1,8 @@
-//! What a row of an answer is made of: the name of a currency, and amounts.
+//! An amount of one currency: the digits that the exchange wrote, and exact sums of them.
+//! Knows no JSON and no currency.
 
 use bigdecimal::BigDecimal;
 use smol_str::SmolStr;
-
-use crate::decimal;
-
-/// One row of an answer, as far as it could be read.
-#[derive(Debug)]
-pub struct Row {
-    /// The currency as a label has it; `None` if it cannot be one.
-    pub currency: Option<SmolStr>,
-    /// Free and frozen; `None` if one of them is no usable amount.
-    pub amounts: Option<(Amount, Amount)>,
-}
-
-impl Row {
-    pub(crate) fn of(name: &str, free: &str, frozen: &str) -> Self {
-        Self { currency: currency_name(name), amounts: Amount::parse(free).zip(Amount::parse(frozen)) }
-    }
-}
 
 /// An amount of one currency, in whole coins: the digits the exchange wrote.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,11 +20,11 @@ impl Amount {
     /// (`nan`, `inf`) and nothing that overflows it. `None` says that it is no usable amount.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let known = |byte: u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
-        let is_number = || text.bytes().all(known) && text.parse::<f64>().is_ok_and(f64::is_finite);
-        // So many digits overflow nothing.
-        let fits = text.len() <= AMOUNT_MAX_BYTES && (decimal::is_plain(text) || is_number());
-        fits.then(|| Self { text: text.into() })
+        let is_known = |byte: u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+        let is_amount = text.len() <= AMOUNT_MAX_BYTES
+            && text.bytes().all(is_known)
+            && text.parse::<f64>().is_ok_and(f64::is_finite);
+        is_amount.then(|| Self { text: text.into() })
     }
 
     /// The exact sum; `None` if it, or what is added, takes more digits than an amount may have.
@@ -69,7 +53,8 @@ impl Amount {
     /// The value rounded to an f64, always finite.
     #[must_use]
     pub fn value(&self) -> f64 {
-        decimal::value(&self.text)
+        // Adding zero turns -0, which would be shown as such, into 0.
+        self.text.parse().map_or(f64::NAN, |value: f64| value + 0.0)
     }
 
     /// The digits as the exchange wrote them.
@@ -77,38 +62,6 @@ impl Amount {
     pub fn text(&self) -> &str {
         &self.text
     }
-}
-
-/// The longest currency name that is taken for one.
-const CURRENCY_MAX_BYTES: usize = 64;
-
-/// A currency's name as it stands in labels and in the configuration: without the blanks and
-/// invisible characters around it, in lower case. `None` if nothing is left, if it is over 64 bytes,
-/// or if a control character, or an invisible one other than a space, stands inside: two such names
-/// would look the same.
-#[must_use]
-pub fn currency_name(text: &str) -> Option<SmolStr> {
-    if (1..=CURRENCY_MAX_BYTES).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase())
-    {
-        return Some(SmolStr::new(text));
-    }
-    let name = SmolStr::from(text.trim_matches(is_blank).to_lowercase());
-    let is_hidden = |c: char| c != ' ' && (c.is_control() || is_blank(c));
-    let fit = !name.is_empty() && name.len() <= CURRENCY_MAX_BYTES && !name.chars().any(is_hidden);
-    fit.then_some(name)
-}
-
-/// Whether `c` shows nothing: white space, and what Unicode calls default-ignorable or a filler. Control
-/// characters are blank only where they are white space.
-fn is_blank(c: char) -> bool {
-    c.is_whitespace()
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -165,40 +118,5 @@ mod tests {
     fn minus_zero_is_zero() {
         let amount = Amount::parse("-0.0").map(|amount| amount.value().is_sign_positive());
         assert_eq!(amount, Some(true));
-    }
-
-    #[test]
-    fn currency_names_are_trimmed_lower_case_and_bounded() {
-        assert_eq!(currency_name("GAL(FT)").as_deref(), Some("gal(ft)"));
-        assert_eq!(currency_name("a b").as_deref(), Some("a b"));
-        assert_eq!(currency_name(&"x".repeat(64)).map(|name| name.len()), Some(64));
-        for pad in [
-            " ",
-            "\t",
-            "\n",
-            "\u{a0}",
-            "\u{2003}",
-            "\u{3000}",
-            "\u{200b}",
-            "\u{200d}",
-            "\u{2060}",
-            "\u{feff}",
-            "\u{180e}",
-            "\u{ad}",
-            "\u{3164}",
-            "\u{fe0f}",
-            "\u{202e}",
-            "\u{e0020}",
-            " \u{feff} ",
-        ] {
-            for padded in [format!("{pad}USDT"), format!("usdt{pad}"), format!("{pad}usdt{pad}{pad}")] {
-                assert_eq!(currency_name(&padded).as_deref(), Some("usdt"), "{padded:?}");
-            }
-            assert_eq!(currency_name(pad), None, "{pad:?}");
-            assert_eq!(currency_name(&format!("us{pad}dt")).is_some(), pad == " ", "{pad:?}");
-        }
-        for bad in ["", "a\nb", "a\u{7f}", "\u{0}a", "\u{85}", &"x".repeat(65), &"İ".repeat(32)] {
-            assert_eq!(currency_name(bad), None, "{bad:?}");
-        }
     }
 }
