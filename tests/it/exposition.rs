@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use crate::common::golden::assert_golden;
 use crate::common::{
     Exchange, Exporter, SECRET_KEY, get, sample,
     text_format::{self, Family, Sample},
@@ -162,21 +163,7 @@ fn the_exposition_is_the_golden_file() {
     promtool(&metrics);
     let metrics = settle(&metrics, &exchange.address.to_string());
 
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden/metrics.txt");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&golden, &metrics).unwrap();
-    }
-    let expected = fs::read_to_string(&golden).unwrap_or_default();
-    promtool(&expected);
-    let missing: Vec<_> =
-        expected.lines().filter(|line| !metrics.lines().any(|other| other == *line)).collect();
-    let added: Vec<_> =
-        metrics.lines().filter(|line| !expected.lines().any(|other| other == *line)).collect();
-    assert!(
-        metrics == expected,
-        "/metrics is no longer what tests/it/golden/metrics.txt says. If that is meant, run this test with \
-         UPDATE_GOLDEN=1 and read the difference as your users will.\nmissing: {missing:#?}\nadded: {added:#?}"
-    );
+    assert_golden("metrics", &metrics);
     let known: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
     assert_eq!(families.keys().collect::<Vec<_>>(), known, "every family there is stands in the golden file");
 }

@@ -3,6 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use crate::common::golden::assert_golden;
 use crate::common::in_process::{FREE, Frozen, MAX_AGE, POLLS, UP, Watched, failures, leap};
 use crate::common::proxy::{Front, Manner, http};
 use crate::common::{Exchange, sample};
@@ -24,8 +25,6 @@ const ANSWER_FAMILIES: [&str; 4] =
 struct Case {
     fault: Trouble,
     reason: &'static str,
-    /// The sentence, after host and path.
-    says: &'static str,
 }
 
 /// A way to bring a fault about between two good polls.
@@ -36,12 +35,12 @@ enum Trouble {
     Front(Vec<u8>),
 }
 
-fn case(effect: Effect, reason: &'static str, says: &'static str) -> Case {
-    Case { fault: Trouble::Exchange(effect), reason, says }
+fn case(effect: Effect, reason: &'static str) -> Case {
+    Case { fault: Trouble::Exchange(effect), reason }
 }
 
-fn in_front(answer: Vec<u8>, reason: &'static str, says: &'static str) -> Case {
-    Case { fault: Trouble::Front(answer), reason, says }
+fn in_front(answer: Vec<u8>, reason: &'static str) -> Case {
+    Case { fault: Trouble::Front(answer), reason }
 }
 
 fn body(text: &str) -> Effect {
@@ -66,47 +65,53 @@ fn cases() -> Vec<Case> {
         msg_info: Some(json!({"template": "price scale error", "args": null, "code": null})),
     };
     vec![
-        case(Effect::Reset, "connect", "the connection broke before an answer came: connection error: Connection reset by peer (os error 104)"),
-        in_front(Vec::new(), "connect", "the connection broke before an answer came: connection closed before message completed"),
-        in_front(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "connect", "the connection broke before an answer came: invalid HTTP version parsed"),
-        case(Effect::CutShort, "body", "the body was cut short: error reading a body from connection: end of file before message length reached"),
-        case(Effect::Endless, "body", "the body is over 8 MiB"),
-        case(Effect::GzipBomb { mebibytes: 1_024 }, "body", "the body is over 8 MiB"),
-        in_front(http(200, &[("Content-Encoding", "gzip")], b"{\"code\":200}"), "body", "the body was cut short: Invalid gzip header"),
-        case(Effect::Deep { levels: 100_000 }, "decode", "`data` is not an object of currencies"),
-        case(page(200), "decode", "HTTP 200, not the documented JSON: <html><body>Sorry</body></html>"),
-        case(page(403), "http", "HTTP 403, not the documented JSON: <html><body>Sorry</body></html>"),
-        case(page(500), "unavailable", "HTTP 500, not the documented JSON: <html><body>Sorry</body></html>"),
-        case(page(503), "unavailable", "HTTP 503, not the documented JSON: <html><body>Sorry</body></html>"),
-        case(code(404, "系统维护中"), "unavailable", "the exchange answered code 404: 系统维护中"),
-        case(body(""), "decode", "HTTP 200, an empty body"),
-        case(body("null"), "decode", "HTTP 200, not the documented JSON: null"),
-        case(code(307, "AccessKey error"), "auth", "the exchange answered code 307: AccessKey error"),
-        case(code(404, "请检查accesskey是否有效"), "auth", "the exchange answered code 404: 请检查accesskey是否有效"),
-        case(code(308, "Sign error"), "signature", "the exchange answered code 308: Sign error"),
-        case(body(r#"{"code":"308","info":"Sign error"}"#), "signature", "the exchange answered code 308: Sign error"),
-        case(code(400, "request error, check parameters"), "api", "the exchange answered code 400: request error, check parameters"),
-        case(price, "api", "the exchange answered code 500: price scale error"),
-        case(body(r#"{"code":404}"#), "api", "the exchange answered code 404, without a text"),
-        case(code(400, "nonce 1 is outside the window"), "clock", "the exchange answered code 400: nonce 1 is outside the window"),
-        case(body(r#"{"code":"200","data":{"usdt":{"available":"1","freeze":"0"}}}"#), "decode", "`code` is the text \"200\", not the number 200"),
-        case(body(r#"{"code":200,"data":null}"#), "decode", "`code` is 200 and there is no `data`"),
-        case(body(r#"{"code":200,"info":"success"}"#), "decode", "`code` is 200 and there is no `data`"),
-        case(body(r#"{"code":200,"data":[{"usdt":"1"}]}"#), "decode", "`data` is not an object of currencies"),
-        case(body(r#"{"code":200,"data":{"usdt":{"available":"NaN","freeze":"0"},"btc":null}}"#), "decode", "none of the 2 rows has usable amounts"),
-        in_front(http(200, &[], b"{\"code\":200,\"data\":{\"us\xff\":{}}}"), "decode", "HTTP 200, not the documented JSON: {\"code\":200,\"data\":{\"us\u{fffd}\":{}}}"),
+        case(Effect::Reset, "connect"),
+        in_front(Vec::new(), "connect"),
+        in_front(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "connect"),
+        case(Effect::CutShort, "body"),
+        case(Effect::Endless, "body"),
+        case(Effect::GzipBomb { mebibytes: 1_024 }, "body"),
+        in_front(http(200, &[("Content-Encoding", "gzip")], b"{\"code\":200}"), "body"),
+        case(Effect::Deep { levels: 100_000 }, "decode"),
+        case(page(200), "decode"),
+        case(page(403), "http"),
+        case(page(500), "unavailable"),
+        case(page(503), "unavailable"),
+        case(code(404, "系统维护中"), "unavailable"),
+        case(body(""), "decode"),
+        case(body("null"), "decode"),
+        case(code(307, "AccessKey error"), "auth"),
+        case(code(404, "请检查accesskey是否有效"), "auth"),
+        case(code(308, "Sign error"), "signature"),
+        case(body(r#"{"code":"308","info":"Sign error"}"#), "signature"),
+        case(code(400, "request error, check parameters"), "api"),
+        case(price, "api"),
+        case(body(r#"{"code":404}"#), "api"),
+        case(code(400, "nonce 1 is outside the window"), "clock"),
+        case(body(r#"{"code":"200","data":{"usdt":{"available":"1","freeze":"0"}}}"#), "decode"),
+        case(body(r#"{"code":200,"data":null}"#), "decode"),
+        case(body(r#"{"code":200,"info":"success"}"#), "decode"),
+        case(body(r#"{"code":200,"data":[{"usdt":"1"}]}"#), "decode"),
+        case(body(r#"{"code":200,"data":{"usdt":{"available":"NaN","freeze":"0"},"btc":null}}"#), "decode"),
+        in_front(http(200, &[], b"{\"code\":200,\"data\":{\"us\xff\":{}}}"), "decode"),
     ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_reason_is_told_apart_while_the_last_good_values_are_held_until_max_age() {
-    let mut proofs: JoinSet<()> = cases().into_iter().map(prove).collect();
+    let cases = cases();
+    let mut texts = vec![String::new(); cases.len()];
+    let proof = |(row, case): (usize, Case)| async move { (row, prove(case).await) };
+    let mut proofs: JoinSet<(usize, String)> = cases.into_iter().enumerate().map(proof).collect();
     while let Some(proof) = proofs.join_next().await {
-        proof.unwrap();
+        let (row, text) = proof.unwrap();
+        texts[row] = text;
     }
+    assert_golden("failures", &texts.join("\n"));
 }
 
-async fn prove(case: Case) {
+/// Returns the reason and the text after host and path.
+async fn prove(case: Case) -> String {
     let exchange = Exchange::documented();
     let front = Front::new(exchange.address);
     let url = if let Trouble::Front(_) = case.fault { front.url() } else { exchange.url() };
@@ -121,13 +126,14 @@ async fn prove(case: Case) {
         Trouble::Front(answer) => front.set(Manner::Answer(Arc::new(move |_| answer.clone()))),
     }
     exchange.simulator.set_balance("main", SimulatedWallet::Spot, "usdt", "12.50", "0").unwrap();
-    assert!(!watched.poll().await, "no failure: {}", case.says);
-    assert_failed(&watched, case.reason, &format!("{url}{PATH}: {}", case.says));
+    assert!(!watched.poll().await, "no failure: {}", case.reason);
+    let text = assert_failed(&watched, case.reason, &format!("{url}{PATH}: "));
 
     exchange.simulator.clear_faults();
     front.set(Manner::Relay);
     assert!(watched.poll().await, "{:?}", watched.failure());
     assert_good(&watched, 12.5, &[(case.reason, 1.0)]);
+    text
 }
 
 /// The last poll was good and brought `usdt`; before it, polls had failed for these reasons.
@@ -138,12 +144,13 @@ fn assert_good(watched: &Watched, usdt: f64, failed: &[(&str, f64)]) {
     assert_eq!(failures(&text), failed);
 }
 
-/// The second poll has failed, for this reason and with this text; the balances of the first are
-/// held until they are too old.
+/// The second poll has failed, for this reason and at this place; the balances of the first are held
+/// until they are too old. Returns the reason and what else is said.
 #[track_caller]
-fn assert_failed(watched: &Watched, reason: &'static str, says: &str) {
+fn assert_failed(watched: &Watched, reason: &'static str, place: &str) -> String {
     let failure = watched.failure().unwrap();
-    assert_eq!((failure.reason.label(), &*failure.text), (reason, says));
+    assert_eq!(failure.reason.label(), reason, "{failure}");
+    let says = failure.text.strip_prefix(place).unwrap_or_else(|| panic!("{failure}"));
     let good = watched.good_at();
     for (age, held) in [
         (Duration::ZERO, true),
@@ -161,6 +168,7 @@ fn assert_failed(watched: &Watched, reason: &'static str, says: &str) {
         let threshold = FREE.replace("_free{", "_free_threshold{");
         assert_eq!(sample(&text, &threshold), Some(500.0), "a threshold never goes");
     }
+    format!("{reason}: {says}")
 }
 
 /// A call that is never answered in whole, under a clock that moves only when told to.
@@ -184,7 +192,8 @@ async fn prove_timeout(effect: Effect) {
         tokio::time::advance(Duration::from_millis(1_001)).await;
         assert!(!poll.await);
     }
-    assert_failed(&watched, "timeout", &format!("{}{PATH}: no whole answer within 10s", exchange.url()));
+    let text = assert_failed(&watched, "timeout", &format!("{}{PATH}: ", exchange.url()));
+    assert_golden("failure_timeout", &text);
     exchange.simulator.clear_faults();
     tokio::time::advance(Duration::from_secs(2)).await;
     assert!(watched.poll().await, "{:?}", watched.failure());
@@ -226,8 +235,7 @@ async fn a_refused_connection_is_told_apart() {
     drop(stop);
     served.await.unwrap();
     assert!(!watched.poll().await);
-    let says = "no connection: tcp connect error: Connection refused (os error 111)";
-    assert_failed(&watched, "connect", &format!("{url}{PATH}: {says}"));
+    assert_golden("failure_refused", &assert_failed(&watched, "connect", &format!("{url}{PATH}: ")));
     let (_stop, _served) = serve(exchange.simulator.clone());
     assert!(watched.poll().await, "{:?}", watched.failure());
     assert_good(&watched, 3_867.436_500_12, &[("connect", 1.0)]);
@@ -238,8 +246,7 @@ async fn a_name_that_cannot_be_resolved_is_told_apart() {
     let mut watched = Watched::new(&["https://nowhere.invalid"]);
     assert!(!watched.poll().await);
     let failure = watched.failure().unwrap();
-    let says = "https://nowhere.invalid/trade/api/v1/getServerTime: the host's name could not be resolved: ";
-    assert!(failure.text.starts_with(says), "{failure}");
+    assert!(failure.text.starts_with("https://nowhere.invalid/trade/api/v1/getServerTime: "), "{failure}");
     let text = watched.text();
     assert_eq!(failures(&text), [("dns", 1.0)]);
     assert_eq!((sample(&text, UP), sample(&text, FREE)), (Some(0.0), None));
@@ -262,8 +269,8 @@ async fn a_redirect_is_never_followed() {
         };
         exchange.simulator.inject_fault(Fault::new(redirect));
         assert!(!watched.poll().await);
-        let says = format!("{}{PATH}: HTTP {status}: redirects are not followed", exchange.url());
-        assert_failed(&watched, "http", &says);
+        let text = assert_failed(&watched, "http", &format!("{}{PATH}: HTTP {status}", exchange.url()));
+        assert_golden("failure_redirect", &text);
         assert_eq!(elsewhere.connections(), 0);
     }
 }

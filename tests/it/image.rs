@@ -9,6 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use crate::common::messages;
 use crate::common::{Lines, until};
 use serde_json::{Value, json};
 
@@ -187,7 +188,7 @@ fn the_image_is_small_and_runs_read_only_without_a_privilege() {
 
     let demo = image.container("demo", &["demo"], &[], None);
     demo.stdout.wait_for("metrics");
-    demo.stderr.wait_for("the first poll was good");
+    demo.stderr.wait_for(messages::FIRST_POLL_GOOD);
     let files = run(Command::new("find").args([&image.path("demo/rootfs"), "-type", "f"]));
     assert_eq!(files.lines().count(), 2, "the program, and a place for the name servers: {files}");
 
@@ -217,7 +218,7 @@ fn the_image_is_small_and_runs_read_only_without_a_privilege() {
         assert!(facts.contains(fact), "{fact} in {facts}");
     }
     run(&mut demo.runc(&["kill", &demo.name, "TERM"]));
-    demo.stderr.wait_for("received SIGTERM, shutting down");
+    demo.stderr.wait_for(messages::SHUTTING_DOWN);
     until("it has ended", || (!Path::new(&format!("/proc/{process}")).exists()).then_some(()));
 
     // Names are found, and not found, without a file of a system but the engine's list of name servers.

@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::common::in_process::{FREE, POLLS, UP, account, exposition, failures, given, leap, millis};
+use crate::common::messages;
 use crate::common::proxy::{Front, Manner, PLAIN_HEADERS, http};
 use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, get, sample, text_format, until};
 use tokio::net::TcpSocket;
@@ -365,9 +366,9 @@ fn the_daemon_reads_prices_on_its_schedule_when_told_to_and_never_otherwise() {
             (priced.sample("xt_price{currency=\"btc\",quote=\"usdt\"}") == Some(1.25)).then_some(())
         });
         exchange.simulator.inject_fault(Fault::new(Effect::Maintenance).for_endpoint(endpoint));
-        priced.stderr.wait_for("prices cannot be read");
+        priced.stderr.wait_for(messages::PRICES_FAILED);
         exchange.simulator.clear_faults();
-        priced.stderr.wait_for("prices can be read again");
+        priced.stderr.wait_for(messages::PRICES_GOOD_AGAIN);
         assert_eq!(
             priced.stderr.text().matches("prices cannot be read").count(),
             1,

@@ -15,6 +15,7 @@ use std::{
     },
 };
 
+use crate::common::messages;
 use crate::common::proxy::{Front, Manner, PLAIN_HEADERS, Request, http};
 use crate::common::{Exchange, Exporter, Output, get, sample, until};
 use xt_balance_exporter::simulator::{
@@ -379,7 +380,7 @@ fn the_daemon_says_no_secret_on_any_page_or_in_any_log() {
             "--poll.timeout=900ms",
         ];
         let exporter = world.start(&serve);
-        exporter.stderr.wait_for("the first poll was good");
+        exporter.stderr.wait_for(messages::FIRST_POLL_GOOD);
         // What is asked without a key is answered with the last call that had one.
         let (last, told) = (Mutex::new(String::new()), Arc::new(AtomicUsize::new(0)));
         let count = Arc::clone(&told);
@@ -393,12 +394,12 @@ fn the_daemon_says_no_secret_on_any_page_or_in_any_log() {
             http(503, &[], format!("{last} {}", decode(&last)).as_bytes())
         };
         world.front.set(Manner::Answer(Arc::new(echo)));
-        exporter.stderr.wait_for("the poll failed: ");
-        exporter.stderr.wait_for("the poll failed again: ");
-        exporter.stderr.wait_for("prices cannot be read: ");
+        exporter.stderr.wait_for(messages::POLL_FAILED);
+        exporter.stderr.wait_for(messages::POLL_FAILED_AGAIN);
+        exporter.stderr.wait_for(messages::PRICES_FAILED);
         // When prices are asked for again, what came of the call before has been written down.
         until("prices are refused twice with a secret", || (told.load(Ordering::Relaxed) > 1).then_some(()));
-        let line = exporter.stderr.wait_for("listening");
+        let line = exporter.stderr.wait_for(messages::LISTENING);
         let port = line.split("127.0.0.1:").nth(1).unwrap().chars().take_while(char::is_ascii_digit);
         let port = port.collect::<String>().parse().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -424,7 +425,7 @@ fn keys_of_the_environment_stay_where_the_user_put_them() {
         &["--web.listen-address=127.0.0.1:0", "--log.level=trace", "--xt.base-url", &url],
         &[("XT_ACCESS_KEY", ACCESS), ("XT_SECRET_KEY", SECRET)],
     );
-    exporter.stderr.wait_for("the first poll was good");
+    exporter.stderr.wait_for(messages::FIRST_POLL_GOOD);
     let read = |name: &str| {
         let bytes = fs::read(format!("/proc/{}/{name}", exporter.pid())).unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -555,9 +556,9 @@ fn key_files_that_turn_bad_are_told_of_once_and_the_old_pair_goes_on() {
     let world = World::new();
     let exporter =
         world.start(&["--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"]);
-    exporter.stderr.wait_for("the first poll was good");
+    exporter.stderr.wait_for(messages::FIRST_POLL_GOOD);
     fs::write(world.file("two"), format!("{SECRET} {ACCESS}")).unwrap();
-    exporter.stderr.wait_for("the changed key files are not used");
+    exporter.stderr.wait_for(messages::KEY_FILES_NOT_USED);
     let polls = "xt_polls_total{account=\"main\",wallet=\"spot\"}";
     let before = exporter.sample(polls).unwrap();
     until("it has polled three times more", || exporter.sample(polls).filter(|polls| *polls >= before + 3.0));

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::common::golden::assert_golden;
+use crate::common::messages;
 use crate::common::{
     ACCESS_KEY, Answer, Exchange, Exporter, PATIENCE, PROGRAM, SECRET_KEY, get,
     hanging_folder::HangingFolder, replace, request, sample, until,
@@ -103,7 +105,7 @@ fn key_files_that_hang_stop_no_poll_and_are_read_once_they_answer() {
     let exporter = start(&setup.config(), &[]);
     exporter.ready();
     hanging.hang();
-    exporter.stderr.wait_for("the key files cannot be read");
+    exporter.stderr.wait_for(messages::KEY_FILES_UNREADABLE);
     goes_on(&exporter, &[WELL, STUCK]);
     assert_eq!(exporter.sample(STUCK_UP), Some(1.0), "the pair in use works");
     assert_eq!(exporter.get("/-/healthy").status, 200);
@@ -113,7 +115,7 @@ fn key_files_that_hang_stop_no_poll_and_are_read_once_they_answer() {
 
     hanging.go_on();
     Setup::write_keys(&hanging.path(), "stuck", "next");
-    exporter.stderr.wait_for("the new key pair has worked and is in use");
+    exporter.stderr.wait_for(messages::NEW_KEYS_IN_USE);
     hanging.hang();
     ends(exporter);
 }
@@ -129,18 +131,18 @@ fn a_fifo_in_the_place_of_a_file_is_refused_and_stops_nothing() {
         assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     };
     become_fifo(&folder.path().join("stuck.key"));
-    exporter.stderr.wait_for("it is not a regular file");
+    exporter.stderr.wait_for(messages::NOT_A_REGULAR_FILE);
     goes_on(&exporter, &[WELL, STUCK]);
 
     become_fifo(&setup.config());
     let answer = request("POST", exporter.address(), "/-/reload", &[]);
     assert_eq!(answer.status, 500);
-    assert!(answer.text().contains("not a regular file"), "{}", answer.text());
+    assert!(answer.text().contains(messages::NOT_A_REGULAR_FILE), "{}", answer.text());
     ends(exporter);
 
     let refused = start(&setup.config(), &[]).wait();
     assert_eq!(refused.status.code(), Some(2));
-    assert!(refused.stderr.contains("not a regular file"), "{}", refused.stderr);
+    assert!(refused.stderr.contains(messages::NOT_A_REGULAR_FILE), "{}", refused.stderr);
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn a_configuration_that_hangs_stops_neither_polls_nor_scrapes_nor_the_end() {
     goes_on(&exporter, &[WELL, STUCK]);
     let answer: Answer = asked.join().unwrap();
     assert_eq!(answer.status, 500, "{}", answer.text());
-    assert!(answer.text().contains("does the file system hang?"), "{}", answer.text());
+    assert_golden("reload_hangs", &answer.text());
     assert_eq!(exporter.sample("xt_exporter_config_last_reload_successful"), Some(0.0));
     goes_on(&exporter, &[WELL]);
 
@@ -198,7 +200,7 @@ fn a_signal_while_the_start_waits_for_files_is_heard() {
     until("it listens for SIGHUP", || catches_hangup().then_some(()));
     exporter.signal("HUP");
     hanging.go_on();
-    exporter.stderr.wait_for("the configuration was read again and is in force");
+    exporter.stderr.wait_for(messages::RELOADED);
     exporter.ready();
     ends(exporter);
 
@@ -226,7 +228,7 @@ fn a_web_configuration_that_hangs_lets_those_in_whom_it_let_in() {
     hanging.hang();
     let answer = exporter.get("/metrics");
     assert_eq!((answer.status, answer.header("x-frame-options")), (200, Some("deny")));
-    exporter.stderr.wait_for("cannot look whether the web configuration has changed");
+    exporter.stderr.wait_for(messages::WEB_CONFIG_UNSEEN);
     goes_on(&exporter, &[WELL]);
     hanging.go_on();
     replace(&web, "http_server_config: {headers: {X-Frame-Options: sameorigin}}\n");
@@ -324,9 +326,9 @@ fn a_log_that_nobody_reads_stops_nothing_and_what_does_not_fit_is_counted() {
     });
     until("it listens", || TcpStream::connect(address).ok());
     let log = crate::common::Lines::of(exporter.pipe.try_clone().unwrap());
-    log.wait_for("listening");
+    log.wait_for(messages::LISTENING);
     exporter.terminate();
-    log.wait_for("received SIGTERM, shutting down");
+    log.wait_for(messages::SHUTTING_DOWN);
 }
 
 #[test]

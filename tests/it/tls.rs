@@ -4,6 +4,7 @@
 
 use std::{fs, sync::Arc};
 
+use crate::common::messages;
 use crate::common::proxy::Front;
 use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, authority::Authority, sample, until};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
@@ -77,8 +78,7 @@ fn a_certificate_that_cannot_be_trusted_is_told_apart_and_never_given_a_key() {
         let others = output.stdout.lines().filter(|line| line.starts_with("xt_poll_failures_total{"));
         assert_eq!(others.filter(|line| !line.ends_with(" 0")).count(), 1, "{says}: {}", output.stdout);
         let place = format!("https://localhost:{}/trade/api/v1/getServerTime: ", world.front.address.port());
-        let text = format!("{place}no trusted TLS connection: ");
-        assert!(output.stderr.contains(&text) && output.stderr.contains(says), "{says}: {}", output.stderr);
+        assert!(output.stderr.contains(&place) && output.stderr.contains(says), "{says}: {}", output.stderr);
         assert_eq!(world.front.requests().len(), 0, "{says}");
     }
     world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
@@ -124,7 +124,7 @@ fn authorities_that_are_replaced_are_trusted_without_a_restart() {
     // A bundle is gone for a moment while it is replaced, and broken while it is written.
     let bundle = world.folder.path().join("ca.pem");
     fs::remove_file(&bundle).unwrap();
-    exporter.stderr.wait_for("the certificate authorities in use stay in use: SSL_CERT_FILE cannot be read");
+    exporter.stderr.wait_for(messages::AUTHORITIES_KEPT);
     fs::write(&bundle, &successor.pem).unwrap();
     until("polls are good again", || exporter.sample(UP).filter(|up| *up > 0.0));
     // The old authority is not trusted any more.
@@ -137,7 +137,7 @@ fn authorities_that_cannot_be_read_are_named_at_the_start() {
     let world = World::new();
     fs::remove_file(world.folder.path().join("ca.pem")).unwrap();
     world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
-    let said = "SSL_CERT_FILE cannot be read";
+    let said = messages::AUTHORITIES_UNREADABLE;
     let exporter = world.start(&["serve", "--web.listen-address=127.0.0.1:0"]);
     exporter.stderr.wait_for(said);
     let checked = world.start(&["check"]).wait();

@@ -3,8 +3,10 @@
 
 pub mod authority;
 pub mod browser;
+pub mod golden;
 pub mod hanging_folder;
 pub mod in_process;
+pub mod messages;
 pub mod notify_socket;
 pub mod promql;
 pub mod proxy;
@@ -91,7 +93,7 @@ impl Exporter {
 
     /// The address it says it listens on.
     pub fn address(&self) -> SocketAddr {
-        let line = self.stderr.wait_for("listening");
+        let line = self.stderr.wait_for(messages::LISTENING);
         let address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next());
         address.and_then(|address| address.trim().parse().ok()).unwrap_or_else(|| panic!("{line}"))
     }

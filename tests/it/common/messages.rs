@@ -1,0 +1,43 @@
+//! Lines of the log that tests wait for or count, each by a part of it. They stand here alone, so that a better wording
+//! is one change.
+
+// Start and end
+pub const LISTENING: &str = "listening";
+pub const SHUTTING_DOWN: &str = "received SIGTERM, shutting down";
+pub const CUT_OFF: &str = "some connections were cut off";
+pub const FEW_FILES: &str = "polls need up to";
+pub const NOT_NOTIFIED: &str = "cannot tell the service manager that this is ready";
+
+// Polls
+pub const FIRST_POLL_GOOD: &str = "the first poll was good";
+pub const POLL_FAILED: &str = "the poll failed: ";
+pub const POLL_FAILED_AGAIN: &str = "the poll failed again: ";
+pub const PRICES_FAILED: &str = "prices cannot be read";
+pub const PRICES_GOOD_AGAIN: &str = "prices can be read again";
+pub const POLLER_PANICKED: &str = "a bug: the poller panicked";
+pub const PRICE_POLLER_PANICKED: &str = "a bug: the poller of prices panicked";
+
+// Keys and authorities
+pub const KEY_FILES_UNREADABLE: &str = "the key files cannot be read";
+pub const KEY_FILES_NOT_USED: &str = "the changed key files are not used";
+pub const NEW_KEYS_IN_USE: &str = "the new key pair has worked and is in use";
+pub const AUTHORITIES_KEPT: &str =
+    "the certificate authorities in use stay in use: SSL_CERT_FILE cannot be read";
+pub const AUTHORITIES_UNREADABLE: &str = "SSL_CERT_FILE cannot be read";
+
+// Files that are read again
+pub const RELOADED: &str = "the configuration was read again and is in force";
+pub const RELOAD_FAILED: &str = "cannot be used, and the one before stays in force";
+/// On the status page.
+pub const PAGE_RELOAD_FAILED: &str = "the changed configuration cannot be used";
+pub const NOT_A_REGULAR_FILE: &str = "not a regular file";
+pub const WEB_CONFIG_IN_FORCE: &str = "the web configuration has changed, and is in force";
+pub const WEB_CONFIG_UNUSABLE: &str = "the web configuration cannot be used";
+pub const WEB_CONFIG_UNSEEN: &str = "cannot look whether the web configuration has changed";
+pub const TLS_GONE: &str = "TLS is gone from it";
+pub const TLS_WANTED: &str = "asks for TLS, which is not switched on while the exporter runs";
+
+// To the service manager
+pub const STATUS_GOOD: &str = "STATUS=the last polls of 1 account were good";
+pub const STATUS_ONE_STUCK: &str = "STATUS=2 accounts; the poller of 1 is stuck or dead";
+pub const STATUS_ENDING: &str = "STATUS=ending; running answers may finish";
