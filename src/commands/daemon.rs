@@ -35,9 +35,9 @@ use crate::{
     clock::Clock,
     config::Config,
     exchange::Client,
-    exposition::process_metrics::ReloadStatus,
     poller::{PollerSet, ReloadSummary, Ticks},
     quoting,
+    snapshot::store::ReloadStatus,
     web::{ReloadRequest, Server, WebConfigWatcher},
 };
 
@@ -145,11 +145,11 @@ pub(super) async fn run(
 
     let (polls, ticks) = start_polling_thread()
         .map_err(|error| CommandError::Failed(format!("cannot start the polls: {error}")))?;
-    let mut pollers = PollerSet::new(Arc::new(exchange), clock, polls, ticks);
+    let mut pollers = PollerSet::new(Arc::new(exchange), clock, polls.clone(), ticks);
     let mut reload = ReloadStatus { successful: true, success: clock.now().unix };
     let store = Arc::clone(pollers.store());
     pollers.apply_config(config).await;
-    store.set_reload(reload);
+    store.set_reload_status(reload);
 
     let WebContext { flags, web_config, listeners } = web;
     let (limit, listening) = (descriptors::raise_limit(), listeners.len());
@@ -159,6 +159,8 @@ pub(super) async fn run(
     }
     let connections = Arc::new(AtomicUsize::new(budget().connections));
     let site = Server::new(Arc::clone(&store), clock, flags.telemetry_path.clone(), flags.max_requests);
+    let exposition = Arc::clone(&site.exposition);
+    polls.spawn(async move { exposition.follow_store().await });
     let on_request = reloading.as_ref().is_some_and(|reloading| reloading.on_request);
     let site =
         site.with_allowed_hosts(flags.allowed_hosts.clone()).with_connection_limit(Arc::clone(&connections));
@@ -221,7 +223,7 @@ async fn reload_config(
         Err(why) => Err(why),
     };
     // What a line says shall be seen by whoever looks because of it.
-    pollers.store().set_reload(*reload);
+    pollers.store().set_reload_status(*reload);
     match change {
         Ok(ReloadSummary { new, changed, gone, unchanged, prices }) => {
             let other = if prices { "changed" } else { "unchanged" };

@@ -8,7 +8,9 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{CommandError, config_loader::ConfigLoader, output, serve::count};
-use crate::{cli::OnceFlags, clock::Clock, exchange::Client, poller, quoting::quote_existing_path};
+use crate::{
+    cli::OnceFlags, clock::Clock, exchange::Client, exposition, poller, quoting::quote_existing_path,
+};
 
 /// Accounts polled at the same time.
 const AT_ONCE: usize = 8;
@@ -39,7 +41,7 @@ pub(super) async fn run(flags: &OnceFlags) -> Result<(), CommandError> {
     }
 
     // The exporter's own metrics are left out: two files in one folder would repeat their series.
-    let parts = store.exposition(clock.now(), None).plain.parts;
+    let parts = exposition::cache::render(&store, clock.now(), None).plain.parts;
     match &flags.output {
         Some(path) => output::write(path, &parts).map_err(|error| {
             CommandError::Failed(format!("cannot write --output{}: {error}", quote_existing_path(path)))

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::{
         exchange::{Failure, Reason, Wallet},
-        exposition::metrics::AccountFacts,
+        snapshot::store::AccountFacts,
         snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, tests::answer},
     };
 

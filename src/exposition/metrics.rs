@@ -7,6 +7,7 @@ use super::text::{self, Samples};
 use crate::{
     exchange::{Amount, PriceTable, QUOTE, Reason},
     snapshot::prices::{PriceFilter, PriceSnapshot},
+    snapshot::store::AccountFacts,
     snapshot::wallet::{DurationHistogram, HoldingState, LastGood, WalletConfig, WalletSnapshot},
 };
 
@@ -83,19 +84,6 @@ pub enum MetricSource {
     Unpriced(fn(&WalletConfig, u64, &mut Samples)),
     /// The exporter itself: read at the scrape.
     Own,
-}
-
-/// What is known of an account whatever the wallet.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AccountFacts {
-    /// The `account` label.
-    pub name: Box<str>,
-    /// Unix time at which a pause ends; `None` if not paused.
-    pub paused_until: Option<Duration>,
-    /// Unix time at which the key pair in use was read.
-    pub credentials_loaded: Duration,
-    /// How often its poller was started again after a panic.
-    pub poller_restarts: u64,
 }
 
 const ACCOUNT_LABELS: &[&str] = &["account"];

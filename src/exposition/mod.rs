@@ -2,6 +2,7 @@
 //! ends, and only what changed; a scrape strings the pieces together under their family headers.
 //! Knows no socket and no exchange.
 
+pub mod cache;
 pub mod metrics;
 pub mod process_metrics;
 
@@ -16,12 +17,13 @@ pub use quick::{gzip, text};
 
 use self::{
     gzip::{Member, Piece},
-    metrics::{AccountFacts, FAMILIES, MetricSource},
+    metrics::{FAMILIES, MetricSource},
     process_metrics::ExporterFacts,
     text::Samples,
 };
 use crate::{
     snapshot::prices::PriceSnapshot,
+    snapshot::store::AccountFacts,
     snapshot::wallet::{WalletConfig, WalletSnapshot},
 };
 

@@ -10,12 +10,13 @@ use rustix::{
 };
 
 use super::metrics::FAMILIES;
+use crate::snapshot::store::ReloadStatus;
 
 /// What a scrape says about the exporter itself.
 #[derive(Debug)]
 pub struct ExporterFacts<'a> {
     /// Clock of each exchange host minus ours, in seconds.
-    pub skews: &'a BTreeMap<&'a str, f64>,
+    pub skews: &'a BTreeMap<String, f64>,
     /// Unix time at which the process started. `None` leaves out all that is not of an account: files written for a
     /// textfile collector must not repeat each other's series, nor the collector's own.
     pub process_started: Option<Duration>,
@@ -25,15 +26,6 @@ pub struct ExporterFacts<'a> {
     pub dropped_log_lines: Option<u64>,
     /// Restarts of the poller of prices; `None` if prices are not asked for.
     pub price_poller_restarts: Option<u64>,
-}
-
-/// How the configuration was last read.
-#[derive(Clone, Copy, Debug)]
-pub struct ReloadStatus {
-    /// Whether it could be.
-    pub successful: bool,
-    /// Unix time at which it last could.
-    pub success: Duration,
 }
 
 /// The families as text, header lines included, by name. A family without a value is left out.
@@ -135,7 +127,7 @@ mod tests {
 
     #[test]
     fn every_family_of_its_own_is_written_with_its_help() {
-        let skews = BTreeMap::from([("127.0.0.1", -0.25)]);
+        let skews = BTreeMap::from([("127.0.0.1".to_owned(), -0.25)]);
         let reload = ReloadStatus { successful: true, success: Duration::from_secs(6) };
         let texts = render(&ExporterFacts {
             skews: &skews,
@@ -155,7 +147,7 @@ mod tests {
     #[test]
     fn a_textfile_has_no_families_of_the_exporter() {
         let texts = render(&ExporterFacts {
-            skews: &BTreeMap::from([("api.xt.com", 1.0)]),
+            skews: &BTreeMap::from([("api.xt.com".to_owned(), 1.0)]),
             process_started: None,
             reload: None,
             dropped_log_lines: None,

@@ -32,7 +32,7 @@ use crate::{
         Client, ClockReading, Endpoints, KeySource, Paused, ReadAnswer, ReadOutcome, ReadRequest, Session,
         Skipped, Wallet,
     },
-    exposition::metrics::AccountFacts,
+    snapshot::store::AccountFacts,
     snapshot::store::Store,
     snapshot::wallet::{Doubt, LastGood, PollOutcome, PollResult, WalletConfig, WalletSnapshot},
 };
@@ -182,7 +182,7 @@ impl Poller {
         let pause = || self.context.exchange.pause(&self.session);
         let tell = |now: Timestamp, ahead| {
             self.context.store.update(self.account(), |account| {
-                account.set_facts(self.facts(now));
+                account.facts = self.facts(now);
                 for (wallet, next) in
                     account.wallets.iter_mut().zip(self.next_polls(place, now.elapsed + ahead))
                 {
@@ -196,7 +196,7 @@ impl Poller {
 
     fn publish_facts(&self) {
         let facts = self.facts(self.context.clock.now());
-        self.context.store.update(self.account(), |account| account.set_facts(facts.clone()));
+        self.context.store.update(self.account(), |account| account.facts = facts.clone());
     }
 
     /// When each wallet is polled next, if the one in this `place` is due at `due`: a wallet that the key was refused for
@@ -286,7 +286,7 @@ impl Poller {
             if let Some(known) = known {
                 known.set(after.clone());
             }
-            account.set_facts(self.facts(self.context.clock.now()));
+            account.facts = self.facts(self.context.clock.now());
         });
         // The store is updated before the line is logged: a reader of the line may look at once.
         log_transition(before, &after, took);

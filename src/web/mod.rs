@@ -35,7 +35,7 @@ use self::{
     request_policy::RequestPolicy, routes::Document, tls::Tls,
 };
 pub use self::{config_watcher::WebConfigWatcher, request_policy::HostName, routes::is_reserved};
-use crate::{clock::Clock, snapshot::store::Store};
+use crate::{clock::Clock, exposition::cache::ExpositionCache, snapshot::store::Store};
 
 /// Connections at the same time, unless a caller sets another number.
 const DEFAULT_CONNECTION_LIMIT: usize = 512;
@@ -45,6 +45,8 @@ const DEFAULT_CONNECTION_LIMIT: usize = 512;
 pub struct Server {
     /// What is known.
     pub store: Arc<Store>,
+    /// Answers scrapes.
+    pub exposition: Arc<ExpositionCache>,
     /// What time it is.
     pub clock: Clock,
     /// Path of the metrics.
@@ -82,6 +84,7 @@ impl Server {
         let process_started = clock.now().unix;
         let renderer = Renderer::new();
         Self {
+            exposition: Arc::new(ExpositionCache::new(Arc::clone(&store))),
             store,
             clock,
             telemetry_path,

@@ -94,7 +94,7 @@ fn metrics(site: &Server, headers: &HeaderMap) -> Response<ResponseBody> {
         Ok(permit) => permit,
         Err(said) => return text_response(StatusCode::SERVICE_UNAVAILABLE, said),
     };
-    let whole = site.store.scrape(site.clock.now(), site.process_started);
+    let whole = site.exposition.scrape(site.clock.now(), site.process_started);
     let is_compressed = asks_for_gzip(headers);
     let body = ResponseBody::new(if is_compressed { whole.gzip } else { whole.plain });
     encoded_response(CONTENT_TYPE, body.with_permit(permit), is_compressed)
@@ -131,7 +131,7 @@ async fn status_page(site: &Server, headers: &HeaderMap) -> Response<ResponseBod
         let page = status_page::render(&StatusPage {
             accounts: &store.accounts(),
             prices: store.prices().as_deref(),
-            misconfigured: store.reload().is_some_and(|reload| !reload.successful),
+            misconfigured: store.reload_status().is_some_and(|reload| !reload.successful),
             now,
             telemetry_path: &telemetry_path,
             version: env!("CARGO_PKG_VERSION"),

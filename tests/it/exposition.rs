@@ -30,9 +30,10 @@ use xt_balance_exporter::{
         self, Amount, Balance, BalanceAnswer, BaseUrl, Credentials, Endpoints, Failure, KeyHalf, KeySource,
         Reason, Secret,
     },
-    exposition::metrics::{AccountFacts, FAMILIES},
+    exposition::{cache, metrics::FAMILIES},
     poller,
     simulator::{Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
+    snapshot::store::AccountFacts,
     snapshot::store::{self, Store},
     snapshot::wallet::{
         CurrencyFilter, PollOutcome, PollResult, WalletConfig, WalletSnapshot, WatchedCurrency,
@@ -465,7 +466,7 @@ proptest! {
             store.set_clocks(&[(host.clone(), reading)], Duration::MAX);
         }
 
-        let bytes = store.exposition(at(now), Some(Duration::from_secs(1))).plain.parts.concat();
+        let bytes = cache::render(&store, at(now), Some(Duration::from_secs(1))).plain.parts.concat();
         let exposition = String::from_utf8(bytes).unwrap();
         let families = text_format::read(&exposition).map_err(TestCaseError::fail)?;
         is_well_formed(&families)?;
@@ -561,7 +562,7 @@ fn exposition_of(bodies: &[Body]) -> String {
         }
         polling.join_all().await;
     });
-    String::from_utf8(store.exposition(clock.now(), None).plain.parts.concat()).unwrap()
+    String::from_utf8(cache::render(&store, clock.now(), None).plain.parts.concat()).unwrap()
 }
 
 proptest! {

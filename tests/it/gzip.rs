@@ -19,7 +19,8 @@ use smol_str::SmolStr;
 use xt_balance_exporter::{
     clock::Timestamp,
     exchange::{Amount, Balance, BalanceAnswer, Failure, Reason, Wallet, currency_name, v1},
-    exposition::{Exposition, metrics::AccountFacts},
+    exposition::{Exposition, cache::ExpositionCache},
+    snapshot::store::AccountFacts,
     snapshot::store::{AccountEntry, Store},
     snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency},
 };
@@ -129,7 +130,8 @@ static STEPS: LazyLock<Vec<Step>> = LazyLock::new(|| {
 });
 
 struct Walk {
-    store: Store,
+    store: Arc<Store>,
+    cache: ExpositionCache,
     now: Timestamp,
     /// How often amounts have changed: they are made of it.
     turn: u64,
@@ -165,11 +167,13 @@ impl Walk {
         let silent = account(SILENT, &[Wallet::Spot], 100);
         let accounts = ACCOUNTS.iter().map(|(name, wallets, max_age)| account(name, wallets, *max_age));
         let store = Store::new(accounts.chain([silent]).collect()).with_prices(PRICES_MAX_AGE, now);
-        Self { store, now, turn: 0, price: 0, steps: Vec::new() }
+        let store = Arc::new(store);
+        let cache = ExpositionCache::new(Arc::clone(&store));
+        Self { store, cache, now, turn: 0, price: 0, steps: Vec::new() }
     }
 
     fn step(&mut self, name: String, mix: Option<Mix>) {
-        self.steps.push(Step { name, mix, whole: self.store.exposition(self.now, None) });
+        self.steps.push(Step { name, mix, whole: self.cache.render(self.now, None) });
         self.now = self.now.later(Duration::from_secs(1));
     }
 

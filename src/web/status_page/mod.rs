@@ -388,7 +388,7 @@ mod tests {
     use super::*;
     use crate::{
         exchange::{BalanceAnswer, Failure, PriceTable, Reason, Wallet, v1},
-        exposition::metrics::AccountFacts,
+        snapshot::store::AccountFacts,
         snapshot::store::Store,
         snapshot::wallet::{
             CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency, tests::answer,

@@ -12,6 +12,7 @@ use xt_balance_exporter::{
     clock::Clock,
     config::{AccountConfig, Config, PricesConfig},
     exchange::{Client, currency_name},
+    exposition::cache,
     poller,
 };
 
@@ -133,7 +134,7 @@ fn starts(config: Config, names: &BTreeSet<Box<str>>) {
     let now = clock.now();
     assert_eq!(store.stuck_pollers(now), [""; 0]);
     assert!(store.unpolled_accounts().iter().eq(names));
-    let text = store.exposition(now, None).plain.parts.concat();
+    let text = cache::render(&store, now, None).plain.parts.concat();
     let text = String::from_utf8_lossy(&text);
     let samples = exposition::read(&text);
     assert_eq!(samples.of("xt_up").count(), wallets);

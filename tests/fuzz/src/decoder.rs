@@ -16,7 +16,8 @@ use serde_json::Value;
 use xt_balance_exporter::{
     clock::Timestamp,
     exchange::{self, BalanceAnswer, Failure, Reason, futures, v1, v4},
-    exposition::metrics::AccountFacts,
+    exposition::cache,
+    snapshot::store::AccountFacts,
     snapshot::store::{AccountEntry, Store},
     snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency},
     web::status_page::{self, StatusPage},
@@ -647,7 +648,7 @@ impl Model {
 }
 
 fn agree(store: &Store, models: &[Model], now: Timestamp) {
-    let whole = store.exposition(now, None);
+    let whole = cache::render(store, now, None);
     let text = whole.plain.parts.concat();
     assert!(unpacked(&whole.gzip.parts.concat()) == text, "the compressed text is another");
     let text = String::from_utf8(text).unwrap_or_else(|error| panic!("{error}"));

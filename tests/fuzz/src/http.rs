@@ -13,7 +13,7 @@ use tokio::{
 use xt_balance_exporter::{
     clock::Clock,
     exchange::{Wallet, v1},
-    exposition::metrics::AccountFacts,
+    snapshot::store::AccountFacts,
     snapshot::store::{AccountEntry, Store},
     snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency},
     web::Server,

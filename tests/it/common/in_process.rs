@@ -9,6 +9,7 @@ use xt_balance_exporter::{
     exchange::{
         BaseUrl, Client, Credentials, Endpoints, Failure, KeyHalf, KeySource, Reason, Secret, Wallet,
     },
+    exposition::cache,
     poller::{self, PollEnd, Poller},
     snapshot::store::Store,
     snapshot::wallet::{CurrencyFilter, WatchedCurrency},
@@ -100,7 +101,7 @@ pub fn failures(exposition: &str) -> Vec<(&'static str, f64)> {
 }
 
 pub fn exposition(store: &Store, moment: Timestamp) -> String {
-    let parts = store.exposition(moment, Some(moment.unix)).plain.parts;
+    let parts = cache::render(store, moment, Some(moment.unix)).plain.parts;
     parts.iter().map(|part| String::from_utf8(part.to_vec()).unwrap()).collect()
 }
 
