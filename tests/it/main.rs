@@ -41,7 +41,6 @@ mod prometheus;
 mod reload;
 mod secrets;
 mod simulator;
-mod simulator_v4;
 mod status_page;
 mod structure;
 mod stuck;

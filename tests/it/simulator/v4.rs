@@ -1,5 +1,6 @@
-//! The simulated exchange's v4 over real sockets: spot, futures and public, with signatures computed elsewhere (Python's
-//! hmac over the line that the documents describe).
+//! v4: spot, futures and public calls.
+//!
+//! Python's `hmac` computed the signatures, over the text that the documentation describes.
 
 use std::collections::BTreeSet;
 
@@ -20,11 +21,11 @@ const FUTURES: &str = "866cd718030736690ac19cc293859dcfb3330747fd6291e0de7e6fece
 const FUTURES_XT: &str = "c186af642eabd773b9a0661ee8eb626dc37e6707d88eef33946c4ba142d5188b";
 const LIST: &str = "/future/user/v1/balance/list";
 
-fn rules() -> SimulatorConfig {
+fn test_config() -> SimulatorConfig {
     SimulatorConfig { clock_start_ms: Some(TIME), ..SimulatorConfig::default() }
 }
 
-fn account() -> SimulatedAccount {
+fn test_account() -> SimulatedAccount {
     SimulatedAccount::new("main", KEY, SECRET)
         .with_balance(SimulatedWallet::Spot, "usdt", "31.70995965", "0.03834082")
         .with_balance(SimulatedWallet::Spot, "btc", "1.50", "0")
@@ -33,10 +34,10 @@ fn account() -> SimulatedAccount {
 }
 
 fn exchange() -> Exchange {
-    Exchange::new(rules(), vec![account()])
+    Exchange::new(test_config(), vec![test_account()])
 }
 
-/// The headers of a call, named in the given way.
+/// Headers of a signed call with one prefix.
 struct Signed {
     prefix: &'static str,
     headers: Vec<(&'static str, String)>,
@@ -98,14 +99,14 @@ fn spot_has_the_captured_shape_under_both_names_of_the_headers() {
         );
         assert_eq!(body["result"]["assets"].as_array().map(Vec::len), Some(2));
     }
-    // Names that are mixed are not one set of headers.
+    // A call must not mix prefixes.
     let mixed = exchange();
     let headers = [("validate-appkey", KEY), ("xt-validate-timestamp", "1641446237201")];
     assert_eq!(json_of(&get(mixed.address, "/v4/balances", &headers))["mc"], "AUTH_002");
 }
 
 #[test]
-fn spot_takes_the_parameters_it_has_and_signs_them_decoded() {
+fn spot_accepts_its_parameters_and_signs_them_decoded() {
     let list = "4fbeb42a0387c0213ab32841d671904f0c28c8682a8913e99441b774e9200dfd";
     for query in ["currencies=usdt,btc", "currencies=usdt%2Cbtc"] {
         let body = json_of(&Signed::new(list).ask(&exchange(), &format!("/v4/balances?{query}")));
@@ -127,7 +128,7 @@ fn spot_takes_the_parameters_it_has_and_signs_them_decoded() {
         ),
         ("balance", "7fdb96f1c02741b2e51e318ef6c41354ecb0e45aa5a5623652ac49e8e77a1f50", "FUND_017"),
         ("balances?page=1", "e72bd2295413d6489ccf0df8191f68decfd68859d3e10d2d7ae588ec93404ae4", "FUND_017"),
-        // Who calls is judged before what is asked.
+        // The headers are checked before the parameters.
         ("balances?page=1", BALANCES, "AUTH_103"),
     ] {
         let body = json_of(&Signed::new(signature).ask(&exchange(), &format!("/v4/{query}")));
@@ -140,7 +141,7 @@ fn spot_takes_the_parameters_it_has_and_signs_them_decoded() {
 
 #[test]
 fn amounts_may_be_bare_numbers_with_all_their_digits() {
-    let exchange = Exchange::new(SimulatorConfig { v4_numbers: true, ..rules() }, vec![account()]);
+    let exchange = Exchange::new(SimulatorConfig { v4_numbers: true, ..test_config() }, vec![test_account()]);
     let text = Signed::new(BALANCES).ask(&exchange, "/v4/balances").text();
     assert!(
         text.contains(r#""currency":"btc","currencyId":2,"frozenAmount":0,"availableAmount":1.50,"#),
@@ -149,7 +150,7 @@ fn amounts_may_be_bare_numbers_with_all_their_digits() {
 }
 
 #[test]
-fn every_header_of_spot_is_asked_for_in_its_turn() {
+fn spot_checks_its_headers_in_the_documented_order() {
     for (signed, mc, cause) in [
         (Signed::new(BALANCES).without("appkey"), "AUTH_001", None),
         (Signed::new(BALANCES).with("appkey", "nobody"), "AUTH_101", None),
@@ -162,7 +163,7 @@ fn every_header_of_spot_is_asked_for_in_its_turn() {
         (Signed::new(BALANCES).with("algorithms", "HmacSHA512"), "AUTH_006", Some(RefusalCause::Headers)),
         (Signed::new(BALANCES).without("signature"), "AUTH_007", Some(RefusalCause::Headers)),
         (Signed::new("00"), "AUTH_103", Some(RefusalCause::Signature)),
-        // The window is signed too.
+        // The signature covers the window too.
         (Signed::new(BALANCES).with("recvwindow", "5001"), "AUTH_103", Some(RefusalCause::Signature)),
         (Signed::new(BALANCES).with("timestamp", "164144623720"), "AUTH_105", Some(RefusalCause::Nonce)),
     ] {
@@ -180,7 +181,7 @@ fn every_header_of_spot_is_asked_for_in_its_turn() {
 fn the_window_of_spot_is_the_requests_own_and_a_second_ahead() {
     let wide = "7895b225794de57ff4b64651d174e6e01df47fff40e880124a14328d6c938714";
     let narrow = "37dbd719aa2afe509c00422191096e260b5c21a6d07e059782ae5c91afd38704";
-    // The server is this far ahead; some milliseconds pass on the way.
+    // The server is this far ahead. Some milliseconds pass during the call.
     for (offset, window, signature, mc) in [
         (-1_000, "5000", BALANCES, "SUCCESS"),
         (-5_000, "5000", BALANCES, "AUTH_105"),
@@ -190,18 +191,19 @@ fn the_window_of_spot_is_the_requests_own_and_a_second_ahead() {
         (50_000, "60000", wide, "SUCCESS"),
         (60_000, "60000", wide, "AUTH_105"),
     ] {
-        let exchange = Exchange::new(SimulatorConfig { clock_offset_ms: offset, ..rules() }, vec![account()]);
+        let exchange =
+            Exchange::new(SimulatorConfig { clock_offset_ms: offset, ..test_config() }, vec![test_account()]);
         let signed = Signed::new(signature).with("recvwindow", window);
         assert_eq!(json_of(&signed.ask(&exchange, "/v4/balances"))["mc"], mc, "{offset} {window}");
     }
 }
 
 #[test]
-fn futures_have_a_shape_and_a_signature_of_their_own() {
+fn futures_have_their_own_format_and_signature() {
     for (signed, path, coin) in [
         (Signed::new(FUTURES), "/fapi", "usdt"),
         (Signed::new(FUTURES_XT).under("xt-validate-"), "/dapi", "btc"),
-        // Neither is signed here, nor asked for.
+        // Futures neither sign nor require these two headers.
         (Signed::new(FUTURES).without("algorithms").without("recvwindow"), "/fapi", "usdt"),
     ] {
         let body = json_of(&signed.ask(&exchange(), &format!("{path}{LIST}")));
@@ -221,7 +223,7 @@ fn futures_have_a_shape_and_a_signature_of_their_own() {
 }
 
 #[test]
-fn futures_say_in_words_what_is_wrong() {
+fn futures_errors_have_a_text() {
     let nope = "78a9a10adf38317d5ea90b81901905554221c2dbd0944f8595255a58637c806c";
     let strange = "2d6ec7f2eaf84f5ea4cadd21fa013dceaf6a2d7023839d63b5add3aeed133960";
     for (signed, path, code, msg) in [
@@ -247,10 +249,10 @@ fn futures_say_in_words_what_is_wrong() {
 }
 
 #[test]
-fn futures_take_no_request_from_the_future() {
+fn futures_refuse_timestamps_in_the_future() {
     for (offset, is_good) in [(0, true), (-900, false), (4_000, true), (5_000, false)] {
-        let rules = SimulatorConfig { clock_offset_ms: offset, ..rules() };
-        let exchange = Exchange::new(rules, vec![account()]);
+        let config = SimulatorConfig { clock_offset_ms: offset, ..test_config() };
+        let exchange = Exchange::new(config, vec![test_account()]);
         let body = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
         let msg = body["error"]["msg"].as_str().unwrap_or_default();
         assert_eq!(msg.contains("The request time 1641446237201 exceeds"), !is_good, "{offset}: {body}");
@@ -259,37 +261,40 @@ fn futures_take_no_request_from_the_future() {
 }
 
 #[test]
-fn a_key_may_be_unfit_for_spot_for_futures_or_for_this_version() {
-    let elsewhere = SimulatedAccount { ips: Some(vec!["10.0.0.1".parse().unwrap()]), ..account() };
+fn a_key_may_be_unusable_for_spot_for_futures_or_for_this_version() {
+    let elsewhere = SimulatedAccount { ips: Some(vec!["10.0.0.1".parse().unwrap()]), ..test_account() };
     for (account, spot, futures) in [
         (elsewhere, "AUTH_104", "ip 127.0.0.1 is not on the whitelist"),
         (
-            SimulatedAccount { key: SimulatedKeyState::Inactive, ..account() },
+            SimulatedAccount { key: SimulatedKeyState::Inactive, ..test_account() },
             "AUTH_102",
             "the appkey is not activated",
         ),
         (
-            SimulatedAccount { key: SimulatedKeyState::NotAllowedToRead, ..account() },
+            SimulatedAccount { key: SimulatedKeyState::NotAllowedToRead, ..test_account() },
             "AUTH_106",
             "the appkey has no permission for this",
         ),
         (
-            SimulatedAccount { key: SimulatedKeyState::NotForFutures, ..account() },
+            SimulatedAccount { key: SimulatedKeyState::NotForFutures, ..test_account() },
             "SUCCESS",
             "the appkey has no permission for this",
         ),
         (
-            SimulatedAccount { api: Some(SimulatedApi::V1), ..account() },
+            SimulatedAccount { api: Some(SimulatedApi::V1), ..test_account() },
             "AUTH_101",
             "the appkey does not exist",
         ),
     ] {
-        let exchange = Exchange::new(rules(), vec![account]);
+        let exchange = Exchange::new(test_config(), vec![account]);
         assert_eq!(json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["mc"], spot);
         let body = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
         assert_eq!(body["error"]["msg"], futures);
     }
-    let new = Exchange::new(rules(), vec![SimulatedAccount { api: Some(SimulatedApi::V4), ..account() }]);
+    let new = Exchange::new(
+        test_config(),
+        vec![SimulatedAccount { api: Some(SimulatedApi::V4), ..test_account() }],
+    );
     let old = get(new.address, &format!("/trade/api/v1/getBalance?accesskey={KEY}"), &[]);
     assert_eq!(json_of(&old), json!({"code": 307, "info": "AccessKey error"}));
     let body = json_of(&Signed::new(BALANCES).ask(&new, "/v4/balances"));
@@ -297,10 +302,10 @@ fn a_key_may_be_unfit_for_spot_for_futures_or_for_this_version() {
 }
 
 #[test]
-fn a_call_too_many_is_told_by_status_429_and_locks_the_account() {
+fn a_call_over_the_limit_gets_status_429_and_locks_the_account() {
     for (limit_reply, retry_after) in [(LimitReply::Code, None), (LimitReply::Status429, Some("600"))] {
-        let rules = SimulatorConfig { v4_calls_per_second: 0, limit_reply, ..rules() };
-        let exchange = Exchange::new(rules, vec![account()]);
+        let config = SimulatorConfig { v4_calls_per_second: 0, limit_reply, ..test_config() };
+        let exchange = Exchange::new(config, vec![test_account()]);
         let answer = Signed::new(BALANCES).ask(&exchange, "/v4/balances");
         assert_eq!((answer.status, answer.header("retry-after")), (429, retry_after));
         assert_eq!(json_of(&answer)["mc"], "GATEWAY_0001");
@@ -316,9 +321,9 @@ fn a_call_too_many_is_told_by_status_429_and_locks_the_account() {
 }
 
 #[test]
-fn each_balance_method_has_a_window_of_its_own() {
-    let rules = SimulatorConfig { v4_calls_per_second: 1, asset_calls_per_second: 1, ..rules() };
-    let exchange = Exchange::new(rules, vec![account()]);
+fn each_balance_endpoint_has_its_own_window() {
+    let config = SimulatorConfig { v4_calls_per_second: 1, asset_calls_per_second: 1, ..test_config() };
+    let exchange = Exchange::new(config, vec![test_account()]);
     let one = "6a5b72135f382ab8f1f1d99e404eb750c5a12236091830eba40de9f819ea0522";
     assert_eq!(Signed::new(BALANCES).ask(&exchange, "/v4/balances").status, 200);
     assert_eq!(Signed::new(one).ask(&exchange, "/v4/balance?currency=usdt").status, 200);
@@ -327,7 +332,7 @@ fn each_balance_method_has_a_window_of_its_own() {
 }
 
 #[test]
-fn tickers_are_of_the_markets_that_are_asked_for_or_of_all() {
+fn tickers_list_the_requested_markets_or_all() {
     let exchange = exchange();
     let public = |path: &str| json_of(&get(exchange.address, path, &[]));
     assert_eq!(public("/v4/public/ticker/price")["result"].as_array().unwrap().len(), 4);
@@ -351,7 +356,7 @@ fn public_calls_need_no_key() {
     let list = "future/market/v1/public/symbol/list";
     assert_eq!(public(&format!("/fapi/{list}"))["result"][0]["underlyingType"], "U_BASED");
     assert_eq!(public(&format!("/dapi/{list}"))["result"][0]["underlyingType"], "COIN_BASED");
-    // Futures are on hosts of their own, spot is not there.
+    // Futures have separate hosts, without spot.
     for path in ["/future/market/v1/public/symbol/list", "/fapi/v4/public/time", "/dapi/v4/balances"] {
         assert_eq!(get(exchange.address, path, &[]).status, 404, "{path}");
     }
@@ -359,7 +364,7 @@ fn public_calls_need_no_key() {
 }
 
 #[test]
-fn faults_come_in_the_envelope_of_what_is_called() {
+fn faults_have_the_format_of_the_called_endpoint() {
     let under = |effect: Effect, path: &str| {
         let exchange = exchange();
         exchange.simulator.inject_fault(Fault::new(effect));
@@ -435,8 +440,9 @@ fn a_row_may_be_added_under_any_name() {
 }
 
 #[test]
-fn an_answer_may_be_cached_or_under_another_status() {
-    let exchange = Exchange::new(SimulatorConfig { asset_calls_per_second: 100, ..rules() }, vec![account()]);
+fn an_answer_may_be_cached_or_have_another_status() {
+    let exchange =
+        Exchange::new(SimulatorConfig { asset_calls_per_second: 100, ..test_config() }, vec![test_account()]);
     exchange.simulator.inject_fault(Fault::new(Effect::Cached { age: Some(5), date_behind: None }));
     let ask = |path: &str| Signed::new(FUTURES).ask(&exchange, &format!("{path}{LIST}"));
     assert_eq!(ask("/fapi").header("age"), None);
@@ -444,7 +450,7 @@ fn an_answer_may_be_cached_or_under_another_status() {
     let again = ask("/fapi");
     assert_eq!(again.header("age"), Some("5"));
     assert_eq!(json_of(&again)["result"][0]["availableBalance"], "18.58902375");
-    // The endpoints of the two kinds of futures are two.
+    // USDT-margined and coin-margined futures are different endpoints.
     assert_eq!(json_of(&ask("/dapi"))["result"][0]["coin"], "btc");
     exchange.simulator.clear_faults();
     exchange.simulator.inject_fault(Fault::new(Effect::Restatus { status: 203 }));
@@ -456,7 +462,7 @@ fn an_answer_may_be_cached_or_under_another_status() {
 fn the_answered_time_may_be_wrong_while_the_clock_is_right() {
     let exchange = exchange();
     exchange.simulator.inject_fault(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).for_calls(1));
-    // A public call without a time in its result, and a signed one, do not use the fault up.
+    // Only a time endpoint uses the fault up.
     assert_eq!(get(exchange.address, "/v4/public/client", &[]).status, 200);
     assert_eq!(json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["mc"], "SUCCESS");
     let ahead = || {
@@ -482,14 +488,14 @@ fn the_clock_may_step() {
 }
 
 #[test]
-fn the_refusal_of_a_timestamp_need_not_name_it() {
+fn the_error_about_a_timestamp_may_be_vague() {
     for (nonce_refusal, text) in [
         (NonceRefusal::RequestError, "Request error"),
         (NonceRefusal::OtherErrors, "other errors"),
         (NonceRefusal::SignError, "Sign error"),
     ] {
-        let rules = SimulatorConfig { nonce_refusal, clock_offset_ms: 90_000, ..rules() };
-        let exchange = Exchange::new(rules, vec![account()]);
+        let config = SimulatorConfig { nonce_refusal, clock_offset_ms: 90_000, ..test_config() };
+        let exchange = Exchange::new(config, vec![test_account()]);
         assert_eq!(json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["mc"], "AUTH_103");
         let body = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
         assert_eq!(body["error"], json!({"code": "403", "msg": text}));
