@@ -35,7 +35,7 @@ use crate::{
     clock::Clock,
     config::Config,
     exchange::Client,
-    poller::{PollerSet, ReloadSummary, Ticks},
+    poller::{PollerSet, ReloadSummary},
     quoting,
     snapshot::store::ReloadStatus,
     web::{ReloadRequest, Server, WebConfigWatcher},
@@ -143,9 +143,9 @@ pub(super) async fn run(
     let Control { mut signals, mut reloading } = control;
     let (ask, mut asked) = mpsc::channel::<ReloadRequest>(1);
 
-    let (polls, ticks) = start_polling_thread()
+    let polls = start_polling_thread()
         .map_err(|error| CommandError::Failed(format!("cannot start the polls: {error}")))?;
-    let mut pollers = PollerSet::new(Arc::new(exchange), clock, polls.clone(), ticks);
+    let mut pollers = PollerSet::new(Arc::new(exchange), clock, polls.clone());
     let mut reload = ReloadStatus { successful: true, success: clock.now().unix };
     let store = Arc::clone(pollers.store());
     pollers.apply_config(config).await;
@@ -249,12 +249,11 @@ async fn reload_config(
 
 /// A thread for polls alone, as long as the process lives: a scrape shall not wait for a poll's decoding, nor
 /// a poll for a scrape's compressing, and what a poll does is handed from none to another.
-fn start_polling_thread() -> io::Result<(Handle, Ticks)> {
-    let ticks = Ticks::begin();
+fn start_polling_thread() -> io::Result<Handle> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     thread::Builder::new()
         .name("polls".to_owned())
         .spawn(move || runtime.block_on(future::pending::<Infallible>()))?;
-    Ok((handle, ticks))
+    Ok(handle)
 }

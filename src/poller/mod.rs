@@ -8,7 +8,6 @@ mod prices;
 mod rate_limit_model;
 mod restart;
 mod set;
-mod ticks;
 
 use std::{
     convert::Infallible,
@@ -23,7 +22,6 @@ use self::restart::Restarts;
 pub use self::{
     prices::PricePoller,
     set::{PollerSet, ReloadSummary, create_pollers},
-    ticks::Ticks,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -43,6 +41,8 @@ const PERMIT_WAIT_MAX: Duration = Duration::from_secs(130);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Whoever wakes later than this after its slot leaves it out.
 const LATE_WAKE_UP: Duration = Duration::from_secs(1);
+/// A sleeping poller looks at the clock again after this time, because timers stand still while the machine is suspended.
+const SLEEP_MAX: Duration = Duration::from_secs(4);
 /// The pause of `once` before the read that is to confirm an answer. It outlasts short glitches only.
 const CONFIRM_DELAY: Duration = Duration::from_secs(2);
 /// So many slots in a row are left out at the most: a machine that is always late polls all the same.
@@ -119,11 +119,11 @@ impl Poller {
         &self.session.account
     }
 
-    /// Polls on schedule, for ever, in the runtime whose `ticks` these are. Begins again after a panic, with a growing
+    /// Polls on schedule, forever. Restarts again after a panic, with a growing
     /// pause. May be given up at any time.
-    pub async fn run(&mut self, ticks: Ticks) -> Infallible {
+    pub async fn run(&mut self) -> Infallible {
         loop {
-            let (ran, text) = restart::until_panic(self.poll_on_schedule(ticks)).await;
+            let (ran, text) = restart::until_panic(self.poll_on_schedule()).await;
             let delay = self.restarts.after_panic(ran);
             let restart_seconds = delay.as_secs();
             tracing::error!(
@@ -138,10 +138,10 @@ impl Poller {
         }
     }
 
-    async fn poll_on_schedule(&mut self, ticks: Ticks) -> Infallible {
+    async fn poll_on_schedule(&mut self) -> Infallible {
         let plan = Arc::clone(&self.plan);
         for (place, wallet) in plan.wallets().enumerate().cycle() {
-            self.wait_until_due(place, ticks).await;
+            self.wait_until_due(place).await;
             if !self.is_refused(wallet).await {
                 let _ = self.poll_wallet(wallet).await;
             }
@@ -178,7 +178,7 @@ impl Poller {
     }
 
     /// Waits until a poll is due, of the wallet in this `place`, and the account not paused, and keeps the ledger told.
-    async fn wait_until_due(&self, place: usize, ticks: Ticks) {
+    async fn wait_until_due(&self, place: usize) {
         let pause = || self.context.exchange.pause(&self.session);
         let tell = |now: Timestamp, ahead| {
             self.context.store.update(self.account(), |account| {
@@ -191,7 +191,7 @@ impl Poller {
                 account.heartbeat_deadline = now.later(self.schedule.life);
             });
         };
-        self.schedule.wait_until(self.due, ticks, &self.context, pause, tell).await;
+        self.schedule.wait_until(self.due, &self.context, pause, tell).await;
     }
 
     fn publish_facts(&self) {
@@ -429,7 +429,6 @@ impl Schedule {
     async fn wait_until(
         self,
         due: Duration,
-        ticks: Ticks,
         context: &PollContext,
         pause: impl Fn() -> Option<Paused>,
         tell: impl Fn(Timestamp, Duration),
@@ -448,7 +447,7 @@ impl Schedule {
             tokio::select! {
                 biased;
                 () = pause_begins => {}
-                awake = self.sleep_until_due(due, ticks, *clock) => match awake {
+                awake = self.sleep_until_due(due, *clock) => match awake {
                     WakeUp::Early => {}
                     WakeUp::Late(now) if left_out < MAX_SKIPPED_SLOTS => {
                         left_out += 1;
@@ -462,13 +461,13 @@ impl Schedule {
 
     /// Sleeps until `due` or for a short nap on the way there: timers stand still while the machine is suspended, and
     /// after it wakes the balances are old. A poller that wakes late says so, for all do at once.
-    async fn sleep_until_due(self, due: Duration, ticks: Ticks, clock: Clock) -> WakeUp {
+    async fn sleep_until_due(self, due: Duration, clock: Clock) -> WakeUp {
         let now = clock.now().elapsed;
         match due.saturating_sub(now) {
             Duration::ZERO if now.saturating_sub(due) > self.slot.min(LATE_WAKE_UP) => WakeUp::Late(now),
             Duration::ZERO => WakeUp::InTime,
             ahead => {
-                tokio::time::sleep_until(ticks.wake(Instant::now(), ahead.min(self.life / 2))).await;
+                tokio::time::sleep(ahead.min(self.life / 2).min(SLEEP_MAX)).await;
                 WakeUp::Early
             }
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    PERMIT_WAIT_MAX, PollContext, Schedule, Ticks,
+    PERMIT_WAIT_MAX, PollContext, Schedule,
     restart::{self, Restarts},
     run_with_heartbeat,
 };
@@ -28,11 +28,11 @@ pub struct PricePoller {
 }
 
 impl PricePoller {
-    /// Reads on schedule, for ever, in the runtime whose `ticks` these are. Begins again after a panic, with a growing
+    /// Reads on schedule, forever. Restarts again after a panic, with a growing
     /// pause. May be given up at any time.
-    pub async fn run(&mut self, ticks: Ticks) -> Infallible {
+    pub async fn run(&mut self) -> Infallible {
         loop {
-            let (ran, text) = restart::until_panic(self.read_on_schedule(ticks)).await;
+            let (ran, text) = restart::until_panic(self.read_on_schedule()).await;
             let delay = self.restarts.after_panic(ran);
             let restart_seconds = delay.as_secs();
             tracing::error!(
@@ -47,14 +47,14 @@ impl PricePoller {
         }
     }
 
-    async fn read_on_schedule(&mut self, ticks: Ticks) -> Infallible {
+    async fn read_on_schedule(&mut self) -> Infallible {
         loop {
             let pause = || self.context.exchange.price_pause();
             let tell = |now: Timestamp, _| {
                 let alive_until = now.later(self.schedule.life);
                 self.context.store.update_prices(|market| market.heartbeat_deadline = alive_until);
             };
-            self.schedule.wait_until(self.due, ticks, &self.context, pause, tell).await;
+            self.schedule.wait_until(self.due, &self.context, pause, tell).await;
             self.run_once().await;
             self.due = self.schedule.next(self.context.clock.now().elapsed, fastrand::f64());
         }

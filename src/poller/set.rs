@@ -10,7 +10,7 @@ use tokio::{
     task::{Id, JoinError, JoinSet},
 };
 
-use super::{PollContext, PollSpec, Poller, PricePoller, Schedule, Ticks, restart::Restarts};
+use super::{PollContext, PollSpec, Poller, PricePoller, Schedule, restart::Restarts};
 use crate::{
     clock::Clock,
     config::{self, AccountConfig, Config, PricesConfig},
@@ -24,7 +24,6 @@ use crate::{
 pub struct PollerSet {
     context: PollContext,
     polls: Handle,
-    ticks: Ticks,
     tasks: JoinSet<StoppedPoller>,
     running: Vec<RunningPoller>,
     /// How many have had their place among the slots.
@@ -102,11 +101,11 @@ fn earlier_due(first: Duration, due: Option<Duration>, now: Duration) -> Duratio
 }
 
 impl PollerSet {
-    /// Nobody yet, to poll in the runtime `polls` whose `ticks` these are.
+    /// Nobody yet, to poll in the runtime `polls`.
     #[must_use]
-    pub fn new(exchange: Arc<Client>, clock: Clock, polls: Handle, ticks: Ticks) -> Self {
+    pub fn new(exchange: Arc<Client>, clock: Clock, polls: Handle) -> Self {
         let context = PollContext { exchange, store: Arc::default(), clock };
-        Self { context, polls, ticks, tasks: JoinSet::new(), running: Vec::new(), poller_count: 0 }
+        Self { context, polls, tasks: JoinSet::new(), running: Vec::new(), poller_count: 0 }
     }
 
     /// What they write into.
@@ -243,18 +242,16 @@ impl PollerSet {
 
     fn start(&mut self, mut poller: Poller) {
         let post = PollerKind::Account(poller.account().into(), Arc::clone(&poller.plan));
-        let ticks = self.ticks;
         self.spawn(post, async move |stopped| {
-            until(stopped, poller.run(ticks)).await;
+            until(stopped, poller.run()).await;
             StoppedPoller::Account(Box::new(poller))
         });
     }
 
     fn start_prices(&mut self, mut poller: PricePoller) {
         let post = PollerKind::Prices(poller.plan.clone());
-        let ticks = self.ticks;
         self.spawn(post, async move |stopped| {
-            until(stopped, poller.run(ticks)).await;
+            until(stopped, poller.run()).await;
             StoppedPoller::Prices(Box::new(poller))
         });
     }
@@ -416,7 +413,7 @@ mod tests {
     }
 
     fn pollers(clock: Clock) -> Result<PollerSet, String> {
-        Ok(PollerSet::new(Arc::new(Client::simulated(clock)?), clock, Handle::current(), Ticks::begin()))
+        Ok(PollerSet::new(Arc::new(Client::simulated(clock)?), clock, Handle::current()))
     }
 
     fn config(names: &[&str]) -> Config {

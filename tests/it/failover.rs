@@ -13,7 +13,6 @@ use flate2::{Compression, write::GzEncoder};
 use tokio::{net::TcpSocket, task::JoinSet, task::yield_now};
 use xt_balance_exporter::{
     exchange::{KeyHalf, KeySource},
-    poller::Ticks,
     simulator::{
         Effect, Fault, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
     },
@@ -694,7 +693,7 @@ async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_ch
     let mut ours = Watched::all(vec![ours]);
     let Watched { mut poller, store, clock } = ours.remove(0);
     let frozen = Frozen::new();
-    let running = tokio::spawn(async move { poller.run(Ticks::begin()).await });
+    let running = tokio::spawn(async move { poller.run().await });
     let (mut tries, mut foretold) = (Vec::new(), Duration::ZERO);
     while tries.len() < 3 {
         if tries.len() == 1 {
@@ -804,7 +803,7 @@ async fn a_poller_that_gives_no_sign_of_life_is_named_and_the_others_run_on() {
     (stuck.poll_interval, well.poll_interval) = (Duration::from_secs(2), Duration::from_secs(2));
     let mut watched = Watched::all(vec![stuck, well]);
     let (store, clock) = (Arc::clone(&watched[0].store), watched[0].clock);
-    let run = |mut watched: Watched| tokio::spawn(async move { watched.poller.run(Ticks::begin()).await });
+    let run = |mut watched: Watched| tokio::spawn(async move { watched.poller.run().await });
     let stuck = run(watched.remove(0));
     let _well = run(watched.remove(0));
     let polls = |name: &str| sample(&exposition(&store, clock.now()), &POLLS.replace("main", name)).unwrap();

@@ -15,7 +15,7 @@ use xt_balance_exporter::{
     clock::Clock,
     config::{AccountConfig, Config, PricesConfig},
     exchange::{self, ApiVersion, BaseUrl, KeyHalf, KeySource},
-    poller::{PollerSet, ReloadSummary, Ticks},
+    poller::{PollerSet, ReloadSummary},
     simulator::{self, Effect, Fault, RefusalCause, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
     snapshot::wallet::{CurrencyFilter, WatchedCurrency},
 };
@@ -69,7 +69,7 @@ impl Process {
     fn new(exchange: &Exchange) -> Self {
         let clock = Clock::start();
         let asking = Arc::new(exchange::Client::simulated(clock).unwrap());
-        let pollers = PollerSet::new(asking, clock, Handle::current(), Ticks::begin());
+        let pollers = PollerSet::new(asking, clock, Handle::current());
         Self { pollers, clock, url: exchange.url() }
     }
 

@@ -24,7 +24,7 @@ use crate::{
         BaseUrl, Client, Credentials, Endpoints, Failure, KeyHalf, KeySource, Reason, Script,
         ScriptedRequest, ScriptedResponse, Secret, Wallet,
     },
-    poller::{PollerSet, Ticks},
+    poller::PollerSet,
     snapshot::wallet::{CurrencyFilter, WatchedCurrency},
 };
 
@@ -346,7 +346,7 @@ impl Process {
             Script(Box::new(move |asked| Box::pin(answer(Arc::clone(&world), asked))))
         };
         let exchange = Arc::new(Client::scripted(script, clock));
-        let pollers = PollerSet::new(exchange, clock, Handle::current(), Ticks::begin());
+        let pollers = PollerSet::new(exchange, clock, Handle::current());
         let mut process = Self { clock, pollers };
         process.follow(world, specs).await;
         process
