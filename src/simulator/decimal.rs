@@ -2,6 +2,8 @@
 //!
 //! Must not know balances. A test may store a text that is not a plain decimal: it is returned unchanged.
 
+use bigdecimal::{BigDecimal, RoundingMode};
+
 /// Whether a text consists of digits with at most one point between them.
 pub(super) fn is_decimal(text: &str) -> bool {
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -13,43 +15,27 @@ pub(super) fn is_decimal(text: &str) -> bool {
 
 /// `a` plus `b`; `a` if one of them is not a decimal.
 pub(super) fn sum(a: &str, b: &str) -> String {
-    let sum = parse(a).zip(parse(b)).and_then(|((a, a_places), (b, b_places))| {
-        let places = a_places.max(b_places);
-        Some(shown(scaled(a, places - a_places)?.checked_add(scaled(b, places - b_places)?)?, places))
-    });
+    let sum = parse(a).zip(parse(b)).map(|(a, b)| (a + b).to_plain_string());
     sum.unwrap_or_else(|| a.to_owned())
 }
 
 /// Splits `whole` into three parts that add up to it: a half, a quarter and the rest. If `whole` is not a decimal, the
 /// rest is `whole`.
 pub(super) fn split(whole: &str) -> [String; 3] {
-    let Some((digits, places)) = parse(whole) else {
+    let Some(decimal) = parse(whole) else {
         return ["0".to_owned(), "0".to_owned(), whole.to_owned()];
     };
-    let (half, quarter) = (digits / 2, digits / 4);
-    [half, quarter, digits - half - quarter].map(|part| shown(part, places))
+    let share = |divisor: u32| {
+        let share = &decimal / BigDecimal::from(divisor);
+        share.with_scale_round(decimal.fractional_digit_count(), RoundingMode::Down)
+    };
+    let (half, quarter) = (share(2), share(4));
+    let rest = &decimal - &half - &quarter;
+    [half, quarter, rest].map(|part| part.to_plain_string())
 }
 
-/// All digits as one number, and how many of them stand after the point.
-fn parse(text: &str) -> Option<(u128, u32)> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = format!("{whole}{fraction}");
-    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    Some((digits.parse().ok().filter(|_| plain)?, u32::try_from(fraction.len()).ok()?))
-}
-
-fn scaled(digits: u128, places: u32) -> Option<u128> {
-    digits.checked_mul(10_u128.checked_pow(places)?)
-}
-
-fn shown(digits: u128, places: u32) -> String {
-    if places == 0 {
-        return digits.to_string();
-    }
-    let places = places as usize;
-    let digits = format!("{digits:0>width$}", width = places + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - places);
-    format!("{whole}.{fraction}")
+fn parse(text: &str) -> Option<BigDecimal> {
+    text.parse().ok().filter(|_| is_decimal(text))
 }
 
 #[cfg(test)]
@@ -63,7 +49,10 @@ mod tests {
             ("150", "0.00", "150.00"),
             ("0.9", "0.1", "1.0"),
             ("1", "2", "3"),
+            ("0.00", "0.00", "0.00"),
+            ("0", "0.10", "0.10"),
             ("NaN", "2", "NaN"),
+            ("1e3", "2", "1e3"),
         ] {
             assert_eq!(sum(a, b), expected);
         }
@@ -73,6 +62,7 @@ mod tests {
     fn parts_add_up() {
         assert_eq!(split("0.709475"), ["0.354737", "0.177368", "0.177370"]);
         assert_eq!(split("7"), ["3", "1", "3"]);
+        assert_eq!(split("0.00"), ["0.00", "0.00", "0.00"]);
         assert_eq!(split("x"), ["0", "0", "x"]);
     }
 }
