@@ -42,7 +42,7 @@ fn every_state_is_shown_in_words_and_the_page_follows_by_itself() {
     see(&mut browser, "not in the answer");
     let shown = text(&mut browser);
     for part in [
-        "all pollers alive",
+        "all pollers running",
         "1 low",
         "main",
         "spot",
@@ -60,7 +60,7 @@ fn every_state_is_shown_in_words_and_the_page_follows_by_itself() {
     exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
     see(&mut browser, "held");
     see(&mut browser, "unavailable");
-    see(&mut browser, "low or not: unknown");
+    see(&mut browser, "Balances unknown");
     see(&mut browser, "prices unknown");
     assert!(
         !text(&mut browser).contains("3867.43650012"),
@@ -109,7 +109,7 @@ fn a_page_whose_exporter_is_gone_says_so() {
     browser.open(&format!("http://{}/", exporter.address()));
     assert!(!text(&mut browser).contains("connection lost"));
     drop(exporter);
-    see(&mut browser, "connection lost: what you see is from");
+    see(&mut browser, "connection lost: this page shows the state as of");
 }
 
 #[test]

@@ -1,15 +1,11 @@
-//! How single things are written into HTML: amounts, times, names from outside.
-//! Knows nothing of the page around them.
+//! Text of single values on the page: amounts, times, anchors. No markup: the template adds and escapes it.
 
 use std::{
     fmt::{self, Write as _},
     time::{Duration, UNIX_EPOCH},
 };
 
-use crate::{
-    clock::Timestamp,
-    snapshot::wallet::{HoldingState, WalletSnapshot},
-};
+use crate::{clock::Timestamp, exchange::Wallet};
 
 /// How far a balance is below its threshold.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,12 +15,14 @@ pub(super) struct Shortfall {
 }
 
 impl Shortfall {
+    /// `None` if one of the two is unknown, or if `free` is not below `threshold`.
     pub(super) fn between(free: Option<f64>, threshold: Option<f64>) -> Option<Self> {
-        let gap = Self { free: free?, threshold: threshold? };
-        (gap.free < gap.threshold).then_some(gap)
+        let shortfall = Self { free: free?, threshold: threshold? };
+        (shortfall.free < shortfall.threshold).then_some(shortfall)
     }
 
-    pub(super) fn share(self) -> f64 {
+    /// The balance as a fraction of its threshold. It orders shortfalls: the smallest is the worst.
+    pub(super) fn ratio(self) -> f64 {
         if self.threshold > 0.0 { self.free / self.threshold } else { self.free - self.threshold }
     }
 }
@@ -32,8 +30,8 @@ impl Shortfall {
 impl fmt::Display for Shortfall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.threshold > 0.0 && self.free >= 0.0 {
-            // Rounded down: what is under the threshold is never 100 % of it.
-            let percent = self.share() * 100.0;
+            // Rounded down: a balance below its threshold is never shown as 100 %.
+            let percent = self.ratio() * 100.0;
             match percent {
                 0.0 => f.write_str("0 % of ")?,
                 ..0.1 => f.write_str("under 0.1 % of ")?,
@@ -43,16 +41,13 @@ impl fmt::Display for Shortfall {
         } else {
             f.write_str("below ")?;
         }
-        write!(
-            f,
-            "{}, {} short",
-            PlainNumber(self.threshold),
-            PlainNumber(rounded(self.threshold - self.free))
-        )
+        let missing = round_float_noise(self.threshold - self.free);
+        write!(f, "{}, {} short", PlainNumber(self.threshold), PlainNumber(missing))
     }
 }
 
-/// A number of ours, short also where it is very large or very small.
+/// A float in decimal notation; very large and very small ones have an exponent.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct PlainNumber(pub(super) f64);
 
 impl fmt::Display for PlainNumber {
@@ -66,97 +61,88 @@ impl fmt::Display for PlainNumber {
     }
 }
 
-/// A cell of a class with an amount in it.
-pub(super) struct NumberCell<'a>(pub(super) &'static str, pub(super) &'a str);
+/// Longer amounts may wrap.
+const LONG_AMOUNT_BYTES: usize = 24;
 
-impl fmt::Display for NumberCell<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(class, text) = self;
-        match (*class, text.len() > LONG_AMOUNT) {
-            ("", false) => write!(f, "<td>{}</td>", Digits(text)),
-            (_, false) => write!(f, "<td class=\"{class}\">{}</td>", Digits(text)),
-            (_, true) => write!(f, "<td class=\"{class} long\">{}</td>", Digits(text)),
-        }
+/// An amount with every digit that the exchange wrote.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AmountText<'a> {
+    pub(super) text: &'a str,
+}
+
+/// The digits of an amount, as the page aligns them.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AmountDigits<'a> {
+    /// The digits before the decimal point, in groups of three if there are more than four digits.
+    pub(super) groups: Vec<&'a str>,
+    /// The decimal point and the digits up to the last that is not zero.
+    pub(super) fraction: &'a str,
+    /// The zeros after them, with the decimal point if nothing else follows it.
+    pub(super) trailing_zeros: &'a str,
+}
+
+impl<'a> AmountText<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text }
+    }
+
+    pub(super) fn is_long(self) -> bool {
+        self.text.len() > LONG_AMOUNT_BYTES
+    }
+
+    /// Digits after the decimal point.
+    pub(super) fn fraction_digits(self) -> usize {
+        self.split_at_point().map_or(0, |(_, fraction)| fraction.len().saturating_sub(1))
+    }
+
+    /// `None` if the amount has a sign or an exponent.
+    pub(super) fn digits(self) -> Option<AmountDigits<'a>> {
+        let (whole, fraction_and_zeros) = self.split_at_point()?;
+        let fraction = fraction_and_zeros.trim_end_matches(['0', '.']);
+        let trailing_zeros = fraction_and_zeros.strip_prefix(fraction).unwrap_or_default();
+        Some(AmountDigits { groups: group_digits(whole), fraction, trailing_zeros })
+    }
+
+    /// The digits before the decimal point, and the point with the digits after it.
+    fn split_at_point(self) -> Option<(&'a str, &'a str)> {
+        let is_plain = self.text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        is_plain.then(|| self.text.split_at(self.text.find('.').unwrap_or(self.text.len())))
     }
 }
 
-/// A longer amount may be broken into lines.
-const LONG_AMOUNT: usize = 24;
-
-/// An amount as the exchange wrote it, digit by digit, with room for the places it does not have.
-struct Digits<'a>(&'a str);
-
-impl fmt::Display for Digits<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((whole, fraction)) = split(self.0) else { return f.write_str(self.0) };
-        let first = whole.len() % 3;
-        for (at, digit) in whole.char_indices() {
-            // The gap is in the style: what is copied are the digits alone.
-            let group = whole.len() > 4 && at > 0 && at % 3 == first;
-            if group { write!(f, "<i>{digit}</i>")? } else { f.write_char(digit)? }
-        }
-        let figures = fraction.trim_end_matches(['0', '.']);
-        let rest = fraction.strip_prefix(figures).unwrap_or_default();
-        write!(f, "<span class=\"places\">{figures}")?;
-        if !rest.is_empty() {
-            write!(f, "<s>{rest}</s>")?;
-        }
-        f.write_str("</span>")
+fn group_digits(whole: &str) -> Vec<&str> {
+    if whole.len() <= 4 {
+        return vec![whole];
     }
+    let (first, mut rest) = whole.split_at_checked(whole.len() % 3).unwrap_or((whole, ""));
+    let mut groups = Vec::from_iter((!first.is_empty()).then_some(first));
+    while let Some((group, others)) = rest.split_at_checked(3) {
+        groups.push(group);
+        rest = others;
+    }
+    groups
 }
 
-/// The digits before the point, and the point with what follows; `None` for signs and exponents.
-fn split(text: &str) -> Option<(&str, &str)> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    plain.then(|| text.split_at(text.find('.').unwrap_or(text.len())))
+/// The `id` of an account's or a wallet's section: different for every name, and the same in a link.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Anchor<'a> {
+    pub(super) kind: AnchorKind,
+    pub(super) account: &'a str,
 }
 
-/// Places behind the point to make room for, so that the points stand below each other.
-pub(super) fn places<'a>(rows: impl Iterator<Item = &'a HoldingState>) -> usize {
-    let fraction = |text: &str| split(text).map_or(0, |(_, fraction)| fraction.len().saturating_sub(1));
-    let of_row = |row: &HoldingState| match row {
-        HoldingState::Read { free, frozen } => fraction(free.text()).max(fraction(frozen.text())),
-        _ => 0,
-    };
-    rows.map(of_row).max().unwrap_or(0).min(8)
+#[derive(Clone, Copy, Debug)]
+pub(super) enum AnchorKind {
+    Account,
+    Wallet(Wallet),
 }
 
-/// A text from outside: nothing in it is markup, neither between tags nor in a quoted attribute.
-pub(super) struct EscapedText<'a>(pub(super) &'a str);
-
-impl fmt::Display for EscapedText<'_> {
+impl fmt::Display for Anchor<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                other => f.write_char(other)?,
-            }
+        match self.kind {
+            AnchorKind::Account => f.write_str("account.")?,
+            AnchorKind::Wallet(wallet) => write!(f, "{wallet}.")?,
         }
-        Ok(())
-    }
-}
-
-/// A text from outside that also keeps its writing direction to itself. ASCII has none to keep,
-/// and does without the element: a page of many accounts has tens of thousands of names.
-pub(super) struct AccountName<'a>(pub(super) &'a str);
-
-impl fmt::Display for AccountName<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = EscapedText(self.0);
-        if self.0.is_ascii() { write!(f, "{text}") } else { write!(f, "<bdi>{text}</bdi>") }
-    }
-}
-
-/// A name as part of an id: the same in the attribute and in a link, different for every name.
-pub(super) struct ElementId<'a>(pub(super) &'a str);
-
-impl fmt::Display for ElementId<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.0.bytes() {
+        for byte in self.account.bytes() {
             match byte {
                 b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => f.write_char(char::from(byte))?,
                 other => write!(f, "_{other:02x}")?,
@@ -166,85 +152,63 @@ impl fmt::Display for ElementId<'_> {
     }
 }
 
-/// A link to a wallet's section.
-pub(super) struct WalletPath<'a>(pub(super) &'a WalletSnapshot);
-
-impl fmt::Display for WalletPath<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (account, wallet) = (&self.0.config.account, self.0.config.wallet);
-        write!(
-            f,
-            "<a href=\"#{wallet}.{}\">{} <span>{wallet}</span></a>",
-            ElementId(account),
-            AccountName(account)
-        )
-    }
-}
-
-/// A length of time that the script lets grow.
-pub(super) struct TickingAge(pub(super) Duration);
-
-impl fmt::Display for TickingAge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<span data-age=\"{}\">{}</span>", self.0.as_secs(), HumanDuration(self.0))
-    }
-}
-
-/// A time ahead that the script lets come.
-pub(super) struct Countdown(pub(super) Duration);
-
-impl fmt::Display for Countdown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        if seconds == 0 {
-            return f.write_str("<span data-in=\"0\">due</span>");
-        }
-        write!(f, "<span data-in=\"{seconds}\">in {}</span>", HumanDuration(self.0))
-    }
-}
-
-/// A length of time in its two largest units.
+/// A duration in its two largest units.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct HumanDuration(pub(super) Duration);
+
+impl HumanDuration {
+    pub(super) fn as_secs(self) -> u64 {
+        self.0.as_secs()
+    }
+}
 
 impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
-        let (one, word, two, half) = match seconds {
+        let (unit_seconds, unit, smaller_unit_seconds, smaller_unit) = match seconds {
             0..60 => (1, "s", 1, ""),
             60..3_600 => (60, "min", 1, "s"),
             3_600..86_400 => (3_600, "h", 60, "min"),
             _ => (86_400, "d", 3_600, "h"),
         };
-        write!(f, "{} {word}", seconds / one)?;
-        match seconds % one / two {
+        write!(f, "{} {unit}", seconds / unit_seconds)?;
+        match seconds % unit_seconds / smaller_unit_seconds {
             0 => Ok(()),
-            rest => write!(f, " {rest} {half}"),
+            rest => write!(f, " {rest} {smaller_unit}"),
         }
     }
 }
 
-/// A time of day, with the date unless it is that of `now`.
+/// A time of day in UTC, with its date unless that is the date of `now`.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct UtcTime {
+    /// Unix time.
     pub(super) at: Duration,
     pub(super) now: Timestamp,
 }
 
-impl fmt::Display for UtcTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const END_OF_9999: u64 = 253_402_300_799;
-        let at = Duration::from_secs(self.at.as_secs().min(END_OF_9999));
-        let stamp = humantime::format_rfc3339_seconds(UNIX_EPOCH + at).to_string();
-        let (date, time) = stamp.split_once('T').unwrap_or_default();
-        let time = time.trim_end_matches('Z');
-        write!(f, "<time datetime=\"{stamp}\">")?;
-        if at.as_secs() / 86_400 != self.now.unix.as_secs() / 86_400 {
-            write!(f, "{date} ")?;
-        }
-        write!(f, "{time} UTC</time>")
+impl UtcTime {
+    pub(super) fn rfc3339(self) -> String {
+        const END_OF_YEAR_9999_UNIX: u64 = 253_402_300_799;
+        let at = Duration::from_secs(self.at.as_secs().min(END_OF_YEAR_9999_UNIX));
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + at).to_string()
     }
 }
 
-/// A number of things.
+impl fmt::Display for UtcTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SECONDS_PER_DAY: u64 = 86_400;
+        let rfc3339 = self.rfc3339();
+        let (date, time) = rfc3339.split_once('T').unwrap_or_default();
+        if self.at.as_secs() / SECONDS_PER_DAY != self.now.unix.as_secs() / SECONDS_PER_DAY {
+            write!(f, "{date} ")?;
+        }
+        write!(f, "{} UTC", time.trim_end_matches('Z'))
+    }
+}
+
+/// A count with its noun, in the plural unless it is 1.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Quantity(pub(super) usize, pub(super) &'static str);
 
 impl fmt::Display for Quantity {
@@ -253,14 +217,14 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// A difference of two f64, without the digits that only their rounding made.
-fn rounded(value: f64) -> f64 {
-    let (mut places, mut scaled) = (0, value);
-    while scaled < 100_000.0 && places < 18 {
+/// A difference of two floats without the digits that come from their rounding alone.
+fn round_float_noise(value: f64) -> f64 {
+    let (mut decimals, mut scaled) = (0, value);
+    while scaled < 100_000.0 && decimals < 18 {
         scaled *= 10.0;
-        places += 1;
+        decimals += 1;
     }
-    format!("{value:.places$}").parse().unwrap_or(value)
+    format!("{value:.decimals$}").parse().unwrap_or(value)
 }
 
 #[cfg(test)]
@@ -268,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_far_below_is_never_rounded_up_to_the_threshold() {
+    fn a_shortfall_is_never_rounded_up_to_the_threshold() {
         for (free, threshold, expected) in [
             (0.0, 500.0, "0 % of 500, 500 short"),
             (120.5, 500.0, "24 % of 500, 379.5 short"),
@@ -279,31 +243,33 @@ mod tests {
             (-1.5, 500.0, "below 500, 501.5 short"),
             (1e20, 1e21, "10 % of 1e21, 9e20 short"),
         ] {
-            let gap = Shortfall::between(Some(free), Some(threshold)).map(|gap| gap.to_string());
-            assert_eq!(gap.as_deref(), Some(expected));
+            let shortfall = Shortfall::between(Some(free), Some(threshold)).map(|found| found.to_string());
+            assert_eq!(shortfall.as_deref(), Some(expected));
         }
-        assert_eq!(Shortfall::between(Some(500.0), Some(500.0)), None, "at the threshold is not under it");
+        assert_eq!(Shortfall::between(Some(500.0), Some(500.0)), None, "a balance at its threshold");
         assert_eq!(Shortfall::between(None, Some(500.0)), None);
     }
 
     #[test]
     fn an_amount_keeps_every_digit() {
-        let places = |text: &str| format!("<span class=\"places\">{text}</span>");
-        for (amount, expected) in [
-            ("0", format!("0{}", places(""))),
-            ("1234.50", format!("1234{}", places(".5<s>0</s>"))),
-            ("12345.00", format!("12<i>3</i>45{}", places("<s>.00</s>"))),
-            ("1234567", format!("1<i>2</i>34<i>5</i>67{}", places(""))),
-            (".5", places(".5")),
-            ("1E-8", "1E-8".to_owned()),
-            ("-12345.6", "-12345.6".to_owned()),
+        for (text, groups, fraction, trailing_zeros) in [
+            ("0", &["0"][..], "", ""),
+            ("1234.50", &["1234"], ".5", "0"),
+            ("12345.00", &["12", "345"], "", ".00"),
+            ("1234567", &["1", "234", "567"], "", ""),
+            ("123456.7", &["123", "456"], ".7", ""),
+            (".5", &[""], ".5", ""),
         ] {
-            assert_eq!(Digits(amount).to_string(), expected);
+            let expected = AmountDigits { groups: groups.to_vec(), fraction, trailing_zeros };
+            assert_eq!(AmountText::new(text).digits(), Some(expected));
+        }
+        for text in ["1E-8", "-12345.6"] {
+            assert_eq!(AmountText::new(text).digits(), None);
         }
     }
 
     #[test]
-    fn a_length_of_time_has_at_most_two_units() {
+    fn a_duration_has_at_most_two_units() {
         for (seconds, expected) in [
             (0, "0 s"),
             (59, "59 s"),
@@ -325,9 +291,19 @@ mod tests {
             uptime: Duration::ZERO,
             unix: Duration::from_secs(1_700_000_000),
         };
-        let shown = |seconds| UtcTime { at: Duration::from_secs(seconds), now }.to_string();
-        assert_eq!(shown(1_700_000_001), "<time datetime=\"2023-11-14T22:13:21Z\">22:13:21 UTC</time>");
-        assert!(shown(1_700_100_000).contains(">2023-11-16 02:00:00 UTC<"));
-        assert!(shown(u64::MAX).contains(">9999-12-31 23:59:59 UTC<"), "an absurd pause breaks nothing");
+        let time = |seconds| UtcTime { at: Duration::from_secs(seconds), now };
+        assert_eq!(time(1_700_000_001).to_string(), "22:13:21 UTC");
+        assert_eq!(time(1_700_000_001).rfc3339(), "2023-11-14T22:13:21Z");
+        assert_eq!(time(1_700_100_000).to_string(), "2023-11-16 02:00:00 UTC");
+        assert_eq!(time(u64::MAX).to_string(), "9999-12-31 23:59:59 UTC", "an absurd pause breaks nothing");
+    }
+
+    #[test]
+    fn different_names_have_different_anchors() {
+        let anchor = |account| Anchor { kind: AnchorKind::Account, account }.to_string();
+        assert_eq!(
+            [anchor("a b"), anchor("a_b"), anchor("ä")],
+            ["account.a_20b", "account.a_5fb", "account._c3_a4"]
+        );
     }
 }

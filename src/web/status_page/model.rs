@@ -1,139 +1,170 @@
-//! What the page has to say, before any markup: what is low, what is not fresh, what is in trouble.
+//! Counts and judgements of the page, without markup: which balances are low, which wallets are not fresh, which
+//! pollers have problems.
 
-use std::fmt;
+use std::sync::Arc;
 
-use super::{
-    StatusPage,
-    format::{Quantity, Shortfall},
-};
+use super::format::{AmountText, Anchor, AnchorKind, HumanDuration, Quantity, Shortfall};
 use crate::{
     clock::Timestamp,
+    exchange::{Reason, Wallet},
     snapshot::prices::PriceSnapshot,
-    snapshot::store::AccountEntry,
-    snapshot::wallet::{Freshness, Holding, HoldingState, WalletSnapshot, WatchedCurrency},
+    snapshot::store::{AccountEntry, PriceEntry},
+    snapshot::wallet::{Freshness, Holding, HoldingState, WalletConfig, WalletSnapshot},
 };
 
-/// All there is, counted.
+/// Input of the status page.
+#[derive(Clone, Copy, Debug)]
+pub struct StatusPage<'a> {
+    /// Accounts with their wallets, sorted by name.
+    pub accounts: &'a [Arc<AccountEntry>],
+    /// Prices; `None` if they are not enabled.
+    pub prices: Option<&'a PriceEntry>,
+    /// Whether the last reload failed.
+    pub misconfigured: bool,
+    /// The time at which the page is true.
+    pub now: Timestamp,
+    /// Path of the metrics, from the root.
+    pub telemetry_path: &'a str,
+    /// Version of this build. A page that is open in a browser reloads itself when the version changes.
+    pub version: &'a str,
+}
+
+/// All wallets and their counts.
 pub(super) struct StatusPageModel<'a> {
     pub(super) wallets: Vec<WalletRow<'a>>,
-    accounts: usize,
-    /// Pollers that give no sign of life, that of prices included.
-    stuck: usize,
-    paused: usize,
-    misconfigured: bool,
-    /// `None` if prices are not asked for.
-    prices: Option<WalletState>,
-    thresholds: usize,
-    /// Thresholds whose balance is not known.
-    unjudged: usize,
+    account_count: usize,
+    /// Pollers without a heartbeat, the price poller included.
+    stuck_count: usize,
+    paused_count: usize,
+    is_misconfigured: bool,
+    /// `None` if prices are not enabled.
+    price_state: Option<WalletState>,
+    threshold_count: usize,
+    /// Thresholds of unknown balances.
+    unknown_threshold_count: usize,
+    /// Balances below their threshold, the worst first.
     pub(super) low: Vec<LowBalance<'a>>,
 }
 
-/// A wallet, and what is to be said of it.
+/// A wallet's row of the overview.
 pub(super) struct WalletRow<'a> {
-    pub(super) account: &'a AccountEntry,
-    pub(super) snapshot: &'a WalletSnapshot,
+    pub(super) link: WalletLink<'a>,
     pub(super) state: WalletState,
-    stuck: bool,
-    /// Watched currencies under their threshold.
-    pub(super) low: usize,
-    /// Watched currencies that the answer had no amounts for.
-    pub(super) unreadable: usize,
+    /// Age of the last good answer.
+    pub(super) last_read: Option<HumanDuration>,
+    /// How long its polls have been failing, and why the last one did.
+    pub(super) failing: Option<(HumanDuration, Reason)>,
+    is_stuck: bool,
+    is_paused: bool,
+    is_unconfirmed: bool,
+    /// Watched currencies below their threshold.
+    low_count: usize,
+    /// Watched currencies whose amounts the answer did not hold in a readable form.
+    unreadable_count: usize,
 }
 
-/// A balance under its threshold.
+/// A link to a wallet's section.
+#[derive(Clone, Copy)]
+pub(super) struct WalletLink<'a> {
+    pub(super) account: &'a str,
+    pub(super) wallet: Wallet,
+}
+
+/// A balance below its threshold.
 pub(super) struct LowBalance<'a> {
-    pub(super) snapshot: &'a WalletSnapshot,
-    pub(super) watch: &'a WatchedCurrency,
-    pub(super) row: &'a HoldingState,
-    pub(super) gap: Shortfall,
+    pub(super) link: WalletLink<'a>,
+    pub(super) currency: &'a str,
+    /// `None` if the answer did not list the currency.
+    pub(super) free: Option<AmountText<'a>>,
+    pub(super) shortfall: Shortfall,
+    /// Age of the balance if the last poll did not renew it.
+    pub(super) held: Option<HumanDuration>,
 }
 
-/// The answer to one of the three questions of the first glance.
+/// The answer to one of the three questions that the top of the page answers.
 pub(super) struct Banner {
     pub(super) level: BannerLevel,
     pub(super) text: String,
-    /// Markup: nothing from outside belongs here.
     pub(super) note: String,
+    /// The state of prices, as a link to their section after the note.
+    pub(super) price_state: Option<WalletState>,
 }
 
 impl<'a> StatusPageModel<'a> {
-    pub(super) fn of(page: &StatusPage<'a>) -> Self {
+    pub(super) fn new(page: &StatusPage<'a>) -> Self {
         let now = page.now;
-        let stuck = |account: &AccountEntry| account.overdue(now).is_some();
-        let prices_stuck = page.prices.is_some_and(|market| market.overdue(now).is_some());
+        let stuck = page.accounts.iter().filter(|account| account.overdue(now).is_some());
+        let is_price_poller_stuck = page.prices.is_some_and(|prices| prices.overdue(now).is_some());
         let mut model = Self {
             wallets: Vec::new(),
-            accounts: page.accounts.len(),
-            stuck: page.accounts.iter().filter(|account| stuck(account)).count() + usize::from(prices_stuck),
-            prices: page.prices.map(|market| WalletState::of_prices(&market.snapshot, now)),
-            paused: page.accounts.iter().filter(|account| account.facts.paused_until.is_some()).count(),
-            misconfigured: page.misconfigured,
-            thresholds: 0,
-            unjudged: 0,
+            account_count: page.accounts.len(),
+            stuck_count: stuck.count() + usize::from(is_price_poller_stuck),
+            price_state: page.prices.map(|prices| WalletState::of_prices(&prices.snapshot, now)),
+            paused_count: page.accounts.iter().filter(|account| account.facts.paused_until.is_some()).count(),
+            is_misconfigured: page.misconfigured,
+            threshold_count: 0,
+            unknown_threshold_count: 0,
             low: Vec::new(),
         };
         for account in page.accounts {
             for wallet in &account.wallets {
-                let snapshot = &wallet.snapshot;
-                let before = model.low.len();
-                model.add_wallet(snapshot, now);
-                model.wallets.push(WalletRow {
-                    account,
-                    snapshot,
-                    state: WalletState::of(snapshot, now),
-                    stuck: stuck(account),
-                    low: model.low.len() - before,
-                    unreadable: holdings(snapshot, now)
-                        .iter()
-                        .filter(|holding| !holding.state.is_readable())
-                        .count(),
-                });
+                let low_before = model.low.len();
+                model.compare_thresholds(&wallet.snapshot, now);
+                let low_count = model.low.len() - low_before;
+                model.wallets.push(WalletRow::new(account, &wallet.snapshot, low_count, now));
             }
         }
-        model.low.sort_by(|a, b| a.gap.share().total_cmp(&b.gap.share()));
+        model.low.sort_by(|a, b| a.shortfall.ratio().total_cmp(&b.shortfall.ratio()));
         model
     }
 
-    fn add_wallet(&mut self, snapshot: &'a WalletSnapshot, now: Timestamp) {
-        let holdings = holdings(snapshot, now);
+    fn compare_thresholds(&mut self, snapshot: &'a WalletSnapshot, now: Timestamp) {
+        let holdings = visible_holdings(snapshot, now);
+        let held = snapshot.last_good.as_ref().filter(|_| !snapshot.last_poll_believed());
+        let held = held.map(|good| HumanDuration(good.at.age(now)));
         for watch in snapshot.config.watch.iter().filter(|watch| watch.threshold.is_some()) {
-            self.thresholds += 1;
-            let row = row_of(holdings, &watch.currency);
-            let free = row.and_then(HoldingState::amounts).map(|(free, _)| free);
-            match (row, Shortfall::between(free, watch.threshold)) {
-                (Some(row), Some(gap)) => self.low.push(LowBalance { snapshot, watch, row, gap }),
-                _ if free.is_none() => self.unjudged += 1,
-                _ => {}
+            self.threshold_count += 1;
+            let state = find_holding(holdings, &watch.currency);
+            let free = state.and_then(HoldingState::amounts).map(|(free, _)| free);
+            if free.is_none() {
+                self.unknown_threshold_count += 1;
+            }
+            if let Some(shortfall) = Shortfall::between(free, watch.threshold) {
+                let free = match state {
+                    Some(HoldingState::Read { free, .. }) => Some(AmountText::new(free.text())),
+                    _ => None,
+                };
+                let link = WalletLink::new(&snapshot.config);
+                self.low.push(LowBalance { link, currency: &watch.currency, free, shortfall, held });
             }
         }
     }
 
     fn count(&self, state: WalletState) -> usize {
-        self.wallets.iter().filter(|seen| seen.state == state).count()
+        self.wallets.iter().filter(|row| row.state == state).count()
     }
 
-    fn unreadable(&self) -> usize {
-        self.wallets.iter().map(|seen| seen.unreadable).sum()
+    fn unreadable_count(&self) -> usize {
+        self.wallets.iter().map(|row| row.unreadable_count).sum()
     }
 
-    /// What a browser tab says: the worst first, then the name.
+    /// Title of the browser tab: the worst first, then the program's name.
     pub(super) fn title(&self) -> String {
         let counts = [
             (self.low.len(), "low"),
-            (self.stuck, "stuck"),
+            (self.stuck_count, "stuck"),
             (self.count(WalletState::Unknown), "unknown"),
             (self.count(WalletState::Held), "held"),
-            (self.unreadable(), "unreadable"),
-            (self.paused, "paused"),
+            (self.unreadable_count(), "unreadable"),
+            (self.paused_count, "paused"),
             (self.count(WalletState::Unpolled), "not polled yet"),
         ];
-        let state = listing(&counts);
-        let state = match state.as_str() {
-            "" if self.misconfigured => "configuration unusable",
-            "" if self.level() == BannerLevel::Good => "all well",
-            "" => "not all known",
-            some => some,
+        let listed = list_counts(&counts);
+        let state = match listed.as_str() {
+            "" if self.is_misconfigured => "invalid configuration",
+            "" if self.level() == BannerLevel::Good => "healthy",
+            "" => "partly unknown",
+            listed => listed,
         };
         format!("{state} · xt-balance-exporter")
     }
@@ -143,37 +174,38 @@ impl<'a> StatusPageModel<'a> {
     }
 
     pub(super) fn threshold_banner(&self) -> Banner {
-        let thresholds = Quantity(self.thresholds, "threshold");
-        let unjudged = format!("{} of {thresholds} cannot be judged", self.unjudged);
-        let (level, text, note) = match (self.thresholds, self.low.len(), self.unjudged) {
-            (0, ..) => {
-                (BannerLevel::Good, "no thresholds".to_owned(), "none is set, so none can be low".to_owned())
+        let (all, low, unknown) = (self.threshold_count, self.low.len(), self.unknown_threshold_count);
+        let thresholds = Quantity(all, "threshold");
+        let unknown_note = format!("balance unknown for {unknown} of {thresholds}");
+        let (level, text, note) = match (low, unknown) {
+            _ if all == 0 => {
+                (BannerLevel::Good, "No thresholds".to_owned(), "no balance can be low".to_owned())
             }
-            (_, 0, 0) => (BannerLevel::Good, "nothing low".to_owned(), format!("{thresholds} kept")),
-            (_, 0, all) if all == self.thresholds => {
-                (BannerLevel::Warn, "low or not: unknown".to_owned(), unjudged)
+            (0, 0) => {
+                (BannerLevel::Good, "Nothing low".to_owned(), format!("{all} of {all} above threshold"))
             }
-            (_, 0, _) => (BannerLevel::Warn, "nothing known is low".to_owned(), unjudged),
-            (_, low, 0) => (BannerLevel::Bad, format!("{low} low"), format!("of {thresholds}")),
-            (_, low, _) => (BannerLevel::Bad, format!("{low} low"), unjudged),
+            (0, _) if unknown == all => (BannerLevel::Warn, "Balances unknown".to_owned(), unknown_note),
+            (0, _) => (BannerLevel::Warn, "None known to be low".to_owned(), unknown_note),
+            (_, 0) => (BannerLevel::Bad, format!("{low} low"), format!("of {thresholds}")),
+            _ => (BannerLevel::Bad, format!("{low} low"), unknown_note),
         };
-        Banner { level, text, note }
+        Banner { level, text, note, price_state: None }
     }
 
     pub(super) fn freshness_banner(&self) -> Banner {
         let all = self.wallets.len();
         let [held, unknown, unpolled] =
-            [WalletState::Held, WalletState::Unknown, WalletState::Unpolled].map(|s| self.count(s));
-        let (stale, unreadable) = (held + unknown + unpolled, self.unreadable());
+            [WalletState::Held, WalletState::Unknown, WalletState::Unpolled].map(|state| self.count(state));
+        let (stale, unreadable) = (held + unknown + unpolled, self.unreadable_count());
         let level = match (unknown, stale + unreadable) {
             (0, 0) => BannerLevel::Good,
             (0, _) => BannerLevel::Warn,
             _ => BannerLevel::Bad,
         };
-        let wallets = format!("{} of {}", Quantity(all, "wallet"), Quantity(self.accounts, "account"));
+        let wallets = format!("{} of {}", Quantity(all, "wallet"), Quantity(self.account_count, "account"));
         let (text, note) = match (stale, unreadable) {
-            (0, 0) if all == 0 => ("nothing to read".to_owned(), "no account is configured".to_owned()),
-            (0, 0) => ("all fresh".to_owned(), wallets),
+            (0, 0) if all == 0 => ("No wallets".to_owned(), "no account is configured".to_owned()),
+            (0, 0) => ("All fresh".to_owned(), wallets),
             (0, _) => (format!("{unreadable} unreadable"), format!("all fresh: {wallets}")),
             _ => {
                 let counts = [
@@ -182,42 +214,84 @@ impl<'a> StatusPageModel<'a> {
                     (unpolled, "not polled yet"),
                     (unreadable, "unreadable"),
                 ];
-                (format!("{stale} of {all} not fresh"), listing(&counts))
+                (format!("{stale} of {all} not fresh"), list_counts(&counts))
             }
         };
-        Banner { level, text, note }
+        Banner { level, text, note, price_state: None }
     }
 
     pub(super) fn health_banner(&self) -> Banner {
-        let prices = self.prices.filter(|state| *state != WalletState::Fresh);
-        let prices = prices.map(|state| format!("<a href=\"#prices\">prices {}</a>", state.word()));
-        let paused = (self.paused > 0).then(|| format!("{} paused", Quantity(self.paused, "account")));
-        let misconfigured = "the changed configuration cannot be used: see the log";
-        let misconfigured = self.misconfigured.then(|| misconfigured.to_owned());
-        let troubles: Vec<_> = misconfigured.into_iter().chain(paused).chain(prices).collect();
-        let (level, text, note) = match self.stuck {
-            0 if troubles.is_empty() => (BannerLevel::Good, "exporter works", "all pollers alive".to_owned()),
-            0 => (BannerLevel::Warn, "exporter works", troubles.join(", ")),
-            stuck => {
-                let all = Quantity(self.accounts + usize::from(self.prices.is_some()), "poller");
-                (BannerLevel::Bad, "exporter in trouble", format!("{stuck} of {all} stuck or dead"))
-            }
+        if self.stuck_count > 0 {
+            let all = Quantity(self.account_count + usize::from(self.price_state.is_some()), "poller");
+            let note = format!("{} of {all} stuck", self.stuck_count);
+            return Banner { level: BannerLevel::Bad, text: "Unhealthy".to_owned(), note, price_state: None };
+        }
+        let invalid = "the new configuration is invalid, the previous one stays active: see the log";
+        let invalid = self.is_misconfigured.then(|| invalid.to_owned());
+        let paused =
+            (self.paused_count > 0).then(|| format!("{} paused", Quantity(self.paused_count, "account")));
+        let problems: Vec<_> = invalid.into_iter().chain(paused).collect();
+        let price_state = self.price_state.filter(|state| *state != WalletState::Fresh);
+        let (level, note) = if problems.is_empty() && price_state.is_none() {
+            (BannerLevel::Good, "all pollers running".to_owned())
+        } else {
+            (BannerLevel::Warn, problems.join(", "))
         };
-        Banner { level, text: text.to_owned(), note }
+        Banner { level, text: "Healthy".to_owned(), note, price_state }
     }
 }
 
-impl WalletRow<'_> {
-    /// How soon it should be looked at; 0 if all is well. What is merely low has its own list.
-    pub(super) fn rank(&self) -> u8 {
-        let paused = self.account.facts.paused_until.is_some();
+impl<'a> WalletRow<'a> {
+    fn new(account: &AccountEntry, snapshot: &'a WalletSnapshot, low_count: usize, now: Timestamp) -> Self {
+        let holdings = visible_holdings(snapshot, now);
+        Self {
+            link: WalletLink::new(&snapshot.config),
+            state: WalletState::of(snapshot, now),
+            last_read: snapshot.last_good.as_ref().map(|good| HumanDuration(good.at.age(now))),
+            failing: snapshot
+                .last_failure
+                .as_ref()
+                .map(|last| (HumanDuration(last.since.age(now)), last.failure.reason)),
+            is_stuck: account.overdue(now).is_some(),
+            is_paused: account.facts.paused_until.is_some(),
+            is_unconfirmed: snapshot.doubt.is_some(),
+            low_count,
+            unreadable_count: holdings.iter().filter(|holding| !holding.state.is_readable()).count(),
+        }
+    }
+
+    /// How urgent the wallet's problem is; 0 if it has none.
+    pub(super) fn severity(&self) -> u8 {
         match self.state {
-            _ if self.stuck => 4,
+            _ if self.is_stuck => 4,
             WalletState::Unknown => 3,
             WalletState::Held => 2,
             WalletState::Unpolled => 1,
-            WalletState::Fresh => u8::from(paused || self.low > 0 || self.unreadable > 0),
+            WalletState::Fresh => u8::from(self.is_paused || self.low_count > 0 || self.unreadable_count > 0),
         }
+    }
+
+    /// Each problem, and whether the page emphasises it. Failing polls are in `failing`.
+    pub(super) fn problems(&self) -> Vec<(String, bool)> {
+        let problems = [
+            (self.low_count > 0, format!("{} low", self.low_count), true),
+            (self.unreadable_count > 0, format!("{} unreadable", self.unreadable_count), false),
+            (self.is_stuck, "poller stuck".to_owned(), true),
+            (self.is_paused, "paused".to_owned(), false),
+            (self.is_unconfirmed, "not confirmed".to_owned(), false),
+        ];
+        let present = problems.into_iter().filter(|(is_present, ..)| *is_present);
+        present.map(|(_, text, is_emphasised)| (text, is_emphasised)).collect()
+    }
+}
+
+impl<'a> WalletLink<'a> {
+    fn new(config: &'a WalletConfig) -> Self {
+        Self { account: &config.account, wallet: config.wallet }
+    }
+
+    pub(super) fn anchor(&self) -> Anchor<'a> {
+        Anchor { kind: AnchorKind::Wallet(self.wallet), account: self.account }
     }
 }
 
@@ -238,7 +312,7 @@ impl BannerLevel {
         }
     }
 
-    /// A disc, a triangle or a square: the tab tells it by more than the colour.
+    /// A disc, a triangle or a square: the levels differ by more than their colour.
     pub(super) fn icon(self) -> &'static str {
         match self {
             Self::Good => {
@@ -257,7 +331,7 @@ impl BannerLevel {
     }
 }
 
-/// What a wallet, or prices, are called: their freshness, but that nobody is alarmed before the first poll.
+/// A wallet's freshness, or that of prices. `Unpolled` tells a new wallet from one that became unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WalletState {
     Fresh,
@@ -268,15 +342,14 @@ pub(super) enum WalletState {
 
 impl WalletState {
     pub(super) fn of(snapshot: &WalletSnapshot, now: Timestamp) -> Self {
-        Self::named(snapshot.freshness(now), snapshot.counters.polls > 0)
+        Self::from_freshness(snapshot.freshness(now), snapshot.counters.polls > 0)
     }
 
-    /// The same of prices.
-    pub(super) fn of_prices(price_snapshot: &PriceSnapshot, now: Timestamp) -> Self {
-        Self::named(price_snapshot.freshness(now), price_snapshot.is_read())
+    pub(super) fn of_prices(snapshot: &PriceSnapshot, now: Timestamp) -> Self {
+        Self::from_freshness(snapshot.freshness(now), snapshot.is_read())
     }
 
-    fn named(freshness: Freshness, is_polled: bool) -> Self {
+    fn from_freshness(freshness: Freshness, is_polled: bool) -> Self {
         match freshness {
             Freshness::Fresh => Self::Fresh,
             Freshness::Held => Self::Held,
@@ -294,30 +367,24 @@ impl WalletState {
         }
     }
 
-    fn word(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         if self == Self::Unpolled { "not polled yet" } else { self.class() }
     }
 }
 
-impl fmt::Display for WalletState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<span class=\"state {}\">{}</span>", self.class(), self.word())
-    }
+/// The counts that are not zero, with their nouns.
+fn list_counts(counts: &[(usize, &str)]) -> String {
+    let present = counts.iter().filter(|(count, _)| *count > 0);
+    present.map(|(count, noun)| format!("{count} {noun}")).collect::<Vec<_>>().join(", ")
 }
 
-/// The counts that are not zero, in words.
-fn listing(counts: &[(usize, &str)]) -> String {
-    let some = counts.iter().filter(|(count, _)| *count > 0);
-    some.map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
-}
-
-/// What may be shown of the balances as of `now`.
-pub(super) fn holdings(snapshot: &WalletSnapshot, now: Timestamp) -> &[Holding] {
+/// The balances that are young enough to show, sorted by currency; empty if they are too old.
+pub(super) fn visible_holdings(snapshot: &WalletSnapshot, now: Timestamp) -> &[Holding] {
     snapshot.visible(now).map(|good| &*good.holdings).unwrap_or_default()
 }
 
-/// What the answer said of a currency; holdings are sorted.
-pub(super) fn row_of<'a>(holdings: &'a [Holding], currency: &str) -> Option<&'a HoldingState> {
-    let found = holdings.binary_search_by(|holding| (*holding.currency).cmp(currency)).ok();
-    found.and_then(|at| holdings.get(at)).map(|holding| &holding.state)
+/// The state of `currency`; `holdings` must be sorted by currency.
+pub(super) fn find_holding<'a>(holdings: &'a [Holding], currency: &str) -> Option<&'a HoldingState> {
+    let position = holdings.binary_search_by(|holding| (*holding.currency).cmp(currency)).ok();
+    position.and_then(|position| holdings.get(position)).map(|holding| &holding.state)
 }

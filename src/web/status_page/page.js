@@ -1,51 +1,51 @@
 "use strict";
 {
-  const EVERY = 5000, PATIENCE = 10000, STALE = 15000; // ms
+  const REFRESH_INTERVAL_MS = 5000, REQUEST_TIMEOUT_MS = 10000, STALE_AFTER_MS = 15000;
   const main = document.querySelector("main");
-  const lost = document.getElementById("lost");
+  const staleNotice = document.getElementById("stale");
   const icon = document.getElementById("icon");
   const { version } = document.documentElement.dataset;
   let title = document.title;
-  let read = moment(); // when what is shown was asked for: its ages count from here
+  let shownSince = now(); // when the shown page was requested: its ages count from then
   let failure = "";
-  let busy = false;
+  let isRefreshing = false;
 
-  function moment() {
-    return { wall: Date.now(), steady: performance.now() };
+  function now() {
+    return { wall: Date.now(), monotonic: performance.now() };
   }
 
-  // The wall clock may be set, the other may stand still while the machine sleeps: the later counts.
-  function since() {
-    return Math.max(Date.now() - read.wall, performance.now() - read.steady, 0);
+  // The wall clock can be set, and the monotonic clock can stop while the machine sleeps: the larger difference counts.
+  function millisecondsShown() {
+    return Math.max(Date.now() - shownSince.wall, performance.now() - shownSince.monotonic, 0);
   }
 
   async function refresh() {
-    if (busy || document.hidden) return;
-    busy = true;
-    const asked = moment();
+    if (isRefreshing || document.hidden) return;
+    isRefreshing = true;
+    const requested = now();
     try {
-      // Not location.href: fetch refuses an address with a password in it.
-      const address = location.origin + location.pathname + location.search;
-      const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-      if (!answer.ok) throw new Error(`the exporter answers ${answer.status}`);
-      const next = new DOMParser().parseFromString(await answer.text(), "text/html");
-      if (!next.getElementById("as-of")) throw new Error("something else answers");
+      // Not location.href: fetch rejects a URL with a password in it.
+      const url = location.origin + location.pathname + location.search;
+      const response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+      if (!response.ok) throw new Error(`the exporter answers ${response.status}`);
+      const next = new DOMParser().parseFromString(await response.text(), "text/html");
+      if (!next.getElementById("as-of")) throw new Error("another server answers");
       if (next.documentElement.dataset.version !== version) return location.reload();
-      sync(main, next.querySelector("main"));
+      update(main, next.querySelector("main"));
       icon.href = next.getElementById("icon").getAttribute("href");
       title = next.title;
-      read = asked;
+      shownSince = requested;
       failure = "";
     } catch (error) {
       failure = "connection lost" + (error.name === "Error" ? ` (${error.message})` : "");
     } finally {
-      busy = false;
+      isRefreshing = false;
     }
     tick();
   }
 
-  // Makes `old` like `next` and leaves alone what is alike, with the selection and focus in it.
-  function sync(old, next) {
+  // Makes `old` equal to `next`, and does not touch equal nodes: they keep the selection and the focus.
+  function update(old, next) {
     if (old.isEqualNode(next)) return;
     if (old.nodeType === Node.TEXT_NODE) {
       old.data = next.data;
@@ -53,62 +53,63 @@
     }
     for (const { name, value } of next.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     for (const { name } of [...old.attributes]) if (!next.hasAttribute(name) && name !== "open") old.removeAttribute(name);
-    const named = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
-    const staying = new Set([...next.children].map((child) => child.id));
-    for (const [id, child] of named) if (!staying.has(id)) child.remove();
-    let at = old.firstChild;
+    const oldById = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
+    const nextIds = new Set([...next.children].map((child) => child.id));
+    for (const [id, child] of oldById) if (!nextIds.has(id)) child.remove();
+    let current = old.firstChild;
     for (const child of [...next.childNodes]) {
-      const alike = at && !at.id && at.nodeName === child.nodeName ? at : null;
-      const same = child.id ? named.get(child.id) : alike;
-      if (same !== at || !same) old.insertBefore(same ?? child, at);
-      else at = at.nextSibling;
-      if (same) sync(same, child);
+      const similar = current && !current.id && current.nodeName === child.nodeName ? current : null;
+      const match = child.id ? oldById.get(child.id) : similar;
+      if (match !== current || !match) old.insertBefore(match ?? child, current);
+      else current = current.nextSibling;
+      if (match) update(match, child);
     }
-    while (at) {
-      const after = at.nextSibling;
-      at.remove();
-      at = after;
+    while (current) {
+      const following = current.nextSibling;
+      current.remove();
+      current = following;
     }
   }
 
   function tick() {
-    const passed = since();
-    for (const span of main.querySelectorAll("[data-age]")) show(span, words(+span.dataset.age + passed / 1000));
+    const elapsed = millisecondsShown();
+    for (const span of main.querySelectorAll("[data-age]")) setText(span, formatDuration(+span.dataset.age + elapsed / 1000));
     for (const span of main.querySelectorAll("[data-in]")) {
-      const left = span.dataset.in - passed / 1000;
-      show(span, left < 1 ? "due" : `in ${words(left)}`);
+      const secondsLeft = span.dataset.in - elapsed / 1000;
+      setText(span, secondsLeft < 1 ? "due" : `in ${formatDuration(secondsLeft)}`);
     }
-    const trouble = failure || (passed > STALE ? "not refreshed" : "");
-    const from = document.getElementById("as-of").textContent;
-    show(lost, trouble && `${trouble}: what you see is from ${from}`);
-    lost.hidden = !trouble;
-    document.body.classList.toggle("lost", trouble !== "");
-    // Nobody refreshes the title of a hidden tab, so it says when it was true.
-    document.title = document.hidden || trouble ? `(${from}) ${title}` : title;
+    const problem = failure || (elapsed > STALE_AFTER_MS ? "not refreshed" : "");
+    const asOf = document.getElementById("as-of").textContent;
+    setText(staleNotice, problem && `${problem}: this page shows the state as of ${asOf}`);
+    staleNotice.hidden = !problem;
+    document.body.classList.toggle("stale", problem !== "");
+    // The title of a hidden tab is not refreshed, so it says when it was true.
+    document.title = document.hidden || problem ? `(${asOf}) ${title}` : title;
   }
 
-  function show(node, text) {
+  function setText(node, text) {
     if (node.textContent !== text) node.textContent = text;
   }
 
-  function words(time) {
+  // The same format as HumanDuration of the exporter.
+  function formatDuration(time) {
     const seconds = Math.floor(time);
-    const [one, word, two, half] =
+    const [unitSeconds, unit, smallerUnitSeconds, smallerUnit] =
       seconds < 60 ? [1, "s", 1, ""]
       : seconds < 3600 ? [60, "min", 1, "s"]
       : seconds < 86400 ? [3600, "h", 60, "min"]
       : [86400, "d", 3600, "h"];
-    const rest = Math.floor((seconds % one) / two);
-    return `${Math.floor(seconds / one)} ${word}` + (rest ? ` ${rest} ${half}` : "");
+    const rest = Math.floor((seconds % unitSeconds) / smallerUnitSeconds);
+    return `${Math.floor(seconds / unitSeconds)} ${unit}` + (rest ? ` ${rest} ${smallerUnit}` : "");
   }
 
-  function wake() {
+  function tickAndRefresh() {
     tick();
     refresh();
   }
 
   setInterval(tick, 1000);
-  setInterval(refresh, EVERY);
-  document.addEventListener("visibilitychange", wake);
-  addEventListener("pageshow", wake); // also when the browser shows a page that it kept
+  setInterval(refresh, REFRESH_INTERVAL_MS);
+  document.addEventListener("visibilitychange", tickAndRefresh);
+  addEventListener("pageshow", tickAndRefresh); // also when the browser shows a page from its cache
 }

@@ -1,183 +1,195 @@
-//! The balances of one wallet as a table: the watched currencies, then the largest of the others. The page of hundreds
-//! of accounts with a thousand currencies each stays small enough to be looked at. Pure.
+//! The balances of one wallet as rows: the watched currencies, then the largest of the others. The number of rows is
+//! bounded, because a page of hundreds of accounts with a thousand currencies each must stay small. No markup.
 
-use std::{
-    cmp::Reverse,
-    fmt::{self, Write as _},
-};
+use std::cmp::Reverse;
 
 use super::{
-    StatusPage,
-    format::{
-        AccountName, ElementId, EscapedText, NumberCell, PlainNumber, Quantity, Shortfall, TickingAge, places,
-    },
-    model::{holdings, row_of},
+    format::{AmountText, HumanDuration, PlainNumber, Quantity, Shortfall},
+    model::{find_holding, visible_holdings},
 };
 use crate::{
-    exchange::PriceTable,
-    snapshot::wallet::{Holding, HoldingState, WalletSnapshot},
+    clock::Timestamp,
+    exchange::{PriceTable, Wallet},
+    snapshot::wallet::{Holding, HoldingState, WalletSnapshot, WatchedCurrency},
 };
 
-/// Currencies listed in a wallet beside the watched ones, and as many zero balances by name.
-const ROWS_SHOWN: usize = 20;
+/// Maximum number of currencies in a table beside the watched ones, and of zero balances listed by name.
+const MAX_ROWS: usize = 20;
+/// Maximum number of digits after the decimal point that the page aligns.
+const MAX_ALIGNED_DIGITS: usize = 8;
 
-/// The balances of a wallet: the watched, then what is not zero, then the names of the zeros. `prices` tell which of the
-/// balances are the largest.
-pub(super) fn balances(
-    out: &mut String,
-    page: &StatusPage<'_>,
-    snapshot: &WalletSnapshot,
-    prices: Option<&PriceTable>,
-) -> fmt::Result {
-    let (wallet_config, good) = (&snapshot.config, snapshot.visible(page.now));
-    let holdings = holdings(snapshot, page.now);
-    let unwatched = holdings.iter().filter(|holding| wallet_config.find_watch(&holding.currency).is_none());
-    let (zeros, others): (Vec<_>, Vec<_>) =
-        unwatched.partition(|holding| holding.state.amounts() == Some((0.0, 0.0)));
-    let listed = !wallet_config.watch.is_empty() || !others.is_empty();
-    if listed {
-        let hidden = others.len().saturating_sub(ROWS_SHOWN);
-        table(out, page, snapshot, &largest(others, prices))?;
-        if hidden > 0 {
-            writeln!(out, "<p class=\"age\">{}</p>", More(hidden, page))?;
-        }
-    }
-    if !zeros.is_empty() {
-        let (wallet, id, count) =
-            (wallet_config.wallet, ElementId(&wallet_config.account), Quantity(zeros.len(), "zero balance"));
-        write!(out, "<details id=\"zeros.{wallet}.{id}\"><summary>{count}</summary>\n<p>")?;
-        let mut comma = "";
-        for zero in zeros.iter().take(ROWS_SHOWN) {
-            write!(out, "{comma}{}", AccountName(&zero.currency))?;
-            comma = ", ";
-        }
-        if zeros.len() > ROWS_SHOWN {
-            write!(out, " {}", More(zeros.len() - ROWS_SHOWN, page))?;
-        }
-        out.write_str("</p>\n</details>\n")?;
-    } else if good.is_some() && !listed {
-        out.write_str("<p class=\"age\">no balances to show</p>\n")?;
-    }
-    out.write_str("</section>\n")
+/// The balances of a wallet, as the page shows them.
+pub(super) struct WalletBalances<'a> {
+    /// `None` if there is no currency to list.
+    pub(super) table: Option<BalanceTable<'a>>,
+    /// Currencies that are neither watched nor zero, and have no row.
+    pub(super) hidden_count: usize,
+    pub(super) zeros: Option<ZeroBalances<'a>>,
+    /// Whether the balances are known and there are none.
+    pub(super) is_empty: bool,
 }
 
-/// How many are not on the page, and where they are.
-struct More<'a>(usize, &'a StatusPage<'a>);
+/// Currencies with a balance of zero that are not watched.
+pub(super) struct ZeroBalances<'a> {
+    pub(super) quantity: Quantity,
+    /// The first of them by name.
+    pub(super) names: Vec<&'a str>,
+    pub(super) hidden_count: usize,
+}
 
-impl fmt::Display for More<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let metrics = EscapedText(self.1.telemetry_path.trim_start_matches('/'));
-        write!(
-            f,
-            "and {} more: see <a href=\"./api/v1/balances\">/api/v1/balances</a> or <a href=\"./{metrics}\">/{metrics}</a>",
-            self.0
-        )
+/// Rows of watched currencies, then of others.
+pub(super) struct BalanceTable<'a> {
+    pub(super) account: &'a str,
+    pub(super) wallet: Wallet,
+    /// Digits after the decimal point to leave room for, so that the points are aligned.
+    pub(super) fraction_digits: usize,
+    /// Age of the balances if the last poll failed.
+    pub(super) held: Option<HumanDuration>,
+    /// Whether there is a column of thresholds.
+    pub(super) has_thresholds: bool,
+    pub(super) watched: Vec<BalanceRow<'a>>,
+    pub(super) others: Vec<BalanceRow<'a>>,
+}
+
+/// One currency.
+pub(super) struct BalanceRow<'a> {
+    pub(super) currency: &'a str,
+    pub(super) is_low: bool,
+    pub(super) amounts: Amounts<'a>,
+    pub(super) threshold: Option<ThresholdCell>,
+}
+
+/// The amounts of a currency, or why there are none.
+pub(super) enum Amounts<'a> {
+    Read {
+        free: AmountText<'a>,
+        frozen: AmountText<'a>,
+        is_nothing_frozen: bool,
+    },
+    /// The answer did not list the currency, which is a balance of zero.
+    Missing,
+    Unknown(&'static str),
+}
+
+/// A threshold, compared with the free balance.
+pub(super) enum ThresholdCell {
+    Below(Shortfall),
+    Above(PlainNumber),
+    BalanceUnknown(PlainNumber),
+}
+
+impl<'a> WalletBalances<'a> {
+    /// `prices` decide which of the balances are the largest.
+    pub(super) fn new(snapshot: &'a WalletSnapshot, prices: Option<&PriceTable>, now: Timestamp) -> Self {
+        let config = &snapshot.config;
+        let holdings = visible_holdings(snapshot, now);
+        let unwatched = holdings.iter().filter(|holding| config.find_watch(&holding.currency).is_none());
+        let (zeros, others): (Vec<_>, Vec<_>) =
+            unwatched.partition(|holding| holding.state.amounts() == Some((0.0, 0.0)));
+        let has_rows = !config.watch.is_empty() || !others.is_empty();
+        let hidden_count = others.len().saturating_sub(MAX_ROWS);
+        let table = has_rows.then(|| BalanceTable::new(snapshot, &select_largest(others, prices), now));
+        let is_empty = zeros.is_empty() && !has_rows && snapshot.visible(now).is_some();
+        Self { table, hidden_count, zeros: ZeroBalances::new(&zeros), is_empty }
     }
 }
 
-/// The first [`ROWS_SHOWN`] of `others`, in the order of their names: those of the highest worth where `prices` tell it,
-/// then those without a price, of both kinds those with something frozen first.
-fn largest<'a>(mut others: Vec<&'a Holding>, prices: Option<&PriceTable>) -> Vec<&'a Holding> {
-    if others.len() <= ROWS_SHOWN {
-        return others;
+impl<'a> ZeroBalances<'a> {
+    fn new(zeros: &[&'a Holding]) -> Option<Self> {
+        (!zeros.is_empty()).then(|| Self {
+            quantity: Quantity(zeros.len(), "zero balance"),
+            names: zeros.iter().take(MAX_ROWS).map(|zero| zero.currency.as_str()).collect(),
+            hidden_count: zeros.len().saturating_sub(MAX_ROWS),
+        })
+    }
+}
+
+impl<'a> BalanceTable<'a> {
+    fn new(snapshot: &'a WalletSnapshot, others: &[&'a Holding], now: Timestamp) -> Self {
+        let config = &snapshot.config;
+        let holdings = visible_holdings(snapshot, now);
+        let held = snapshot.visible(now).filter(|_| snapshot.last_failure.is_some());
+        let watched_row = |watch: &'a WatchedCurrency| {
+            BalanceRow::new(&watch.currency, find_holding(holdings, &watch.currency), watch.threshold)
+        };
+        let other_row =
+            |holding: &&'a Holding| BalanceRow::new(&holding.currency, Some(&holding.state), None);
+        let watched: Vec<_> = config.watch.iter().map(watched_row).collect();
+        let others: Vec<_> = others.iter().map(other_row).collect();
+        Self {
+            account: &config.account,
+            wallet: config.wallet,
+            fraction_digits: align_fractions(watched.iter().chain(&others).flat_map(BalanceRow::amounts)),
+            held: held.map(|good| HumanDuration(good.at.age(now))),
+            has_thresholds: config.watch.iter().any(|watch| watch.threshold.is_some()),
+            watched,
+            others,
+        }
+    }
+}
+
+impl<'a> BalanceRow<'a> {
+    fn new(currency: &'a str, state: Option<&'a HoldingState>, threshold: Option<f64>) -> Self {
+        let amounts = match state {
+            Some(HoldingState::Read { free, frozen }) => Amounts::Read {
+                free: AmountText::new(free.text()),
+                frozen: AmountText::new(frozen.text()),
+                is_nothing_frozen: frozen.value() == 0.0,
+            },
+            Some(HoldingState::Missing) => Amounts::Missing,
+            Some(HoldingState::Unreadable) => Amounts::Unknown("unreadable"),
+            Some(HoldingState::Unnamed) => {
+                Amounts::Unknown("unknown: a row of the answer has no usable name")
+            }
+            Some(HoldingState::Unconfirmed) => {
+                Amounts::Unknown("missing from the last answer, not confirmed yet")
+            }
+            None => Amounts::Unknown("unknown"),
+        };
+        let free = state.and_then(HoldingState::amounts).map(|(free, _)| free);
+        let shortfall = Shortfall::between(free, threshold);
+        let threshold = threshold.map(|threshold| match shortfall {
+            Some(shortfall) => ThresholdCell::Below(shortfall),
+            None if free.is_none() => ThresholdCell::BalanceUnknown(PlainNumber(threshold)),
+            None => ThresholdCell::Above(PlainNumber(threshold)),
+        });
+        Self { currency, is_low: shortfall.is_some(), amounts, threshold }
+    }
+
+    fn amounts(&self) -> Vec<AmountText<'a>> {
+        match self.amounts {
+            Amounts::Read { free, frozen, .. } => vec![free, frozen],
+            Amounts::Missing | Amounts::Unknown(_) => vec![],
+        }
+    }
+}
+
+/// Digits after the decimal point to leave room for in a column of `amounts`.
+pub(super) fn align_fractions<'a>(amounts: impl Iterator<Item = AmountText<'a>>) -> usize {
+    amounts.map(AmountText::fraction_digits).max().unwrap_or(0).min(MAX_ALIGNED_DIGITS)
+}
+
+/// The first [`MAX_ROWS`] holdings by [`rank`], sorted by name.
+fn select_largest<'a>(mut holdings: Vec<&'a Holding>, prices: Option<&PriceTable>) -> Vec<&'a Holding> {
+    if holdings.len() <= MAX_ROWS {
+        return holdings;
     }
     // Cached, because each key costs a search among the prices.
-    others.sort_by_cached_key(|holding| Reverse(rank(holding, prices)));
-    others.truncate(ROWS_SHOWN);
-    others.sort_unstable_by(|a, b| a.currency.cmp(&b.currency));
-    others
+    holdings.sort_by_cached_key(|holding| Reverse(rank(holding, prices)));
+    holdings.truncate(MAX_ROWS);
+    holdings.sort_unstable_by(|a, b| a.currency.cmp(&b.currency));
+    holdings
 }
 
-/// How much a balance deserves one of the rows; of two alike the first by name has it.
+/// Sort key of a holding: unreadable ones come first, then the highest value, then those with a frozen amount. Without a
+/// price the value is 0.
 fn rank(holding: &Holding, prices: Option<&PriceTable>) -> (bool, u64, bool) {
     let amounts = holding.state.amounts();
-    let worth = amounts.zip(prices.and_then(|prices| prices.get(&holding.currency)));
-    let worth = worth.map_or(0.0, |((free, frozen), price)| ((free + frozen) * price).max(0.0));
+    let price = prices.and_then(|prices| prices.get(&holding.currency));
+    let value = amounts.zip(price).map_or(0.0, |((free, frozen), price)| ((free + frozen) * price).max(0.0));
     // The bits of floats that are not negative are in the order of the floats.
-    (amounts.is_none(), worth.to_bits(), amounts.is_some_and(|(_, frozen)| frozen != 0.0))
+    (amounts.is_none(), value.to_bits(), amounts.is_some_and(|(_, frozen)| frozen != 0.0))
 }
-
-fn table(
-    out: &mut String,
-    page: &StatusPage<'_>,
-    snapshot: &WalletSnapshot,
-    others: &[&Holding],
-) -> fmt::Result {
-    let (wallet_config, good) = (&snapshot.config, snapshot.visible(page.now));
-    let holdings = holdings(snapshot, page.now);
-    let (account, wallet) = (AccountName(&wallet_config.account), wallet_config.wallet);
-    let watched = wallet_config.watch.iter().filter_map(|watch| row_of(holdings, &watch.currency));
-    let places = places(watched.chain(others.iter().map(|holding| &holding.state)));
-    let old = match good {
-        Some(good) if snapshot.last_failure.is_some() => {
-            format!(" <small>{} ago</small>", TickingAge(good.at.age(page.now)))
-        }
-        _ => String::new(),
-    };
-    let thresholds = wallet_config.watch.iter().any(|watch| watch.threshold.is_some());
-    let threshold = if thresholds { "<th scope=\"col\">Threshold</th>" } else { "" };
-    write!(
-        out,
-        "<table class=\"balances p{places}\">\n<caption>Balances of {account}, {wallet}</caption>\n\
-         <thead><tr><th scope=\"col\">Currency</th><th scope=\"col\">Free{old}</th>\
-         <th scope=\"col\">Frozen{old}</th>{threshold}</tr></thead>\n<tbody class=\"watched\">\n"
-    )?;
-    for watch in &wallet_config.watch {
-        balance(out, &watch.currency, row_of(holdings, &watch.currency), thresholds, watch.threshold)?;
-    }
-    out.write_str("</tbody>\n<tbody>\n")?;
-    for holding in others {
-        balance(out, &holding.currency, Some(&holding.state), thresholds, None)?;
-    }
-    out.write_str("</tbody>\n</table>\n")
-}
-
-/// One currency, in a table that may have a column for `thresholds`.
-fn balance(
-    out: &mut String,
-    currency: &str,
-    row: Option<&HoldingState>,
-    thresholds: bool,
-    threshold: Option<f64>,
-) -> fmt::Result {
-    let free = row.and_then(HoldingState::amounts).map(|(free, _)| free);
-    let gap = Shortfall::between(free, threshold);
-    let (class, tag) = if gap.is_some() { (" class=\"low\"", LOW) } else { ("", "") };
-    write!(out, "<tr{class}><th scope=\"row\">{}{tag}</th>", AccountName(currency))?;
-    match row {
-        Some(HoldingState::Read { free, frozen }) => {
-            let zero = if frozen.value() == 0.0 { "frozen zero" } else { "frozen" };
-            write!(out, "{}{}", NumberCell("", free.text()), NumberCell(zero, frozen.text()))?;
-        }
-        Some(HoldingState::Missing) => write!(out, "{MISSING}{}", NumberCell("frozen zero", "0"))?,
-        Some(HoldingState::Unreadable) => {
-            out.write_str("<td class=\"none\" colspan=\"2\">unreadable</td>")?;
-        }
-        Some(HoldingState::Unnamed) => {
-            out.write_str(
-                "<td class=\"none\" colspan=\"2\">unknown: a row of the answer has no usable name</td>",
-            )?;
-        }
-        Some(HoldingState::Unconfirmed) => {
-            out.write_str("<td class=\"none\" colspan=\"2\">not in the last answer, to be confirmed</td>")?;
-        }
-        None => out.write_str("<td class=\"none\" colspan=\"2\">unknown</td>")?,
-    }
-    match (gap, threshold) {
-        (Some(gap), _) => write!(out, "<td class=\"mark\">{gap}</td>")?,
-        (None, Some(threshold)) if free.is_none() => {
-            write!(out, "<td class=\"mark kept\">{}, cannot be judged</td>", PlainNumber(threshold))?;
-        }
-        (None, Some(threshold)) => write!(out, "<td class=\"mark kept\">{}</td>", PlainNumber(threshold))?,
-        (None, None) if thresholds => out.write_str("<td></td>")?,
-        (None, None) => {}
-    }
-    out.write_str("</tr>\n")
-}
-
-const LOW: &str = " <b class=\"tag\">low</b>";
-pub(super) const MISSING: &str =
-    "<td>0<span class=\"places\"></span> <small>(not in the answer)</small></td>";
 
 #[cfg(test)]
 mod tests {
@@ -191,7 +203,7 @@ mod tests {
             state: HoldingState::Read { free: balance.free, frozen: balance.frozen },
         };
         let holdings: Vec<_> = answer(rows).balances.into_iter().map(row).collect();
-        let chosen = largest(holdings.iter().collect(), prices);
+        let chosen = select_largest(holdings.iter().collect(), prices);
         chosen.iter().map(|holding| holding.currency.to_string()).collect()
     }
 
@@ -205,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_rows_are_those_of_the_highest_worth_then_those_with_something_frozen_then_the_first_by_name() {
-        let names: Vec<_> = (0..ROWS_SHOWN).map(|number| format!("c{number:02}")).collect();
+        let names: Vec<_> = (0..MAX_ROWS).map(|number| format!("c{number:02}")).collect();
         assert_eq!(shown(&with_others(&names, &[]), None), names, "all, if they are few enough");
         let more = [("x_frozen", "0", "0.1"), ("y_rich", "5", "0"), ("z_free", "9", "0")];
         let rows = with_others(&names, &more);
@@ -213,10 +225,10 @@ mod tests {
         let with = |count: usize, more: &[&str]| -> Vec<String> {
             first(count).chain(more.iter().map(|name| (*name).to_owned())).collect()
         };
-        assert_eq!(shown(&rows, None), with(ROWS_SHOWN - 1, &["x_frozen"]));
+        assert_eq!(shown(&rows, None), with(MAX_ROWS - 1, &["x_frozen"]));
         let prices = v1::decode_prices(200, br#"{"y_rich_usdt":{"price":2},"c19_usdt":{"price":3}}"#);
         let prices = prices.unwrap_or_else(|failure| panic!("{failure:?}"));
-        let expected = [with(ROWS_SHOWN - 3, &[]), vec!["c19".into(), "x_frozen".into(), "y_rich".into()]];
+        let expected = [with(MAX_ROWS - 3, &[]), vec!["c19".into(), "x_frozen".into(), "y_rich".into()]];
         assert_eq!(shown(&rows, Some(&prices)), expected.concat());
     }
 }

@@ -669,7 +669,7 @@ fn status_page(store: &Store, now: Timestamp) {
         telemetry_path: "/metrics",
         version: "0",
     });
-    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>"));
     for (open, close) in [("<style>", "</style>"), ("<script>", "</script>")] {
         assert_eq!((page.matches(open).count(), page.matches(close).count()), (1, 1));
     }

@@ -29,7 +29,7 @@ pub const AUTHORITIES_UNREADABLE: &str = "SSL_CERT_FILE cannot be read";
 pub const RELOADED: &str = "the configuration was read again and is in force";
 pub const RELOAD_FAILED: &str = "cannot be used, and the one before stays in force";
 /// On the status page.
-pub const PAGE_RELOAD_FAILED: &str = "the changed configuration cannot be used";
+pub const PAGE_RELOAD_FAILED: &str = "the new configuration is invalid";
 pub const NOT_A_REGULAR_FILE: &str = "not a regular file";
 pub const WEB_CONFIG_IN_FORCE: &str = "the web configuration has changed, and is in force";
 pub const WEB_CONFIG_UNUSABLE: &str = "the web configuration cannot be used";

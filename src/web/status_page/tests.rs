@@ -1,0 +1,388 @@
+//! The page as one text: what it says in each state, and that nothing from outside is markup.
+
+use std::{sync::Arc, time::Duration};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    template::{SCRIPT, STYLE},
+    *,
+};
+use crate::{
+    clock::Timestamp,
+    exchange::{BalanceAnswer, Failure, PriceTable, Reason, Wallet, v1},
+    snapshot::store::{AccountEntry, AccountFacts, PriceEntry, Store},
+    snapshot::wallet::{
+        CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency, tests::answer,
+    },
+};
+
+const NOW: u64 = 10_000;
+
+fn at(seconds: u64) -> Timestamp {
+    let elapsed = Duration::from_secs(seconds);
+    Timestamp { elapsed, uptime: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
+}
+
+fn account(name: &str, watch: &[(&str, Option<f64>)]) -> AccountEntry {
+    let watch = watch
+        .iter()
+        .map(|(currency, threshold)| WatchedCurrency { currency: (*currency).into(), threshold: *threshold });
+    let wallet_config = WalletConfig {
+        account: name.into(),
+        wallet: Wallet::Spot,
+        watch: watch.collect(),
+        filter: CurrencyFilter::default(),
+        max_age: Duration::from_secs(90),
+    };
+    let facts = AccountFacts {
+        name: name.into(),
+        paused_until: None,
+        credentials_loaded: Duration::ZERO,
+        poller_restarts: 0,
+    };
+    AccountEntry::new(facts, vec![Arc::new(wallet_config)], at(NOW + 60))
+}
+
+fn polled(mut account: AccountEntry, seconds: u64, outcome: Result<BalanceAnswer, Failure>) -> AccountEntry {
+    if let Some(wallet) = account.wallets.first_mut() {
+        let took = Duration::from_millis(120);
+        let outcome = PollOutcome::new(at(seconds), outcome.map(Some));
+        wallet.set(wallet.snapshot.apply(PollResult { at: at(seconds), took, is_suspect: false, outcome }));
+    }
+    account
+}
+
+fn timeout() -> Result<BalanceAnswer, Failure> {
+    Err(Failure::new(Reason::Timeout, "no answer within 10 s"))
+}
+
+fn nothing() -> StatusPage<'static> {
+    let (telemetry_path, version) = ("/metrics", "1.2.3");
+    StatusPage { accounts: &[], prices: None, misconfigured: false, now: at(NOW), telemetry_path, version }
+}
+
+fn html(accounts: Vec<AccountEntry>) -> String {
+    html_with(accounts, None)
+}
+
+fn html_with(accounts: Vec<AccountEntry>, market: Option<&PriceEntry>) -> String {
+    let accounts: Vec<_> = accounts.into_iter().map(Arc::new).collect();
+    render(&StatusPage { accounts: &accounts, prices: market, ..nothing() })
+}
+
+/// Prices after readings that ended so many seconds ago.
+fn market(readings: Vec<(u64, Result<PriceTable, Failure>)>) -> PriceEntry {
+    let store = Store::new(Vec::new()).with_prices(Duration::from_secs(90), at(NOW + 60));
+    for (ago, outcome) in readings {
+        let market = store.prices().unwrap_or_else(|| panic!("prices are asked for"));
+        let outcome = outcome.map(|prices| (at(NOW - ago), prices));
+        let price_snapshot = market.snapshot.apply(at(NOW - ago), outcome);
+        store.update_prices(|market| market.set(price_snapshot.clone()));
+    }
+    PriceEntry::clone(&store.prices().unwrap_or_else(|| panic!("prices are asked for")))
+}
+
+fn prices() -> Result<PriceTable, Failure> {
+    v1::decode_prices(200, br#"{"btc_usdt":{"price":70707}}"#)
+}
+
+/// The text of the body as a reader sees it: cells and paragraphs are separated by spaces, inline elements are not.
+fn text(html: &str) -> String {
+    let (_, body) = html.split_once("<body>").unwrap_or_else(|| panic!("{html}"));
+    let (body, _) = body.split_once("<script>").unwrap_or_else(|| panic!("{html}"));
+    let mut text = String::new();
+    for tag in body.split('<').skip(1) {
+        let (tag, after) = tag.split_once('>').unwrap_or_else(|| panic!("{tag}"));
+        let name = tag.trim_start_matches('/').split(' ').next().unwrap_or_default();
+        if !["a", "b", "bdi", "i", "s", "small", "span", "strong", "time"].contains(&name) {
+            text.push(' ');
+        }
+        text.push_str(after);
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn title(html: &str) -> &str {
+    let (_, rest) = html.split_once("<title>").unwrap_or_else(|| panic!("{html}"));
+    rest.split_once("</title>").unwrap_or_else(|| panic!("{html}")).0
+}
+
+fn places_of<'a>(html: &str, needles: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
+    let place = |needle| html.find(needle).unwrap_or_else(|| panic!("no {needle} in {html}"));
+    needles.into_iter().map(place).collect()
+}
+
+#[test]
+fn names_from_outside_are_text_wherever_they_stand() {
+    let evil = "\"><script>alert(1)</script>' onload='x\u{202e}";
+    let rows = [(evil, "1", "2"), ("</p><b>zero", "0", "0")];
+    let troubled = |name: &str| {
+        let account = polled(account(name, &[(evil, Some(5.0))]), NOW - 4, Ok(answer(&rows)));
+        polled(account, NOW - 1, Err(Failure::new(Reason::Api, evil)))
+    };
+    let names = [evil, "a", "b", "c"];
+    let html = html(names.into_iter().map(troubled).collect());
+    assert_eq!(html.matches("<script").count(), 1);
+    assert!(!html.contains("<b>zero") && html.contains("&#60;/p&#62;&#60;b&#62;zero"));
+    let attributes = html.split("onload=").skip(1);
+    assert!(attributes.clone().count() > 0 && attributes.clone().all(|rest| rest.starts_with("&#39;x")));
+    let shown = "<bdi>&#34;&#62;&#60;script&#62;alert(1)&#60;/script&#62;&#39; onload=&#39;x\u{202e}</bdi>";
+    assert_eq!(html.matches('\u{202e}').count(), html.matches(shown).count(), "each is isolated");
+    let path = StatusPage { telemetry_path: evil, version: evil, ..nothing() };
+    assert_eq!(render(&path).matches("<script").count(), 1);
+}
+
+#[test]
+fn nothing_in_the_markup_needs_more_than_the_policy_allows() {
+    let html =
+        html(vec![polled(account("main", &[("usdt", Some(5.0))]), NOW, Ok(answer(&[("usdt", "1", "0")])))]);
+    for banned in [" style=", " onclick=", " onload=", "http://", "https://", "@import"] {
+        let found = html.replace("http://www.w3.org/2000/svg", "").contains(banned);
+        assert!(!found, "{banned}");
+    }
+}
+
+#[test]
+fn an_unknown_wallet_shows_no_number_it_once_had() {
+    let rows = [("eth", "4242.5", "7171"), ("usdt", "3131.75", "6")];
+    let known = polled(account("main", &[("usdt", Some(5000.0))]), NOW - 90, Ok(answer(&rows)));
+    let shown = text(&html(vec![known.clone()]));
+    assert!(shown.contains("last read 1 min 30 s ago, too old to show"), "{shown}");
+    for old in ["4242", "7171", "3131", "1868", "62 %", "eth"] {
+        assert!(!shown.contains(old), "{old} in {shown}");
+    }
+    assert!(shown.contains("5000, balance unknown") && shown.contains("Balances unknown"), "{shown}");
+    let failed = text(&html(vec![polled(known, NOW - 1, timeout())]));
+    assert!(failed.contains("unknown") && !failed.contains("3131"), "{failed}");
+    let never = text(&html(vec![polled(account("main", &[]), NOW, timeout())]));
+    assert!(never.contains("never read since the start"), "{never}");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_told() {
+    let account = polled(account("main", &[]), NOW, Ok(answer(&[("usdt", "1", "0")])));
+    let accounts = [Arc::new(account)];
+    let html = render(&StatusPage { accounts: &accounts, misconfigured: true, ..nothing() });
+    assert_eq!(title(&html), "invalid configuration · xt-balance-exporter");
+    let banner = "<li class=\"warn\"><strong>Healthy</strong> <span>the new configuration is invalid, the previous one stays active: see the log</span></li>";
+    assert!(html.contains(banner), "{html}");
+}
+
+#[test]
+fn held_balances_are_called_old_and_the_failure_is_told() {
+    let known =
+        polled(account("main", &[("usdt", Some(50.0))]), NOW - 64, Ok(answer(&[("usdt", "31", "0")])));
+    let held = polled(polled(known, NOW - 34, timeout()), NOW - 4, timeout());
+    let html = html(vec![held]);
+    let shown = text(&html);
+    assert!(shown.contains("balances from 1 min 4 s ago, hidden after 1 min 30 s"));
+    assert!(shown.contains("main spot held, read 1 min 4 s ago"), "{shown}");
+    assert!(shown.contains("Free 1 min 4 s ago") && shown.contains("31"), "{shown}");
+    let failure =
+        "timeout no answer within 10 s failing for 34 s (since 00:59:26 UTC), last 4 s ago (00:59:56 UTC)";
+    assert!(shown.contains(failure), "{shown}");
+    assert!(html.contains("class=\"wallet held\""));
+}
+
+#[test]
+fn a_refused_key_is_shown_with_its_next_try() {
+    let refused = Err(Failure::new(Reason::Auth, "AccessKey error"));
+    let mut refused = polled(account("main", &[]), NOW - 4, refused);
+    refused.wallets.iter_mut().for_each(|wallet| wallet.next_poll = Some(at(NOW + 270)));
+    let shown = text(&html(vec![refused]));
+    assert!(shown.contains("next poll in 4 min 30 s"), "{shown}");
+    assert!(shown.contains("next try in 4 min 30 s (01:04:30 UTC)"), "{shown}");
+}
+
+#[test]
+fn what_must_be_confirmed_is_told_beside_the_balances_that_are_held() {
+    let known = polled(account("main", &[("usdt", None)]), NOW - 30, Ok(answer(&[("usdt", "7", "0")])));
+    let mut held = known.clone();
+    for wallet in &mut held.wallets {
+        let doubt =
+            wallet.snapshot.find_doubt(&answer(&[]), at(NOW)).unwrap_or_else(|| panic!("it is believed"));
+        let (outcome, took) = (PollOutcome::Doubted(doubt), Duration::ZERO);
+        wallet.set(wallet.snapshot.apply(PollResult { at: at(NOW), took, is_suspect: true, outcome }));
+    }
+    let shown = text(&html(vec![held]));
+    assert!(shown.contains("spot held"), "{shown}");
+    assert!(shown.contains("not confirmed the answer holds no balance at all"), "{shown}");
+    assert!(shown.contains("30 s ago"), "{shown}");
+}
+
+#[test]
+fn missing_is_a_zero_and_unreadable_is_none() {
+    let mut half = answer(&[]);
+    half.unreadable = vec!["usdt".into()];
+    let watch = [("btc", Some(1.0)), ("usdt", Some(500.0))];
+    let html = html(vec![polled(account("main", &watch), NOW - 4, Ok(half))]);
+    let shown = text(&html);
+    assert!(shown.contains("btc low 0 (not in the answer) 0 0 % of 1, 1 short"), "{shown}");
+    assert!(shown.contains("usdt unreadable 500, balance unknown"), "{shown}");
+    assert_eq!(title(&html), "1 low, 1 unreadable · xt-balance-exporter");
+}
+
+#[test]
+fn watched_come_first_then_what_is_not_zero_then_the_names_of_zeros() {
+    let rows =
+        [("aaa", "0", "0"), ("bbb", "0", "3"), ("btc", "0.0", "0"), ("ccc", "1", "0"), ("usdt", "9", "0")];
+    let watch = [("btc", None), ("usdt", None)];
+    let html = html(vec![polled(account("main", &watch), NOW, Ok(answer(&rows)))]);
+    let order = [">btc<", ">usdt<", ">bbb<", ">ccc<", "<details", ">aaa<"];
+    assert!(places_of(&html, order).is_sorted(), "{html}");
+    assert!(text(&html).contains("1 zero balance aaa"));
+}
+
+#[test]
+fn a_wallet_of_a_thousand_currencies_shows_those_that_are_watched_and_twenty_more_of_each_kind() {
+    let names: Vec<_> = (0..1000).map(|number| format!("c{number:03}")).collect();
+    let rows: Vec<_> = names
+        .iter()
+        .enumerate()
+        .map(|(place, name)| (&**name, if place % 2 == 0 { "1" } else { "0" }, "0"))
+        .collect();
+    let wallet = polled(account("main", &[("c998", Some(5.0))]), NOW, Ok(answer(&rows)));
+    let html = html(vec![wallet]);
+    let shown = text(&html);
+    for said in ["1 low of 1 threshold", "500 zero balances", "c998 low"] {
+        assert!(shown.contains(said), "no {said} in {shown}");
+    }
+    // Of 499 that are not zero and 500 that are.
+    for hidden in [479, 480] {
+        assert!(shown.contains(&format!("and {hidden} more: see /api/v1/balances or /metrics")), "{shown}");
+    }
+    assert_eq!(html.matches("<th scope=\"row\">c").count(), 2 + 20, "two of c998");
+    assert!(shown.contains("c038") && !shown.contains("c040"), "{shown}");
+    assert!(shown.contains("c001, ") && shown.contains("c039 and") && !shown.contains("c041"), "{shown}");
+    assert!(html.len() < STYLE.len() + SCRIPT.len() + 10_000, "{} bytes", html.len());
+}
+
+#[test]
+fn only_what_is_under_its_threshold_is_marked_low() {
+    let rows = [("btc", "0.5", "0"), ("eth", "0.1", "0"), ("usdt", "499.5", "0")];
+    let watch = [("btc", Some(0.5)), ("eth", None), ("usdt", Some(500.0))];
+    let html = html(vec![polled(account("main", &watch), NOW, Ok(answer(&rows)))]);
+    assert_eq!(html.matches("<tr class=\"low\">").count(), 2, "in the list on top and in its wallet");
+    let shown = text(&html);
+    assert!(shown.contains("usdt low 499.5 0 99 % of 500, 0.5 short"), "{shown}");
+    assert!(shown.contains("1 low of 2 thresholds"), "{shown}");
+}
+
+#[test]
+fn the_title_says_the_worst_first() {
+    let rich = || polled(account("main", &[("usdt", Some(5.0))]), NOW, Ok(answer(&[("usdt", "9", "0")])));
+    let poor = || polled(account("poor", &[("usdt", Some(5.0))]), NOW, Ok(answer(&[("usdt", "1", "0")])));
+    let mut paused = polled(rich(), NOW, timeout());
+    paused.facts.paused_until = Some(at(NOW + 600).unix);
+    let mut stuck = rich();
+    stuck.heartbeat_deadline = at(NOW - 12);
+    for (accounts, expected) in [
+        (vec![rich()], "healthy"),
+        (vec![rich(), poor(), poor()], "2 low"),
+        (vec![account("new", &[])], "1 not polled yet"),
+        (vec![paused.clone(), stuck, poor()], "1 low, 1 stuck, 1 held, 1 paused"),
+    ] {
+        assert_eq!(title(&html(accounts)), format!("{expected} · xt-balance-exporter"));
+    }
+    let shown = text(&html(vec![paused]));
+    assert!(shown.contains("Paused until 01:10:00 UTC"), "{shown}");
+}
+
+#[test]
+fn prices_have_a_state_of_their_own() {
+    let evil = || Err(Failure::new(Reason::Api, "<script>"));
+    let well = || vec![polled(account("main", &[]), NOW, Ok(answer(&[])))];
+    for (readings, banner, section, title) in [
+        (vec![], "Healthy prices not polled yet", "Prices usdt not polled yet", "partly unknown"),
+        (
+            vec![(4, prices())],
+            "Healthy all pollers running",
+            "usdt fresh read 4 s ago 2 currencies with a price in usdt",
+            "healthy",
+        ),
+        (
+            vec![(64, prices()), (34, evil()), (4, evil())],
+            "Healthy prices held",
+            "usdt held prices from 1 min 4 s ago, hidden after 1 min 30 s api &#60;script&#62; failing for 34 s \
+             (since 00:59:26 UTC), last 4 s ago (00:59:56 UTC) 2 currencies",
+            "partly unknown",
+        ),
+        (
+            vec![(90, prices()), (4, evil())],
+            "Healthy prices unknown",
+            "usdt unknown last read 1 min 30 s ago, too old to show api ",
+            "partly unknown",
+        ),
+        (
+            vec![(4, evil())],
+            "Healthy prices unknown",
+            "usdt unknown never read since the start api ",
+            "partly unknown",
+        ),
+    ] {
+        let html = html_with(well(), Some(&market(readings)));
+        let shown = text(&html);
+        assert!(shown.contains(banner) && shown.contains(section), "no {banner}, {section} in {shown}");
+        assert_eq!(self::title(&html), format!("{title} · xt-balance-exporter"));
+        assert_eq!(shown.contains("with a price"), section.contains("2 currencies"), "{shown}");
+        assert_eq!(html.contains("<a href=\"#prices\">"), !banner.contains("running"), "{html}");
+    }
+    let mut stuck = market(vec![(4, prices())]);
+    stuck.heartbeat_deadline = at(NOW - 12);
+    let html = html_with(well(), Some(&stuck));
+    assert!(text(&html).contains("1 of 2 pollers stuck"), "{}", text(&html));
+    assert!(text(&html).contains("Prices Poller stuck: its heartbeat is 12 s overdue."));
+    assert_eq!(title(&html), "1 stuck · xt-balance-exporter");
+    assert!(!text(&self::html(well())).contains("rices"), "a page without prices");
+}
+
+#[test]
+fn an_overview_of_many_accounts_leads_to_each_and_to_the_troubled_first() {
+    let good = |name: &str| polled(account(name, &[]), NOW, Ok(answer(&[])));
+    let mut stuck = good("z");
+    stuck.heartbeat_deadline = at(NOW);
+    let html = html(vec![good("a b"), good("a_b"), polled(good("held"), NOW, timeout()), stuck]);
+    let ids = ["spot.z", "spot.held", "spot.a_20b", "spot.a_5fb"];
+    let links = ids.map(|id| format!("href=\"#{id}\""));
+    assert!(places_of(&html, links.iter().map(String::as_str)).is_sorted(), "{html}");
+    for id in ids {
+        assert_eq!(html.matches(&format!("id=\"{id}\"")).count(), 1, "{id}");
+    }
+    assert!(text(&html).contains("poller stuck") && text(&html).contains("2 wallets fresh and not low"));
+}
+
+#[test]
+fn links_stay_on_this_server() {
+    for (telemetry_path, expected) in [
+        ("/metrics", "href=\"./metrics\">/metrics<"),
+        ("//elsewhere/m", "href=\"./elsewhere/m\""),
+        ("javascript:alert(1)", "href=\"./javascript:alert(1)\""),
+    ] {
+        let html = render(&StatusPage { telemetry_path, ..nothing() });
+        assert!(html.contains(expected), "{html}");
+    }
+}
+
+#[test]
+fn the_policy_names_the_style_and_the_script() {
+    for (directive, content) in [("script-src", SCRIPT), ("style-src", STYLE)] {
+        let expected = format!(" {directive} 'sha256-{}';", base64(&Sha256::digest(content.as_bytes())));
+        assert!(CONTENT_SECURITY_POLICY.contains(&expected), "the policy lacks{expected}");
+        assert!(html(vec![]).contains(&format!(">{content}</")), "{directive}: the page has other content");
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let octet = |at: usize| chunk.get(at).copied().map_or(0, u32::from);
+        let bits = octet(0) << 16 | octet(1) << 8 | octet(2);
+        for (at, shift) in [18, 12, 6, 0].into_iter().enumerate() {
+            let digit = ALPHABET.get((bits >> shift & 63) as usize).copied().map_or('=', char::from);
+            text.push(if at > chunk.len() { '=' } else { digit });
+        }
+    }
+    text
+}
