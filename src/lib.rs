@@ -30,10 +30,10 @@
 //! * Signing, decoding, snapshots and rendering read no clock and do no I/O.
 //! * `simulator` shares no code with `exchange`; otherwise it could not find its mistakes.
 //! * Balances are not in a `GaugeVec`, because it identifies series by a hash of unseparated labels.
-//! * Each third-party crate has one home: reqwest in `exchange::http`, rustls there and in `exchange::root_store` for
-//!   the client and in `web::tls` for the server, hmac in `exchange::signing` (and separately in `simulator`), hyper
-//!   in `web` and `simulator`, socket2 in `commands::daemon`, bcrypt in `web::auth`, prometheus and procfs in
-//!   `exposition::process_metrics`, clap in `cli`, serde-saphyr in `yaml`.
+//! * Each third-party crate has one home: reqwest in `exchange::http` (its URL type in `exchange::base_url`), rustls
+//!   there and in `exchange::root_store` for the client and in `web::tls` for the server, hmac in `exchange::signing`
+//!   (and separately in `simulator`), hyper in `web` and `simulator`, socket2 in `commands::daemon`, bcrypt in
+//!   `web::auth`, prometheus and procfs in `exposition::process_metrics`, clap in `cli`, serde-saphyr in `yaml`.
 
 mod blocking;
 pub mod cli;

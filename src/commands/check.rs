@@ -63,7 +63,7 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
     let mut session = Session::new(name, endpoints.clone(), credentials);
     let mut unreached = Vec::new();
     for base in &endpoints.base_urls {
-        match exchange.measure_skew(&mut session, base, poll_timeout).await {
+        match exchange.measure_skew(&session, base, poll_timeout).await {
             Ok(skew) => tell(skew.abs() <= SKEW_MAX, &base.to_string(), &clock_finding(skew)),
             Err(failure) => {
                 tell(false, &base.to_string(), &with_remedy(endpoints.api, None, &failure));
@@ -75,7 +75,7 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
     let unreached = unreached.join("; then ");
     for wallet in wallets {
         let what = format!("wallet {wallet}");
-        let request = ReadRequest { wallet, last_body: None, timeout: poll_timeout, except: None };
+        let request = ReadRequest { wallet, last_body: None, timeout: poll_timeout, excluded_host: None };
         match exchange.read(&mut session, request).await.map(|read| read.outcome) {
             Ok(Ok(read)) => {
                 // None is known that it could be equal to.
@@ -101,7 +101,7 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
 async fn check_prices(prices: PricesConfig, exchange: &Client) -> usize {
     let PricesConfig { endpoints, poll_timeout, .. } = prices;
     let api = endpoints.api;
-    let (good, finding) = match exchange.prices(&mut PriceClient::new(endpoints), poll_timeout).await {
+    let (good, finding) = match exchange.read_prices(&mut PriceClient::new(endpoints), poll_timeout).await {
         Ok(Ok(answer)) => {
             let currencies = answer.prices.currencies().len();
             (true, format!("read, {currencies} currencies have one in {QUOTE}"))

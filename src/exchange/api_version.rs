@@ -5,14 +5,13 @@
 use std::time::Duration;
 
 use super::{
-    balance::{BalanceAnswer, Wallet},
-    failure::Failure,
+    balance::{BalanceAnswer, RawBody, Wallet},
+    error::Failure,
     futures,
     price::PriceTable,
+    request::Request,
     secret::KeyPair,
-    signing,
-    transport::Request,
-    v1, v4,
+    signing, v1, v4,
 };
 
 /// Version of the exchange's API.
@@ -138,6 +137,13 @@ impl Endpoint {
             Self::Futures => futures::decode_balances(status, body),
         }
     }
+}
+
+/// Decodes a reply that was good before once more; `None` if it has no good answer.
+#[must_use]
+pub fn decode_again(api: ApiVersion, wallet: Wallet, raw_body: &RawBody) -> Option<BalanceAnswer> {
+    let answer = Endpoint::new(api, wallet)?.decode_balances(raw_body.status(), raw_body.body()).ok()?;
+    Some(BalanceAnswer { raw_body: Some(raw_body.clone()), ..answer })
 }
 
 #[cfg(test)]

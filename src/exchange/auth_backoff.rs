@@ -40,7 +40,7 @@ impl AuthBackoff {
 
     /// Whether `pair` was refused since `began`, so that a try for `wallet` would be one too many.
     #[must_use]
-    pub(super) fn is_recorded(&self, pair: PairId, wallet: Wallet, began: Duration) -> bool {
+    pub(super) fn was_refused_since(&self, pair: PairId, wallet: Wallet, began: Duration) -> bool {
         self.blocked_until(pair, wallet).is_some_and(|until| until >= began + RETRY_AFTER)
     }
 

@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 use super::{
     amount::Amount,
     balance::{Balance, BalanceAnswer},
-    failure::{Detail, Failure, Reason},
+    error::{Detail, Failure, Reason},
 };
 
 /// One row of an answer, as far as it could be read.

@@ -1,6 +1,6 @@
 //! Where the wallets of an account are asked for. Sends nothing.
 
-use super::{api_version::ApiVersion, balance::Wallet, http::BaseUrl};
+use super::{api_version::ApiVersion, balance::Wallet, base_url::BaseUrl};
 
 /// The version of the API an account speaks, and the base URLs of its wallets in order of preference.
 /// All of them are of one exchange: a key of one must not reach another.

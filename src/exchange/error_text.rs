@@ -3,7 +3,7 @@
 //! here where no code of the exchange tells the reason.
 //! Knows no code, no status and no JSON. Pure.
 
-use super::failure::Detail;
+use super::error::Detail;
 
 /// How much of a text is searched, in characters. An error text is one sentence.
 const SEARCHED_MAX_CHARS: usize = 2_000;

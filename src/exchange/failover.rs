@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    failure::{Failure, Reason},
-    http::BaseUrl,
+    base_url::BaseUrl,
+    error::{Failure, Reason},
 };
 
 /// After this long on a spare base URL, the first of the list is tried first again.
@@ -112,12 +112,12 @@ pub(super) struct Deadline {
     /// is not the exchange's doing, and takes none of their time.
     spent: Option<Duration>,
     /// How long it has waited for leave to make its calls.
-    pub(super) waited: Duration,
+    pub(super) permit_wait: Duration,
 }
 
 impl Deadline {
     pub(super) fn new(timeout: Duration) -> Self {
-        Self { timeout, spent: None, waited: Duration::ZERO }
+        Self { timeout, spent: None, permit_wait: Duration::ZERO }
     }
 
     pub(super) fn spend(&mut self, time: Duration) {
@@ -126,7 +126,7 @@ impl Deadline {
 
     /// What its calls have taken; `None` if none was made.
     #[must_use]
-    pub(super) fn exceeded(&self) -> Option<Duration> {
+    pub(super) fn spent(&self) -> Option<Duration> {
         self.spent
     }
 

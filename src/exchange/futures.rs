@@ -13,8 +13,8 @@ use super::{
         self, DecodedRow, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
         parse_integer, parse_object, parse_text,
     },
+    error::{Failure, Reason},
     error_text::ErrorText,
-    failure::{Failure, Reason},
 };
 
 /// Path of the signed call that reads a futures wallet.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::{amount::Amount, currency::currency_name, decode::decode_failure, failure::Failure};
+use super::{amount::Amount, currency::currency_name, decode::decode_failure, error::Failure};
 
 /// What prices are in; the `quote` label.
 pub const QUOTE: &str = "usdt";

@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{secret::KeyPair, transport::Request};
+use super::{request::Request, secret::KeyPair};
 
 /// How old a request of v4 may be when it arrives, in milliseconds; more is not recommended.
 const RECV_WINDOW: &str = "5000";

@@ -3,33 +3,12 @@
 
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use super::{
-    failure::Failure,
-    http::{BaseUrl, HttpTransport, Reply},
+    base_url::BaseUrl,
+    error::Failure,
+    http::{HttpTransport, Reply},
+    request::Request,
 };
-
-/// A GET as it is to be sent. Signed, it holds the access key and the signature: it is wiped when
-/// dropped and has no way to be printed.
-pub(super) struct Request {
-    /// After the base URL.
-    pub path: &'static str,
-    /// `name=value` pairs joined by `&`, percent-encoded; empty if there is none.
-    pub query: Zeroizing<String>,
-    /// Names in lower case; values of visible ASCII.
-    pub headers: Vec<(&'static str, Zeroizing<String>)>,
-}
-
-impl Request {
-    /// A call that anyone may make.
-    #[must_use]
-    pub(super) fn unsigned(path: &'static str) -> Self {
-        // The documents of v1 ask for the type, on GET too.
-        let form = Zeroizing::new("application/x-www-form-urlencoded".to_owned());
-        Self { path, query: Zeroizing::default(), headers: vec![("content-type", form)] }
-    }
-}
 
 /// What takes a call out and brings the answer back.
 #[derive(Debug)]

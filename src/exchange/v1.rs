@@ -17,8 +17,8 @@ use super::{
         self, DecodedRow, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
         parse_object,
     },
+    error::{Failure, Reason},
     error_text::ErrorText,
-    failure::{Failure, Reason},
     price::PriceTable,
 };
 

@@ -15,7 +15,7 @@ use super::{
         self, DecodedRow, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
         parse_integer, parse_object, parse_text,
     },
-    failure::{Detail, Failure, Reason},
+    error::{Detail, Failure, Reason},
     price::PriceTable,
 };
 

@@ -301,7 +301,8 @@ impl Poller {
         before: &WalletSnapshot,
     ) -> Result<(PollOutcome, ReadSummary), Skipped> {
         let known = before.last_good.as_ref().and_then(LastGood::comparable_body);
-        let request = ReadRequest { wallet, last_body: known, timeout: self.plan.timeout, except: None };
+        let request =
+            ReadRequest { wallet, last_body: known, timeout: self.plan.timeout, excluded_host: None };
         let first = self.context.exchange.read(&mut self.session, request).await?;
         let clock = self.context.clock;
         let doubt_of = |read: &ReadAnswer| {
@@ -316,7 +317,7 @@ impl Poller {
         let Some(doubt) = doubt_of(&answer) else { return Ok((answer.into(), beside)) };
         beside.is_suspect = true;
         let timeout = request.timeout.saturating_sub(beside.took);
-        let request = ReadRequest { timeout, except: Some(answer.place), ..request };
+        let request = ReadRequest { timeout, excluded_host: Some(answer.host), ..request };
         let mut second = None;
         if let Some(read) = self.read_elsewhere(request).await {
             beside.took += read.took;

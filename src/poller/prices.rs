@@ -68,7 +68,7 @@ impl PricePoller {
             store.update_prices(|market| market.heartbeat_deadline = alive_until);
         };
         let timeout = self.plan.poll_timeout;
-        let read = exchange.prices(&mut self.ticker, timeout);
+        let read = exchange.read_prices(&mut self.ticker, timeout);
         let Ok(outcome) = run_with_heartbeat(read, timeout + PERMIT_WAIT_MAX, beat).await else {
             return false;
         };

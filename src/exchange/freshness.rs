@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::failure::{Failure, Reason};
+use super::error::{Failure, Reason};
 
 /// `Date` has whole seconds, and the clocks of an exchange's servers differ a little: an answer may seem so much older
 /// than a call may take.

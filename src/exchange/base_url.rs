@@ -1,0 +1,133 @@
+//! Where an exchange listens: the base URL from the configuration, checked.
+//! Sends nothing.
+
+use std::{fmt, net::IpAddr};
+
+use reqwest::Url;
+
+/// Where an exchange listens: `https://host[:port][/path]`, or `http://` on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl(Url);
+
+impl BaseUrl {
+    /// Reads a base URL.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let refuse = |why: &str| Err(format!("the base URL {why}"));
+        let no_url = || refuse("is no URL: give one such as https://api.xt.com");
+        if text.contains('@') {
+            return Err("a base URL must not hold a user name or password: remove it".to_owned());
+        }
+        let parts = text.split_once("://");
+        let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let Some((scheme, rest)) = parts.filter(|(scheme, _)| is_word(scheme)) else { return no_url() };
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if !authority.is_ascii() || authority.contains('%') {
+            return refuse("has a host name that is not plain ASCII: write it in its xn-- form");
+        }
+        // Only what has a URL's plain form goes on to the parser: it would mend backslashes, slashes
+        // and blanks, and what takes the place of the tables for names beyond ASCII, which are not
+        // part of this program, must see no capital letter.
+        if authority.is_empty() || text.contains('\\') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return no_url();
+        }
+        let Ok(url) = Url::parse(&format!("{scheme}://{}{path}", authority.to_ascii_lowercase())) else {
+            return no_url();
+        };
+        if url.query().is_some() || url.fragment().is_some() {
+            return refuse("must end after the host or path: remove what follows ? or #");
+        }
+        match url.scheme() {
+            "https" => Ok(Self(url)),
+            "http" if is_loopback(&url) => Ok(Self(url)),
+            "http" => {
+                refuse("would send the key in the clear: use https:// (http:// is for this machine alone)")
+            }
+            _ => refuse("must begin with https://"),
+        }
+    }
+
+    /// The host's name, with its port if that is not the usual one: for labels and messages.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// The URL of `path` with `query`.
+    pub(super) fn join(&self, path: &str, query: &str) -> Url {
+        let mut url = self.0.clone();
+        url.set_path(&format!("{}{path}", self.0.path().trim_end_matches('/')));
+        url.set_query(Some(query).filter(|query| !query.is_empty()));
+        url
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_https_or_this_machine() {
+        for good in [
+            "https://api.xt.com",
+            "https://api.a.top/",
+            "http://127.0.0.1:8470",
+            "http://localhost:1",
+            "http://[::1]:8080/x/",
+            "https://xn--mnze-0ra.example",
+        ] {
+            let shown = BaseUrl::parse(good).map(|url| url.to_string());
+            assert_eq!(shown.as_deref(), Ok(good.trim_end_matches('/')));
+        }
+        for (bad, why) in [
+            ("http://api.xt.com", "in the clear"),
+            ("http://127.0.0.1.example.com", "in the clear"),
+            ("http://localhost.example.com", "in the clear"),
+            ("ftp://api.xt.com", "must begin with https://"),
+            ("api.xt.com", "is no URL"),
+            ("", "is no URL"),
+            ("https:/A%C3%84.example", "is no URL"),
+            ("https:\\\\A%C3%84.example", "is no URL"),
+            ("https:///api.xt.com", "is no URL"),
+            ("https:A%C3%84.example/://a.b", "is no URL"),
+            ("https://api.xt.com\\x", "is no URL"),
+            ("https://api .xt.com", "is no URL"),
+            ("https://api.xt.com/\u{e4}", "is no URL"),
+            ("https:/user:hunter2@api.xt.com", "user name or password"),
+            ("https://api.xt.com/?a=b", "remove what follows"),
+            ("https://user:hunter2@api.xt.com", "user name or password"),
+            ("https://usér:hunter2@api xt.com", "user name or password"),
+            ("https://Münze.example", "not plain ASCII"),
+            ("https://M%C3%BCnze.example", "not plain ASCII"),
+        ] {
+            let said = BaseUrl::parse(bad).err().unwrap_or_default();
+            assert!(said.contains(why) && !said.contains("hunter2"), "{bad}: {said}");
+        }
+    }
+
+    #[test]
+    fn path_and_query_are_added_to_the_base() -> Result<(), String> {
+        let url = BaseUrl::parse("https://api.xt.com/gate/")?.join("/trade", "a=b%2Fc");
+        assert_eq!(url.as_str(), "https://api.xt.com/gate/trade?a=b%2Fc");
+        assert_eq!(
+            BaseUrl::parse("https://api.xt.com")?.join("/trade", "").as_str(),
+            "https://api.xt.com/trade"
+        );
+        Ok(())
+    }
+}

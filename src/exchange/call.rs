@@ -1,0 +1,158 @@
+//! One call to the exchange: its permit, its reply and what may be wrong with that.
+//! Knows no wallet and no host order.
+
+use std::{borrow::Cow, time::Duration};
+
+use super::{
+    base_url::BaseUrl,
+    client::Client,
+    error::{Failure, Reason},
+    failover::Deadline,
+    freshness::FreshnessCheck,
+    http::Reply,
+    rate_limiter::{Caller, Paused, Permit},
+    server_clock::ClockReading,
+};
+use crate::clock::Timestamp;
+
+/// Maximum time that a read waits for rate-limiter permits in total. If that is not enough, other callers use up the
+/// limits: the poll fails and says so, which is better than a poll that hangs.
+const PERMIT_WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// A call in flight: its caller, its target, and what its reply is checked against.
+pub(super) struct CallContext<'a> {
+    pub caller: Caller<'a>,
+    pub base: &'a BaseUrl,
+    pub path: &'static str,
+    /// Redacted from every text of the reply.
+    pub secrets: &'a [&'a str],
+    pub sent: Timestamp,
+    pub timeout: Duration,
+    /// How long a cache may have kept the reply.
+    pub max_cached: Duration,
+    /// The clock that the reply's `Date` is compared with.
+    pub date_clock: DateClock,
+}
+
+/// The clock that the `Date` of a reply is compared with.
+#[derive(Clone, Copy)]
+pub(super) enum DateClock {
+    /// The exchange's clock, as last read.
+    Exchange(ClockReading),
+    /// This machine's clock: the exchange's was never read.
+    Local,
+    /// No clock: the reply itself tells the time.
+    Unchecked,
+}
+
+impl From<Option<ClockReading>> for DateClock {
+    fn from(reading: Option<ClockReading>) -> Self {
+        reading.map_or(Self::Local, Self::Exchange)
+    }
+}
+
+impl DateClock {
+    /// The `Date` of a reply that is made at `now`, since the Unix epoch; `None` if it is not checked.
+    fn expected_date(self, now: Timestamp) -> Option<Duration> {
+        match self {
+            Self::Exchange(reading) => Some(reading.expected_date(now)),
+            Self::Local => Some(now.unix),
+            Self::Unchecked => None,
+        }
+    }
+}
+
+/// Why a call returned no value.
+pub(super) enum CallError {
+    /// The caller is paused after a limit reply: nothing was sent.
+    Paused,
+    /// The exchange refused the same key to another account while this call waited: nothing was sent.
+    KeyRefused,
+    /// The call failed.
+    Failed(Failure),
+}
+
+impl From<Paused> for CallError {
+    fn from(_: Paused) -> Self {
+        Self::Paused
+    }
+}
+
+impl From<Failure> for CallError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Client {
+    /// Waits for a permit to make one call.
+    pub(super) async fn permit(
+        &self,
+        deadline: &mut Deadline,
+        caller: Caller<'_>,
+    ) -> Result<Permit, CallError> {
+        let began = self.clock.now();
+        let permit = self.rate_limiter.permit(caller);
+        let permit = tokio::time::timeout(PERMIT_WAIT_MAX.saturating_sub(deadline.permit_wait), permit).await;
+        deadline.permit_wait += began.age(self.clock.now());
+        let Ok(permit) = permit else {
+            let text = "nothing was asked: calls of other accounts or with the same key take up the limits";
+            return Err(Failure::new(Reason::Timeout, text).into());
+        };
+        Ok(permit?)
+    }
+
+    /// Decodes a reply and checks that it is fresh. A limit reply pauses the caller. The text of a failure is redacted.
+    ///
+    /// # Errors
+    /// The failure of the call, of the decoder or of the freshness check.
+    pub(super) fn check_reply<T>(
+        &self,
+        call: &CallContext<'_>,
+        reply: Result<Reply<'_>, Failure>,
+        decode: impl FnOnce(u16, Cow<'_, [u8]>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let now = self.clock.now();
+        let decoded = reply.and_then(|reply| {
+            let freshness = FreshnessCheck {
+                since_sent: call.sent.age(now),
+                timeout: call.timeout,
+                expected_date: call.date_clock.expected_date(now),
+                max_cached: call.max_cached,
+                cached: reply.age,
+                made: reply.date,
+            };
+            // A refusal or a limit reply counts even if it is old: only a good answer is checked.
+            let decoded = decode_reply(reply.status, reply.body, decode);
+            let decoded = decoded.and_then(|value| freshness.check().map(|()| value));
+            decoded.map_err(|failure| Failure {
+                text: format!("{}{}: {}", call.base, call.path, failure.text),
+                retry_after: reply.retry_after,
+                ..failure
+            })
+        });
+        decoded.map_err(|failure| {
+            if failure.reason == Reason::RateLimited {
+                self.rate_limiter.record_limit_reply(call.caller, failure.retry_after);
+            }
+            failure.redact(call.secrets)
+        })
+    }
+}
+
+/// Decodes a reply with `decode`. If the body did not arrive whole, the status alone decides.
+fn decode_reply<'a, T>(
+    status: u16,
+    body: Result<Cow<'a, [u8]>, String>,
+    decode: impl FnOnce(u16, Cow<'a, [u8]>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let body_error = match body {
+        Ok(body) => return decode(status, body),
+        Err(error) => error,
+    };
+    let text = format!("HTTP {status}, and {body_error}");
+    match decode(status, Cow::default()) {
+        Err(failure) => Err(Failure { text, ..failure }),
+        Ok(_) => Err(Failure::new(Reason::Body, text)),
+    }
+}

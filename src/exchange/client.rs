@@ -1,0 +1,210 @@
+//! The client for the exchange: the state that all accounts share, and what one poller holds to use it.
+//! `call`, `clock_sync` and `read` implement its calls; this file sends nothing.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::futures::Notified;
+
+#[cfg(test)]
+use super::transport::Script;
+use super::{
+    auth_backoff::AuthBackoff,
+    balance::Wallet,
+    credentials::Credentials,
+    endpoints::{self, Endpoints},
+    error::Failure,
+    failover::{HostRotation, PreferredHost},
+    rate_limiter::{Caller, PACE_SPAN, Paused, RateLimiter},
+    secret::KeyPair,
+    server_clock::ServerClock,
+    transport::Transport,
+};
+use crate::clock::Clock;
+
+/// The client that all accounts share: HTTP, rate limits, refused keys and the clocks of hosts.
+#[derive(Debug)]
+pub struct Client {
+    pub(super) clock: Clock,
+    pub(super) transport: Transport,
+    pub(super) rate_limiter: Arc<RateLimiter>,
+    auth_backoff: Mutex<AuthBackoff>,
+    host_clocks: Mutex<HashMap<String, Arc<HostClock>>>,
+    /// The key pair that each account sent last. Redacted from unsigned replies too: the server may echo a key.
+    last_sent_keys: Mutex<HashMap<Box<str>, KeyPair>>,
+    startup_delay: Duration,
+}
+
+/// The clock of one host. One task at a time asks the host for its time; the stored clock is always available.
+#[derive(Debug)]
+pub(super) struct HostClock {
+    /// The host, with its port if that is not the default: a label.
+    pub name: String,
+    /// When the last reading failed ([`Timestamp::elapsed`](crate::clock::Timestamp::elapsed)) and why. Locked while
+    /// the clock is read.
+    pub last_failure: tokio::sync::Mutex<Option<(Duration, Failure)>>,
+    clock: Mutex<ServerClock>,
+}
+
+impl HostClock {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), last_failure: tokio::sync::Mutex::default(), clock: Mutex::default() }
+    }
+
+    pub(super) fn clock(&self) -> MutexGuard<'_, ServerClock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One account at the exchange. Only the account's poller holds it, so an account has one call in flight at a time.
+#[derive(Debug)]
+pub struct Session {
+    /// The `account` label.
+    pub account: Box<str>,
+    /// The hosts and the API version.
+    pub endpoints: Endpoints,
+    /// The keys that sign its calls.
+    pub credentials: Credentials,
+    /// By representative wallet: wallets that share base URLs share the preference.
+    preferred_hosts: HashMap<Wallet, PreferredHost>,
+}
+
+impl Session {
+    /// A session without any calls yet.
+    #[must_use]
+    pub fn new(account: Box<str>, endpoints: Endpoints, credentials: Credentials) -> Self {
+        Self { account, endpoints, credentials, preferred_hosts: HashMap::new() }
+    }
+
+    /// The order in which to try the base URLs of `wallet` at `now`, without the one at the index `excluded`.
+    pub(super) fn host_rotation(
+        &self,
+        wallet: Wallet,
+        excluded: Option<usize>,
+        now: Duration,
+    ) -> HostRotation {
+        let preferred = self.preferred_hosts.get(&endpoints::representative_wallet(wallet));
+        let host_count = self.endpoints.for_wallet(wallet).len();
+        HostRotation::new(preferred.copied().unwrap_or_default(), host_count, now).excluding(excluded)
+    }
+
+    /// Records that the base URL at the index `host` answered a read of `wallet`.
+    pub(super) fn record_success(&mut self, wallet: Wallet, host: usize, now: Duration) {
+        let preferred = self.preferred_hosts.entry(endpoints::representative_wallet(wallet));
+        preferred.or_default().record_success(host, now);
+    }
+
+    /// The caller of its calls, for the rate limiter.
+    pub(super) fn caller(&self) -> Caller<'_> {
+        Caller::Account { key: self.credentials.pair().id(), name: &self.account }
+    }
+}
+
+/// A reader of prices, which needs no key. Only the price poller holds it, so one call for prices is in flight at a
+/// time.
+#[derive(Debug)]
+pub struct PriceClient {
+    /// The hosts and the API version.
+    pub endpoints: Endpoints,
+    pub(super) preferred_host: PreferredHost,
+}
+
+impl PriceClient {
+    /// A price client without any calls yet.
+    #[must_use]
+    pub fn new(endpoints: Endpoints) -> Self {
+        Self { endpoints, preferred_host: PreferredHost::default() }
+    }
+}
+
+impl Client {
+    /// A client of a real exchange. It sends nothing for the first [`startup_delay`](Self::startup_delay), and not to
+    /// this machine either: a local proxy may forward the calls to the exchange.
+    ///
+    /// # Errors
+    /// If the TLS library cannot be set up.
+    pub fn new(clock: Clock) -> Result<Self, String> {
+        Ok(Self::with_transport(Transport::http()?, clock, true))
+    }
+
+    /// A client of a simulated exchange that ends with this process. It has no startup delay, because no earlier
+    /// process called that exchange.
+    ///
+    /// # Errors
+    /// If the TLS library cannot be set up.
+    pub fn simulated(clock: Clock) -> Result<Self, String> {
+        Ok(Self::with_transport(Transport::http()?, clock, false))
+    }
+
+    /// A client whose replies come from `script`.
+    #[cfg(test)]
+    pub(crate) fn scripted(script: Script, clock: Clock) -> Self {
+        Self::with_transport(Transport::Script(script), clock, true)
+    }
+
+    fn with_transport(transport: Transport, clock: Clock, is_real: bool) -> Self {
+        Self {
+            clock,
+            transport,
+            rate_limiter: Arc::new(RateLimiter::new(clock, is_real)),
+            auth_backoff: Mutex::default(),
+            host_clocks: Mutex::default(),
+            last_sent_keys: Mutex::default(),
+            startup_delay: if is_real { PACE_SPAN } else { Duration::ZERO },
+        }
+    }
+
+    /// A sentence about certificate authorities that the user configured and that could not be read at the start.
+    #[must_use]
+    pub fn trust_warning(&self) -> Option<&str> {
+        self.transport.trust_warning()
+    }
+
+    /// How long the client sends nothing after its start: a process that was killed just before may have made all
+    /// calls that a second allows.
+    #[must_use]
+    pub fn startup_delay(&self) -> Duration {
+        self.startup_delay
+    }
+
+    /// The current pause of the session's account.
+    #[must_use]
+    pub fn pause(&self, session: &Session) -> Option<Paused> {
+        self.rate_limiter.pause(session.caller())
+    }
+
+    /// The current pause of calls for prices.
+    #[must_use]
+    pub fn price_pause(&self) -> Option<Paused> {
+        self.rate_limiter.pause(Caller::Anyone)
+    }
+
+    /// Completes when any pause begins after this call.
+    pub fn pause_begins(&self) -> Notified<'_> {
+        self.rate_limiter.pause_begins()
+    }
+
+    /// When the session's key pair may be tried again for `wallet` after the exchange refused it, which may be in the
+    /// past; `None` if it was not refused.
+    #[must_use]
+    pub fn refused_until(&self, session: &Session, wallet: Wallet) -> Option<Duration> {
+        self.auth_backoff().blocked_until(session.credentials.pair().pair_id(), wallet)
+    }
+
+    pub(super) fn auth_backoff(&self) -> MutexGuard<'_, AuthBackoff> {
+        self.auth_backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn last_sent_keys(&self) -> MutexGuard<'_, HashMap<Box<str>, KeyPair>> {
+        self.last_sent_keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The clock of the host called `name`.
+    pub(super) fn host_clock(&self, name: &str) -> Arc<HostClock> {
+        let mut clocks = self.host_clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(clocks.entry(name.to_owned()).or_insert_with(|| Arc::new(HostClock::new(name))))
+    }
+}

@@ -1,0 +1,405 @@
+//! Reads one wallet, or all prices: over the base URLs in turn, with a new key pair first, and with a fresh clock.
+//! Knows no metric and no schedule.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    api_version::{ApiVersion, Endpoint},
+    balance::{BalanceAnswer, RawBody, Wallet},
+    base_url::BaseUrl,
+    call::{CallContext, CallError},
+    client::{Client, HostClock, PriceClient, Session},
+    clock_sync::HostAttempt,
+    error::{Failure, Reason},
+    failover::{Deadline, HostRotation},
+    price::PriceTable,
+    rate_limiter::Caller,
+    server_clock::{ClockReading, ServerClock},
+};
+use crate::clock::Timestamp;
+
+/// The wallet to read, and the limits of the read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadRequest<'a> {
+    /// The wallet.
+    pub wallet: Wallet,
+    /// The last good answer; an equal one is not decoded again.
+    pub last_body: Option<&'a RawBody>,
+    /// Maximum time of all calls of the read together.
+    pub timeout: Duration,
+    /// The index of a base URL to leave out, because another one must confirm its answer.
+    pub excluded_host: Option<usize>,
+}
+
+/// Nothing was sent: the account is paused, or the exchange refused its key to another account while the read waited.
+/// That is not a failed poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skipped;
+
+/// A finished read.
+#[derive(Debug)]
+pub struct ReadOutcome {
+    /// The answer or the failure.
+    pub outcome: Result<ReadAnswer, Failure>,
+    /// The duration of its calls, without the time it waited for permits.
+    pub took: Duration,
+    /// The clocks that the calls used, by host, if they were ever read.
+    pub clocks: Vec<(String, ClockReading)>,
+    /// Whether a new key pair has worked and is now in use.
+    pub rotated: bool,
+}
+
+/// A good answer, and the base URL that gave it.
+#[derive(Debug)]
+pub struct ReadAnswer {
+    /// When its request was sent. Its age counts from here.
+    pub sent: Timestamp,
+    /// The index of the base URL that gave it.
+    pub host: usize,
+    /// The answer; `None` if its body equals the last one.
+    pub answer: Option<BalanceAnswer>,
+}
+
+/// A good answer to the call for prices.
+#[derive(Debug)]
+pub struct PricesAnswer {
+    /// When its request was sent.
+    pub sent: Timestamp,
+    /// The prices.
+    pub prices: PriceTable,
+}
+
+/// The state of one read.
+struct ReadState<'a> {
+    session: &'a mut Session,
+    last_body: Option<&'a RawBody>,
+    /// On the elapsed time of the client's clock.
+    began: Duration,
+    deadline: Deadline,
+    /// The hosts whose clocks stamped its calls.
+    clocks: Vec<Arc<HostClock>>,
+    /// The clock that stamped the last signed call.
+    used_clock: ServerClock,
+}
+
+impl ReadState<'_> {
+    /// Records that a call was stamped by the clock of `host`.
+    fn record_clock(&mut self, host: &Arc<HostClock>) {
+        if !self.clocks.iter().any(|known| Arc::ptr_eq(known, host)) {
+            self.clocks.push(Arc::clone(host));
+        }
+    }
+}
+
+impl Client {
+    /// Reads a wallet: from the base URL that worked last and, if the host fails, from the others, each with a new
+    /// signature.
+    ///
+    /// # Errors
+    /// If nothing was sent: see [`Skipped`].
+    pub async fn read(
+        &self,
+        session: &mut Session,
+        request: ReadRequest<'_>,
+    ) -> Result<ReadOutcome, Skipped> {
+        let mut state = ReadState {
+            session,
+            last_body: request.last_body,
+            began: self.clock.now().elapsed,
+            deadline: Deadline::new(request.timeout),
+            clocks: Vec::new(),
+            used_clock: ServerClock::default(),
+        };
+        let result = self.read_from_hosts(&mut state, request).await;
+        let outcome = finish(result, &state.deadline)?;
+        let took = state.deadline.spent().unwrap_or_default();
+        let clocks = state.clocks.iter();
+        let clocks = clocks.filter_map(|host| Some((host.name.clone(), host.clock().reading()?))).collect();
+        let rotated = outcome.is_ok() && session.credentials.record_success();
+        Ok(ReadOutcome { outcome, took, clocks, rotated })
+    }
+
+    /// Reads the prices: from the base URL that worked last and, if the host fails, from the others, all within
+    /// `timeout`. Sends no key.
+    ///
+    /// # Errors
+    /// If nothing was sent: see [`Skipped`].
+    pub async fn read_prices(
+        &self,
+        prices: &mut PriceClient,
+        timeout: Duration,
+    ) -> Result<Result<PricesAnswer, Failure>, Skipped> {
+        let mut deadline = Deadline::new(timeout);
+        let result = self.read_prices_from_hosts(prices, &mut deadline).await;
+        finish(result, &deadline)
+    }
+
+    async fn read_prices_from_hosts(
+        &self,
+        prices: &mut PriceClient,
+        deadline: &mut Deadline,
+    ) -> Result<PricesAnswer, CallError> {
+        let api = prices.endpoints.api;
+        let bases = &prices.endpoints.base_urls;
+        let mut rotation = HostRotation::new(prices.preferred_host, bases.len(), self.clock.now().elapsed);
+        while let Some((host, hosts_left)) = rotation.next(deadline.remaining()) {
+            let Some(base) = bases.get(host) else { continue };
+            match self.read_prices_from(deadline, base, api, hosts_left).await {
+                Ok(answer) => {
+                    prices.preferred_host.record_success(host, self.clock.now().elapsed);
+                    return Ok(answer);
+                }
+                Err(CallError::Failed(failure)) => rotation.record_failure(failure)?,
+                Err(stop) => return Err(stop),
+            }
+        }
+        Err(rotation.into_failure().into())
+    }
+
+    async fn read_prices_from(
+        &self,
+        deadline: &mut Deadline,
+        base: &BaseUrl,
+        api: ApiVersion,
+        hosts_left: u32,
+    ) -> Result<PricesAnswer, CallError> {
+        let request = api.prices_request();
+        let timeout = deadline.call_timeout(base, hosts_left)?;
+        let permit = self.permit(deadline, Caller::Anyone).await?;
+        let sent = self.clock.now();
+        let reply = self.transport.get(base, &request, &[], timeout).await;
+        deadline.spend(sent.age(self.clock.now()));
+        let prices = {
+            let pairs = self.last_sent_keys();
+            let secrets: Vec<_> = pairs.values().flat_map(|pair| [pair.access(), pair.secret()]).collect();
+            let call = CallContext {
+                caller: Caller::Anyone,
+                base,
+                path: request.path,
+                secrets: &secrets,
+                sent,
+                timeout,
+                max_cached: timeout,
+                date_clock: self.host_clock(&base.host()).clock().reading().into(),
+            };
+            self.check_reply(&call, reply, |status, body| api.decode_prices(status, &body))
+        };
+        drop(permit);
+        Ok(PricesAnswer { sent, prices: prices? })
+    }
+
+    async fn read_from_hosts(
+        &self,
+        state: &mut ReadState<'_>,
+        request: ReadRequest<'_>,
+    ) -> Result<ReadAnswer, CallError> {
+        let wallet = request.wallet;
+        let api = state.session.endpoints.api;
+        let Some(endpoint) = Endpoint::new(api, wallet) else {
+            let text = format!("API {} has no wallet {wallet}: nothing was asked", api.label());
+            return Err(Failure::new(Reason::Api, text).into());
+        };
+        let bases = state.session.endpoints.for_wallet(wallet).to_vec();
+        let now = self.clock.now().elapsed;
+        let mut rotation = state.session.host_rotation(wallet, request.excluded_host, now);
+        while let Some((host, hosts_left)) = rotation.next(state.deadline.remaining()) {
+            let Some(base) = bases.get(host) else { continue };
+            match self.read_from(state, &HostAttempt { base, wallet, endpoint, hosts_left }).await {
+                Ok((sent, answer)) => {
+                    if request.excluded_host.is_none() {
+                        state.session.record_success(wallet, host, self.clock.now().elapsed);
+                    }
+                    return Ok(ReadAnswer { sent, host, answer });
+                }
+                Err(CallError::Failed(failure)) => rotation.record_failure(failure)?,
+                Err(stop) => return Err(stop),
+            }
+        }
+        Err(rotation.into_failure().into())
+    }
+
+    /// Reads from one base URL. If there is a new key pair, it is tried before the one in use.
+    async fn read_from(
+        &self,
+        state: &mut ReadState<'_>,
+        attempt: &HostAttempt<'_>,
+    ) -> Result<(Timestamp, Option<BalanceAnswer>), CallError> {
+        let host = self.sync_clock(state.session, &mut state.deadline, attempt).await?;
+        loop {
+            let result = self.read_once(state, attempt, &host).await;
+            let Err(CallError::Failed(failure)) = &result else { return result };
+            if failure.reason.may_be_clock_fault() {
+                let (session, used) = (&*state.session, state.used_clock);
+                if self.resync_after_refusal(session, &mut state.deadline, attempt, &used).await {
+                    // The key may be a good one.
+                    let pair = state.session.credentials.pair().pair_id();
+                    self.auth_backoff().forget(pair, attempt.wallet);
+                    continue;
+                }
+            }
+            let credentials = &mut state.session.credentials;
+            let other_pair_may_work = match failure.reason {
+                reason if reason.is_key_fault() => credentials.record_refusal(),
+                // The exchange may refuse a key in an undocumented way.
+                Reason::Http | Reason::Api | Reason::Decode => credentials.is_suspect(),
+                _ => false,
+            };
+            if !other_pair_may_work {
+                return result;
+            }
+        }
+    }
+
+    /// Makes one signed call.
+    async fn read_once(
+        &self,
+        state: &mut ReadState<'_>,
+        attempt: &HostAttempt<'_>,
+        host: &Arc<HostClock>,
+    ) -> Result<(Timestamp, Option<BalanceAnswer>), CallError> {
+        let HostAttempt { base, wallet, endpoint, hosts_left } = *attempt;
+        let pair = state.session.credentials.pair().clone();
+        let timeout = state.deadline.call_timeout(base, hosts_left)?;
+        let mut permit = self.permit(&mut state.deadline, state.session.caller()).await?;
+        if self.auth_backoff().was_refused_since(pair.pair_id(), wallet, state.began) {
+            return Err(CallError::KeyRefused);
+        }
+        let sent = self.clock.now();
+        let clock = self.stamping_clock(state.session, host);
+        let time_ms = if endpoint.needs_nonce() {
+            permit.next_nonce(&base.host(), clock.time_ms(sent))
+        } else {
+            clock.signing_time_ms(sent)
+        };
+        let request = endpoint.sign(&pair, time_ms);
+        self.last_sent_keys().insert(state.session.account.clone(), pair.clone());
+        let last_body = state.last_body.map(RawBody::body).unwrap_or_default();
+        let reply = self.transport.get(base, &request, last_body, timeout).await;
+        state.deadline.spend(sent.age(self.clock.now()));
+        state.record_clock(host);
+        state.used_clock = clock;
+        let call = CallContext {
+            caller: state.session.caller(),
+            base,
+            path: request.path,
+            secrets: &[pair.access(), pair.secret()],
+            sent,
+            timeout,
+            max_cached: endpoint.max_cache_age(timeout),
+            date_clock: clock.reading().into(),
+        };
+        let result = self.check_reply(&call, reply, |status, body| {
+            if state.last_body.is_some_and(|last| last.equals(status, &body)) {
+                return Ok(None);
+            }
+            let answer = endpoint.decode_balances(status, &body)?;
+            Ok(Some(BalanceAnswer { raw_body: Some(RawBody::new(status, body.into_owned())), ..answer }))
+        });
+        let has_worked = match &result {
+            Ok(_) => Some(true),
+            Err(failure) if failure.reason.is_key_fault() => Some(false),
+            Err(_) => None,
+        };
+        if let Some(has_worked) = has_worked {
+            let now = self.clock.now().elapsed;
+            self.auth_backoff().record(pair.pair_id(), wallet, has_worked, now);
+        }
+        let may_be_clock_fault =
+            |failure: &Failure| failure.reason.may_be_clock_fault() && failure.reason != Reason::Cached;
+        if result.as_ref().is_err_and(may_be_clock_fault) {
+            permit.release_nonce();
+        }
+        // Held until the reply is understood: no other call may start before a pause.
+        drop(permit);
+        Ok((sent, result?))
+    }
+}
+
+/// The public outcome of a read.
+fn finish<T>(result: Result<T, CallError>, deadline: &Deadline) -> Result<Result<T, Failure>, Skipped> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(CallError::Failed(failure)) => Ok(Err(failure)),
+        Err(CallError::KeyRefused) => Err(Skipped),
+        Err(CallError::Paused) if deadline.spent().is_none() => Err(Skipped),
+        // The first call's failure is lost: the pause began before a second call could be made.
+        Err(CallError::Paused) => {
+            let text = "stopped halfway: all accounts were paused after limit replies";
+            Ok(Err(Failure::new(Reason::RateLimited, text)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::{
+        clock::{Clock, simulated},
+        exchange::{
+            credentials::{Credentials, KeyHalf, KeySource},
+            endpoints::Endpoints,
+            secret::Secret,
+            transport::{Script, ScriptedResponse},
+            v1,
+        },
+    };
+
+    fn session() -> Session {
+        let half = || {
+            let secret = Secret::new(&Zeroizing::new("key".to_owned()));
+            KeyHalf::Given(secret.unwrap_or_else(|why| panic!("{why}")))
+        };
+        let credentials = Credentials::open(KeySource { access: half(), secret: half() }, Duration::ZERO);
+        let base = BaseUrl::parse("https://host.test").unwrap_or_else(|why| panic!("{why}"));
+        let endpoints = Endpoints { base_urls: vec![base], ..Endpoints::default() };
+        Session::new("main".into(), endpoints, credentials.unwrap_or_else(|why| panic!("{why}")))
+    }
+
+    /// An exchange whose machine is suspended for this long while its answers to calls of `path` lie in the socket.
+    fn answering(path: &'static str, asleep: Duration, clock: Clock) -> Client {
+        let script = Script(Box::new(move |asked| {
+            Box::pin(async move {
+                if asked.path == path {
+                    simulated::suspend(asleep);
+                }
+                let body: &[u8] = match asked.path.as_str() {
+                    v1::SERVER_TIME_PATH => br#"{"code":200,"data":{"serverTime":1700000000000}}"#,
+                    v1::PRICES_PATH => br#"{"btc_usdt":{"price":5}}"#,
+                    _ => br#"{"code":200,"data":{"usdt":{"available":"5","freeze":"0"}}}"#,
+                };
+                Ok(ScriptedResponse { status: 200, retry_after: None, body: body.to_vec() })
+            })
+        }));
+        Client::scripted(script, clock)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_lay_in_the_socket_while_the_machine_slept_is_dropped() {
+        const TIMEOUT: Duration = Duration::from_secs(10);
+        let balances = "/trade/api/v1/getBalance";
+        for (asleep, reason) in [(TIMEOUT, None), (Duration::from_hours(8), Some(Reason::Timeout))] {
+            for path in [balances, v1::SERVER_TIME_PATH] {
+                simulated::start();
+                let exchange = answering(path, asleep, Clock::start());
+                let request = ReadRequest {
+                    wallet: Wallet::Spot,
+                    last_body: None,
+                    timeout: TIMEOUT,
+                    excluded_host: None,
+                };
+                let read = exchange.read(&mut session(), request).await.map(|read| read.outcome);
+                let found = read.map(|outcome| outcome.err().map(|failure| failure.reason));
+                // A slow answer about the time leaves none for the balances.
+                let expected = if path == balances { reason } else { Some(Reason::Timeout) };
+                assert_eq!(found, Ok(expected), "{path} {asleep:?}");
+            }
+            simulated::start();
+            let exchange = answering(v1::PRICES_PATH, asleep, Clock::start());
+            let read = exchange.read_prices(&mut PriceClient::new(session().endpoints), TIMEOUT).await;
+            let found = read.map(|outcome| outcome.err().map(|failure| failure.reason));
+            assert_eq!(found, Ok(reason), "prices {asleep:?}");
+        }
+    }
+}
