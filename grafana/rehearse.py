@@ -292,7 +292,7 @@ def rehearsal(program, steps):
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         log = folder / "simulate.log"
         child = stack.enter_context(running([program, "simulate", "--listen=127.0.0.1:0"], log))
-        exchange = line_of(log, r"listens on (http://\S+?)/ ", child)
+        exchange = line_of(log, r"listens on (http://\S+)/", child)
         log = folder / "exporter.log"
         command = [program, f"--config.file={configuration(folder, exchange)}", "--web.listen-address=127.0.0.1:0"]
         exporter = stack.enter_context(running(command, log))

@@ -1,8 +1,9 @@
-//! Exact sums and shares of decimal texts.
+//! Exact sums and shares of decimal texts, and their JSON.
 //!
 //! Must not know balances. A test may store a text that is not a plain decimal: it is returned unchanged.
 
 use bigdecimal::{BigDecimal, RoundingMode};
+use serde_json::json;
 
 /// Whether a text consists of digits with at most one point between them.
 pub(super) fn is_decimal(text: &str) -> bool {
@@ -32,6 +33,12 @@ pub(super) fn split(whole: &str) -> [String; 3] {
     let (half, quarter) = (share(2), share(4));
     let rest = &decimal - &half - &quarter;
     [half, quarter, rest].map(|part| part.to_plain_string())
+}
+
+/// Formats a text as a JSON string, or as a JSON number if `as_number` and the text is a number.
+pub(super) fn to_json(text: &str, as_number: bool) -> String {
+    let is_number = as_number && serde_json::from_str::<serde_json::Number>(text).is_ok();
+    if is_number { text.to_owned() } else { json!(text).to_string() }
 }
 
 fn parse(text: &str) -> Option<BigDecimal> {

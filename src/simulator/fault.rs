@@ -12,8 +12,8 @@ use super::SimulatedEndpoint;
 
 /// A fault on calls. It ends after `max_calls` or `duration`, whichever comes first, or when it is cleared.
 ///
-/// Several faults can match one call. Of the faults that target the whole reply, only the oldest applies. Every matching
-/// fault on rows applies. Faults of one call each, injected one after the other, therefore apply in that order.
+/// Several faults can match one call. Every matching fault on rows applies. Of the faults with another target (reply, key
+/// or time), only the oldest applies. Faults of one call each, injected one after the other, therefore apply in that order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::v4_json::format_amount;
+use super::decimal;
 
 /// A good answer, its members in the documented order.
 pub(super) fn success(data: &impl Serialize) -> String {
@@ -33,7 +33,7 @@ pub(super) fn wallets() -> Value {
 /// Answer of getTickers, as in the documentation's sample: amounts are numbers, and there is no envelope.
 pub(super) fn tickers(prices: &BTreeMap<String, String>) -> String {
     let ticker = |(market, price): (&String, &String)| {
-        let (market, price) = (json!(market), format_amount(price, true));
+        let (market, price) = (json!(market), decimal::to_json(price, true));
         format!(
             r#"{market}:{{"high":{price},"moneyVol":33765013.61761934,"rate":1.3900,"low":{price},"price":{price},"ask":{price},"bid":{price},"coinVol":2944.208780}}"#
         )

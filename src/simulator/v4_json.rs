@@ -51,7 +51,7 @@ pub(super) fn futures_error(code: &str, msg: &str) -> String {
 
 /// A spot row. `index` counts the rows of the answer from 0. The documentation shows bare numbers, the exchange sends texts.
 pub(super) fn spot_row(index: usize, currency: &str, row: &SimulatedBalance, as_numbers: bool) -> String {
-    let amount = |text: &str| format_amount(text, as_numbers);
+    let amount = |text: &str| decimal::to_json(text, as_numbers);
     let (currency, id) = (json!(currency), index + 2);
     let (free, frozen) = (amount(&row.available), amount(&row.freeze));
     let (total, zero) = (amount(&decimal::sum(&row.available, &row.freeze)), amount("0"));
@@ -74,7 +74,7 @@ pub(super) fn single_spot_row(row: String) -> String {
 
 /// A futures row. The frozen amount is split among the three margins.
 pub(super) fn futures_row(currency: &str, row: &SimulatedBalance, as_numbers: bool) -> String {
-    let amount = |text: &str| format_amount(text, as_numbers);
+    let amount = |text: &str| decimal::to_json(text, as_numbers);
     let [isolated, crossed, in_orders] = decimal::split(&row.freeze).map(|part| amount(&part));
     let (currency, free, zero) = (json!(currency), amount(&row.available), amount("0"));
     let total = amount(&decimal::sum(&row.available, &row.freeze));
@@ -100,12 +100,6 @@ pub(super) fn replaced_row(currency_field: &str, currency: &str, value: &Value) 
         fields.entry(currency_field).or_insert_with(|| json!(currency));
     }
     value.to_string()
-}
-
-/// Formats an amount as a JSON text, or as a JSON number if `as_number` and the text is a number.
-pub(super) fn format_amount(text: &str, as_number: bool) -> String {
-    let is_number = as_number && serde_json::from_str::<serde_json::Number>(text).is_ok();
-    if is_number { text.to_owned() } else { json!(text).to_string() }
 }
 
 /// Rows of a ticker endpoint, one for each market, with the last price; `None` if a requested market does not exist.
