@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    Effect, Fault, SimulatedEndpoint, clock::seconds_until, fault::FaultTarget, reply::SimulatedReply,
+    clock::seconds_until,
+    endpoint::SimulatedEndpoint,
+    fault::{Effect, Fault, FaultTarget},
+    reply::SimulatedReply,
 };
 
 /// Injected faults, oldest first. Ended faults stay in the list until the next change of it.

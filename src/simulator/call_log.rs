@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::Serialize;
 
-use super::SimulatedEndpoint;
+use super::endpoint::SimulatedEndpoint;
 
 /// Calls since the start.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::SimulatorConfig;
+use super::config::SimulatorConfig;
 
 /// A Unix clock that starts at a configured time and can be set ahead or back.
 pub(super) struct SimulatedClock {

@@ -15,7 +15,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use super::{
-    Fault, SimulatedWallet, Simulator, decimal::is_decimal, query::decode_percent, reply::SimulatedReply,
+    account::SimulatedWallet, decimal::is_decimal, fault::Fault, handle::Simulator, query::decode_percent,
+    reply::SimulatedReply,
 };
 
 const MAX_BODY_BYTES: usize = 64 * 1024;

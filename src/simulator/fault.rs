@@ -8,7 +8,7 @@ use hyper::{StatusCode, header::HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::SimulatedEndpoint;
+use super::endpoint::SimulatedEndpoint;
 
 /// A fault on calls. It ends after `max_calls` or `duration`, whichever comes first, or when it is cleared.
 ///

@@ -10,8 +10,9 @@ use hyper::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Effect, SimulatedBalance,
+    endless,
     endpoint::WireFormat,
+    fault::Effect,
     reply::{Delivery, SimulatedReply},
     v4_json,
 };
@@ -41,7 +42,7 @@ pub(super) fn build_replacement(effect: &Effect, format: WireFormat) -> Option<S
         Effect::Silence => SimulatedReply::json(String::new()).with_delivery(Delivery::Never),
         Effect::Reset => SimulatedReply::json(String::new()).with_delivery(Delivery::Reset),
         Effect::Endless => {
-            SimulatedReply::json(endless_head(format)).with_delivery(Delivery::Endless(format))
+            SimulatedReply::json(endless::render_head(format)).with_delivery(Delivery::Endless(format))
         }
         Effect::GzipBomb { mebibytes } => SimulatedReply::json(String::new())
             .with_header(CONTENT_ENCODING, Some("gzip"))
@@ -71,32 +72,6 @@ fn deep_json(levels: usize, format: WireFormat) -> String {
             format!(r#"{{"returnCode":0,"msgInfo":"success","error":null,"result":{open}{close}}}"#)
         }
     }
-}
-
-/// An endless answer up to its first row.
-fn endless_head(format: WireFormat) -> String {
-    let envelope = match format {
-        WireFormat::V1 => r#"{"code":200,"info":"success","data":{"#,
-        WireFormat::V4Spot => r#"{"rc":0,"mc":"SUCCESS","ma":[],"result":{"assets":["#,
-        WireFormat::Futures => r#"{"returnCode":0,"msgInfo":"success","error":null,"result":["#,
-    };
-    format!("{envelope}{}", endless_row("usdt", format))
-}
-
-fn endless_row(currency: &str, format: WireFormat) -> String {
-    let balance = SimulatedBalance::new("1.00", "0.00");
-    match format {
-        WireFormat::V1 => format!(r#""{currency}":{{"freeze":"0.00","available":"1.00"}}"#),
-        WireFormat::V4Spot => v4_json::spot_row(0, currency, &balance, false),
-        WireFormat::Futures => v4_json::futures_row(currency, &balance, false),
-    }
-}
-
-/// A chunk of 256 rows of an endless answer; chunks count from 0.
-pub(super) fn endless_rows(chunk: u64, format: WireFormat) -> Bytes {
-    let first = chunk * 256 + 1;
-    let rows = (first..first + 256).map(|row| format!(",{}", endless_row(&format!("c{row}"), format)));
-    rows.collect::<String>().into()
 }
 
 /// A valid gzip file of blanks. JSON allows blanks between any two of its tokens.

@@ -7,7 +7,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Effect, Fault, SimulatedAccount, SimulatedBalance, SimulatedWallet, Simulator, SimulatorConfig};
+use super::{
+    account::{SimulatedAccount, SimulatedBalance, SimulatedWallet},
+    config::SimulatorConfig,
+    fault::{Effect, Fault},
+    handle::Simulator,
+};
 
 /// One unit of a currency in the integers of this module: amounts have 8 decimals.
 const UNIT: u64 = 100_000_000;

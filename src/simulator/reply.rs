@@ -16,7 +16,7 @@ use hyper::{
 };
 use tokio::{task::yield_now, time::sleep};
 
-use super::{Effect, endpoint::WireFormat, fault_reply::endless_rows};
+use super::{endless, endpoint::WireFormat, fault::Effect};
 
 /// A reply to the caller.
 #[derive(Clone)]
@@ -217,7 +217,7 @@ fn deliver_body(body: Bytes, delivery: Delivery) -> ReplyBody {
             StreamBody::new(half.chain(end)).boxed_unsync()
         }
         Delivery::Endless(format) => {
-            let rows = (0..).map(move |chunk| send(endless_rows(chunk, format)));
+            let rows = (0..).map(move |chunk| send(endless::render_rows(chunk, format)));
             StreamBody::new(stream::iter(std::iter::once(send(body)).chain(rows))).boxed_unsync()
         }
         Delivery::Whole | Delivery::Twice(_) | Delivery::Late(_) | Delivery::Never | Delivery::Reset => {

@@ -24,35 +24,40 @@ use tokio::{
 };
 
 use super::{
-    SimulatedEndpoint, Simulator, control,
+    control,
+    endpoint::SimulatedEndpoint,
     exchange::IncomingCall,
+    handle::Simulator,
     reply::{ConnectionReset, ReplyBody, SimulatedReply},
 };
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub(super) async fn serve(simulator: &Simulator, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-    let (close, closing) = watch::channel(());
-    let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    connections.spawn(serve_connection(simulator.clone(), stream, peer, closing.clone()));
-                }
-                // The caller has left, or no file descriptor is free.
-                Err(_) => sleep(Duration::from_millis(50)).await,
-            },
-            Some(_) = connections.join_next() => {}
+impl Simulator {
+    /// Serves until `shutdown` is done. Afterwards calls in flight have one second to end.
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let (close, closing) = watch::channel(());
+        let mut connections = JoinSet::new();
+        let mut shutdown = pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => {
+                        connections.spawn(serve_connection(self.clone(), stream, peer, closing.clone()));
+                    }
+                    // The caller has left, or no file descriptor is free.
+                    Err(_) => sleep(Duration::from_millis(50)).await,
+                },
+                Some(_) = connections.join_next() => {}
+            }
         }
+        drop(listener);
+        drop(close);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        let _ = timeout(DRAIN_TIMEOUT, drained).await; // dropping the set aborts the rest
     }
-    drop(listener);
-    drop(close);
-    let drained = async { while connections.join_next().await.is_some() {} };
-    let _ = timeout(DRAIN_TIMEOUT, drained).await; // dropping the set aborts the rest
 }
 
 /// Serves one connection until it ends or the simulator closes.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{SimulatedBalance, decimal};
+use super::{account::SimulatedBalance, decimal};
 
 /// A good answer to a spot or public call.
 pub(super) fn spot_success(result: &impl Serialize) -> String {

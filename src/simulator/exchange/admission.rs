@@ -8,10 +8,15 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        CallCounts, RefusalCause, SimulatedEndpoint, SimulatorConfig, clock::seconds_until,
+        call_log::{CallCounts, RefusalCause},
+        clock::seconds_until,
+        config::SimulatorConfig,
+        endpoint::SimulatedEndpoint,
         sliding_window::SlidingWindow,
     },
-    AccountState, CallRefusal, CallerState, ExchangeState, ParsedCall,
+    AccountState, CallerState, ExchangeState,
+    call::ParsedCall,
+    refusal::CallRefusal,
 };
 
 const MAX_CALLERS: usize = 4_096;

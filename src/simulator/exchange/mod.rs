@@ -3,6 +3,7 @@
 //! Must not know sockets. Reads no clock: time is an argument. `ExchangeState` is the only state.
 
 mod admission;
+mod call;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -16,20 +17,22 @@ use std::{
     time::Duration,
 };
 
-use hyper::{HeaderMap, header::AGE};
+use hyper::header::AGE;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use self::refusal::CallRefusal;
+pub(super) use self::call::IncomingCall;
+use self::{call::ParsedCall, refusal::CallRefusal};
 use super::{
-    CallCounts, CallLog, CallOutcome, CallRecord, Effect, Fault, SimulatedAccount, SimulatedApi,
-    SimulatedBalance, SimulatedEndpoint, SimulatedWallet, SimulatorConfig, UnknownAccount,
+    account::{SimulatedAccount, SimulatedApi, SimulatedBalance, SimulatedWallet, UnknownAccount},
     active_faults::{ActiveFaults, MatchedFault},
     auth_headers::AuthHeaders,
+    call_log::{CallCounts, CallLog, CallOutcome, CallRecord},
     clock::{SimulatedClock, seconds_until},
-    endpoint::WireFormat,
-    fault::FaultTarget,
+    config::SimulatorConfig,
+    endpoint::{SimulatedEndpoint, WireFormat},
+    fault::{Effect, Fault, FaultTarget},
     fault_reply,
     query::QueryParameters,
     reply::{ReplyDate, SimulatedReply},
@@ -37,25 +40,6 @@ use super::{
 };
 
 const MAX_RECORDS: usize = 65_536;
-
-/// A call as it arrived.
-pub(super) struct IncomingCall<'a> {
-    pub(super) endpoint: SimulatedEndpoint,
-    pub(super) query: &'a str,
-    pub(super) headers: &'a HeaderMap,
-    pub(super) ip: IpAddr,
-}
-
-/// A parsed call. Only the checks of its wire format read `query` and `headers`.
-struct ParsedCall {
-    endpoint: SimulatedEndpoint,
-    query: Result<QueryParameters, String>,
-    headers: AuthHeaders,
-    ip: IpAddr,
-    /// Position in `accounts` of the account whose key the call carries.
-    account_index: Option<usize>,
-    now: Instant,
-}
 
 /// The whole state of the exchange.
 pub(super) struct ExchangeState {

@@ -6,10 +6,14 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        LimitReply, NonceRefusal, RefusalCause, SimulatorConfig, clock::seconds_until, endpoint::WireFormat,
-        reply::SimulatedReply, v4_json,
+        call_log::RefusalCause,
+        clock::seconds_until,
+        config::{LimitReply, NonceRefusal, SimulatorConfig},
+        endpoint::WireFormat,
+        reply::SimulatedReply,
+        v4_json,
     },
-    ParsedCall,
+    call::ParsedCall,
 };
 
 /// A refusal of a call.

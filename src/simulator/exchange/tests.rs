@@ -10,8 +10,14 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        CallOutcome::{self, Accepted, Refused},
-        Effect, Fault, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatorConfig,
+        account::SimulatedAccount,
+        call_log::{
+            CallOutcome::{self, Accepted, Refused},
+            RefusalCause,
+        },
+        config::SimulatorConfig,
+        endpoint::SimulatedEndpoint,
+        fault::{Effect, Fault},
     },
     ExchangeState, IncomingCall,
 };

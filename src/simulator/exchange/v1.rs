@@ -8,10 +8,16 @@ use serde_json::json;
 
 use super::{
     super::{
-        RefusalCause, SimulatedEndpoint, SimulatedKeyState, SimulatedWallet, fault::FaultTarget,
-        query::QueryParameters, v1_json,
+        account::{SimulatedKeyState, SimulatedWallet},
+        call_log::RefusalCause,
+        endpoint::SimulatedEndpoint,
+        fault::FaultTarget,
+        query::QueryParameters,
+        v1_json,
     },
-    CallRefusal, ExchangeState, ParsedCall,
+    ExchangeState,
+    call::ParsedCall,
+    refusal::CallRefusal,
 };
 
 impl ExchangeState {

@@ -8,10 +8,16 @@ use serde_json::json;
 
 use super::{
     super::{
-        RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatedKeyState, SimulatedWallet,
-        endpoint::WireFormat, fault::FaultTarget, query::QueryParameters, v4_json,
+        account::{SimulatedAccount, SimulatedKeyState, SimulatedWallet},
+        call_log::RefusalCause,
+        endpoint::{SimulatedEndpoint, WireFormat},
+        fault::FaultTarget,
+        query::QueryParameters,
+        v4_json,
     },
-    CallRefusal, ExchangeState, ParsedCall, ServedRow,
+    ExchangeState, ServedRow,
+    call::ParsedCall,
+    refusal::CallRefusal,
 };
 
 impl ExchangeState {
