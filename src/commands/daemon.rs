@@ -180,10 +180,6 @@ pub(super) async fn run(
             },
             never = &mut attended => match never {},
             _ = &mut server => return Err(CommandError::Failed("the HTTP server has ended unexpectedly".to_owned())),
-            is_polling = pollers.reap() => {
-                if is_polling { continue }
-                return Err(CommandError::Failed("every poller has died: there is nothing left to do".to_owned()));
-            }
             Some(request) = asked.recv() => Some(request),
         };
         let Some(ReloadContext { loader, .. }) = &mut reloading else { continue };

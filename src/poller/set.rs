@@ -1,5 +1,4 @@
-//! Who polls: pollers are readied, set to work, exchanged when the configuration changes, and missed when they
-//! die. What is known of an account outlives its poller if it is still the same account.
+//! The set of running pollers. A reload starts, replaces and stops pollers; unchanged ones keep running.
 //! Knows no file, no signal and no HTTP.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -7,379 +6,358 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
     runtime::Handle,
     sync::oneshot,
-    task::{Id, JoinError, JoinSet},
+    task::{AbortHandle, Id, JoinSet},
 };
 
-use super::{PollContext, PollSpec, Poller, PricePoller, Schedule, restart::Restarts};
+use super::{
+    PollContext, PollTarget, Poller,
+    account::{AccountPoller, AccountSpec, AccountTarget},
+    prices::{PricePoller, PriceTarget},
+    restart::Restarts,
+    schedule::Schedule,
+};
 use crate::{
     clock::Clock,
     config::{self, AccountConfig, Config, PricesConfig},
     exchange::{self, Client, PACE_SPAN, PriceClient, Session},
-    snapshot::store::{AccountEntry, PriceConfig, Store},
-    snapshot::wallet::{WalletConfig, WalletSnapshot},
+    snapshot::{
+        store::{AccountEntry, AccountFacts, PriceConfig, Store},
+        wallet::{WalletConfig, WalletSnapshot},
+    },
 };
 
-/// The pollers at work. They end with it.
+/// The running pollers. They stop when the set is dropped.
 #[derive(Debug)]
 pub struct PollerSet {
     context: PollContext,
-    polls: Handle,
+    runtime: Handle,
     tasks: JoinSet<StoppedPoller>,
     running: Vec<RunningPoller>,
-    /// How many have had their place among the slots.
+    /// The number of pollers created so far.
     poller_count: u32,
 }
 
-/// A poller at work.
+/// A running poller.
 #[derive(Debug)]
 struct RunningPoller {
-    id: Id,
-    post: PollerKind,
-    /// Gives up what it does and returns when this is dropped.
+    task: AbortHandle,
+    spec: PollerSpec,
+    /// The poller stops and returns when this is dropped.
     _stop: oneshot::Sender<Infallible>,
 }
 
-/// What a poller polls, and how.
+/// The settings that a running poller was created with.
 #[derive(Debug)]
-enum PollerKind {
-    Account(Box<str>, Arc<PollSpec>),
+enum PollerSpec {
+    Account(Box<str>, Arc<AccountSpec>),
     Prices(PricesConfig),
 }
 
-/// A poller back from work.
+/// A poller that was stopped.
 #[derive(Debug)]
 enum StoppedPoller {
-    Account(Box<Poller>),
+    Account(Box<AccountPoller>),
     Prices(Box<PricePoller>),
 }
 
-/// What a new configuration has changed: how many accounts, and whether prices.
+impl From<AccountPoller> for StoppedPoller {
+    fn from(poller: AccountPoller) -> Self {
+        Self::Account(Box::new(poller))
+    }
+}
+
+impl From<PricePoller> for StoppedPoller {
+    fn from(poller: PricePoller) -> Self {
+        Self::Prices(Box::new(poller))
+    }
+}
+
+/// The changes that a reload made: numbers of accounts, and whether prices changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReloadSummary {
-    /// There were none of these names.
+    /// Accounts with a new name.
     pub new: usize,
-    /// Something else is to be done with them.
+    /// Accounts with other settings than before.
     pub changed: usize,
-    /// They are not to be polled any more.
+    /// Accounts that are no longer polled.
     pub gone: usize,
-    /// All is as it was.
+    /// Accounts with the same settings as before.
     pub unchanged: usize,
-    /// Prices are asked for otherwise, or not any more.
+    /// Whether the settings of prices changed.
     pub prices: bool,
 }
 
-/// Readies a poller for each of `accounts` and one for `prices` if they are wanted, their polls spread
-/// evenly over the slots, and the ledger they write into. Nothing is sent yet.
+/// The time of the first poll, and the position of its slot.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    /// No poll before this time, on [`crate::clock::Timestamp::elapsed`].
+    earliest: Duration,
+    /// From 0 to 1: the part of a slot by which the poller's grid is shifted.
+    phase: f64,
+}
+
+/// Creates a poller for each of `accounts` and one for `prices`, and the store that they write into. Their polls are
+/// spread evenly over the slots. Nothing is sent yet.
 #[must_use]
 pub fn create_pollers(
     accounts: Vec<AccountConfig>,
     prices: Option<PricesConfig>,
     exchange: &Arc<Client>,
     clock: Clock,
-) -> (Vec<Poller>, Option<PricePoller>, Arc<Store>) {
+) -> (Vec<AccountPoller>, Option<PricePoller>, Arc<Store>) {
     let context = PollContext { exchange: Arc::clone(exchange), store: Arc::default(), clock };
-    let begins = clock.now().elapsed + exchange.startup_delay();
-    let mut places = 0..;
-    let mut place = || phase(places.next().unwrap_or_default());
-    let readied = accounts.into_iter().map(|account| context.poller(account, begins, place(), None));
-    let (pollers, pages): (Vec<_>, _) = readied.unzip();
-    let (prices, pricing) = prices.map(|plan| context.price_poller(plan, begins, place(), None)).unzip();
-    context.store.replace_accounts(&|_| false, pages, pricing);
+    let earliest = clock.now().elapsed + exchange.startup_delay();
+    let mut numbers = 0..;
+    let mut start = || Start { earliest, phase: phase(numbers.next().unwrap_or_default()) };
+    let created = accounts.into_iter().map(|account| context.create_account_poller(account, start(), None));
+    let (pollers, entries): (Vec<_>, _) = created.unzip();
+    let (prices, price_config) =
+        prices.map(|config| context.create_price_poller(config, start(), None)).unzip();
+    context.store.replace_accounts(&|_| false, entries, price_config);
     (pollers, prices, context.store)
 }
 
-/// Where in its slot the poller in this place polls, from 0 to 1. Steps of the golden ratio spread
-/// any number of neighbours evenly, also those that alone have a slot of this length.
-fn phase(place: u32) -> f64 {
+/// The phase of the poller with this number, from 0 to 1. Steps of the golden ratio spread any number of pollers evenly,
+/// and also the few among them that share a slot length.
+fn phase(number: u32) -> f64 {
     const GOLDEN: f64 = 0.618_033_988_749_895;
-    (f64::from(place) * GOLDEN).fract()
+    (f64::from(number) * GOLDEN).fract()
 }
 
-/// `first`, or when the poller before would have polled, if that is sooner and still to come.
-fn earlier_due(first: Duration, due: Option<Duration>, now: Duration) -> Duration {
-    due.filter(|due| *due > now).map_or(first, |due| due.min(first))
+/// `first`, or the time at which the previous poller would have polled, if that is earlier and not yet past.
+fn earlier_due(first: Duration, previous: Option<Duration>, now: Duration) -> Duration {
+    previous.filter(|due| *due > now).map_or(first, |due| due.min(first))
 }
 
 impl PollerSet {
-    /// Nobody yet, to poll in the runtime `polls`.
+    /// An empty set, whose pollers will run in `runtime`.
     #[must_use]
-    pub fn new(exchange: Arc<Client>, clock: Clock, polls: Handle) -> Self {
+    pub fn new(exchange: Arc<Client>, clock: Clock, runtime: Handle) -> Self {
         let context = PollContext { exchange, store: Arc::default(), clock };
-        Self { context, polls, tasks: JoinSet::new(), running: Vec::new(), poller_count: 0 }
+        Self { context, runtime, tasks: JoinSet::new(), running: Vec::new(), poller_count: 0 }
     }
 
-    /// What they write into.
+    /// The store that the pollers write into.
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
         &self.context.store
     }
 
-    /// Does as `config` says from now on. Whoever is to do what it does already goes on undisturbed; a poll
-    /// that is under way for another is given up. A scrape sees the old accounts or the new. The limits of the
-    /// exchange know nothing of it, and hold whatever comes how often. Must not be given up.
+    /// Replaces the pollers as `config` says. Unchanged pollers keep running, and a running poll of a changed one is
+    /// dropped. A scrape sees the old accounts or the new ones. Rate-limiter state survives. The future must not be
+    /// dropped before it is done.
     pub async fn apply_config(&mut self, config: Config) -> ReloadSummary {
         let Config { accounts, prices } = config;
-        let (kept, others) = self.kept(accounts);
-        let is_other = self.prices() != prices.as_ref();
-        let mut change =
-            ReloadSummary { unchanged: kept.len(), prices: is_other, ..ReloadSummary::default() };
-        if !is_other && others.is_empty() && kept.len() == self.accounts().count() {
-            return change;
+        let (kept, others) = self.find_unchanged(accounts);
+        let prices_changed = self.price_config() != prices.as_ref();
+        let mut summary =
+            ReloadSummary { unchanged: kept.len(), prices: prices_changed, ..ReloadSummary::default() };
+        if !prices_changed && others.is_empty() && kept.len() == self.accounts().count() {
+            return summary;
         }
-        // Which prices are shown depends on all accounts.
-        let (mut old, old_prices) = self.stop_changed(&kept).await;
-        let begins = self.first_poll_at();
-        let (mut readied, mut pages) = (Vec::new(), Vec::new());
+        // The price poller is replaced too: which prices are visible depends on all accounts.
+        let (mut stopped, stopped_prices) = self.stop_others(&kept).await;
+        let earliest = self.earliest_first_poll();
+        let (mut pollers, mut entries) = (Vec::new(), Vec::new());
         for account in others {
-            let old = old.iter().position(|old| *old.account() == *account.name).map(|at| old.remove(at));
-            *(if old.is_some() { &mut change.changed } else { &mut change.new }) += 1;
-            let place = self.next_phase();
-            let (poller, page) = self.context.poller(account, begins, place, old);
-            readied.push(poller);
-            pages.push(page);
+            let previous = stopped.iter().position(|old| *old.account() == *account.name);
+            let previous = previous.map(|index| stopped.remove(index));
+            *(if previous.is_some() { &mut summary.changed } else { &mut summary.new }) += 1;
+            let start = Start { earliest, phase: self.next_phase() };
+            let (poller, entry) = self.context.create_account_poller(account, start, previous);
+            pollers.push(poller);
+            entries.push(entry);
         }
-        change.gone = old.len();
-        let place = self.next_phase();
-        let prices = prices.map(|plan| self.context.price_poller(plan, begins, place, old_prices));
-        let (prices, pricing) = prices.unzip();
-        self.context.store.replace_accounts(
-            &|name| kept.iter().any(|(_, kept)| **kept == *name),
-            pages,
-            pricing,
-        );
-        for poller in readied {
-            self.start(poller);
+        summary.gone = stopped.len();
+        let start = Start { earliest, phase: self.next_phase() };
+        let prices = prices.map(|config| self.context.create_price_poller(config, start, stopped_prices));
+        let (prices, price_config) = prices.unzip();
+        let is_kept = |name: &str| kept.iter().any(|(_, kept)| **kept == *name);
+        self.context.store.replace_accounts(&is_kept, entries, price_config);
+        for poller in pollers {
+            let spec = PollerSpec::Account(poller.account().into(), Arc::clone(&poller.target.spec));
+            self.start(spec, poller);
         }
-        if let Some(prices) = prices {
-            self.start_prices(prices);
+        if let Some(poller) = prices {
+            self.start(PollerSpec::Prices(poller.target.config.clone()), poller);
         }
         let is_asked = |host: &str| {
-            self.accounts().any(|(.., plan)| plan.endpoints.all().any(|base| base.host() == host))
+            self.accounts().any(|(.., spec)| spec.endpoints.all().any(|base| base.host() == host))
         };
         self.context.store.retain_clocks(&is_asked);
-        change
+        summary
     }
 
-    /// Waits until a poller has died, and says so: the others go on, and `/-/healthy` tells of this one.
-    /// Pollers do not end but by a panic. Returns whether any account is still polled.
-    pub async fn reap(&mut self) -> bool {
-        if let Some(Err(error)) = self.tasks.join_next_with_id().await {
-            self.remove_dead(&error);
-        }
-        self.accounts().next().is_some()
-    }
-
-    /// The tasks of all pollers, and the accounts they poll; prices are of none.
+    /// The tasks of all pollers with the accounts that they poll; `None` for prices.
     #[cfg(test)]
     pub(crate) fn running_tasks(&self) -> impl Iterator<Item = (Id, Option<&str>)> {
-        self.running.iter().map(|hand| match &hand.post {
-            PollerKind::Account(name, _) => (hand.id, Some(&**name)),
-            PollerKind::Prices(_) => (hand.id, None),
+        self.running.iter().map(|poller| match &poller.spec {
+            PollerSpec::Account(name, _) => (poller.task.id(), Some(&**name)),
+            PollerSpec::Prices(_) => (poller.task.id(), None),
         })
     }
 
-    /// Lets all of them end where they are, as when the process is killed.
+    /// Stops all pollers where they are, as if the process was killed.
     #[cfg(test)]
     pub(crate) async fn end(mut self) {
         self.tasks.shutdown().await;
     }
 
-    /// Those whose accounts are to be polled as they are, by their names, and the accounts for which that is
-    /// not so.
-    fn kept(&self, accounts: Vec<AccountConfig>) -> (Vec<(Id, Box<str>)>, Vec<AccountConfig>) {
-        let (mut kept, mut others) = (Vec::new(), Vec::new());
+    /// Splits `accounts` into those whose poller keeps running, as task and name, and the others.
+    fn find_unchanged(&self, accounts: Vec<AccountConfig>) -> (Vec<(Id, Box<str>)>, Vec<AccountConfig>) {
+        let (mut unchanged, mut others) = (Vec::new(), Vec::new());
         for account in accounts {
             match self.accounts().find(|(_, name, _)| **name == *account.name) {
-                Some((id, _, plan)) if *plan == PollSpec::new(&account) => kept.push((id, account.name)),
+                Some((task, _, spec)) if *spec == AccountSpec::new(&account) && !task.is_finished() => {
+                    unchanged.push((task.id(), account.name));
+                }
                 _ => others.push(account),
             }
         }
-        (kept, others)
+        (unchanged, others)
     }
 
-    /// Lets all but those that are `kept` come back, now.
-    async fn stop_changed(&mut self, kept: &[(Id, Box<str>)]) -> (Vec<Poller>, Option<PricePoller>) {
-        self.running.retain(|hand| kept.iter().any(|(id, _)| *id == hand.id));
-        let (mut pollers, mut prices) = (Vec::new(), None);
+    /// Stops all pollers except the `kept` ones and returns them.
+    async fn stop_others(&mut self, kept: &[(Id, Box<str>)]) -> (Vec<AccountPoller>, Option<PricePoller>) {
+        self.running.retain(|poller| kept.iter().any(|(id, _)| *id == poller.task.id()));
+        let (mut accounts, mut prices) = (Vec::new(), None);
         while self.tasks.len() > self.running.len() {
-            match self.tasks.join_next_with_id().await {
-                Some(Ok((_, StoppedPoller::Account(poller)))) => pollers.push(*poller),
-                Some(Ok((_, StoppedPoller::Prices(poller)))) => prices = Some(*poller),
-                Some(Err(error)) => self.remove_dead(&error),
+            match self.tasks.join_next().await {
+                Some(Ok(StoppedPoller::Account(poller))) => accounts.push(*poller),
+                Some(Ok(StoppedPoller::Prices(poller))) => prices = Some(*poller),
+                Some(Err(error)) => tracing::error!("bug: a poller had ended: {error}"),
                 None => break,
             }
         }
-        (pollers, prices)
+        (accounts, prices)
     }
 
-    /// When the first poll of a new poller may be. Whoever comes after the first may be of another exchange, one
-    /// that this process was not silent for at the start.
-    fn first_poll_at(&self) -> Duration {
+    /// The earliest first poll of a new poller. After the first configuration a new account may belong to an exchange
+    /// for which the process has not kept the delay at its start.
+    fn earliest_first_poll(&self) -> Duration {
         let now = self.context.clock.now().elapsed;
         if self.poller_count == 0 { now + self.context.exchange.startup_delay() } else { now.max(PACE_SPAN) }
     }
 
-    /// Where in its slot the next new poller polls.
     fn next_phase(&mut self) -> f64 {
         let phase = phase(self.poller_count);
         self.poller_count = self.poller_count.wrapping_add(1);
         phase
     }
 
-    fn accounts(&self) -> impl Iterator<Item = (Id, &str, &PollSpec)> {
-        self.running.iter().filter_map(|hand| match &hand.post {
-            PollerKind::Account(name, plan) => Some((hand.id, &**name, &**plan)),
-            PollerKind::Prices(_) => None,
+    fn accounts(&self) -> impl Iterator<Item = (&AbortHandle, &str, &AccountSpec)> {
+        self.running.iter().filter_map(|poller| match &poller.spec {
+            PollerSpec::Account(name, spec) => Some((&poller.task, &**name, &**spec)),
+            PollerSpec::Prices(_) => None,
         })
     }
 
-    fn prices(&self) -> Option<&PricesConfig> {
-        self.running.iter().find_map(|hand| match &hand.post {
-            PollerKind::Prices(plan) => Some(plan),
-            PollerKind::Account(..) => None,
+    fn price_config(&self) -> Option<&PricesConfig> {
+        self.running.iter().find_map(|poller| match &poller.spec {
+            PollerSpec::Prices(config) => Some(config),
+            PollerSpec::Account(..) => None,
         })
     }
 
-    fn start(&mut self, mut poller: Poller) {
-        let post = PollerKind::Account(poller.account().into(), Arc::clone(&poller.plan));
-        self.spawn(post, async move |stopped| {
-            until(stopped, poller.run()).await;
-            StoppedPoller::Account(Box::new(poller))
-        });
-    }
-
-    fn start_prices(&mut self, mut poller: PricePoller) {
-        let post = PollerKind::Prices(poller.plan.clone());
-        self.spawn(post, async move |stopped| {
-            until(stopped, poller.run()).await;
-            StoppedPoller::Prices(Box::new(poller))
-        });
-    }
-
-    fn spawn<W>(&mut self, post: PollerKind, work: impl FnOnce(oneshot::Receiver<Infallible>) -> W)
+    fn start<T>(&mut self, spec: PollerSpec, mut poller: Poller<T>)
     where
-        W: Future<Output = StoppedPoller> + Send + 'static,
+        T: PollTarget + Sync + 'static,
+        StoppedPoller: From<Poller<T>>,
     {
         let (stop, stopped) = oneshot::channel();
-        let id = self.tasks.spawn_on(work(stopped), &self.polls).id();
-        self.running.push(RunningPoller { id, post, _stop: stop });
-    }
-
-    fn remove_dead(&mut self, error: &JoinError) {
-        let Some(place) = self.running.iter().position(|hand| hand.id == error.id()) else { return };
-        let PollContext { store, clock, .. } = &self.context;
-        let now = clock.now();
-        match self.running.remove(place).post {
-            PollerKind::Account(name, _) => {
-                tracing::error!(account = %name, "the poller of this account has died, and its balances will become unknown: {error}");
-                store.update(&name, |account| account.heartbeat_deadline = now);
+        let run = async move {
+            tokio::select! {
+                biased;
+                _ = stopped => {}
+                never = poller.run() => match never {},
             }
-            PollerKind::Prices(_) => {
-                tracing::error!("the poller of prices has died, and they will become unknown: {error}");
-                store.update_prices(|market| market.heartbeat_deadline = now);
-            }
-        }
-    }
-}
-
-/// Works until it is stopped.
-async fn until(stopped: oneshot::Receiver<Infallible>, work: impl Future<Output = Infallible>) {
-    tokio::select! {
-        biased;
-        _ = stopped => {}
-        never = work => match never {},
+            StoppedPoller::from(poller)
+        };
+        let task = self.tasks.spawn_on(run, &self.runtime);
+        self.running.push(RunningPoller { task, spec, _stop: stop });
     }
 }
 
 impl PollContext {
-    /// Readies the poller of `account`, to poll at this `phase` of its slots after `begins`, and its page. If
-    /// `old` has polled the same account until now, what is known of it stays known, and the next poll is due
-    /// no later than it was.
-    fn poller(
+    /// Creates the poller of `account` and its entry in the store. If `previous` polled the same account, its results
+    /// stay, and the next poll is due no later than it was.
+    fn create_account_poller(
         &self,
         account: AccountConfig,
-        begins: Duration,
-        phase: f64,
-        old: Option<Poller>,
-    ) -> (Poller, AccountEntry) {
+        start: Start,
+        previous: Option<AccountPoller>,
+    ) -> (AccountPoller, AccountEntry) {
         let now = self.clock.now();
-        let plan = PollSpec::new(&account);
-        let old = old.filter(|old| old.has_same_keys(&account));
+        let spec = AccountSpec::new(&account);
+        let previous = previous.filter(|previous| previous.target.is_same_account(&account));
         let AccountConfig { name, endpoints, credentials, .. } = account;
-        let page = old.as_ref().and_then(|_| self.store.account(&name));
-        let api = endpoints.api;
-        let snapshot = |wallet_config: &Arc<WalletConfig>| {
-            let wallets = page.as_ref().map(|page| page.wallets.iter()).into_iter().flatten();
-            let mut snapshots = wallets.map(|known| &known.snapshot);
-            match snapshots.find(|known| known.config.wallet == wallet_config.wallet) {
-                Some(known) => {
-                    let original = known.last_good.as_ref().and_then(|good| good.raw_body.as_ref());
-                    let answer =
-                        original.and_then(|answer| exchange::decode_again(api, wallet_config.wallet, answer));
-                    known.with_config(Arc::clone(wallet_config), answer)
-                }
-                None => WalletSnapshot::new(Arc::clone(wallet_config)),
-            }
-        };
-        let snapshots: Vec<_> = plan.wallet_configs.iter().map(snapshot).collect();
-        let slot = plan.slot();
-        let due = old.as_ref().map(|old| old.due);
-        let first = earlier_due(begins + slot.mul_f64(phase), due, now.elapsed);
-        let restarts = old.as_ref().map_or_else(Restarts::default, |old| old.restarts);
-        let schedule = Schedule::new(first, slot, plan.interval, plan.timeout);
-        let credentials = match old {
-            Some(old) if old.plan.keys == plan.keys => old.session.credentials,
+        let entry = previous.as_ref().and_then(|_| self.store.account(&name));
+        let restore = |config: &Arc<WalletConfig>| restore_snapshot(entry.as_deref(), config, endpoints.api);
+        let snapshots: Vec<_> = spec.wallets.iter().map(restore).collect();
+        let slot = spec.slot();
+        let due = previous.as_ref().map(|previous| previous.due);
+        let first = earlier_due(start.earliest + slot.mul_f64(start.phase), due, now.elapsed);
+        let restarts = previous.as_ref().map_or_else(Restarts::default, |previous| previous.restarts);
+        let credentials = match previous {
+            Some(previous) if previous.target.spec.keys == spec.keys => previous.target.session.credentials,
             _ => credentials,
         };
-        let poller = Poller {
-            session: Session::new(name, endpoints, credentials),
-            plan: Arc::new(plan),
-            schedule,
-            due: first,
-            context: self.clone(),
-            last_key_error: None,
-            restarts,
+        let mut facts = AccountFacts {
+            name: name.clone(),
+            paused_until: None,
+            credentials_loaded: Duration::ZERO,
+            poller_restarts: restarts.count,
         };
-        let alive_until = now.later(schedule.life);
-        let page = AccountEntry::restored(poller.facts(now), snapshots, alive_until);
-        (poller, page)
+        let schedule = Schedule::new(first, slot, spec.interval, spec.timeout);
+        let target = AccountTarget::new(Session::new(name, endpoints, credentials), spec);
+        target.update_facts(self, &mut facts, now);
+        let entry = AccountEntry::restored(facts, snapshots, now.later(schedule.heartbeat_life));
+        (Poller { target, context: self.clone(), schedule, due: first, restarts }, entry)
     }
 
-    /// Readies the poller of prices in the same way.
-    fn price_poller(
+    /// Creates the poller of prices in the same way, and the settings of its entry in the store.
+    fn create_price_poller(
         &self,
-        plan: PricesConfig,
-        begins: Duration,
-        phase: f64,
-        old: Option<PricePoller>,
+        config: PricesConfig,
+        start: Start,
+        previous: Option<PricePoller>,
     ) -> (PricePoller, PriceConfig) {
         let now = self.clock.now();
-        let old = old.filter(|old| !config::is_other_exchange(&old.plan.endpoints, &plan.endpoints));
-        let slot = plan.poll_interval;
-        let due = old.as_ref().map(|old| old.due);
-        let first = earlier_due(begins + slot.mul_f64(phase), due, now.elapsed);
-        let schedule = Schedule::new(first, slot, plan.poll_interval, plan.poll_timeout);
-        let alive_until = now.later(schedule.life);
-        let pricing = PriceConfig {
-            max_age: plan.max_age,
-            heartbeat_deadline: alive_until,
-            keeps_prices: old.is_some(),
+        let is_same_exchange = |previous: &PricePoller| {
+            !config::is_other_exchange(&previous.target.config.endpoints, &config.endpoints)
         };
-        let ticker = PriceClient::new(plan.endpoints.clone());
-        let restarts = old.map_or_else(Restarts::default, |old| old.restarts);
-        (PricePoller { ticker, plan, schedule, due: first, context: self.clone(), restarts }, pricing)
+        let previous = previous.filter(is_same_exchange);
+        let slot = config.poll_interval;
+        let due = previous.as_ref().map(|previous| previous.due);
+        let first = earlier_due(start.earliest + slot.mul_f64(start.phase), due, now.elapsed);
+        let schedule = Schedule::new(first, slot, config.poll_interval, config.poll_timeout);
+        let price_config = PriceConfig {
+            max_age: config.max_age,
+            heartbeat_deadline: now.later(schedule.heartbeat_life),
+            keeps_prices: previous.is_some(),
+        };
+        let client = PriceClient::new(config.endpoints.clone());
+        let restarts = previous.map_or_else(Restarts::default, |previous| previous.restarts);
+        let target = PriceTarget { client, config };
+        (Poller { target, context: self.clone(), schedule, due: first, restarts }, price_config)
     }
 }
 
-impl Poller {
-    /// Whether `account` is the one it polls, and not another of the same name: one of the same exchange, with
-    /// the same key or one that has taken its place.
-    fn has_same_keys(&self, account: &AccountConfig) -> bool {
-        let (here, there) = (&self.plan.endpoints, &account.endpoints);
-        let key = self.session.credentials.pair().id();
-        here.api == there.api
-            && !config::is_other_exchange(here, there)
-            && (self.plan.keys == *account.credentials.source() || key == account.credentials.pair().id())
+/// The snapshot of a wallet with the settings `config`: the one in `entry`, if it has the wallet, or a new one.
+fn restore_snapshot(
+    entry: Option<&AccountEntry>,
+    config: &Arc<WalletConfig>,
+    api: exchange::ApiVersion,
+) -> WalletSnapshot {
+    let wallets = entry.map(|entry| entry.wallets.iter()).into_iter().flatten();
+    let mut snapshots = wallets.map(|wallet| &wallet.snapshot);
+    match snapshots.find(|snapshot| snapshot.config.wallet == config.wallet) {
+        Some(snapshot) => {
+            let body = snapshot.last_good.as_ref().and_then(|good| good.raw_body.as_ref());
+            let answer = body.and_then(|body| exchange::decode_again(api, config.wallet, body));
+            snapshot.with_config(Arc::clone(config), answer)
+        }
+        None => WalletSnapshot::new(Arc::clone(config)),
     }
 }
 
@@ -421,31 +399,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_died_is_missed_until_the_next_configuration_begins_it_anew() -> Result<(), String> {
+    async fn a_reload_replaces_a_poller_that_ended() -> Result<(), String> {
         let clock = Clock::start();
         let mut pollers = pollers(clock)?;
         pollers.apply_config(config(&["a", "b"])).await;
-        let ailing = |pollers: &PollerSet| pollers.store().stuck_pollers(clock.now()).len();
-        assert_eq!(ailing(&pollers), 0);
-
+        let tasks: Vec<_> = pollers.running.iter().map(|poller| poller.task.clone()).collect();
         pollers.tasks.abort_all();
-        assert!(pollers.reap().await, "there is another");
-        assert!(!pollers.reap().await);
-        assert_eq!(ailing(&pollers), 2);
-        assert_eq!(
-            pollers.apply_config(config(&["b"])).await,
-            ReloadSummary { new: 1, ..ReloadSummary::default() }
-        );
-        assert_eq!(ailing(&pollers), 0, "of a nobody knows any more");
+        while !tasks.iter().all(AbortHandle::is_finished) {
+            tokio::task::yield_now().await;
+        }
+        let summary = pollers.apply_config(config(&["b"])).await;
+        assert_eq!(summary, ReloadSummary { new: 1, ..ReloadSummary::default() });
         assert_eq!(pollers.store().accounts().len(), 1);
+        assert_eq!(pollers.tasks.len(), 1);
+        assert!(pollers.accounts().all(|(task, ..)| !task.is_finished()));
         Ok(())
     }
 
     #[tokio::test]
-    async fn the_silence_at_the_start_holds_for_who_is_added_in_it() -> Result<(), String> {
+    async fn the_startup_delay_holds_for_an_account_that_is_added_during_it() -> Result<(), String> {
         let clock = Clock::start();
         let mut pollers = pollers(clock)?;
-        assert_eq!(pollers.context.exchange.startup_delay(), Duration::ZERO, "as with one on this machine");
+        assert_eq!(pollers.context.exchange.startup_delay(), Duration::ZERO);
         let at_once = |name| {
             let account = AccountConfig { poll_interval: Duration::from_millis(1), ..account(name) };
             Config { accounts: vec![account], prices: None }
@@ -459,22 +434,6 @@ mod tests {
             }
         };
         assert!(first >= PACE_SPAN, "{first:?}");
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn who_dies_while_others_are_called_back_is_missed_and_not_forgotten() -> Result<(), String> {
-        let clock = Clock::start();
-        let mut pollers = pollers(clock)?;
-        pollers.apply_config(config(&["a", "b"])).await;
-        pollers.tasks.abort_all();
-        // Let the deaths be known before those that are called back.
-        tokio::task::yield_now().await;
-        pollers.apply_config(config(&["a"])).await;
-        assert_eq!(pollers.store().accounts().len(), 1);
-        pollers.reap().await;
-        assert_eq!(pollers.store().stuck_pollers(clock.now()).len(), 1);
-        assert!(pollers.accounts().next().is_none());
         Ok(())
     }
 }

@@ -391,11 +391,37 @@ fn overdue(deadline: Timestamp, now: Timestamp) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     fn at(seconds: u64) -> Timestamp {
         let elapsed = Duration::from_secs(seconds);
         Timestamp { elapsed, uptime: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
+    }
+
+    /// The second change comes between the first one's reading of the entry and its replacement.
+    #[test]
+    fn two_concurrent_changes_of_an_account_are_both_kept() {
+        let facts = AccountFacts {
+            name: "a".into(),
+            paused_until: None,
+            credentials_loaded: Duration::ZERO,
+            poller_restarts: 0,
+        };
+        let store = Store::new(vec![AccountEntry::new(facts, Vec::new(), at(0))]);
+        let tries = Cell::new(0);
+        store.update("a", |account| {
+            account.heartbeat_deadline = at(60);
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                store.update("a", |account| account.facts.poller_restarts = 1);
+            }
+        });
+        let account = store.account("a");
+        let state = account.map(|account| (account.heartbeat_deadline, account.facts.poller_restarts));
+        assert_eq!(state, Some((at(60), 1)));
+        assert_eq!(tries.get(), 2);
     }
 
     #[test]

@@ -705,10 +705,13 @@ async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_ch
         }
     }
     let jitter = Duration::from_secs(2);
-    assert!(
-        tries[1].abs_diff(foretold) <= jitter && tries[2].abs_diff(foretold) > jitter,
-        "{foretold:?} {tries:?}"
-    );
+    // The jitter of the slot before can carry it past the end of the block.
+    let is_foretold = |time: Duration| {
+        [foretold, foretold.saturating_sub(interval)]
+            .iter()
+            .any(|foretold| time.abs_diff(*foretold) <= jitter)
+    };
+    assert!(is_foretold(tries[1]) && !is_foretold(tries[2]), "{foretold:?} {tries:?}");
     for pair in tries.windows(2) {
         let gap = pair[1].saturating_sub(pair[0]);
         assert!(gap >= Duration::from_mins(5) && gap <= Duration::from_mins(6), "{tries:?}");

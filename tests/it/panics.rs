@@ -66,7 +66,7 @@ impl Visit for Line {
         let value = format!("{value:?}");
         match field.name() {
             "account" => self.account = Some(value.clone()),
-            "priced" => self.is_of_prices = true,
+            "currencies" => self.is_of_prices = true,
             "address" => self.address = Some(value.clone()),
             _ => {}
         }

@@ -12,7 +12,7 @@ use xt_balance_exporter::{
     clock::Clock,
     config::PricesConfig,
     exchange::{self, ApiVersion},
-    poller::{self, Poller, PricePoller},
+    poller::{self, AccountPoller, PricePoller},
     simulator::{Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
     snapshot::store::Store,
     snapshot::wallet::CurrencyFilter,
@@ -52,7 +52,7 @@ fn exchange() -> Exchange {
 
 /// The pollers of one process, each polled when the test says so.
 struct Process {
-    accounts: Vec<Poller>,
+    accounts: Vec<AccountPoller>,
     prices: PricePoller,
     store: Arc<Store>,
     clock: Clock,
@@ -370,7 +370,7 @@ fn the_daemon_reads_prices_on_its_schedule_when_told_to_and_never_otherwise() {
         exchange.simulator.clear_faults();
         priced.stderr.wait_for(messages::PRICES_GOOD_AGAIN);
         assert_eq!(
-            priced.stderr.text().matches("prices cannot be read").count(),
+            priced.stderr.text().matches(messages::PRICES_FAILED).count(),
             1,
             "{}",
             priced.stderr.text()

@@ -375,11 +375,7 @@ impl Process {
     async fn watch(&mut self, time: Duration, slandered: &mut Vec<String>) {
         let until = Instant::now() + time;
         while Instant::now() < until {
-            tokio::select! {
-                biased;
-                () = sleep((until - Instant::now()).min(Duration::from_mins(1))) => {}
-                _ = self.pollers.reap() => panic!("a poller has died"),
-            }
+            sleep((until - Instant::now()).min(Duration::from_mins(1))).await;
             slandered.extend(self.pollers.store().stuck_pollers(self.clock.now()));
         }
     }

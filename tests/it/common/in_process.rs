@@ -10,7 +10,7 @@ use xt_balance_exporter::{
         BaseUrl, Client, Credentials, Endpoints, Failure, KeyHalf, KeySource, Reason, Secret, Wallet,
     },
     exposition::cache,
-    poller::{self, PollEnd, Poller},
+    poller::{self, AccountPoller, PollEnd},
     snapshot::store::Store,
     snapshot::wallet::{CurrencyFilter, WatchedCurrency},
 };
@@ -28,7 +28,7 @@ pub const LOADED: &str = "xt_credentials_loaded_timestamp_seconds{account=\"main
 
 /// One account under watch.
 pub struct Watched {
-    pub poller: Poller,
+    pub poller: AccountPoller,
     pub store: Arc<Store>,
     pub clock: Clock,
 }

@@ -9,18 +9,18 @@ pub const FEW_FILES: &str = "polls need up to";
 pub const NOT_NOTIFIED: &str = "cannot tell the service manager that this is ready";
 
 // Polls
-pub const FIRST_POLL_GOOD: &str = "the first poll was good";
-pub const POLL_FAILED: &str = "the poll failed: ";
-pub const POLL_FAILED_AGAIN: &str = "the poll failed again: ";
-pub const PRICES_FAILED: &str = "prices cannot be read";
+pub const FIRST_POLL_GOOD: &str = "first poll succeeded";
+pub const POLL_FAILED: &str = "poll failed: ";
+pub const POLL_FAILED_AGAIN: &str = "poll failed again: ";
+pub const PRICES_FAILED: &str = "cannot read prices";
 pub const PRICES_GOOD_AGAIN: &str = "prices can be read again";
-pub const POLLER_PANICKED: &str = "a bug: the poller panicked";
-pub const PRICE_POLLER_PANICKED: &str = "a bug: the poller of prices panicked";
+pub const POLLER_PANICKED: &str = "bug: the poller panicked";
+pub const PRICE_POLLER_PANICKED: &str = "bug: the price poller panicked";
 
 // Keys and authorities
 pub const KEY_FILES_UNREADABLE: &str = "the key files cannot be read";
-pub const KEY_FILES_NOT_USED: &str = "the changed key files are not used";
-pub const NEW_KEYS_IN_USE: &str = "the new key pair has worked and is in use";
+pub const KEY_FILES_NOT_USED: &str = "cannot use the changed key files";
+pub const NEW_KEYS_IN_USE: &str = "new key pair accepted, using it";
 pub const AUTHORITIES_KEPT: &str =
     "the certificate authorities in use stay in use: SSL_CERT_FILE cannot be read";
 pub const AUTHORITIES_UNREADABLE: &str = "SSL_CERT_FILE cannot be read";

@@ -1,0 +1,372 @@
+//! The account poller: reads the wallets of an account in turn and publishes each result.
+//! Knows no HTTP, no JSON and no text format.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{PollContext, PollTarget, Poller, schedule::first_slot_from};
+use crate::{
+    clock::Timestamp,
+    config::{self, AccountConfig},
+    exchange::{
+        ClockReading, Endpoints, KeySource, Paused, ReadAnswer, ReadOutcome, ReadRequest, Session, Skipped,
+        Wallet,
+    },
+    snapshot::{
+        store::AccountFacts,
+        wallet::{Doubt, LastGood, PollOutcome, PollResult, WalletConfig, WalletSnapshot},
+    },
+};
+
+/// The pause of `once` before it reads a suspect answer again: longer than a short glitch.
+const CONFIRM_DELAY: Duration = Duration::from_secs(2);
+
+/// The poller of an account.
+pub type AccountPoller = Poller<AccountTarget>;
+
+/// An account as the target of a poller.
+#[derive(Debug)]
+pub struct AccountTarget {
+    pub(super) session: Session,
+    pub(super) spec: Arc<AccountSpec>,
+    /// The index of the wallet that is polled next.
+    next_wallet: usize,
+    /// The last error of the key files, which is logged only once.
+    last_key_error: Option<String>,
+}
+
+/// The settings of an account's poller. A reload keeps a poller whose settings are equal.
+#[derive(Debug, PartialEq)]
+pub(super) struct AccountSpec {
+    pub endpoints: Endpoints,
+    pub keys: KeySource,
+    /// One per wallet, at least one.
+    pub wallets: Vec<Arc<WalletConfig>>,
+    pub interval: Duration,
+    pub timeout: Duration,
+}
+
+/// How a poll ended, for a command that waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollEnd {
+    /// The answer was published.
+    Good,
+    /// The answer is suspect: another one must confirm it.
+    Doubted,
+    /// There was no good answer, or no request was sent.
+    Failed,
+}
+
+/// A poll's reads, apart from their outcome.
+struct ReadSummary {
+    took: Duration,
+    /// Whether an answer was suspect.
+    is_suspect: bool,
+    /// The clocks that the calls used, by host.
+    clocks: Vec<(String, ClockReading)>,
+    /// Whether a new key pair was accepted.
+    rotated: bool,
+}
+
+impl AccountSpec {
+    pub(super) fn new(account: &AccountConfig) -> Self {
+        let wallet = |wallet: &Wallet| {
+            let watch = account.watch.iter().filter(|(watched, _)| watched == wallet);
+            Arc::new(WalletConfig {
+                account: account.name.clone(),
+                wallet: *wallet,
+                watch: watch.map(|(_, watch)| watch.clone()).collect(),
+                filter: account.filter.clone(),
+                max_age: account.max_age,
+            })
+        };
+        Self {
+            endpoints: account.endpoints.clone(),
+            keys: account.credentials.source().clone(),
+            wallets: account.wallets.iter().map(wallet).collect(),
+            interval: account.poll_interval,
+            timeout: account.poll_timeout,
+        }
+    }
+
+    /// The time between two polls of the account, whichever wallets they read.
+    pub(super) fn slot(&self) -> Duration {
+        self.interval / u32::try_from(self.wallets.len()).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+impl PollTarget for AccountTarget {
+    fn account(&self) -> Option<&str> {
+        Some(&self.session.account)
+    }
+
+    fn pause(&self, context: &PollContext) -> Option<Paused> {
+        context.exchange.pause(&self.session)
+    }
+
+    fn publish_next_poll(&self, context: &PollContext, now: Timestamp, due: Duration) {
+        context.store.update(&self.session.account, |account| {
+            self.update_facts(context, &mut account.facts, now);
+            for (wallet, next) in account.wallets.iter_mut().zip(self.next_polls(context, due)) {
+                wallet.next_poll = Some(now.later(next.saturating_sub(now.elapsed)));
+            }
+        });
+    }
+
+    /// Polls the next wallet, unless the key was rejected for it a short time ago.
+    async fn poll_next(&mut self, context: &PollContext) {
+        let spec = Arc::clone(&self.spec);
+        let index = self.next_wallet;
+        self.next_wallet = (index + 1) % spec.wallets.len().max(1);
+        if let Some(config) = spec.wallets.get(index)
+            && !self.is_key_blocked(context, config.wallet).await
+        {
+            self.poll_wallet(context, config.wallet).await;
+        }
+    }
+}
+
+impl AccountTarget {
+    pub(super) fn new(session: Session, spec: AccountSpec) -> Self {
+        Self { session, spec: Arc::new(spec), next_wallet: 0, last_key_error: None }
+    }
+
+    /// Whether `account` is the account that this target polls, and not another one with the same name: it belongs to
+    /// the same exchange, and has the same key or the key that replaced it.
+    pub(super) fn is_same_account(&self, account: &AccountConfig) -> bool {
+        let (old, new) = (&self.spec.endpoints, &account.endpoints);
+        let key = self.session.credentials.pair().id();
+        old.api == new.api
+            && !config::is_other_exchange(old, new)
+            && (self.spec.keys == *account.credentials.source() || key == account.credentials.pair().id())
+    }
+
+    /// When each wallet is polled next, if the next poll is due at `due`. The slots in which a rejected key is not
+    /// tried do not count.
+    fn next_polls(&self, context: &PollContext, due: Duration) -> Vec<Duration> {
+        let count = self.spec.wallets.len();
+        let next = |(index, config): (usize, &Arc<WalletConfig>)| {
+            let slots_ahead = (index + count - self.next_wallet) % count;
+            let slot = due + self.spec.slot() * u32::try_from(slots_ahead).unwrap_or(u32::MAX);
+            let blocked_until = context.exchange.refused_until(&self.session, config.wallet);
+            first_slot_from(slot, self.spec.interval, blocked_until.unwrap_or_default())
+        };
+        self.spec.wallets.iter().enumerate().map(next).collect()
+    }
+
+    pub(super) fn update_facts(&self, context: &PollContext, facts: &mut AccountFacts, now: Timestamp) {
+        let paused = context.exchange.pause(&self.session);
+        facts.paused_until = paused.map(|paused| now.unix + paused.until.saturating_sub(now.elapsed));
+        facts.credentials_loaded = self.session.credentials.loaded_at();
+    }
+
+    fn publish_facts(&self, context: &PollContext) {
+        let now = context.clock.now();
+        context.store.update(&self.session.account, |account| {
+            self.update_facts(context, &mut account.facts, now);
+        });
+    }
+
+    /// Whether the key was rejected for `wallet` so recently that it must not be tried again yet.
+    async fn is_key_blocked(&mut self, context: &PollContext, wallet: Wallet) -> bool {
+        let now = context.clock.now();
+        let blocked_until = |this: &Self| context.exchange.refused_until(&this.session, wallet);
+        let Some(until) = blocked_until(self) else { return false };
+        if until <= now.elapsed {
+            // The time is over: the keys in the files get another chance.
+            self.session.credentials.reset_rejected();
+        }
+        self.refresh_keys(now).await;
+        blocked_until(self).is_some_and(|until| until > now.elapsed)
+    }
+
+    /// Reads the key files if they changed.
+    async fn refresh_keys(&mut self, now: Timestamp) {
+        let account = &self.session.account;
+        let refreshed = self.session.credentials.refresh(now.unix).await;
+        let key_error = refreshed.as_ref().err().cloned();
+        match &refreshed {
+            Ok(true) => tracing::info!(%account, "key files changed, trying the new key pair"),
+            Err(error) if key_error != self.last_key_error => {
+                tracing::warn!(%account, "cannot use the changed key files: {error}");
+            }
+            _ => {}
+        }
+        self.last_key_error = key_error;
+    }
+
+    /// Polls a wallet and publishes the result.
+    async fn poll_wallet(&mut self, context: &PollContext, wallet: Wallet) -> PollEnd {
+        self.refresh_keys(context.clock.now()).await;
+        let Some(entry) = context.store.account(&self.session.account) else { return PollEnd::Failed };
+        let mut snapshots = entry.wallets.iter().map(|wallet| &wallet.snapshot);
+        let Some(before) = snapshots.find(|snapshot| snapshot.config.wallet == wallet) else {
+            return PollEnd::Failed;
+        };
+        let Ok((outcome, read)) = self.read(context, wallet, before).await else {
+            self.publish_facts(context);
+            return PollEnd::Failed;
+        };
+        let now = context.clock.now();
+        // For two more intervals, so that one failed poll does not hide a clock.
+        let visible_until = now.elapsed + 2 * self.spec.interval + self.spec.timeout;
+        context.store.set_clocks(&read.clocks, visible_until);
+        if read.rotated {
+            tracing::info!(account = %self.session.account, "new key pair accepted, using it");
+        }
+        let end = match &outcome {
+            PollOutcome::Answer { .. } => PollEnd::Good,
+            PollOutcome::Doubted(_) => PollEnd::Doubted,
+            PollOutcome::Failed(_) => PollEnd::Failed,
+        };
+        let took = read.took;
+        let after = before.apply(PollResult { at: now, took, is_suspect: read.is_suspect, outcome });
+        context.store.update(&self.session.account, |account| {
+            let entry = account.wallets.iter_mut().find(|entry| entry.snapshot.config.wallet == wallet);
+            if let Some(entry) = entry {
+                entry.set(after.clone());
+            }
+            self.update_facts(context, &mut account.facts, now);
+        });
+        // Update the store before logging: a reader of the line may look at once.
+        log_transition(before, &after, took);
+        end
+    }
+
+    /// Reads a wallet. If the answer is suspect and there is another base URL, that one is asked too; if it does not
+    /// confirm the answer, the next poll must.
+    async fn read(
+        &mut self,
+        context: &PollContext,
+        wallet: Wallet,
+        before: &WalletSnapshot,
+    ) -> Result<(PollOutcome, ReadSummary), Skipped> {
+        let last_body = before.last_good.as_ref().and_then(LastGood::comparable_body);
+        let request = ReadRequest { wallet, last_body, timeout: self.spec.timeout, excluded_host: None };
+        let first = context.exchange.read(&mut self.session, request).await?;
+        let find_doubt = |read: &ReadAnswer| {
+            read.answer.as_ref().and_then(|answer| before.find_doubt(answer, context.clock.now()))
+        };
+        let mut summary =
+            ReadSummary { took: first.took, is_suspect: false, clocks: first.clocks, rotated: first.rotated };
+        let answer = match first.outcome {
+            Ok(answer) => answer,
+            Err(failure) => return Ok((PollOutcome::Failed(failure), summary)),
+        };
+        let Some(doubt) = find_doubt(&answer) else { return Ok((answer.into(), summary)) };
+        summary.is_suspect = true;
+        let timeout = request.timeout.saturating_sub(summary.took);
+        let request = ReadRequest { timeout, excluded_host: Some(answer.host), ..request };
+        let mut second = None;
+        if let Some(read) = self.read_elsewhere(context, request).await {
+            summary.took += read.took;
+            summary.clocks.extend(read.clocks);
+            summary.rotated |= read.rotated;
+            second = read.outcome.ok();
+        }
+        let confirms = |read: &ReadAnswer| find_doubt(read).is_none_or(|other| other.confirms(&doubt));
+        let outcome = match second.filter(confirms) {
+            Some(read) => read.into(),
+            None => PollOutcome::Doubted(doubt),
+        };
+        Ok((outcome, summary))
+    }
+
+    /// Reads a wallet from a base URL other than the excluded one; `None` if there is no other, or no request was sent.
+    async fn read_elsewhere(
+        &mut self,
+        context: &PollContext,
+        request: ReadRequest<'_>,
+    ) -> Option<ReadOutcome> {
+        let has_other = self.session.endpoints.for_wallet(request.wallet).len() > 1;
+        if !has_other || request.timeout.is_zero() {
+            return None;
+        }
+        context.exchange.read(&mut self.session, request).await.ok()
+    }
+}
+
+impl AccountPoller {
+    /// The name of the account.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        &self.target.session.account
+    }
+
+    /// Polls every wallet once, and a suspect answer a second time, for a command that does not stay. Returns the number
+    /// of wallets and the number of wallets without a published answer.
+    pub async fn run_once(&mut self) -> (usize, usize) {
+        let spec = Arc::clone(&self.target.spec);
+        let mut failed = 0;
+        for config in &spec.wallets {
+            let mut end = self.target.poll_wallet(&self.context, config.wallet).await;
+            if end == PollEnd::Doubted {
+                tokio::time::sleep(CONFIRM_DELAY).await;
+                end = self.target.poll_wallet(&self.context, config.wallet).await;
+            }
+            failed += usize::from(end != PollEnd::Good);
+        }
+        (spec.wallets.len(), failed)
+    }
+
+    /// Polls every wallet once. Returns how each poll ended.
+    pub async fn poll_each(&mut self) -> Vec<PollEnd> {
+        let spec = Arc::clone(&self.target.spec);
+        let mut ends = Vec::new();
+        for config in &spec.wallets {
+            ends.push(self.target.poll_wallet(&self.context, config.wallet).await);
+        }
+        ends
+    }
+}
+
+impl From<ReadAnswer> for PollOutcome {
+    fn from(read: ReadAnswer) -> Self {
+        Self::Answer { sent: read.sent, answer: read.answer }
+    }
+}
+
+/// Logs changes of state at the levels info and warn, and every poll at the level debug.
+fn log_transition(before: &WalletSnapshot, after: &WalletSnapshot, took: Duration) {
+    let (account, wallet) = (&after.config.account, after.config.wallet.label());
+    let duration_seconds = took.as_secs_f64();
+    if let Some(doubt) = after.doubt.as_ref().filter(|_| after.last_failure.is_none()) {
+        return log_doubt(after, doubt, took);
+    }
+    match (&before.last_failure, &after.last_failure) {
+        (None, None) if before.last_good.is_none() => {
+            tracing::info!(%account, wallet, duration_seconds, "first poll succeeded");
+        }
+        (None, None) if before.doubt.is_some() => {
+            tracing::info!(%account, wallet, duration_seconds, "suspect answer resolved, balances are current");
+        }
+        (None, None) => tracing::debug!(%account, wallet, duration_seconds, "poll succeeded"),
+        (Some(failure), None) => {
+            let failing_seconds =
+                after.last_good.as_ref().map_or(0, |good| failure.since.age(good.at).as_secs());
+            tracing::info!(%account, wallet, duration_seconds, failing_seconds, "polls succeed again");
+        }
+        (old, Some(new)) => {
+            let (reason, text) = (new.failure.reason.label(), &new.failure.text);
+            if old.as_ref().is_some_and(|old| old.failure.reason == new.failure.reason) {
+                tracing::debug!(%account, wallet, reason, duration_seconds, "poll failed again: {text}");
+            } else {
+                tracing::warn!(%account, wallet, reason, duration_seconds, "poll failed: {text}");
+            }
+        }
+    }
+    let rejected = after.counters.rows_rejected - before.counters.rows_rejected;
+    if rejected > 0 && before.counters.rows_rejected == 0 {
+        tracing::warn!(%account, wallet, rejected, "rejected unusable rows of a good answer, published the others");
+    }
+}
+
+/// After a start every watched currency without money is suspect once, which is no reason for a warning.
+fn log_doubt(after: &WalletSnapshot, doubt: &Doubt, took: Duration) {
+    let (account, wallet) = (&after.config.account, after.config.wallet.label());
+    let duration_seconds = took.as_secs_f64();
+    if after.last_good.is_some() {
+        tracing::warn!(%account, wallet, duration_seconds, "suspect answer: {doubt}; keeping the last balances until another answer confirms it");
+    } else {
+        tracing::info!(%account, wallet, duration_seconds, "suspect answer: {doubt}; balances stay unknown until another answer confirms it");
+    }
+}

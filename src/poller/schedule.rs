@@ -1,0 +1,137 @@
+//! The schedule of a poller: a grid of slots. Skipped slots are not made up for, because that would be a burst.
+//! Knows neither accounts nor prices.
+
+use std::time::Duration;
+
+use super::PollContext;
+use crate::{
+    clock::{Clock, Timestamp},
+    exchange::Paused,
+};
+
+/// A poller that wakes up later than this after its slot skips the slot.
+const LATE_WAKE_UP: Duration = Duration::from_secs(1);
+/// A machine that is always late polls nevertheless, after this many skipped slots in a row.
+const MAX_SKIPPED_SLOTS: u32 = 5;
+/// A sleeping poller looks at the clock again after this time, because timers stand still while the machine is suspended.
+const SLEEP_MAX: Duration = Duration::from_secs(4);
+/// The longest time that a poll takes in addition to its calls: two reads may each wait a minute for a permit.
+const PERMIT_WAIT_MAX: Duration = Duration::from_secs(130);
+
+/// When polls are due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Schedule {
+    /// The first slot, on [`Timestamp::elapsed`].
+    first: Duration,
+    /// The time between two slots.
+    slot: Duration,
+    /// How long a poller counts as alive after a heartbeat: two intervals and a timeout.
+    pub(super) heartbeat_life: Duration,
+    /// The longest time that a poll can take.
+    pub(super) poll_max: Duration,
+}
+
+enum WakeUp {
+    /// Before the slot.
+    Early,
+    InTime,
+    Late(Duration),
+}
+
+impl Schedule {
+    pub(super) fn new(first: Duration, slot: Duration, interval: Duration, timeout: Duration) -> Self {
+        Self { first, slot, heartbeat_life: 2 * interval + timeout, poll_max: timeout + PERMIT_WAIT_MAX }
+    }
+
+    /// The first slot after `now`, plus a jitter of up to a tenth of a slot: `random` is from 0 to 1.
+    pub(super) fn next(self, now: Duration, random: f64) -> Duration {
+        let slot = self.slot.max(Duration::from_millis(1));
+        let passed = now.saturating_sub(self.first).as_nanos() / slot.as_nanos();
+        let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+        let jitter = slot.mul_f64(random.clamp(0.0, 1.0) / 10.0).min(Duration::from_secs(1));
+        self.first + slot * (passed + u32::from(now >= self.first)) + jitter
+    }
+
+    /// Waits until a poll is due and no pause is active. Calls `publish` with the current time and the time of the next
+    /// poll, often enough for a heartbeat.
+    pub(super) async fn wait_until(
+        self,
+        due: Duration,
+        context: &PollContext,
+        pause: impl Fn() -> Option<Paused>,
+        publish: impl Fn(Timestamp, Duration),
+    ) {
+        let PollContext { exchange, clock, .. } = context;
+        let mut due = due;
+        let mut skipped = 0;
+        loop {
+            let pause_begins = exchange.pause_begins();
+            let now = clock.now();
+            if let Some(paused) = pause() {
+                // All accounts may be paused until the same time: each resumes in its own slot.
+                due = due.max(self.next(paused.until, 0.0));
+            }
+            publish(now, due.max(now.elapsed));
+            tokio::select! {
+                biased;
+                () = pause_begins => {}
+                wake_up = self.sleep(due, *clock) => match wake_up {
+                    WakeUp::Early => {}
+                    WakeUp::Late(now) if skipped < MAX_SKIPPED_SLOTS => {
+                        skipped += 1;
+                        due = self.next(now, fastrand::f64());
+                    }
+                    WakeUp::InTime | WakeUp::Late(_) => return,
+                },
+            }
+        }
+    }
+
+    /// Sleeps until `due`, or for a part of that time. A poller that wakes up late skips its slot: after the machine
+    /// was suspended all pollers are late at once.
+    async fn sleep(self, due: Duration, clock: Clock) -> WakeUp {
+        let now = clock.now().elapsed;
+        match due.saturating_sub(now) {
+            Duration::ZERO if now.saturating_sub(due) > self.slot.min(LATE_WAKE_UP) => WakeUp::Late(now),
+            Duration::ZERO => WakeUp::InTime,
+            ahead => {
+                tokio::time::sleep(ahead.min(self.heartbeat_life / 2).min(SLEEP_MAX)).await;
+                WakeUp::Early
+            }
+        }
+    }
+}
+
+/// The first of `due`, `due + interval`, `due + 2 * interval` and so on that is not before `earliest`.
+pub(super) fn first_slot_from(due: Duration, interval: Duration, earliest: Duration) -> Duration {
+    let intervals = earliest.saturating_sub(due).as_nanos().div_ceil(interval.as_nanos().max(1));
+    due + interval * u32::try_from(intervals).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_poll_is_in_the_first_slot_that_is_allowed() {
+        let seconds = Duration::from_secs;
+        for (earliest, expected) in [(0, 40), (40, 40), (41, 70), (100, 100), (301, 310)] {
+            let next = first_slot_from(seconds(40), seconds(30), seconds(earliest));
+            assert_eq!(next, seconds(expected), "{earliest}");
+        }
+    }
+
+    #[test]
+    fn slots_are_on_a_grid_and_skipped_ones_are_not_made_up_for() {
+        let seconds = Duration::from_secs;
+        let schedule = Schedule::new(seconds(7), seconds(10), seconds(10), seconds(5));
+        for (now, expected) in [(0, 7), (6, 7), (7, 17), (16, 17), (17, 27), (60, 67)] {
+            assert_eq!(schedule.next(seconds(now), 0.0), seconds(expected), "after {now}");
+        }
+        let late = schedule.next(seconds(8), 1.0);
+        assert_eq!(late, seconds(18), "the jitter is at most a tenth of a slot");
+        assert_eq!(schedule.next(late, 0.0), seconds(27), "the jitter moves no later slot");
+        let slow = Schedule::new(Duration::ZERO, seconds(3_600), seconds(3_600), seconds(5));
+        assert_eq!(slow.next(seconds(1), 1.0), seconds(3_601), "the jitter is at most a second");
+    }
+}
