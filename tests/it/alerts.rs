@@ -117,7 +117,7 @@ fn every_alert_says_how_bad_what_and_where_to_read_on() -> Outcome {
         assert!(rule.waits.is_some(), "{name} waits for nothing");
         let severity = rule.labels.get("severity").map(String::as_str);
         assert!(matches!(severity, Some("critical" | "warning" | "info")), "{name}: {severity:?}");
-        assert_eq!(rule.labels.len(), 1, "{name}: a label that changes would begin the wait anew");
+        assert_eq!(rule.labels.len(), 1, "{name}: a label that changes would restart the wait");
         let annotation = |key: &str| rule.annotations.get(key).map(String::as_str).unwrap_or_default();
         let summary = annotation("summary");
         assert!(summary.ends_with('.') && !summary.contains("{{"), "{name}: {summary}");

@@ -330,7 +330,7 @@ fn once_replaces_its_output_file_whole_and_leaves_no_draft_behind() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("xt.prom");
     fs::write(&file, "old\n").unwrap();
-    // Whoever has the old file open goes on reading the old file.
+    // A process that has the old file open keeps reading the old file.
     let mut old = fs::File::open(&file).unwrap();
     let command = format!("once --output {} --xt.base-url {}", file.display(), exchange.url());
     ended(&run(&command), 0, &[]);
@@ -356,7 +356,7 @@ fn once_replaces_its_output_file_whole_and_leaves_no_draft_behind() {
 fn once_leaves_what_it_cannot_replace_as_it_was() {
     let exchange = Exchange::documented();
     let folder = tempfile::tempdir().unwrap();
-    // A folder cannot be replaced by a file, whoever runs this.
+    // A folder cannot be replaced by a file, not even by root.
     let target = folder.path().join("xt.prom");
     fs::create_dir(&target).unwrap();
     fs::write(target.join("inside"), "old\n").unwrap();
@@ -668,7 +668,7 @@ fn a_flag_that_the_command_has_no_use_for_is_refused_and_its_owner_named() {
 fn logs_are_json_when_asked_for() {
     let output = run(&format!("once --log.format json --xt.base-url {NOBODY}"));
     ended(&output, 1, &[]);
-    // What is said to whoever waits at the prompt is no log line.
+    // A message for the user at the prompt is not a log line.
     let log = output.stderr.lines().filter(|line| !line.starts_with("error: "));
     let lines: Vec<serde_json::Value> = log.map(|line| serde_json::from_str(line).unwrap()).collect();
     let poll = lines.iter().find(|line| line["reason"] == "connect").unwrap();

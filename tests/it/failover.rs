@@ -61,7 +61,7 @@ fn clock_calls(exchange: &Exchange) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_fails_is_followed_by_the_next_within_the_same_poll() {
-    // Bound and not listening: whoever connects is refused, and no one else gets the port.
+    // Bound and not listening: connections are refused, and no other process gets the port.
     let closed = TcpSocket::new_v4().unwrap();
     closed.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let silent = Exchange::documented();
@@ -241,8 +241,8 @@ async fn what_is_wrong_with_the_body_is_said_beside_the_status() {
     said.assert("failures_body");
 }
 
-/// Polls accounts whose first base URL gives one of these answers. Each is to fail for its reason without a call of the
-/// second base URL or, where there is none, to be read from the second.
+/// Polls accounts whose first base URL gives one of these answers. With a reason, the poll must fail for it
+/// without a call to the second base URL. Without a reason, the poll must read the second base URL.
 async fn prove_answers(answers: Vec<(Vec<u8>, Option<&'static str>)>) {
     let mut proofs = JoinSet::new();
     for (answer, reason) in answers {

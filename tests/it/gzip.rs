@@ -413,7 +413,7 @@ fn answer_call(mut stream: TcpStream, taken: &Mutex<Vec<(String, u64)>>) {
     };
     let length = text.map_or(0, |text| text.length);
     if step.is_some() {
-        // Told before it is sent: whoever has it all may look at once.
+        // Counted before it is sent, because a client that has it all may look at once.
         taken.lock().unwrap().push((target.to_owned(), length));
     }
     let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n");

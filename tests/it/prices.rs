@@ -199,7 +199,7 @@ async fn what_an_exchange_remembers_of_a_key_is_not_shown() {
 
 #[tokio::test]
 async fn a_host_that_fails_is_followed_by_the_next_which_is_then_asked_first() {
-    // Bound and not listening: whoever connects is refused, and no one else gets the port.
+    // Bound and not listening: connections are refused, and no other process gets the port.
     let closed = TcpSocket::new_v4().unwrap();
     closed.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let closed = format!("http://{}", closed.local_addr().unwrap());

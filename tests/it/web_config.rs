@@ -241,7 +241,7 @@ fn a_new_certificate_is_used_from_the_next_connection_on() {
     let (certificate, key) = new.certified(&["localhost"]);
     world.write("ca.crt", &new.pem);
     world.write("host.crt", &certificate);
-    // Half of a pair is none, and the old one is not served any more.
+    // Half of a pair is unusable, and the old pair is not served any more.
     assert_eq!(world.status(&exporter, "/metrics", &[]), 0);
     exporter.stderr.wait_for(messages::WEB_CONFIG_UNUSABLE);
     world.write("host.key", &key);

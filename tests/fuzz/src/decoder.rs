@@ -280,7 +280,7 @@ fn data(status: u16, dialect: Dialect, body: &[u8]) -> Option<Json> {
 /// Whether `error` of futures names one: an object with a code that is not empty.
 fn is_error(error: Option<&Json>) -> bool {
     let Some(error) = error else { return false };
-    // What cannot be read as an error is none.
+    // An answer that cannot be read as an error is not an error.
     let readable = ["code", "msg"].iter().all(|name| error.fields(name).is_some_and(|found| found.len() < 2));
     match error.field("code") {
         _ if !readable => false,

@@ -60,9 +60,9 @@ pub fn read(text: &str) -> Samples<'_> {
         while !left.is_empty() && !left.starts_with('#') {
             let Some((line, after)) = left.split_once('\n') else { panic!("{left:?} is not ended") };
             left = after;
-            let Some(own) = line.strip_prefix(family) else { panic!("{line:?} is none of {family}") };
+            let Some(own) = line.strip_prefix(family) else { panic!("{line:?} does not belong to {family}") };
             let (suffix, own) = own.split_at(own.find(['{', ' ']).unwrap_or(0));
-            assert!(suffixes.contains(&suffix), "{line:?} is none of {family}");
+            assert!(suffixes.contains(&suffix), "{line:?} does not belong to {family}");
             let (labels, value) = sample(own).unwrap_or_else(|| panic!("{line:?} is no sample"));
             assert!(kind != "counter" || value.is_finite() && value >= 0.0, "{line:?} is no count");
             let twice = samples.entry(suffix).or_default().insert(labels, value);
@@ -117,7 +117,7 @@ fn sample(text: &str) -> Option<(Labels<'_>, f64)> {
     }
 }
 
-/// Reads up to the closing quote; `None` if there is none, or an escape that the format does not know.
+/// Reads up to the closing quote; `None` without a closing quote, or with an escape that the format does not know.
 fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let (simple, after) = text.split_once('"')?;
     if !simple.contains('\\') {

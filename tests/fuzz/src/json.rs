@@ -6,7 +6,7 @@ use serde_json::Value;
 /// `None` if an escape in it names half a character.
 pub type Text = Option<String>;
 
-/// A JSON value as it was written.
+/// A JSON value in its original spelling.
 #[derive(Debug)]
 pub enum Json {
     /// `null`

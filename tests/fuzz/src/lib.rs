@@ -20,10 +20,10 @@ pub fn is_readable(text: &str) -> bool {
     !text.trim().is_empty() && !text.chars().any(char::is_control)
 }
 
-/// What a gzip member holds.
+/// The content of a gzip member.
 ///
 /// # Panics
-/// If it is none, or something stands behind it.
+/// If `member` is not a gzip member, or if more bytes follow it.
 #[must_use]
 pub fn unpacked(member: &[u8]) -> Vec<u8> {
     let (mut text, mut decoder) = (Vec::new(), GzDecoder::new(member));

@@ -1,5 +1,5 @@
 //! What takes part in the drill beside the exporter: the simulated exchange as a process of its
-//! own, a real Prometheus, a real Alertmanager, and whoever is paged. Knows nothing of the story.
+//! own, a real Prometheus, a real Alertmanager, and the receiver of pages. Knows nothing of the story.
 
 use std::{
     collections::BTreeMap,
@@ -231,7 +231,7 @@ impl Drop for Alertmanager {
     }
 }
 
-/// Whoever is paged: writes down each message that Alertmanager posts.
+/// The receiver of pages: records each message that Alertmanager posts.
 #[derive(Clone)]
 pub struct Receiver {
     pub address: SocketAddr,

@@ -50,7 +50,7 @@ impl Ear {
         }
     }
 
-    /// The lines of one datagram; none if there is none in time.
+    /// The lines of one datagram; empty if no datagram arrives in time.
     fn hear(&self, patience: Duration) -> Vec<String> {
         self.socket.set_read_timeout(Some(patience)).unwrap();
         let mut buffer = [0; 4096];

@@ -178,7 +178,7 @@ impl Front {
             state.tls.clone()
         };
         let kept = stream.try_clone();
-        // Whoever is at the other end may leave at any time.
+        // The peer may close the connection at any time.
         let _ = match tls {
             None => self.answer_all(stream, kept.as_ref().ok()),
             Some(tls) => ServerConnection::new(tls)
