@@ -337,8 +337,8 @@ fn zlib_finds_the_plain_text_and_nothing_behind_it() {
     assert_eq!((said.lines().count(), output.status.success()), (STEPS.len(), true));
 }
 
-/// Fetches the text of a step: plain, compressed for the browser to see to, and compressed to be taken
-/// apart by the page. Returns how long the first is, whether the second is the same, how long it was on
+/// Fetches the text of a step three times: plain, compressed for the browser to decompress, and compressed for the page
+/// to decompress. Returns how long the first is, whether the second is the same, how long it was on
 /// the wire and in the end, and whether the third is the same; errors in place of what fails. Only in the
 /// third does Chromium look at the checksum.
 const PAGE: &str = r"

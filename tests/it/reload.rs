@@ -240,7 +240,7 @@ async fn until_called(exchange: &Exchange, account: &str) {
 }
 
 #[tokio::test]
-async fn a_key_that_lies_elsewhere_now_is_the_same_account_and_read_anew() {
+async fn a_moved_key_file_keeps_the_account_and_is_read_again() {
     let exchange = exchange();
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {

@@ -328,7 +328,7 @@ fn clients_who_never_take_their_balances_keep_nobody_from_theirs() {
 }
 
 #[test]
-fn whoever_sends_no_request_or_takes_no_answer_is_cut_off() {
+fn clients_that_send_no_request_or_take_no_answer_are_disconnected() {
     let (exporter, _exchange) = daemon_of_many_currencies(&["--web.max-requests=1"]);
     let address = exporter.address();
     let silent = [&b""[..], b"G", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Half: "];
