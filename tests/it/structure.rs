@@ -1,9 +1,9 @@
-//! The structure of the source: the modules that a file may name.
+//! The structure of the source: the modules that a file may name, and that no files import each other.
 //!
 //! [`read_sources`] resolves every path of every file that begins with `crate`, `super` or `self`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -18,6 +18,8 @@ struct SourceFile {
     file: PathBuf,
     module: CratePath,
     named: BTreeSet<CratePath>,
+    /// The paths that it names outside of its tests.
+    imports: BTreeSet<CratePath>,
 }
 
 /// Reads every file of the library. The `quick` crate and the program's `main.rs` are not part of it.
@@ -35,8 +37,10 @@ fn read_sources() -> Vec<SourceFile> {
                 && file != Path::new("main.rs")
             {
                 let module = module_path(&file);
-                let named = find_named_paths(&fs::read_to_string(path).unwrap(), &module);
-                sources.push(SourceFile { file, module, named });
+                let text = fs::read_to_string(path).unwrap();
+                let named = find_named_paths(&text, &module);
+                let imports = find_imports(&text, &module);
+                sources.push(SourceFile { file, module, named, imports });
             }
         }
     }
@@ -56,6 +60,77 @@ fn find_named_paths(text: &str, module: &CratePath) -> BTreeSet<CratePath> {
     let mut named = BTreeSet::new();
     collect_paths(&tokens.into_iter().collect::<Vec<_>>(), module, &mut named);
     named
+}
+
+/// Finds the paths that the items of `text` outside of its tests name, by `crate`, `super`, `self` or the name of a
+/// module that the file declares.
+fn find_imports(text: &str, module: &CratePath) -> BTreeSet<CratePath> {
+    let tokens: Vec<_> = text.parse::<TokenStream>().unwrap().into_iter().collect();
+    let tokens = without_test_items(&tokens);
+    let mut imports = BTreeSet::new();
+    collect_paths(&tokens, module, &mut imports);
+    for pair in tokens.windows(2) {
+        if let [TokenTree::Ident(keyword), TokenTree::Ident(child)] = pair
+            && keyword == "mod"
+        {
+            collect_child_paths(&tokens, &child.to_string(), module, &mut imports);
+        }
+    }
+    imports
+}
+
+/// Leaves out the items that have the attribute `#[cfg(test)]`.
+fn without_test_items(tokens: &[TokenTree]) -> Vec<TokenTree> {
+    let is_cfg_test = |token: &TokenTree| token.to_string().replace(' ', "") == "[cfg(test)]";
+    let ends_item = |token: &TokenTree| match token {
+        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+        TokenTree::Punct(punct) => punct.as_char() == ';',
+        _ => false,
+    };
+    let mut kept = Vec::new();
+    let mut rest = tokens.iter();
+    while let Some(token) = rest.next() {
+        if is_cfg_test(token) {
+            kept.pop(); // the `#` before it
+            let mut item = Vec::new();
+            for token in rest.by_ref() {
+                let is_end = ends_item(token) && !is_separator_end(&item);
+                item.push(token.clone());
+                if is_end {
+                    break;
+                }
+            }
+        } else {
+            kept.push(token.clone());
+        }
+    }
+    kept
+}
+
+/// Whether the last two of `tokens` are `::`.
+fn is_separator_end(tokens: &[TokenTree]) -> bool {
+    tokens.len() >= 2 && is_separator(&tokens[tokens.len() - 2..])
+}
+
+/// Adds the paths that begin with the name of the module `child`, which the file declares.
+fn collect_child_paths(
+    tokens: &[TokenTree],
+    child: &str,
+    module: &CratePath,
+    named: &mut BTreeSet<CratePath>,
+) {
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            TokenTree::Group(group) => collect_child_paths(&group_tokens(group), child, module, named),
+            TokenTree::Ident(name)
+                if name == child && is_separator(&tokens[at + 1..]) && !is_separator_end(&tokens[..at]) =>
+            {
+                let base = [module.as_slice(), &[child.to_owned()]].concat();
+                resolve_path(&tokens[at + 3..], base, named);
+            }
+            _ => {}
+        }
+    }
 }
 
 fn collect_paths(tokens: &[TokenTree], module: &CratePath, named: &mut BTreeSet<CratePath>) {
@@ -160,4 +235,117 @@ fn the_simulator_names_no_other_module() {
         let foreign = named.iter().find(|path| path.first().is_none_or(|name| name != "simulator"));
         assert_eq!(foreign, None, "{} names another module of the crate", file.display());
     }
+}
+
+type Edge = (PathBuf, PathBuf);
+
+/// The imports of each file, as pairs of files. A name that a file imports counts as an import of the file that defines
+/// the name, so a `mod.rs` that re-exports is transparent.
+fn find_edges(sources: &[SourceFile]) -> BTreeSet<Edge> {
+    let files: BTreeMap<_, _> = sources.iter().map(|source| (&*source.module, source)).collect();
+    let mut edges = BTreeSet::new();
+    for source in sources {
+        for path in &source.imports {
+            let target = defining_file(path, &files);
+            if target != source.file {
+                edges.insert((source.file.clone(), target));
+            }
+        }
+    }
+    edges
+}
+
+/// The file that defines what `path` names.
+fn defining_file(path: &[String], files: &BTreeMap<&[String], &SourceFile>) -> PathBuf {
+    let source = (0..=path.len()).rev().find_map(|length| files.get(&path[..length])).unwrap();
+    let Some(name) = path.get(source.module.len()) else { return source.file.clone() };
+    let is_reexport = |import: &&CratePath| {
+        import.last() == Some(name)
+            && import[..import.len() - 1] != source.module
+            && import.as_slice() != path
+    };
+    match source.imports.iter().find(is_reexport) {
+        Some(import) => defining_file(import, files),
+        None => source.file.clone(),
+    }
+}
+
+/// Whether the file `from` imports the file `to`, itself or through others.
+fn reaches(edges: &BTreeSet<Edge>, from: &Path, to: &Path) -> bool {
+    let mut seen = BTreeSet::from([from]);
+    let mut open = vec![from];
+    while let Some(file) = open.pop() {
+        let imported =
+            edges.iter().filter(|(importing, _)| importing == file).map(|(_, imported)| &**imported);
+        open.extend(imported.filter(|file| seen.insert(file)));
+    }
+    seen.contains(to)
+}
+
+/// The edges that are part of a cycle.
+fn find_cycles(edges: &BTreeSet<Edge>) -> Vec<&Edge> {
+    edges.iter().filter(|(from, to)| reaches(edges, to, from)).collect()
+}
+
+/// Imports that close a cycle and are still to be removed. Do not add to this list: move what both files need to a third
+/// one.
+const CYCLES_TO_REMOVE: &[(&str, &str)] = &[
+    ("commands/check.rs", "commands/mod.rs"),
+    ("commands/daemon.rs", "commands/mod.rs"),
+    ("commands/demo.rs", "commands/mod.rs"),
+    ("commands/healthcheck.rs", "commands/mod.rs"),
+    ("commands/once.rs", "commands/mod.rs"),
+    ("commands/serve.rs", "commands/daemon.rs"),
+    ("commands/serve.rs", "commands/mod.rs"),
+    ("commands/signals.rs", "commands/mod.rs"),
+    ("commands/simulate.rs", "commands/mod.rs"),
+    ("exposition/metrics.rs", "exposition/mod.rs"),
+    ("log.rs", "cli.rs"),
+    ("poller/account.rs", "poller/mod.rs"),
+    ("poller/prices.rs", "poller/mod.rs"),
+    ("poller/schedule.rs", "poller/mod.rs"),
+    ("poller/set.rs", "poller/mod.rs"),
+    ("simulator/exchange/call.rs", "simulator/mod.rs"),
+    ("web/routes.rs", "web/mod.rs"),
+];
+
+#[test]
+fn no_files_import_each_other() {
+    let edges = find_edges(&read_sources());
+    assert!(edges.len() > 200, "{} imports", edges.len());
+    let known: Vec<_> = CYCLES_TO_REMOVE.iter().map(|(from, to)| (from.into(), to.into())).collect();
+    let new: BTreeSet<_> = edges.iter().filter(|edge| !known.contains(edge)).cloned().collect();
+    let cycles = find_cycles(&new);
+    assert!(cycles.is_empty(), "files that import each other: {cycles:#?}");
+    let closes_cycle = |edge: &&Edge| edges.contains(edge) && reaches(&new, &edge.1, &edge.0);
+    let gone: Vec<_> = known.iter().filter(|edge| !closes_cycle(edge)).collect();
+    assert!(gone.is_empty(), "these close no cycle any more, remove them from CYCLES_TO_REMOVE: {gone:#?}");
+}
+
+#[test]
+fn a_cycle_is_found_through_a_reexport_and_not_through_tests() {
+    let source = |file: &str, text: &str| {
+        let module = module_path(Path::new(file));
+        let imports = find_imports(text, &module);
+        SourceFile { file: file.into(), module, named: BTreeSet::new(), imports }
+    };
+    let sources = [
+        source("lib.rs", "mod a; mod b;"),
+        source("a/mod.rs", "mod c; mod d; pub use self::c::C; pub use d::D;"),
+        source("a/c.rs", "use crate::b; #[cfg(test)] use crate::b::{X}; pub struct C;"),
+        source("a/d.rs", "pub struct D; #[cfg(test)] mod tests { use crate::a::C; }"),
+        source("b.rs", "use crate::a::C; fn f(d: crate::a::D) {}"),
+    ];
+    let edge = |from: &str, to: &str| (PathBuf::from(from), PathBuf::from(to));
+    let edges = find_edges(&sources);
+    let expected = [
+        edge("a/c.rs", "b.rs"),
+        edge("a/mod.rs", "a/c.rs"),
+        edge("a/mod.rs", "a/d.rs"),
+        edge("b.rs", "a/c.rs"),
+        edge("b.rs", "a/d.rs"),
+    ];
+    assert_eq!(edges, BTreeSet::from(expected));
+    let cycle = [edge("a/c.rs", "b.rs"), edge("b.rs", "a/c.rs")];
+    assert_eq!(find_cycles(&edges), cycle.iter().collect::<Vec<_>>());
 }
