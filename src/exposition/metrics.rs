@@ -1,5 +1,5 @@
-//! Every metric there is: name, type, labels, help, and where its value comes from.
-//! This table is the contract with dashboards and rules; README's is held against it.
+//! The table of all metrics: name, type, labels, help and the source of each value.
+//! The table is the contract with dashboards and rules. A test holds README's table against it.
 
 use std::time::Duration;
 
@@ -16,25 +16,24 @@ use crate::{
 pub struct MetricFamily {
     /// In `[a-z0-9_]`, base units, counters ending in `_total`.
     pub name: &'static str,
-    /// What a scraper may do with it.
+    /// The type in the `# TYPE` line.
     pub kind: MetricKind,
-    /// Label names in the order they are written.
+    /// Label names in the order in which they are written.
     pub labels: &'static [&'static str],
-    /// What it means, and the endpoint and field it comes from.
+    /// One sentence of at most 120 characters.
     pub help: &'static str,
-    /// Where its samples come from.
+    /// The data that its samples are rendered from.
     pub source: MetricSource,
 }
 
 impl MetricFamily {
-    /// The two comment lines that open it. No help text holds anything to escape: a test of the
-    /// table sees to it.
+    /// The `# HELP` and `# TYPE` lines. No help text needs escaping, as a test of the table checks.
     #[must_use]
     pub fn header(&self) -> String {
         text::header(self.name, self.help, self.kind.type_name())
     }
 
-    /// A writer of its samples, into `out`, which is emptied.
+    /// A writer that empties `out` and writes the samples of the family into it.
     #[must_use]
     pub fn samples(&self, out: String) -> Samples {
         Samples::of(self.name, self.labels, out)
@@ -64,33 +63,33 @@ impl MetricKind {
     }
 }
 
-/// Where the samples of a family come from, and with that, when they have to be written anew.
+/// The data that the samples of a family are rendered from. It decides when they must be rendered again.
 #[derive(Clone, Copy, Debug)]
 pub enum MetricSource {
-    /// The configuration of a wallet: never changes.
-    Wish(fn(&WalletConfig, &mut Samples)),
-    /// The last good answer: changes with it, and is left out once it is too old.
+    /// The settings of a wallet, which never change.
+    Config(fn(&WalletConfig, &mut Samples)),
+    /// The last good answer of a wallet. Hidden when it is too old.
     Answer(fn(&WalletConfig, &LastGood, &mut Samples)),
-    /// The course of a wallet's polls: changes with every one.
+    /// The polls of a wallet: changes with every poll.
     Poll(fn(&WalletSnapshot, &mut Samples)),
-    /// What is known of an account whatever the wallet.
+    /// The state that all wallets of an account share.
     Account(fn(&AccountFacts, &mut Samples)),
-    /// The last good answer of the ticker: changes with it, and is left out once it is too old.
+    /// The last good answer with prices. Hidden when it is too old.
     Price(fn(&PriceFilter, &PriceTable, &mut Samples)),
-    /// The course of the ticker's readings: changes with every one.
-    Ticker(fn(&PriceSnapshot, &mut Samples)),
-    /// How much of a wallet has no price: changes with the last good answer and with the ticker's, and
-    /// is left out once either is too old.
+    /// The polls of prices: changes with every poll.
+    PricePoll(fn(&PriceSnapshot, &mut Samples)),
+    /// The number of a wallet's currencies without a price: changes with the last good answer of the wallet and of prices.
+    /// Hidden when one of them is too old.
     Unpriced(fn(&WalletConfig, u64, &mut Samples)),
-    /// The exporter itself: read at the scrape.
-    Own,
+    /// The exporter itself: rendered at the scrape.
+    Exporter,
 }
 
 const ACCOUNT_LABELS: &[&str] = &["account"];
 const WALLET_LABELS: &[&str] = &["account", "wallet"];
 const CURRENCY_LABELS: &[&str] = &["account", "currency", "wallet"];
 
-/// Every family, sorted by name: the order of the exposition.
+/// Every family, sorted by name, in the order of the exposition.
 pub static FAMILIES: [MetricFamily; 32] = [
     exporter_family(
         "process_cpu_seconds_total",
@@ -124,11 +123,7 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_balance_free",
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
-        help: "Amount free to trade or withdraw, in the currency itself, rounded to float64; a sum over currencies means nothing. \
-               Field available of /trade/api/v1/getBalance (wallet spot) and getFunds (wallet, fiat), availableAmount of /v4/balances (spot), \
-               availableBalance of /future/user/v1/balance/list (futures_usdt, futures_coin) or, where that is not sent, walletBalance less what is frozen. \
-               Read every poll interval, not at the scrape. \
-               Absent while unknown; 0 for a watched currency that a good answer left out.",
+        help: "Amount that can be traded or withdrawn, in units of the currency; absent while unknown.",
         source: MetricSource::Answer(|wallet_config, good, out| {
             balance_rows(wallet_config, good, out, |free, _| free);
         }),
@@ -137,8 +132,8 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_balance_free_threshold",
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
-        help: "Configured low-water mark for xt_balance_free, in the currency itself. From the configuration, exported also while the balance is unknown.",
-        source: MetricSource::Wish(|wallet_config, out| {
+        help: "Configured threshold of xt_balance_free, in units of the currency.",
+        source: MetricSource::Config(|wallet_config, out| {
             for watch in &wallet_config.watch {
                 if let Some(threshold) = watch.threshold {
                     out.sample(
@@ -153,11 +148,7 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_balance_frozen",
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
-        help: "Amount locked in orders, withdrawals or positions, in the currency itself, rounded to float64; a sum over currencies means nothing. \
-               Field freeze of /trade/api/v1/getBalance (wallet spot) and getFunds (wallet, fiat), frozenAmount of /v4/balances (spot), \
-               openOrderMarginFrozen + isolatedMargin + crossedMargin of /future/user/v1/balance/list (futures_usdt, futures_coin). \
-               Read every poll interval, not at the scrape. \
-               Absent while unknown; 0 for a watched currency that a good answer left out.",
+        help: "Amount locked in orders, withdrawals or positions, in units of the currency; absent while unknown.",
         source: MetricSource::Answer(|wallet_config, good, out| {
             balance_rows(wallet_config, good, out, |_, frozen| frozen);
         }),
@@ -166,13 +157,13 @@ pub static FAMILIES: [MetricFamily; 32] = [
         "xt_clock_skew_seconds",
         MetricKind::Gauge,
         &["host"],
-        "Clock of an exchange host minus this machine's, at the scrape. Absent for a host that polls no longer use.",
+        "Clock of the exchange host minus the clock of this machine, in seconds.",
     ),
     MetricFamily {
         name: "xt_credentials_loaded_timestamp_seconds",
         kind: MetricKind::Gauge,
         labels: ACCOUNT_LABELS,
-        help: "Unix time at which the key pair in use was read from its files or the environment.",
+        help: "Unix time at which the key pair in use was loaded.",
         source: MetricSource::Account(|account, out| {
             out.sample(&[&account.name], account.credentials_loaded.as_secs_f64());
         }),
@@ -181,7 +172,7 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_currencies",
         kind: MetricKind::Gauge,
         labels: WALLET_LABELS,
-        help: "Rows in the last good answer, usable or not, before any filter. Absent while unknown.",
+        help: "Rows in the last good answer before any filter; absent while unknown.",
         source: MetricSource::Answer(|wallet_config, good, out| {
             out.sample(
                 &[&wallet_config.account, wallet_config.wallet.label()],
@@ -193,25 +184,25 @@ pub static FAMILIES: [MetricFamily; 32] = [
         "xt_exporter_build_info",
         MetricKind::Gauge,
         &["revision", "rustversion", "version"],
-        "Always 1; the labels say which build this is.",
+        "A metric with the constant value 1, labeled by revision, Rust version and version.",
     ),
     exporter_family(
         "xt_exporter_config_last_reload_success_timestamp_seconds",
         MetricKind::Gauge,
         &[],
-        "Unix time at which the configuration in force was read: at the start, or at the last reload that could use it.",
+        "Unix time of the last successful configuration reload, or of the start.",
     ),
     exporter_family(
         "xt_exporter_config_last_reload_successful",
         MetricKind::Gauge,
         &[],
-        "1 if the configuration could be used when it was last read, 0 if that failed and the one before is still in force.",
+        "1 if the last configuration reload succeeded, 0 if the previous configuration stays active.",
     ),
     MetricFamily {
         name: "xt_last_success_timestamp_seconds",
         kind: MetricKind::Gauge,
         labels: WALLET_LABELS,
-        help: "Unix time at which the request of the last good answer was sent, 0 if there was none since the start.",
+        help: "Unix time at which the request of the last good answer was sent; 0 before the first.",
         source: MetricSource::Poll(|snapshot, out| {
             let at = snapshot.last_good.as_ref().map_or(Duration::ZERO, |good| good.at.unix);
             out.sample(&wallet_labels(snapshot), at.as_secs_f64());
@@ -221,13 +212,13 @@ pub static FAMILIES: [MetricFamily; 32] = [
         "xt_log_lines_dropped_total",
         MetricKind::Counter,
         &[],
-        "Log lines dropped because nobody read standard error fast enough.",
+        "Log lines dropped because standard error was not read fast enough.",
     ),
     MetricFamily {
         name: "xt_paused_until_timestamp_seconds",
         kind: MetricKind::Gauge,
         labels: ACCOUNT_LABELS,
-        help: "Unix time until which nothing is sent for this account, because the exchange said that a limit was passed; 0 if not paused.",
+        help: "Unix time until which no request is sent after a rate-limit reply; 0 if not paused.",
         source: MetricSource::Account(|account, out| {
             out.sample(&[&account.name], account.paused_until.unwrap_or_default().as_secs_f64());
         }),
@@ -236,7 +227,7 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_poll_duration_seconds",
         kind: MetricKind::Histogram,
         labels: WALLET_LABELS,
-        help: "Time a poll took, from the first byte sent to the answer decoded, failover and confirmation included.",
+        help: "Duration of polls in seconds, failover and confirmation included.",
         source: MetricSource::Poll(|snapshot, out| {
             let durations = &snapshot.counters.durations;
             out.histogram(
@@ -252,8 +243,7 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_poll_failures_total",
         kind: MetricKind::Counter,
         labels: &["account", "reason", "wallet"],
-        help: "Polls failed, by reason: auth (key unknown, inactive or not allowed), signature, clock (nonce or timestamp outside the window), rate_limited, unavailable (5xx, maintenance), \
-               http (any other status), timeout, dns, connect, tls, body (cut short or too large), decode (not the documented JSON), cached (answered by a cache or proxy, not by the exchange), api (any other error code).",
+        help: "Failed polls by reason.",
         source: MetricSource::Poll(|snapshot, out| {
             let [account, wallet] = wallet_labels(snapshot);
             for (reason, count) in Reason::ALL.iter().zip(snapshot.counters.failures) {
@@ -265,7 +255,7 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_poller_restarts_total",
         kind: MetricKind::Counter,
         labels: ACCOUNT_LABELS,
-        help: "Restarts of the account's poller after a panic, which is a bug.",
+        help: "Restarts of the poller after a panic, which is a bug.",
         source: MetricSource::Account(|account, out| {
             out.sample(&[&account.name], count_to_float(account.poller_restarts));
         }),
@@ -274,7 +264,7 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_polls_total",
         kind: MetricKind::Counter,
         labels: WALLET_LABELS,
-        help: "Polls ended, good or failed.",
+        help: "Finished polls, successful or failed.",
         source: MetricSource::Poll(|snapshot, out| {
             out.sample(&wallet_labels(snapshot), count_to_float(snapshot.counters.polls));
         }),
@@ -283,13 +273,9 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_price",
         kind: MetricKind::Gauge,
         labels: &["currency", "quote"],
-        help: "Last price of one unit of the currency, in units of the quote, rounded to float64. \
-               Field price of /data/api/v1/getTickers or p of /v4/public/ticker/price, of the market currency_quote. \
-               Read every poll interval, not at the scrape. \
-               The quote itself is 1, as the unit the others are measured in; every other stablecoin has its market price. \
-               Absent for a currency without a market or with a price that is unusable or not above 0; all absent while unknown, and if prices are not asked for.",
-        source: MetricSource::Price(|choice, prices, out| {
-            for (currency, price) in prices.iter().filter(|(currency, _)| choice.shows(currency)) {
+        help: "Last price of one unit of the currency, in units of the quote currency; absent while unknown.",
+        source: MetricSource::Price(|filter, prices, out| {
+            for (currency, price) in prices.iter().filter(|(currency, _)| filter.shows(currency)) {
                 out.sample(&[currency, QUOTE], price);
             }
         }),
@@ -298,8 +284,8 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_price_last_success_timestamp_seconds",
         kind: MetricKind::Gauge,
         labels: &[],
-        help: "Unix time at which the request of the last good answer with prices was sent, 0 if none. Absent without prices.",
-        source: MetricSource::Ticker(|price_snapshot, out| {
+        help: "Unix time at which the request of the last good price answer was sent; 0 before the first.",
+        source: MetricSource::PricePoll(|price_snapshot, out| {
             let at = price_snapshot.last_good.as_ref().map_or(Duration::ZERO, |good| good.at.unix);
             out.sample(&[], at.as_secs_f64());
         }),
@@ -308,13 +294,13 @@ pub static FAMILIES: [MetricFamily; 32] = [
         "xt_price_poller_restarts_total",
         MetricKind::Counter,
         &[],
-        "Restarts of the poller of prices after a panic, which is a bug. Absent if prices are not asked for.",
+        "Restarts of the price poller after a panic, which is a bug.",
     ),
     MetricFamily {
         name: "xt_rows_rejected_total",
         kind: MetricKind::Counter,
         labels: WALLET_LABELS,
-        help: "Rows of good answers whose name or amounts were unusable; the other rows were published.",
+        help: "Rows of good answers that were rejected because their name or amounts were unusable.",
         source: MetricSource::Poll(|snapshot, out| {
             out.sample(&wallet_labels(snapshot), count_to_float(snapshot.counters.rows_rejected));
         }),
@@ -323,7 +309,7 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_suspect_snapshots_total",
         kind: MetricKind::Counter,
         labels: WALLET_LABELS,
-        help: "Polls with an answer that had to be confirmed (nothing in it, or a watched balance lost), whether it was or not.",
+        help: "Polls with a suspect answer, which another answer must confirm.",
         source: MetricSource::Poll(|snapshot, out| {
             out.sample(&wallet_labels(snapshot), count_to_float(snapshot.counters.suspect_snapshots));
         }),
@@ -332,9 +318,7 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_unpriced_currencies",
         kind: MetricKind::Gauge,
         labels: WALLET_LABELS,
-        help: "Currencies of the last good answer, as shown, that hold something free or frozen and have no xt_price, or whose row is unreadable: what they are worth is not known, and in no sum. \
-               A balance of zero is worth zero at any price and is not counted. \
-               Absent while the balances or the prices are unknown, and if prices are not asked for.",
+        help: "Currencies with a balance but without a price; absent while balances or prices are unknown.",
         source: MetricSource::Unpriced(|wallet_config, unpriced, out| {
             out.sample(&[&wallet_config.account, wallet_config.wallet.label()], count_to_float(unpriced));
         }),
@@ -343,7 +327,7 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_up",
         kind: MetricKind::Gauge,
         labels: WALLET_LABELS,
-        help: "1 if the last poll succeeded, 0 if it failed, its answer is not confirmed yet, or no poll has ended.",
+        help: "1 if the last poll succeeded and its answer is not suspect, otherwise 0.",
         source: MetricSource::Poll(|snapshot, out| {
             out.sample(&wallet_labels(snapshot), f64::from(u8::from(snapshot.is_up())));
         }),
@@ -352,7 +336,7 @@ pub static FAMILIES: [MetricFamily; 32] = [
         name: "xt_watch_present",
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
-        help: "1 if the last good answer had a row for the watched currency, 0 if it had none (confirmed). Absent while unknown.",
+        help: "1 if the last good answer had a row for the watched currency, 0 if not; absent while unknown.",
         source: MetricSource::Answer(|wallet_config, good, out| {
             for holding in
                 good.holdings.iter().filter(|holding| wallet_config.find_watch(&holding.currency).is_some())
@@ -372,7 +356,7 @@ const fn exporter_family(
     labels: &'static [&'static str],
     help: &'static str,
 ) -> MetricFamily {
-    MetricFamily { name, kind, labels, help, source: MetricSource::Own }
+    MetricFamily { name, kind, labels, help, source: MetricSource::Exporter }
 }
 
 fn balance_rows(
@@ -395,7 +379,7 @@ fn wallet_labels(snapshot: &WalletSnapshot) -> [&str; 2] {
     [&snapshot.config.account, snapshot.config.wallet.label()]
 }
 
-/// Counts stay far below 2^53, where an f64 would begin to round them.
+/// Counts stay far below 2^53, from where on an f64 rounds them.
 #[expect(clippy::cast_precision_loss)]
 fn count_to_float(count: u64) -> f64 {
     count as f64
@@ -406,7 +390,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_sorted_and_every_row_follows_the_rules_for_names() {
+    fn the_table_is_sorted_and_names_and_help_texts_follow_the_rules() {
         assert!(FAMILIES.is_sorted_by(|a, b| a.name < b.name));
         for family in &FAMILIES {
             let plain = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
@@ -423,6 +407,7 @@ mod tests {
                 family.name
             );
             assert!(family.help.ends_with('.') && !family.help.contains(['\\', '\n']), "{}", family.name);
+            assert!(family.help.len() <= 120 && !family.help.contains(". "), "{}", family.name);
         }
     }
 }

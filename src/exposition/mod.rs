@@ -70,7 +70,7 @@ pub fn assemble(shown: &[VisibleFamilies<'_>], own: &ExporterFacts<'_>) -> Expos
     let mut own = process_metrics::render(own);
     let mut string = ExpositionBuilder::new();
     for ((place, family), header) in FAMILIES.iter().enumerate().zip(&*HEADERS) {
-        if let MetricSource::Own = family.source {
+        if let MetricSource::Exporter = family.source {
             if let Some(text) = own.remove(family.name) {
                 string.append(&Piece::new(text));
             }
@@ -191,9 +191,9 @@ impl CachedFamilies {
         let old = |place| before.map(|(_, old)| old.at(place)).unwrap_or_default();
         Self::from_families(|place, family| match (family.source, before, same_answer) {
             // How much has no price is counted anew by whoever knows the prices.
-            (MetricSource::Wish(_) | MetricSource::Unpriced(_), Some((_, old)), _)
+            (MetricSource::Config(_) | MetricSource::Unpriced(_), Some((_, old)), _)
             | (MetricSource::Answer(_), _, Some((_, old))) => old.at(place),
-            (MetricSource::Wish(write), ..) => render_family(family, |out| write(&snapshot.config, out)),
+            (MetricSource::Config(write), ..) => render_family(family, |out| write(&snapshot.config, out)),
             (MetricSource::Answer(write), ..) => match &snapshot.last_good {
                 Some(good) => {
                     render_if_changed(&old(place), family, |out| write(&snapshot.config, good, out))
@@ -231,7 +231,7 @@ impl CachedFamilies {
                 Some(good) => render_family(family, |out| write(&price_snapshot.filter, &good.prices, out)),
                 None => Piece::default(),
             },
-            (MetricSource::Ticker(write), _) => render_family(family, |out| write(price_snapshot, out)),
+            (MetricSource::PricePoll(write), _) => render_family(family, |out| write(price_snapshot, out)),
             _ => Piece::default(),
         })
     }

@@ -136,7 +136,7 @@ mod tests {
             dropped_log_lines: Some(3),
             price_poller_restarts: Some(1),
         });
-        for family in FAMILIES.iter().filter(|family| matches!(family.source, MetricSource::Own)) {
+        for family in FAMILIES.iter().filter(|family| matches!(family.source, MetricSource::Exporter)) {
             let text = String::from_utf8_lossy(texts.get(family.name).map_or(b"missing", Vec::as_slice));
             assert!(text.starts_with(&family.header()), "{text}");
         }
