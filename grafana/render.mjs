@@ -1,18 +1,18 @@
 #!/usr/bin/env node
-// Draws the dashboards without a Grafana server, so that a person can look at what they will show.
+// Draws the dashboards without a Grafana server.
 //
 //     node grafana/render.mjs SOURCE [--folder FOLDER] [--until UNIX-TIME] [--pages]
 //
-// SOURCE: the URL of a Prometheus that scrapes the exporter, or the built program xt-balance-exporter, for a rehearsed day
-// (grafana/rehearse.py). FOLDER, target/grafana/pictures if not given, gets a page and a picture of each dashboard, dark and
-// light, on a desk and on a phone; only the pages with --pages. They end now, or at UNIX-TIME.
+// SOURCE: the URL of a Prometheus that scrapes the exporter, or the built program xt-balance-exporter for a demo day
+// (grafana/demo.py). FOLDER (default target/grafana/pictures) gets a page and a picture of each dashboard, dark and light, for
+// desktop and phone; with --pages, only the pages. The time range ends now, or at UNIX-TIME.
 //
-// The queries are those of the JSON, asked as Grafana asks them. Grafana's own code (@grafana/data) makes the texts and
-// colours from the answers: transformations, overrides, mappings, thresholds, units, what no value is shown as. The drawing
-// of lines, bands and cells is ours, on d3's scales, and only near to what Grafana draws.
+// The queries are those of the JSON, sent as Grafana sends them. Grafana's own code (@grafana/data) makes the texts and
+// colours: transformations, overrides, mappings, thresholds, units, texts of missing values. The code here draws lines, bands
+// and cells on d3's scales; the result only resembles Grafana's.
 //
-// Needs what tests/install installs: the packages in the folder grafana of cargo's target folder (`target`, or what
-// CARGO_TARGET_DIR says), Chromium, and for a rehearsal Prometheus.
+// Needs what tests/install installs: the packages in the folder grafana of cargo's target folder (`target`, or
+// CARGO_TARGET_DIR), Chromium, and Prometheus for a demo day.
 
 import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -28,56 +28,56 @@ const TARGET = path.resolve(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'tar
 Object.defineProperty(globalThis, 'navigator', { value: { languages: ['en-US'], language: 'en-US' }, configurable: true });
 const require = createRequire(path.join(TARGET, 'node_modules/x.js'));
 const grafana = require('@grafana/data');
-// And whether the page is made of scenes; but only once it is loaded may there be a window.
+// It also looks at the window for scenes, but a window must not exist while it loads.
 globalThis.window = {};
 const { lastValueFrom } = require('rxjs');
 const { scaleLinear, scaleSymlog, scaleUtc } = await import(require.resolve('d3-scale'));
 const { curveStepAfter, line } = await import(require.resolve('d3-shape'));
-const { interpolateOranges } = await import(require.resolve('d3-scale-chromatic'));
+const { interpolateBlues } = await import(require.resolve('d3-scale-chromatic'));
 
-// Grafana's grid: 24 columns; a row of it is 30 pixels and a gap of 8.
+// Grafana's grid has 24 columns; a row is 30 pixels high, with a gap of 8.
 const ROW = 30, GAP = 8, TOP = 80;
 const SCREENS = { desktop: 1440, phone: 390 };
 
-// ---- Asking Prometheus
+// ---- Queries to Prometheus
 
-async function ask(prometheus, page, parameters) {
-  const answer = await fetch(`${prometheus}/api/v1/${page}`, { method: 'POST', body: new URLSearchParams(parameters) });
+async function fetchData(prometheus, endpoint, parameters) {
+  const answer = await fetch(`${prometheus}/api/v1/${endpoint}`, { method: 'POST', body: new URLSearchParams(parameters) });
   const { status, data, error } = await answer.json();
-  if (status !== 'success') throw new Error(`Prometheus refuses ${JSON.stringify(parameters)}: ${error}`);
+  if (status !== 'success') throw new Error(`Prometheus rejected ${JSON.stringify(parameters)}: ${error}`);
   return data;
 }
 
-/** A query with `All` in every variable but those given, and the intervals Grafana would choose. */
-function filled(expression, step, given = {}) {
-  // Grafana: the step and one scrape more, but at least four scrapes of 15 s; a rehearsed day has a sample every 30 s.
+/** The query with values for its variables, by default `All`, and with the interval that Grafana would choose. */
+function interpolate(expression, step, variables = {}) {
+  // Grafana takes the step plus one scrape interval, but at least four scrape intervals. The demo day has a sample every 30 s.
   const rate = Math.max(step + 30, 120);
   return expression
     .replaceAll('$__rate_interval', `${rate}s`)
-    .replace(/\$(\w+)/g, (_, name) => given[name] ?? '.+');
+    .replace(/\$(\w+)/g, (_, name) => variables[name] ?? '.+');
 }
 
-/** The answers to a panel's queries as the data frames that Grafana's Prometheus data source makes of them. */
-async function frames(panel, context) {
-  const { prometheus, from, to, given } = context;
+/** The results of a panel's queries, as the data frames of Grafana's Prometheus data source. */
+async function queryFrames(panel, context) {
+  const { prometheus, from, to, variables } = context;
   const step = Math.max(30, Math.ceil((to - from) / 720 / 15) * 15);
-  const found = [];
+  const series = [];
   for (const target of panel.targets) {
-    const query = filled(target.expr, step, given);
+    const query = interpolate(target.expr, step, variables);
     if (target.instant) {
-      const { result } = await ask(prometheus, 'query', { query, time: to });
-      if (target.format === 'table') found.push(tableFrame(target.refId, result, panel.targets.length > 1));
-      else for (const { metric, value } of result) found.push(frame(target, metric, [value]));
+      const { result } = await fetchData(prometheus, 'query', { query, time: to });
+      if (target.format === 'table') series.push(tableFrame(target.refId, result, panel.targets.length > 1));
+      else for (const { metric, value } of result) series.push(frame(target, metric, [value]));
     } else {
-      const { result } = await ask(prometheus, 'query_range', { query, start: from, end: to, step });
-      for (const { metric, values } of result) found.push(frame(target, metric, whole(values, step)));
+      const { result } = await fetchData(prometheus, 'query_range', { query, start: from, end: to, step });
+      for (const { metric, values } of result) series.push(frame(target, metric, withGaps(values, step)));
     }
   }
-  return { series: found, step };
+  return { series, step };
 }
 
-/** With nothing where a value is missing between two others. */
-function whole(values, step) {
+/** The values, with null where a value is missing between two others. */
+function withGaps(values, step) {
   return values.flatMap((value, place) => {
     const next = values[place + 1];
     return next && next[0] - value[0] > step * 1.5 ? [value, [value[0] + step, null]] : [value];
@@ -99,7 +99,7 @@ function frame(target, metric, values) {
   };
 }
 
-function tableFrame(refId, result, several) {
+function tableFrame(refId, result, hasMoreQueries) {
   const labels = [...new Set(result.flatMap(({ metric }) => Object.keys(metric)))].sort();
   const field = (name, type, values) => ({ name, type, config: {}, values });
   return {
@@ -108,12 +108,12 @@ function tableFrame(refId, result, several) {
     fields: [
       field('Time', 'time', result.map(({ value }) => value[0] * 1000)),
       ...labels.map((label) => field(label, 'string', result.map(({ metric }) => metric[label] ?? ''))),
-      field(several ? `Value #${refId}` : 'Value', 'number', result.map(({ value }) => number(value[1]))),
+      field(hasMoreQueries ? `Value #${refId}` : 'Value', 'number', result.map(({ value }) => number(value[1]))),
     ],
   };
 }
 
-// ---- What Grafana makes of it
+// ---- Texts and colours, by Grafana's code
 
 const { standardTransformers } = grafana;
 grafana.standardTransformersRegistry.setInit(() =>
@@ -124,7 +124,7 @@ grafana.standardTransformersRegistry.setInit(() =>
   })),
 );
 
-// The properties of a field that panels configure; Grafana's own list comes with its user interface.
+// Field properties that panels configure. Grafana's own list is part of its user interface.
 const PROPERTIES = ['unit', 'decimals', 'noValue', 'mappings', 'thresholds', 'color', 'min', 'max', 'links'];
 const CUSTOM = ['lineStyle', 'lineWidth', 'cellOptions', 'drawStyle', 'fillOpacity', 'stacking', 'thresholdsStyle', 'axisSoftMin', 'axisSoftMax', 'scaleDistribution'];
 const property = (id, isCustom) => ({
@@ -140,52 +140,52 @@ const fieldConfigRegistry = new grafana.Registry(() => [
   ...CUSTOM.map((id) => property(id, true)),
 ]);
 
-/** Fields with texts, colours and names; and what no field at all is shown as. */
-async function shown(panel, data, theme) {
+/** Series whose fields have texts, colours and names, and an empty field for panels without data. */
+async function applyFieldConfig(panel, data, theme) {
   const fieldConfig = structuredClone(panel.fieldConfig);
-  const open = (thresholds) => thresholds?.steps.forEach((step) => (step.value ??= -Infinity));
-  open(fieldConfig.defaults.thresholds);
-  fieldConfig.overrides.forEach(({ properties }) => properties.forEach(({ id, value }) => id === 'thresholds' && open(value)));
-  const changed = panel.transformations ? await lastValueFrom(grafana.transformDataFrame(panel.transformations, data)) : data;
+  const setLowestStep = (thresholds) => thresholds?.steps.forEach((step) => (step.value ??= -Infinity));
+  setLowestStep(fieldConfig.defaults.thresholds);
+  fieldConfig.overrides.forEach(({ properties }) => properties.forEach(({ id, value }) => id === 'thresholds' && setLowestStep(value)));
+  const transformed = panel.transformations ? await lastValueFrom(grafana.transformDataFrame(panel.transformations, data)) : data;
   const apply = (series) =>
     grafana.applyFieldOverrides({ data: series, fieldConfig, fieldConfigRegistry, theme, timeZone: 'utc', replaceVariables: (text) => text });
-  const series = apply(changed);
-  const [nothing] = apply([{ length: 0, fields: [{ name: 'Value', type: 'number', config: {}, values: [] }] }]);
+  const series = apply(transformed);
+  const [noData] = apply([{ length: 0, fields: [{ name: 'Value', type: 'number', config: {}, values: [] }] }]);
   for (const each of series) {
     for (const field of each.fields) field.label = grafana.getFieldDisplayName(field, each, series);
   }
-  return { series, nothing: nothing.fields[0] };
+  return { series, emptyField: noData.fields[0] };
 }
 
-const words = (display) => grafana.formattedValueToString(display);
+const formatted = (display) => grafana.formattedValueToString(display);
 
 // ---- Drawing
 
 const escape = (text) => String(text).replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]);
 
-function drawStat({ series, nothing }) {
-  const field = series[0]?.fields.find(({ type }) => type === 'number') ?? nothing;
+function drawStat({ series, emptyField }) {
+  const field = series[0]?.fields.find(({ type }) => type === 'number') ?? emptyField;
   const display = field.display(field.values.at(-1) ?? null);
-  return `<div class="big" style="color:${display.color}">${escape(words(display))}</div>`;
+  return `<div class="big" style="color:${display.color}">${escape(formatted(display))}</div>`;
 }
 
-const empty = (panel) => `<div class="empty">${escape(panel.fieldConfig.defaults.noValue)}</div>`;
+const emptyPanel = (panel) => `<div class="empty">${escape(panel.fieldConfig.defaults.noValue)}</div>`;
 
 function drawTable(panel, { series }) {
   const [data] = series;
-  if (!data?.length) return empty(panel);
+  if (!data?.length) return emptyPanel(panel);
   const rows = [...Array(data.length).keys()];
   const { displayName, desc } = panel.options.sortBy[0];
   const by = data.fields.find((field) => field.label === displayName);
-  const low = (value) => (value === null || value === undefined || Number.isNaN(value) ? -Infinity : value);
+  const sortKey = (value) => (value === null || value === undefined || Number.isNaN(value) ? -Infinity : value);
   const order = (a, b) => {
-    const [x, y] = [low(by.values[a]), low(by.values[b])];
+    const [x, y] = [sortKey(by.values[a]), sortKey(by.values[b])];
     return x === y ? 0 : x < y ? -1 : 1;
   };
   if (by) rows.sort((a, b) => (desc ? order(b, a) : order(a, b)));
   const cell = (field, row) => {
     const display = field.display(field.values[row] ?? null);
-    const text = escape(field.type === 'number' ? words(display) : field.values[row]);
+    const text = escape(field.type === 'number' ? formatted(display) : field.values[row]);
     const kind = field.config.custom?.cellOptions?.type;
     const known = typeof field.values[row] === 'number';
     const color = (kind === 'color-text' || kind === 'gauge' || !known) && field.type === 'number' ? ` style="color:${display.color}"` : '';
@@ -212,11 +212,11 @@ function axes(width, height, { from, to }, y, yTicks, left, theme) {
   return { x, y, lines: [...times, ...values].join('') };
 }
 
-function drawLines(panel, { series, nothing }, context, width, height) {
+function drawLines(panel, { series, emptyField }, context, width, height) {
   const { theme } = context;
   const right = panel.options.legend.placement === 'right' && width > 700;
   const each = series.map((data, place) => ({ ...data, value: data.fields[1], color: lineColor(data.fields[1], place, theme) }));
-  if (!each.length) return empty(panel);
+  if (!each.length) return emptyPanel(panel);
   const names = each.map(({ value, color }) => `<li><b style="background:${color}"></b>${escape(value.label)}</li>`).join('');
   const legend = `<ul class="legend ${right ? 'right' : 'below'}">${names}</ul>`;
   const plotWidth = right ? width - 230 : width, plotHeight = right ? height : height - 26 - 15 * Math.floor((each.length * 190) / width);
@@ -233,19 +233,19 @@ function drawLines(panel, { series, nothing }, context, width, height) {
     }));
   const all = points.flat().map(({ v }) => v).filter((v) => v !== null);
   const limits = config.custom.thresholdsStyle?.mode !== 'off' ? config.thresholds.steps.filter(({ value }) => Number.isFinite(value)) : [];
-  const tens = config.custom.scaleDistribution?.type === 'symlog';
+  const isLogarithmic = config.custom.scaleDistribution?.type === 'symlog';
   const least = config.min ?? Math.min(...all, config.custom.axisSoftMin ?? Infinity);
   const most = config.max ?? Math.max(...all, config.custom.axisSoftMax ?? -Infinity);
-  // To whole powers of ten, if the scale is one of them; below its threshold is nothing but 0.
+  // A logarithmic axis ends at powers of ten; below its linear threshold it has only 0.
   const smallest = config.custom.scaleDistribution?.linearThreshold;
   const power = (value, round) => (value < smallest ? 0 : 10 ** round(Math.log10(value)));
-  const [low, high] = tens ? [power(least, Math.floor), power(most, Math.ceil)] : [least, most];
-  const scale = tens ? scaleSymlog().constant(smallest) : scaleLinear();
+  const [low, high] = isLogarithmic ? [power(least, Math.floor), power(most, Math.ceil)] : [least, most];
+  const scale = isLogarithmic ? scaleSymlog().constant(smallest) : scaleLinear();
   const y = scale.domain([low, high === low ? low + 1 : high]).range([plotHeight - 18, 8]);
-  if (!tens) y.nice(4).domain([config.min ?? y.domain()[0], config.max ?? y.domain()[1]]);
+  if (!isLogarithmic) y.nice(4).domain([config.min ?? y.domain()[0], config.max ?? y.domain()[1]]);
   const powers = [0, ...[...Array(16).keys()].map((place) => 10 ** (place - 6))].filter((tick) => tick === 0 || tick >= smallest);
-  const ticks = tens ? powers.filter((tick) => low <= tick && tick <= high) : y.ticks(Math.max(2, Math.floor(plotHeight / 45)));
-  const yTicks = ticks.map((tick) => [y(tick), words(nothing.display(tick))]);
+  const ticks = isLogarithmic ? powers.filter((tick) => low <= tick && tick <= high) : y.ticks(Math.max(2, Math.floor(plotHeight / 45)));
+  const yTicks = ticks.map((tick) => [y(tick), formatted(emptyField.display(tick))]);
   const left = 10 + 6.4 * Math.max(...yTicks.map(([, text]) => text.length));
   const { x, lines } = axes(plotWidth, plotHeight, context, y, yTicks, left, theme);
 
@@ -256,18 +256,18 @@ function drawLines(panel, { series, nothing }, context, width, height) {
     return color === 'transparent' || bottom <= top ? '' :
       `<rect x="${left}" width="${plotWidth - 6 - left}" y="${top}" height="${bottom - top}" fill="${theme.visualization.getColorByName(color)}" opacity="0.12"/>`;
   }).join('');
-  // A limit is drawn in the colour of what begins there, or ends there.
+  // The line of a threshold has the colour of the step that starts or ends there.
   const marks = limits.map(({ value, color }, place) => {
     const before = config.thresholds.steps[config.thresholds.steps.findIndex((step) => step.value === value) - 1];
     const own = theme.visualization.getColorByName(color === 'transparent' ? (before?.color ?? 'red') : color);
     return value < y.domain()[0] || value > y.domain()[1] ? '' :
       `<line x1="${left}" x2="${plotWidth - 6}" y1="${y(value)}" y2="${y(value)}" stroke="${own}" stroke-dasharray="8 6"/>`;
   }).join('');
-  const bars = config.custom.drawStyle === 'bars';
+  const isBars = config.custom.drawStyle === 'bars';
   const path = line().defined(({ v }) => v !== null).x(({ at }) => x(at)).y(({ v }) => inside(v)).curve(curveStepAfter);
   const drawn = each.map(({ value, color }, place) => {
     const custom = value.config.custom;
-    if (bars) {
+    if (isBars) {
       const wide = Math.max(1.5, x(context.step * 1000) - x(0));
       return points[place].filter(({ v, base }) => v > base).map(({ at, v, base }) =>
         `<rect x="${x(at) - wide}" width="${wide}" y="${y(v)}" height="${y(base) - y(v)}" fill="${color}"/>`).join('');
@@ -313,22 +313,22 @@ function drawHeatmap({ series }, context, width, height) {
   const left = 56, high = (height - 22) / buckets.length;
   const y = (place) => height - 18 - (place + 1) * high;
   const seconds = grafana.getValueFormat('s');
-  const ticks = buckets.map((bucket, place) => [y(place), Number.isFinite(bound(bucket)) ? words(seconds(bound(bucket))) : '+Inf']);
+  const ticks = buckets.map((bucket, place) => [y(place), Number.isFinite(bound(bucket)) ? formatted(seconds(bound(bucket))) : '+Inf']);
   const shown = ticks.filter((_, place) => high > 13 || place % 2 === 0);
   const { x, lines } = axes(width, height, context, null, shown, left, context.theme);
   const wide = x(context.step * 1000) - x(0);
   const cells = counts.flatMap((row, place) =>
     row.map((count, point) => count < 1e-9 ? '' :
-      `<rect x="${x(buckets[place].fields[0].values[point]) - wide}" width="${Math.max(1, wide - 0.3)}" y="${y(place)}" height="${high - 1}" fill="${interpolateOranges(context.theme.isDark ? 1 - 0.8 * Math.sqrt(count / most) : 0.2 + 0.8 * Math.sqrt(count / most))}"/>`));
+      `<rect x="${x(buckets[place].fields[0].values[point]) - wide}" width="${Math.max(1, wide - 0.3)}" y="${y(place)}" height="${high - 1}" fill="${interpolateBlues(context.theme.isDark ? 1 - 0.8 * Math.sqrt(count / most) : 0.2 + 0.8 * Math.sqrt(count / most))}"/>`));
   return `<svg width="${width}" height="${height}">${lines}${cells.join('')}</svg>`;
 }
 
 async function drawPanel(panel, context, width, height) {
   if (panel.type === 'row') return `<h2>${escape(panel.title)}</h2>`;
-  const { series, step } = await frames(panel, context);
-  const data = await shown(panel, series, context.theme);
+  const { series, step } = await queryFrames(panel, context);
+  const data = await applyFieldConfig(panel, series, context.theme);
   const inner = { ...context, step };
-  const title = panel.title.replace(/\$(\w+)/g, (_, name) => context.given?.[name] ?? '');
+  const title = panel.title.replace(/\$(\w+)/g, (_, name) => context.variables?.[name] ?? '');
   const [w, h] = [width - 18, height - 42];
   const drawn = {
     stat: () => drawStat(data),
@@ -340,34 +340,34 @@ async function drawPanel(panel, context, width, height) {
   return `<h3 title="${escape(panel.description)}">${escape(title)}</h3>${drawn}`;
 }
 
-/** The panels, with one for each value where one is repeated. */
-async function repeated(dashboard, context) {
+/** The panels, with a copy of a repeated panel for each value of its variable. */
+async function expandRepeats(dashboard, context) {
   const panels = [];
-  let down = 0, from = Infinity;
+  let rowsAdded = 0, repeatedAt = Infinity;
   for (const panel of dashboard.panels) {
-    const shift = panel.gridPos.y > from ? down : 0;
+    const shift = panel.gridPos.y > repeatedAt ? rowsAdded : 0;
     if (!panel.repeat) {
       panels.push({ ...panel, gridPos: { ...panel.gridPos, y: panel.gridPos.y + shift } });
       continue;
     }
     const variable = dashboard.templating.list.find(({ name }) => name === panel.repeat);
     const [, query, label] = variable.query.match(/^label_values\((.*), (\w+)\)$/);
-    const { result } = await ask(context.prometheus, 'query', { query: filled(query, 30), time: context.to });
+    const { result } = await fetchData(context.prometheus, 'query', { query: interpolate(query, 30), time: context.to });
     const values = [...new Set(result.map(({ metric }) => metric[label]))].sort();
     const across = Math.min(panel.maxPerRow, values.length);
     const { h, y } = panel.gridPos;
     values.forEach((value, place) => {
       const gridPos = { w: 24 / across, h, x: (place % across) * (24 / across), y: y + Math.floor(place / across) * h };
-      panels.push({ ...panel, gridPos, given: { [panel.repeat]: value } });
+      panels.push({ ...panel, gridPos, variables: { [panel.repeat]: value } });
     });
-    from = y;
-    down = (Math.ceil(values.length / across) - 1) * h;
+    repeatedAt = y;
+    rowsAdded = (Math.ceil(values.length / across) - 1) * h;
   }
   return panels;
 }
 
 async function page(dashboard, context, width) {
-  const panels = await repeated(dashboard, context);
+  const panels = await expandRepeats(dashboard, context);
   const narrow = width < 700;
   const column = (width - 2 * GAP + GAP) / 24;
   let below = TOP;
@@ -377,11 +377,11 @@ async function page(dashboard, context, width) {
     const wide = narrow ? width - 2 * GAP : w * column - GAP, high = h * (ROW + GAP) - GAP;
     const place = narrow ? [GAP, below] : [GAP + x * column, TOP + y * (ROW + GAP)];
     below = Math.max(below, place[1] + high + GAP);
-    const inside = await drawPanel(panel, { ...context, given: panel.given }, wide, high);
+    const inside = await drawPanel(panel, { ...context, variables: panel.variables }, wide, high);
     boxes.push(`<section class="${panel.type}" style="left:${place[0]}px;top:${place[1]}px;width:${wide}px;height:${high}px">${inside}</section>`);
   }
   const { colors } = context.theme;
-  const variables = dashboard.templating.list.filter(({ hide }) => hide !== 2)
+  const selectors = dashboard.templating.list.filter(({ hide }) => hide !== 2)
     .map(({ label, type }) => `<span><em>${escape(label)}</em>${type === 'datasource' ? 'Prometheus' : 'All'}</span>`).join('');
   const hours = Math.round((context.to - context.from) / 3600);
   const html = `<!doctype html><html lang="en"><meta charset="utf-8"><title>${escape(dashboard.title)}</title><style>
@@ -399,13 +399,13 @@ async function page(dashboard, context, width) {
     .scroll { overflow: hidden; height: calc(100% - 24px) } table { width: 100%; border-collapse: collapse; white-space: nowrap } th { font-weight: 500; color: ${colors.primary.text}; text-align: left; padding: 6px 8px; font-size: 12px } td { padding: 6px 8px; border-top: 1px solid ${colors.border.weak} } .number { text-align: right } td i { display: inline-block; height: 12px; vertical-align: -1px; margin-right: 8px }
     .legend { list-style: none; padding: 0; font-size: 12px; color: ${colors.text.primary} } .legend b { display: inline-block; width: 14px; height: 4px; border-radius: 2px; margin-right: 6px; vertical-align: 3px }
     .legend.below li { display: inline-block; margin: 3px 14px 0 0 } .beside { display: flex } .legend.right { width: 230px; padding-left: 12px } .legend.right li { padding: 2px 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
-  </style><header><h1>${escape(dashboard.title)}</h1><p>last ${hours} hours · drawn from the JSON without Grafana</p><div>${variables}</div></header>${boxes.join('\n')}</html>`;
+  </style><header><h1>${escape(dashboard.title)}</h1><p>last ${hours} hours · drawn from the JSON without Grafana</p><div>${selectors}</div></header>${boxes.join('\n')}</html>`;
   return { html, height: Math.ceil(below) };
 }
 
-// ---- Taking pictures
+// ---- Pictures
 
-async function pictures(prometheus, to) {
+async function drawDashboards(prometheus, to) {
   const { folder } = options;
   fs.mkdirSync(folder, { recursive: true });
   for (const name of ['xt-balances', 'xt-exporter']) {
@@ -437,22 +437,22 @@ const { values: options, positionals } = parseArgs({
   },
 });
 if (positionals.length !== 1) {
-  console.error('node grafana/render.mjs SOURCE: the head of this file says what that is');
+  console.error('usage: node grafana/render.mjs SOURCE [--folder FOLDER] [--until UNIX-TIME] [--pages]');
   process.exit(2);
 }
 const [source] = positionals;
 if (source.startsWith('http')) {
-  await pictures(source.replace(/\/$/, ''), Number(options.until ?? Math.floor(Date.now() / 1000)));
+  await drawDashboards(source.replace(/\/$/, ''), Number(options.until ?? Math.floor(Date.now() / 1000)));
 } else {
-  const rehearsal = spawn('python3', [path.join(HERE, 'rehearse.py'), source], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const demo = spawn('python3', [path.join(HERE, 'demo.py'), source], { stdio: ['pipe', 'pipe', 'inherit'] });
   try {
-    console.log('The day is being rehearsed, which takes four minutes.');
-    for await (const line of readline.createInterface({ input: rehearsal.stdout })) {
+    console.log('Recording the demo day takes four minutes.');
+    for await (const line of readline.createInterface({ input: demo.stdout })) {
       const { prometheus, recorded_until: until } = JSON.parse(line);
-      await pictures(prometheus, until);
-      rehearsal.stdin.end();
+      await drawDashboards(prometheus, until);
+      demo.stdin.end();
     }
   } finally {
-    rehearsal.stdin.end();
+    demo.stdin.end();
   }
 }

@@ -1,9 +1,9 @@
-// The type of a dashboard, put together from Grafana's published schema (@grafana/schema) so strictly that nothing may be
-// said that the schema does not know: neither a key nor a value. The TypeScript compiler is the judge: tests/it/dashboards.rs
-// gives it each dashboard as a literal of this type.
+// The type of a dashboard, built from Grafana's published schema (@grafana/schema). The type is strict: a dashboard can have
+// only keys and values that the schema knows. tests/it/dashboard_json.rs writes each dashboard as a literal of this type, and
+// the TypeScript compiler checks it.
 //
-// The schema leaves open what plugins define: queries, transformations and properties of overrides. They are closed here,
-// with the schema's own types wherever there is one.
+// The schema does not define what plugins define: queries, transformations and properties of overrides. This file defines
+// them, with the schema's own types where there is one.
 
 import type * as grafana from '@grafana/schema';
 import type * as dashboard from '@grafana/schema/dist/esm/raw/dashboard/x/Dashboard_types.gen';
@@ -13,7 +13,7 @@ import type * as timeline from '@grafana/schema/dist/esm/raw/composable/statetim
 import type * as table from '@grafana/schema/dist/esm/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen';
 import type * as timeseries from '@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen';
 
-/** As it stands in JSON: a value of a text enum is its text. */
+/** The JSON form of a type: a value of a string enum is its text. */
 type Json<T> = unknown extends T
   ? T
   : T extends string
@@ -80,19 +80,25 @@ type Panel<Type extends string, Options, Custom> = With<
   }
 >;
 
+/** grafana-foundation-sdk always writes a hidden footer, which newer versions of Grafana's schema omit. */
+type TableOptions = table.Options & { footer?: { show: false; reducer: never[]; countRows: false } };
+
 type AnyPanel =
   | Panel<'heatmap', heatmap.Options, heatmap.FieldConfig>
   | Panel<'stat', stat.Options, never>
   | Panel<'state-timeline', timeline.Options, timeline.FieldConfig>
-  | Panel<'table', table.Options, table.FieldConfig>
+  | Panel<'table', TableOptions, table.FieldConfig>
   | Panel<'timeseries', timeseries.Options, timeseries.FieldConfig>
   | With<dashboard.RowPanel, { panels: never[] }>;
 
-/** The Prometheus data source words the marks of its annotations with the last three. */
+/** The Prometheus data source uses the last three keys for the texts of an annotation. */
 type Annotation = With<
   dashboard.AnnotationQuery,
   { target: { refId: string; expr: string; interval: string }; titleFormat: string; textFormat: string; tagKeys: string }
 >;
+
+/** grafana-foundation-sdk writes the defaults of interval variables into every variable. */
+type Variable = dashboard.VariableModel & { auto?: false; auto_count?: 30; auto_min?: '10s' };
 
 export type Dashboard = Json<
   With<
@@ -102,7 +108,7 @@ export type Dashboard = Json<
       title: string;
       panels: AnyPanel[];
       annotations: { list: Annotation[] };
-      templating: { list: dashboard.VariableModel[] };
+      templating: { list: Variable[] };
     }
   >
 >;

@@ -1,18 +1,17 @@
 #!/usr/bin/env python3
-"""A day of five made-up accounts, so that the dashboards have something to show: the exporter, polling the simulated
-exchange, and a Prometheus that knows the 32 hours up to now and goes on scraping.
+"""Starts the exporter on a simulated exchange, and a Prometheus that holds a demo day for the dashboards.
 
-    grafana/rehearse.py PROGRAM [STEPS]     PROGRAM: the built xt-balance-exporter; STEPS: moments of the last 6 hours, 180
+    grafana/demo.py PROGRAM [STEPS]     PROGRAM: the built xt-balance-exporter; STEPS: recorded moments of the last 6 hours, 180
 
-Prints one line of JSON, {"prometheus": URL, "recorded_until": Unix time, "exporter": process id}, and goes on until its
-standard input is closed.
+Prints one line of JSON, {"prometheus": URL, "recorded_until": Unix time, "exporter": process id}, and runs until its
+standard input is closed. Prometheus has data of the last 32 hours and continues to scrape.
 
-The past is recorded, not made up: at each step balances and faults are set at the simulated exchange, the exporter polls
-it, and what its /metrics says is what Prometheus gets, only that a second of the rehearsal stands for minutes of the day.
-So the times within a sample (the last good poll, the end of a pause) are moved with it. `up` and `scrape_duration_seconds`
-are those of the recording's own scrapes. The recording rules are evaluated over it by promtool.
+The past is a recording. At each step this program sets balances and faults at the simulated exchange and waits for the
+exporter to poll. It writes the text of /metrics as samples of the demo day, in which one second of the recording stands for
+minutes. It shifts the timestamps inside the samples (last good poll, end of a pause) accordingly. `up` and
+`scrape_duration_seconds` describe the recording's own scrapes. promtool evaluates the recording rules.
 
-Needs prometheus and promtool. Knows nothing of the dashboards.
+Needs prometheus and promtool. Must not know the dashboards.
 """
 
 import contextlib
@@ -31,21 +30,21 @@ import urllib.request
 
 RULES = pathlib.Path(__file__).resolve().parent.parent / "deploy/prometheus/xt-balance.rules.yml"
 JOB = "xt-balance-exporter"
-PATIENCE = 60
+TIMEOUT_SECONDS = 60
 
-# The day: hours of one step each before the last six, which hold the steps that were asked for. Seconds between samples.
+# The demo day: earlier hours have few steps, the last six hours have STEPS. A tick is the seconds between samples.
 EARLIER_HOURS, LAST_HOURS = 26, 6
 EARLIER_STEPS = 13
-EARLIER_TICK, LAST_TICK = 240, 30
+EARLIER_TICK_SECONDS, LAST_TICK_SECONDS = 240, 30
 
-# What is moved in time with the samples.
-MOVED = (
+# Metrics whose values are timestamps that move with the samples.
+SHIFTED_METRICS = (
     "xt_last_success_timestamp_seconds",
     "xt_paused_until_timestamp_seconds",
     "xt_price_last_success_timestamp_seconds",
 )
 
-# Name, whose key, wallet, what is watched there.
+# Name, owner of the key, wallet, watched currencies with their thresholds.
 ACCOUNTS = [
     ("treasury", "treasury", "spot", {"usdt": 100000}),
     ("treasury-fiat", "treasury", "fiat", {"usd": 200000}),
@@ -57,26 +56,26 @@ ACCOUNTS = [
 CURRENCIES = ["usdt", "btc", "eth", "usdc", "sol", "xrp", "usd", "eur"]
 
 
-# ---- The day
+# ---- The demo day
 
 
 def wave(hour, period, shift=0.0):
     return math.sin(2 * math.pi * hour / period + shift)
 
 
-def saw(hour, top, bottom, period, shift):
-    """Falls from top to bottom, and is topped up, every period."""
+def sawtooth(hour, top, bottom, period, shift):
+    """Falls from top to bottom and jumps back, every period."""
     return top - (top - bottom) * (((hour + shift) % period) / period)
 
 
 def balances(hour):
-    """What the exchange holds, some hours (negative) before the end: (account, wallet, currency) → free, frozen."""
+    """Balances at an hour (negative: before the end): (account, wallet, currency) → free, frozen."""
     orders = 90 + 60 * wave(hour, 0.9) + 25 * wave(hour, 0.23, 1)
     return {
-        # Three hours from its next top-up, and just below its threshold.
-        ("market-maker", "spot", "usdt"): (saw(hour, 1800, 180, 6.5, 5.4) - orders / 3, orders),
+        # The next top-up is three hours away, and the balance is just below its threshold.
+        ("market-maker", "spot", "usdt"): (sawtooth(hour, 1800, 180, 6.5, 5.4) - orders / 3, orders),
         ("market-maker", "spot", "btc"): (0.05 + 0.008 * wave(hour, 13), 0.01 + 0.002 * wave(hour, 1.1)),
-        # Pays out every hour; above its threshold for some hours yet.
+        # Pays out every hour and stays above its threshold for some hours.
         ("treasury", "spot", "usdt"): (133000 - 9000 * hour / 2 - 400 * wave(hour, 0.7), 25000),
         ("treasury", "fiat", "usd"): (481203.5, 0),
         ("arbitrage", "spot", "usdt"): (11500 + 5800 * wave(hour, 9), 4200 + 3000 * wave(hour, 1.7)),
@@ -87,7 +86,7 @@ def balances(hour):
 
 
 def faults(step, steps):
-    """What goes wrong at a step of the last hours, as the simulated exchange takes it."""
+    """New faults at a step of the last hours, in the format of the simulated exchange, and whether old faults end."""
     left = steps - 1 - step
     maintenance = {"account": "grid-bot", "effect": "maintenance"}
     plan = {
@@ -99,13 +98,13 @@ def faults(step, steps):
             {"account": "arbitrage", "calls": 1, "effect": {"row": {"currency": "eth", "value": {"available": "NaN", "freeze": None}}}},
         ],
     }
-    wished = plan.get(step, [])
+    new_faults = plan.get(step, [])
     if left == 8:
-        wished = [*wished, maintenance]
+        new_faults = [*new_faults, maintenance]
     if left == 6:
-        # From now on nothing is sent for this account.
-        wished = [*wished, {"account": "grid-bot", "effect": {"status": {"status": 429}}}]
-    return wished, step == int(steps * 0.45) or left == 6
+        # The exporter sends no request for this account from now on.
+        new_faults = [*new_faults, {"account": "grid-bot", "effect": {"status": {"status": 429}}}]
+    return new_faults, step == int(steps * 0.45) or left == 6
 
 
 # ---- The programs
@@ -114,18 +113,18 @@ def faults(step, steps):
 def http(url, method="GET", body=None):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, method=method)
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-        return answer.read().decode()
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as reply:
+        return reply.read().decode()
 
 
-def until(what, ask):
-    deadline = time.monotonic() + PATIENCE
+def until(event, check):
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
-        found = ask()
+        found = check()
         if found:
             return found
         time.sleep(0.02)
-    raise SystemExit(f"waited in vain until {what}")
+    raise SystemExit(f"timed out after {TIMEOUT_SECONDS} s waiting for: {event}")
 
 
 def free_port():
@@ -145,19 +144,19 @@ def running(command, log):
         child.wait()
 
 
-def line_of(log, pattern, child):
-    """What a program says where it listens."""
+def wait_for_log(log, pattern, child):
+    """Waits until a program logs the pattern, and returns its first group."""
 
     def found():
         if child.poll() is not None:
             raise SystemExit(pathlib.Path(log).read_text())
         return re.search(pattern, pathlib.Path(log).read_text())
 
-    return until(f"{log} says {pattern}", found)[1]
+    return until(f"{pattern} in {log}", found)[1]
 
 
 def configuration(folder, exchange):
-    """The exporter's, with the keys that the simulated exchange gives out."""
+    """Writes the exporter's configuration, with the keys of the simulated exchange."""
     keys = dict(re.findall(r"^  (\S+) +(de300000-\S+ +\S+)$", http(f"{exchange}/simulator/"), re.MULTILINE))
     lines = [f"base_urls: ['{exchange}']", "prices: usdt", "poll_interval: 1s", "poll_timeout: 900ms", "max_age: 5s"]
     lines += ["accounts:"]
@@ -183,23 +182,23 @@ SAMPLE = re.compile(r"^([a-zA-Z_:]+)(?:\{(.*)\})? (\S+)$")
 
 
 def record(exchange, exporter, hour_of, steps):
-    """Plays the day and returns, for each step, when it was scraped, how long that took, and what it gave."""
+    """Plays the demo day. Returns the time, duration and text of each step's scrape."""
     recorded, polled = [], {}
     for step in range(-EARLIER_STEPS, steps):
         for (account, wallet, currency), (free, frozen) in balances(hour_of(step)).items():
             amounts = {"available": f"{max(free, 0):.8f}", "freeze": f"{max(frozen, 0):.8f}"}
             http(f"{exchange}/simulator/accounts/{account}/{wallet}/{currency}", "PUT", amounts)
         if step == 0:
-            # The exchange leaves a watched currency out from now on.
+            # The exchange omits a watched currency from now on.
             http(f"{exchange}/simulator/accounts/arbitrage/spot/trx", "DELETE")
-        wished, ended = faults(step, steps)
-        if ended:
+        new_faults, old_faults_end = faults(step, steps)
+        if old_faults_end:
             http(f"{exchange}/simulator/faults", "DELETE")
-        for fault in wished:
+        for fault in new_faults:
             http(f"{exchange}/simulator/faults", "POST", fault)
 
-        def polled_anew():
-            begun = time.time()
+        def scrape_after_polls():
+            started = time.time()
             text = http(f"{exporter}/metrics")
             polls = dict(re.findall(r"^xt_polls_total\{(.*)\} (\d+)$", text, re.MULTILINE))
             paused = re.findall(r'^xt_paused_until_timestamp_seconds\{(account=".*?")\} [^0]', text, re.MULTILINE)
@@ -210,18 +209,18 @@ def record(exchange, exporter, hour_of, steps):
             if waiting or not polls:
                 return None
             polled.update({wallet: int(count) for wallet, count in polls.items()})
-            return begun, time.time() - begun, text
+            return started, time.time() - started, text
 
-        recorded.append(until("every account has been polled again", polled_anew))
+        recorded.append(until("every account is polled again", scrape_after_polls))
     return recorded
 
 
 def openmetrics(recorded, spans, instance, output):
-    """Writes the recording as samples of the day: each scrape again and again over its span."""
+    """Writes the recording as samples of the demo day: each scrape is repeated over its span."""
     target = f'job="{JOB}",instance="{instance}"'
 
-    def then(moment, scraped, at):
-        """What a moment of the rehearsal is on the day, as seen in a sample at `at`."""
+    def shift(moment, scraped, at):
+        """The time on the demo day of a moment of the recording, in a sample at `at`."""
         before = [span for (other, _, _), span in zip(recorded, spans) if moment <= other < scraped]
         return before[0][1] if before else at + moment - scraped
 
@@ -231,19 +230,19 @@ def openmetrics(recorded, spans, instance, output):
             if not line.startswith("#"):
                 name, labels, value = SAMPLE.match(line).groups()
                 labels = f"{labels},{target}" if labels else target
-                moved = name in MOVED and float(value) != 0
-                series.append((f"{name}{{{labels}}}", float(value) if moved else value, moved))
+                shifted = name in SHIFTED_METRICS and float(value) != 0
+                series.append((f"{name}{{{labels}}}", float(value) if shifted else value, shifted))
         at = begin
         while at < end:
-            for name, value, moved in series:
-                output.write(f"{name} {then(value, scraped, at) if moved else value} {at}\n")
+            for name, value, shifted in series:
+                output.write(f"{name} {shift(value, scraped, at) if shifted else value} {at}\n")
             at += tick
     output.write("# EOF\n")
 
 
 @contextlib.contextmanager
 def prometheus(folder, targets):
-    """A server on what is recorded. Only if it has targets, it scrapes them and evaluates the rules."""
+    """A server on the recorded data. It evaluates the rules only if it has targets to scrape."""
     config = folder / "prometheus.yml"
     config.write_text(
         json.dumps(
@@ -255,7 +254,7 @@ def prometheus(folder, targets):
         )
     )
     while True:
-        # Prometheus takes no port 0, so it gets one that was free a moment ago; another if that has been taken.
+        # Prometheus does not accept port 0, so it gets a port that was just free, and another one if that is taken.
         url = f"http://127.0.0.1:{free_port()}"
         command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
         command += [f"--web.listen-address={url.removeprefix('http://')}", "--storage.tsdb.allow-overlapping-blocks"]
@@ -283,20 +282,20 @@ def promtool(*arguments):
 
 
 @contextlib.contextmanager
-def rehearsal(program, steps):
-    """Yields Prometheus' URL, until when the recording goes, and the exporter's process id."""
+def demo_day(program, steps):
+    """Yields the URL of Prometheus, the end of the recording and the exporter's process id."""
     span = LAST_HOURS / steps
-    # In hours before the end, the middle of each step.
+    # The middle of each step, in hours before the end.
     hour_of = lambda step: -(steps - step - 0.5) * span if step >= 0 else -LAST_HOURS + (step + 0.5) * EARLIER_HOURS / EARLIER_STEPS
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         log = folder / "simulate.log"
         child = stack.enter_context(running([program, "simulate", "--listen=127.0.0.1:0"], log))
-        exchange = line_of(log, r"listens on (http://\S+)/", child)
+        exchange = wait_for_log(log, r"listens on (http://\S+)/", child)
         log = folder / "exporter.log"
         command = [program, f"--config.file={configuration(folder, exchange)}", "--web.listen-address=127.0.0.1:0"]
         exporter = stack.enter_context(running(command, log))
-        instance = line_of(log, r"listening.*? address=(\S+)", exporter)
+        instance = wait_for_log(log, r"listening.*? address=(\S+)", exporter)
         recorded = record(exchange, f"http://{instance}", hour_of, steps)
 
         end = int(time.time())
@@ -307,27 +306,27 @@ def rehearsal(program, steps):
         for step in range(-EARLIER_STEPS, steps):
             half = (span if step >= 0 else EARLIER_HOURS / EARLIER_STEPS) / 2
             bounds = [int(end + 3600 * (hour_of(step) + side)) for side in (-half, half)]
-            spans.append((*bounds, LAST_TICK if step >= 0 else EARLIER_TICK))
-        # To the very end, so that nothing is missing between the recording and what follows.
-        spans[-1] = (spans[-1][0], end + 1, LAST_TICK)
+            spans.append((*bounds, LAST_TICK_SECONDS if step >= 0 else EARLIER_TICK_SECONDS))
+        # The last span reaches the end, so that there is no gap before the first live scrape.
+        spans[-1] = (spans[-1][0], end + 1, LAST_TICK_SECONDS)
         samples = folder / "samples"
         with samples.open("w") as output:
             openmetrics(recorded, spans, instance, output)
         promtool("openmetrics", samples, folder / "data")
-        # As often as rules stand on one another, because promtool does not show a rule what another has just recorded. Half
-        # an hour earlier, for the rules that look so far back.
+        # promtool does not show a rule the results of other rules in the same run, so each level of rules needs a run. The
+        # runs start half an hour early for the rules that look back that far.
         for _ in range(3):
             with prometheus(folder, []) as url:
                 times = [f"--start={end - 3600 * LAST_HOURS - 1800}", f"--end={end}", "--eval-interval=60s"]
                 promtool("rules", f"--url={url}", *times, f"--output-dir={folder / 'rules'}", RULES)
             for block in (folder / "rules").iterdir():
                 block.rename(folder / "data" / block.name)
-        begun = time.time()
+        started = time.time()
         url = stack.enter_context(prometheus(folder, [instance]))
         for name in ("up", "account_wallet_currency:xt_balance_free:fall30m"):
-            query = urllib.parse.quote(f"timestamp({name}) > {begun}")
+            query = urllib.parse.quote(f"timestamp({name}) > {started}")
             until(
-                f"Prometheus goes on from the recording with {name}",
+                f"new samples of {name} after the recording",
                 lambda: json.loads(http(f"{url}/api/v1/query?query={query}"))["data"]["result"],
             )
         yield url, end, exporter.pid
@@ -337,9 +336,9 @@ def main():
     if len(sys.argv) not in (2, 3):
         raise SystemExit(__doc__)
     steps = int(sys.argv[2]) if len(sys.argv) == 3 else 180
-    # Whatever ends it ends what it started.
+    # SIGTERM must end the child processes too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with rehearsal(sys.argv[1], steps) as (url, end, exporter):
+    with demo_day(sys.argv[1], steps) as (url, end, exporter):
         print(json.dumps({"prometheus": url, "recorded_until": end, "exporter": exporter}), flush=True)
         sys.stdin.read()
 
