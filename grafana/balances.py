@@ -152,13 +152,13 @@ def burn_rate():
         time_series(
             "Runway of each watched balance",
             """Time until the balance reaches its threshold at the pace of the last three hours; 0 below the threshold, at most
-            2 days. A balance that does not fall, or is unknown, has no line. XtBalanceDraining fires below 6 hours. The panel
+            48 hours. A balance that does not fall, or is unknown, has no line. XtBalanceDraining fires below 6 hours. The panel
             needs the recording rules.""",
             (12, 9),
-            [query(f"clamp({RUNWAY_SECONDS}, 0, 172800) {IF_SELECTED}", CURRENCY_LABELS)],
-            levels=thresholds((0, "red"), (6 * 3600, "transparent"), base="transparent"),
+            [query(f"clamp({RUNWAY_SECONDS} / 3600, 0, 48) {IF_SELECTED}", CURRENCY_LABELS)],
+            levels=thresholds((0, "red"), (6, "transparent"), base="transparent"),
             style="line+area",
-        ).unit("s").min(0).max(172800),
+        ).unit("suffix:h").min(0).max(48),
         time_series(
             "Decrease in 30 minutes as share of threshold",
             """The amount that each watched balance lost in the preceding half hour. Below 0 the balance grew; a top-up leaves
@@ -310,7 +310,7 @@ def worth():
             (8, 9),
             [query("xt_unpriced_currencies{wallet}", WALLET_LABELS)],
             no_value=NO_WORTH,
-        ).unit("short").min(0),
+        ).unit("short").decimals(0).min(0),
         table(
             "Worth by currency in USDT",
             """Free and frozen amounts of every balance at its price in USDT. No price: the currency has no market against USDT.

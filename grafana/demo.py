@@ -99,12 +99,13 @@ def faults(step, steps):
         ],
     }
     new_faults = plan.get(step, [])
-    if left == 8:
+    if left == 9:
         new_faults = [*new_faults, maintenance]
-    if left == 6:
+    # Rates of 15 minutes still see this failure, and recorded series of 5 minutes no longer see its balance.
+    if left == 7:
         # The exporter sends no request for this account from now on.
         new_faults = [*new_faults, {"account": "grid-bot", "effect": {"status": {"status": 429}}}]
-    return new_faults, step == int(steps * 0.45) or left == 6
+    return new_faults, step == int(steps * 0.45) or left == 7
 
 
 # ---- The programs

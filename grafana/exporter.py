@@ -111,6 +111,7 @@ def polls():
             [query("sum by (reason) (increase(xt_poll_failures_total{wallet}[$__rate_interval]))", "{{reason}}")],
         )
         .unit("short")
+        .decimals(0)
         .min(0)
         .draw_style("bars")
         .fill_opacity(80)
@@ -198,7 +199,7 @@ def exchange():
                 query("sum(increase(xt_suspect_snapshots_total{wallet}[1h]))", "suspect replies"),
                 query("sum(increase(xt_rows_rejected_total{wallet}[1h]))", "rejected rows", "B"),
             ],
-        ).unit("short").min(0),
+        ).unit("short").decimals(0).min(0),
         time_series(
             "Currencies per reply",
             """Number of rows in the last good reply for each wallet, before the exporter applies a filter. The line has a gap while
@@ -206,7 +207,7 @@ def exchange():
             (24, 8),
             [query("xt_currencies{wallet}", WALLET_LABELS)],
             legend_at="right",
-        ).unit("short").min(0),
+        ).unit("short").decimals(0).min(0),
     ]
 
 

@@ -244,7 +244,8 @@ function drawLines(panel, { series, emptyField }, context, width, height) {
   const y = scale.domain([low, high === low ? low + 1 : high]).range([plotHeight - 18, 8]);
   if (!isLogarithmic) y.nice(4).domain([config.min ?? y.domain()[0], config.max ?? y.domain()[1]]);
   const powers = [0, ...[...Array(16).keys()].map((place) => 10 ** (place - 6))].filter((tick) => tick === 0 || tick >= smallest);
-  const ticks = isLogarithmic ? powers.filter((tick) => low <= tick && tick <= high) : y.ticks(Math.max(2, Math.floor(plotHeight / 45)));
+  const candidates = isLogarithmic ? powers.filter((tick) => low <= tick && tick <= high) : y.ticks(Math.max(2, Math.floor(plotHeight / 45)));
+  const ticks = config.decimals === 0 ? candidates.filter(Number.isInteger) : candidates;
   const yTicks = ticks.map((tick) => [y(tick), formatted(emptyField.display(tick))]);
   const left = 10 + 6.4 * Math.max(...yTicks.map(([, text]) => text.length));
   const { x, lines } = axes(plotWidth, plotHeight, context, y, yTicks, left, theme);

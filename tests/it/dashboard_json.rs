@@ -24,8 +24,8 @@ fn json_matches_its_source() {
 }
 
 /// The Grafana units that the dashboards use.
-const UNITS: [&str; 9] =
-    ["bytes", "cpm", "dateTimeAsIso", "locale", "none", "percentunit", "s", "short", "string"];
+const UNITS: [&str; 10] =
+    ["bytes", "cpm", "dateTimeAsIso", "locale", "none", "percentunit", "s", "short", "string", "suffix:h"];
 
 /// Broken rules of a dashboard.
 #[derive(Default)]
