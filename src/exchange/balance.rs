@@ -111,7 +111,7 @@ impl RawBody {
     /// Whether the same body came with the HTTP status `status`.
     #[must_use]
     pub(super) fn equals(&self, status: u16, body: &[u8]) -> bool {
-        self.0.0 == status && (std::ptr::eq(self.body(), body) || self.body() == body)
+        self.0.0 == status && self.body() == body
     }
 
     /// The HTTP status.

@@ -1,7 +1,7 @@
 //! One call to the exchange: its permit, its reply and what may be wrong with that.
 //! Knows no wallet and no host order.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use super::{
     base_url::BaseUrl,
@@ -109,8 +109,8 @@ impl Client {
     pub(super) fn check_reply<T>(
         &self,
         call: &CallContext<'_>,
-        reply: Result<Reply<'_>, Failure>,
-        decode: impl FnOnce(u16, Cow<'_, [u8]>) -> Result<T, Failure>,
+        reply: Result<Reply, Failure>,
+        decode: impl FnOnce(u16, Vec<u8>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let now = self.clock.now();
         let decoded = reply.and_then(|reply| {
@@ -141,17 +141,17 @@ impl Client {
 }
 
 /// Decodes a reply with `decode`. If the body did not arrive whole, the status alone decides.
-fn decode_reply<'a, T>(
+fn decode_reply<T>(
     status: u16,
-    body: Result<Cow<'a, [u8]>, String>,
-    decode: impl FnOnce(u16, Cow<'a, [u8]>) -> Result<T, Failure>,
+    body: Result<Vec<u8>, String>,
+    decode: impl FnOnce(u16, Vec<u8>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let body_error = match body {
         Ok(body) => return decode(status, body),
         Err(error) => error,
     };
     let text = format!("HTTP {status}, and {body_error}");
-    match decode(status, Cow::default()) {
+    match decode(status, Vec::new()) {
         Err(failure) => Err(Failure { text, ..failure }),
         Ok(_) => Err(Failure::new(Reason::Body, text)),
     }

@@ -170,7 +170,7 @@ impl Client {
         let request = api.server_time_request();
         let permit = self.permit(deadline, session.caller()).await?;
         let sent = self.clock.now();
-        let reply = self.transport.get(base, &request, &[], timeout).await;
+        let reply = self.transport.get(base, &request, timeout).await;
         let received = self.clock.now();
         deadline.spend(sent.age(received));
         let pair = session.credentials.pair();

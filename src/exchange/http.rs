@@ -3,7 +3,6 @@
 //! it holds a query or a header: there the key and the signature travel.
 
 use std::{
-    borrow::Cow,
     collections::HashMap,
     error::Error as _,
     fmt, io,
@@ -17,7 +16,6 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 
-use quick::memory::room;
 use reqwest::{dns, header, redirect};
 use tokio::time::Instant;
 
@@ -43,7 +41,7 @@ pub(super) struct HttpTransport {
 
 /// An answer, whatever it says.
 #[derive(Debug)]
-pub(super) struct Reply<'a> {
+pub(super) struct Reply {
     /// HTTP status.
     pub status: u16,
     /// `Retry-After`, if there was one that could be read.
@@ -52,9 +50,8 @@ pub(super) struct Reply<'a> {
     pub age: Option<Duration>,
     /// `Date`: when the answer was made, since the Unix epoch; `None` if that is not said.
     pub date: Option<Duration>,
-    /// The whole body, decompressed: borrowed if it is the one that was known. Or why it did not come whole, under a
-    /// status that tells enough without it.
-    pub body: Result<Cow<'a, [u8]>, String>,
+    /// The whole body, decompressed. Or why it did not come whole, under a status that tells enough without it.
+    pub body: Result<Vec<u8>, String>,
 }
 
 impl HttpTransport {
@@ -95,31 +92,29 @@ impl HttpTransport {
             .map_err(|error| format!("cannot set up the HTTP client: {}", error_chain(&error.without_url())))
     }
 
-    /// Sends `request` to `base`. Ends within `timeout`. Of a body that is `known` no copy is made.
+    /// Sends `request` to `base`. Ends within `timeout`.
     ///
     /// # Errors
     /// Whatever kept a whole answer from coming, with a text that names host and path only.
-    pub(super) async fn get<'a>(
+    pub(super) async fn get(
         &self,
         base: &BaseUrl,
         request: &Request,
-        known: &'a [u8],
         timeout: Duration,
-    ) -> Result<Reply<'a>, Failure> {
-        let reply = self.send_once(base, request, known, timeout).await;
+    ) -> Result<Reply, Failure> {
+        let reply = self.send_once(base, request, timeout).await;
         reply.map_err(|failure| Failure {
             text: format!("{base}{}: {}", request.path, failure.text),
             ..failure
         })
     }
 
-    async fn send_once<'a>(
+    async fn send_once(
         &self,
         base: &BaseUrl,
         request: &Request,
-        known: &'a [u8],
         timeout: Duration,
-    ) -> Result<Reply<'a>, Failure> {
+    ) -> Result<Reply, Failure> {
         // A timeout of zero would still let the request start, and count against the limits.
         if timeout.is_zero() {
             let text = "the poll's time was up before this could be asked";
@@ -142,7 +137,7 @@ impl HttpTransport {
         // With no time left, a body that is there already would still be taken.
         let body = match left {
             Duration::ZERO => None,
-            left => tokio::time::timeout(left, read_body(response, known)).await.ok(),
+            left => tokio::time::timeout(left, read_body(response)).await.ok(),
         };
         let (reason, why) = match body {
             Some(Ok(body)) => return Ok(Reply { status, retry_after, age, date, body: Ok(body) }),
@@ -181,13 +176,12 @@ async fn send(
 ///
 /// # Errors
 /// A sentence that says why it did not come whole.
-async fn read_body(mut response: reqwest::Response, known: &[u8]) -> Result<Cow<'_, [u8]>, String> {
-    let length = response.content_length().and_then(|length| usize::try_from(length).ok());
-    let mut body = Body::begin(known, length.unwrap_or(0).min(BODY_MAX_BYTES));
+async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) => body.append(&chunk),
-            Ok(None) => return Ok(body.end()),
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => break,
             Err(error) => {
                 return Err(format!("the body was cut short: {}", error_chain(&error.without_url())));
             }
@@ -196,62 +190,9 @@ async fn read_body(mut response: reqwest::Response, known: &[u8]) -> Result<Cow<
             return Err(format!("the body is over {} MiB", BODY_MAX_BYTES / 1024 / 1024));
         }
     }
-}
-
-/// A body on its way in.
-enum Body<'a> {
-    /// So far it is the beginning of what is known.
-    Known {
-        known: &'a [u8],
-        /// How many bytes of it have come.
-        same: usize,
-        /// How many bytes are said to come, 0 if that is not said.
-        announced: usize,
-    },
-    /// It is anything else.
-    Own(Vec<u8>),
-}
-
-impl<'a> Body<'a> {
-    fn begin(known: &'a [u8], announced: usize) -> Self {
-        Self::Known { known, same: 0, announced }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Known { same, .. } => *same,
-            Self::Own(own) => own.len(),
-        }
-    }
-
-    fn append(&mut self, chunk: &[u8]) {
-        match self {
-            Self::Known { known, same, announced } => {
-                let (before, rest) = known.split_at_checked(*same).unwrap_or((known, &[]));
-                if rest.starts_with(chunk) {
-                    *same += chunk.len();
-                } else {
-                    let mut own = Vec::with_capacity(room(*announced));
-                    own.extend_from_slice(before);
-                    own.extend_from_slice(chunk);
-                    *self = Self::Own(own);
-                }
-            }
-            Self::Own(own) => own.extend_from_slice(chunk),
-        }
-    }
-
-    fn end(self) -> Cow<'a, [u8]> {
-        match self {
-            Self::Known { known, same, .. } if same == known.len() => Cow::Borrowed(known),
-            Self::Known { known, same, .. } => known.get(..same).unwrap_or_default().to_vec().into(),
-            Self::Own(mut own) => {
-                // It is kept until the next one comes.
-                own.shrink_to(room(own.len()));
-                own.into()
-            }
-        }
-    }
+    // It is kept until the next one comes.
+    body.shrink_to_fit();
+    Ok(body)
 }
 
 /// Why no answer came, from what the client wraps its causes in.
@@ -391,27 +332,6 @@ fn parse_date(value: &header::HeaderValue) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_body_is_what_came_and_copied_only_if_it_is_not_what_is_known() {
-        let collected = |known: &[u8], chunks: &[&[u8]]| {
-            let mut body = Body::begin(known, 3);
-            for chunk in chunks {
-                body.append(chunk);
-            }
-            let length = body.len();
-            let body = body.end();
-            assert_eq!(length, body.len());
-            (String::from_utf8_lossy(&body).into_owned(), matches!(body, Cow::Borrowed(_)))
-        };
-        let whole = |text: &str, is_known| (text.to_owned(), is_known);
-        assert_eq!(collected(b"abcdef", &[b"ab", b"", b"cdef"]), whole("abcdef", true));
-        assert_eq!(collected(b"abcdef", &[b"ab", b"cdeF"]), whole("abcdeF", false));
-        assert_eq!(collected(b"abcdef", &[b"aX", b"cdef"]), whole("aXcdef", false));
-        assert_eq!(collected(b"abcdef", &[b"abcdef", b"g", b"h"]), whole("abcdefgh", false));
-        assert_eq!(collected(b"abcdef", &[b"abc"]), whole("abc", false));
-        assert_eq!(collected(b"", &[b"abc"]), whole("abc", false));
-    }
 
     #[test]
     fn durations_are_rounded_to_what_a_person_reads() {

@@ -167,7 +167,7 @@ impl Client {
         let timeout = deadline.call_timeout(base, hosts_left)?;
         let permit = self.permit(deadline, Caller::Anyone).await?;
         let sent = self.clock.now();
-        let reply = self.transport.get(base, &request, &[], timeout).await;
+        let reply = self.transport.get(base, &request, timeout).await;
         deadline.spend(sent.age(self.clock.now()));
         let prices = {
             let pairs = self.last_sent_keys();
@@ -273,8 +273,7 @@ impl Client {
         };
         let request = endpoint.sign(&pair, time_ms);
         self.last_sent_keys().insert(state.session.account.clone(), pair.clone());
-        let last_body = state.last_body.map(RawBody::body).unwrap_or_default();
-        let reply = self.transport.get(base, &request, last_body, timeout).await;
+        let reply = self.transport.get(base, &request, timeout).await;
         state.deadline.spend(sent.age(self.clock.now()));
         state.record_clock(host);
         state.used_clock = clock;
@@ -293,7 +292,7 @@ impl Client {
                 return Ok(None);
             }
             let answer = endpoint.decode_balances(status, &body)?;
-            Ok(Some(BalanceAnswer { raw_body: Some(RawBody::new(status, body.into_owned())), ..answer }))
+            Ok(Some(BalanceAnswer { raw_body: Some(RawBody::new(status, body)), ..answer }))
         });
         let has_worked = match &result {
             Ok(_) => Some(true),

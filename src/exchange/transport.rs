@@ -37,21 +37,20 @@ impl Transport {
     }
 
     /// See [`Transport::get`].
-    pub(super) async fn get<'a>(
+    pub(super) async fn get(
         &self,
         base: &BaseUrl,
         request: &Request,
-        known: &'a [u8],
         timeout: Duration,
-    ) -> Result<Reply<'a>, Failure> {
+    ) -> Result<Reply, Failure> {
         match self {
-            Self::Http(transport) => transport.get(base, request, known, timeout).await,
+            Self::Http(transport) => transport.get(base, request, timeout).await,
             #[cfg(test)]
             Self::Script(Script(script)) => {
                 let (path, query) = (request.path.to_owned(), request.query.to_string());
                 let asked = ScriptedRequest { host: base.host(), path, query, timeout };
                 let ScriptedResponse { status, retry_after, body } = script(asked).await?;
-                Ok(Reply { status, retry_after, age: None, date: None, body: Ok(body.into()) })
+                Ok(Reply { status, retry_after, age: None, date: None, body: Ok(body) })
             }
         }
     }
