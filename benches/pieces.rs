@@ -9,7 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use xt_balance_exporter::{
     clock::Timestamp,
     exchange::{Wallet, v1},
-    exposition::{cache::ExpositionCache, gzip::Piece},
+    exposition::{cache::ExpositionCache, gzip::Chunk},
     snapshot::store::AccountFacts,
     snapshot::store::{AccountEntry, Store},
     snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WalletSnapshot},
@@ -106,8 +106,8 @@ fn pieces(criterion: &mut Criterion) {
 
     let text = known.1.render(NOW, None).plain.parts.concat();
     group.throughput(Throughput::Bytes(text.len() as u64));
-    group.bench_function("deflate the text as one piece", |bencher| {
-        bencher.iter(|| Piece::new(black_box(&*text)));
+    group.bench_function("deflate the text as one chunk", |bencher| {
+        bencher.iter(|| Chunk::new(black_box(&*text)));
     });
     group.finish();
 }

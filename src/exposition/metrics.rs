@@ -33,10 +33,10 @@ impl MetricFamily {
         text::header(self.name, self.help, self.kind.type_name())
     }
 
-    /// A writer that empties `out` and writes the samples of the family into it.
+    /// A writer of its samples.
     #[must_use]
-    pub fn samples(&self, out: String) -> Samples {
-        Samples::of(self.name, self.labels, out)
+    pub fn samples(&self) -> Samples {
+        Samples::new(self.name, self.labels)
     }
 }
 
@@ -365,13 +365,13 @@ fn balance_rows(
     out: &mut Samples,
     pick: for<'a> fn(&'a Amount, &'a Amount) -> &'a Amount,
 ) {
-    let mut rows = out.rows(&[Some(&wallet_config.account), None, Some(wallet_config.wallet.label())]);
     for holding in &*good.holdings {
-        match &holding.state {
-            HoldingState::Read { free, frozen } => rows.amount(&holding.currency, pick(free, frozen).text()),
-            HoldingState::Missing => rows.sample(&holding.currency, 0.0),
-            HoldingState::Unreadable | HoldingState::Unnamed | HoldingState::Unconfirmed => {}
-        }
+        let value = match &holding.state {
+            HoldingState::Read { free, frozen } => pick(free, frozen).value(),
+            HoldingState::Missing => 0.0,
+            HoldingState::Unreadable | HoldingState::Unnamed | HoldingState::Unconfirmed => continue,
+        };
+        out.sample(&[&wallet_config.account, &holding.currency, wallet_config.wallet.label()], value);
     }
 }
 

@@ -1,22 +1,19 @@
 //! What is known → text. Balances and the course of polls are rendered and compressed when a poll
-//! ends, and only what changed; a scrape strings the pieces together under their family headers.
+//! ends, and only what changed; a scrape concatenates the chunks under their family headers.
 //! Knows no socket and no exchange.
 
 pub mod cache;
+pub mod gzip;
 pub mod metrics;
 pub mod process_metrics;
+pub mod text;
 
-use std::{
-    cell::Cell,
-    sync::{Arc, LazyLock},
-};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use quick::memory::room;
-pub use quick::{gzip, text};
 
 use self::{
-    gzip::{Member, Piece},
+    gzip::{Chunk, GzipMember},
     metrics::{FAMILIES, MetricSource},
     process_metrics::ExporterFacts,
     text::Samples,
@@ -27,12 +24,12 @@ use crate::{
     snapshot::wallet::{WalletConfig, WalletSnapshot},
 };
 
-/// The lines of one account, of one wallet or of prices: a piece per family, at the family's place in
+/// The lines of one account, of one wallet or of prices: a chunk per family, at the family's place in
 /// [`FAMILIES`], empty where the family is none of its own.
 #[derive(Clone, Debug)]
-pub struct CachedFamilies(Arc<[Piece]>);
+pub struct CachedFamilies(Arc<[Chunk]>);
 
-/// Pieces as a scrape wants them.
+/// Chunks as a scrape wants them.
 #[derive(Clone, Copy, Debug)]
 pub struct VisibleFamilies<'a> {
     /// The lines.
@@ -65,14 +62,14 @@ pub struct Segments {
 /// and wallets in the order of `shown`.
 #[must_use]
 pub fn assemble(shown: &[VisibleFamilies<'_>], own: &ExporterFacts<'_>) -> Exposition {
-    static HEADERS: LazyLock<Vec<Piece>> =
-        LazyLock::new(|| FAMILIES.iter().map(|family| Piece::new(family.header().as_bytes())).collect());
+    static HEADERS: LazyLock<Vec<Chunk>> =
+        LazyLock::new(|| FAMILIES.iter().map(|family| Chunk::new(family.header().as_bytes())).collect());
     let mut own = process_metrics::render(own);
     let mut string = ExpositionBuilder::new();
     for ((place, family), header) in FAMILIES.iter().enumerate().zip(&*HEADERS) {
         if let MetricSource::Exporter = family.source {
             if let Some(text) = own.remove(family.name) {
-                string.append(&Piece::new(text));
+                string.append(&Chunk::new(text));
             }
             continue;
         }
@@ -82,12 +79,12 @@ pub fn assemble(shown: &[VisibleFamilies<'_>], own: &ExporterFacts<'_>) -> Expos
             MetricSource::Unpriced(_) => !(shown.known && shown.priced),
             _ => false,
         };
-        let pieces =
+        let chunks =
             shown.iter().filter(|shown| !hides(shown)).filter_map(|shown| shown.families.0.get(place));
-        let mut pieces = pieces.filter(|piece| !piece.plain.is_empty()).peekable();
-        if pieces.peek().is_some() {
+        let mut chunks = chunks.filter(|chunk| !chunk.plain.is_empty()).peekable();
+        if chunks.peek().is_some() {
             string.append(header);
-            pieces.for_each(|piece| string.append(piece));
+            chunks.for_each(|chunk| string.append(chunk));
         }
     }
     string.finish()
@@ -96,23 +93,23 @@ pub fn assemble(shown: &[VisibleFamilies<'_>], own: &ExporterFacts<'_>) -> Expos
 struct ExpositionBuilder {
     plain: SegmentBuilder,
     gzip: SegmentBuilder,
-    member: Member,
+    member: GzipMember,
 }
 
 impl ExpositionBuilder {
     fn new() -> Self {
         let mut gzip = SegmentBuilder::with_copy_budget(usize::MAX);
-        gzip.joined.extend_from_slice(&Member::HEAD);
+        gzip.joined.extend_from_slice(&GzipMember::HEAD);
         Self {
             plain: SegmentBuilder::with_copy_budget(PLAIN_COPY_MAX_BYTES),
             gzip,
-            member: Member::default(),
+            member: GzipMember::default(),
         }
     }
 
-    fn append(&mut self, piece: &Piece) {
-        self.plain.append(&piece.plain);
-        self.gzip.append(self.member.append(piece));
+    fn append(&mut self, chunk: &Chunk) {
+        self.plain.append(&chunk.plain);
+        self.gzip.append(self.member.append(chunk));
     }
 
     fn finish(mut self) -> Exposition {
@@ -121,19 +118,19 @@ impl ExpositionBuilder {
     }
 }
 
-/// What is copied of the plain text to make few parts of it; the rest is shared with the pieces.
+/// What is copied of the plain text to make few parts of it; the rest is shared with the chunks.
 const PLAIN_COPY_MAX_BYTES: usize = 1024 * 1024;
 
 /// Joins parts, because a part may cost a call of the kernel of its own.
 struct SegmentBuilder {
     parts: Vec<Bytes>,
     joined: Vec<u8>,
-    /// How many bytes of long pieces may still be copied.
+    /// How many bytes of long chunks may still be copied.
     budget: usize,
 }
 
 impl SegmentBuilder {
-    /// From this length on a piece may be a part of its own.
+    /// From this length on a chunk may be a part of its own.
     const LONG_BYTES: usize = 4096;
     /// No longer part is made of shorter ones: of one size, they leave gaps that fit.
     const PART_MAX: usize = 256 * 1024;
@@ -177,7 +174,7 @@ impl CachedFamilies {
     pub fn for_account(facts: &AccountFacts) -> Self {
         Self::from_families(|_, family| match family.source {
             MetricSource::Account(write) => render_family(family, |out| write(facts, out)),
-            _ => Piece::default(),
+            _ => Chunk::default(),
         })
     }
 
@@ -198,12 +195,12 @@ impl CachedFamilies {
                 Some(good) => {
                     render_if_changed(&old(place), family, |out| write(&snapshot.config, good, out))
                 }
-                None => Piece::default(),
+                None => Chunk::default(),
             },
             (MetricSource::Poll(write), ..) => {
                 render_if_changed(&old(place), family, |out| write(snapshot, out))
             }
-            _ => Piece::default(),
+            _ => Chunk::default(),
         })
     }
 
@@ -229,15 +226,15 @@ impl CachedFamilies {
             (MetricSource::Price(_), Some((_, old))) => old.at(place),
             (MetricSource::Price(write), None) => match &price_snapshot.last_good {
                 Some(good) => render_family(family, |out| write(&price_snapshot.filter, &good.prices, out)),
-                None => Piece::default(),
+                None => Chunk::default(),
             },
             (MetricSource::PricePoll(write), _) => render_family(family, |out| write(price_snapshot, out)),
-            _ => Piece::default(),
+            _ => Chunk::default(),
         })
     }
 
-    fn from_families(piece: impl Fn(usize, &'static metrics::MetricFamily) -> Piece) -> Self {
-        Self(FAMILIES.iter().enumerate().map(|(place, family)| piece(place, family)).collect())
+    fn from_families(chunk: impl Fn(usize, &'static metrics::MetricFamily) -> Chunk) -> Self {
+        Self(FAMILIES.iter().enumerate().map(|(place, family)| chunk(place, family)).collect())
     }
 
     /// The text at a family's place.
@@ -246,40 +243,23 @@ impl CachedFamilies {
         self.at(place).plain
     }
 
-    fn at(&self, place: usize) -> Piece {
+    fn at(&self, place: usize) -> Chunk {
         self.0.get(place).cloned().unwrap_or_default()
     }
 }
 
-thread_local! {
-    /// Written into for every piece that is not long: memory that comes and goes in ever other sizes
-    /// would be scattered between what stays.
-    static DRAFT: Cell<String> = const { Cell::new(String::new()) };
+fn render_family(family: &'static metrics::MetricFamily, write: impl FnOnce(&mut Samples)) -> Chunk {
+    render_if_changed(&Chunk::default(), family, write)
 }
 
-fn render_family(family: &'static metrics::MetricFamily, write: impl FnOnce(&mut Samples)) -> Piece {
-    render_if_changed(&Piece::default(), family, write)
-}
-
-/// From this length on a text is written where it will stay.
-const LONG: usize = 4096;
-
-/// The piece `old` if its lines are the same.
+/// The chunk `old` if its lines are the same.
 fn render_if_changed(
-    old: &Piece,
+    old: &Chunk,
     family: &'static metrics::MetricFamily,
     write: impl FnOnce(&mut Samples),
-) -> Piece {
-    let is_long = old.plain.len() >= LONG;
-    let spec = if is_long { String::with_capacity(room(old.plain.len())) } else { DRAFT.take() };
-    let mut samples = family.samples(spec);
+) -> Chunk {
+    let mut samples = family.samples();
     write(&mut samples);
     let text = samples.finish();
-    let is_same = *old.plain == *text.as_bytes();
-    if is_long && !is_same {
-        return Piece::new(text.into_bytes());
-    }
-    let piece = if is_same { old.clone() } else { Piece::new(text.as_bytes()) };
-    DRAFT.set(text);
-    piece
+    if *old.plain == *text.as_bytes() { old.clone() } else { Chunk::new(text.into_bytes()) }
 }

@@ -22,7 +22,7 @@ struct SourceFile {
     imports: BTreeSet<CratePath>,
 }
 
-/// Reads every file of the library. The `quick` crate and the program's `main.rs` are not part of it.
+/// Reads every file of the library. The program's `main.rs` is not part of it.
 fn read_sources() -> Vec<SourceFile> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut sources = Vec::new();
@@ -31,7 +31,7 @@ fn read_sources() -> Vec<SourceFile> {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let file = path.strip_prefix(&root).unwrap().to_owned();
-            if path.is_dir() && file != Path::new("quick") {
+            if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs")
                 && file != Path::new("main.rs")

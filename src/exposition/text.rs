@@ -3,8 +3,6 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::decimal;
-
 /// The `Content-Type` of what this module writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -17,38 +15,15 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// A writer for the family `name` whose samples bear `labels`, into `out`, which is emptied.
+    /// A writer for the family `name`; its samples have `labels`.
     #[must_use]
-    pub fn of(name: &'static str, labels: &'static [&'static str], mut out: String) -> Self {
-        out.clear();
-        Self { name, labels, out }
+    pub fn new(name: &'static str, labels: &'static [&'static str]) -> Self {
+        Self { name, labels, out: String::new() }
     }
 
     /// Writes one sample; `values` are the label values in the order of the family's labels.
     pub fn sample(&mut self, values: &[&str], value: f64) {
-        self.line("", values, None, |out| number(value, out));
-    }
-
-    /// A writer of samples whose label values are all alike but for one, which is `None` in `values`.
-    #[must_use]
-    pub fn rows(&mut self, values: &[Option<&str>]) -> Rows<'_> {
-        debug_assert_eq!(values.len(), self.labels.len(), "{}", self.name);
-        let (mut before, mut after) = (self.name.to_owned(), String::new());
-        let mut place = &mut before;
-        let mut mark = '{';
-        for (name, value) in self.labels.iter().zip(values) {
-            place.push(mark);
-            place.push_str(name);
-            place.push_str("=\"");
-            match value {
-                Some(value) => escape(value, place),
-                None => place = &mut after,
-            }
-            place.push('"');
-            mark = ',';
-        }
-        place.push_str("} ");
-        Rows { before, after, out: &mut self.out }
+        self.line("", values, None, value);
     }
 
     /// Writes a histogram: `counts` of observations per bucket (not cumulative), `bounds` being
@@ -57,11 +32,11 @@ impl Samples {
         let mut below = 0;
         for (bound, count) in bounds.iter().zip(counts) {
             below += count;
-            self.line("_bucket", values, Some(*bound), |out| number(count_value(below), out));
+            self.line("_bucket", values, Some(*bound), count_to_float(below));
         }
-        self.line("_bucket", values, Some(f64::INFINITY), |out| number(count_value(total), out));
-        self.line("_sum", values, None, |out| number(sum.as_secs_f64(), out));
-        self.line("_count", values, None, |out| number(count_value(total), out));
+        self.line("_bucket", values, Some(f64::INFINITY), count_to_float(total));
+        self.line("_sum", values, None, sum.as_secs_f64());
+        self.line("_count", values, None, count_to_float(total));
     }
 
     /// What was written.
@@ -70,7 +45,7 @@ impl Samples {
         self.out
     }
 
-    fn line(&mut self, suffix: &str, values: &[&str], le: Option<f64>, value: impl FnOnce(&mut String)) {
+    fn line(&mut self, suffix: &str, values: &[&str], le: Option<f64>, value: f64) {
         debug_assert_eq!(values.len(), self.labels.len(), "{}", self.name);
         self.out.push_str(self.name);
         self.out.push_str(suffix);
@@ -79,14 +54,14 @@ impl Samples {
             self.out.push(before);
             self.out.push_str(name);
             self.out.push_str("=\"");
-            escape(value, &mut self.out);
+            write_escaped(value, &mut self.out);
             self.out.push('"');
             before = ',';
         }
         if let Some(bound) = le {
             self.out.push(before);
             self.out.push_str("le=\"");
-            number(bound, &mut self.out);
+            write_number(bound, &mut self.out);
             self.out.push('"');
             before = ',';
         }
@@ -94,39 +69,7 @@ impl Samples {
             self.out.push('}');
         }
         self.out.push(' ');
-        value(&mut self.out);
-        self.out.push('\n');
-    }
-}
-
-/// A writer of samples that differ in the value of one label.
-#[derive(Debug)]
-pub struct Rows<'a> {
-    /// From the name to where that value begins, and from its end to the number.
-    before: String,
-    after: String,
-    out: &'a mut String,
-}
-
-impl Rows<'_> {
-    /// Writes one sample; `label` is the value of the label that differs.
-    pub fn sample(&mut self, label: &str, value: f64) {
-        self.row(label, |out| number(value, out));
-    }
-
-    /// As [`Rows::sample`], of the number that is next to the decimal number `amount`.
-    pub fn amount(&mut self, label: &str, amount: &str) {
-        self.row(label, |out| match decimal::shortest(amount) {
-            Some(text) => out.push_str(text),
-            None => number(decimal::value(amount), out),
-        });
-    }
-
-    fn row(&mut self, label: &str, value: impl FnOnce(&mut String)) {
-        self.out.push_str(&self.before);
-        escape(label, self.out);
-        self.out.push_str(&self.after);
-        value(self.out);
+        write_number(value, &mut self.out);
         self.out.push('\n');
     }
 }
@@ -139,27 +82,22 @@ pub fn header(name: &str, help: &str, kind: &str) -> String {
 }
 
 /// Writes the shortest text that reads back to the same f64.
-fn number(value: f64, out: &mut String) {
+fn write_number(value: f64, out: &mut String) {
     if value == f64::INFINITY {
         return out.push_str("+Inf");
     }
     let start = out.len();
     let size = value.abs();
-    // Most numbers are counts, and whole ones are soon written. What does not fit is cut off, and then another.
-    #[expect(clippy::cast_possible_truncation)]
-    let whole = value as i32;
     // Writing to a String cannot fail.
-    if f64::from(whole).to_bits() == value.to_bits() {
-        let _ = write!(out, "{whole}");
-    } else if (1e-5..1e16).contains(&size) || size == 0.0 {
-        let _ = write!(out, "{value}");
+    let _ = if (1e-5..1e16).contains(&size) || size == 0.0 {
+        write!(out, "{value}")
     } else {
-        let _ = write!(out, "{value:e}");
-    }
+        write!(out, "{value:e}")
+    };
     debug_assert_eq!(out.get(start..).and_then(|text| text.parse().ok()), Some(value));
 }
 
-fn escape(value: &str, out: &mut String) {
+fn write_escaped(value: &str, out: &mut String) {
     if !value.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
         return out.push_str(value);
     }
@@ -175,39 +113,27 @@ fn escape(value: &str, out: &mut String) {
 
 /// Counts stay far below 2^53, where an f64 would begin to round them.
 #[expect(clippy::cast_precision_loss)]
-fn count_value(count: u64) -> f64 {
+fn count_to_float(count: u64) -> f64 {
     count as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::Amount;
 
     #[test]
     fn a_sample_is_one_line_with_escaped_labels() {
         let labels = &["account", "currency", "wallet"];
-        let mut samples = Samples::of("xt_balance_free", labels, "what was written before".to_owned());
+        let mut samples = Samples::new("xt_balance_free", labels);
         samples.sample(&["a\"b\\c\nd", "usdt", "spot"], 3_867.436_500_12);
         let expected = r#"xt_balance_free{account="a\"b\\c\nd",currency="usdt",wallet="spot"} 3867.43650012"#;
         assert_eq!(samples.finish(), format!("{expected}\n"));
     }
 
     #[test]
-    fn rows_are_the_samples_they_stand_for() {
-        let labels = &["one", "three", "two"];
-        for [a, b, c] in [["x\n", "b\"", "c"], ["a", "x\n", "c"], ["a", "b", "x\n"]] {
-            let all_but = |value| Some(value).filter(|value| *value != "x\n");
-            let (mut samples, mut expected) =
-                (Samples::of("n", labels, String::new()), Samples::of("n", labels, String::new()));
-            samples.rows(&[all_but(a), all_but(b), all_but(c)]).sample("x\n", 1.5);
-            expected.sample(&[a, b, c], 1.5);
-            assert_eq!(samples.finish(), expected.finish());
-        }
-    }
-
-    #[test]
     fn a_histogram_is_cumulative_and_ends_in_infinity() {
-        let mut samples = Samples::of("xt_poll_duration_seconds", &["account", "wallet"], String::new());
+        let mut samples = Samples::new("xt_poll_duration_seconds", &["account", "wallet"]);
         samples.histogram(&["m", "spot"], &[0.5, 1.0], &[2, 3], 7, Duration::from_millis(4_250));
         let expected = "xt_poll_duration_seconds_bucket{account=\"m\",wallet=\"spot\",le=\"0.5\"} 2\n\
                         xt_poll_duration_seconds_bucket{account=\"m\",wallet=\"spot\",le=\"1\"} 5\n\
@@ -234,7 +160,7 @@ mod tests {
             (f64::INFINITY, "+Inf"),
         ] {
             let mut out = String::new();
-            number(value, &mut out);
+            write_number(value, &mut out);
             assert_eq!(out, expected);
         }
     }
@@ -256,26 +182,17 @@ mod tests {
             ("9007199254740993", "9007199254740992"),
             ("0.30000000000000000001", "0.3"),
         ] {
-            let mut samples = Samples::of("n", &["l"], String::new());
-            samples.rows(&[None]).amount("x", text);
-            assert_eq!(samples.finish(), format!("n{{l=\"x\"}} {expected}\n"), "{text}");
+            let mut out = String::new();
+            write_number(Amount::parse(text).map_or(f64::NAN, |amount| amount.value()), &mut out);
+            assert_eq!(out, expected, "{text}");
         }
     }
 
     proptest::proptest! {
         #[test]
-        fn the_shortest_text_of_an_amount_is_that_of_its_f64(text in "(0|[1-9][0-9]{0,17})(\\.[0-9]{0,18})?|0\\.0{0,8}[0-9]{1,9}") {
-            if let (Some(short), Ok(value)) = (decimal::shortest(&text), text.parse()) {
-                let mut expected = String::new();
-                number(value, &mut expected);
-                proptest::prop_assert_eq!(short, expected);
-            }
-        }
-
-        #[test]
         fn every_number_reads_back(value in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL | proptest::num::f64::ZERO) {
             let mut out = String::new();
-            number(value, &mut out);
+            write_number(value, &mut out);
             proptest::prop_assert_eq!(out.parse::<f64>().map(f64::to_bits), Ok(value.to_bits()));
         }
     }

@@ -1,5 +1,5 @@
-//! Compression that costs once a change and not once a scrape: each piece of text is deflated alone and ends on a byte
-//! boundary, so the deflated pieces, one after the other, are one deflate stream. Their checksums combine. RFC 1951
+//! Compression that costs once a change and not once a scrape: each chunk of text is deflated alone and ends on a byte
+//! boundary, so the deflated chunks, one after the other, are one deflate stream. Their checksums combine. RFC 1951
 //! and 1952.
 //! Knows no metric.
 
@@ -11,7 +11,7 @@ use flate2::{Compression, write::DeflateEncoder};
 
 /// A text, plain and deflated.
 #[derive(Clone, Debug, Default)]
-pub struct Piece {
+pub struct Chunk {
     /// The text.
     pub plain: Bytes,
     /// Whole blocks of a deflate stream, without the last block.
@@ -19,7 +19,7 @@ pub struct Piece {
     checksum: Hasher,
 }
 
-impl Piece {
+impl Chunk {
     /// Compresses `plain` and keeps both.
     #[must_use]
     pub fn new(plain: impl Into<Box<[u8]>>) -> Self {
@@ -52,20 +52,20 @@ fn deflate(text: &[u8]) -> Vec<u8> {
     deflated.expect("a vector takes all that is written to it")
 }
 
-/// Builds a gzip member out of deflated pieces.
+/// Builds a gzip member out of deflated chunks.
 #[derive(Debug, Default)]
-pub struct Member {
+pub struct GzipMember {
     checksum: Hasher,
 }
 
-impl Member {
+impl GzipMember {
     /// What every member begins with: deflate, no name, no time, made on Unix.
     pub const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
 
-    /// Adds `piece`. Returns the bytes to send for it.
-    pub fn append<'a>(&mut self, piece: &'a Piece) -> &'a Bytes {
-        self.checksum.combine(&piece.checksum);
-        &piece.deflated
+    /// Adds `chunk`. Returns the bytes to send for it.
+    pub fn append<'a>(&mut self, chunk: &'a Chunk) -> &'a Bytes {
+        self.checksum.combine(&chunk.checksum);
+        &chunk.deflated
     }
 
     /// What every member ends with: an empty last block, the checksum, and the length modulo 2^32.
@@ -86,11 +86,11 @@ mod tests {
 
     use super::*;
 
-    fn member(pieces: &[Piece]) -> Vec<u8> {
-        let mut member = Member::default();
-        let mut all = Member::HEAD.to_vec();
-        for piece in pieces {
-            all.extend_from_slice(member.append(piece));
+    fn member(chunks: &[Chunk]) -> Vec<u8> {
+        let mut member = GzipMember::default();
+        let mut all = GzipMember::HEAD.to_vec();
+        for chunk in chunks {
+            all.extend_from_slice(member.append(chunk));
         }
         all.extend_from_slice(&member.tail());
         all
@@ -98,12 +98,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_pieces_make_one_member(texts in prop::collection::vec(prop_oneof![
+        fn any_chunks_make_one_member(texts in prop::collection::vec(prop_oneof![
             prop::collection::vec(any::<u8>(), 0..2_000),
             (any::<u8>(), 0usize..200_000).prop_map(|(byte, length)| vec![byte; length]),
         ], 0..6)) {
-            let pieces: Vec<_> = texts.iter().map(|text| Piece::new(&**text)).collect();
-            let packed = member(&pieces);
+            let chunks: Vec<_> = texts.iter().map(|text| Chunk::new(&**text)).collect();
+            let packed = member(&chunks);
             let mut decoder = GzDecoder::new(&packed[..]);
             let mut unpacked = Vec::new();
             prop_assert!(decoder.read_to_end(&mut unpacked).is_ok(), "the checksum is part of it");
