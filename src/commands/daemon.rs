@@ -159,7 +159,7 @@ pub(super) async fn run(
     }
     let connections = Arc::new(AtomicUsize::new(budget().connections));
     let site = Server::new(Arc::clone(&store), clock, flags.telemetry_path.clone(), flags.max_requests);
-    let exposition = Arc::clone(&site.exposition);
+    let exposition = Arc::clone(site.exposition());
     polls.spawn(async move { exposition.follow_store().await });
     let on_request = reloading.as_ref().is_some_and(|reloading| reloading.on_request);
     let site =

@@ -40,7 +40,7 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
         "starting xt-balance-exporter"
     );
     let tls = web_config.as_ref().is_some_and(WebConfigWatcher::is_tls);
-    let users = web_config.as_ref().map_or(0, WebConfigWatcher::users);
+    let users = web_config.as_ref().map_or(0, WebConfigWatcher::user_count);
     for listener in &listeners {
         if let Ok(address) = listener.local_addr() {
             tracing::info!(%address, path = flags.web.telemetry_path, tls, users, "listening");

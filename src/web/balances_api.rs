@@ -1,6 +1,5 @@
-//! `GET /api/v1/balances`: what is known, as JSON with the exchange's own digits, for whoever adds
-//! money up. A metric is a float64, and an accountant's sum must not be.
-//! What is unknown on `/metrics` is unknown here too.
+//! `GET /api/v1/balances`: balances as JSON with every digit that the exchange wrote. A metric is a float64, which cannot
+//! hold all of them. A balance that is unknown in `/metrics` is unknown here too.
 
 use std::{
     collections::BTreeSet,
@@ -16,10 +15,10 @@ use crate::{
     snapshot::wallet::{Freshness, Holding, HoldingState, WalletSnapshot},
 };
 
-/// The body: every wallet of the accounts asked for, or why there is none.
+/// The body: every wallet of the requested accounts.
 #[derive(Serialize)]
 struct BalancesDocument<'a> {
-    /// When this was asked.
+    /// Time of the response, RFC 3339.
     time: String,
     wallets: Vec<WalletBalances<'a>>,
 }
@@ -30,69 +29,66 @@ struct WalletBalances<'a> {
     wallet: &'static str,
     /// `fresh`, `held` or `unknown`.
     state: &'static str,
-    /// When the last good answer was asked for, however old it is; null if there was none.
+    /// When the last good poll was sent, RFC 3339; null if there was none.
     answered: Option<String>,
-    /// How long ago that is.
+    /// Time since then.
     age_seconds: Option<f64>,
-    /// Null while unknown.
+    /// Null while the balances are unknown.
     balances: Option<Vec<CurrencyBalance<'a>>>,
 }
 
 #[derive(Serialize)]
 struct CurrencyBalance<'a> {
     currency: &'a str,
-    /// As the exchange wrote it; null if it was no amount.
+    /// Decimal number as the exchange wrote it; null if it is unreadable.
     free: Option<&'a str>,
     frozen: Option<&'a str>,
-    /// Whether the answer had a row for it. A watched currency that was left out reads 0. Null if that cannot be told.
+    /// Whether the exchange's answer lists the currency. A watched currency that it does not list is 0. Null if unknown.
     present: Option<bool>,
 }
 
-/// Names of the accounts that the `query` asks for as `account=…`; empty for all of `accounts`.
+/// Why a query is invalid, as the text of the response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum QueryError {
+    UnknownParameter(String),
+    UnknownAccount(String),
+}
+
+/// Parses `account=NAME&account=…` into a set of names. An empty set stands for all accounts.
 ///
 /// # Errors
-/// A sentence, if the query holds anything else or an account that there is not.
+/// If the query has another parameter, or a name that `accounts` does not have.
 pub(super) fn parse_query(
     accounts: &[Arc<AccountEntry>],
     query: &str,
-) -> Result<BTreeSet<Box<str>>, (QueryError, String)> {
-    let mut wanted = BTreeSet::new();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        if name != "account" {
-            let said = format!("there is no parameter {name:?}: only account=NAME, any number of times");
-            return Err((QueryError::Misspelt, said));
+) -> Result<BTreeSet<Box<str>>, QueryError> {
+    let mut names = BTreeSet::new();
+    for (parameter, name) in form_urlencoded::parse(query.as_bytes()) {
+        if parameter != "account" {
+            let text = format!("unknown parameter {parameter:?}: use account=NAME, any number of times");
+            return Err(QueryError::UnknownParameter(text));
         }
-        if !accounts.iter().any(|account| *account.facts.name == *value) {
-            let names: Vec<_> = accounts.iter().map(|account| &*account.facts.name).collect();
-            let said = format!("there is no account {value:?}: there is {}", names.join(", "));
-            return Err((QueryError::Unknown, said));
+        if !accounts.iter().any(|account| *account.facts.name == *name) {
+            let known: Vec<_> = accounts.iter().map(|account| &*account.facts.name).collect();
+            let text = format!("unknown account {name:?}: use one of {}", known.join(", "));
+            return Err(QueryError::UnknownAccount(text));
         }
-        wanted.insert(value.into());
+        names.insert(name.into());
     }
-    Ok(wanted)
+    Ok(names)
 }
 
-/// Renders those of `accounts` that are `wanted` by name, as of `now`; all if no name is given.
-pub(super) fn render(accounts: &[Arc<AccountEntry>], wanted: &BTreeSet<Box<str>>, now: Timestamp) -> Vec<u8> {
-    let is_wanted = |account: &&Arc<AccountEntry>| wanted.is_empty() || wanted.contains(&account.facts.name);
-    let wallets = accounts.iter().filter(is_wanted).flat_map(|account| &account.wallets);
-    let wallets = wallets.map(|known| wallet(&known.snapshot, now)).collect();
-    let body = BalancesDocument { time: rfc3339(now.unix), wallets };
-    let json = serde_json::to_vec(&body);
+/// Renders the accounts whose names are in `names`, or all accounts if it is empty.
+pub(super) fn render(accounts: &[Arc<AccountEntry>], names: &BTreeSet<Box<str>>, now: Timestamp) -> Vec<u8> {
+    let is_requested = |account: &&Arc<AccountEntry>| names.is_empty() || names.contains(&account.facts.name);
+    let wallets = accounts.iter().filter(is_requested).flat_map(|account| &account.wallets);
+    let wallets = wallets.map(|entry| wallet_balances(&entry.snapshot, now)).collect();
+    let json = serde_json::to_vec(&BalancesDocument { time: rfc3339(now.unix), wallets });
     debug_assert!(json.is_ok(), "writing strings and numbers into memory cannot fail");
     json.unwrap_or_default()
 }
 
-/// Why a query is not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum QueryError {
-    /// It asks in a way that nothing can answer.
-    Misspelt,
-    /// It asks for what there is not.
-    Unknown,
-}
-
-fn wallet(snapshot: &WalletSnapshot, now: Timestamp) -> WalletBalances<'_> {
+fn wallet_balances(snapshot: &WalletSnapshot, now: Timestamp) -> WalletBalances<'_> {
     let good = snapshot.last_good.as_ref();
     WalletBalances {
         account: &snapshot.config.account,
@@ -104,11 +100,11 @@ fn wallet(snapshot: &WalletSnapshot, now: Timestamp) -> WalletBalances<'_> {
         },
         answered: good.map(|good| rfc3339(good.at.unix)),
         age_seconds: good.map(|good| good.at.age(now).as_secs_f64()),
-        balances: snapshot.visible(now).map(|good| good.holdings.iter().map(balance).collect()),
+        balances: snapshot.visible(now).map(|good| good.holdings.iter().map(currency_balance).collect()),
     }
 }
 
-fn balance(holding: &Holding) -> CurrencyBalance<'_> {
+fn currency_balance(holding: &Holding) -> CurrencyBalance<'_> {
     let (free, frozen) = match &holding.state {
         HoldingState::Read { free, frozen } => (Some(free.text()), Some(frozen.text())),
         HoldingState::Missing => (Some("0"), Some("0")),

@@ -1,6 +1,6 @@
-//! The web configuration file: TLS, clients' certificates, passwords, headers, a limit of requests. Its
-//! form is that of Prometheus' exporter-toolkit (R39), so that a file of another exporter will do. What of it
-//! cannot be had here is refused and never ignored. Knows no route and no connection.
+//! The web configuration file: TLS, client certificates, passwords, headers, the rate limit. The format is that of
+//! Prometheus' exporter-toolkit (R39), so that files of other exporters work. Settings that are not supported are an error
+//! and never ignored. Knows no route and no connection.
 
 use std::{
     collections::BTreeMap,
@@ -23,10 +23,9 @@ use crate::{
     yaml,
 };
 
-/// The longest of these files that is read.
-const FILE_MAX_BYTES: u64 = 1024 * 1024;
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Headers that may be set, and to what, if not to anything.
+/// Headers that can be set, with their allowed values; an empty list allows any value.
 const HEADERS: [(&str, HeaderName, &[&str]); 5] = [
     ("Content-Security-Policy", header::CONTENT_SECURITY_POLICY, &[]),
     ("Strict-Transport-Security", header::STRICT_TRANSPORT_SECURITY, &[]),
@@ -35,118 +34,120 @@ const HEADERS: [(&str, HeaderName, &[&str]); 5] = [
     ("X-XSS-Protection", header::X_XSS_PROTECTION, &[]),
 ];
 
-/// What a web configuration file asks for.
+/// A valid web configuration.
 #[derive(Debug)]
 pub(super) struct WebConfig {
-    /// If connections are to be encrypted.
+    /// `None` without TLS.
     pub tls: Option<Tls>,
-    /// Set on every answer that has none of its own.
+    /// Set on every response that does not set them itself.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Who may ask.
-    pub access: Authenticator,
+    /// Passwords and the rate limit.
+    pub authenticator: Authenticator,
 }
 
-/// A reading of the file and of those it names.
+/// The result of reading the file and the files that it names.
 #[derive(Debug)]
 pub(super) struct LoadedConfig {
-    /// What was found, or a sentence that says what is wrong with it and how to mend it.
+    /// The configuration, or an error text with the fix.
     pub config: Result<Arc<WebConfig>, String>,
-    /// What each file looked like just before it was read.
-    seen: Vec<(PathBuf, Fingerprint)>,
-    /// Sentences about files that more users may read than need to.
+    /// Each file, as it was just before it was read.
+    fingerprints: Vec<(PathBuf, Fingerprint)>,
+    /// Warnings about secret files that other users of the system can read.
     pub warnings: Vec<String>,
 }
 
 impl LoadedConfig {
     /// Reads the file at `path`; paths in it are relative to its folder. May block.
-    pub(super) fn of(path: &Path) -> Self {
-        let mut reader =
-            ConfigReader { folder: path.parent().unwrap_or(Path::new("")), seen: vec![], secrets: vec![] };
-        let config = reader.config(path).map(Arc::new);
-        let ConfigReader { seen, secrets, .. } = reader;
-        let warnings = secrets.iter().filter_map(|path| files::permission_warning(path)).collect();
-        Self { config, seen, warnings }
+    pub(super) fn load(path: &Path) -> Self {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut reader = ConfigReader { folder, fingerprints: vec![], secret_files: vec![] };
+        let config = reader.read_config(path).map(Arc::new);
+        let ConfigReader { fingerprints, secret_files, .. } = reader;
+        let warnings = secret_files.iter().filter_map(|path| files::permission_warning(path)).collect();
+        Self { config, fingerprints, warnings }
     }
 
-    /// Whether a file has changed since, or could not be used. May block.
+    /// Whether a file has changed since, or was invalid. May block.
     pub(super) fn is_stale(&self) -> bool {
-        self.config.is_err() || self.seen.iter().any(|(path, stamp)| files::fingerprint(path) != *stamp)
+        let has_changed = |(path, before): &(PathBuf, Fingerprint)| files::fingerprint(path) != *before;
+        self.config.is_err() || self.fingerprints.iter().any(has_changed)
     }
 }
 
 struct ConfigReader<'a> {
     folder: &'a Path,
-    seen: Vec<(PathBuf, Fingerprint)>,
-    /// Those of the files that hold a secret.
-    secrets: Vec<PathBuf>,
+    fingerprints: Vec<(PathBuf, Fingerprint)>,
+    secret_files: Vec<PathBuf>,
 }
 
 impl ConfigReader<'_> {
-    fn config(&mut self, path: &Path) -> Result<WebConfig, String> {
-        let text = self.file(path.to_owned()).map_err(|error| format!("cannot be read: {error}"))?;
-        let text = std::str::from_utf8(&text).map_err(|_| "is not UTF-8: it must be YAML")?;
-        // A file without a word, or with comments alone, is no mistake.
+    fn read_config(&mut self, path: &Path) -> Result<WebConfig, String> {
+        let text =
+            self.read_file(path.to_owned()).map_err(|error| format!("cannot read the file: {error}"))?;
+        let text =
+            std::str::from_utf8(&text).map_err(|_| "the file is not UTF-8: write it as YAML in UTF-8")?;
+        // An empty file, or one with comments only, is valid.
         let file: WebConfigYaml = yaml::read::<Option<_>>(text)?.unwrap_or_default();
-        let limit = file.rate_limit.map(RateLimitYaml::limit).transpose()?.flatten();
+        let rate_limit = file.rate_limit.map(RateLimitYaml::into_rate_limit).transpose()?.flatten();
         let users = file.basic_auth_users.unwrap_or_default();
         let tls = file.tls_server_config.unwrap_or_default();
         if !users.is_empty() || tls.key.is_some() {
-            self.secrets.push(path.to_owned());
+            self.secret_files.push(path.to_owned());
         }
         Ok(WebConfig {
-            tls: self.tls(tls).map_err(|why| format!("tls_server_config: {why}"))?,
-            headers: file.http_server_config.unwrap_or_default().headers()?,
-            access: Authenticator::new(users, limit)?,
+            tls: self.read_tls(tls).map_err(|error| format!("tls_server_config: {error}"))?,
+            headers: file.http_server_config.unwrap_or_default().into_headers()?,
+            authenticator: Authenticator::new(users, rate_limit)?,
         })
     }
 
-    fn tls(&mut self, yaml: TlsYaml) -> Result<Option<Tls>, String> {
+    fn read_tls(&mut self, yaml: TlsYaml) -> Result<Option<Tls>, String> {
         if !yaml.is_set() {
             return Ok(None);
         }
-        let clients = self.clients(&yaml)?;
+        let client_auth = self.read_client_auth(&yaml)?;
         if let Some(file) = &yaml.key_file {
-            self.secrets.push(self.folder.join(file));
+            self.secret_files.push(self.folder.join(file));
         }
-        let needed = |what| format!("{what} and {what}_file are both left out, and TLS needs one: add it");
+        let missing = |name| format!("{name} and {name}_file are both missing: add one of them");
         let key = yaml.key.map(Zeroizing::new);
-        let wanted = TlsOptions {
+        let options = TlsOptions {
             certificates: self
-                .pem(["cert", "cert_file"], yaml.cert.as_deref(), yaml.cert_file.as_deref())?
-                .ok_or_else(|| needed("cert"))?,
+                .read_pem(["cert", "cert_file"], yaml.cert.as_deref(), yaml.cert_file.as_deref())?
+                .ok_or_else(|| missing("cert"))?,
             key: self
-                .pem(["key", "key_file"], key.as_deref().map(String::as_str), yaml.key_file.as_deref())?
-                .ok_or_else(|| needed("key"))?,
-            clients: clients.map(Arc::new),
+                .read_pem(["key", "key_file"], key.as_deref().map(String::as_str), yaml.key_file.as_deref())?
+                .ok_or_else(|| missing("key"))?,
+            client_auth: client_auth.map(Arc::new),
             versions: [yaml.min_version, yaml.max_version],
             cipher_suites: yaml.cipher_suites.unwrap_or_default(),
-            prefers_own_order: yaml.prefer_server_cipher_suites.unwrap_or(true),
+            prefers_server_order: yaml.prefer_server_cipher_suites.unwrap_or(true),
             curves: yaml.curve_preferences.unwrap_or_default(),
         };
-        Tls::new(&wanted).map(Some)
+        Tls::new(&options).map(Some)
     }
 
-    fn clients(&mut self, yaml: &TlsYaml) -> Result<Option<ClientAuthOptions>, String> {
-        let authorities = self.pem(
+    fn read_client_auth(&mut self, yaml: &TlsYaml) -> Result<Option<ClientAuthOptions>, String> {
+        let authorities = self.read_pem(
             ["client_ca", "client_ca_file"],
             yaml.client_ca.as_deref(),
             yaml.client_ca_file.as_deref(),
         )?;
         let kind = yaml.client_auth_type.as_deref().unwrap_or("NoClientCert");
-        let may_have_none = match kind {
+        let is_optional = match kind {
             "NoClientCert" => {
-                let vain = [
+                let settings = [
                     ("client_ca", authorities.is_some()),
                     ("client_allowed_sans", yaml.client_allowed_sans.is_some()),
                 ];
-                let Some((given, _)) = vain.iter().find(|(_, given)| *given) else { return Ok(None) };
+                let Some((name, _)) = settings.iter().find(|(_, is_set)| *is_set) else { return Ok(None) };
                 return Err(format!(
-                    "{given} is given and client_auth_type is not, so that no certificate would be asked for: set it to RequireAndVerifyClientCert"
+                    "{name} has no effect without client_auth_type: set client_auth_type to RequireAndVerifyClientCert"
                 ));
             }
             "RequestClientCert" | "RequireAnyClientCert" | "RequireClientCert" => {
                 return Err(format!(
-                    "client_auth_type {kind} takes a certificate that anybody may have made, which is not done here: set it to RequireAndVerifyClientCert"
+                    "client_auth_type {kind} accepts certificates of any issuer and is not supported: set it to RequireAndVerifyClientCert"
                 ));
             }
             "VerifyClientCertIfGiven" if yaml.client_allowed_sans.is_some() => {
@@ -156,18 +157,20 @@ impl ConfigReader<'_> {
             "RequireAndVerifyClientCert" => false,
             _ => {
                 return Err(format!(
-                    "client_auth_type is {} and can be NoClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert",
+                    "client_auth_type is {}: set it to NoClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert",
                     quote_short(kind)
                 ));
             }
         };
-        let authorities = authorities
-            .ok_or_else(|| format!("client_auth_type {kind} needs an authority: give client_ca_file"))?;
-        Ok(Some(ClientAuthOptions { authorities, may_have_none, names: yaml.client_allowed_sans.clone() }))
+        let authorities = authorities.ok_or_else(|| {
+            format!("client_auth_type {kind} needs a certificate authority: set client_ca_file")
+        })?;
+        let allowed_names = yaml.client_allowed_sans.clone();
+        Ok(Some(ClientAuthOptions { authorities, is_optional, allowed_names }))
     }
 
-    /// What is given as text or in a file, if either.
-    fn pem(
+    /// The value of `text_key`, or the content of the file at `file_key`; `None` if neither is set.
+    fn read_pem(
         &mut self,
         [text_key, file_key]: [&str; 2],
         text: Option<&str>,
@@ -178,22 +181,22 @@ impl ConfigReader<'_> {
             (Some(text), None) => Ok(Some(Zeroizing::new(text.as_bytes().to_vec()))),
             (None, Some(file)) => {
                 let path = self.folder.join(file);
-                let shown = quote_existing_path(&path);
-                self.file(path).map(Some).map_err(|error| format!("cannot read {file_key}{shown}: {error}"))
+                let quoted_path = quote_existing_path(&path);
+                let bytes = self.read_file(path);
+                bytes.map(Some).map_err(|error| format!("cannot read {file_key}{quoted_path}: {error}"))
             }
-            (Some(_), Some(_)) => {
-                Err(format!("{text_key} and {file_key} are both given: leave one of them out"))
-            }
+            (Some(_), Some(_)) => Err(format!("{text_key} and {file_key} are both set: remove one of them")),
         }
     }
 
-    fn file(&mut self, path: PathBuf) -> io::Result<Zeroizing<Vec<u8>>> {
-        let stamp = files::fingerprint(&path);
-        let bytes = files::read(&path, FILE_MAX_BYTES);
-        self.seen.push((path, stamp));
+    fn read_file(&mut self, path: PathBuf) -> io::Result<Zeroizing<Vec<u8>>> {
+        // Before the read: a change in between is then found by the next check.
+        let fingerprint = files::fingerprint(&path);
+        let bytes = files::read(&path, MAX_FILE_BYTES);
+        self.fingerprints.push((path, fingerprint));
         let bytes = bytes?;
-        if bytes.len() as u64 > FILE_MAX_BYTES {
-            return Err(io::Error::other("it is over 1 MiB: is it the right file?"));
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(io::Error::other("it is larger than 1 MiB: check that it is the right file"));
         }
         Ok(bytes)
     }
@@ -247,9 +250,11 @@ struct HttpYaml {
 }
 
 impl HttpYaml {
-    fn headers(self) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+    fn into_headers(self) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
         if self.http2 == Some(true) {
-            return Err("http_server_config: http2 is true, and only HTTP/1.1 is spoken here: leave it out, or set it to false".to_owned());
+            return Err(
+                "http_server_config: http2 is not supported: remove it, or set it to false".to_owned()
+            );
         }
         let headers = self.headers.unwrap_or_default();
         headers
@@ -261,25 +266,26 @@ impl HttpYaml {
 }
 
 fn parse_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let Some((_, known, values)) = HEADERS.into_iter().find(|(known, ..)| *known == name) else {
+    let Some((_, header_name, allowed)) = HEADERS.into_iter().find(|(known, ..)| *known == name) else {
         let known: Vec<_> = HEADERS.iter().map(|(known, ..)| *known).collect();
         return Err(format!(
-            "http_server_config: {} is no header that can be set, but {}",
+            "http_server_config: header {} cannot be set: use one of {}",
             quote_short(name),
             known.join(", ")
         ));
     };
-    if !values.is_empty() && !values.contains(&value) {
+    if !allowed.is_empty() && !allowed.contains(&value) {
         return Err(format!(
-            "http_server_config: {name} is {} and can be {}",
+            "http_server_config: header {name} is {}: set it to {}",
             quote_short(value),
-            values.join(" or ")
+            allowed.join(" or ")
         ));
     }
     let value = HeaderValue::from_str(value);
-    let value =
-        value.map_err(|_| format!("http_server_config: {name} has a value that no header can have"))?;
-    Ok((known, value))
+    let value = value.map_err(|_| {
+        format!("http_server_config: header {name} has a control character in its value: remove it")
+    })?;
+    Ok((header_name, value))
 }
 
 #[derive(Default, Deserialize)]
@@ -290,11 +296,12 @@ struct RateLimitYaml {
 }
 
 impl RateLimitYaml {
-    fn limit(self) -> Result<Option<RequestRateLimit>, String> {
+    /// `None` without a limit.
+    fn into_rate_limit(self) -> Result<Option<RequestRateLimit>, String> {
         let text = self.interval.unwrap_or_else(|| "0".to_owned());
         let interval = humantime::parse_duration(&text).map_err(|_| {
             format!(
-                "rate_limit: interval: {} is no duration: write it like 1s, 1m30s or 500ms",
+                "rate_limit: interval: {} is not a duration: write it like 1s, 1m30s or 500ms",
                 quote_short(&text)
             )
         })?;
@@ -305,7 +312,7 @@ impl RateLimitYaml {
         match burst.parse() {
             Ok(burst) if burst > 0 => Ok(Some(RequestRateLimit::new(interval, burst))),
             _ => {
-                Err("rate_limit: burst must be a whole number above 0, or no request would ever be answered"
+                Err("rate_limit: burst must be a whole number above 0: 0 would reject every request"
                     .to_owned())
             }
         }
@@ -317,9 +324,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_used_is_tried_again_though_it_looks_the_same() {
-        // It may have been the reader's fault: rights, or file descriptors.
-        let reading = LoadedConfig { config: Err(String::new()), seen: vec![], warnings: vec![] };
-        assert!(reading.is_stale());
+    fn an_invalid_file_is_read_again_although_it_has_not_changed() {
+        // The reason may be permissions or a missing file descriptor.
+        let loaded = LoadedConfig { config: Err(String::new()), fingerprints: vec![], warnings: vec![] };
+        assert!(loaded.is_stale());
     }
 }

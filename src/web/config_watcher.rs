@@ -1,5 +1,5 @@
-//! The web configuration in force: read again when a file of it changes, as exporter-toolkit does (R39). While
-//! it cannot be used nobody is let in. Knows no route and no connection.
+//! Reloads the web configuration when one of its files changes, as exporter-toolkit does (R39). While it is invalid, all
+//! requests are rejected. Knows no route and no connection.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,123 +16,126 @@ use super::{
 };
 use crate::{blocking::BlockingWorker, quoting::quote_existing_path};
 
-/// How long the start waits for the files.
-const OPEN_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a request waits for the files to be looked at; after that the last configuration stays in force.
-const CHECK_DEADLINE: Duration = Duration::from_secs(1);
+/// Maximum time to read the files at the start.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum time that a request waits for a check of the files; after that the last configuration stays active.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What stands between the server and its clients.
+/// The web configuration file, and the last result of reading it.
 #[derive(Debug)]
 pub struct WebConfigWatcher {
     path: PathBuf,
-    /// Whether connections are encrypted; fixed at the start.
+    /// Whether connections use TLS; fixed at the start.
     is_tls: bool,
-    newest: ArcSwap<LoadedConfig>,
-    /// One look at a time. It returns a reading if there is a newer one.
-    looks: Mutex<FileCheck>,
+    loaded: ArcSwap<LoadedConfig>,
+    /// One check runs at a time.
+    check: Mutex<FileCheck>,
 }
 
 #[derive(Debug, Default)]
 struct FileCheck {
+    /// Returns the new configuration if a file has changed.
     worker: BlockingWorker<Option<LoadedConfig>>,
-    /// Whether the last look failed: a look that hangs is logged once.
-    failing: bool,
+    /// Whether the last check failed: a check that hangs is logged once.
+    is_failing: bool,
 }
 
 impl WebConfigWatcher {
-    /// The gate that the web configuration file at `path` describes.
+    /// Reads the web configuration file at `path`.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with the file, or with one that it names.
+    /// If the file, or a file that it names, is invalid or cannot be read.
     pub async fn open(path: &Path) -> Result<Self, String> {
         let mut worker = BlockingWorker::default();
         let read = {
             let path = path.to_owned();
-            move || (LoadedConfig::of(&path), quote_existing_path(&path))
+            move || (LoadedConfig::load(&path), quote_existing_path(&path))
         };
-        let read = worker.run("web configuration", OPEN_DEADLINE, read).await;
-        let (reading, shown) = read.map_err(|error| format!("--web.config.file: cannot be read: {error}"))?;
-        let config = reading.config.as_ref().map_err(|why| format!("--web.config.file{shown}: {why}"))?;
+        let read = worker.run("web configuration", OPEN_TIMEOUT, read).await;
+        let (loaded, quoted_path) =
+            read.map_err(|error| format!("cannot read --web.config.file: {error}"))?;
+        let config = loaded.config.as_ref();
+        let config = config.map_err(|error| format!("--web.config.file{quoted_path}: {error}"))?;
         let is_tls = config.tls.is_some();
         Ok(Self {
             path: path.to_owned(),
             is_tls,
-            newest: ArcSwap::from_pointee(reading),
-            looks: Mutex::default(),
+            loaded: ArcSwap::from_pointee(loaded),
+            check: Mutex::default(),
         })
     }
 
-    /// Whether connections are encrypted.
+    /// Whether connections use TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.is_tls
     }
 
-    /// Number of users who may ask; 0 if no password is needed.
+    /// Number of users; 0 if no password is needed.
     #[must_use]
-    pub fn users(&self) -> usize {
-        self.newest.load().config.as_ref().map_or(0, |config| config.access.users())
+    pub fn user_count(&self) -> usize {
+        self.loaded.load().config.as_ref().map_or(0, |config| config.authenticator.user_count())
     }
 
-    /// Sentences about files that more users could read than need to when they were read.
+    /// Warnings about secret files that other users of the system could read when they were loaded.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.newest.load().warnings.clone()
+        self.loaded.load().warnings.clone()
     }
 
-    /// The web configuration as the files have it now; `None` while it cannot be used. While the files cannot be looked
-    /// at, which says nothing of what is in them, it is the last one.
+    /// The current web configuration; `None` while it is invalid. If the files cannot be checked in time, it is the last one.
     pub(super) async fn current(&self) -> Option<Arc<WebConfig>> {
         self.refresh().await;
-        self.newest.load().config.as_ref().ok().cloned()
+        self.loaded.load().config.as_ref().ok().cloned()
     }
 
-    /// TLS for a new connection; `None` while it cannot be had.
+    /// TLS for a new connection; `None` while the configuration is invalid.
     pub(super) async fn tls(&self) -> Option<Tls> {
         self.current().await?.tls.clone()
     }
 
-    /// Reads the files if one has changed.
+    /// Reloads the files if one has changed.
     async fn refresh(&self) {
-        let mut looks = self.looks.lock().await;
-        let (before, path) = (self.newest.load_full(), self.path.clone());
-        let look = {
+        let mut check = self.check.lock().await;
+        let (before, path) = (self.loaded.load_full(), self.path.clone());
+        let reload = {
             let before = Arc::clone(&before);
-            move || before.is_stale().then(|| LoadedConfig::of(&path))
+            move || before.is_stale().then(|| LoadedConfig::load(&path))
         };
-        let looked = looks.worker.run("web configuration", CHECK_DEADLINE, look).await;
-        let had_failed = std::mem::replace(&mut looks.failing, looked.is_err());
+        let result = check.worker.run("web configuration", CHECK_TIMEOUT, reload).await;
+        let was_failing = std::mem::replace(&mut check.is_failing, result.is_err());
         let file = self.path.display();
-        match looked {
-            Ok(Some(mut reading)) => {
-                if self.is_tls && reading.config.as_ref().is_ok_and(|config| config.tls.is_none()) {
-                    reading.config = Err("TLS is gone from it, and is not switched off while the exporter runs: put it back, or restart".to_owned());
+        match result {
+            Ok(Some(mut loaded)) => {
+                if self.is_tls && loaded.config.as_ref().is_ok_and(|config| config.tls.is_none()) {
+                    let error = "tls_server_config was removed, and TLS cannot be disabled while the exporter runs: restore it, or restart the exporter";
+                    loaded.config = Err(error.to_owned());
                 }
-                let reading = Arc::new(reading);
-                self.newest.store(Arc::clone(&reading));
-                drop(looks);
-                self.log_change(&before.config, &reading.config);
+                let loaded = Arc::new(loaded);
+                self.loaded.store(Arc::clone(&loaded));
+                drop(check);
+                self.log_change(&before.config, &loaded.config);
             }
-            Err(error) if !had_failed => {
-                drop(looks);
-                tracing::error!(%file, "cannot look whether the web configuration has changed, and the last one stays in force: {error}");
+            Err(error) if !was_failing => {
+                drop(check);
+                tracing::error!(%file, "cannot check the web configuration for changes, the last one stays active: {error}");
             }
             Ok(None) | Err(_) => {}
         }
     }
 
-    /// Says what has become of the file, once.
+    /// Logs a change of the configuration, or a new error in it.
     fn log_change(&self, before: &Result<Arc<WebConfig>, String>, now: &Result<Arc<WebConfig>, String>) {
         let file = self.path.display();
         match (before, now) {
             (Err(before), Err(now)) if before == now => {}
-            (_, Err(why)) => {
-                tracing::error!(%file, "the web configuration cannot be used, and every request is refused until it is mended: {why}");
+            (_, Err(error)) => {
+                tracing::error!(%file, "invalid web configuration, all requests are rejected until it is fixed: {error}");
             }
             (_, Ok(config)) if config.tls.is_some() && !self.is_tls => {
-                tracing::warn!(%file, "the web configuration asks for TLS, which is not switched on while the exporter runs: restart it");
+                tracing::warn!(%file, "the web configuration enables TLS, which needs a restart: restart the exporter");
             }
-            (_, Ok(_)) => tracing::info!(%file, "the web configuration has changed, and is in force"),
+            (_, Ok(_)) => tracing::info!(%file, "web configuration reloaded"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Connections: how many, how long they may dawdle, and how they end. Knows no route.
+//! Accepts connections, serves requests on them, and closes those that exceed a timeout. Knows no route.
 
 use std::{
     io,
@@ -23,37 +23,36 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use super::{
-    body::{ResponseBody, raw_response},
     config_watcher::WebConfigWatcher,
-    connections::Connections,
-    routes::CloseConnection,
+    connections::{ConnectionSlot, Connections},
+    response::{CloseConnection, ResponseBody, raw_response},
     tls::ClientTrust,
 };
 
-/// A new connection must have ended its handshake, if there is one, within this time.
+/// Maximum duration of a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// It must have sent its first request's header within this time.
+/// Maximum time until the header of the first request is complete.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// A later one may take longer: this is also how long a connection may idle, and a scraper that
-/// comes once a minute shall find its own still open.
+/// Maximum time until the header of a later request is complete. A connection may idle for this time too, so that a scraper
+/// with an interval of a minute keeps its connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
-/// A client that takes nothing of its answer for this long is cut off.
+/// Maximum time without progress of a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// An answer must be taken whole within this time: a client that takes a byte now and then is cut off too.
+/// Maximum time until a response is received, also if the client reads a byte now and then.
 const RESPONSE_TIMEOUT: Duration = Duration::from_mins(2);
-/// A failed accept is logged no more often than this.
+/// Minimum time between two log lines about failed accepts.
 const ACCEPT_WARNING_INTERVAL: Duration = Duration::from_mins(1);
-/// How long running answers may take when the server ends.
+/// Maximum time that running responses get at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a failed accept (no file descriptors, say) the next is tried after this.
-const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+/// Pause after a failed accept, for example when there is no file descriptor left.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Answers requests on `listeners`, over at most `cap` connections, until `shutdown` is done, then drains. Connections are encrypted if
-/// the `gate` says so.
+/// Serves requests on `listeners`, over at most `connection_limit` connections, until `shutdown` resolves, then drains.
+/// Connections use TLS if `web_config` has it.
 pub(super) async fn serve<F, A>(
     listeners: Vec<TcpListener>,
     web_config: Option<Arc<WebConfigWatcher>>,
-    cap: Arc<AtomicUsize>,
+    connection_limit: Arc<AtomicUsize>,
     respond: F,
     shutdown: impl Future<Output = ()>,
 ) where
@@ -61,72 +60,75 @@ pub(super) async fn serve<F, A>(
     A: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let graceful = Arc::new(GracefulShutdown::new());
-    let connections = Connections::new(cap);
-    let (open, ending) = watch::channel(());
-    let entrance = TlsAcceptor { web_config: web_config.filter(|web_config| web_config.is_tls()), ending };
-    let accepting: Vec<_> = listeners
+    let connections = Connections::new(connection_limit);
+    let (running, shutting_down) = watch::channel(());
+    let web_config = web_config.filter(|web_config| web_config.is_tls());
+    let acceptor = TlsAcceptor { web_config, shutting_down };
+    let accept_tasks: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
             let (connections, graceful) = (Arc::clone(&connections), Arc::clone(&graceful));
-            tokio::spawn(accept(listener, entrance.clone(), respond.clone(), connections, graceful))
+            tokio::spawn(accept(listener, acceptor.clone(), respond.clone(), connections, graceful))
         })
         .collect();
     shutdown.await;
-    drop(open);
-    for task in accepting {
+    drop(running);
+    for task in accept_tasks {
         task.abort();
         let _ = task.await;
     }
-    // Those tasks held the other handles, so this is the last.
+    // The tasks held the other handles, so this is the last one.
     let Some(graceful) = Arc::into_inner(graceful) else { return };
     if timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some connections were cut off: their answers were not taken within 5 s");
+        tracing::warn!(
+            "closed connections at shutdown: their clients had not received the responses within 5 s"
+        );
     }
 }
 
-/// The ends of a connection.
+/// Addresses of a connection, and the client certificates that were allowed when it was opened.
 #[derive(Clone, Debug)]
 pub(super) struct PeerInfo {
-    /// The address of this machine.
+    /// Address of this server.
     pub local: IpAddr,
-    /// The address of the client.
+    /// Address of the client.
     pub peer: IpAddr,
-    /// Which clients could connect when it did; `None` without TLS.
+    /// The rules for client certificates at the handshake; `None` without TLS.
     pub trust: Option<ClientTrust>,
 }
 
 impl PeerInfo {
-    /// Of a connection that is no network's.
-    pub(super) const fn unknown() -> Self {
-        let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        Self { local: nowhere, peer: nowhere, trust: None }
+    /// For a stream that is not a network connection.
+    pub(super) const fn unspecified() -> Self {
+        let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self { local: address, peer: address, trust: None }
     }
 }
 
-/// A connection without TLS, or with it.
+/// A connection without or with TLS.
 type Stream = Either<TcpStream, TlsStream<TcpStream>>;
 
-/// How connections begin.
+/// Performs TLS handshakes, if TLS is configured.
 #[derive(Clone)]
 struct TlsAcceptor {
-    /// Where TLS comes from, if connections are encrypted.
+    /// `None` without TLS.
     web_config: Option<Arc<WebConfigWatcher>>,
-    /// Closed when the server ends.
-    ending: watch::Receiver<()>,
+    /// Closed at shutdown.
+    shutting_down: watch::Receiver<()>,
 }
 
 impl TlsAcceptor {
-    /// The connection, encrypted if it must be; `None` if the client dawdles or the server ends.
+    /// `None` if the handshake fails or takes too long, or the server shuts down.
     async fn accept(mut self, stream: TcpStream) -> Option<(Stream, Option<ClientTrust>)> {
         let Some(web_config) = &self.web_config else { return Some((Either::Left(stream), None)) };
         let tls = web_config.tls().await?;
         tokio::select! {
-            greeted = timeout(HANDSHAKE_TIMEOUT, tls.handshake(stream)) => match greeted {
+            result = timeout(HANDSHAKE_TIMEOUT, tls.handshake(stream)) => match result {
                 Ok(Ok(stream)) => return Some((Either::Right(stream), Some(tls.trust().clone()))),
-                Ok(Err(error)) => tracing::debug!("a handshake failed: {error}"),
-                Err(_) => tracing::debug!("a connection had not ended its handshake within 10 s"),
+                Ok(Err(error)) => tracing::debug!("TLS handshake failed: {error}"),
+                Err(_) => tracing::debug!("TLS handshake not complete within 10 s"),
             },
-            _ = self.ending.changed() => {}
+            _ = self.shutting_down.changed() => {}
         }
         None
     }
@@ -134,7 +136,7 @@ impl TlsAcceptor {
 
 async fn accept<F, A>(
     listener: TcpListener,
-    entrance: TlsAcceptor,
+    acceptor: TlsAcceptor,
     respond: F,
     connections: Arc<Connections>,
     graceful: Arc<GracefulShutdown>,
@@ -142,51 +144,58 @@ async fn accept<F, A>(
     F: Fn(Request<Incoming>, PeerInfo) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
-    let busy = raw_response("503 Service Unavailable", "too many connections: try again in a while");
-    let mut warned: Option<Instant> = None;
+    let unavailable = raw_response("503 Service Unavailable", "too many connections: try again later");
+    let mut last_warning: Option<Instant> = None;
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                if warned.is_none_or(|warned| warned.elapsed() >= ACCEPT_WARNING_INTERVAL) {
+                if last_warning.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING_INTERVAL) {
                     tracing::warn!("cannot accept a connection: {error}");
-                    warned = Some(Instant::now());
+                    last_warning = Some(Instant::now());
                 }
-                // It may be for want of a file descriptor.
+                // The reason may be a missing file descriptor.
                 connections.close_oldest_idle();
-                sleep(ACCEPT_RETRY).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
         let Ok(slot) = connections.open_after_eviction(peer.ip()).await else {
-            // Nothing waits for this: what the socket does not take at once is not said.
-            drop(stream.try_write(busy.as_bytes()));
+            // Never waits for the client: it receives as much as the socket takes at once.
+            drop(stream.try_write(unavailable.as_bytes()));
             continue;
         };
         let Ok(local) = stream.local_addr() else { continue };
-        let mut ends = PeerInfo { local: local.ip(), peer: peer.ip(), trust: None };
+        let peer_info = PeerInfo { local: local.ip(), peer: peer.ip(), trust: None };
         let _ = stream.set_nodelay(true);
-        let (entrance, respond, watcher) = (entrance.clone(), respond.clone(), graceful.watcher());
+        let (acceptor, respond, watcher) = (acceptor.clone(), respond.clone(), graceful.watcher());
         tokio::spawn(async move {
-            let serve = async {
-                if let Some((stream, trust)) = entrance.accept(stream).await {
-                    ends.trust = trust;
-                    let respond = |request| {
-                        let (busy, response) = (slot.busy(), respond(request, ends.clone()));
-                        async { response.await.map(|parts| parts.with_busy(busy)) }
-                    };
-                    serve_connection(stream, respond, watcher).await;
-                }
+            let Some((stream, trust)) = run_unless_evicted(&slot, acceptor.accept(stream)).await.flatten()
+            else {
+                return;
             };
-            tokio::select! {
-                () = serve => {}
-                () = slot.closed() => tracing::debug!("an idle connection made room for another"),
-            }
+            let peer_info = PeerInfo { trust, ..peer_info };
+            let respond = |request| {
+                let (busy, response) = (slot.set_busy(), respond(request, peer_info.clone()));
+                async { response.await.map(|body| body.with_busy(busy)) }
+            };
+            run_unless_evicted(&slot, serve_connection(stream, respond, watcher)).await;
         });
     }
 }
 
-/// Answers the requests that come over `stream` until it ends, or dawdles.
+/// Runs `future` until it ends or the connection must make room for another; `None` in the second case.
+async fn run_unless_evicted<T>(slot: &ConnectionSlot, future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        output = future => Some(output),
+        () = slot.wait_for_close() => {
+            tracing::debug!("closed an idle connection to make room for another");
+            None
+        }
+    }
+}
+
+/// Serves requests on `stream` until it ends or exceeds a timeout.
 pub(super) async fn serve_connection<S, F, A>(stream: S, respond: F, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + 'static,
@@ -195,57 +204,63 @@ where
 {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
-    let asked = Notify::new();
-    let (answering, mut answered) = watch::channel(None::<Instant>);
+    let first_request = Notify::new();
+    let (sending_since, sending_since_receiver) = watch::channel(None::<Instant>);
     let service = service_fn(|request| {
-        asked.notify_one();
-        let answer = respond(request);
+        first_request.notify_one();
+        let response = respond(request);
         async {
-            let response = answer.await;
-            answering.send_replace(Some(Instant::now()));
-            let answering = answering.clone();
-            let response = response.map(|parts| {
-                parts.on_end(move || {
-                    answering.send_replace(None);
+            let response = response.await;
+            sending_since.send_replace(Some(Instant::now()));
+            let sending_since = sending_since.clone();
+            let response = response.map(|body| {
+                body.on_end(move || {
+                    sending_since.send_replace(None);
                 })
             });
             let is_sent = response.extensions().get::<CloseConnection>().is_none();
-            is_sent.then_some(response).ok_or_else(|| io::Error::other("its client has to connect again"))
+            is_sent.then_some(response).ok_or_else(|| io::Error::other("the client must connect again"))
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIMEOUT)
-        // Who has said all and closes its side, as `nc -N` does, still wants the answer.
+        // A client may close its side after the request, as `nc -N` does, and still wait for the response.
         .half_close(true)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
-    let silent = async {
-        if timeout(FIRST_REQUEST_TIMEOUT, asked.notified()).await.is_ok() {
+    let first_request_timeout = async {
+        if timeout(FIRST_REQUEST_TIMEOUT, first_request.notified()).await.is_ok() {
             std::future::pending::<()>().await;
         }
     };
-    let slow = async {
-        loop {
-            let Some(since) = *answered.borrow_and_update() else {
-                if answered.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-                continue;
-            };
-            if timeout_at(since + RESPONSE_TIMEOUT, answered.changed()).await.is_err() {
-                return;
-            }
-        }
-    };
     tokio::select! {
-        ended = watcher.watch(connection) => {
-            if let Err(error) = ended {
-                tracing::debug!("a connection ended early: {}", io::Error::other(error));
+        result = watcher.watch(connection) => {
+            if let Err(error) = result {
+                tracing::debug!("connection ended early: {}", io::Error::other(error));
             }
         }
-        () = slow => tracing::debug!("a connection had not taken its answer within two minutes"),
-        () = silent => tracing::debug!("a connection sent no request within 10 s"),
+        () = response_timeout(sending_since_receiver) => {
+            tracing::debug!("closed a connection: response not received within 2 min");
+        }
+        () = first_request_timeout => {
+            tracing::debug!("closed a connection: no request received within 10 s");
+        }
+    }
+}
+
+/// Resolves when a response has been sent for longer than [`RESPONSE_TIMEOUT`].
+async fn response_timeout(mut sending_since: watch::Receiver<Option<Instant>>) {
+    loop {
+        let Some(since) = *sending_since.borrow_and_update() else {
+            if sending_since.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            continue;
+        };
+        if timeout_at(since + RESPONSE_TIMEOUT, sending_since.changed()).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -256,23 +271,23 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_a_byte_now_and_then_is_cut_off_in_the_end() {
+    async fn a_client_that_reads_a_byte_per_second_is_disconnected() {
         let (mut client, server) = duplex(16);
         let respond =
             |_| std::future::ready(Response::new(ResponseBody::shared(vec![b'x'; 10_000_000].into())));
         let graceful = GracefulShutdown::new();
         let serving = serve_connection(server, respond, graceful.watcher());
-        let taking = async {
-            let asked = client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-            assert!(asked.is_ok());
-            let began = Instant::now();
+        let reading = async {
+            let sent = client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+            assert!(sent.is_ok());
+            let started = Instant::now();
             while client.read(&mut [0]).await.is_ok_and(|read| read > 0) {
                 sleep(Duration::from_secs(1)).await;
-                assert!(began.elapsed() < RESPONSE_TIMEOUT * 2, "it is never cut off");
+                assert!(started.elapsed() < RESPONSE_TIMEOUT * 2, "it is never disconnected");
             }
-            began.elapsed()
+            started.elapsed()
         };
-        let (took, ()) = tokio::join!(taking, serving);
-        assert!(took >= RESPONSE_TIMEOUT, "{took:?}");
+        let (elapsed, ()) = tokio::join!(reading, serving);
+        assert!(elapsed >= RESPONSE_TIMEOUT, "{elapsed:?}");
     }
 }

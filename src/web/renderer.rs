@@ -1,5 +1,5 @@
-//! Large documents for people and accountants, rendered off the threads that answer scrapes: one at a time, shared
-//! by all who ask for the same one, and with limits of their own. Knows neither a route nor a document's content.
+//! Renders large documents (the status page, JSON) off the threads that serve scrapes: one at a time, shared by all
+//! clients that request the same document, and with limits of its own. Knows neither routes nor the documents' content.
 
 use std::{
     sync::{
@@ -12,54 +12,54 @@ use std::{
 use hyper::body::Bytes;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
 
-use super::body::gzip;
+use super::response::gzip;
 
-/// A document is rendered again after this.
+/// A document is rendered again after this time.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// Once its content has changed, a document is still shared for this many times its rendering time, up to [`MAX_AGE`]:
-/// a change shows at once where rendering is cheap, and rendering takes a small part of a core where it is not.
+/// A document whose content has changed is still shared for this many times its rendering time, up to [`MAX_AGE`]. Cheap
+/// documents follow changes at once, and costly ones use a small part of a core.
 const PAUSE_FACTOR: u32 = 20;
-/// Requests that may wait for a rendering at the same time.
-const WAITERS: usize = 64;
-/// Documents kept at the same time.
-const DOCUMENTS: usize = 8;
-/// While documents hold more than this, kept ones and those that clients are still taking, no other is rendered.
-const MEMORY_BYTES: usize = 256 * 1024 * 1024;
+/// Maximum number of requests that wait for a rendering.
+const MAX_WAITERS: usize = 64;
+/// Maximum number of cached documents.
+const MAX_DOCUMENTS: usize = 8;
+/// No document is rendered while cached documents, and documents that clients are still receiving, take more than this.
+const MAX_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 
-/// Renders documents and shares them. `D` names a document.
+/// Renders documents and shares them. `D` identifies a document.
 #[derive(Debug)]
 pub(super) struct Renderer<D> {
-    kept: Mutex<Vec<CachedDocument<D>>>,
-    /// One rendering at a time; requests wait for it in turn.
-    alone: Arc<Semaphore>,
-    /// Room for requests that wait.
-    waiters: Semaphore,
-    /// Bytes of all documents that somebody still holds.
+    cache: Mutex<Vec<CachedDocument<D>>>,
+    /// The permit for one rendering at a time; requests wait for it in order.
+    render_permit: Arc<Semaphore>,
+    /// Permits to wait.
+    wait_permits: Semaphore,
+    /// Bytes of all documents that are not dropped yet.
     held_bytes: Arc<AtomicUsize>,
 }
 
-/// The state of the content at a moment.
+/// The version of the content at a point in time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Version {
-    /// The moment, on [`crate::clock::Moment::elapsed`].
+    /// The time, on [`crate::clock::Timestamp::elapsed`].
     pub now: Duration,
-    /// How often the content had changed.
+    /// Number of changes of the content until then.
     pub changes: u64,
 }
 
 /// A document's bytes.
 #[derive(Debug)]
 pub(super) struct Rendered {
-    /// Without compression.
+    /// Uncompressed.
     pub plain: Vec<u8>,
-    /// When something in it becomes too old to be shown, on [`crate::clock::Moment::elapsed`].
-    pub known_until: Option<Duration>,
+    /// When a value in it becomes too old to show, on [`crate::clock::Timestamp::elapsed`].
+    pub expires: Option<Duration>,
 }
 
 /// Why there is no document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RenderError {
-    /// Too many requests wait, or clients have not yet taken what was rendered for them.
+    /// Too many requests wait, or clients have not received their documents yet.
     Busy,
     /// The rendering panicked.
     Failed,
@@ -71,35 +71,35 @@ struct CachedDocument<D> {
     plain: Bytes,
     gzip: Option<Bytes>,
     changes: u64,
-    /// Not to be used from then on.
-    until: Duration,
-    /// Not to be used from then on if the content has changed since.
-    until_if_changed: Duration,
+    /// When it expires, on [`crate::clock::Timestamp::elapsed`].
+    expires: Duration,
+    /// When it expires if the content has changed since.
+    expires_if_changed: Duration,
 }
 
 impl<D> CachedDocument<D> {
     fn is_current(&self, version: Version) -> bool {
-        let until = if self.changes == version.changes { self.until } else { self.until_if_changed };
-        version.now < until
+        let is_unchanged = self.changes == version.changes;
+        version.now < if is_unchanged { self.expires } else { self.expires_if_changed }
     }
 }
 
 impl<D: Clone + PartialEq + Send + 'static> Renderer<D> {
-    /// A renderer that keeps nothing yet.
+    /// A renderer with an empty cache.
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            kept: Mutex::default(),
-            alone: Arc::new(Semaphore::new(1)),
-            waiters: Semaphore::new(WAITERS),
+            cache: Mutex::default(),
+            render_permit: Arc::new(Semaphore::new(1)),
+            wait_permits: Semaphore::new(MAX_WAITERS),
             held_bytes: Arc::default(),
         })
     }
 
-    /// The bytes of `document`, compressed if that `is_gzip`: those that were rendered within the last second, or new
-    /// ones by `render`. `version` tells the state of the content now.
+    /// Returns the bytes of `document`, compressed if `is_gzip`: those of the cache if they are current, or else the result
+    /// of `render`. `version` returns the present version of the content.
     ///
     /// # Errors
-    /// Why there is none.
+    /// If there is no capacity, or rendering fails.
     pub(super) async fn get(
         self: &Arc<Self>,
         document: &D,
@@ -107,102 +107,105 @@ impl<D: Clone + PartialEq + Send + 'static> Renderer<D> {
         version: impl Fn() -> Version,
         render: impl FnOnce() -> Rendered + Send + 'static,
     ) -> Result<Bytes, RenderError> {
-        if let Some(bytes) = self.kept_bytes(document, is_gzip, version()) {
+        if let Some(bytes) = self.cached_bytes(document, is_gzip, version()) {
             return Ok(bytes);
         }
-        let _waiting = self.waiters.try_acquire().map_err(|_| RenderError::Busy)?;
-        let Ok(alone) = Arc::clone(&self.alone).acquire_owned().await else { return Err(RenderError::Busy) };
-        let begun = version();
-        if let Some(bytes) = self.kept_bytes(document, is_gzip, begun) {
+        let _wait_permit = self.wait_permits.try_acquire().map_err(|_| RenderError::Busy)?;
+        let Ok(permit) = Arc::clone(&self.render_permit).acquire_owned().await else {
+            return Err(RenderError::Busy);
+        };
+        let version = version();
+        if let Some(bytes) = self.cached_bytes(document, is_gzip, version) {
             return Ok(bytes);
         }
-        self.forget_expired(begun.now);
-        if self.held_bytes.load(Ordering::Acquire) > MEMORY_BYTES {
+        self.remove_expired(version.now);
+        if self.held_bytes.load(Ordering::Acquire) > MAX_MEMORY_BYTES {
             return Err(RenderError::Busy);
         }
         let (renderer, document) = (Arc::clone(self), document.clone());
         let bytes = spawn_blocking(move || {
-            // Held here: a client that hangs up ends the waiting, but not this.
-            let _alone = alone;
-            renderer.render(document, is_gzip, begun, render)
+            // Held here: the rendering continues if the client disconnects.
+            let _permit = permit;
+            renderer.render(document, is_gzip, version, render)
         });
         let bytes = bytes.await.inspect_err(|error| {
-            tracing::error!("cannot render a document for a client: {error}: please report this");
+            tracing::error!("cannot render a document: {error}: please report this bug");
         });
-        self.forget_later(begun.now);
+        self.schedule_removal(version.now);
         bytes.ok().flatten().ok_or(RenderError::Failed)
     }
 
-    fn kept_bytes(&self, document: &D, is_gzip: bool, version: Version) -> Option<Bytes> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = kept.iter().find(|kept| kept.document == *document && kept.is_current(version))?;
-        if is_gzip { found.gzip.clone() } else { Some(found.plain.clone()) }
+    fn cached_bytes(&self, document: &D, is_gzip: bool, version: Version) -> Option<Bytes> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached =
+            cache.iter().find(|cached| cached.document == *document && cached.is_current(version))?;
+        if is_gzip { cached.gzip.clone() } else { Some(cached.plain.clone()) }
     }
 
-    /// The plain bytes of a document, to be compressed, and until when they may be used.
-    fn kept_plain(&self, document: &D, version: Version) -> Option<(Bytes, Duration)> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = kept.iter().find(|kept| kept.document == *document)?;
-        // Not if the content has changed: the bytes would count as those of the newer content.
-        let is_same = found.changes == version.changes && version.now < found.until;
-        is_same.then(|| (found.plain.clone(), found.until))
+    /// The uncompressed bytes of a cached document, and when they expire.
+    fn cached_plain(&self, document: &D, version: Version) -> Option<(Bytes, Duration)> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = cache.iter().find(|cached| cached.document == *document)?;
+        // Not if the content has changed: the compressed bytes would count as those of the newer content.
+        let is_unchanged = cached.changes == version.changes && version.now < cached.expires;
+        is_unchanged.then(|| (cached.plain.clone(), cached.expires))
     }
 
-    /// Renders or compresses a document and keeps it; `None` if it cannot be compressed.
+    /// Renders or compresses a document and caches it; `None` if compression fails.
     fn render(
         &self,
         document: D,
         is_gzip: bool,
-        begun: Version,
+        version: Version,
         render: impl FnOnce() -> Rendered,
     ) -> Option<Bytes> {
         let started = Instant::now();
-        let (plain, until) = self.kept_plain(&document, begun).unwrap_or_else(|| {
-            let Rendered { plain, known_until } = render();
-            let until = begun.now.saturating_add(MAX_AGE);
-            (self.counted(plain), known_until.map_or(until, |known| known.min(until)))
+        let (plain, expires) = self.cached_plain(&document, version).unwrap_or_else(|| {
+            let rendered = render();
+            let expires = version.now.saturating_add(MAX_AGE);
+            (self.count(rendered.plain), rendered.expires.map_or(expires, |known| known.min(expires)))
         });
-        let packed = if is_gzip { Some(self.compressed(&plain)?) } else { None };
-        let rested = begun.now.saturating_add(started.elapsed() * PAUSE_FACTOR);
-        let bytes = packed.clone().unwrap_or_else(|| plain.clone());
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|kept| kept.document != document);
-        if kept.len() >= DOCUMENTS {
-            kept.remove(0);
+        let gzip = if is_gzip { Some(self.compress(&plain)?) } else { None };
+        let pause_end = version.now.saturating_add(started.elapsed() * PAUSE_FACTOR);
+        let bytes = gzip.clone().unwrap_or_else(|| plain.clone());
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.retain(|cached| cached.document != document);
+        if cache.len() >= MAX_DOCUMENTS {
+            cache.remove(0);
         }
-        let (changes, until_if_changed) = (begun.changes, rested.min(until));
-        kept.push(CachedDocument { document, plain, gzip: packed, changes, until, until_if_changed });
+        let (changes, expires_if_changed) = (version.changes, pause_end.min(expires));
+        cache.push(CachedDocument { document, plain, gzip, changes, expires, expires_if_changed });
         Some(bytes)
     }
 
-    /// `plain` compressed; `None` if that fails, which it does not in memory.
-    fn compressed(&self, plain: &[u8]) -> Option<Bytes> {
-        gzip(plain).ok().map(|packed| self.counted(packed))
+    /// `None` if compression fails, which it does not in memory.
+    fn compress(&self, plain: &[u8]) -> Option<Bytes> {
+        gzip(plain).ok().map(|compressed| self.count(compressed))
     }
 
-    /// `bytes` that count as held until the last copy of the handle is gone.
-    fn counted(&self, bytes: Vec<u8>) -> Bytes {
+    /// Counts `bytes` in `held_bytes` until the last copy of the handle is dropped.
+    fn count(&self, bytes: Vec<u8>) -> Bytes {
         self.held_bytes.fetch_add(bytes.len(), Ordering::AcqRel);
         Bytes::from_owner(CountedBytes { bytes, held_bytes: Arc::clone(&self.held_bytes) })
     }
 
-    fn forget_expired(&self, now: Duration) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|kept| now < kept.until);
+    fn remove_expired(&self, now: Duration) {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).retain(|cached| now < cached.expires);
     }
 
-    /// Frees documents once nobody may be answered with them.
-    fn forget_later(self: &Arc<Self>, begun: Duration) {
+    /// Removes documents once they have expired, without a further request.
+    fn schedule_removal(self: &Arc<Self>, rendered_at: Duration) {
         let renderer = Arc::downgrade(self);
         tokio::spawn(async move {
             sleep(MAX_AGE).await;
             if let Some(renderer) = renderer.upgrade() {
-                renderer.forget_expired(begun.saturating_add(MAX_AGE));
+                renderer.remove_expired(rendered_at.saturating_add(MAX_AGE));
             }
         });
     }
 }
 
-/// Bytes whose number is in a sum as long as they are held.
+/// Bytes that are counted in a sum until they are dropped.
 struct CountedBytes {
     bytes: Vec<u8>,
     held_bytes: Arc<AtomicUsize>,
@@ -235,7 +238,7 @@ mod tests {
     }
 
     fn rendered(text: &str) -> Rendered {
-        Rendered { plain: text.as_bytes().to_vec(), known_until: None }
+        Rendered { plain: text.as_bytes().to_vec(), expires: None }
     }
 
     async fn get(renderer: &Arc<Renderer<&'static str>>, milliseconds: u64, text: &'static str) -> Bytes {
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_who_ask_within_a_second_get_the_same_bytes() {
+    async fn clients_within_a_second_share_the_same_bytes() {
         let renderer = Renderer::new();
         let first = get(&renderer, 0, "a").await;
         let later = get(&renderer, 999, "b").await;
@@ -255,22 +258,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_document_is_compressed_once_and_from_the_bytes_of_the_plain_one() {
+    async fn a_document_is_compressed_once_from_its_plain_bytes() {
         let renderer = Renderer::new();
         let plain = get(&renderer, 0, "a").await;
-        let packed = |milliseconds| renderer.get(&"page", true, at(milliseconds, 0), || rendered("b"));
-        let (first, second) = (packed(1).await, packed(2).await);
+        let compressed = |milliseconds| renderer.get(&"page", true, at(milliseconds, 0), || rendered("b"));
+        let (first, second) = (compressed(1).await, compressed(2).await);
         let (Ok(first), Ok(second)) = (first, second) else { panic!("no document") };
         assert_eq!(first.as_ptr(), second.as_ptr());
-        let mut unpacked = String::new();
-        let read = std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&*first), &mut unpacked);
-        assert!(read.is_ok() && unpacked.as_bytes() == plain, "{unpacked}");
+        let mut decompressed = String::new();
+        let mut decoder = flate2::read::GzDecoder::new(&*first);
+        let read = std::io::Read::read_to_string(&mut decoder, &mut decompressed);
+        assert!(read.is_ok() && decompressed.as_bytes() == plain, "{decompressed}");
     }
 
     #[tokio::test]
-    async fn a_document_is_never_shared_when_something_in_it_is_too_old() {
+    async fn a_document_expires_with_the_first_value_in_it() {
         let renderer = Renderer::new();
-        let short = || Rendered { plain: b"a".to_vec(), known_until: Some(Duration::from_millis(300)) };
+        let short = || Rendered { plain: b"a".to_vec(), expires: Some(Duration::from_millis(300)) };
         let got = renderer.get(&"page", false, at(0, 0), short).await;
         assert_eq!(got.as_deref(), Ok(&b"a"[..]));
         assert_eq!(&*get(&renderer, 299, "b").await, b"a");
@@ -278,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_shows_once_twenty_times_the_cost_of_a_rendering_has_passed() {
+    async fn a_change_is_visible_after_twenty_times_the_rendering_time() {
         let renderer = Renderer::new();
         let slow = || {
             std::thread::sleep(Duration::from_millis(5));
@@ -293,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_document_is_rendered_at_a_time_and_too_many_waiters_are_told_so() {
+    async fn one_document_is_rendered_at_a_time_and_the_number_of_waiters_is_limited() {
         let renderer = Renderer::new();
         let (release, held) = mpsc::channel::<()>();
         let renderings = Arc::new(AtomicU64::new(0));
@@ -309,7 +313,7 @@ mod tests {
             first.get(&"page", false, || NOTHING_CHANGED, wait).await
         });
         assert!(is_started.await.is_ok());
-        for _ in 1..WAITERS {
+        for _ in 1..MAX_WAITERS {
             let (renderer, renderings) = (Arc::clone(&renderer), Arc::clone(&renderings));
             tasks.spawn(async move {
                 let count = move || {
@@ -319,7 +323,7 @@ mod tests {
                 renderer.get(&"page", false, || NOTHING_CHANGED, count).await
             });
         }
-        while renderer.waiters.available_permits() > 0 {
+        while renderer.wait_permits.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
         let refused = renderer.get(&"other", false, || NOTHING_CHANGED, || rendered("c")).await;
@@ -328,13 +332,13 @@ mod tests {
         while let Some(done) = tasks.join_next().await {
             assert!(matches!(&done, Ok(Ok(bytes)) if **bytes == *b"a"), "{done:?}");
         }
-        assert_eq!(renderings.load(Ordering::Relaxed), 0, "they all got the bytes of the first");
+        assert_eq!(renderings.load(Ordering::Relaxed), 0, "all waiters share the first rendering");
     }
 
     #[tokio::test]
-    async fn a_panic_or_a_client_that_leaves_holds_up_nobody() {
+    async fn a_panic_or_a_disconnected_client_does_not_block_others() {
         let renderer = Renderer::new();
-        let failed = renderer.get(&"page", false, at(0, 0), || panic!("a mistake in the page")).await;
+        let failed = renderer.get(&"page", false, at(0, 0), || panic!("a bug in the page")).await;
         assert_eq!(failed, Err(RenderError::Failed));
         let (started, is_started) = tokio::sync::oneshot::channel();
         let (release, held) = mpsc::channel::<()>();
@@ -344,23 +348,23 @@ mod tests {
             rendered("a")
         });
         tokio::select! {
-            _ = leaving => panic!("nobody has released it"),
+            _ = leaving => panic!("the rendering is still held"),
             started = is_started => assert!(started.is_ok()),
         }
         assert!(release.send(()).is_ok());
-        assert_eq!(&*get(&renderer, 1, "b").await, b"a", "the work of the client that left is used");
+        assert_eq!(&*get(&renderer, 1, "b").await, b"a", "the rendering of the disconnected client is used");
     }
 
     #[tokio::test]
-    async fn documents_that_slow_clients_hold_are_bounded_and_memory_is_freed_after_them() {
+    async fn documents_of_slow_clients_are_limited_and_freed_after_them() {
         let renderer = Renderer::new();
-        let large = || Rendered { plain: vec![0; MEMORY_BYTES + 1], known_until: None };
+        let large = || Rendered { plain: vec![0; MAX_MEMORY_BYTES + 1], expires: None };
         let slow_reader = renderer.get(&"page", false, at(0, 0), large).await;
         assert!(slow_reader.is_ok());
         let busy = renderer.get(&"page", false, at(1000, 0), || rendered("b")).await;
         assert_eq!(busy, Err(RenderError::Busy));
         drop(slow_reader);
-        assert_eq!(renderer.held_bytes.load(Ordering::Acquire), 0, "it is not kept for ever either");
+        assert_eq!(renderer.held_bytes.load(Ordering::Acquire), 0, "the cache drops expired documents");
         assert_eq!(&*get(&renderer, 1000, "c").await, b"c");
     }
 }

@@ -1,5 +1,5 @@
-//! Which requests a browser may make here for others: none under a foreign name (DNS rebinding), none for the page of
-//! another site. Pure: it knows neither sockets nor the content of an answer.
+//! Rejects requests that a browser makes for somebody else: with a foreign host name (DNS rebinding), or from a page of
+//! another site (CSRF). Pure: it knows neither sockets nor responses.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -10,8 +10,7 @@ use hyper::{
 
 use crate::quoting::quote_short;
 
-/// A host by name or address, without a port. Parses the way browsers write `Host`: upper case and a dot at the end do
-/// not matter.
+/// A host name or address, without a port. Parsing ignores upper case and a dot at the end, as browsers do in `Host`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostName {
     /// Lower case, without a dot at the end.
@@ -27,10 +26,8 @@ impl FromStr for HostName {
         let text = text.trim();
         match Authority::parse(text) {
             Some(Authority { host, port: None }) => Ok(host),
-            Some(_) => {
-                Err("a host name has no port here, and every port is meant: write the name alone".to_owned())
-            }
-            // A bare IPv6 address is as clear as one in brackets.
+            Some(_) => Err("remove the port: the host name applies to every port".to_owned()),
+            // An IPv6 address without brackets is unambiguous here.
             None => {
                 text.parse::<IpAddr>().map(|address| Self::Address(address.to_canonical())).map_err(|_| {
                     format!(
@@ -52,7 +49,7 @@ impl fmt::Display for HostName {
     }
 }
 
-/// A host with a port, or none.
+/// A host with an optional port.
 #[derive(Debug, PartialEq, Eq)]
 struct Authority {
     host: HostName,
@@ -60,8 +57,8 @@ struct Authority {
 }
 
 impl Authority {
-    /// From `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`; `None` if it is something else. Zones of IPv6 addresses are
-    /// something else: no browser sends them.
+    /// Parses `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`. `None` for anything else, also for IPv6 zones: no browser
+    /// sends them.
     fn parse(text: &str) -> Option<Self> {
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
             let (address, port) = rest.split_once(']')?;
@@ -70,7 +67,7 @@ impl Authority {
         } else {
             let end = text.find(':').unwrap_or(text.len());
             let (name, port) = text.split_at_checked(end)?;
-            (Self::host(name)?, port)
+            (Self::parse_host(name)?, port)
         };
         let port = match port.strip_prefix(':') {
             None if port.is_empty() => None,
@@ -82,76 +79,76 @@ impl Authority {
         Some(Self { host, port })
     }
 
-    fn host(name: &str) -> Option<HostName> {
+    fn parse_host(name: &str) -> Option<HostName> {
         if let Ok(address) = name.parse::<IpAddr>() {
             return Some(HostName::Address(address.to_canonical()));
         }
         let name = name.strip_suffix('.').unwrap_or(name);
-        let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        (!name.is_empty() && name.bytes().all(is_fit))
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        (!name.is_empty() && name.bytes().all(is_valid))
             .then(|| HostName::Name(name.to_ascii_lowercase().into_boxed_str()))
     }
 }
 
-/// Why a request is refused.
+/// Why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PolicyRefusal {
-    /// It is for a host that this address does not answer for.
+    /// Its host is not a name of this server.
     ForeignHost,
-    /// The page of another site made it.
+    /// A page of another site made it.
     CrossSite,
 }
 
-/// Which hosts are answered for, and what other sites may ask for.
+/// The rules for hosts and origins of requests.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RequestPolicy {
-    /// Names that are answered for beside loopback's own. If there are any, others are refused on every address.
+    /// Allowed hosts in addition to the names of loopback addresses. If there are any, all addresses reject other hosts.
     pub allowed_hosts: Vec<HostName>,
 }
 
 impl RequestPolicy {
-    /// Whether a request on a connection to the `local` address is answered. What is at `open_path` pages of other sites
-    /// may ask for too: they cannot read it, as no answer here allows that.
+    /// Checks a request on a connection to the `local` address. Pages of other sites may request `open_path`: they cannot
+    /// read the response, because no response has CORS headers.
     ///
     /// # Errors
-    /// Why it is not.
+    /// If the request must be rejected.
     pub(super) fn check<B>(
         &self,
         request: &Request<B>,
         local: IpAddr,
         open_path: &str,
     ) -> Result<(), PolicyRefusal> {
-        let hosts = hosts(request).ok_or(PolicyRefusal::ForeignHost)?;
+        let hosts = requested_hosts(request).ok_or(PolicyRefusal::ForeignHost)?;
         let local = local.to_canonical();
-        let is_guarded = local.is_loopback() || !self.allowed_hosts.is_empty();
-        if is_guarded && !hosts.iter().all(|authority| self.answers_for(&authority.host, local)) {
+        let checks_hosts = local.is_loopback() || !self.allowed_hosts.is_empty();
+        if checks_hosts && !hosts.iter().all(|authority| self.is_allowed_host(&authority.host, local)) {
             return Err(PolicyRefusal::ForeignHost);
         }
         if request.uri().path() == open_path {
             return Ok(());
         }
-        let is_own = |origin: &HeaderValue| self.is_own_origin(origin, &hosts);
-        if !request.headers().get_all(header::ORIGIN).iter().all(is_own) {
+        let is_same_origin = |origin: &HeaderValue| self.is_same_origin(origin, &hosts);
+        if !request.headers().get_all(header::ORIGIN).iter().all(is_same_origin) {
             return Err(PolicyRefusal::CrossSite);
         }
-        let is_own = is_own_fetch(request.headers()) || is_navigation(request.method(), request.headers());
-        if is_own { Ok(()) } else { Err(PolicyRefusal::CrossSite) }
+        let is_allowed =
+            is_same_origin_fetch(request.headers()) || is_navigation(request.method(), request.headers());
+        if is_allowed { Ok(()) } else { Err(PolicyRefusal::CrossSite) }
     }
 
-    /// The connection's own address is safe on any address: a name that points elsewhere is not in such a request. That
-    /// lets probes and service discovery by address through.
-    fn answers_for(&self, host: &HostName, local: IpAddr) -> bool {
+    /// The connection's own address is always allowed, for probes and service discovery: an attacker's page can only use
+    /// the attacker's name.
+    fn is_allowed_host(&self, host: &HostName, local: IpAddr) -> bool {
         let is_own = match host {
             HostName::Address(address) => *address == local || (local.is_loopback() && address.is_loopback()),
-            // Not *.localhost: not every resolver keeps those names on this machine.
+            // Not *.localhost: some resolvers look these names up on the network.
             HostName::Name(name) => local.is_loopback() && &**name == "localhost",
         };
         is_own || self.allowed_hosts.contains(host)
     }
 
-    /// Whether an `Origin` is this server: the host that was asked, or an allowed one, which is what a proxy that rewrites
-    /// `Host` is known by.
-    fn is_own_origin(&self, origin: &HeaderValue, hosts: &[Authority]) -> bool {
+    /// Whether an `Origin` is this server: the requested host, or an allowed host, because a proxy may rewrite `Host`.
+    fn is_same_origin(&self, origin: &HeaderValue, hosts: &[Authority]) -> bool {
         let parsed = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
         let Some((scheme, authority)) = parsed else { return false };
         let default_port = match scheme {
@@ -161,33 +158,34 @@ impl RequestPolicy {
         };
         let Some(Authority { host, port }) = Authority::parse(authority) else { return false };
         let port = port.unwrap_or(default_port);
-        let is_same = |asked: &Authority| asked.host == host && asked.port.unwrap_or(default_port) == port;
+        let is_same =
+            |requested: &Authority| requested.host == host && requested.port.unwrap_or(default_port) == port;
         (!hosts.is_empty() && hosts.iter().all(is_same)) || self.allowed_hosts.contains(&host)
     }
 }
 
-/// The hosts that a request names: in an absolute target (`:authority` of HTTP/2 is one too) and in `Host`. Empty if it
-/// names none, as old health checkers do and no browser; `None` if one of them is no host.
-fn hosts<B>(request: &Request<B>) -> Option<Vec<Authority>> {
+/// The hosts in an absolute target (hyper puts `:authority` of HTTP/2 there) and in `Host`. Empty without any: old
+/// health checkers send none, but every browser does. `None` if one of them is invalid.
+fn requested_hosts<B>(request: &Request<B>) -> Option<Vec<Authority>> {
     let target = request.uri().authority().map(|authority| Authority::parse(authority.as_str()));
-    let named = request.headers().get_all(header::HOST).iter().filter(|value| !value.is_empty());
-    let named = named.map(|value| value.to_str().ok().and_then(Authority::parse));
-    target.into_iter().chain(named).collect()
+    let headers = request.headers().get_all(header::HOST).iter().filter(|value| !value.is_empty());
+    let headers = headers.map(|value| value.to_str().ok().and_then(Authority::parse));
+    target.into_iter().chain(headers).collect()
 }
 
-/// Whether a browser says that the page of this server, or its user, makes the request. Programs that are no browser
-/// say nothing, and browsers say nothing to an address that is neither loopback nor HTTPS.
-fn is_own_fetch(headers: &HeaderMap) -> bool {
+/// Whether a page of this server, or the user, makes the request. Programs do not send the header, and browsers send it to
+/// loopback addresses and over HTTPS only.
+fn is_same_origin_fetch(headers: &HeaderMap) -> bool {
     headers.get_all("sec-fetch-site").iter().all(|site| site == "same-origin" || site == "none")
 }
 
-/// Whether the user follows a link to here: the page that holds the link cannot read what is answered, and a link from a
-/// dashboard or an alert must work. Not in a frame, and not by a form that sends something.
+/// Whether the user follows a link, for example from a dashboard or an alert: the page with the link cannot read the
+/// response. Not in a frame, and not with a form that sends data.
 fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
-    let says = |name: &str, value: &str| headers.get(name).is_some_and(|found| found == value);
+    let has = |name: &str, value: &str| headers.get(name).is_some_and(|found| found == value);
     [Method::GET, Method::HEAD].contains(method)
-        && says("sec-fetch-mode", "navigate")
-        && (says("sec-fetch-dest", "document") || !headers.contains_key("sec-fetch-dest"))
+        && has("sec-fetch-mode", "navigate")
+        && (has("sec-fetch-dest", "document") || !headers.contains_key("sec-fetch-dest"))
 }
 
 #[cfg(test)]
@@ -197,7 +195,7 @@ mod tests {
     use super::*;
 
     const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-    const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
+    const OTHER_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
 
     fn policy(allowed: &[&str]) -> RequestPolicy {
         let host = |text: &&str| text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -210,16 +208,16 @@ mod tests {
         request.body(()).unwrap_or_else(|error| panic!("{target}: {error}"))
     }
 
-    fn judged(allowed: &[&str], local: IpAddr, request: &Request<()>) -> Result<(), PolicyRefusal> {
+    fn check(allowed: &[&str], local: IpAddr, request: &Request<()>) -> Result<(), PolicyRefusal> {
         policy(allowed).check(request, local, "/metrics")
     }
 
-    fn by_host(allowed: &[&str], local: IpAddr, host: &str) -> Result<(), PolicyRefusal> {
-        judged(allowed, local, &request("GET", "/metrics", &[("Host", host)]))
+    fn check_host(allowed: &[&str], local: IpAddr, host: &str) -> Result<(), PolicyRefusal> {
+        check(allowed, local, &request("GET", "/metrics", &[("Host", host)]))
     }
 
     #[test]
-    fn a_loopback_address_answers_to_its_own_names_and_to_allowed_ones() {
+    fn a_loopback_address_accepts_its_own_names_and_allowed_hosts() {
         let mapped = IpAddr::V6(std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped());
         for local in [LOOPBACK, IpAddr::V6(Ipv6Addr::LOCALHOST), mapped] {
             for own in [
@@ -237,7 +235,7 @@ mod tests {
                 "[::ffff:127.0.0.1]:1",
                 "",
             ] {
-                assert_eq!(by_host(&[], local, own), Ok(()), "{own}");
+                assert_eq!(check_host(&[], local, own), Ok(()), "{own}");
             }
             for foreign in [
                 "rebind.evil.example",
@@ -264,32 +262,32 @@ mod tests {
                 ".",
                 "2130706433",
             ] {
-                assert_eq!(by_host(&[], local, foreign), Err(PolicyRefusal::ForeignHost), "{foreign}");
+                assert_eq!(check_host(&[], local, foreign), Err(PolicyRefusal::ForeignHost), "{foreign}");
             }
         }
         let allowed = ["Balances.Example.com.", "fd00::1", "192.0.2.7"];
         for host in ["balances.example.com", "BALANCES.example.com.:443", "[fd00::1]:1", "192.0.2.7"] {
-            assert_eq!(by_host(&allowed, LOOPBACK, host), Ok(()), "{host}");
+            assert_eq!(check_host(&allowed, LOOPBACK, host), Ok(()), "{host}");
         }
-        assert!(by_host(&allowed, LOOPBACK, "x.balances.example.com").is_err());
+        assert!(check_host(&allowed, LOOPBACK, "x.balances.example.com").is_err());
     }
 
     #[test]
-    fn other_addresses_answer_to_every_name_until_names_are_allowed() {
-        assert_eq!(by_host(&[], ELSEWHERE, "exporter:10770"), Ok(()));
+    fn other_addresses_accept_every_host_until_hosts_are_configured() {
+        assert_eq!(check_host(&[], OTHER_ADDRESS, "exporter:10770"), Ok(()));
         let allowed = ["exporter"];
         for host in ["exporter:10770", "10.1.2.3:10770", ""] {
-            assert_eq!(by_host(&allowed, ELSEWHERE, host), Ok(()), "{host}");
+            assert_eq!(check_host(&allowed, OTHER_ADDRESS, host), Ok(()), "{host}");
         }
         for host in ["rebind.evil.example", "localhost", "127.0.0.1", "10.1.2.4"] {
-            assert_eq!(by_host(&allowed, ELSEWHERE, host), Err(PolicyRefusal::ForeignHost), "{host}");
+            assert_eq!(check_host(&allowed, OTHER_ADDRESS, host), Err(PolicyRefusal::ForeignHost), "{host}");
         }
     }
 
     #[test]
-    fn every_host_that_a_request_names_counts() {
+    fn every_host_in_a_request_is_checked() {
         let target =
-            |target: &str, host: &str| judged(&[], LOOPBACK, &request("GET", target, &[("Host", host)]));
+            |target: &str, host: &str| check(&[], LOOPBACK, &request("GET", target, &[("Host", host)]));
         assert_eq!(target("http://localhost:1/metrics", "localhost:1"), Ok(()));
         for (absolute, host) in [
             ("http://rebind.evil.example/metrics", "localhost"),
@@ -299,12 +297,12 @@ mod tests {
             assert_eq!(target(absolute, host), Err(PolicyRefusal::ForeignHost), "{absolute} {host}");
         }
         let twice = request("GET", "/", &[("Host", "localhost"), ("Host", "rebind.evil.example")]);
-        assert_eq!(judged(&[], LOOPBACK, &twice), Err(PolicyRefusal::ForeignHost));
-        assert_eq!(judged(&[], LOOPBACK, &request("GET", "/", &[])), Ok(()), "no browser leaves it out");
+        assert_eq!(check(&[], LOOPBACK, &twice), Err(PolicyRefusal::ForeignHost));
+        assert_eq!(check(&[], LOOPBACK, &request("GET", "/", &[])), Ok(()), "every browser sends it");
     }
 
     #[test]
-    fn pages_of_other_sites_may_only_lead_here_and_load_metrics() {
+    fn pages_of_other_sites_may_only_link_here_and_request_metrics() {
         let own = ("Host", "localhost:10770");
         let site = |value| ("Sec-Fetch-Site", value);
         let (navigate, document) = (("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document"));
@@ -319,7 +317,7 @@ mod tests {
             ("POST", "/-/reload", vec![]),
         ] {
             let headers = [vec![own], headers].concat();
-            assert_eq!(judged(&[], LOOPBACK, &request(method, path, &headers)), Ok(()), "{headers:?}");
+            assert_eq!(check(&[], LOOPBACK, &request(method, path, &headers)), Ok(()), "{headers:?}");
         }
         for (method, path, headers) in [
             ("POST", "/-/reload", vec![foreign]),
@@ -337,10 +335,10 @@ mod tests {
             ("OPTIONS", "/api/v1/balances", vec![foreign]),
             ("GET", "/metrics/", vec![foreign]),
         ] {
-            for (local, own) in [(LOOPBACK, own), (ELSEWHERE, ("Host", "10.1.2.3:10770"))] {
+            for (local, own) in [(LOOPBACK, own), (OTHER_ADDRESS, ("Host", "10.1.2.3:10770"))] {
                 let headers = [&[own], &*headers].concat();
-                let refused = judged(&[], local, &request(method, path, &headers));
-                assert_eq!(refused, Err(PolicyRefusal::CrossSite), "{method} {path} {headers:?}");
+                let result = check(&[], local, &request(method, path, &headers));
+                assert_eq!(result, Err(PolicyRefusal::CrossSite), "{method} {path} {headers:?}");
             }
         }
     }
@@ -350,23 +348,23 @@ mod tests {
         let name = "balances.example.com";
         for host in ["127.0.0.1:10770", name] {
             let headers = [("Host", host), ("Origin", "https://balances.example.com")];
-            assert_eq!(judged(&[name], LOOPBACK, &request("POST", "/-/reload", &headers)), Ok(()), "{host}");
+            assert_eq!(check(&[name], LOOPBACK, &request("POST", "/-/reload", &headers)), Ok(()), "{host}");
             let fetch = [("Host", host), ("Sec-Fetch-Site", "same-origin")];
-            assert_eq!(judged(&[name], LOOPBACK, &request("GET", "/", &fetch)), Ok(()), "{host}");
+            assert_eq!(check(&[name], LOOPBACK, &request("GET", "/", &fetch)), Ok(()), "{host}");
         }
     }
 
     #[test]
-    fn an_allowed_host_is_a_name_alone() {
-        for (text, said) in [
-            ("example.com:80", "has no port here"),
+    fn an_allowed_host_has_no_scheme_and_no_port() {
+        for (text, expected) in [
+            ("example.com:80", "remove the port"),
             ("http://example.com", "without http://"),
             ("", "is not a host name"),
             ("*", "is not a host name"),
             ("a b", "is not a host name"),
         ] {
-            let refused = text.parse::<HostName>().err().unwrap_or_default();
-            assert!(refused.contains(said), "{text}: {refused}");
+            let error = text.parse::<HostName>().err().unwrap_or_default();
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! TLS of the HTTP server: what a web configuration asks for, in the words of rustls, and the handshake.
-//! The only place of the server that names rustls. Reads no file, and knows no HTTP but one refusal.
+//! TLS of the HTTP server: translates a web configuration for rustls, and performs handshakes. The only file of the server
+//! that uses rustls. Reads no file, and knows no HTTP except one error response.
 
 use std::{io, net::IpAddr, sync::Arc};
 
@@ -20,56 +20,56 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
-use super::body::raw_response;
+use super::response::raw_response;
 use crate::quoting::quote_short;
 
-/// The first byte of a TLS connection.
-const HANDSHAKE_RECORD: u8 = 0x16;
+/// The first byte that a TLS client sends.
+const HANDSHAKE_RECORD_TYPE: u8 = 0x16;
 
-/// What TLS is to be like, every file read.
+/// TLS settings, with the content of the files.
 pub(super) struct TlsOptions {
-    /// The certificate and those that lead to its authority, PEM.
+    /// The certificate chain, PEM.
     pub certificates: Zeroizing<Vec<u8>>,
-    /// The key of the first certificate, PEM.
+    /// The private key of the first certificate, PEM.
     pub key: Zeroizing<Vec<u8>>,
-    /// Which clients may connect; all if none.
-    pub clients: Option<Arc<ClientAuthOptions>>,
-    /// Oldest and newest version, by the names of exporter-toolkit.
+    /// `None` if clients need no certificate.
+    pub client_auth: Option<Arc<ClientAuthOptions>>,
+    /// Oldest and newest TLS version, by the names of exporter-toolkit.
     pub versions: [Option<String>; 2],
     /// Cipher suites of TLS 1.2 by Go's names; empty for all.
     pub cipher_suites: Vec<String>,
-    /// Whether the order of the suites here counts, and not the client's.
-    pub prefers_own_order: bool,
-    /// Groups for the key exchange by Go's names, the best first; empty for all.
+    /// Whether the server's order of cipher suites counts, not the client's.
+    pub prefers_server_order: bool,
+    /// Groups for the key exchange by Go's names, the preferred first; empty for all.
     pub curves: Vec<String>,
 }
 
-/// Which clients may connect.
+/// Requirements on client certificates.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ClientAuthOptions {
-    /// Authorities that sign their certificates, PEM.
+    /// Certificates of the accepted authorities, PEM.
     pub authorities: Zeroizing<Vec<u8>>,
-    /// Whether a client without a certificate may connect too.
-    pub may_have_none: bool,
-    /// One of these must be in a certificate; any name will do if none is given.
-    pub names: Option<Vec<String>>,
+    /// Whether clients without a certificate may connect.
+    pub is_optional: bool,
+    /// Subject alternative names, one of which a certificate must have; `None` accepts all.
+    pub allowed_names: Option<Vec<String>>,
 }
 
-/// Random bytes of the TLS provider; `None` if the system has none.
+/// Random bytes from the TLS provider; `None` if the system cannot provide them.
 pub(super) fn random_bytes() -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     ring::default_provider().secure_random.fill(&mut bytes).ok()?;
     Some(bytes)
 }
 
-/// TLS, ready for clients.
+/// A TLS configuration that is ready for handshakes.
 #[derive(Clone)]
 pub(super) struct Tls {
     acceptor: TlsAcceptor,
     trust: ClientTrust,
 }
 
-/// Which clients may connect: equal for two configurations that let the same ones in.
+/// Equal for two configurations with the same requirements on client certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClientTrust(Option<Arc<ClientAuthOptions>>);
 
@@ -80,94 +80,93 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// TLS as it is `wanted`.
-    ///
     /// # Errors
-    /// A sentence that names what cannot be had, and what can.
-    pub(super) fn new(wanted: &TlsOptions) -> Result<Self, String> {
-        let provider = Arc::new(provider(wanted)?);
-        let chain = certificates(&wanted.certificates).map_err(|why| format!("the certificate {why}"))?;
-        let key = PrivateKeyDer::from_pem_slice(&wanted.key)
-            .map_err(|_| "the key is no private key in PEM, or one with a passphrase: give one without")?;
+    /// If a setting is not supported, with the supported values, or a certificate or key is invalid.
+    pub(super) fn new(options: &TlsOptions) -> Result<Self, String> {
+        let provider = Arc::new(crypto_provider(options)?);
+        let chain = parse_certificates(&options.certificates, "cert or cert_file")?;
+        let key = PrivateKeyDer::from_pem_slice(&options.key)
+            .map_err(|_| "no PEM private key found in key or key_file: use a PEM key without a passphrase")?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&versions(&wanted.versions)?)
-            .map_err(|error| format!("these versions and cipher_suites do not go together: {error}"))?;
-        let builder = match &wanted.clients {
+            .with_protocol_versions(&select_versions(&options.versions)?)
+            .map_err(|error| format!("TLS versions and cipher_suites do not match: {error}"))?;
+        let builder = match &options.client_auth {
             None => builder.with_no_client_auth(),
-            Some(clients) => builder.with_client_cert_verifier(verifier(clients, &provider)?),
+            Some(client_auth) => builder.with_client_cert_verifier(build_verifier(client_auth, &provider)?),
         };
         let config = builder.with_single_cert(chain, key);
         let mut config =
-            config.map_err(|error| format!("certificate and key cannot be used together: {error}"))?;
+            config.map_err(|error| format!("cannot use this certificate with this key: {error}"))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        config.ignore_client_order = wanted.prefers_own_order;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), trust: ClientTrust(wanted.clients.clone()) })
+        config.ignore_client_order = options.prefers_server_order;
+        let trust = ClientTrust(options.client_auth.clone());
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), trust })
     }
 
-    /// Which clients may connect.
+    /// The requirements on client certificates.
     pub(super) fn trust(&self) -> &ClientTrust {
         &self.trust
     }
 
-    /// Shakes hands with a client. Whoever speaks HTTP without TLS is told so.
+    /// Performs the handshake. A client that sends HTTP without TLS gets an error response.
     ///
     /// # Errors
-    /// Why there is no connection.
+    /// If the handshake fails.
     pub(super) async fn handshake(&self, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let mut first = [0];
-        // Asked before rustls answers with an alert, which no HTTP client understands.
-        if stream.peek(&mut first).await? == 0 || first == [HANDSHAKE_RECORD] {
+        // Before rustls: it would send an alert, which no HTTP client understands.
+        if stream.peek(&mut first).await? == 0 || first == [HANDSHAKE_RECORD_TYPE] {
             return self.acceptor.accept(stream).await;
         }
-        let advice = raw_response("400 Bad Request", "this port speaks HTTPS: ask it with https://");
-        stream.write_all(advice.as_bytes()).await?;
-        // To close while there is something to read resets the connection: the end must come before.
+        let response = raw_response("400 Bad Request", "this port speaks HTTPS: use https://");
+        stream.write_all(response.as_bytes()).await?;
+        // Closing a socket with unread bytes resets the connection: the client must receive the end first.
         stream.shutdown().await?;
-        Err(io::Error::other("the client began without TLS"))
+        Err(io::Error::other("the client did not use TLS"))
     }
 }
 
-/// The library's cipher suites and groups, less what is not wanted.
-fn provider(wanted: &TlsOptions) -> Result<CryptoProvider, String> {
+/// The provider, limited to the configured cipher suites and groups.
+fn crypto_provider(options: &TlsOptions) -> Result<CryptoProvider, String> {
     let mut provider = ring::default_provider();
-    if !wanted.cipher_suites.is_empty() {
-        let chosen =
-            select_by_name(&wanted.cipher_suites, &provider.cipher_suites, |suite| suite_name(suite.suite()))
-                .map_err(|why| format!("cipher_suites: {why}"))?;
-        // Those of TLS 1.3 cannot be chosen: in Go neither.
+    if !options.cipher_suites.is_empty() {
+        let suites = select_by_name(&options.cipher_suites, &provider.cipher_suites, |suite| {
+            suite_name(suite.suite())
+        });
+        let suites = suites.map_err(|error| format!("cipher_suites: {error}"))?;
+        // As in Go, the suites of TLS 1.3 cannot be chosen.
         provider.cipher_suites.retain(|suite| suite.tls13().is_some());
-        provider.cipher_suites.extend(chosen.iter().filter(|suite| suite.tls13().is_none()));
+        provider.cipher_suites.extend(suites.iter().filter(|suite| suite.tls13().is_none()));
     }
-    if !wanted.curves.is_empty() {
-        provider.kx_groups =
-            select_by_name(&wanted.curves, &provider.kx_groups, |group| group_name(group.name()))
-                .map_err(|why| format!("curve_preferences: {why}"))?;
+    if !options.curves.is_empty() {
+        let groups = select_by_name(&options.curves, &provider.kx_groups, |group| group_name(group.name()));
+        provider.kx_groups = groups.map_err(|error| format!("curve_preferences: {error}"))?;
     }
     Ok(provider)
 }
 
-/// What is `wanted` by name of all that `there` is.
+/// Finds each of `names` among the `supported` items.
 fn select_by_name<T: Copy>(
-    wanted: &[String],
-    there: &[T],
-    name: impl Fn(&T) -> String,
+    names: &[String],
+    supported: &[T],
+    name_of: impl Fn(&T) -> String,
 ) -> Result<Vec<T>, String> {
-    let one = |wanted: &String| {
-        let found = there.iter().find(|item| name(item) == *wanted).copied();
+    let find = |name: &String| {
+        let found = supported.iter().find(|item| name_of(item) == *name).copied();
         found.ok_or_else(|| {
-            let names: Vec<_> = there.iter().map(&name).collect();
-            format!("{} cannot be had here, but {}", quote_short(wanted), names.join(", "))
+            let supported: Vec<_> = supported.iter().map(&name_of).collect();
+            format!("{} is not supported: use one of {}", quote_short(name), supported.join(", "))
         })
     };
-    wanted.iter().map(one).collect()
+    names.iter().map(find).collect()
 }
 
-/// A cipher suite as Go calls it.
+/// Go's name of a cipher suite.
 fn suite_name(suite: CipherSuite) -> String {
     format!("{suite:?}").replace("TLS13_", "TLS_")
 }
 
-/// A group as exporter-toolkit calls it.
+/// exporter-toolkit's name of a group.
 fn group_name(group: NamedGroup) -> String {
     match group {
         NamedGroup::secp256r1 => "CurveP256".to_owned(),
@@ -176,62 +175,59 @@ fn group_name(group: NamedGroup) -> String {
     }
 }
 
-/// The versions from the oldest to the newest that are wanted.
-fn versions(
+/// The TLS versions from the oldest to the newest.
+fn select_versions(
     [oldest, newest]: &[Option<String>; 2],
 ) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
-    let known = [("TLS12", &TLS12), ("TLS13", &TLS13)];
-    let place = |key: &str, name: &Option<String>, default| match name {
+    let supported = [("TLS12", &TLS12), ("TLS13", &TLS13)];
+    let find = |key: &str, name: &Option<String>, default| match name {
         None => Ok(default),
-        Some(name) => known.iter().position(|(known, _)| known == name).ok_or_else(|| {
-            format!(
-                "{key} is {} and can be TLS12 or TLS13: older versions are not safe, and not offered",
-                quote_short(name)
-            )
+        Some(name) => supported.iter().position(|(supported, _)| supported == name).ok_or_else(|| {
+            format!("{key} is {}: use TLS12 or TLS13, older versions are not supported", quote_short(name))
         }),
     };
-    let (oldest, newest) = (place("min_version", oldest, 0)?, place("max_version", newest, 1)?);
+    let (oldest, newest) = (find("min_version", oldest, 0)?, find("max_version", newest, 1)?);
     let versions: Vec<_> =
-        known.into_iter().take(newest + 1).skip(oldest).map(|(_, version)| version).collect();
+        supported.into_iter().take(newest + 1).skip(oldest).map(|(_, version)| version).collect();
     if versions.is_empty() {
-        return Err("min_version is above max_version: no client could connect".to_owned());
+        return Err("min_version is above max_version: lower min_version".to_owned());
     }
     Ok(versions)
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let read = read.map_err(|_| "cannot be read: it is not PEM, or cut short")?;
-    if read.is_empty() {
-        return Err("is none: what is given holds no BEGIN CERTIFICATE".to_owned());
+/// `source` names the settings that `pem` may be from.
+fn parse_certificates(pem: &[u8], source: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates = certificates
+        .map_err(|_| format!("cannot decode the PEM certificate in {source}: check that it is complete"))?;
+    if certificates.is_empty() {
+        return Err(format!("no PEM certificate found in {source}: it must contain BEGIN CERTIFICATE"));
     }
-    Ok(read)
+    Ok(certificates)
 }
 
-fn verifier(
-    clients: &ClientAuthOptions,
+fn build_verifier(
+    client_auth: &ClientAuthOptions,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
-    let authorities =
-        certificates(&clients.authorities).map_err(|why| format!("the certificate of client_ca {why}"))?;
     let mut roots = RootCertStore::empty();
-    for authority in authorities {
-        roots
-            .add(authority)
-            .map_err(|error| format!("client_ca has a certificate that cannot be used: {error}"))?;
+    for authority in parse_certificates(&client_auth.authorities, "client_ca or client_ca_file")? {
+        roots.add(authority).map_err(|error| format!("cannot use a certificate of client_ca: {error}"))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    let builder = if clients.may_have_none { builder.allow_unauthenticated() } else { builder };
-    let signed = builder.build().map_err(|error| format!("client_ca cannot be used: {error}"))?;
-    let Some(names) = &clients.names else { return Ok(signed) };
-    let names = names.iter().map(|name| SanName::read(name)).collect::<Result<Vec<_>, _>>()?;
+    let builder = if client_auth.is_optional { builder.allow_unauthenticated() } else { builder };
+    let chain_verifier = builder.build().map_err(|error| format!("cannot use client_ca: {error}"))?;
+    let Some(names) = &client_auth.allowed_names else { return Ok(chain_verifier) };
+    let names = names.iter().map(|name| SanName::parse(name)).collect::<Result<Vec<_>, _>>()?;
     if names.is_empty() {
-        return Err("client_allowed_sans is empty: no client could connect".to_owned());
+        return Err(
+            "client_allowed_sans is empty, no client could connect: add a name, or remove it".to_owned()
+        );
     }
-    Ok(Arc::new(SanVerifier { signed, names }))
+    Ok(Arc::new(SanVerifier { chain_verifier, names }))
 }
 
-/// What a client's certificate must have among its alternative names.
+/// An allowed subject alternative name.
 #[derive(Debug)]
 enum SanName {
     Address(IpAddr),
@@ -240,7 +236,7 @@ enum SanName {
 }
 
 impl SanName {
-    fn read(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, String> {
         if let Ok(address) = text.parse() {
             return Ok(Self::Address(address));
         }
@@ -248,7 +244,7 @@ impl SanName {
             return Ok(Self::Uri(text.to_owned()));
         }
         if text.contains('@') {
-            return Err("client_allowed_sans: one is an e-mail address, and those cannot be checked here, but DNS names, IP addresses and URIs".to_owned());
+            return Err("client_allowed_sans: e-mail addresses are not supported: use DNS names, IP addresses or URIs".to_owned());
         }
         Ok(Self::Dns(text.to_owned()))
     }
@@ -258,37 +254,37 @@ impl SanName {
             Self::Address(address) => {
                 certificate.verify_is_valid_for_subject_name(&ServerName::from(*address)).is_ok()
             }
-            Self::Dns(name) => certificate.valid_dns_names().any(|own| own == name),
-            Self::Uri(name) => certificate.valid_uri_names().any(|own| own == name),
+            Self::Dns(name) => certificate.valid_dns_names().any(|dns_name| dns_name == name),
+            Self::Uri(name) => certificate.valid_uri_names().any(|uri| uri == name),
         }
     }
 }
 
-/// Takes certificates that are signed as they must be, and have one of the names.
+/// Accepts a valid certificate that has one of the names.
 #[derive(Debug)]
 struct SanVerifier {
-    signed: Arc<dyn ClientCertVerifier>,
+    chain_verifier: Arc<dyn ClientCertVerifier>,
     names: Vec<SanName>,
 }
 
 impl ClientCertVerifier for SanVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.signed.root_hint_subjects()
+        self.chain_verifier.root_hint_subjects()
     }
 
     fn verify_client_cert(
         &self,
-        own: &CertificateDer<'_>,
-        between: &[CertificateDer<'_>],
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.signed.verify_client_cert(own, between, now)?;
-        let unnamed = rustls::CertificateError::ApplicationVerificationFailure;
-        let certificate = EndEntityCert::try_from(own).map_err(|_| rustls::CertificateError::BadEncoding)?;
+        let verified = self.chain_verifier.verify_client_cert(end_entity, intermediates, now)?;
+        let certificate =
+            EndEntityCert::try_from(end_entity).map_err(|_| rustls::CertificateError::BadEncoding)?;
         if self.names.iter().any(|name| name.matches(&certificate)) {
             Ok(verified)
         } else {
-            Err(unnamed.into())
+            Err(rustls::CertificateError::ApplicationVerificationFailure.into())
         }
     }
 
@@ -298,7 +294,7 @@ impl ClientCertVerifier for SanVerifier {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.signed.verify_tls12_signature(message, cert, signature)
+        self.chain_verifier.verify_tls12_signature(message, cert, signature)
     }
 
     fn verify_tls13_signature(
@@ -307,10 +303,10 @@ impl ClientCertVerifier for SanVerifier {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.signed.verify_tls13_signature(message, cert, signature)
+        self.chain_verifier.verify_tls13_signature(message, cert, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signed.supported_verify_schemes()
+        self.chain_verifier.supported_verify_schemes()
     }
 }

@@ -80,7 +80,7 @@ fn an_account_that_there_is_not_is_refused_by_name() {
     let ask = |query: &str| exporter.get(&format!("/api/v1/balances?{query}"));
     let (unknown, misspelt) = (ask("account=m%61in&account=other"), ask("acount=main"));
     assert_eq!(unknown.status, 404);
-    assert_eq!(unknown.text(), "there is no account \"other\": there is main\n");
+    assert_eq!(unknown.text(), "unknown account \"other\": use one of main\n");
     assert_eq!(misspelt.status, 400);
-    assert_eq!(misspelt.text(), "there is no parameter \"acount\": only account=NAME, any number of times\n");
+    assert_eq!(misspelt.text(), "unknown parameter \"acount\": use account=NAME, any number of times\n");
 }

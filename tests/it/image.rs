@@ -194,7 +194,7 @@ fn the_image_is_small_and_runs_read_only_without_a_privilege() {
 
     // What an engine does to know its health.
     let healthy = run(demo.runc(&["exec", &demo.name]).args(&check));
-    assert_eq!(healthy, "healthy: every poller is alive\n");
+    assert_eq!(healthy, "healthy: all pollers are running\n");
 
     // From outside this container: its addresses are those of its network, and not loopback alone.
     let process = demo.process().to_string();

@@ -306,7 +306,6 @@ const CYCLES_TO_REMOVE: &[(&str, &str)] = &[
     ("poller/schedule.rs", "poller/mod.rs"),
     ("poller/set.rs", "poller/mod.rs"),
     ("simulator/exchange/call.rs", "simulator/mod.rs"),
-    ("web/routes.rs", "web/mod.rs"),
 ];
 
 #[test]

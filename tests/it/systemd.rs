@@ -171,7 +171,7 @@ fn systemd_runs_the_unit_as_it_is_delivered() {
     for key in [key, secret] {
         assert!(!log.contains(&**key), "{log}");
     }
-    assert!(machine.get("/-/healthy").contains("every poller is alive"));
+    assert!(machine.get("/-/healthy").contains("all pollers are running"));
 
     // It runs as nobody in particular, and may do next to nothing.
     let process = machine.property("MainPID");

@@ -271,7 +271,7 @@ fn more_scrapes_than_allowed_are_told_to_come_back() {
     slow.read_exact(&mut [0]).unwrap();
     let refused = get(address, "/metrics", &[]);
     assert_eq!(refused.status, 503);
-    assert_eq!(refused.text(), "--web.max-requests=1 is reached: try again later\n");
+    assert_eq!(refused.text(), "too many concurrent scrapes (--web.max-requests=1): try again later\n");
     assert_eq!(request("HEAD", address, "/metrics", &[]).status, 503);
     for path in ["/-/healthy", "/-/ready", "/", "/api/v1/balances"] {
         assert_eq!(get(address, path, &[]).status, 200, "{path} is no scrape");
@@ -419,7 +419,7 @@ fn a_network_that_has_all_its_connections_at_work_is_told_so_and_others_are_answ
     let mut refused = connect(address);
     let refused = answer(&rest(&mut refused));
     assert_eq!((refused.status, refused.header("connection")), (503, Some("close")));
-    assert_eq!(refused.text(), "too many connections: try again in a while");
+    assert_eq!(refused.text(), "too many connections: try again later");
     assert_eq!(refused.header("content-length"), Some(&*refused.body.len().to_string()));
     let mut other = connect_from(2, address);
     other.write_all(HEALTHY).unwrap();
@@ -555,10 +555,7 @@ fn it_is_ready_once_every_first_poll_has_ended_well_or_not() {
     let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=61s", "--poll.timeout=60s"]);
     let address = exporter.address();
     let unready = get(address, "/-/ready", &[]);
-    assert_eq!(
-        (unready.status, &*unready.text()),
-        (503, "not ready: the first poll has not ended of main\n")
-    );
+    assert_eq!((unready.status, &*unready.text()), (503, "not ready: waiting for the first poll of main\n"));
     assert_eq!(get(address, "/-/healthy", &[]).status, 200, "waiting is no ailment");
     assert!(
         exporter.metrics().contains("xt_up{account=\"main\",wallet=\"spot\"} 0\n"),

@@ -147,7 +147,7 @@ fn only_a_client_with_its_certificate_and_password_is_answered() {
         assert!(said.contains(why), "{said}");
     }
     let plain = get(exporter.address(), "/metrics", &[]);
-    let advice = "this port speaks HTTPS: ask it with https://";
+    let advice = "this port speaks HTTPS: use https://";
     assert_eq!((plain.status, &*plain.text()), (400, advice));
     let mut slow = TcpStream::connect(exporter.address()).unwrap();
     slow.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();

@@ -25,7 +25,7 @@ pub(super) struct WalletBalances<'a> {
     /// Currencies that are neither watched nor zero, and have no row.
     pub(super) hidden_count: usize,
     pub(super) zeros: Option<ZeroBalances<'a>>,
-    /// Whether the balances are known and there are none.
+    /// Whether the balances are known and the wallet is empty.
     pub(super) is_empty: bool,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct BalanceRow<'a> {
     pub(super) threshold: Option<ThresholdCell>,
 }
 
-/// The amounts of a currency, or why there are none.
+/// The amounts of a currency, or why they are unknown.
 pub(super) enum Amounts<'a> {
     Read {
         free: AmountText<'a>,

@@ -4,7 +4,7 @@
 // Start and end
 pub const LISTENING: &str = "listening";
 pub const SHUTTING_DOWN: &str = "received SIGTERM, shutting down";
-pub const CUT_OFF: &str = "some connections were cut off";
+pub const CUT_OFF: &str = "closed connections at shutdown";
 pub const FEW_FILES: &str = "polls need up to";
 pub const NOT_NOTIFIED: &str = "cannot tell the service manager that this is ready";
 
@@ -31,11 +31,11 @@ pub const RELOAD_FAILED: &str = "cannot be used, and the one before stays in for
 /// On the status page.
 pub const PAGE_RELOAD_FAILED: &str = "the new configuration is invalid";
 pub const NOT_A_REGULAR_FILE: &str = "not a regular file";
-pub const WEB_CONFIG_IN_FORCE: &str = "the web configuration has changed, and is in force";
-pub const WEB_CONFIG_UNUSABLE: &str = "the web configuration cannot be used";
-pub const WEB_CONFIG_UNSEEN: &str = "cannot look whether the web configuration has changed";
-pub const TLS_GONE: &str = "TLS is gone from it";
-pub const TLS_WANTED: &str = "asks for TLS, which is not switched on while the exporter runs";
+pub const WEB_CONFIG_IN_FORCE: &str = "web configuration reloaded";
+pub const WEB_CONFIG_UNUSABLE: &str = "invalid web configuration";
+pub const WEB_CONFIG_UNSEEN: &str = "cannot check the web configuration for changes";
+pub const TLS_GONE: &str = "tls_server_config was removed";
+pub const TLS_WANTED: &str = "the web configuration enables TLS, which needs a restart";
 
 // To the service manager
 pub const STATUS_GOOD: &str = "STATUS=the last polls of 1 account were good";
