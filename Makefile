@@ -2,15 +2,27 @@
 
 .PHONY: check test drill bench demo static
 
-# Checks format, types and lints.
+# Most integration tests wait for timers, sockets and processes, so they run several per core.
+TEST_THREADS = $(shell expr 4 \* $$(nproc))
+
+# Tests that need other tools than cargo, root or more than a minute. `make test` runs them.
+SLOW = alert_e2e:: alerts:: ccxt:: dashboards:: deployment:: gzip::chromium image:: network:: prometheus:: secrets:: status_page:: \
+	stuck:: systemd:: textfile:: web:: web_config::
+# Tests of the rate limits, which simulate thousands of hours.
+MODEL = rate_limit_model
+
+# Checks format, types and lints, and runs the fast tests.
 check:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --lib -p xt-balance-exporter -p quick -- --skip $(MODEL)
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --test it -- $(SLOW:%=--skip %)
 
 # Installs the tools that the tests need (see tests/install), then runs all tests.
 test:
 	bash tests/install
-	cargo test --locked
+	cargo test --locked --lib -p xt-balance-exporter -p quick
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --test it
 
 # Runs the fire drill: shows which alert pages, and after how long.
 drill:

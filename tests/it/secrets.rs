@@ -17,7 +17,7 @@ use std::{
 
 use crate::common::messages;
 use crate::common::proxy::{Front, Manner, PLAIN_HEADERS, Request, http};
-use crate::common::{Exchange, Exporter, Output, get, sample, until};
+use crate::common::{Exchange, Exporter, Output, at_once, get, sample, until};
 use xt_balance_exporter::simulator::{
     Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
 };
@@ -275,19 +275,18 @@ fn check_says_no_secret_whatever_futures_repeat() {
 
 fn prove_answers(words: &[&str], answers: fn(&str) -> Answers, echoes: impl IntoIterator<Item = Echo>) {
     let kinds = answers("").len();
-    for (spelling, echo) in echoes {
-        for kind in 0..kinds {
-            let world = World::new();
-            let answer = move |request: &Request| answers(&echo(request)).swap_remove(kind).1;
-            world.front.set(Manner::Answer(Arc::new(answer)));
-            let futures = format!("--xt.futures-usdt-base-url={}/fapi", world.front.url());
-            let output = world.run(&[words, &["--xt.prices=usdt", LOGS[kind % 2], &futures]].concat());
-            let case = format!("{words:?}: {} with the request {spelling}", answers("")[kind].0);
-            assert_eq!(output.status.code(), Some(1), "{case}: {}", output.stderr);
-            assert!(!world.signatures().is_empty(), "{case}: nothing was signed");
-            world.assert_output_kept(&case, &output);
-        }
-    }
+    let cases = echoes.into_iter().flat_map(|echo| (0..kinds).map(move |kind| (echo, kind))).collect();
+    at_once(cases, |((spelling, echo), kind)| {
+        let world = World::new();
+        let answer = move |request: &Request| answers(&echo(request)).swap_remove(kind).1;
+        world.front.set(Manner::Answer(Arc::new(answer)));
+        let futures = format!("--xt.futures-usdt-base-url={}/fapi", world.front.url());
+        let output = world.run(&[words, &["--xt.prices=usdt", LOGS[kind % 2], &futures]].concat());
+        let case = format!("{words:?}: {} with the request {spelling}", answers("")[kind].0);
+        assert_eq!(output.status.code(), Some(1), "{case}: {}", output.stderr);
+        assert!(!world.signatures().is_empty(), "{case}: nothing was signed");
+        world.assert_output_kept(&case, &output);
+    });
 }
 
 #[test]
@@ -303,15 +302,16 @@ fn check_says_no_secret_whatever_the_exchange_repeats() {
 
 #[test]
 fn no_cut_of_a_text_leaves_a_part_of_a_secret() {
-    let world = World::new();
-    for padding in (0..330).step_by(PART + 3) {
+    at_once((0..330).step_by(PART + 3).collect(), |padding| {
+        let world = World::new();
         let answer = move |request: &Request| {
             http(403, &[], format!("{}{}", "x".repeat(padding), request.target()).as_bytes())
         };
         world.front.set(Manner::Answer(Arc::new(answer)));
         let output = world.run(&["once"]);
+        assert!(!world.signatures().is_empty(), "nothing was signed");
         world.assert_output_kept(&format!("after {padding} characters"), &output);
-    }
+    });
 }
 
 #[test]
@@ -333,22 +333,22 @@ fn no_failure_of_the_exchange_brings_a_secret_out() {
         code(308, "Sign error"),
         code(400, "nonce is outside the window"),
     ];
-    for (place, effect) in effects.into_iter().enumerate() {
-        for command in ["once", "check"] {
-            let world = World::new();
-            let case = format!("{command}: {effect:?}");
-            world
-                .exchange
-                .simulator
-                .inject_fault(Fault::new(effect.clone()).for_endpoint(SimulatedEndpoint::GetBalance));
-            if effect == Effect::Silence {
-                world.front.set(Manner::Silence);
-            }
-            let output = world.run(&[command, LOGS[place % 2], "--poll.timeout=3s"]);
-            assert!(!world.signatures().is_empty(), "{case}: nothing was signed");
-            world.assert_output_kept(&case, &output);
+    let cases = effects.iter().enumerate();
+    let cases = cases.flat_map(|case| ["once", "check"].map(|command| (case, command))).collect();
+    at_once(cases, |((place, effect), command)| {
+        let world = World::new();
+        let case = format!("{command}: {effect:?}");
+        world
+            .exchange
+            .simulator
+            .inject_fault(Fault::new(effect.clone()).for_endpoint(SimulatedEndpoint::GetBalance));
+        if *effect == Effect::Silence {
+            world.front.set(Manner::Silence);
         }
-    }
+        let output = world.run(&[command, LOGS[place % 2], "--poll.timeout=3s"]);
+        assert!(!world.signatures().is_empty(), "{case}: nothing was signed");
+        world.assert_output_kept(&case, &output);
+    });
 }
 
 #[test]

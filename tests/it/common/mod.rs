@@ -43,6 +43,22 @@ pub const SECRET_KEY: &str = "mySecretKey";
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_xt-balance-exporter");
 
+/// Does `work` with each of `cases`, some of them at a time: for what waits more than it computes.
+pub fn at_once<T: Send>(cases: Vec<T>, work: impl Fn(T) + Sync) {
+    const WORKERS: usize = 8;
+    let cases = Mutex::new(cases.into_iter());
+    let next = || cases.lock().unwrap().next();
+    thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while let Some(case) = next() {
+                    work(case);
+                }
+            });
+        }
+    });
+}
+
 /// This program again, to run nothing but the test `name` of `module` (a `module_path!()`), for a test that changes its
 /// process.
 pub fn run_alone(module: &str, name: &str) -> Command {
