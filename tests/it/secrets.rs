@@ -565,6 +565,6 @@ fn key_files_that_turn_bad_are_told_of_once_and_the_old_pair_goes_on() {
     assert_eq!(exporter.sample(FREE), Some(5.0));
     exporter.signal("TERM");
     let output = exporter.wait();
-    assert_eq!(output.stderr.matches("the changed key files are not used").count(), 1, "{}", output.stderr);
+    assert_eq!(output.stderr.matches(messages::KEY_FILES_NOT_USED).count(), 1, "{}", output.stderr);
     world.assert_output_kept("bad files", &output);
 }

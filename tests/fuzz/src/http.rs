@@ -251,7 +251,10 @@ impl Head {
                 assert_eq!(samples.of("xt_up").map(|(_, up)| up).collect::<Vec<_>>(), [1.0], "{text}");
             }
             (200, "text/html; charset=utf-8") => {
-                assert!(text.starts_with("<!doctype html>") && text.trim_end().ends_with("</html>"), "{text}");
+                assert!(
+                    text.starts_with("<!doctype html>") && text.trim_end().ends_with("</html>"),
+                    "{text}"
+                );
                 assert!(!text.contains("<b>\""), "a currency's name became markup: {text}");
                 assert!(self.one("content-security-policy").is_some(), "{self:?}");
             }
