@@ -275,7 +275,7 @@ pub static FAMILIES: [MetricFamily; 32] = [
         labels: &["currency", "quote"],
         help: "Last price of one unit of the currency, in units of the quote currency; absent while unknown.",
         source: MetricSource::Price(|filter, prices, out| {
-            for (currency, price) in prices.iter().filter(|(currency, _)| filter.shows(currency)) {
+            for (currency, price) in prices.iter().filter(|(currency, _)| filter.is_visible(currency)) {
                 out.sample(&[currency, QUOTE], price);
             }
         }),

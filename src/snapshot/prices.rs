@@ -1,5 +1,5 @@
-//! What is known of prices, and how an answer or a failure changes it; also what of a wallet has none.
-//! Pure: it reads no clock, asks nobody and knows no text format.
+//! The snapshot of prices: the last good answer, and how the next poll changes it.
+//! Pure: reads no clock, sends nothing and knows no text format.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -16,30 +16,30 @@ use crate::{
     snapshot::wallet::{Freshness, Holding, HoldingState, LastFailure, LastGood, WalletConfig},
 };
 
-/// What is known of prices. Every reading makes a new one out of the last.
+/// The last good answer with prices, and the last failure. Every poll makes a new snapshot from the previous one.
 #[derive(Clone, Debug)]
 pub struct PriceSnapshot {
-    /// From this age on prices are unknown.
+    /// Prices of this age and older are unknown.
     pub max_age: Duration,
-    /// Which of them are shown.
+    /// The filter for visible prices.
     pub filter: Arc<PriceFilter>,
     /// The last good answer, however old.
     pub last_good: Option<LastGoodPrices>,
-    /// How the last reading failed; `None` if it was good, or none has ended yet.
+    /// The last poll's failure; `None` if it did not fail, and before the first.
     pub last_failure: Option<LastFailure>,
 }
 
-/// A good answer.
+/// The last good answer with prices.
 #[derive(Clone, Debug)]
 pub struct LastGoodPrices {
-    /// When its request was sent. Ages count from here, so none is understated.
+    /// When its request was sent. Counting the age from here never understates it.
     pub at: Timestamp,
-    /// What it said. The same allocation as before if nothing changed.
+    /// Its prices. The same allocation as before if nothing changed.
     pub prices: Arc<PriceTable>,
 }
 
 impl PriceSnapshot {
-    /// Nothing known yet, of prices for the wallets of `subjects`.
+    /// A snapshot before the first poll, for the prices that `wallets` need.
     #[must_use]
     pub fn new<'a>(max_age: Duration, wallet_configs: impl IntoIterator<Item = &'a WalletConfig>) -> Self {
         Self {
@@ -50,31 +50,31 @@ impl PriceSnapshot {
         }
     }
 
-    /// The answer that may be shown as of `now`, if there is one young enough.
+    /// The last good answer, if it is younger than `max_age` as of `now`.
     #[must_use]
     pub fn visible(&self, now: Timestamp) -> Option<&LastGoodPrices> {
         self.last_good.as_ref().filter(|good| good.at.age(now) < self.max_age)
     }
 
-    /// When the answer that may be shown as of `now` becomes too old, on [`Moment::elapsed`].
+    /// When the answer that is visible as of `now` becomes too old, on [`Timestamp::elapsed`].
     #[must_use]
     pub fn visible_until(&self, now: Timestamp) -> Option<Duration> {
         self.visible(now).map(|good| good.at.elapsed + self.max_age)
     }
 
-    /// Fresh, held or unknown, as of `now`.
+    /// Fresh, held or unknown as of `now`.
     #[must_use]
     pub fn freshness(&self, now: Timestamp) -> Freshness {
-        Freshness::of(self.visible(now).is_some(), self.last_failure.is_none())
+        Freshness::new(self.visible(now).is_some(), self.last_failure.is_none())
     }
 
-    /// Whether a reading has ended, well or not.
+    /// Whether a poll has finished, successfully or not.
     #[must_use]
     pub fn is_read(&self) -> bool {
         self.last_good.is_some() || self.last_failure.is_some()
     }
 
-    /// What is known after a reading has ended `at` some moment, with prices and when they were asked for.
+    /// The snapshot after a poll that ended at `at`. A good outcome holds the time at which the request was sent.
     #[must_use]
     pub fn apply(&self, at: Timestamp, outcome: Result<(Timestamp, PriceTable), Failure>) -> Self {
         let mut next = self.clone();
@@ -97,24 +97,24 @@ impl PriceSnapshot {
     }
 }
 
-/// Currencies whose prices are shown: those that some wallet could show.
+/// The filter for prices: the currencies that some wallet can show.
 #[derive(Debug)]
 pub struct PriceFilter {
-    /// What a wallet shows whatever others do.
+    /// Currencies that a wallet names.
     named: HashSet<SmolStr>,
-    /// What every wallet leaves out that does not name what it shows; `None` if all name it.
-    left_out: Option<BTreeSet<SmolStr>>,
+    /// Currencies that every wallet excludes, among the wallets that show all others; `None` if there is no such wallet.
+    excluded: Option<BTreeSet<SmolStr>>,
 }
 
 impl PriceFilter {
     fn new<'a>(wallet_configs: impl IntoIterator<Item = &'a WalletConfig>) -> Self {
-        let (mut named, mut left_out) = (HashSet::from([QUOTE.into()]), None::<BTreeSet<SmolStr>>);
+        let (mut named, mut excluded) = (HashSet::from([QUOTE.into()]), None::<BTreeSet<SmolStr>>);
         for wallet_config in wallet_configs {
             named.extend(wallet_config.watch.iter().map(|watch| watch.currency.clone()));
             let filter = &wallet_config.filter;
             if filter.only.is_empty() {
                 let exclude = &filter.exclude;
-                left_out = Some(match left_out {
+                excluded = Some(match excluded {
                     Some(others) => others.into_iter().filter(|name| exclude.contains(name)).collect(),
                     None => exclude.iter().cloned().collect(),
                 });
@@ -122,19 +122,19 @@ impl PriceFilter {
                 named.extend(filter.only.iter().filter(|name| !filter.exclude.contains(name)).cloned());
             }
         }
-        Self { named, left_out }
+        Self { named, excluded }
     }
 
-    /// Whether the price of `currency` is shown. That of USDT itself always is.
+    /// Whether the price of `currency` is visible. The price of USDT always is.
     #[must_use]
-    pub fn shows(&self, currency: &str) -> bool {
+    pub fn is_visible(&self, currency: &str) -> bool {
         self.named.contains(currency)
-            || self.left_out.as_ref().is_some_and(|left_out| !left_out.contains(currency))
+            || self.excluded.as_ref().is_some_and(|excluded| !excluded.contains(currency))
     }
 }
 
-/// How many currencies of an answer hold something and have no price. What is zero is worth nothing at any
-/// price; what is unreadable may be worth anything.
+/// The number of currencies in an answer that have a balance but no price. A balance of zero does not count; an
+/// unreadable one does.
 #[must_use]
 pub fn count_unpriced(good: &LastGood, prices: &PriceTable) -> u64 {
     let is_unpriced = |holding: &&Holding| match &holding.state {
@@ -206,10 +206,10 @@ mod tests {
     #[test]
     fn the_prices_shown_are_of_what_some_wallet_could_show() {
         let chosen = |wallet_configs: &[WalletConfig]| {
-            let choice = PriceFilter::new(wallet_configs);
+            let filter = PriceFilter::new(wallet_configs);
             ["btc", "doge", "eth", "usdt", "xrp"]
                 .into_iter()
-                .filter(|name| choice.shows(name))
+                .filter(|name| filter.is_visible(name))
                 .collect::<Vec<_>>()
         };
         let all = wallet_config(&[], &[], &[]);

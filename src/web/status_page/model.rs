@@ -120,7 +120,7 @@ impl<'a> StatusPageModel<'a> {
 
     fn compare_thresholds(&mut self, snapshot: &'a WalletSnapshot, now: Timestamp) {
         let holdings = visible_holdings(snapshot, now);
-        let held = snapshot.last_good.as_ref().filter(|_| !snapshot.last_poll_believed());
+        let held = snapshot.last_good.as_ref().filter(|_| !snapshot.is_last_poll_good());
         let held = held.map(|good| HumanDuration(good.at.age(now)));
         for watch in snapshot.config.watch.iter().filter(|watch| watch.threshold.is_some()) {
             self.threshold_count += 1;

@@ -207,7 +207,7 @@ fn what_must_be_confirmed_is_told_beside_the_balances_that_are_held() {
     }
     let shown = text(&html(vec![held]));
     assert!(shown.contains("spot held"), "{shown}");
-    assert!(shown.contains("not confirmed the answer holds no balance at all"), "{shown}");
+    assert!(shown.contains("not confirmed the answer has no balances"), "{shown}");
     assert!(shown.contains("30 s ago"), "{shown}");
 }
 
