@@ -299,7 +299,6 @@ const CYCLES_TO_REMOVE: &[(&str, &str)] = &[
     ("commands/serve.rs", "commands/mod.rs"),
     ("commands/signals.rs", "commands/mod.rs"),
     ("commands/simulate.rs", "commands/mod.rs"),
-    ("exposition/metrics.rs", "exposition/mod.rs"),
     ("log.rs", "cli.rs"),
     ("poller/account.rs", "poller/mod.rs"),
     ("poller/prices.rs", "poller/mod.rs"),
