@@ -159,7 +159,7 @@ def legend(placement):
 
 
 def time_series(title, description, size, targets, *, levels=None, style="dashed", legend_at="bottom", no_value="unknown"):
-    """Lines over time, which break where no value is known."""
+    """Lines over time, which break where the value is unknown."""
     panel = with_basics(time_series_builders.Panel(), title, description, size, targets, no_value)
     if levels:
         panel.thresholds(levels)

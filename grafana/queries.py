@@ -64,7 +64,7 @@ CHANGE_PER_HOUR = f"""
 """
 FAILURE_RATIO = "account_wallet:xt_poll_failures:ratio_rate15m{wallet_only} and on (account, wallet) xt_up{wallet}"
 ACCOUNT_WORTH = "account:xt_worth_usdt:sum{account_only}"
-# Exists if the configuration asks for prices, even while no price is known.
+# Exists if the configuration asks for prices, even while the prices are unknown.
 PRICES_ENABLED = "xt_price_last_success_timestamp_seconds{target}"
 PRICES = 'xt_price{target,quote="usdt"}'
 # NaN if no exporter asks for prices. The panels show NaN as a text.

@@ -1,4 +1,4 @@
-//! One reading of the machine's clocks, for whoever needs to know when something was.
+//! One reading of the machine's clocks.
 //! Ages come from a clock that nobody can set and that goes on while the machine is suspended;
 //! the wall clock is only ever shown, never subtracted. Knows nothing of polls or metrics.
 
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 pub struct Timestamp {
     /// Time since the clock was started, suspended time included. Only this is good for ages.
     pub elapsed: Duration,
-    /// Time since the clock was started, suspended time left out: what timers go by, and so what
-    /// may be asked of whoever waits for one.
+    /// Time since the clock was started, without suspended time. Timers use this clock, so compare it with their
+    /// deadlines.
     pub uptime: Duration,
     /// Time since the Unix epoch on the wall clock, which may jump.
     pub unix: Duration,

@@ -149,7 +149,7 @@ impl Credentials {
         was_new && !self.current_refused
     }
 
-    /// Lets a pair that was refused be tried once more: whoever refused it may have changed.
+    /// Allows one more try of a refused pair, because the exchange that refused it may have changed.
     pub fn reset_rejected(&mut self) {
         self.refused_candidate = None;
         self.seen = None;

@@ -1,5 +1,5 @@
-//! What the dialects of the exchange have in common once an answer is there: raw JSON → amounts and
-//! rows, and what an answer is that is none of the documented ones.
+//! Decoding that the API versions share: raw JSON → amounts and rows, and the failure of an undocumented
+//! answer.
 //! Knows no endpoint, no field by name and no code of the exchange. Pure.
 
 use std::borrow::Cow;
@@ -162,7 +162,7 @@ fn reject_duplicates(answer: &mut BalanceAnswer) {
     answer.unreadable.dedup();
 }
 
-/// A body that is not what it should be, whole: whoever cuts it must know what is secret in it.
+/// The whole of an unexpected body. The caller shortens it, because only the caller knows its secrets.
 fn body_excerpt(body: &[u8]) -> String {
     match body.trim_ascii() {
         [] => "an empty body".to_owned(),

@@ -61,8 +61,8 @@ impl HostRotation {
         self
     }
 
-    /// The place of the next one to try, and how many are left with it; `None` if that is none, or
-    /// no time is left.
+    /// The place of the next one to try, and how many are left with it; `None` if no host or no time is
+    /// left.
     pub(super) fn next(&mut self, time_left: Duration) -> Option<(usize, u32)> {
         if self.tried > 0 && time_left.is_zero() {
             return None;
@@ -108,10 +108,10 @@ impl HostRotation {
 pub(super) struct Deadline {
     /// The most time all its calls may take together.
     timeout: Duration,
-    /// How long its calls have taken so far; `None` before the first. Waiting for leave to make one
-    /// is not the exchange's doing, and takes none of their time.
+    /// How long its calls have taken so far; `None` before the first. Waiting for a permit
+    /// is not the exchange's fault and does not count.
     spent: Option<Duration>,
-    /// How long it has waited for leave to make its calls.
+    /// How long it has waited for permits.
     pub(super) permit_wait: Duration,
 }
 

@@ -283,7 +283,7 @@ impl dns::Resolve for Resolver {
     fn resolve(&self, name: dns::Name) -> dns::Resolving {
         let resolver = self.clone();
         Box::pin(async move {
-            // Plain HTTP is allowed to this name because it means this machine: so it shall.
+            // Plain HTTP is allowed to this name, so it must mean this machine.
             if name.as_str() == "localhost" {
                 let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
                 return Ok(Box::new(loopback.into_iter().map(|ip| SocketAddr::new(ip, 0))) as dns::Addrs);

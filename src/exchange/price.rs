@@ -1,5 +1,5 @@
 //! The noun price: what one unit of a currency costs in USDT, and which markets of an answer say so.
-//! Knows no JSON and no request: what the exchange writes is taken apart in `v1` and `v4`. Pure.
+//! Knows no JSON and no request: `v1` and `v4` decode the exchange's answers. Pure.
 
 use std::sync::Arc;
 
@@ -103,7 +103,7 @@ pub(super) mod tests {
     use super::*;
     use crate::exchange::Reason;
 
-    /// What came of an answer: every price, or the reason that there is none.
+    /// The outcome of an answer: every price, or the failure reason.
     pub(in crate::exchange) fn said(outcome: Result<PriceTable, Failure>) -> Result<String, Reason> {
         let price = |(currency, price): (&str, f64)| format!("{currency} {price}");
         let shown = |prices: PriceTable| prices.iter().map(price).collect::<Vec<_>>().join(", ");

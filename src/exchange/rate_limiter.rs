@@ -93,7 +93,7 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// Leave to make one call, to be held until it has ended.
+/// A permit for one call. Hold it until the call has ended.
 #[derive(Debug)]
 pub(super) struct Permit {
     limits: Arc<RateLimiter>,

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_signature_is_not_shown_whoever_remembers_it() {
+    fn an_unknown_text_like_a_signature_is_redacted() {
         let shown = |text: &str| redact(text, &[]);
         let signature = "0123456789abcdef".repeat(4);
         let encoded = signature.replace('0', "%30").replace('a', "%2561");

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 pub(super) struct Request {
     /// After the base URL.
     pub path: &'static str,
-    /// `name=value` pairs joined by `&`, percent-encoded; empty if there is none.
+    /// `name=value` pairs joined by `&`, percent-encoded; empty without parameters.
     pub query: Zeroizing<String>,
     /// Names in lower case; values of visible ASCII.
     pub headers: Vec<(&'static str, Zeroizing<String>)>,

@@ -28,7 +28,7 @@ const CLOCK_STEP: Duration = Duration::from_millis(200);
 /// between two readings: a request that was 58 ms ahead of the exchange was refused, while one may be
 /// 5 s old when it arrives.
 const SIGNING_LAG: Duration = Duration::from_millis(500);
-/// A reading that took long leaves the more room for error, but so much at the most is allowed for.
+/// A slow reading leaves more room for error; this is the largest error that is allowed for.
 const UNCERTAINTY_MAX: Duration = Duration::from_secs(2);
 
 /// The clock of one host.

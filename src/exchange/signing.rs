@@ -168,8 +168,8 @@ mod tests {
     const SECRET: &str = "bc6630d0231fda5cd98794f52c4998659beda290";
     const TIME: u64 = 1_641_446_237_201;
 
-    /// Made with Python's hmac over the line that the documents describe; the published example is
-    /// none, its signature being another exchange's secret.
+    /// Made with Python's hmac over the line that the documents describe. The published example is unusable, because its
+    /// signature was made with another exchange's secret.
     #[test]
     fn the_vectors_of_v4() -> Result<(), &'static str> {
         let pair = pair(KEY, SECRET)?;

@@ -194,8 +194,8 @@ fn amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
     Some((parse_amount(row.available_amount)?, parse_amount(row.frozen_amount)?))
 }
 
-/// A market's name and last price, as far as it could be read. What does not say its name gives no
-/// price: there is none that could be missed for it.
+/// A market's name and last price, as far as it could be read. A market without a name gives no
+/// price, and no known currency misses one because of it.
 fn market(raw: &RawValue) -> Option<(Cow<'_, str>, Option<Amount>)> {
     #[derive(Deserialize)]
     struct V4MarketName<'a> {

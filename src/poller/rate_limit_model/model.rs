@@ -249,7 +249,7 @@ impl Scenario {
         // As long as some thousand calls and naps take, so that small worlds get to see whole days.
         let naps = 0.01 * f64::from(u32::try_from(specs.len()).unwrap_or(0));
         let bad = Duration::from_secs_f64((1_500.0 / (rate + naps)).clamp(600.0, 172_800.0));
-        // Pauses last 20 minutes at the most here, and a clock is tried again after five.
+        // Pauses last at most 20 minutes here, and a clock is tried again after five.
         let paused = self.weather.limited > 0 || self.weather.refused > 0;
         let recovery = Duration::from_mins(if paused { 22 } else { 6 }) + longest;
         let well = (longest * 3).max(Duration::from_mins(3));
@@ -332,7 +332,7 @@ fn busiest_key(specs: &[AccountSpec]) -> f64 {
     specs.chunk_by(|a, b| a.key == b.key).map(of_a_key).max_by(f64::total_cmp).unwrap_or(0.0)
 }
 
-/// One life of the process: everything made anew, as `serve` does it.
+/// One life of the process, with every part created as `serve` creates it.
 struct Process {
     clock: Clock,
     pollers: PollerSet,
