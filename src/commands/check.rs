@@ -61,18 +61,16 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
         warnings => warnings.iter().for_each(|warning| print(&finding_line("WARN", "key pair", warning))),
     }
     let mut session = Session::new(name, endpoints.clone(), credentials);
-    let mut unreached = Vec::new();
+    let mut unreached = 0;
     for base in &endpoints.base_urls {
         match exchange.measure_skew(&session, base, poll_timeout).await {
             Ok(skew) => tell(skew.abs() <= SKEW_MAX, &base.to_string(), &clock_finding(skew)),
             Err(failure) => {
                 tell(false, &base.to_string(), &with_remedy(endpoints.api, None, &failure));
-                unreached.push(failure.text);
+                unreached += 1;
             }
         }
     }
-    // How a read says that it went through all of them in vain.
-    let unreached = unreached.join("; then ");
     for wallet in wallets {
         let what = format!("wallet {wallet}");
         let request = ReadRequest { wallet, last_body: None, timeout: poll_timeout, excluded_host: None };
@@ -87,7 +85,7 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
                 }
             }
             // One problem is not two because it has two effects.
-            Ok(Err(failure)) if failure.text == unreached => {
+            Ok(Err(failure)) if failure.is_of_clock_sync && unreached == endpoints.base_urls.len() => {
                 print(&line(false, &what, "not read, for the reason above"));
             }
             Ok(Err(failure)) => tell(false, &what, &with_remedy(endpoints.api, Some(wallet), &failure)),
@@ -194,7 +192,7 @@ fn with_remedy(api: ApiVersion, wallet: Option<Wallet>, failure: &Failure) -> St
 fn other_version_remedy(api: ApiVersion, wallet: Option<Wallet>, failure: &Failure) -> Option<&'static str> {
     const V4: &str = "Or the key is one of API v4, as all are that are made at XT today: then set --xt.api v4, in a file api: v4";
     const V1: &str = "Or the key is one of API v1, made before XT withdrew that in 2022 or at a sister exchange: then set --xt.api v1, in a file api: v1, and the base URL of that exchange";
-    let is_unknown = failure.reason == Reason::Auth && remedy(failure) == UNKNOWN_KEY;
+    let is_unknown = failure.reason == Reason::Auth && failure.detail == Some(Detail::UnknownKey);
     match (api, wallet, failure.reason) {
         (_, Some(Wallet::FuturesUsdt | Wallet::FuturesCoin), Reason::Auth) => Some(
             "Or it lacks the permission for futures, which is one of its own, or this machine's address is not on its list",
@@ -220,7 +218,7 @@ fn remedy(failure: &Failure) -> &'static str {
             Some(Detail::InactiveKey) => {
                 "the key is not active: finish its activation at the exchange, or wait for the review"
             }
-            Some(Detail::NotFromTheExchange) | None => UNKNOWN_KEY,
+            Some(Detail::UnknownKey | Detail::NotFromTheExchange) | None => UNKNOWN_KEY,
         },
         _ if failure.detail == Some(Detail::NotFromTheExchange) => {
             "not the exchange answered, but something in front of it: a CDN or firewall that blocks this machine's address or country, or a proxy. Set another base URL, or give this machine another way out"

@@ -51,8 +51,13 @@ impl BaseUrl {
 
     /// The host's name, with its port if that is not the usual one: for labels and messages.
     #[must_use]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "a label must not be empty, and the parser refuses https:// without a host"
+    )]
     pub fn host(&self) -> String {
-        let host = self.0.host_str().unwrap_or_default();
+        let host = self.0.host_str().expect("an http or https URL has a host");
         self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 

@@ -110,6 +110,8 @@ impl fmt::Display for Reason {
 /// What an answer says of a failure beyond its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
+    /// The exchange does not know the key, or names no other cause.
+    UnknownKey,
     /// The key exists and is not active.
     InactiveKey,
     /// The key is bound to IP addresses, and this machine's address is not one of them.
@@ -132,13 +134,15 @@ pub struct Failure {
     pub text: String,
     /// How long the exchange asked to be left alone (`Retry-After`).
     pub retry_after: Option<Duration>,
+    /// Whether every host that was tried failed to tell its time, so that no signed call was sent.
+    pub is_of_clock_sync: bool,
 }
 
 impl Failure {
     /// A failure whose text may still hold anything the exchange sent.
     #[must_use]
     pub fn new(reason: Reason, text: impl Into<String>) -> Self {
-        Self { reason, detail: None, text: text.into(), retry_after: None }
+        Self { reason, detail: None, text: text.into(), retry_after: None, is_of_clock_sync: false }
     }
 
     /// Whether another base URL may fare better: nothing came from this one, or what came is not the exchange's answer.

@@ -304,16 +304,16 @@ impl ErrorText {
         self.matches(&UNREACHABLE)
     }
 
-    /// What it says of a key that was refused.
-    pub(super) fn detail_of_refusal(&self) -> Option<Detail> {
+    /// Why the exchange refused a key. The key counts as unknown if the text names no other cause.
+    pub(super) fn refusal_detail(&self) -> Detail {
         let is_about = |topics: &[Pattern]| topics.iter().any(|topic| self.matches(topic));
         if is_about(&[ADDRESS, REFUSED_ADDRESS]) {
-            return Some(Detail::AddressNotAllowed);
+            return Detail::AddressNotAllowed;
         }
         if is_about(&[PERMISSION, REFUSED_ACTION]) {
-            return Some(Detail::NotPermitted);
+            return Detail::NotPermitted;
         }
-        is_about(&[REFUSED_INACTIVE]).then_some(Detail::InactiveKey)
+        if is_about(&[REFUSED_INACTIVE]) { Detail::InactiveKey } else { Detail::UnknownKey }
     }
 
     fn matches(&self, topic: &Pattern) -> bool {
@@ -500,16 +500,16 @@ mod tests {
 
     #[test]
     fn the_cause_of_a_refusal_is_read_from_the_text() {
-        let detail = |text: &str| ErrorText::new(text).detail_of_refusal();
+        let detail = |text: &str| ErrorText::new(text).refusal_detail();
         for (texts, expected) in [
             (
                 &["IP 1.2.3.4 is not in the whitelist", "ip not bound", "invalid IP", "不在白名单"][..],
-                Some(Detail::AddressNotAllowed),
+                Detail::AddressNotAllowed,
             ),
-            (&["no permission", "Permissions denied", "无权限", "not allowed"], Some(Detail::NotPermitted)),
+            (&["no permission", "Permissions denied", "无权限", "not allowed"], Detail::NotPermitted),
             (
                 &["key not activated", "key is disabled", "密钥未激活", "waiting for activation"],
-                Some(Detail::InactiveKey),
+                Detail::InactiveKey,
             ),
             (
                 &[
@@ -522,7 +522,7 @@ mod tests {
                     "reactivated",
                     "",
                 ],
-                None,
+                Detail::UnknownKey,
             ),
         ] {
             for text in texts {

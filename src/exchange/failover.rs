@@ -83,10 +83,16 @@ impl HostRotation {
         // again hangs on a refused key or a limit, whichever URL spoke of it.
         let decides = failure.reason.is_key_fault() || failure.reason == Reason::RateLimited;
         let whole = match self.failure.take() {
-            Some(first) if decides => {
-                Failure { text: format!("{}; before that {}", failure.text, first.text), ..failure }
+            Some(first) => {
+                let is_of_clock_sync = first.is_of_clock_sync && failure.is_of_clock_sync;
+                if decides {
+                    let text = format!("{}; before that {}", failure.text, first.text);
+                    Failure { text, is_of_clock_sync, ..failure }
+                } else {
+                    let text = format!("{}; then {}", first.text, failure.text);
+                    Failure { text, is_of_clock_sync, ..first }
+                }
             }
-            Some(first) => Failure { text: format!("{}; then {}", first.text, failure.text), ..first },
             None => failure,
         };
         if !goes_on {

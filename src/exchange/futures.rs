@@ -13,7 +13,7 @@ use super::{
         self, DecodedRow, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
         parse_integer, parse_object, parse_text,
     },
-    error::{Failure, Reason},
+    error::{Detail, Failure, Reason},
     error_text::ErrorText,
 };
 
@@ -63,7 +63,9 @@ struct FuturesError<'a> {
 fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     let by_status = || match failure_from_status(status, body) {
         // Documented: log in first. It may come without the envelope.
-        failure if status == 401 => Failure { reason: Reason::Auth, detail: None, ..failure },
+        failure if status == 401 => {
+            Failure { reason: Reason::Auth, detail: Some(Detail::UnknownKey), ..failure }
+        }
         failure => failure,
     };
     let envelope = decode::decode_envelope(status, body).map_err(|failure| match failure.reason {
@@ -95,7 +97,7 @@ fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     let said = said.into_iter().find(|said| !said.trim().is_empty()).unwrap_or_default();
     let text = ErrorText::new(&said);
     let reason = or_unavailable(classify_code(&code, &text), status);
-    let detail = if reason == Reason::Auth { text.detail_of_refusal() } else { None };
+    let detail = (reason == Reason::Auth).then(|| text.refusal_detail());
     let code = if code.is_empty() { "an error without a code".into() } else { code };
     let said = if said.is_empty() { ", without a text".to_owned() } else { format!(": {said}") };
     Err(Failure::new(reason, format!("the exchange answered {code}{said}")).with_detail(detail))

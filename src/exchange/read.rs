@@ -224,7 +224,11 @@ impl Client {
         state: &mut ReadState<'_>,
         attempt: &HostAttempt<'_>,
     ) -> Result<(Timestamp, Option<BalanceAnswer>), CallError> {
-        let host = self.sync_clock(state.session, &mut state.deadline, attempt).await?;
+        let host = self.sync_clock(state.session, &mut state.deadline, attempt).await;
+        let host = host.map_err(|error| match error {
+            CallError::Failed(failure) => CallError::Failed(Failure { is_of_clock_sync: true, ..failure }),
+            error => error,
+        })?;
         loop {
             let result = self.read_once(state, attempt, &host).await;
             let Err(CallError::Failed(failure)) = &result else { return result };

@@ -1,6 +1,6 @@
-//! The signatures of the API's versions, as arithmetic: call, key pair and time → request. v1 signs
-//! the parameters and sends key and signature among them; v4 and its futures sign a line made of
-//! their own headers, method, path and query, and send key and signature in those headers.
+//! The signatures of each API version: call, key pair and time → request. v1 signs the parameters and sends key and
+//! signature among them. v4 and its futures sign a line of their own headers, method, path and query, and send key and
+//! signature in those headers.
 //! Sends nothing and reads no clock.
 
 use std::fmt::Write as _;
@@ -94,12 +94,19 @@ fn wiped(text: &str) -> Zeroizing<String> {
     Zeroizing::new(text.to_owned())
 }
 
+/// HMAC-SHA256 of `message` under `key`, in lower-case hex.
+#[expect(
+    clippy::expect_used,
+    reason = "an empty signature must never be sent, and HMAC takes a key of any length"
+)]
 fn hmac_hex(key: &str, message: &str) -> String {
-    // HMAC takes a key of any length: there is no error to report.
-    let Ok(mac) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else { return String::new() };
+    let mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes a key of any length");
     let digest = mac.chain_update(message.as_bytes()).finalize().into_bytes();
-    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+    let mut hex = String::with_capacity(2 * digest.len());
+    for byte in digest {
+        let _ = write!(hex, "{byte:02x}"); // a String takes every text
+    }
+    hex
 }
 
 fn percent_encode(value: &str, out: &mut String) {

@@ -152,7 +152,7 @@ fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
             let said = envelope.text();
             let text = ErrorText::new(said.as_deref().unwrap_or_default());
             let reason = or_unavailable(classify_code(error, &text), status);
-            let detail = if reason == Reason::Auth { text.detail_of_refusal() } else { None };
+            let detail = (reason == Reason::Auth).then(|| text.refusal_detail());
             let said = said.map_or_else(|| ", without a text".to_owned(), |said| format!(": {said}"));
             let failure = Failure::new(reason, format!("the exchange answered code {error}{said}"));
             Err(failure.with_detail(detail))

@@ -128,6 +128,7 @@ fn classify_code(code: &str) -> Reason {
 /// What an error code says of a refused key.
 fn code_detail(code: &str) -> Option<Detail> {
     match code {
+        "AUTH_101" => Some(Detail::UnknownKey),
         "AUTH_102" => Some(Detail::InactiveKey),
         "AUTH_104" => Some(Detail::AddressNotAllowed),
         "AUTH_106" => Some(Detail::NotPermitted),
