@@ -1,6 +1,5 @@
-//! Work that may block without end, such as reading a file of a network file system or resolving a name, done on a
-//! thread of its own and given up after a deadline. No thread of the runtime can: they poll, serve and hear signals.
-//! Knows nothing of the work.
+//! Runs work that may block forever, such as reading a file of a network file system, on its own thread with a deadline.
+//! The runtime's threads must not block: they poll, serve and receive signals. Knows nothing about the work.
 
 use std::{io, thread, time::Duration};
 
@@ -9,14 +8,14 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// One kind of work that may block; it is done once at a time. Work that was given up may block its thread for
-/// ever, so none is begun before that ends: a file system that hangs costs one thread and not one a poll.
+/// A worker for one kind of work, with at most one thread. Work past its deadline may block its thread forever. The worker
+/// starts nothing new before that ends, so a file system that hangs costs one thread, and not one per poll.
 #[derive(Debug)]
 pub(crate) struct BlockingWorker<T>(Option<Running<T>>);
 
 #[derive(Debug)]
 struct Running<T> {
-    /// Until then it is waited for.
+    /// The time until which callers wait.
     deadline: Instant,
     result: oneshot::Receiver<T>,
 }
@@ -28,20 +27,20 @@ impl<T> Default for BlockingWorker<T> {
 }
 
 impl<T: Send + 'static> BlockingWorker<T> {
-    /// Does `work` on a thread called `name` and waits for its result. May be given up at any time.
+    /// Runs `work` on a thread called `name` and waits for its result. Cancel-safe.
     ///
     /// # Errors
-    /// `TimedOut` if there is no result within `deadline`, or while earlier work still blocks after its own deadline; the
-    /// system's error if there is no thread to be had; `Other` if the work panicked.
+    /// `TimedOut` if there is no result within `deadline`, or if earlier work still blocks after its own deadline; the
+    /// system's error if the thread cannot start; `Other` if the work panicked.
     pub(crate) async fn run(
         &mut self,
         name: &str,
         deadline: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
-        // If there is any, its caller was given up, and its result is old by now.
+        // Discards the outdated result of work whose caller was cancelled.
         self.finish().await.transpose()?;
-        // Kept here before it is waited for: this caller may be given up too.
+        // Stored before waiting, because this caller may be cancelled too.
         self.0 = Some(Running { deadline: Instant::now() + deadline, result: spawn(name, work)? });
         let result = self.finish().await.transpose()?.flatten();
         result.ok_or_else(|| io::Error::other("the work panicked"))
@@ -49,11 +48,11 @@ impl<T: Send + 'static> BlockingWorker<T> {
 }
 
 impl<T> BlockingWorker<T> {
-    /// Waits for the end of the work that was begun, if any; its result is `None` if it panicked.
+    /// Waits for the running work, if any. Its result is `None` if it panicked.
     async fn finish(&mut self) -> Option<io::Result<Option<T>>> {
         let Running { deadline, result } = self.0.as_mut()?;
         let Ok(result) = timeout_at(*deadline, result).await else {
-            let text = "there was no answer in time: does the file system hang?";
+            let text = "timed out: check whether the file system hangs";
             return Some(Err(io::Error::new(io::ErrorKind::TimedOut, text)));
         };
         self.0 = None;
@@ -61,10 +60,10 @@ impl<T> BlockingWorker<T> {
     }
 }
 
-/// Begins `work` on a new thread called `name`; the receiver gets its result.
+/// Starts `work` on a new thread called `name`; the receiver gets its result.
 ///
 /// # Errors
-/// If the system has no thread to give. `tokio::task::spawn_blocking` would panic then.
+/// If the thread cannot start. `tokio::task::spawn_blocking` would panic instead.
 pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -86,15 +85,15 @@ mod tests {
     const LONG: Duration = Duration::from_mins(1);
 
     #[tokio::test]
-    async fn work_that_blocks_is_given_up_and_not_begun_again_before_it_ends() {
+    async fn blocked_work_times_out_and_no_other_starts_before_it_ends() {
         let mut worker = BlockingWorker::default();
-        let (go_on, wait) = mpsc::channel::<()>();
+        let (release, wait) = mpsc::channel::<()>();
         let blocked = worker.run("test", DEADLINE, move || wait.recv().map_or(0, |()| 1)).await;
         assert!(blocked.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut));
         let second = worker.run("test", LONG, || 2).await;
         assert!(second.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut), "at once");
-        drop(go_on);
-        // The result of work that was given up is old, so it is nobody's.
+        drop(release);
+        // The outdated result 1 is discarded.
         let third = loop {
             match worker.run("test", LONG, || 3).await {
                 Err(_) => tokio::task::yield_now().await,
@@ -105,21 +104,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_whose_caller_is_given_up_counts_as_begun() {
+    async fn work_whose_caller_was_cancelled_still_runs() {
         let mut worker = BlockingWorker::default();
-        let (go_on, wait) = mpsc::channel::<()>();
+        let (release, wait) = mpsc::channel::<()>();
         let blocked = worker.run("test", LONG, move || wait.recv().is_ok());
         assert!(timeout(DEADLINE, blocked).await.is_err());
-        let begun = worker.run("test", LONG, || true);
-        assert!(timeout(DEADLINE, begun).await.is_err(), "the first still blocks, within its deadline");
-        drop(go_on);
+        let second = worker.run("test", LONG, || true);
+        assert!(timeout(DEADLINE, second).await.is_err(), "the first still blocks, within its deadline");
+        drop(release);
         assert!(worker.run("test", LONG, || true).await.is_ok());
     }
 
     #[tokio::test]
-    async fn work_that_panics_is_an_error_and_the_next_is_begun() {
+    async fn a_panic_is_an_error_and_the_next_work_runs() {
         let mut worker = BlockingWorker::default();
-        let panicked = worker.run("test", LONG, || -> u8 { panic!("as a test wants it") }).await;
+        let panicked = worker.run("test", LONG, || -> u8 { panic!("expected by this test") }).await;
         assert!(panicked.is_err_and(|error| error.kind() == io::ErrorKind::Other));
         assert_eq!(worker.run("test", LONG, || 1).await.ok(), Some(1));
     }

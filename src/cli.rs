@@ -1,7 +1,7 @@
-//! Every flag and command, in one place. Reads words; what they mean for accounts is settled in
-//! `config`. A flag that a command has no use for is refused there and then.
+//! Commands and their flags. Parses the command line; `config` validates what the flags say about accounts. A command
+//! rejects flags that it does not use.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{error::Error as _, ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
     Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
@@ -11,14 +11,14 @@ use clap::{
 
 use crate::{
     exchange::{ApiVersion, Wallet},
-    quoting,
+    quoting::is_quotable,
     web::{self, HostName},
 };
 
-/// Prometheus exporter for the balances of accounts on XT and exchanges with the same API.
+/// Prometheus exporter for account balances on XT and exchanges with the same API.
 ///
-/// Without a command it serves. Every flag may stand before or after the command; `COMMAND --help`
-/// lists the flags of a command.
+/// Without a command it runs `serve`. Flags can stand before or after the command. `COMMAND --help` lists the flags of a
+/// command.
 #[derive(Debug, Parser)]
 #[command(name = "xt-balance-exporter", version, subcommand_required = true)]
 #[command(override_usage = "xt-balance-exporter [COMMAND] [OPTIONS]")]
@@ -31,25 +31,25 @@ struct Cli {
     command: Command,
 }
 
-/// What to do.
+/// A command with its flags.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Poll the accounts and serve /metrics: the daemon, and what is done without a command
+    /// Poll the accounts and serve /metrics; the default command
     Serve(ServeFlags),
-    /// The same daemon on a simulated exchange in the same process: no keys, no network
+    /// Try the exporter with a simulated exchange; needs no keys and no network
     Demo(DemoFlags),
-    /// The simulated exchange alone, for alert fire-drills and other clients
+    /// Run only the simulated exchange, to test alerts and other clients
     Simulate(SimulateFlags),
-    /// Poll every account once and print the metrics; exit 1 if a poll failed
+    /// Poll every account once and print the metrics; exit with 1 if a poll failed
     Once(OnceFlags),
-    /// Find out why it does not work: configuration, name, TLS, clock, key, permission
+    /// Diagnose problems with configuration, DNS, TLS, clock, keys and permissions
     Check(CheckFlags),
-    /// Ask a running daemon whether it is healthy; exit 0 or 1
+    /// Ask a running exporter whether it is healthy; exit with 0 or 1
     Healthcheck(HealthcheckFlags),
 }
 
 impl Command {
-    /// What to log, if the command logs anything.
+    /// Log flags; `None` for a command that logs nothing.
     #[must_use]
     pub fn log(&self) -> Option<&LogFlags> {
         match self {
@@ -61,7 +61,7 @@ impl Command {
         }
     }
 
-    /// Whether the user permits core dumps.
+    /// Whether `--allow-core-dumps` is set.
     #[must_use]
     pub fn allows_core_dumps(&self) -> bool {
         match self {
@@ -88,7 +88,7 @@ pub struct ServeFlags {
     #[command(flatten)]
     #[expect(missing_docs)]
     pub web: WebFlags,
-    /// Let a POST to /-/reload have the configuration read again, as SIGHUP does
+    /// Enable POST /-/reload, which reloads the configuration like SIGHUP does
     #[arg(long = "web.enable-lifecycle")]
     pub enable_lifecycle: bool,
     #[command(flatten)]
@@ -109,7 +109,7 @@ pub struct DemoFlags {
 /// Flags of `simulate`.
 #[derive(Args, Debug)]
 pub struct SimulateFlags {
-    /// Where the simulated exchange listens; an address of this machine
+    /// Loopback address to listen on
     #[arg(long = "listen", value_name = "ADDRESS", default_value = "127.0.0.1:8470")]
     pub listen: String,
 }
@@ -117,7 +117,7 @@ pub struct SimulateFlags {
 /// Flags of `once`.
 #[derive(Args, Debug)]
 pub struct OnceFlags {
-    /// Write to this file, whole or not at all, instead of standard output: for a textfile collector
+    /// Write to this file instead of standard output, for a textfile collector; replaces the file atomically
     #[arg(long = "output", value_name = "FILE")]
     pub output: Option<PathBuf>,
     #[command(flatten)]
@@ -141,7 +141,7 @@ pub struct CheckFlags {
 /// Flags of `healthcheck`.
 #[derive(Args, Debug)]
 pub struct HealthcheckFlags {
-    /// Where the daemon listens
+    /// Address that the exporter listens on
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS",
@@ -151,10 +151,10 @@ pub struct HealthcheckFlags {
     pub listen_address: String,
 }
 
-/// Which accounts to ask for, and how to ask.
+/// Flags that describe the account, or name the file that describes several.
 #[derive(Args, Clone, Debug)]
 pub struct AccountFlags {
-    /// YAML file with any number of accounts; takes the place of the --xt, --balance and --poll flags
+    /// YAML file that lists the accounts; replaces the --xt, --balance and --poll flags
     #[arg(
         long = "config.file",
         value_name = "FILE",
@@ -164,7 +164,7 @@ pub struct AccountFlags {
         ],
     )]
     pub config_file: Option<PathBuf>,
-    /// Version of the exchange's API: v4 for a key made at XT today, v1 for a sister exchange
+    /// API version: v4 for a key created at XT today, v1 for a sister exchange
     #[arg(
         id = "xt.api",
         long = "xt.api",
@@ -173,60 +173,75 @@ pub struct AccountFlags {
         value_parser = PossibleValuesParser::new([ApiVersion::V1.label(), ApiVersion::V4.label()]).map(|label| parse_api(&label)),
     )]
     pub api: ApiVersion,
-    /// Where the exchange listens; the exchange's own hosts if empty.
+    /// Base URLs of the exchange; XT's own if empty.
     #[arg(
         id = "xt.base-url",
         long = "xt.base-url",
         value_name = "URL",
-        help = "Where the exchange listens; repeatable, tried in order. Plain http:// only to this machine \
+        help = "Base URL of the exchange; repeatable, tried in order. http:// only to this machine \
                 [default: https://api.xt.com and https://api.xt.pub; with v4 https://sapi.xt.com]"
     )]
     pub base_url: Vec<String>,
-    /// Where USDT-margined futures listen; the exchange's own hosts if empty.
+    /// Base URLs for USDT-margined futures; XT's own if empty.
     #[arg(
         id = "xt.futures-usdt-base-url",
         long = "xt.futures-usdt-base-url",
         value_name = "URL",
-        help = "Where USDT-margined futures listen; repeatable [default: https://fapi.xt.com]"
+        help = "Base URL for USDT-margined futures; repeatable [default: https://fapi.xt.com]"
     )]
     pub futures_usdt_base_url: Vec<String>,
-    /// Where coin-margined futures listen; the exchange's own hosts if empty.
+    /// Base URLs for coin-margined futures; XT's own if empty.
     #[arg(
         id = "xt.futures-coin-base-url",
         long = "xt.futures-coin-base-url",
         value_name = "URL",
-        help = "Where coin-margined futures listen; repeatable [default: https://dapi.xt.com]"
+        help = "Base URL for coin-margined futures; repeatable [default: https://dapi.xt.com]"
     )]
     pub futures_coin_base_url: Vec<String>,
-    /// Name of the account: the value of the label `account`, never the key or a login
+    /// Value of the label `account`; choose any name except the key or a login
     #[arg(id = "xt.account", long = "xt.account", value_name = "NAME", default_value = "main")]
     pub account: String,
-    /// File that holds the access key. Or set `XT_ACCESS_KEY_FILE` or `XT_ACCESS_KEY`
-    #[arg(id = "xt.access-key-file", long = "xt.access-key-file", value_name = "FILE")]
+    /// File that contains the access key.
+    #[arg(
+        id = "xt.access-key-file",
+        long = "xt.access-key-file",
+        value_name = "FILE",
+        help = "File that contains the access key. Or set XT_ACCESS_KEY_FILE or XT_ACCESS_KEY"
+    )]
     pub access_key_file: Option<PathBuf>,
-    /// File that holds the secret key. Or set `XT_SECRET_KEY_FILE` or `XT_SECRET_KEY`
-    #[arg(id = "xt.secret-key-file", long = "xt.secret-key-file", value_name = "FILE")]
+    /// File that contains the secret key.
+    #[arg(
+        id = "xt.secret-key-file",
+        long = "xt.secret-key-file",
+        value_name = "FILE",
+        help = "File that contains the secret key. Or set XT_SECRET_KEY_FILE or XT_SECRET_KEY"
+    )]
     pub secret_key_file: Option<PathBuf>,
-    /// Wallet to read: spot, wallet or fiat, with v4 spot, `futures_usdt` or `futures_coin`; repeatable
-    #[arg(id = "xt.wallet", long = "xt.wallet", value_name = "WALLET", default_value = "spot")]
+    /// Wallets to read.
+    #[arg(
+        id = "xt.wallet",
+        long = "xt.wallet",
+        value_name = "WALLET",
+        default_value = "spot",
+        help = "Wallet to read: spot, wallet or fiat with v1; spot, futures_usdt or futures_coin with v4; repeatable"
+    )]
     pub wallet: Vec<Wallet>,
-    /// Also read what currencies cost in usdt, with one public call an interval, to tell what the
-    /// account is worth
+    /// Also read prices in this currency, to value the accounts; one public call per interval
     #[arg(id = "xt.prices", long = "xt.prices", value_name = "QUOTE")]
     pub prices: Option<Quote>,
-    /// Currency that is always shown, perhaps with a low-water mark: usdt or usdt=500, in all wallets,
-    /// or spot/usdt=500 in one; repeatable
+    /// Currency to show always, with or without a threshold: usdt or usdt=500 in all wallets, spot/usdt=500 in one;
+    /// repeatable
     #[arg(id = "balance.watch", long = "balance.watch", value_name = "[WALLET/]CURRENCY[=AMOUNT]")]
     pub watch: Vec<String>,
-    /// The most time a poll may take, failover included; under the interval
+    /// Poll timeout, failover included; must be shorter than --poll.interval
     #[arg(id = "poll.timeout", long = "poll.timeout", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub timeout: Duration,
-    /// Allow core dumps when the program crashes. They contain the keys
+    /// Allow core dumps when the program crashes; they contain the keys
     #[arg(long = "allow-core-dumps")]
     pub allow_core_dumps: bool,
 }
 
-/// When to ask, and how long an answer is good for.
+/// When to poll, and how old a balance may become.
 #[derive(Args, Clone, Debug)]
 pub struct PollFlags {
     /// Time from one poll of an account to the next; at least 1s
@@ -238,15 +253,15 @@ pub struct PollFlags {
         conflicts_with = "config_file",
     )]
     pub interval: Duration,
-    /// From this age on a balance is unknown and not shown; at least the interval [default: 3 intervals]
+    /// Hide balances older than this; at least --poll.interval [default: 3 intervals]
     #[arg(long = "poll.max-age", value_name = "DURATION", value_parser = parse_duration, conflicts_with = "config_file")]
     pub max_age: Option<Duration>,
 }
 
-/// How to serve.
+/// Flags of the web server.
 #[derive(Args, Debug)]
 pub struct WebFlags {
-    /// Where to listen; repeatable. Balances are private: whoever reaches it can read them
+    /// Address to listen on; repeatable. Without passwords, everyone who can connect can read the balances
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS",
@@ -254,8 +269,8 @@ pub struct WebFlags {
         env = "XT_WEB_LISTEN_ADDRESS"
     )]
     pub listen_address: Vec<String>,
-    /// Host name that requests may be for beside localhost, such as that of a reverse proxy; repeatable, or with
-    /// commas. If given, other names are refused on every address
+    /// Host name to accept in requests besides localhost, such as the name of a reverse proxy; repeatable or
+    /// comma-separated. If set, all other names are rejected on every address
     #[arg(
         long = "web.allowed-hosts",
         value_name = "HOST",
@@ -263,29 +278,29 @@ pub struct WebFlags {
         env = "XT_WEB_ALLOWED_HOSTS"
     )]
     pub allowed_hosts: Vec<HostName>,
-    /// YAML file for TLS, clients' certificates, passwords and headers: that of Prometheus' exporter-toolkit
+    /// YAML file for TLS, client certificates, passwords and headers, in the format of Prometheus' exporter-toolkit
     #[arg(id = "web.config.file", long = "web.config.file", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
-    /// Path of the metrics
+    /// Path that serves the metrics
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = parse_telemetry_path)]
     pub telemetry_path: String,
-    /// Scrapes answered at the same time; more get a 503. 0 for no limit
+    /// Maximum number of concurrent scrapes; further ones get status 503. 0 means no limit
     #[arg(long = "web.max-requests", value_name = "N", default_value_t = 40)]
     pub max_requests: usize,
 }
 
-/// What is logged to standard error, and how.
+/// Flags of the log, which goes to standard error.
 #[derive(Args, Clone, Debug)]
 pub struct LogFlags {
-    /// Least severe level that is logged
+    /// Log level
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
     pub level: LogLevel,
-    /// How a line is written
+    /// Log format
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
     pub format: LogFormat,
 }
 
-/// What prices are in.
+/// The currency of prices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[expect(missing_docs)]
 pub enum Quote {
@@ -303,7 +318,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Form of a log line.
+/// Format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[expect(missing_docs)]
 pub enum LogFormat {
@@ -311,10 +326,10 @@ pub enum LogFormat {
     Json,
 }
 
-/// Reads the command line, program name first.
+/// Parses the command line, program name first.
 ///
 /// # Errors
-/// What there is to print instead of running: help, the version, or what is wrong.
+/// The text to print instead of running a command: help, the version, or an error.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let words = move_command_first(words.into_iter().collect());
     let command = without_empty_variables(Cli::command());
@@ -322,7 +337,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, clap:
     Cli::from_arg_matches(&matches).map(|cli| cli.command)
 }
 
-/// The command, where environment variables that are set and empty count as unset: Compose sets them so.
+/// Ignores environment variables that are set to the empty text: Docker Compose does that to variables without a value.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     let is_empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     command
@@ -333,17 +348,16 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// Every command's clap definition, to hold documents against.
+/// The clap definition of all commands, to compare documents with.
 #[must_use]
 pub fn definition() -> clap::Command {
     Cli::command()
 }
 
-/// Moves the command's name in front of the flags, where clap wants it, and names `serve` where
-/// there is none.
+/// Moves the command before the flags, where clap expects it, and inserts `serve` if there is no command.
 fn move_command_first(mut words: Vec<OsString>) -> Vec<OsString> {
     let cli = Cli::command();
-    // How many words after a flag are its own, if there is such a flag.
+    // Number of words after the flag that are its value; `None` for an unknown flag.
     let values = |flag: &str| {
         let mut args = cli.get_subcommands().flat_map(clap::Command::get_arguments);
         let (name, given) = flag.split_once('=').map_or((flag, false), |(name, _)| (name, true));
@@ -357,7 +371,7 @@ fn move_command_first(mut words: Vec<OsString>) -> Vec<OsString> {
             Some("help" | "version") => return words,
             Some(flag) => match values(flag) {
                 Some(values) => place += 1 + values,
-                // The next word may be its value or the command: it is the flag that is wrong.
+                // The next word may be its value or the command. clap reports the unknown flag.
                 None => break,
             },
             None if word == "-h" || word == "-V" => return words,
@@ -373,45 +387,78 @@ fn move_command_first(mut words: Vec<OsString>) -> Vec<OsString> {
     words
 }
 
-/// Says whose flag it is, when a command refuses another's.
+/// Replaces an error that repeats text of the user by one that does not, because the text may be a secret. Keeps numbers,
+/// durations, and words that resemble a flag or a command. Names the commands that accept a flag.
 fn explain_error(error: clap::Error, words: &[OsString]) -> clap::Error {
-    without_typed_text(with_advice(error, words))
-}
-
-/// The error without text that may be a secret: a value in the wrong place, or one that was pasted behind a flag.
-fn without_typed_text(mut error: clap::Error) -> clap::Error {
-    let is_flag = |text: &str| {
-        text.starts_with("--") && text.bytes().all(|byte| byte.is_ascii_lowercase() || b"-._".contains(&byte))
-    };
-    for kind in [ContextKind::InvalidArg, ContextKind::InvalidValue, ContextKind::InvalidSubcommand] {
-        let Some(ContextValue::String(text)) = error.get(kind) else { continue };
-        // The name of a flag that there is comes with that of its value.
-        let is_known = kind == ContextKind::InvalidArg && error.kind() != ErrorKind::UnknownArgument;
-        if !is_known && !is_flag(text) && !quoting::is_short(text) {
-            error.insert(kind, ContextValue::String("…".to_owned()));
+    let explanation = match error.kind() {
+        ErrorKind::UnknownArgument => explain_unknown_flag(&error, words),
+        ErrorKind::InvalidSubcommand => explain_unknown_command(&error),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::TooManyValues => {
+            explain_invalid_value(&error)
         }
+        _ => None,
+    };
+    match explanation {
+        Some(text) => Cli::command().error(error.kind(), text),
+        None => error,
     }
-    error
 }
 
-fn with_advice(mut error: clap::Error, words: &[OsString]) -> clap::Error {
-    if error.kind() != ErrorKind::UnknownArgument {
-        return error;
-    }
-    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg).cloned() else { return error };
+fn explain_unknown_flag(error: &clap::Error, words: &[OsString]) -> Option<String> {
+    let flag = context_text(error, ContextKind::InvalidArg)?;
     let cli = Cli::command();
-    let has = |command: &&clap::Command| {
+    let accepts = |command: &&clap::Command| {
         command.get_arguments().any(|arg| arg.get_long().is_some_and(|long| flag == format!("--{long}")))
     };
-    let owners: Vec<_> =
-        cli.get_subcommands().filter(has).map(|command| format!("`{}`", command.get_name())).collect();
-    let command = words.get(1).map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    if !owners.is_empty() && !command.starts_with('-') {
-        let advice = format!("`{command}` has no use for it: it is a flag of {}", owners.join(", "));
-        error.remove(ContextKind::SuggestedArg);
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![advice.into()]));
+    let names: Vec<_> =
+        cli.get_subcommands().filter(accepts).map(|command| format!("`{}`", command.get_name())).collect();
+    if !names.is_empty() {
+        let command = words.get(1).and_then(|word| cli.find_subcommand(word)).map(clap::Command::get_name);
+        let command = command.unwrap_or("the command");
+        return Some(format!("`{command}` does not accept {flag}: it is a flag of {}", names.join(", ")));
     }
-    error
+    match context_text(error, ContextKind::SuggestedArg) {
+        Some(suggestion) if is_typo_of(flag, suggestion) => None,
+        Some(suggestion) => Some(format!("unknown flag: did you mean {suggestion}?")),
+        None if flag.starts_with('-') => Some("unknown flag".to_owned()),
+        None => Some("unexpected argument: write the value of a flag as --flag VALUE".to_owned()),
+    }
+}
+
+fn explain_unknown_command(error: &clap::Error) -> Option<String> {
+    let command = context_text(error, ContextKind::InvalidSubcommand)?;
+    let cli = Cli::command();
+    let names: Vec<_> = cli.get_subcommands().map(clap::Command::get_name).collect();
+    let is_typo = names.iter().any(|name| is_typo_of(command, name))
+        && error.get(ContextKind::SuggestedSubcommand).is_some();
+    (!is_typo).then(|| format!("unknown command: the commands are {}", names.join(", ")))
+}
+
+fn explain_invalid_value(error: &clap::Error) -> Option<String> {
+    let flag = context_text(error, ContextKind::InvalidArg)?;
+    let value = context_text(error, ContextKind::InvalidValue)?;
+    if value.is_empty() || is_quotable(value) {
+        return None;
+    }
+    let why = match (error.kind(), error.get(ContextKind::ValidValue), error.source()) {
+        (ErrorKind::TooManyValues, ..) => return Some(format!("'{flag}' takes no value")),
+        (_, Some(ContextValue::Strings(values)), _) => format!("possible values: {}", values.join(", ")),
+        (_, _, Some(source)) => source.to_string(),
+        _ => "see --help".to_owned(),
+    };
+    Some(format!("invalid value for '{flag}': {why}"))
+}
+
+fn context_text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// Whether `text` is too close to the known word `suggestion` to hide a secret. Requires that clap found them similar.
+fn is_typo_of(text: &str, suggestion: &str) -> bool {
+    text.chars().count().abs_diff(suggestion.chars().count()) <= 2
 }
 
 fn parse_api(label: &str) -> ApiVersion {
@@ -420,21 +467,21 @@ fn parse_api(label: &str) -> ApiVersion {
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
-        .map_err(|_| "it is no duration: write it like 30s, 1m30s or 500ms".to_owned())
+        .map_err(|_| "not a duration: write it like 30s, 1m30s or 500ms".to_owned())
 }
 
 fn parse_telemetry_path(text: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\"<>\\".contains(&byte);
     if !text.starts_with('/') || !text.bytes().all(plain) {
-        return Err("a path begins with / and holds no blank, ?, # or %, like /metrics".to_owned());
+        return Err("a path must begin with / and contain no space, quote, <, >, \\, ?, # or %: write one such as /metrics".to_owned());
     }
     if web::is_reserved(text) {
         return Err(
-            "that path is taken: / is the status page, /-/ is for health and /api/ for balances".to_owned()
+            "this path is reserved: / is the status page, /-/ serves health checks and /api/ balances: choose another, such as /metrics".to_owned()
         );
     }
     if text.split('/').skip(1).any(|segment| ["", ".", ".."].contains(&segment)) {
-        return Err("a path has no empty segment, no . and no .., like /metrics".to_owned());
+        return Err("a path must contain no empty segment, . or ..: write one such as /metrics".to_owned());
     }
     Ok(text.to_owned())
 }
@@ -447,55 +494,58 @@ mod tests {
         std::iter::once("xt-balance-exporter").chain(line.split_whitespace()).map(OsString::from).collect()
     }
 
-    fn refusal(line: &str) -> String {
+    fn error_text(line: &str) -> String {
         parse(words(line)).err().map(|error| error.render().to_string()).unwrap_or_default()
     }
 
     #[test]
-    fn clap_finds_no_fault_with_the_definition() {
+    fn clap_accepts_the_definition() {
         definition().debug_assert();
     }
 
     #[test]
     fn without_a_command_it_serves() {
         for line in ["", "--log.level debug", "--log.level=debug", "--config.check"] {
-            assert!(matches!(parse(words(line)), Ok(Command::Serve(_))), "{line}: {}", refusal(line));
+            assert!(matches!(parse(words(line)), Ok(Command::Serve(_))), "{line}: {}", error_text(line));
         }
     }
 
     #[test]
-    fn flags_stand_before_or_after_the_command() {
+    fn flags_can_stand_before_or_after_the_command() {
         for line in [
             "once --output x --xt.account once",
             "--output x --xt.account once once",
             "--output=x once --xt.account=once",
         ] {
-            let Ok(Command::Once(once)) = parse(words(line)) else { panic!("{line}: {}", refusal(line)) };
+            let Ok(Command::Once(once)) = parse(words(line)) else { panic!("{line}: {}", error_text(line)) };
             assert_eq!((once.output, &*once.account.account), (Some("x".into()), "once"));
         }
     }
 
     #[test]
-    fn a_flag_that_a_command_has_no_use_for_is_refused_by_name() {
-        for (line, said) in [
-            ("--output x", "`serve` has no use for it: it is a flag of `once`"),
-            ("check --web.max-requests 3", "`check` has no use for it: it is a flag of `serve`, `demo`"),
+    fn a_flag_of_another_command_is_rejected_with_its_name() {
+        for (line, expected) in [
+            ("--output x", "`serve` does not accept --output: it is a flag of `once`"),
+            (
+                "check --web.max-requests 3",
+                "`check` does not accept --web.max-requests: it is a flag of `serve`, `demo`",
+            ),
             ("demo --xt.account a", "it is a flag of `serve`, `once`, `check`"),
             ("--poll.interval 1m once", "it is a flag of `serve`"),
             ("simulate --config.check", "it is a flag of `serve`"),
             ("healthcheck --log.level debug", "it is a flag of `serve`, `demo`, `once`, `check`"),
         ] {
-            assert!(refusal(line).contains(said), "{line}: {}", refusal(line));
+            assert!(error_text(line).contains(expected), "{line}: {}", error_text(line));
         }
         assert!(
-            refusal("serve --xt.acount a").contains("--xt.account"),
+            error_text("serve --xt.acount a").contains("--xt.account"),
             "{}",
-            refusal("serve --xt.acount a")
+            error_text("serve --xt.acount a")
         );
     }
 
     #[test]
-    fn what_the_file_says_is_not_said_by_flags_too() {
+    fn flags_that_the_file_replaces_conflict_with_it() {
         for flag in [
             "--xt.account a",
             "--xt.base-url https://a.b",
@@ -512,25 +562,25 @@ mod tests {
             "--xt.futures-coin-base-url https://a.b",
         ] {
             let line = format!("--config.file f {flag}");
-            assert!(refusal(&line).contains("cannot be used with"), "{line}: {}", refusal(&line));
+            assert!(error_text(&line).contains("cannot be used with"), "{line}: {}", error_text(&line));
         }
         assert!(parse(words("--config.file f --web.max-requests 3")).is_ok());
     }
 
     #[test]
-    fn values_are_refused_with_the_remedy() {
-        for (line, said) in [
+    fn invalid_values_are_rejected_with_the_fix() {
+        for (line, expected) in [
             ("--poll.interval 30", "write it like 30s"),
-            ("--web.telemetry-path metrics", "begins with /"),
-            ("--web.telemetry-path /%2d/healthy", "begins with /"),
-            ("--web.telemetry-path /api/v1/balances", "is taken"),
-            ("--web.telemetry-path /api/v1/balances/", "is taken"),
-            ("--web.telemetry-path /-/healthy", "is taken"),
-            ("--web.telemetry-path /-", "is taken"),
-            ("--web.telemetry-path //metrics", "no empty segment"),
-            ("--web.telemetry-path /metrics/", "no empty segment"),
-            ("--web.telemetry-path /x/../-/healthy", "no empty segment"),
-            ("--web.telemetry-path /", "is taken"),
+            ("--web.telemetry-path metrics", "must begin with /"),
+            ("--web.telemetry-path /%2d/healthy", "must begin with /"),
+            ("--web.telemetry-path /api/v1/balances", "is reserved"),
+            ("--web.telemetry-path /api/v1/balances/", "is reserved"),
+            ("--web.telemetry-path /-/healthy", "is reserved"),
+            ("--web.telemetry-path /-", "is reserved"),
+            ("--web.telemetry-path //metrics", "contain no empty segment"),
+            ("--web.telemetry-path /metrics/", "contain no empty segment"),
+            ("--web.telemetry-path /x/../-/healthy", "contain no empty segment"),
+            ("--web.telemetry-path /", "is reserved"),
             ("--xt.wallet Spot", "the wallets are spot, wallet and fiat"),
             ("--xt.api v2", "possible values: v1, v4"),
             ("--xt.prices btc", "possible values: usdt"),
@@ -538,7 +588,7 @@ mod tests {
             ("sevre", "'serve'"),
             ("--xt.acount once", "'--xt.account'"),
         ] {
-            assert!(refusal(line).contains(said), "{line}: {}", refusal(line));
+            assert!(error_text(line).contains(expected), "{line}: {}", error_text(line));
         }
     }
 }

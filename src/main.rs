@@ -1,4 +1,4 @@
-//! The process edge: parse, log, run, exit code.
+//! Entry point: parses the command line, sets up logging and runs the command.
 
 use std::process::ExitCode;
 

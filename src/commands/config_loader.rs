@@ -1,5 +1,5 @@
-//! Reading the configuration, at the start and for a reload, so that a file system that hangs holds up neither polls
-//! nor scrapes nor the end of the process. Knows what the flags say, and nothing of what is done with it.
+//! Loads the configuration at the start and for reloads, with a deadline: a file system that hangs must not block polls,
+//! scrapes or the shutdown. Applies nothing.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::{
     config::{Config, ConfigError},
 };
 
-/// How long the configuration file and all key files are waited for.
+/// Maximum time to read the configuration file and all key files.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Reads the configuration that the flags name.
+/// Loads the configuration from flags, file and environment.
 #[derive(Debug)]
 pub(super) struct ConfigLoader {
     flags: AccountFlags,
-    /// `None` for commands that poll but once.
+    /// `None` for commands that poll only once.
     poll: Option<PollFlags>,
     clock: Clock,
     worker: BlockingWorker<Result<Config, ConfigError>>,
@@ -28,18 +28,18 @@ impl ConfigLoader {
         Self { flags: flags.clone(), poll: poll.cloned(), clock, worker: BlockingWorker::default() }
     }
 
-    /// Reads it as it is now. May be given up at any time.
+    /// Loads the current configuration. Cancel-safe.
     ///
     /// # Errors
-    /// The first thing that is wrong with it; or that it could not be read within ten seconds.
+    /// The first error in the configuration, or that it could not be read within ten seconds.
     pub(super) async fn load(&mut self) -> Result<Config, String> {
-        let (flags, poll, unix) = (self.flags.clone(), self.poll.clone(), self.clock.now().unix);
-        // Compose sets a variable that has no value to the empty text.
+        let (flags, poll, now) = (self.flags.clone(), self.poll.clone(), self.clock.now().unix);
+        // Docker Compose sets a variable without a value to the empty text.
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let read = move || Config::load(&flags, poll.as_ref(), &variable, unix);
+        let read = move || Config::load(&flags, poll.as_ref(), &variable, now);
         match self.worker.run("configuration", DEADLINE, read).await {
             Ok(config) => config.map_err(|error| error.to_string()),
-            Err(error) => Err(format!("the configuration and its key files cannot be read: {error}")),
+            Err(error) => Err(format!("cannot read the configuration or its key files: {error}")),
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The part of a daemon that `serve` and `demo` share: listen, poll, serve, take another configuration, and end
-//! for a reason.
+//! The daemon of `serve` and `demo`: listens, polls, serves, reloads and shuts down. Loads no configuration itself.
 
 use std::{
     convert::Infallible,
@@ -23,10 +22,9 @@ use tokio::{
 };
 
 use super::{
-    CommandError,
     config_loader::ConfigLoader,
     descriptors::{self, DescriptorBudget},
-    serve::warn_about_key_files,
+    outcome::CommandError,
     signals::{SignalEvent, Signals},
     systemd,
 };
@@ -54,7 +52,7 @@ pub(super) async fn listen(flags: &WebFlags) -> Result<Vec<TcpListener>, Command
     Ok(listeners)
 }
 
-/// The gate of the flags, if there is to be one.
+/// Opens the file of `--web.config.file`, if the flag is set.
 pub(super) async fn open_web_config(flags: &WebFlags) -> Result<Option<WebConfigWatcher>, CommandError> {
     let Some(path) = &flags.config_file else { return Ok(None) };
     let web_config = WebConfigWatcher::open(path).await.map_err(CommandError::Usage)?;
@@ -64,21 +62,21 @@ pub(super) async fn open_web_config(flags: &WebFlags) -> Result<Option<WebConfig
     Ok(Some(web_config))
 }
 
-/// Says that nothing can listen on the `address` of `flag`, and what a person can do about it.
+/// The error for the `address` of `flag` on which the process cannot listen, with the fix.
 pub(super) fn bind_error(flag: &str, address: &str, error: &io::Error, example: &str) -> CommandError {
     let advice = match error.kind() {
-        ErrorKind::AddrInUse => ": is another exporter running?".to_owned(),
-        ErrorKind::AddrNotAvailable => ": is the address one of this machine's?".to_owned(),
-        ErrorKind::PermissionDenied => ": choose a port above 1023".to_owned(),
-        _ => format!(": write it like {example}"),
+        ErrorKind::AddrInUse => "stop the process that uses it, or choose another port".to_owned(),
+        ErrorKind::AddrNotAvailable => "choose an address of this machine".to_owned(),
+        ErrorKind::PermissionDenied => "choose a port above 1023".to_owned(),
+        _ => format!("write it like {example}"),
     };
     CommandError::Failed(format!(
-        "cannot listen on {flag} {}: {error}{advice}",
+        "cannot listen on {flag}{}: {error}: {advice}",
         quoting::quote_address(address)
     ))
 }
 
-/// Binds `host:port`, or `:port` for every address of this machine.
+/// Binds `host:port`, or `:port` for all addresses of this machine.
 pub(super) async fn bind(address: &str) -> io::Result<TcpListener> {
     let Some(port) = address.strip_prefix(':') else { return TcpListener::bind(address).await };
     let port =
@@ -89,50 +87,75 @@ pub(super) async fn bind(address: &str) -> io::Result<TcpListener> {
     }
 }
 
-/// One socket for IPv6 and IPv4, whatever `net.ipv6.bindv6only` says.
+/// Binds one socket for IPv6 and IPv4, regardless of `net.ipv6.bindv6only`.
 fn bind_both_families(port: u16) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_only_v6(false)?;
-    // As tokio does: a restart must not wait for connections of before.
+    // Like tokio: a restart must not wait for old connections.
     socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
     socket.listen(1024)?;
     TcpListener::from_std(socket.into())
 }
 
-/// Whether the kernel has no IPv6, or none that can be used.
+/// Whether the kernel lacks usable IPv6.
 fn has_no_ipv6(error: &io::Error) -> bool {
     let known = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::PROTONOSUPPORT];
     known.iter().any(|known| error.raw_os_error() == Some(known.raw_os_error()))
 }
 
-/// How the configuration is read again while a daemon runs.
+/// How a running daemon reloads its configuration.
 pub(super) struct ReloadContext {
-    /// Reads it, or says why it cannot be used.
+    /// Loads the configuration.
     pub loader: ConfigLoader,
-    /// Whether a request may ask for it, and not only SIGHUP.
+    /// Whether POST /-/reload is enabled, besides SIGHUP.
     pub on_request: bool,
 }
 
 /// Listeners, flags and access control of the web server.
 pub(super) struct WebContext<'a> {
-    /// Its flags.
+    /// Flags of the web server.
     pub flags: &'a WebFlags,
     /// TLS, passwords and headers.
     pub web_config: Option<WebConfigWatcher>,
-    /// Where it listens.
+    /// Sockets that listen for clients.
     pub listeners: Vec<TcpListener>,
 }
 
 /// Signals, and how to reload.
 pub(super) struct Control {
-    /// Signals, listened for since the start of the process.
+    /// Signals since the start of the process.
     pub signals: Signals,
-    /// `None` if the configuration is not read again.
+    /// `None` if the daemon does not reload.
     pub reloading: Option<ReloadContext>,
 }
 
-/// Polls and serves as `config` says until a signal asks for the end of the process.
+/// Parts of a running daemon.
+struct Daemon {
+    signals: Signals,
+    reloading: Option<ReloadContext>,
+    reload_status: ReloadStatus,
+    pollers: PollerSet,
+    connections: ConnectionLimit,
+    clock: Clock,
+}
+
+/// Maximum number of HTTP connections, which depends on the number of accounts.
+struct ConnectionLimit {
+    descriptors: u64,
+    listeners: usize,
+    connections: Arc<AtomicUsize>,
+}
+
+impl ConnectionLimit {
+    fn update(&self, accounts: usize) -> DescriptorBudget {
+        let budget = DescriptorBudget::divide(self.descriptors, accounts, self.listeners);
+        self.connections.store(budget.connections, Ordering::Relaxed);
+        budget
+    }
+}
+
+/// Polls and serves according to `config` until a signal asks the process to shut down.
 pub(super) async fn run(
     exchange: Client,
     config: Config,
@@ -140,111 +163,124 @@ pub(super) async fn run(
     web: WebContext<'_>,
     control: Control,
 ) -> Result<(), CommandError> {
-    let Control { mut signals, mut reloading } = control;
-    let (ask, mut asked) = mpsc::channel::<ReloadRequest>(1);
-
+    let Control { signals, reloading } = control;
     let polls = start_polling_thread()
-        .map_err(|error| CommandError::Failed(format!("cannot start the polls: {error}")))?;
+        .map_err(|error| CommandError::Failed(format!("cannot start the polling thread: {error}")))?;
     let mut pollers = PollerSet::new(Arc::new(exchange), clock, polls.clone());
-    let mut reload = ReloadStatus { successful: true, success: clock.now().unix };
     let store = Arc::clone(pollers.store());
     pollers.apply_config(config).await;
-    store.set_reload_status(reload);
+    let reload_status = ReloadStatus { successful: true, success: clock.now().unix };
+    store.set_reload_status(reload_status);
 
-    let WebContext { flags, web_config, listeners } = web;
-    let (limit, listening) = (descriptors::raise_limit(), listeners.len());
-    let budget = || DescriptorBudget::divide(limit, store.accounts().len(), listening);
-    if let Some(warning) = budget().warning(limit) {
+    let connections = ConnectionLimit {
+        descriptors: descriptors::raise_limit(),
+        listeners: web.listeners.len(),
+        connections: Arc::default(),
+    };
+    let budget = connections.update(store.accounts().len());
+    if let Some(warning) = budget.warning(connections.descriptors) {
         tracing::warn!("{warning}");
     }
-    let connections = Arc::new(AtomicUsize::new(budget().connections));
-    let site = Server::new(Arc::clone(&store), clock, flags.telemetry_path.clone(), flags.max_requests);
-    let exposition = Arc::clone(site.exposition());
+    let (reload_sender, mut reload_requests) = mpsc::channel(1);
+    let reload_sender = reloading.as_ref().is_some_and(|context| context.on_request).then_some(reload_sender);
+    let WebContext { flags, web_config, listeners } = web;
+    let server = Server::new(Arc::clone(&store), clock, flags.telemetry_path.clone(), flags.max_requests)
+        .with_allowed_hosts(flags.allowed_hosts.clone())
+        .with_connection_limit(Arc::clone(&connections.connections))
+        .with_web_config(web_config)
+        .with_reloads(reload_sender);
+    let exposition = Arc::clone(server.exposition());
     polls.spawn(async move { exposition.follow_store().await });
-    let on_request = reloading.as_ref().is_some_and(|reloading| reloading.on_request);
-    let site =
-        site.with_allowed_hosts(flags.allowed_hosts.clone()).with_connection_limit(Arc::clone(&connections));
-    let site = site.with_web_config(web_config).with_reloads(on_request.then_some(ask));
     let (stop, stopped) = oneshot::channel::<()>();
-    let mut server = tokio::spawn(Arc::new(site).serve(listeners, async {
+    let mut server = tokio::spawn(Arc::new(server).serve(listeners, async {
         let _ = stopped.await;
     }));
 
-    let attended = systemd::notify_loop(&store, clock);
-    tokio::pin!(attended);
-    let name = loop {
-        let request = tokio::select! {
-            signal = signals.next() => match signal {
-                SignalEvent::Shutdown(name) => break name,
-                SignalEvent::Reload => None,
-            },
-            never = &mut attended => match never {},
-            _ = &mut server => return Err(CommandError::Failed("the HTTP server has ended unexpectedly".to_owned())),
-            Some(request) = asked.recv() => Some(request),
-        };
-        let Some(ReloadContext { loader, .. }) = &mut reloading else { continue };
-        let said = tokio::select! {
-            name = signals.shutdown() => break name,
-            said = reload_config(loader, &mut pollers, &mut reload, clock) => said,
-        };
-        connections.store(budget().connections, Ordering::Relaxed);
-        if let Some(request) = request {
-            let _ = request.send(said);
-        }
+    let mut daemon = Daemon { signals, reloading, reload_status, pollers, connections, clock };
+    let signal = tokio::select! {
+        signal = daemon.reload_until_shutdown(&mut reload_requests) => signal,
+        never = systemd::notify_loop(&store, clock) => match never {},
+        _ = &mut server => return Err(CommandError::Failed("the HTTP server stopped unexpectedly".to_owned())),
     };
-    tracing::info!("received {name}, shutting down");
-    // A request for a reload that still waits is answered now, and not after the drain.
-    drop(asked);
+    tracing::info!("received {signal}, shutting down");
+    // Answers a waiting reload request now, and not after the other responses have ended.
+    drop(reload_requests);
     let _ = stop.send(());
-    let _ = tokio::join!(systemd::stopping(), server);
+    let _ = tokio::join!(systemd::notify_stopping(), server);
     Ok(())
 }
 
-/// Has the crew follow the configuration that `loader` reads, or go on as before. Returns what is to be said.
+impl Daemon {
+    /// Reloads on request until a signal asks the process to shut down. Returns the signal's name.
+    async fn reload_until_shutdown(&mut self, requests: &mut mpsc::Receiver<ReloadRequest>) -> &'static str {
+        loop {
+            let request = tokio::select! {
+                signal = self.signals.next() => match signal {
+                    SignalEvent::Shutdown(name) => return name,
+                    SignalEvent::Reload => None,
+                },
+                Some(request) = requests.recv() => Some(request),
+            };
+            let Some(ReloadContext { loader, .. }) = &mut self.reloading else { continue };
+            let result = tokio::select! {
+                name = self.signals.shutdown() => return name,
+                result = reload_config(loader, &mut self.pollers, &mut self.reload_status, self.clock) => result,
+            };
+            self.connections.update(self.pollers.store().accounts().len());
+            if let Some(request) = request {
+                let _ = request.send(result);
+            }
+        }
+    }
+}
+
+/// Loads and applies the configuration; on error the previous one stays active. Logs and returns the result.
 async fn reload_config(
     loader: &mut ConfigLoader,
     pollers: &mut PollerSet,
-    reload: &mut ReloadStatus,
+    status: &mut ReloadStatus,
     clock: Clock,
 ) -> Result<String, String> {
     let now = clock.now().unix;
-    let read = loader.load().await;
-    reload.successful = read.is_ok();
-    let change = match read {
+    let config = loader.load().await;
+    status.successful = config.is_ok();
+    let result = match config {
         Ok(config) => {
             warn_about_key_files(&config);
-            reload.success = now;
+            status.success = now;
             Ok(pollers.apply_config(config).await)
         }
         Err(why) => Err(why),
     };
-    // What a line says shall be seen by whoever looks because of it.
-    pollers.store().set_reload_status(*reload);
-    match change {
+    // Update the store before logging: a reader of the log must see the new state.
+    pollers.store().set_reload_status(*status);
+    match result {
         Ok(ReloadSummary { new, changed, gone, unchanged, prices }) => {
-            let other = if prices { "changed" } else { "unchanged" };
-            tracing::info!(
-                new,
-                changed,
-                gone,
-                unchanged,
-                prices = other,
-                "the configuration was read again and is in force"
-            );
+            let prices = if prices { "changed" } else { "unchanged" };
+            tracing::info!(new, changed, gone, unchanged, prices, "configuration reloaded");
             Ok(format!(
-                "the configuration is in force. Accounts: {new} new, {changed} changed, {gone} gone, {unchanged} unchanged. Prices: {other}"
+                "configuration reloaded. Accounts: {new} new, {changed} changed, {gone} removed, {unchanged} unchanged. Prices: {prices}"
             ))
         }
         Err(why) => {
-            let said = format!("the configuration cannot be used, and the one before stays in force: {why}");
-            tracing::error!("{said}");
-            Err(said)
+            let text = format!("configuration reload failed, the previous configuration stays active: {why}");
+            tracing::error!("{text}");
+            Err(text)
         }
     }
 }
 
-/// A thread for polls alone, as long as the process lives: a scrape shall not wait for a poll's decoding, nor
-/// a poll for a scrape's compressing, and what a poll does is handed from none to another.
+/// Logs a warning for each key file that more users may read than need to.
+pub(super) fn warn_about_key_files(config: &Config) {
+    for account in &config.accounts {
+        for warning in account.credentials.warnings() {
+            tracing::warn!(account = %account.name, "{warning}");
+        }
+    }
+}
+
+/// Starts the thread that runs all polls, and lives as long as the process. Scrapes do not wait for the decoding of a poll,
+/// nor polls for the compression of a scrape.
 fn start_polling_thread() -> io::Result<Handle> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();

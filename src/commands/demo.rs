@@ -10,9 +10,8 @@ use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
 use super::{
-    CommandError,
     daemon::{self, Control, WebContext},
-    print,
+    outcome::{CommandError, print},
     signals::Signals,
 };
 use crate::{

@@ -1,52 +1,51 @@
-//! File descriptors: the limit is raised as far as it may be, and what polls need is kept aside from HTTP clients.
+//! File descriptors: raises the limit, and reserves for polls what they need before HTTP clients get the rest.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Standard streams, both runtimes, signals, the log, the service manager's socket, files and names that are being read,
-/// and connections that are being closed to make room for others.
+/// For standard streams, runtimes, signals, the log, the service manager's socket, files, name look-ups, and connections
+/// that close to make room for new ones.
 const RESERVED: u64 = 48;
-/// Of the poller of an account, or of prices: a connection, and another where a host has addresses of both families.
+/// For the poller of an account or of prices: one connection, and one more to try a host's other address family.
 const PER_POLLER: u64 = 2;
-/// HTTP clients are never given fewer.
+/// Minimum number of HTTP connections.
 const CONNECTIONS_MIN: u64 = 8;
-/// HTTP clients are never given more.
+/// Maximum number of HTTP connections.
 const CONNECTIONS_MAX: u64 = 512;
-/// With fewer connections than this an operator should know.
+/// Up to this number of HTTP connections the process logs a warning.
 const CONNECTIONS_FEW: u64 = 64;
 
-/// How the descriptors of the process are divided.
+/// The division of the process's descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DescriptorBudget {
-    /// For polls and the process itself.
-    pub kept_aside: u64,
-    /// Connections of HTTP clients.
+    /// Descriptors for polls and the process itself.
+    pub reserved: u64,
+    /// Maximum number of HTTP connections.
     pub connections: usize,
 }
 
 impl DescriptorBudget {
-    /// Divides `limit` descriptors, with so many accounts and listeners.
+    /// Divides `limit` descriptors for these numbers of accounts and listeners.
     pub(super) fn divide(limit: u64, accounts: usize, listeners: usize) -> Self {
         let pollers = u64::try_from(accounts).unwrap_or(u64::MAX).saturating_add(1);
         let listeners = u64::try_from(listeners).unwrap_or(u64::MAX);
-        let kept_aside =
-            pollers.saturating_mul(PER_POLLER).saturating_add(listeners).saturating_add(RESERVED);
-        let left = limit.saturating_sub(kept_aside).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
-        Self { kept_aside, connections: usize::try_from(left).unwrap_or(usize::MAX) }
+        let reserved = pollers.saturating_mul(PER_POLLER).saturating_add(listeners).saturating_add(RESERVED);
+        let left = limit.saturating_sub(reserved).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
+        Self { reserved, connections: usize::try_from(left).unwrap_or(usize::MAX) }
     }
 
-    /// A sentence for the log if few connections are left.
+    /// A warning if few HTTP connections are left.
     pub(super) fn warning(self, limit: u64) -> Option<String> {
-        let Self { kept_aside, connections } = self;
+        let Self { reserved, connections } = self;
         (connections as u64 <= CONNECTIONS_FEW).then(|| {
             format!(
-                "this process may open {limit} files, polls need up to {kept_aside} of them, and HTTP clients get {connections} \
-                 connections: raise the hard limit (ulimit -Hn; LimitNOFILE= in a systemd unit)"
+                "the limit of open files is {limit}: polls reserve {reserved}, which leaves {connections} HTTP connections; \
+                 raise the hard limit (ulimit -Hn; LimitNOFILE= in a systemd unit)"
             )
         })
     }
 }
 
-/// Raises the soft limit to the hard one; returns how many descriptors this process may have.
+/// Raises the soft limit to the hard limit. Returns the maximum number of descriptors of this process.
 pub(super) fn raise_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum || setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok() {
@@ -61,7 +60,7 @@ mod tests {
 
     #[test]
     fn polls_are_served_before_http_clients() {
-        for (limit, accounts, kept_aside, connections) in [
+        for (limit, accounts, reserved, connections) in [
             (64, 1, 53, 11),
             (64, 450, 951, 8),
             (256, 1, 53, 203),
@@ -71,7 +70,7 @@ mod tests {
             (0, 0, 51, 8),
         ] {
             let budget = DescriptorBudget::divide(limit, accounts, 1);
-            assert_eq!(budget, DescriptorBudget { kept_aside, connections }, "{limit} {accounts}");
+            assert_eq!(budget, DescriptorBudget { reserved, connections }, "{limit} {accounts}");
             assert_eq!(budget.warning(limit).is_some(), connections <= 64, "{limit} {accounts}");
         }
         let huge = DescriptorBudget::divide(u64::MAX, usize::MAX, usize::MAX);

@@ -1,6 +1,6 @@
-//! `healthcheck`: asks a running daemon's `/-/healthy`, for containers that have no curl.
+//! `healthcheck`: requests `/-/healthy` of a running exporter, for containers without curl.
 
-use std::{io, time::Duration};
+use std::{fmt, io, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -8,39 +8,38 @@ use tokio::{
     time::timeout,
 };
 
-use super::{CommandError, print};
-use crate::{cli::HealthcheckFlags, quoting};
+use super::outcome::{CommandError, print};
+use crate::{cli::HealthcheckFlags, quoting::quote_address};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-const ANSWER_MAX_BYTES: u64 = 64 * 1024;
+const RESPONSE_MAX_BYTES: u64 = 64 * 1024;
 
 pub(super) async fn run(flags: &HealthcheckFlags) -> Result<(), CommandError> {
-    let address = reachable(&flags.listen_address);
-    let shown = quoting::quote_address(&address);
-    let answer = match timeout(TIMEOUT, ask(&address)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => {
-            return Err(CommandError::Failed(format!(
-                "cannot ask http://{shown}/-/healthy: {error}: is the daemon running, and does it listen there?"
-            )));
-        }
-        Err(_) => {
-            return Err(CommandError::Failed(format!(
-                "http://{shown}/-/healthy has not answered within 5 s"
-            )));
-        }
+    let address = connect_address(&flags.listen_address);
+    let shown = quote_address(&address);
+    let failed = |why: &dyn fmt::Display| {
+        CommandError::Failed(format!("/-/healthy at --web.listen-address{shown} {why}"))
     };
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let response = match timeout(TIMEOUT, request_health(&address)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
+            return Err(failed(&format!(
+                "is not reachable: {error}: start the exporter, or set the address that it listens on"
+            )));
+        }
+        Err(_) => return Err(failed(&format!("did not respond within {} s", TIMEOUT.as_secs()))),
+    };
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status == "200" {
         print(body);
         return Ok(());
     }
-    Err(CommandError::Failed(format!("http://{shown}/-/healthy answered {status}: {}", body.trim_end())))
+    Err(failed(&format!("returned status {status}: {}", body.trim_end())))
 }
 
-/// Where to reach a daemon that was told to listen there: all addresses include this machine's own.
-fn reachable(listen_address: &str) -> String {
+/// The address to connect to: the loopback address for an exporter that listens on all addresses.
+fn connect_address(listen_address: &str) -> String {
     let (host, port) = listen_address.rsplit_once(':').unwrap_or((listen_address, ""));
     match host {
         "" | "0.0.0.0" => format!("127.0.0.1:{port}"),
@@ -49,29 +48,29 @@ fn reachable(listen_address: &str) -> String {
     }
 }
 
-async fn ask(address: &str) -> io::Result<String> {
+async fn request_health(address: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    // By the address and not by its name, which the daemon may not answer for.
+    // The exporter may reject the host name of the address, but not the IP address.
     let host = stream.peer_addr()?;
     let request = format!("GET /-/healthy HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_MAX_BYTES).read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let mut response = Vec::new();
+    stream.take(RESPONSE_MAX_BYTES).read_to_end(&mut response).await?;
+    Ok(String::from_utf8_lossy(&response).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_daemon_on_all_addresses_is_asked_on_this_machine() {
-        for (listens, asked) in [
+    fn an_exporter_on_all_addresses_is_reached_by_loopback() {
+        for (listens, connects) in [
             (":9", "127.0.0.1:9"),
             ("0.0.0.0:9", "127.0.0.1:9"),
             ("[::]:9", "[::1]:9"),
             ("127.0.0.2:9", "127.0.0.2:9"),
             ("localhost:9", "localhost:9"),
         ] {
-            assert_eq!(super::reachable(listens), asked);
+            assert_eq!(super::connect_address(listens), connects);
         }
     }
 }

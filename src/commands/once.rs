@@ -1,4 +1,4 @@
-//! `once`: one poll of every account, of the prices if they are wanted, and the metrics of it.
+//! `once`: polls every account once, reads prices if they are enabled, and writes the metrics.
 
 use std::{
     io::{self, Write as _},
@@ -7,13 +7,17 @@ use std::{
 
 use tokio::{sync::Semaphore, task::JoinSet};
 
-use super::{CommandError, config_loader::ConfigLoader, output, serve::count};
+use super::{
+    config_loader::ConfigLoader,
+    outcome::{CommandError, count},
+    output,
+};
 use crate::{
     cli::OnceFlags, clock::Clock, exchange::Client, exposition, poller, quoting::quote_existing_path,
 };
 
-/// Accounts polled at the same time.
-const AT_ONCE: usize = 8;
+/// Maximum number of concurrent polls.
+const CONCURRENT_POLLS: usize = 8;
 
 pub(super) async fn run(flags: &OnceFlags) -> Result<(), CommandError> {
     let clock = Clock::start();
@@ -21,26 +25,26 @@ pub(super) async fn run(flags: &OnceFlags) -> Result<(), CommandError> {
     let exchange = Arc::new(Client::new(clock).map_err(CommandError::Failed)?);
     let (pollers, prices, store) = poller::create_pollers(config.accounts, config.prices, &exchange, clock);
 
-    let free = Arc::new(Semaphore::new(AT_ONCE));
+    let permits = Arc::new(Semaphore::new(CONCURRENT_POLLS));
     let mut polling = JoinSet::new();
     for mut poller in pollers {
-        let free = Arc::clone(&free);
+        let permits = Arc::clone(&permits);
         polling.spawn(async move {
-            let _permit = free.acquire_owned().await;
+            let _permit = permits.acquire_owned().await;
             poller.run_once().await
         });
     }
-    let is_priced = match prices {
+    let prices_succeeded = match prices {
         Some(mut prices) => prices.run_once().await,
         None => true,
     };
     let (mut polls, mut failed) = (0, 0);
-    for (ended, failures) in polling.join_all().await {
-        polls += ended;
-        failed += failures;
+    for (account_polls, account_failures) in polling.join_all().await {
+        polls += account_polls;
+        failed += account_failures;
     }
 
-    // The exporter's own metrics are left out: two files in one folder would repeat their series.
+    // Omits process metrics: two files in one folder would contain the same series.
     let parts = exposition::cache::render(&store, clock.now(), None).plain.parts;
     match &flags.output {
         Some(path) => output::write(path, &parts).map_err(|error| {
@@ -51,8 +55,8 @@ pub(super) async fn run(flags: &OnceFlags) -> Result<(), CommandError> {
             .try_for_each(|part| io::stdout().write_all(part))
             .map_err(|error| CommandError::Failed(format!("cannot write the metrics: {error}")))?,
     }
-    let failed = (failed > 0).then(|| format!("{failed} of {} failed", count(polls, "poll")));
-    let unpriced = (!is_priced).then(|| "the prices could not be read".to_owned());
-    let said: Vec<_> = failed.into_iter().chain(unpriced).collect();
-    if said.is_empty() { Ok(()) } else { Err(CommandError::Failed(said.join(", and "))) }
+    let failed_polls = (failed > 0).then(|| format!("{failed} of {} failed", count(polls, "poll")));
+    let failed_prices = (!prices_succeeded).then(|| "reading prices failed".to_owned());
+    let failures: Vec<_> = failed_polls.into_iter().chain(failed_prices).collect();
+    if failures.is_empty() { Ok(()) } else { Err(CommandError::Failed(failures.join(", and "))) }
 }

@@ -1,6 +1,5 @@
-//! Writing the metrics of `once` to the file of `--output`. A regular file is replaced whole or not at all, because a
-//! collector may read at any time; whatever else has that name is written to in place and never replaced. Knows nothing of
-//! what is written.
+//! Writes the file of `once --output`. Replaces a regular file atomically, because a collector may read it at any time.
+//! Writes to anything else, such as a FIFO, in place. Knows no metric.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -14,47 +13,45 @@ use rustix::{
     io::Errno,
 };
 
-/// The mode of a file that was not there: a collector of another user reads it.
+/// Mode of a new file: the collector may run as another user.
 const NEW_MODE: u32 = 0o644;
-/// Links to follow before a path is taken for a circle.
+/// Maximum number of links to follow.
 const LINKS_MAX: usize = 16;
 
-/// Writes `parts` to what `path` names, or where a link there leads.
+/// Writes `parts` to the file at `path`, or to the one that a link there leads to.
 ///
 /// # Errors
-/// The system's, or a sentence that says what cannot be written to and what can.
+/// The system's error, or what kind of file cannot be written and the fix.
 pub(super) fn write(path: &Path, parts: &[impl AsRef<[u8]>]) -> io::Result<()> {
-    // These lead to open files of a process, which others write to as well: /dev/stdout may be a regular file.
+    // These lead to open files of a process, such as a regular file behind /dev/stdout, which must not be replaced.
     let open_files = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
-    let is_of_the_system = open_files.iter().any(|place| path.starts_with(place));
+    let is_open_file = open_files.iter().any(|place| path.starts_with(place));
     match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => Err(refused("it is a directory: name a file in it")),
+        Ok(meta) if meta.is_dir() => Err(invalid_input("it is a directory: choose a file in it")),
         Ok(meta) if meta.file_type().is_socket() || meta.file_type().is_block_device() => {
-            Err(refused("it is a socket or a block device: name a file"))
+            Err(invalid_input("it is a socket or a block device: choose a file"))
         }
-        Ok(meta) if meta.is_file() && !is_of_the_system => {
-            replace(&fs::canonicalize(path)?, Some(&meta), parts)
-        }
+        Ok(meta) if meta.is_file() && !is_open_file => replace(&fs::canonicalize(path)?, Some(&meta), parts),
         Ok(_) => write_in_place(path, parts),
-        Err(error) if error.kind() == ErrorKind::NotFound && !is_of_the_system => {
+        Err(error) if error.kind() == ErrorKind::NotFound && !is_open_file => {
             replace(&link_target(path)?, None, parts)
         }
         Err(error) => Err(error),
     }
 }
 
-fn refused(text: &str) -> io::Error {
+fn invalid_input(text: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, text)
 }
 
-/// Where a file is created that `path` names: links may lead to a file that is not there yet.
+/// Follows links from `path` to a file that does not exist yet.
 fn link_target(path: &Path) -> io::Result<PathBuf> {
     let mut target = path.to_owned();
     for _ in 0..LINKS_MAX {
         let Ok(next) = fs::read_link(&target) else { return Ok(target) };
         target = target.parent().unwrap_or(Path::new("")).join(next);
     }
-    Err(refused("its links lead in a circle: name a file"))
+    Err(invalid_input("too many symbolic links: choose a file"))
 }
 
 fn write_in_place(path: &Path, parts: &[impl AsRef<[u8]>]) -> io::Result<()> {
@@ -62,36 +59,33 @@ fn write_in_place(path: &Path, parts: &[impl AsRef<[u8]>]) -> io::Result<()> {
     let file = OpenOptions::new().append(true).custom_flags(flags).open(path);
     let no_reader = |error: io::Error| {
         let is_fifo = error.raw_os_error() == Some(Errno::NXIO.raw_os_error());
-        if is_fifo { refused("nobody reads it: start the reader of this FIFO first") } else { error }
+        if is_fifo { invalid_input("no process reads this FIFO: start its reader first") } else { error }
     };
     let mut file = file.map_err(no_reader)?;
-    // Opened without waiting for a reader; what it takes is waited for.
+    // Only opening must not block.
     fcntl_setfl(&file, OFlags::APPEND)?;
     parts.iter().try_for_each(|part| file.write_all(part.as_ref()))
 }
 
-/// Puts a new file in the place of `target`, with the mode and the owner of the `old` one.
+/// Replaces `target` by a new file with the mode and the owner of the `old` one.
 fn replace(target: &Path, old: Option<&fs::Metadata>, parts: &[impl AsRef<[u8]>]) -> io::Result<()> {
-    let name = target.file_name().ok_or_else(|| refused("it names no file"))?;
-    // A textfile collector reads *.prom only, so it passes over this name.
-    let spec = target.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&spec)?;
-    let mut write = || {
-        parts.iter().try_for_each(|part| file.write_all(part.as_ref()))?;
-        if let Some(old) = old {
-            keep_owner(&file, old)?;
-        }
-        // Not left to the umask.
-        let mode = old.map_or(NEW_MODE, |old| old.mode() & 0o777);
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.sync_all()?;
-        fs::rename(&spec, target)
-    };
-    let written = write();
-    if written.is_err() {
-        let _ = fs::remove_file(&spec);
+    let name = target.file_name().ok_or_else(|| invalid_input("it has no file name: choose a file"))?;
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A textfile collector reads *.prom only, so it ignores the temporary file.
+    let prefix = format!(".{}.", name.to_string_lossy());
+    fs::metadata(folder)?;
+    let file = tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(folder);
+    // The library's error would repeat the path.
+    let mut file = file.map_err(|error| io::Error::from(error.kind()))?;
+    parts.iter().try_for_each(|part| file.write_all(part.as_ref()))?;
+    if let Some(old) = old {
+        keep_owner(file.as_file(), old)?;
     }
-    written
+    // Sets the mode explicitly, because the umask applies only to new files.
+    let mode = old.map_or(NEW_MODE, |old| old.mode() & 0o777);
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    file.persist(target).map(drop).map_err(|error| error.error)
 }
 
 fn keep_owner(file: &File, old: &fs::Metadata) -> io::Result<()> {
@@ -102,7 +96,7 @@ fn keep_owner(file: &File, old: &fs::Metadata) -> io::Result<()> {
     fchown(file, Some(old.uid()), Some(old.gid())).map_err(|error| {
         io::Error::new(
             error.kind(),
-            "it belongs to another user or group, which only root can keep: remove it first, or name another file",
+            "it belongs to another user or group, which only root can preserve: remove the file first, or choose another file",
         )
     })
 }

@@ -1,13 +1,12 @@
-//! `serve`: the daemon.
+//! `serve`: loads the configuration, then runs the daemon.
 
 use super::{
-    CommandError,
     config_loader::ConfigLoader,
     daemon::{self, Control, ReloadContext, WebContext},
-    print,
+    outcome::{CommandError, count, print},
     signals::Signals,
 };
-use crate::{cli::ServeFlags, clock::Clock, config::Config, exchange::Client, web::WebConfigWatcher};
+use crate::{cli::ServeFlags, clock::Clock, exchange::Client, web::WebConfigWatcher};
 
 pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), CommandError> {
     let clock = Clock::start();
@@ -23,9 +22,9 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
             return Ok(());
         }
     };
-    warn_about_key_files(&config);
+    daemon::warn_about_key_files(&config);
     if flags.config_check {
-        print(&format!("the configuration is valid: {}\n", count(config.accounts.len(), "account")));
+        print(&format!("configuration is valid: {}\n", count(config.accounts.len(), "account")));
         return Ok(());
     }
     let listeners = daemon::listen(&flags.web).await?;
@@ -49,18 +48,4 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
     let reloading = Some(ReloadContext { loader, on_request: flags.enable_lifecycle });
     let web = WebContext { flags: &flags.web, web_config, listeners };
     daemon::run(exchange, config, clock, web, Control { signals, reloading }).await
-}
-
-/// Logs which key files more users may read than need to.
-pub(super) fn warn_about_key_files(config: &Config) {
-    for account in &config.accounts {
-        for warning in account.credentials.warnings() {
-            tracing::warn!(account = %account.name, "{warning}");
-        }
-    }
-}
-
-/// `1 account`, `2 accounts`.
-pub(super) fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,6 +1,5 @@
-//! The signals that end or reload the process. They are listened for before anything else is done: a signal that
-//! arrives while the configuration is read must neither be lost nor end a daemon that it asks to reload, and a
-//! process that is the first of its container ends by no signal that it does not listen for.
+//! Signals that stop or reload the process. Listens before anything else happens: a SIGHUP during the start must neither
+//! be lost nor kill the daemon, and the first process of a container ignores signals that it does not listen for.
 
 use std::{future, io, thread, time::Duration};
 
@@ -9,38 +8,37 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use super::CommandError;
+use super::outcome::CommandError;
 use crate::log;
 
-/// After a signal that asks for the end of the process, it ends within this time: the five seconds for which running
-/// answers may finish, and two for the rest.
+/// Maximum time from the signal to the end of the process: five seconds for open responses, and two for the rest.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(7);
 
-/// The signals that a command listens for.
+/// Signals that a command listens for.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// `None` where SIGHUP keeps its usual effect, the end of the process.
+    /// `None` if SIGHUP keeps its default effect, to end the process.
     hangup: Option<Signal>,
 }
 
-/// What a signal asks for.
+/// The meaning of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignalEvent {
-    /// The end of the process; with the name of the signal.
+    /// Shut down; with the name of the signal.
     Shutdown(&'static str),
-    /// Another look at the configuration.
+    /// Reload the configuration.
     Reload,
 }
 
-/// Ends the process if it has not ended by itself soon after a signal that asks for that: standard output that nobody
-/// reads, say, blocks the thread that hears signals otherwise. Listens on a thread of its own.
+/// Kills the process if it has not shut down soon after a signal, for example because it is blocked on standard output that
+/// nobody reads. Listens on its own thread.
 ///
 /// # Errors
-/// If the system has no thread for it or refuses to tell of signals.
+/// If the thread cannot start, or the system refuses to deliver signals.
 pub(super) fn exit_when_stuck() -> Result<(), CommandError> {
-    let begin = || {
+    let start = || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let mut signals = {
             let _in_runtime = runtime.enter();
@@ -49,14 +47,14 @@ pub(super) fn exit_when_stuck() -> Result<(), CommandError> {
         let watch = async move {
             let name = signals.shutdown().await;
             tokio::time::sleep(SHUTDOWN_DEADLINE).await;
-            tracing::error!("received {name}, and something blocks: ending now");
+            tracing::error!("received {name}, but shutting down takes too long: exiting");
             log::flush();
-            #[expect(clippy::exit, reason = "whatever else would end the process is blocked")]
+            #[expect(clippy::exit, reason = "a regular exit may be blocked")]
             std::process::exit(1);
         };
         thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(watch))
     };
-    begin().map(drop).map_err(|error| signal_error(&error))
+    start().map(drop).map_err(|error| signal_error(&error))
 }
 
 fn signal_error(error: &io::Error) -> CommandError {
@@ -64,10 +62,10 @@ fn signal_error(error: &io::Error) -> CommandError {
 }
 
 impl Signals {
-    /// Listens from now on for SIGTERM and SIGINT, and for SIGHUP if that `reloads`.
+    /// Starts to listen for SIGTERM and SIGINT, and for SIGHUP if that `reloads`.
     ///
     /// # Errors
-    /// If the system refuses that.
+    /// If the system refuses to deliver signals.
     pub(super) fn listen(reloads: bool) -> Result<Self, CommandError> {
         Self::open(reloads).map_err(|error| signal_error(&error))
     }
@@ -80,7 +78,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal. May be given up at any time.
+    /// Waits for the next signal. Cancel-safe.
     pub(super) async fn next(&mut self) -> SignalEvent {
         let Self { terminate, interrupt, hangup } = self;
         let hangup = async {
@@ -95,22 +93,21 @@ impl Signals {
         }
     }
 
-    /// Waits for a signal that asks for the end of the process; returns its name. Others keep. May be given up at any
-    /// time.
+    /// Waits for a shutdown signal and returns its name. Keeps other signals for later. Cancel-safe.
     pub(super) async fn shutdown(&mut self) -> &'static str {
         shutdown(&mut self.terminate, &mut self.interrupt).await
     }
 
-    /// Does `work` to its end, or until a signal asks for the end of the process.
+    /// Runs `work` until it ends or a shutdown signal arrives.
     ///
     /// # Errors
-    /// Those of the work; or that a signal ended it.
+    /// The error of the work, or that a signal ended it.
     pub(super) async fn run_until_shutdown(
         mut self,
         work: impl Future<Output = Result<(), CommandError>>,
     ) -> Result<(), CommandError> {
         tokio::select! {
-            ended = work => ended,
+            result = work => result,
             name = self.shutdown() => Err(CommandError::Failed(format!("received {name}, shutting down"))),
         }
     }

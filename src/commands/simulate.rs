@@ -2,7 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{CommandError, daemon, print, signals::Signals};
+use super::{
+    daemon,
+    outcome::{CommandError, print},
+    signals::Signals,
+};
 use crate::{
     cli::SimulateFlags,
     simulator::{SimulatedAccount, market},

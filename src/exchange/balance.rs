@@ -7,7 +7,6 @@ use std::{fmt, sync::Arc};
 use smol_str::SmolStr;
 
 use super::amount::Amount;
-use crate::quoting::quote_short;
 
 /// Which pocket of an account a balance lies in; the `wallet` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,15 +50,9 @@ impl std::str::FromStr for Wallet {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|wallet| wallet.label() == text)
-            .ok_or_else(|| {
-                format!(
-                    "{} is no wallet: the wallets are spot, wallet and fiat with v1, and spot, futures_usdt and futures_coin with v4",
-                    quote_short(text)
-                )
-            })
+        Self::ALL.into_iter().find(|wallet| wallet.label() == text).ok_or_else(|| {
+            "unknown wallet: the wallets are spot, wallet and fiat with v1, and spot, futures_usdt and futures_coin with v4".to_owned()
+        })
     }
 }
 

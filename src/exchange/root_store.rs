@@ -4,6 +4,7 @@
 
 use std::{
     env,
+    path::PathBuf,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -11,6 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
+use rustls_native_certs::{CertificateResult, load_certs_from_paths};
 
 /// The time from one reading of the authorities to the next.
 const REREAD_EVERY: Duration = Duration::from_secs(10);
@@ -71,12 +73,35 @@ struct LoadedRoots {
 
 impl LoadedRoots {
     fn read() -> Self {
-        let read = rustls_native_certs::load_native_certs();
-        let named = VARIABLES.iter().find(|name| env::var_os(name).is_some());
+        let read = load_system_certificates();
+        let named = VARIABLES.iter().find(|name| env::var_os(name).is_some_and(|value| !value.is_empty()));
         let problem = named.zip(read.errors.first());
         let problem = problem.map(|(name, error)| format!("{name} cannot be read: {error}"));
         Self { certificates: read.certs, problem }
     }
+}
+
+/// Loads the system's certificates. An empty `SSL_CERT_FILE` counts as unset, because Docker Compose sets variables without
+/// a value to the empty text; the library would open an empty path.
+fn load_system_certificates() -> CertificateResult {
+    if env::var_os("SSL_CERT_FILE").is_none_or(|file| !file.is_empty()) {
+        return rustls_native_certs::load_native_certs();
+    }
+    let folders = env::var_os("SSL_CERT_DIR").filter(|folders| !folders.is_empty());
+    let Some(folders) = folders else {
+        let system = openssl_probe::probe();
+        return load_certs_from_paths(
+            system.cert_file.as_deref(),
+            system.cert_dir.first().map(PathBuf::as_path),
+        );
+    };
+    let mut all = CertificateResult::default();
+    for folder in env::split_paths(&folders).filter(|folder| !folder.as_os_str().is_empty()) {
+        let CertificateResult { certs, errors, .. } = load_certs_from_paths(None, Some(&folder));
+        all.certs.extend(certs);
+        all.errors.extend(errors);
+    }
+    all
 }
 
 /// Reads the authorities again and again until `ended`. Those in use stay in use while there are no others: a bundle is

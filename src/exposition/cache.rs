@@ -10,7 +10,7 @@ use super::{CachedFamilies, Exposition, VisibleFamilies, assemble, process_metri
 use crate::{
     clock::Timestamp,
     exchange::PriceTable,
-    log,
+    log::dropped_lines,
     snapshot::{
         prices::{PriceSnapshot, count_unpriced},
         store::{AccountEntry, AccountFacts, Entries, PriceEntry, Store, WalletEntry},
@@ -140,7 +140,7 @@ impl RenderedEntries {
             skews: &store.clock_skews(now),
             process_started,
             reload: store.reload_status(),
-            dropped_log_lines: process_started.map(|_| log::dropped_lines()),
+            dropped_log_lines: process_started.map(|_| dropped_lines()),
             price_poller_restarts: prices_entry.map(|prices| prices.poller_restarts),
         };
         assemble(&visible, &facts)

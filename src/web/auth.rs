@@ -19,7 +19,6 @@ use super::{
     fair_queue::{FairQueue, QueueFull, network},
     tls::random_bytes,
 };
-use crate::quoting::quote_short;
 
 /// A check at a higher cost would keep a core busy for more than a minute.
 const MAX_BCRYPT_COST: u32 = 20;
@@ -46,22 +45,18 @@ impl Authenticator {
     /// `users` maps names to bcrypt hashes.
     ///
     /// # Errors
-    /// If a hash is invalid or too costly. The text names the user and does not repeat the hash: it may be the password.
+    /// If a hash is invalid or too costly. The text repeats neither name nor hash: either may be a password.
     pub(super) fn new(
         users: BTreeMap<String, String>,
         rate_limit: Option<RequestRateLimit>,
     ) -> Result<Self, String> {
-        for (user, hash) in &users {
+        for hash in users.values() {
             let cost = cost(hash).ok_or_else(|| {
-                format!(
-                    "basic_auth_users: the password of user {} is not a bcrypt hash: create one with `htpasswd -nBC 10 NAME`",
-                    quote_short(user)
-                )
+                "basic_auth_users: a password is not a bcrypt hash: create one with `htpasswd -nBC 10 NAME`".to_owned()
             })?;
             if cost > MAX_BCRYPT_COST {
                 return Err(format!(
-                    "basic_auth_users: the bcrypt hash of user {} has cost {cost}, above the maximum of {MAX_BCRYPT_COST}: create one with `htpasswd -nBC 10 NAME`",
-                    quote_short(user)
+                    "basic_auth_users: a bcrypt hash has cost {cost}, above the maximum of {MAX_BCRYPT_COST}: create one with `htpasswd -nBC 10 NAME`"
                 ));
             }
         }

@@ -8,7 +8,7 @@ use hyper::{
     header::{self, HeaderValue},
 };
 
-use crate::quoting::quote_short;
+use crate::quoting::quote_value;
 
 /// A host name or address, without a port. Parsing ignores upper case and a dot at the end, as browsers do in `Host`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl FromStr for HostName {
                 text.parse::<IpAddr>().map(|address| Self::Address(address.to_canonical())).map_err(|_| {
                     format!(
                         "{} is not a host name: write it like balances.example.com, without http:// and path",
-                        quote_short(text)
+                        quote_value(text)
                     )
                 })
             }

@@ -21,7 +21,7 @@ use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
 use super::response::raw_response;
-use crate::quoting::quote_short;
+use crate::quoting::quote_value;
 
 /// The first byte that a TLS client sends.
 const HANDSHAKE_RECORD_TYPE: u8 = 0x16;
@@ -155,7 +155,7 @@ fn select_by_name<T: Copy>(
         let found = supported.iter().find(|item| name_of(item) == *name).copied();
         found.ok_or_else(|| {
             let supported: Vec<_> = supported.iter().map(&name_of).collect();
-            format!("{} is not supported: use one of {}", quote_short(name), supported.join(", "))
+            format!("{} is not supported: use one of {}", quote_value(name), supported.join(", "))
         })
     };
     names.iter().map(find).collect()
@@ -182,9 +182,10 @@ fn select_versions(
     let supported = [("TLS12", &TLS12), ("TLS13", &TLS13)];
     let find = |key: &str, name: &Option<String>, default| match name {
         None => Ok(default),
-        Some(name) => supported.iter().position(|(supported, _)| supported == name).ok_or_else(|| {
-            format!("{key} is {}: use TLS12 or TLS13, older versions are not supported", quote_short(name))
-        }),
+        Some(name) => supported
+            .iter()
+            .position(|(supported, _)| supported == name)
+            .ok_or_else(|| format!("{key} is not supported: use TLS12 or TLS13")),
     };
     let (oldest, newest) = (find("min_version", oldest, 0)?, find("max_version", newest, 1)?);
     let versions: Vec<_> =

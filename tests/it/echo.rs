@@ -1,12 +1,13 @@
-//! What a user typed in the wrong place is not echoed: a secret may have been pasted where its file, or anything else,
-//! belongs. One word that looks like a secret stands in turn at every place of both files, in every flag and in every
-//! variable, and appears in no output.
+//! Errors do not repeat a secret that a user pasted into the wrong place. Words that look like secrets stand in turn at
+//! every place of both files, in every flag and in every variable, and appear in no output.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
-use crate::common::{ACCESS_KEY, Exchange, Exporter, Output, SECRET_KEY, replace, request};
+use crate::common::{ACCESS_KEY, Exchange, Exporter, Output, SECRET_KEY, messages, replace, request, until};
 
 const CANARY: &str = "q7Zk2VnB4xTfR8mLw0YdC6hJp3GsAe5UiOq1Nz9X";
+/// A password: short, and in lower case like a flag.
+const PASSWORD: &str = "qvnbztfkrw";
 
 const ACCOUNTS: &str = "\
 api: v4
@@ -68,8 +69,8 @@ rate_limit:
   burst: 20
 ";
 
-/// The document with the canary in place of each key and of each value in turn, and beside each.
-fn planted(document: &str) -> Vec<String> {
+/// The document with `secret` in place of each key and of each value in turn, and beside each.
+fn planted(document: &str, secret: &str) -> Vec<String> {
     let lines: Vec<_> = document.lines().collect();
     let mut planted = Vec::new();
     for (at, line) in lines.iter().enumerate() {
@@ -77,18 +78,18 @@ fn planted(document: &str) -> Vec<String> {
         let (indent, text) = line.split_at(begin);
         let variants = match text.split_once(':').filter(|_| !text.contains("://")) {
             Some((key, value)) => vec![
-                format!("{indent}{CANARY}:{value}"),
-                format!("{indent}{key}: {CANARY}"),
-                format!("{indent}{key}: [{CANARY}]"),
-                format!("{indent}{key}: {{{CANARY}: 1}}"),
-                format!("{indent}{key}: \"{CANARY}"),
-                format!("{indent}{key}{CANARY}"),
+                format!("{indent}{secret}:{value}"),
+                format!("{indent}{key}: {secret}"),
+                format!("{indent}{key}: [{secret}]"),
+                format!("{indent}{key}: {{{secret}: 1}}"),
+                format!("{indent}{key}: \"{secret}"),
+                format!("{indent}{key}{secret}"),
             ],
             None => vec![
-                format!("{indent}{CANARY}"),
-                format!("{indent}https://{CANARY}"),
-                format!("{indent}https://user:{CANARY}@sapi.xt.com"),
-                format!("{indent}{{{CANARY}: 1}}"),
+                format!("{indent}{secret}"),
+                format!("{indent}https://{secret}"),
+                format!("{indent}https://user:{secret}@sapi.xt.com"),
+                format!("{indent}{{{secret}: 1}}"),
             ],
         };
         for variant in variants {
@@ -134,10 +135,16 @@ impl Files {
     }
 }
 
-/// What was echoed, if anything.
+/// Finds a secret in any case: names of currencies are turned into lower case.
+fn has_secret(text: &str) -> bool {
+    let text = text.to_lowercase();
+    [CANARY, PASSWORD].iter().any(|secret| text.contains(&secret.to_lowercase()))
+}
+
+/// The output of the case `what` if it repeats a secret.
 fn echo(what: &str, output: &Output) -> Option<String> {
     let text = format!("{}{}", output.stdout, output.stderr);
-    text.contains(CANARY).then(|| format!("{what}\n    {}", text.replace(CANARY, "CANARY").trim()))
+    has_secret(&text).then(|| format!("{what}\n    {}", text.trim()))
 }
 
 #[test]
@@ -147,10 +154,12 @@ fn nothing_of_either_file_is_echoed_in_an_error() {
     assert!(sound.status.success(), "{}", sound.stderr);
     let mut echoes = Vec::new();
     for (name, document) in [("accounts.yml", ACCOUNTS), ("web.yml", WEB)] {
-        for planted in planted(document) {
-            files.write(name, &planted);
-            let line = planted.lines().find(|line| line.contains(CANARY)).unwrap().replace(CANARY, "CANARY");
-            echoes.extend(echo(&format!("{name}: {line}"), &files.check()));
+        for secret in [CANARY, PASSWORD] {
+            for planted in planted(document, secret) {
+                files.write(name, &planted);
+                let line = planted.lines().find(|line| line.contains(secret)).unwrap();
+                echoes.extend(echo(&format!("{name}: {line}"), &files.check()));
+            }
         }
         files.write(name, document);
     }
@@ -158,7 +167,7 @@ fn nothing_of_either_file_is_echoed_in_an_error() {
 }
 
 #[test]
-fn nothing_is_echoed_of_what_a_library_complains_of() {
+fn no_error_of_a_library_is_echoed() {
     let files = Files::new();
     let account = "name: a, access_key_file: key, secret_key_file: secret";
     let mut echoes = Vec::new();
@@ -191,50 +200,115 @@ fn nothing_is_echoed_of_what_a_library_complains_of() {
 }
 
 #[test]
-fn nothing_of_a_flag_or_a_variable_is_echoed_in_an_error() {
+fn nothing_of_a_flag_is_echoed_in_an_error() {
     let definition = xt_balance_exporter::cli::definition();
     let mut echoes = Vec::new();
     let keys = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
     for command in definition.get_subcommands() {
-        for flag in command.get_arguments().filter_map(clap_long) {
-            for value in [format!("--{flag}={CANARY}"), format!("--{flag}{CANARY}")] {
-                // A file is written where this one says, and a valid value of these begins something without an end.
-                // An account's name is published.
+        let name = command.get_name();
+        for secret in [CANARY, PASSWORD] {
+            for flag in command.get_arguments().filter_map(clap_long) {
+                // A file is written where the first says; the account's name is published.
                 if ["output", "xt.account"].contains(&&*flag) {
                     continue;
                 }
-                if matches!(command.get_name(), "demo" | "simulate")
-                    && !value.ends_with(&format!("{flag}{CANARY}"))
+                let mut arguments = vec![format!("--{flag}{secret}")];
+                // With any valid value these two run without an end.
+                if !matches!(name, "demo" | "simulate")
+                    || flag.ends_with("listen-address")
+                    || flag == "listen"
                 {
-                    continue;
+                    arguments.extend([format!("--{flag}={secret}"), format!("--{flag}={secret}:80")]);
                 }
-                // Nobody listens there.
-                let nowhere = "--xt.base-url=http://127.0.0.1:9";
-                let more: &[&str] = match command.get_name() {
-                    "serve" => &["--config.check"],
-                    "once" | "check" if !flag.starts_with("config") => &[nowhere],
-                    _ => &[],
-                };
-                let args = [&[command.get_name(), &value], more].concat();
-                let output = Exporter::run(&args, &keys);
-                echoes.extend(echo(&args.join(" ").replace(CANARY, "CANARY"), &output));
+                for argument in arguments {
+                    // Nobody listens there.
+                    let nowhere = "--xt.base-url=http://127.0.0.1:9";
+                    let more: &[&str] = match name {
+                        // This flag is used only by a daemon that starts.
+                        "serve" if flag != "web.listen-address" => &["--config.check"],
+                        "serve" => &[nowhere],
+                        "once" | "check" if !flag.starts_with("config") => &[nowhere],
+                        _ => &[],
+                    };
+                    let args = [&[name, &argument], more].concat();
+                    echoes.extend(echo(&args.join(" "), &Exporter::run(&args, &keys)));
+                }
+            }
+            for argument in
+                [secret.to_owned(), format!("--{secret}"), format!("-{secret}"), format!("--{secret}=1")]
+            {
+                echoes.extend(echo(name, &Exporter::run(&[name, &argument], &keys)));
+                echoes.extend(echo("no command", &Exporter::run(&[&argument], &keys)));
             }
         }
-        echoes.extend(echo(command.get_name(), &Exporter::run(&[command.get_name(), CANARY], &keys)));
-    }
-    echoes.extend(echo("command", &Exporter::run(&[CANARY], &keys)));
-    for name in [
-        "XT_ACCESS_KEY",
-        "XT_SECRET_KEY",
-        "XT_ACCESS_KEY_FILE",
-        "XT_SECRET_KEY_FILE",
-        "XT_WEB_LISTEN_ADDRESS",
-        "XT_WEB_ALLOWED_HOSTS",
-    ] {
-        let output = Exporter::run(&["--config.check"], &[(name, CANARY)]);
-        echoes.extend(echo(name, &output));
     }
     assert!(echoes.is_empty(), "{} places:\n{}", echoes.len(), echoes.join("\n"));
+}
+
+#[test]
+fn nothing_of_a_variable_is_echoed_in_an_error() {
+    let definition = xt_balance_exporter::cli::definition();
+    let arguments = definition.get_subcommands().flat_map(clap::Command::get_arguments);
+    let mut variables: BTreeSet<_> =
+        arguments.filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned())).collect();
+    assert!(variables.len() > 1, "{variables:?}");
+    variables.extend(
+        ["XT_ACCESS_KEY", "XT_SECRET_KEY", "XT_ACCESS_KEY_FILE", "XT_SECRET_KEY_FILE"].map(str::to_owned),
+    );
+    let nowhere = "--xt.base-url=http://127.0.0.1:9";
+    let keys = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
+    let mut echoes = Vec::new();
+    for variable in &variables {
+        for value in
+            [CANARY.to_owned(), PASSWORD.to_owned(), format!("{PASSWORD}:80"), format!("{CANARY} {PASSWORD}")]
+        {
+            let others =
+                keys.iter().filter(|(name, _)| variable.strip_suffix("_FILE").unwrap_or(variable) != *name);
+            let mut env: Vec<_> = others.copied().collect();
+            env.push((variable, &value));
+            for args in [&["--config.check"][..], &["once", nowhere], &["check", nowhere], &["healthcheck"]] {
+                echoes.extend(echo(&format!("{variable}: {args:?}"), &Exporter::run(args, &env)));
+            }
+            // A daemon that starts would not end.
+            if variable == "XT_WEB_LISTEN_ADDRESS" {
+                for args in [&["serve", nowhere][..], &["demo"]] {
+                    echoes.extend(echo(&format!("{variable}: {args:?}"), &Exporter::run(args, &env)));
+                }
+            }
+        }
+    }
+    assert!(echoes.is_empty(), "{} places:\n{}", echoes.len(), echoes.join("\n"));
+}
+
+#[test]
+fn a_currency_that_is_accepted_is_repeated_only_if_it_is_short() {
+    let secret = CANARY.to_lowercase();
+    let files = Files::new();
+    for (account, exclude) in [
+        (format!("watch: {{{CANARY}: 1, {secret}: 2}}"), ""),
+        (format!("watch: {{{CANARY}: 0}}"), ""),
+        (format!("watch: {{spot/{CANARY}: 1, {CANARY}: 2}}"), ""),
+        (format!("watch: {{{CANARY}: 1}}"), CANARY),
+    ] {
+        files.write("accounts.yml", &format!(
+            "accounts: [{{name: a, access_key_file: key, secret_key_file: secret, {account}, currencies: {{exclude: [{exclude}]}}}}]"
+        ));
+        let output = files.check();
+        assert_eq!(output.status.code(), Some(2), "{account}");
+        assert_eq!(echo(&account, &output), None);
+    }
+    for flags in [
+        [format!("--balance.watch={CANARY}"), format!("--balance.watch={CANARY}=5")],
+        [format!("--balance.watch={CANARY}=0"), "--config.check".to_owned()],
+        [format!("--balance.watch=usdt={CANARY}"), "--config.check".to_owned()],
+        [format!("--balance.watch={CANARY}/usdt"), "--config.check".to_owned()],
+    ] {
+        let flags = flags.each_ref().map(String::as_str);
+        let keys = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
+        let output = Exporter::run(&flags, &keys);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        assert_eq!(echo(&flags.join(" "), &output), None);
+    }
 }
 
 fn clap_long(arg: &clap::Arg) -> Option<String> {
@@ -242,11 +316,11 @@ fn clap_long(arg: &clap::Arg) -> Option<String> {
 }
 
 #[test]
-fn a_reload_echoes_nothing() {
+fn no_way_to_read_the_file_echoes_anything() {
     let exchange = Exchange::documented();
     let files = Files::new();
     let sound = format!(
-        "base_urls: ['{}']\naccounts:\n- name: main\n  access_key_file: key\n  secret_key_file: secret\n",
+        "base_urls: ['{}']\naccounts:\n- name: main\n  access_key_file: key\n  secret_key_file: secret\n  wallets:\n  - spot\n",
         exchange.url()
     );
     files.write("accounts.yml", &sound);
@@ -254,11 +328,26 @@ fn a_reload_echoes_nothing() {
     let exporter =
         Exporter::start(&["--web.listen-address=127.0.0.1:0", "--web.enable-lifecycle", &accounts], &[]);
     exporter.ready();
-    for planted in planted(&sound).into_iter().filter(|text| !text.contains(&format!("name: {CANARY}"))) {
-        files.write("accounts.yml", &planted);
-        let answer = request("POST", exporter.address(), "/-/reload", &[]);
-        assert_eq!(answer.status, 500, "{planted}");
-        assert!(!answer.text().contains(CANARY), "{}", answer.text());
+    for (number, secret) in [CANARY, PASSWORD].into_iter().enumerate() {
+        // Published, or a host that is accepted.
+        let accepted = [format!("name: {secret}"), format!("- https://{secret}")];
+        let is_rejected = |text: &String| !accepted.iter().any(|line| text.contains(line));
+        for planted in planted(&sound, secret).into_iter().filter(is_rejected) {
+            files.write("accounts.yml", &planted);
+            for command in ["serve", "once", "check"] {
+                let output = Exporter::run(&[command, &accounts], &[]);
+                assert_eq!(output.status.code(), Some(2), "{command}: {planted}");
+                assert_eq!(echo(&planted, &output), None);
+            }
+            let answer = request("POST", exporter.address(), "/-/reload", &[]);
+            assert_eq!(answer.status, 500, "{planted}");
+            assert!(!has_secret(&answer.text()), "{}", answer.text());
+        }
+        // Each reload is another line of the log, so the number of lines tells when the signal's is there.
+        let failures = || exporter.stderr.text().matches(messages::RELOAD_FAILED).count();
+        let before = failures();
+        exporter.signal("HUP");
+        until(&format!("signal {number} is logged"), || (failures() > before).then_some(()));
     }
-    assert!(!exporter.stderr.text().contains(CANARY), "{}", exporter.stderr.text());
+    assert!(!has_secret(&exporter.stderr.text()), "{}", exporter.stderr.text());
 }

@@ -232,7 +232,7 @@ fn the_image_is_small_and_runs_read_only_without_a_privilege() {
     for (place, name, reason) in [(0, "exchange.test", "[connect]"), (1, "nowhere.test", "[dns]")] {
         let args = ["check", "--xt.base-url", &format!("https://{name}:1")];
         let check = image.container(&format!("check-{place}"), &args, &keys, Some(process));
-        let said = check.stdout.wait_for("BAD");
+        let said = check.stdout.wait_for("FAIL");
         assert!(said.contains(reason), "{said}");
     }
     run(as_root("kill").arg(process));

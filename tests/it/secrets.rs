@@ -546,7 +546,7 @@ fn key_files_that_others_can_read_are_warned_of_once() {
     exporter.signal("TERM");
     let output = exporter.wait();
     for name in ["one", "two"] {
-        let said = format!("{} can be read by other users", world.file(name).display());
+        let said = format!("other users can read {}:", world.file(name).display());
         assert_eq!(output.stderr.matches(&said).count(), 1, "{}", output.stderr);
     }
 }

@@ -143,5 +143,5 @@ fn authorities_that_cannot_be_read_are_named_at_the_start() {
     let checked = world.start(&["check"]).wait();
     assert_eq!(checked.status.code(), Some(1));
     let line = checked.stdout.lines().find(|line| line.contains("certificate authorities"));
-    assert!(line.is_some_and(|line| line.contains("BAD") && line.contains(said)), "{}", checked.stdout);
+    assert!(line.is_some_and(|line| line.contains("FAIL") && line.contains(said)), "{}", checked.stdout);
 }

@@ -41,6 +41,6 @@ pub fn assert_golden(name: &str, text: &str) {
     settings.add_filter(r"(127\.0\.0\.1|\[::1?\]|localhost):\d{4,5}\b", "$1:PORT");
     let folder = env::temp_dir().display().to_string().replace('.', r"\.");
     settings.add_filter(&format!(r"{folder}/\.tmp\w+"), "FOLDER");
-    settings.add_filter(r"\b\d\.\d s apart", "N s apart");
+    settings.add_filter(r"clock difference \d\.\d s", "clock difference N s");
     settings.bind(|| insta::assert_snapshot!(name, text));
 }

@@ -5,8 +5,8 @@
 pub const LISTENING: &str = "listening";
 pub const SHUTTING_DOWN: &str = "received SIGTERM, shutting down";
 pub const CUT_OFF: &str = "closed connections at shutdown";
-pub const FEW_FILES: &str = "polls need up to";
-pub const NOT_NOTIFIED: &str = "cannot tell the service manager that this is ready";
+pub const FEW_FILES: &str = "polls reserve";
+pub const NOT_NOTIFIED: &str = "cannot notify the service manager";
 
 // Polls
 pub const FIRST_POLL_GOOD: &str = "first poll succeeded";
@@ -26,8 +26,8 @@ pub const AUTHORITIES_KEPT: &str =
 pub const AUTHORITIES_UNREADABLE: &str = "SSL_CERT_FILE cannot be read";
 
 // Files that are read again
-pub const RELOADED: &str = "the configuration was read again and is in force";
-pub const RELOAD_FAILED: &str = "cannot be used, and the one before stays in force";
+pub const RELOADED: &str = "configuration reloaded";
+pub const RELOAD_FAILED: &str = "configuration reload failed, the previous configuration stays active";
 /// On the status page.
 pub const PAGE_RELOAD_FAILED: &str = "the new configuration is invalid";
 pub const NOT_A_REGULAR_FILE: &str = "not a regular file";
@@ -38,6 +38,6 @@ pub const TLS_GONE: &str = "tls_server_config was removed";
 pub const TLS_WANTED: &str = "the web configuration enables TLS, which needs a restart";
 
 // To the service manager
-pub const STATUS_GOOD: &str = "STATUS=the last polls of 1 account were good";
+pub const STATUS_GOOD: &str = "STATUS=1 account; all last polls succeeded";
 pub const STATUS_ONE_STUCK: &str = "STATUS=2 accounts; the poller of 1 is stuck or dead";
-pub const STATUS_ENDING: &str = "STATUS=ending; running answers may finish";
+pub const STATUS_ENDING: &str = "STATUS=shutting down";

@@ -1,0 +1,267 @@
+//! The YAML file of `--config.file`. May block: the file and the key files can be on a network file system.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::{
+    AccountConfig, Config, ConfigError,
+    validate::{
+        self, DEFAULT_INTERVAL, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies, UnvalidatedTiming,
+        UnvalidatedUrls, parse_watched_name,
+    },
+};
+use crate::{
+    exchange::{ApiVersion, KeyHalf, KeySource, QUOTE, Wallet},
+    files,
+    quoting::{quote_existing_path, quote_value},
+    snapshot::wallet::WatchedCurrency,
+    yaml,
+};
+
+/// The longest configuration file that is read; one with 5 000 accounts is shorter.
+const FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+const FILE_NAMES: SettingNames = SettingNames {
+    api: "api",
+    base_url: "base_urls",
+    futures_usdt: "futures_usdt_base_urls",
+    futures_coin: "futures_coin_base_urls",
+    wallet: "wallets",
+    watch: "watch",
+    interval: "poll_interval",
+    timeout: "poll_timeout",
+    max_age: "max_age",
+};
+
+/// Loads the file at `path`. `now` is the current Unix time.
+///
+/// # Errors
+/// The first error found, with the path.
+pub(super) fn load(path: &Path, now: Duration) -> Result<Config, ConfigError> {
+    let unreadable = |why: &dyn fmt::Display| {
+        ConfigError(format!("cannot read --config.file{}: {why}", quote_existing_path(path)))
+    };
+    let bytes = files::read(path, FILE_MAX_BYTES).map_err(|error| unreadable(&error))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| unreadable(&"not UTF-8: it must be a YAML file"))?;
+    Config::from_yaml(text, path.parent().unwrap_or(Path::new("")), now)
+        .map_err(|ConfigError(why)| ConfigError(format!("--config.file {}: {why}", path.display())))
+}
+
+impl Config {
+    /// Parses and validates the `text` of a file. Paths in it are relative to `folder`. `now` is the current Unix
+    /// time. May block.
+    ///
+    /// # Errors
+    /// The first error found.
+    pub fn from_yaml(text: &str, folder: &Path, now: Duration) -> Result<Self, ConfigError> {
+        let file: FileYaml = yaml::read(text).map_err(ConfigError)?;
+        let accounts = file.validate_accounts(folder, now)?;
+        let prices_timing = file.prices.is_some().then(|| file.timing());
+        validate::config(accounts, prices_timing, &FILE_NAMES)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileYaml {
+    #[serde(default)]
+    api: ApiYaml,
+    base_urls: Option<Vec<String>>,
+    futures_usdt_base_urls: Option<Vec<String>>,
+    futures_coin_base_urls: Option<Vec<String>>,
+    #[serde(default = "default_interval")]
+    poll_interval: DurationYaml,
+    #[serde(default = "default_timeout")]
+    poll_timeout: DurationYaml,
+    max_age: Option<DurationYaml>,
+    prices: Option<QuoteYaml>,
+    accounts: Vec<AccountYaml>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccountYaml {
+    name: String,
+    access_key_file: PathBuf,
+    secret_key_file: PathBuf,
+    #[serde(default = "default_wallets")]
+    wallets: Vec<WalletYaml>,
+    #[serde(default)]
+    watch: BTreeMap<String, Option<f64>>,
+    #[serde(default)]
+    currencies: CurrenciesYaml,
+    api: Option<ApiYaml>,
+    base_urls: Option<Vec<String>>,
+    futures_usdt_base_urls: Option<Vec<String>>,
+    futures_coin_base_urls: Option<Vec<String>>,
+    poll_interval: Option<DurationYaml>,
+    poll_timeout: Option<DurationYaml>,
+    max_age: Option<DurationYaml>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct CurrenciesYaml {
+    only: Vec<String>,
+    exclude: Vec<String>,
+    hide_zero: bool,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum ApiYaml {
+    #[default]
+    V1,
+    V4,
+}
+
+impl From<ApiYaml> for ApiVersion {
+    fn from(api: ApiYaml) -> Self {
+        match api {
+            ApiYaml::V1 => Self::V1,
+            ApiYaml::V4 => Self::V4,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct WalletYaml(Wallet);
+
+impl TryFrom<String> for WalletYaml {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+/// The currency of prices. There is only one.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct QuoteYaml;
+
+impl TryFrom<String> for QuoteYaml {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        (text == QUOTE)
+            .then_some(Self)
+            .ok_or_else(|| format!("prices can only be {QUOTE}: write `prices: {QUOTE}`, or remove it"))
+    }
+}
+
+/// A duration such as `30s`.
+#[derive(Clone, Copy)]
+struct DurationYaml(Duration);
+
+impl<'de> Deserialize<'de> for DurationYaml {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map(Self).map_err(|_| {
+            de::Error::custom(format!(
+                "{} is not a duration: write it like 30s, 1m30s or 500ms",
+                quote_value(&text)
+            ))
+        })
+    }
+}
+
+fn default_interval() -> DurationYaml {
+    DurationYaml(DEFAULT_INTERVAL)
+}
+
+fn default_timeout() -> DurationYaml {
+    DurationYaml(DEFAULT_TIMEOUT)
+}
+
+fn default_wallets() -> Vec<WalletYaml> {
+    vec![WalletYaml(Wallet::Spot)]
+}
+
+impl FileYaml {
+    /// The timing of accounts that set none of their own, and of prices.
+    fn timing(&self) -> UnvalidatedTiming {
+        UnvalidatedTiming {
+            interval: self.poll_interval.0,
+            timeout: self.poll_timeout.0,
+            max_age: self.max_age.map(|span| span.0),
+        }
+    }
+
+    fn validate_accounts(&self, folder: &Path, now: Duration) -> Result<Vec<AccountConfig>, ConfigError> {
+        if self.accounts.is_empty() {
+            return Err(ConfigError("accounts is empty: list at least one account".to_owned()));
+        }
+        let mut names = HashSet::new();
+        for (number, AccountYaml { name, .. }) in (1..).zip(&self.accounts) {
+            validate::account_name(name)
+                .map_err(|error| ConfigError(format!("account number {number}: name {error}")))?;
+            if !names.insert(name) {
+                return Err(ConfigError(format!("two accounts are named '{name}': rename one of them")));
+            }
+        }
+        self.accounts.iter().map(|account| account.validate(self, folder, now)).collect()
+    }
+}
+
+impl AccountYaml {
+    fn validate(&self, file: &FileYaml, folder: &Path, now: Duration) -> Result<AccountConfig, ConfigError> {
+        let context = format!("account '{}': ", self.name);
+        let watch = self.watch.iter().map(|(name, threshold)| {
+            let (wallet, currency) =
+                parse_watched_name(name).map_err(|why| ConfigError(format!("{context}watch: {why}")))?;
+            Ok((wallet, WatchedCurrency { currency, threshold: *threshold }))
+        });
+        let watch = watch.collect::<Result<Vec<_>, _>>()?;
+        let urls = self.urls(file).map_err(|why| ConfigError(format!("{context}{why}")))?;
+        let CurrenciesYaml { only, exclude, hide_zero } = &self.currencies;
+        let account = UnvalidatedAccount {
+            context,
+            settings: &FILE_NAMES,
+            name: &self.name,
+            api: self.api.unwrap_or(file.api).into(),
+            urls,
+            wallets: self.wallets.iter().map(|WalletYaml(wallet)| *wallet).collect(),
+            watch,
+            currencies: UnvalidatedCurrencies { only, exclude, hide_zero: *hide_zero },
+            timing: UnvalidatedTiming {
+                interval: self.poll_interval.unwrap_or(file.poll_interval).0,
+                timeout: self.poll_timeout.unwrap_or(file.poll_timeout).0,
+                max_age: self.max_age.or(file.max_age).map(|span| span.0),
+            },
+        };
+        let key_half = |path: &Path| KeyHalf::File(folder.join(path));
+        let keys =
+            KeySource { access: key_half(&self.access_key_file), secret: key_half(&self.secret_key_file) };
+        account.validate(keys, now)
+    }
+
+    /// The account's own base URLs, or the file's.
+    fn urls<'a>(&'a self, file: &'a FileYaml) -> Result<UnvalidatedUrls<'a>, String> {
+        let own = UnvalidatedUrls {
+            base: self.base_urls.as_deref(),
+            futures_usdt: self.futures_usdt_base_urls.as_deref(),
+            futures_coin: self.futures_coin_base_urls.as_deref(),
+        };
+        // The file's futures hosts may belong to another exchange than the account's own hosts.
+        if own.base.is_some() {
+            return Ok(own);
+        }
+        if self.api.is_some_and(|api| api != file.api) && file.base_urls.is_some() {
+            return Err("its api differs from the api of the file, so it cannot use the base_urls of the file: set base_urls for this account".to_owned());
+        }
+        Ok(UnvalidatedUrls {
+            base: file.base_urls.as_deref(),
+            futures_usdt: own.futures_usdt.or(file.futures_usdt_base_urls.as_deref()),
+            futures_coin: own.futures_coin.or(file.futures_coin_base_urls.as_deref()),
+        })
+    }
+}

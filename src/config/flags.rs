@@ -1,0 +1,166 @@
+//! The configuration that flags and environment variables describe, or the file that `--config.file` names. May
+//! block: key files can be on a network file system.
+
+use std::{ffi::OsString, path::Path, time::Duration};
+
+use zeroize::Zeroizing;
+
+use super::{
+    Config, ConfigError, file,
+    validate::{
+        self, DEFAULT_INTERVAL, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies, UnvalidatedTiming,
+        UnvalidatedUrls, parse_watched_name,
+    },
+};
+use crate::{
+    cli::{AccountFlags, PollFlags, Quote},
+    exchange::{KeyHalf, KeySource, Secret, Wallet},
+    quoting::quote_existing_path,
+    snapshot::wallet::WatchedCurrency,
+};
+
+/// Looks up an environment variable.
+type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// Where the command line and the environment may give one half of the key pair.
+struct KeyHalfSettings {
+    /// The half's name in errors.
+    half: &'static str,
+    flag: &'static str,
+    file_variable: &'static str,
+    variable: &'static str,
+}
+
+const ACCESS_KEY: KeyHalfSettings = KeyHalfSettings {
+    half: "access key",
+    flag: "--xt.access-key-file",
+    file_variable: "XT_ACCESS_KEY_FILE",
+    variable: "XT_ACCESS_KEY",
+};
+
+const SECRET_KEY: KeyHalfSettings = KeyHalfSettings {
+    half: "secret key",
+    flag: "--xt.secret-key-file",
+    file_variable: "XT_SECRET_KEY_FILE",
+    variable: "XT_SECRET_KEY",
+};
+
+const FLAG_NAMES: SettingNames = SettingNames {
+    api: "--xt.api",
+    base_url: "--xt.base-url",
+    futures_usdt: "--xt.futures-usdt-base-url",
+    futures_coin: "--xt.futures-coin-base-url",
+    wallet: "--xt.wallet",
+    watch: "--balance.watch",
+    interval: "--poll.interval",
+    timeout: "--poll.timeout",
+    max_age: "--poll.max-age",
+};
+
+impl Config {
+    /// Loads the configuration from the flags, the file that they may name, and the environment. `poll` is `None`
+    /// for commands that poll only once. `now` is the current Unix time. May block.
+    ///
+    /// # Errors
+    /// The first error found.
+    pub fn load(
+        flags: &AccountFlags,
+        poll: Option<&PollFlags>,
+        env: Env<'_>,
+        now: Duration,
+    ) -> Result<Self, ConfigError> {
+        let Some(path) = &flags.config_file else { return from_flags(flags, poll, env, now) };
+        let variables =
+            [ACCESS_KEY, SECRET_KEY].into_iter().flat_map(|half| [half.file_variable, half.variable]);
+        match variables.into_iter().find(|name| env(name).is_some()) {
+            Some(name) => Err(ConfigError(format!(
+                "{name} is set, but the file of --config.file{} names the key files: unset {name}, or remove --config.file",
+                quote_existing_path(path)
+            ))),
+            None => file::load(path, now),
+        }
+    }
+}
+
+fn from_flags(
+    flags: &AccountFlags,
+    poll: Option<&PollFlags>,
+    env: Env<'_>,
+    now: Duration,
+) -> Result<Config, ConfigError> {
+    validate::account_name(&flags.account).map_err(|error| ConfigError(format!("--xt.account {error}")))?;
+    let watch = flags.watch.iter().map(|text| parse_watch_flag(text)).collect::<Result<Vec<_>, _>>()?;
+    let timing = UnvalidatedTiming {
+        interval: poll.map_or(DEFAULT_INTERVAL.max(flags.timeout.saturating_mul(2)), |poll| poll.interval),
+        timeout: flags.timeout,
+        max_age: poll.and_then(|poll| poll.max_age),
+    };
+    let account = UnvalidatedAccount {
+        context: String::new(),
+        settings: &FLAG_NAMES,
+        name: &flags.account,
+        api: flags.api,
+        urls: UnvalidatedUrls {
+            base: non_empty(&flags.base_url),
+            futures_usdt: non_empty(&flags.futures_usdt_base_url),
+            futures_coin: non_empty(&flags.futures_coin_base_url),
+        },
+        wallets: flags.wallet.clone(),
+        watch,
+        currencies: UnvalidatedCurrencies::default(),
+        timing,
+    };
+    let keys = KeySource {
+        access: ACCESS_KEY.find_source(flags.access_key_file.as_deref(), env)?,
+        secret: SECRET_KEY.find_source(flags.secret_key_file.as_deref(), env)?,
+    };
+    let accounts = vec![account.validate(keys, now)?];
+    let prices_timing = flags.prices.map(|Quote::Usdt| timing);
+    validate::config(accounts, prices_timing, &FLAG_NAMES)
+}
+
+/// `None` for a flag that is not given.
+fn non_empty(values: &[String]) -> Option<&[String]> {
+    Some(values).filter(|values| !values.is_empty())
+}
+
+/// Parses `usdt`, `usdt=500` or `spot/usdt=500`.
+fn parse_watch_flag(text: &str) -> Result<(Option<Wallet>, WatchedCurrency), ConfigError> {
+    let error = |why: &str| ConfigError(format!("--balance.watch: {why}"));
+    let (name, threshold) =
+        text.rsplit_once('=').map_or((text, None), |(name, threshold)| (name, Some(threshold)));
+    let (wallet, currency) = parse_watched_name(name).map_err(|why| error(&why))?;
+    let threshold = threshold.map(|threshold| {
+        let parsed = threshold.trim().parse::<f64>();
+        parsed.map_err(|_| error("the threshold is not a number: write it like usdt=500"))
+    });
+    Ok((wallet, WatchedCurrency { currency, threshold: threshold.transpose()? }))
+}
+
+impl KeyHalfSettings {
+    /// Finds the only source of this half. `file` is the value of its flag.
+    fn find_source(&self, file: Option<&Path>, env: Env<'_>) -> Result<KeyHalf, ConfigError> {
+        let Self { half, flag, file_variable, variable } = *self;
+        let from_flag = file.map(|path| (flag, KeyHalf::File(path.to_owned())));
+        let from_file = env(file_variable).map(|path| (file_variable, KeyHalf::File(path.into())));
+        let from_value = match env(variable) {
+            Some(value) => {
+                // A value that is not UTF-8 is rejected like any other character that is not visible ASCII.
+                let value = Zeroizing::new(value.into_string().unwrap_or_else(|_| "\u{0}".to_owned()));
+                let secret = Secret::new(&value).map_err(|why| ConfigError(format!("{variable} {why}")))?;
+                Some((variable, KeyHalf::Given(secret)))
+            }
+            None => None,
+        };
+        let mut sources = [from_flag, from_file, from_value].into_iter().flatten();
+        match (sources.next(), sources.next()) {
+            (Some((_, source)), None) => Ok(source),
+            (Some((first, _)), Some((second, _))) => {
+                Err(ConfigError(format!("{first} and {second} both set the {half}: remove one of them")))
+            }
+            (None, _) => Err(ConfigError(format!(
+                "no {half}: set {flag} FILE, {file_variable} or {variable}. For several accounts use --config.file FILE; to try the exporter without a key run the command demo"
+            ))),
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Turns unvalidated accounts into [`AccountConfig`]s. An error names each setting as the user wrote it: as a flag or
+//! as a key of the file. Knows neither clap nor YAML.
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use humantime::format_duration;
+use smol_str::SmolStr;
+
+use super::{
+    AccountConfig, Config, ConfigError, PricesConfig,
+    hosts::{FUTURES_COIN_BASE_URLS, FUTURES_USDT_BASE_URLS, default_base_urls, is_other_exchange},
+};
+use crate::{
+    exchange::{
+        ApiVersion, BaseUrl, Credentials, Endpoints, KEY_CALLS, KeyId, KeySource, PROCESS_CALLS, Wallet,
+        currency_name,
+    },
+    quoting::quote_currency,
+    snapshot::wallet::{CurrencyFilter, WatchedCurrency},
+};
+
+const NAME_MAX_BYTES: usize = 64;
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
+/// Long enough to mean never, short enough that sums do not overflow.
+const MAX_DURATION: Duration = Duration::from_hours(8784);
+
+/// The names of the settings, for errors.
+pub(super) struct SettingNames {
+    pub api: &'static str,
+    pub base_url: &'static str,
+    pub futures_usdt: &'static str,
+    pub futures_coin: &'static str,
+    pub wallet: &'static str,
+    pub watch: &'static str,
+    pub interval: &'static str,
+    pub timeout: &'static str,
+    pub max_age: &'static str,
+}
+
+/// When to poll.
+#[derive(Clone, Copy)]
+pub(super) struct UnvalidatedTiming {
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// `None` stands for three intervals.
+    pub max_age: Option<Duration>,
+}
+
+/// Base URLs. `None` stands for XT's own; an empty list is an error.
+#[derive(Clone, Copy)]
+pub(super) struct UnvalidatedUrls<'a> {
+    pub base: Option<&'a [String]>,
+    pub futures_usdt: Option<&'a [String]>,
+    pub futures_coin: Option<&'a [String]>,
+}
+
+/// Which currencies to show.
+#[derive(Clone, Copy, Default)]
+pub(super) struct UnvalidatedCurrencies<'a> {
+    pub only: &'a [String],
+    pub exclude: &'a [String],
+    pub hide_zero: bool,
+}
+
+/// An account whose name is valid and nothing else.
+pub(super) struct UnvalidatedAccount<'a> {
+    /// Prefix of every error.
+    pub context: String,
+    pub settings: &'static SettingNames,
+    pub name: &'a str,
+    pub api: ApiVersion,
+    pub urls: UnvalidatedUrls<'a>,
+    pub wallets: Vec<Wallet>,
+    /// `None` stands for all wallets.
+    pub watch: Vec<(Option<Wallet>, WatchedCurrency)>,
+    pub currencies: UnvalidatedCurrencies<'a>,
+    pub timing: UnvalidatedTiming,
+}
+
+/// Checks the name of an account. The error is the predicate of a sentence.
+pub(super) fn account_name(name: &str) -> Result<(), String> {
+    let is_valid = (1..=NAME_MAX_BYTES).contains(&name.len())
+        && !name.chars().any(char::is_control)
+        && name.trim() == name;
+    is_valid.then_some(()).ok_or_else(|| {
+        format!("must have 1 to {NAME_MAX_BYTES} bytes, no control characters and no surrounding spaces")
+    })
+}
+
+/// Adds prices to `accounts` if there is a `prices_timing`, and checks the rate limits of the whole.
+pub(super) fn config(
+    accounts: Vec<AccountConfig>,
+    prices_timing: Option<UnvalidatedTiming>,
+    settings: &SettingNames,
+) -> Result<Config, ConfigError> {
+    let prices = match prices_timing {
+        Some(timing) => prices(&accounts, timing, settings)?,
+        None => None,
+    };
+    let config = Config { accounts, prices };
+    check_address_limit(&config)?;
+    check_key_limits(&config.accounts)?;
+    Ok(config)
+}
+
+fn prices(
+    accounts: &[AccountConfig],
+    timing: UnvalidatedTiming,
+    settings: &SettingNames,
+) -> Result<Option<PricesConfig>, ConfigError> {
+    let Some(first) = accounts.first() else { return Ok(None) };
+    if let Some(other) =
+        accounts.iter().find(|account| is_other_exchange(&account.endpoints, &first.endpoints))
+    {
+        return Err(ConfigError(format!(
+            "prices come from one exchange, but the {} of accounts '{}' and '{}' belong to different exchanges: run one exporter per exchange, or remove prices",
+            settings.base_url, first.name, other.name,
+        )));
+    }
+    let (poll_interval, poll_timeout, max_age) =
+        timing.validate(settings).map_err(|why| ConfigError(format!("prices: {why}")))?;
+    Ok(Some(PricesConfig { endpoints: first.endpoints.clone(), poll_interval, poll_timeout, max_age }))
+}
+
+/// Calls that the polls of an account make in a second.
+fn calls_per_second(account: &AccountConfig) -> f64 {
+    to_f64(account.wallets.len()) / account.poll_interval.as_secs_f64()
+}
+
+/// Rejects more calls than the exchange permits one IP address.
+fn check_address_limit(config: &Config) -> Result<(), ConfigError> {
+    let Config { accounts, prices } = config;
+    let price_calls = prices.iter().map(|prices| 1.0 / prices.poll_interval.as_secs_f64());
+    let per_minute = accounts.iter().map(calls_per_second).chain(price_calls).sum::<f64>() * 60.0;
+    if per_minute <= to_f64(PROCESS_CALLS) + 1e-6 {
+        return Ok(());
+    }
+    Err(ConfigError(format!(
+        "{} accounts{} make {per_minute:.0} calls per minute, but the limit for one IP address is {PROCESS_CALLS}: raise poll_interval or read fewer wallets",
+        accounts.len(),
+        if prices.is_some() { " and prices" } else { "" },
+    )))
+}
+
+/// Rejects more calls than the exchange permits one key.
+fn check_key_limits(accounts: &[AccountConfig]) -> Result<(), ConfigError> {
+    let mut keys: HashMap<KeyId, (f64, Vec<&str>)> = HashMap::new();
+    for account in accounts {
+        let (per_second, names) = keys.entry(account.credentials.pair().id()).or_default();
+        *per_second += calls_per_second(account);
+        names.push(&account.name);
+    }
+    match keys.values().find(|(per_second, _)| *per_second > to_f64(KEY_CALLS) + 1e-9) {
+        Some((per_second, names)) => Err(ConfigError(format!(
+            "the key of account '{}' makes {per_second:.1} calls per second, but the limit for one key is {KEY_CALLS}: raise poll_interval or read fewer wallets",
+            names.join("', '"),
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Converts a count of accounts, wallets or calls, which stays far below 2^53.
+#[expect(clippy::cast_precision_loss)]
+fn to_f64(count: usize) -> f64 {
+    count as f64
+}
+
+impl UnvalidatedTiming {
+    /// Returns interval, timeout and maximum age.
+    fn validate(self, settings: &SettingNames) -> Result<(Duration, Duration, Duration), String> {
+        let SettingNames { interval: interval_name, timeout: timeout_name, max_age: max_age_name, .. } =
+            *settings;
+        let Self { interval, timeout, max_age } = self;
+        if interval.max(timeout).max(max_age.unwrap_or_default()) > MAX_DURATION {
+            return Err(format!("{interval_name}, {timeout_name} and {max_age_name} must be under a year"));
+        }
+        if interval < MIN_INTERVAL {
+            return Err(format!(
+                "{interval_name} is {}, but must be at least {}",
+                format_duration(interval),
+                format_duration(MIN_INTERVAL)
+            ));
+        }
+        if timeout.is_zero() || timeout >= interval {
+            return Err(format!(
+                "{timeout_name} is {}, but must be above 0 and shorter than {interval_name} ({}): lower {timeout_name} or raise {interval_name}",
+                format_duration(timeout),
+                format_duration(interval),
+            ));
+        }
+        let max_age = max_age.unwrap_or(interval * 3);
+        if max_age < interval {
+            return Err(format!(
+                "{max_age_name} is {}, but must be at least {interval_name} ({}), or values would disappear between polls: raise {max_age_name}",
+                format_duration(max_age),
+                format_duration(interval),
+            ));
+        }
+        Ok((interval, timeout, max_age))
+    }
+}
+
+impl UnvalidatedAccount<'_> {
+    /// Validates everything and reads the key files. `now` is the current Unix time. May block.
+    pub(super) fn validate(mut self, keys: KeySource, now: Duration) -> Result<AccountConfig, ConfigError> {
+        self.wallets.sort_unstable();
+        self.check_wallets()?;
+        let endpoints = self.endpoints()?;
+        let watch = self.watch()?;
+        let filter = self.filter()?;
+        let (poll_interval, poll_timeout, max_age) =
+            self.timing.validate(self.settings).or_else(|why| self.error(why))?;
+        let credentials = Credentials::open(keys, now).or_else(|why| self.error(why))?;
+        Ok(AccountConfig {
+            name: self.name.into(),
+            endpoints,
+            credentials,
+            wallets: self.wallets,
+            watch,
+            filter,
+            poll_interval,
+            poll_timeout,
+            max_age,
+        })
+    }
+
+    fn check_wallets(&self) -> Result<(), ConfigError> {
+        let SettingNames { wallet: setting, api: api_setting, .. } = *self.settings;
+        let (api, supported) = (self.api, self.supported_wallets());
+        if self.wallets.is_empty() {
+            return self.error(format!("{setting} is empty: list at least one of {supported}, or remove it"));
+        }
+        if let Some(twice) = find_duplicate(&self.wallets, |a, b| a == b) {
+            return self.error(format!("{setting} lists '{twice}' twice: remove one of them"));
+        }
+        match self.wallets.iter().find(|wallet| !api.wallets().any(|known| known == **wallet)) {
+            Some(unsupported) => self.error(format!(
+                "{setting} lists '{unsupported}', which API {} does not have: it has {supported}. Choose one of these, or set {api_setting} to {}",
+                api.label(),
+                if api == ApiVersion::V1 { ApiVersion::V4.label() } else { ApiVersion::V1.label() },
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Names of the API version's wallets, as in `spot, wallet and fiat`.
+    fn supported_wallets(&self) -> String {
+        let names: Vec<_> = self.api.wallets().map(Wallet::label).collect();
+        match names.as_slice() {
+            [first @ .., last] => format!("{} and {last}", first.join(", ")),
+            [] => String::new(),
+        }
+    }
+
+    /// XT's own hosts are used only if no base URL is set: the key of another exchange must not reach them.
+    fn endpoints(&self) -> Result<Endpoints, ConfigError> {
+        let Self { api, urls, .. } = self;
+        let SettingNames { base_url, futures_usdt, futures_coin, .. } = *self.settings;
+        for (wallet, futures_url, given) in [
+            (Wallet::FuturesUsdt, futures_usdt, urls.futures_usdt),
+            (Wallet::FuturesCoin, futures_coin, urls.futures_coin),
+        ] {
+            match (urls.base, given) {
+                (Some(_), None) if self.wallets.contains(&wallet) => {
+                    return self.error(format!("{base_url} is set, but {futures_url} for wallet '{wallet}' is not: set both to hosts of one exchange, or remove both to use XT's own"));
+                }
+                (None, Some(_)) => {
+                    return self.error(format!("{futures_url} is set, but {base_url} is not, and futures hosts do not tell the time: set both to hosts of one exchange, or remove both to use XT's own"));
+                }
+                _ => {}
+            }
+        }
+        let default_if_read = |wallet: Wallet, urls: &'static [&'static str]| -> &[&str] {
+            if self.wallets.contains(&wallet) { urls } else { &[] }
+        };
+        let default_usdt = default_if_read(Wallet::FuturesUsdt, FUTURES_USDT_BASE_URLS);
+        let default_coin = default_if_read(Wallet::FuturesCoin, FUTURES_COIN_BASE_URLS);
+        Ok(Endpoints {
+            api: *api,
+            base_urls: self.parse_urls(base_url, urls.base, default_base_urls(*api))?,
+            futures_usdt: self.parse_urls(futures_usdt, urls.futures_usdt, default_usdt)?,
+            futures_coin: self.parse_urls(futures_coin, urls.futures_coin, default_coin)?,
+        })
+    }
+
+    fn parse_urls(
+        &self,
+        setting: &str,
+        given: Option<&[String]>,
+        default: &[&str],
+    ) -> Result<Vec<BaseUrl>, ConfigError> {
+        let urls = match given {
+            Some([]) => return self.error(format!("{setting} is empty: list at least one, or remove it")),
+            Some(urls) => urls.iter().map(|url| BaseUrl::parse(url)).collect::<Result<_, _>>(),
+            None => default.iter().map(|url| BaseUrl::parse(url)).collect(),
+        };
+        let urls: Vec<BaseUrl> = urls.or_else(|why| self.error(format!("{setting}: {why}")))?;
+        let mut texts: Vec<_> = urls.iter().map(BaseUrl::to_string).collect();
+        texts.sort_unstable();
+        // A suspect answer is confirmed by another host, so the same host twice would confirm itself.
+        match find_duplicate(&texts, |a, b| a == b) {
+            Some(_) => self.error(format!("{setting} lists the same URL twice: remove one of them")),
+            None => Ok(urls),
+        }
+    }
+
+    /// Returns each watched currency with each wallet that it is watched in, sorted.
+    fn watch(&self) -> Result<Vec<(Wallet, WatchedCurrency)>, ConfigError> {
+        let SettingNames { watch: setting, wallet: wallet_setting, .. } = *self.settings;
+        let wallets = self.watch.iter().filter_map(|(wallet, _)| *wallet);
+        if let Some(unread) = wallets.into_iter().find(|wallet| !self.wallets.contains(wallet)) {
+            return self.error(format!("{setting} names a currency of wallet '{unread}', which {wallet_setting} does not list: add it to {wallet_setting}, or remove the prefix '{unread}/'"));
+        }
+        let expand = |(wallet, watched): &(Option<Wallet>, WatchedCurrency)| {
+            let wallets = wallet.map_or_else(|| self.wallets.clone(), |wallet| vec![wallet]);
+            let watched = watched.clone();
+            wallets.into_iter().map(move |wallet| (wallet, watched.clone()))
+        };
+        let mut watch: Vec<_> = self.watch.iter().flat_map(expand).collect();
+        watch.sort_unstable_by(|(wallet, a), (other, b)| (wallet, &a.currency).cmp(&(other, &b.currency)));
+        if let Some((_, twice)) =
+            find_duplicate(&watch, |(wallet, a), (other, b)| (wallet, &a.currency) == (other, &b.currency))
+        {
+            let currency = quote_currency(&twice.currency);
+            return self.error(format!("{setting} lists {currency} twice: remove one of them"));
+        }
+        for (_, WatchedCurrency { currency, threshold }) in &watch {
+            // An alert on a threshold of 0 or less could never fire.
+            if let Some(threshold) = threshold.filter(|threshold| !threshold.is_finite() || *threshold <= 0.0)
+            {
+                return self.error(format!(
+                    "{setting}: the threshold of {} is {threshold}, but must be above 0: remove it to watch without a threshold",
+                    quote_currency(currency),
+                ));
+            }
+        }
+        Ok(watch)
+    }
+
+    fn filter(&self) -> Result<CurrencyFilter, ConfigError> {
+        let UnvalidatedCurrencies { only, exclude, hide_zero } = self.currencies;
+        let parse = |names: &[String]| -> Result<Vec<SmolStr>, ConfigError> {
+            let parse =
+                |name: &String| parse_currency(name).or_else(|why| self.error(format!("currencies: {why}")));
+            names.iter().map(parse).collect()
+        };
+        let (only, exclude) = (parse(only)?, parse(exclude)?);
+        let wanted = self.watch.iter().map(|(_, watched)| &watched.currency).chain(&only);
+        match wanted.into_iter().find(|name| exclude.contains(name)) {
+            Some(both) => self.error(format!(
+                "currencies.exclude lists {}, but watch or currencies.only lists it too: remove it from one of them",
+                quote_currency(both)
+            )),
+            None => Ok(CurrencyFilter { only, exclude, hide_zero }),
+        }
+    }
+
+    fn error<T>(&self, why: impl fmt::Display) -> Result<T, ConfigError> {
+        Err(ConfigError(format!("{}{why}", self.context)))
+    }
+}
+
+/// The first of two equal neighbours.
+fn find_duplicate<T>(sorted: &[T], same: impl Fn(&T, &T) -> bool) -> Option<&T> {
+    sorted.windows(2).find_map(|pair| match pair {
+        [a, b] if same(a, b) => Some(a),
+        _ => None,
+    })
+}
+
+fn parse_currency(text: &str) -> Result<SmolStr, String> {
+    currency_name(text).ok_or_else(|| "invalid currency name: write one such as usdt".to_owned())
+}
+
+/// Parses `usdt`, or `spot/usdt` for one wallet only.
+pub(super) fn parse_watched_name(text: &str) -> Result<(Option<Wallet>, SmolStr), String> {
+    match text.split_once('/') {
+        Some((wallet, name)) => Ok((Some(wallet.trim().parse()?), parse_currency(name)?)),
+        None => Ok((None, parse_currency(text)?)),
+    }
+}
