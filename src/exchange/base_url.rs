@@ -27,9 +27,7 @@ impl BaseUrl {
         if !authority.is_ascii() || authority.contains('%') {
             return refuse("has a host name that is not plain ASCII: write it in its xn-- form");
         }
-        // Only what has a URL's plain form goes on to the parser: it would mend backslashes, slashes
-        // and blanks, and what takes the place of the tables for names beyond ASCII, which are not
-        // part of this program, must see no capital letter.
+        // The parser repairs backslashes, slashes and blanks. A base URL must be correct as it is.
         if authority.is_empty() || text.contains('\\') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return no_url();
         }

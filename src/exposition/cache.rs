@@ -126,14 +126,15 @@ impl RenderedEntries {
     }
 
     fn assemble(&self, store: &Store, now: Timestamp, process_started: Option<Duration>) -> Exposition {
-        let has_prices = self.prices.as_ref().is_some_and(|prices| prices.snapshot.visible(now).is_some());
+        let prices_visible =
+            self.prices.as_ref().is_some_and(|prices| prices.snapshot.visible(now).is_some());
         let prices = self.prices.as_ref();
         let prices = prices.map(|prices| VisibleFamilies {
             families: &prices.families,
-            known: true,
-            priced: has_prices,
+            balances_visible: true,
+            prices_visible,
         });
-        let accounts = self.accounts.iter().flat_map(|account| account.visible_families(now, has_prices));
+        let accounts = self.accounts.iter().flat_map(|account| account.visible_families(now, prices_visible));
         let visible: Vec<_> = accounts.chain(prices).collect();
         let prices_entry = self.prices.as_ref().filter(|_| process_started.is_some());
         let facts = ExporterFacts {
@@ -181,12 +182,12 @@ impl RenderedAccount {
     fn visible_families(
         &self,
         now: Timestamp,
-        has_prices: bool,
+        prices_visible: bool,
     ) -> impl Iterator<Item = VisibleFamilies<'_>> {
-        let account = VisibleFamilies { families: &self.families, known: true, priced: has_prices };
+        let account = VisibleFamilies { families: &self.families, balances_visible: true, prices_visible };
         let wallets = self.wallets.iter().map(move |wallet| {
-            let known = wallet.snapshot.visible(now).is_some();
-            VisibleFamilies { families: &wallet.families, known, priced: has_prices }
+            let balances_visible = wallet.snapshot.visible(now).is_some();
+            VisibleFamilies { families: &wallet.families, balances_visible, prices_visible }
         });
         std::iter::once(account).chain(wallets)
     }
@@ -407,12 +408,17 @@ mod tests {
         let index = |name: &str| FAMILIES.iter().position(|family| family.name == name).unwrap_or(0);
         let prices = || {
             let rendered = cache.render_changes();
-            rendered.prices.as_ref().map(|prices| prices.families.plain(index("xt_price")).as_ptr())
+            rendered
+                .prices
+                .as_ref()
+                .and_then(|prices| prices.families.chunk(index("xt_price")).map(|chunk| chunk.plain.as_ptr()))
         };
         let unpriced = || {
             let rendered = cache.render_changes();
             let wallet = rendered.accounts.first().and_then(|account| account.wallets.first());
-            wallet.map(|wallet| wallet.families.plain(index("xt_unpriced_currencies")).as_ptr())
+            wallet.and_then(|wallet| {
+                wallet.families.chunk(index("xt_unpriced_currencies")).map(|chunk| chunk.plain.as_ptr())
+            })
         };
         quote(&cache, 1, &["btc"]);
         cache.store.update("a", |account| poll(account, 2, ROWS));

@@ -12,23 +12,23 @@ use rustix::{
 use super::metrics::FAMILIES;
 use crate::snapshot::store::ReloadStatus;
 
-/// What a scrape says about the exporter itself.
+/// The data of the exporter's own metrics.
 #[derive(Debug)]
 pub struct ExporterFacts<'a> {
-    /// Clock of each exchange host minus ours, in seconds.
+    /// Clock of each exchange host minus the clock of this machine, in seconds.
     pub skews: &'a BTreeMap<String, f64>,
-    /// Unix time at which the process started. `None` leaves out all that is not of an account: files written for a
-    /// textfile collector must not repeat each other's series, nor the collector's own.
+    /// Unix time at which the process started. `None` leaves out everything about the process: files for a textfile
+    /// collector must not repeat each other's series or the collector's own.
     pub process_started: Option<Duration>,
-    /// How the configuration was last read; `None` where it is read but once.
+    /// The result of the last reload; `None` for a command that reads the configuration only once.
     pub reload: Option<ReloadStatus>,
-    /// Log lines that were dropped; `None` for a command that does not stay.
+    /// Dropped log lines; `None` for a command that does not stay.
     pub dropped_log_lines: Option<u64>,
-    /// Restarts of the poller of prices; `None` if prices are not asked for.
+    /// Restarts of the price poller; `None` if prices are disabled.
     pub price_poller_restarts: Option<u64>,
 }
 
-/// The families as text, header lines included, by name. A family without a value is left out.
+/// Renders the families with their header lines, by name. A family without a value is missing.
 #[must_use]
 pub fn render(facts: &ExporterFacts<'_>) -> BTreeMap<String, Vec<u8>> {
     let registry = Registry::new();
@@ -68,7 +68,7 @@ pub fn render(facts: &ExporterFacts<'_>) -> BTreeMap<String, Vec<u8>> {
     texts
 }
 
-/// What the kernel says of this process; what it does not say is left out.
+/// Registers the metrics of the process that the kernel provides.
 fn register_process(registry: &Registry) {
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     if let Ok(cpu) = Duration::try_from(cpu) {
@@ -107,14 +107,14 @@ fn opts(name: &str, labels: &[(&str, &str)]) -> Opts {
     labels.iter().fold(opts, |opts, (name, value)| opts.const_label(*name, *value))
 }
 
-/// Names and labels are ours and fit; a host whose label the crate will not take twice is left out.
+/// Registers a metric. A host whose name makes an invalid label is left out.
 fn register<C: Collector + 'static>(registry: &Registry, metric: prometheus::Result<C>) {
     if let Ok(metric) = metric {
         let _ = registry.register(Box::new(metric));
     }
 }
 
-/// Bytes stay far below 2^53, where an f64 would begin to round them.
+/// Numbers of bytes stay far below 2^53, from where on an f64 rounds them.
 #[expect(clippy::cast_precision_loss)]
 fn count(value: u64) -> f64 {
     value as f64

@@ -1,0 +1,110 @@
+//! Rendered samples, kept until the data behind them changes. Knows no socket and no exchange.
+
+use std::sync::Arc;
+
+use super::{
+    gzip::Chunk,
+    metrics::{FAMILIES, MetricFamily, MetricSource},
+    text::Samples,
+};
+use crate::snapshot::{
+    prices::PriceSnapshot,
+    store::AccountFacts,
+    wallet::{WalletConfig, WalletSnapshot},
+};
+
+/// The rendered samples of one account, one wallet or of prices: a chunk per family in the order of [`FAMILIES`], empty
+/// for families of other sources.
+#[derive(Clone, Debug)]
+pub struct CachedFamilies(Arc<[Chunk]>);
+
+impl CachedFamilies {
+    /// Renders the state that all wallets of an account share.
+    #[must_use]
+    pub fn for_account(facts: &AccountFacts) -> Self {
+        Self::from_families(|_, family| match family.source {
+            MetricSource::Account(write) => render_family(family, |out| write(facts, out)),
+            _ => Chunk::default(),
+        })
+    }
+
+    /// Renders a wallet. Chunks that cannot have changed are taken from `before`.
+    #[must_use]
+    pub fn for_wallet(snapshot: &WalletSnapshot, before: Option<(&WalletSnapshot, &CachedFamilies)>) -> Self {
+        let answer = |snapshot: &WalletSnapshot| {
+            snapshot.last_good.as_ref().map(|good| (good.holdings.as_ptr(), good.currencies))
+        };
+        let same_answer = before.filter(|(old, _)| answer(old) == answer(snapshot));
+        let old = |index| before.map(|(_, old)| old.shared(index)).unwrap_or_default();
+        Self::from_families(|index, family| match (family.source, before, same_answer) {
+            // set_unpriced renders the count of currencies without a price.
+            (MetricSource::Config(_) | MetricSource::Unpriced(_), Some((_, old)), _)
+            | (MetricSource::Answer(_), _, Some((_, old))) => old.shared(index),
+            (MetricSource::Config(write), ..) => render_family(family, |out| write(&snapshot.config, out)),
+            (MetricSource::Answer(write), ..) => match &snapshot.last_good {
+                Some(good) => {
+                    render_if_changed(&old(index), family, |out| write(&snapshot.config, good, out))
+                }
+                None => Chunk::default(),
+            },
+            (MetricSource::Poll(write), ..) => {
+                render_if_changed(&old(index), family, |out| write(snapshot, out))
+            }
+            _ => Chunk::default(),
+        })
+    }
+
+    /// Renders the number of a wallet's currencies without a price.
+    pub fn set_unpriced(&mut self, wallet_config: &WalletConfig, unpriced: u64) {
+        *self = Self::from_families(|index, family| match family.source {
+            MetricSource::Unpriced(write) => render_family(family, |out| write(wallet_config, unpriced, out)),
+            _ => self.shared(index),
+        });
+    }
+
+    /// Renders prices. Chunks that cannot have changed are taken from `before`.
+    #[must_use]
+    pub fn for_prices(
+        price_snapshot: &PriceSnapshot,
+        before: Option<(&PriceSnapshot, &CachedFamilies)>,
+    ) -> Self {
+        let answer = |price_snapshot: &PriceSnapshot| {
+            price_snapshot.last_good.as_ref().map(|good| Arc::as_ptr(&good.prices))
+        };
+        let same_answer = before.filter(|(old, _)| answer(old) == answer(price_snapshot));
+        Self::from_families(|index, family| match (family.source, same_answer) {
+            (MetricSource::Price(_), Some((_, old))) => old.shared(index),
+            (MetricSource::Price(write), None) => match &price_snapshot.last_good {
+                Some(good) => render_family(family, |out| write(&price_snapshot.filter, &good.prices, out)),
+                None => Chunk::default(),
+            },
+            (MetricSource::PricePoll(write), _) => render_family(family, |out| write(price_snapshot, out)),
+            _ => Chunk::default(),
+        })
+    }
+
+    fn from_families(chunk: impl Fn(usize, &'static MetricFamily) -> Chunk) -> Self {
+        Self(FAMILIES.iter().enumerate().map(|(index, family)| chunk(index, family)).collect())
+    }
+
+    /// The chunk of the family at `index` in [`FAMILIES`].
+    pub(super) fn chunk(&self, index: usize) -> Option<&Chunk> {
+        self.0.get(index)
+    }
+
+    fn shared(&self, index: usize) -> Chunk {
+        self.0.get(index).cloned().unwrap_or_default()
+    }
+}
+
+fn render_family(family: &'static MetricFamily, write: impl FnOnce(&mut Samples)) -> Chunk {
+    render_if_changed(&Chunk::default(), family, write)
+}
+
+/// Renders a family. Returns `old` if its text is the same.
+fn render_if_changed(old: &Chunk, family: &'static MetricFamily, write: impl FnOnce(&mut Samples)) -> Chunk {
+    let mut samples = family.samples();
+    write(&mut samples);
+    let text = samples.finish();
+    if *old.plain == *text.as_bytes() { old.clone() } else { Chunk::new(text.into_bytes()) }
+}
