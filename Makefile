@@ -15,13 +15,13 @@ MODEL = rate_limit_model
 check:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked --lib -p xt-balance-exporter -p quick -- --skip $(MODEL)
+	cargo test --locked --lib -- --skip $(MODEL)
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --test it -- $(SLOW:%=--skip %)
 
 # Installs the tools that the tests need (see tests/install), then runs all tests.
 test:
 	bash tests/install
-	cargo test --locked --lib -p xt-balance-exporter -p quick
+	cargo test --locked --lib
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --test it
 
 # Runs the fire drill: shows which alert pages, and after how long.
