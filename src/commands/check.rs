@@ -14,8 +14,8 @@ use crate::{
     clock::Clock,
     config::{AccountConfig, PricesConfig},
     exchange::{
-        Amount, ApiVersion, BalanceAnswer, Client, Detail, Failure, PriceClient, QUOTE, ReadRequest, Reason,
-        Session, Skipped, Wallet,
+        Amount, ApiVersion, BalanceAnswer, Client, Detail, Failure, PriceClient, QUOTE, ReadOutcome,
+        ReadRequest, Reason, Session, Wallet,
     },
 };
 
@@ -78,8 +78,8 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
     for wallet in wallets {
         let what = format!("wallet {wallet}");
         let request = ReadRequest { wallet, last_body: None, timeout: poll_timeout, excluded_host: None };
-        match exchange.read(&mut session, request).await.map(|read| read.outcome) {
-            Ok(Ok(read)) => {
+        match exchange.read(&mut session, request).await.outcome {
+            ReadOutcome::Answered(read) => {
                 // The answer is `None` only if it equals `last_body`.
                 let answer = read.answer.unwrap_or_default();
                 report(answer.rejected == 0, &what, &answer_finding(&answer));
@@ -89,13 +89,15 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
                 }
             }
             // The same problem again.
-            Ok(Err(failure)) if failure.is_of_clock_sync && unreached == endpoints.base_urls.len() => {
+            ReadOutcome::Failed(failure)
+                if failure.is_of_clock_sync && unreached == endpoints.base_urls.len() =>
+            {
                 print(&line(false, &what, "not read because of the failure above"));
             }
-            Ok(Err(failure)) => {
+            ReadOutcome::Failed(failure) => {
                 report(false, &what, &describe_failure(endpoints.api, Some(wallet), &failure));
             }
-            Err(Skipped) => print(&line(false, &what, SKIPPED)),
+            ReadOutcome::Skipped => print(&line(false, &what, SKIPPED)),
         }
     }
     problems
@@ -106,12 +108,12 @@ async fn check_prices(prices: PricesConfig, exchange: &Client) -> usize {
     let PricesConfig { endpoints, poll_timeout, .. } = prices;
     let api = endpoints.api;
     let (good, finding) = match exchange.read_prices(&mut PriceClient::new(endpoints), poll_timeout).await {
-        Ok(Ok(answer)) => {
+        ReadOutcome::Answered(answer) => {
             let currencies = answer.prices.currencies().len();
             (true, format!("read, {currencies} currencies have a price in {QUOTE}"))
         }
-        Ok(Err(failure)) => (false, describe_failure(api, None, &failure)),
-        Err(Skipped) => {
+        ReadOutcome::Failed(failure) => (false, describe_failure(api, None, &failure)),
+        ReadOutcome::Skipped => {
             // The rate limit was counted as a problem already.
             print(&format!("\n{}", line(false, "prices", SKIPPED)));
             return 0;

@@ -46,7 +46,7 @@ pub use self::{
     error::{Detail, Failure, Reason},
     price::{PriceTable, QUOTE},
     rate_limiter::{KEY_CALLS, KEY_SPAN, PACE_SPAN, PROCESS_CALLS, PROCESS_SPAN, Paused},
-    read::{PricesAnswer, ReadAnswer, ReadOutcome, ReadRequest, Skipped},
+    read::{PricesAnswer, ReadAnswer, ReadOutcome, ReadRequest, WalletRead},
     secret::{KeyId, KeyPair, Secret},
     server_clock::ClockReading,
 };

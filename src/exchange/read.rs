@@ -31,16 +31,23 @@ pub struct ReadRequest<'a> {
     pub excluded_host: Option<usize>,
 }
 
-/// Nothing was sent: the account is paused, or the exchange refused its key to another account while the read waited.
-/// That is not a failed poll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Skipped;
-
-/// A finished read.
+/// The outcome of a read.
 #[derive(Debug)]
-pub struct ReadOutcome {
-    /// The answer or the failure.
-    pub outcome: Result<ReadAnswer, Failure>,
+pub enum ReadOutcome<T> {
+    /// A good answer.
+    Answered(T),
+    /// No good answer, and why.
+    Failed(Failure),
+    /// Nothing was sent: the account is paused, or the exchange refused its key to another account while the read
+    /// waited. That is not a failed poll.
+    Skipped,
+}
+
+/// A finished read of a wallet.
+#[derive(Debug)]
+pub struct WalletRead {
+    /// The outcome.
+    pub outcome: ReadOutcome<ReadAnswer>,
     /// The duration of its calls, without the time it waited for permits.
     pub took: Duration,
     /// The clocks that the calls used, by host, if they were ever read.
@@ -94,14 +101,7 @@ impl ReadState<'_> {
 impl Client {
     /// Reads a wallet: from the base URL that worked last and, if the host fails, from the others, each with a new
     /// signature.
-    ///
-    /// # Errors
-    /// If nothing was sent: see [`Skipped`].
-    pub async fn read(
-        &self,
-        session: &mut Session,
-        request: ReadRequest<'_>,
-    ) -> Result<ReadOutcome, Skipped> {
+    pub async fn read(&self, session: &mut Session, request: ReadRequest<'_>) -> WalletRead {
         let mut state = ReadState {
             session,
             last_body: request.last_body,
@@ -111,24 +111,21 @@ impl Client {
             used_clock: ServerClock::default(),
         };
         let result = self.read_from_hosts(&mut state, request).await;
-        let outcome = finish(result, &state.deadline)?;
+        let outcome = finish(result, &state.deadline);
         let took = state.deadline.spent().unwrap_or_default();
         let clocks = state.clocks.iter();
         let clocks = clocks.filter_map(|host| Some((host.name.clone(), host.clock().reading()?))).collect();
-        let rotated = outcome.is_ok() && session.credentials.record_success();
-        Ok(ReadOutcome { outcome, took, clocks, rotated })
+        let rotated = matches!(outcome, ReadOutcome::Answered(_)) && session.credentials.record_success();
+        WalletRead { outcome, took, clocks, rotated }
     }
 
     /// Reads the prices: from the base URL that worked last and, if the host fails, from the others, all within
     /// `timeout`. Sends no key.
-    ///
-    /// # Errors
-    /// If nothing was sent: see [`Skipped`].
     pub async fn read_prices(
         &self,
         prices: &mut PriceClient,
         timeout: Duration,
-    ) -> Result<Result<PricesAnswer, Failure>, Skipped> {
+    ) -> ReadOutcome<PricesAnswer> {
         let mut deadline = Deadline::new(timeout);
         let result = self.read_prices_from_hosts(prices, &mut deadline).await;
         finish(result, &deadline)
@@ -319,16 +316,16 @@ impl Client {
 }
 
 /// The public outcome of a read.
-fn finish<T>(result: Result<T, CallError>, deadline: &Deadline) -> Result<Result<T, Failure>, Skipped> {
+fn finish<T>(result: Result<T, CallError>, deadline: &Deadline) -> ReadOutcome<T> {
     match result {
-        Ok(value) => Ok(Ok(value)),
-        Err(CallError::Failed(failure)) => Ok(Err(failure)),
-        Err(CallError::KeyRefused) => Err(Skipped),
-        Err(CallError::Paused) if deadline.spent().is_none() => Err(Skipped),
+        Ok(answer) => ReadOutcome::Answered(answer),
+        Err(CallError::Failed(failure)) => ReadOutcome::Failed(failure),
+        Err(CallError::KeyRefused) => ReadOutcome::Skipped,
+        Err(CallError::Paused) if deadline.spent().is_none() => ReadOutcome::Skipped,
         // The first call's failure is lost: the pause began before a second call could be made.
         Err(CallError::Paused) => {
             let text = "stopped halfway: all accounts were paused after limit replies";
-            Ok(Err(Failure::new(Reason::RateLimited, text)))
+            ReadOutcome::Failed(Failure::new(Reason::RateLimited, text))
         }
     }
 }
@@ -378,6 +375,14 @@ mod tests {
         Client::scripted(script, clock)
     }
 
+    fn failure_reason<T>(outcome: ReadOutcome<T>) -> Option<Reason> {
+        match outcome {
+            ReadOutcome::Answered(_) => None,
+            ReadOutcome::Failed(failure) => Some(failure.reason),
+            ReadOutcome::Skipped => panic!("the read was skipped"),
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_lay_in_the_socket_while_the_machine_slept_is_dropped() {
         const TIMEOUT: Duration = Duration::from_secs(10);
@@ -392,17 +397,15 @@ mod tests {
                     timeout: TIMEOUT,
                     excluded_host: None,
                 };
-                let read = exchange.read(&mut session(), request).await.map(|read| read.outcome);
-                let found = read.map(|outcome| outcome.err().map(|failure| failure.reason));
+                let outcome = exchange.read(&mut session(), request).await.outcome;
                 // A slow answer about the time leaves none for the balances.
                 let expected = if path == balances { reason } else { Some(Reason::Timeout) };
-                assert_eq!(found, Ok(expected), "{path} {asleep:?}");
+                assert_eq!(failure_reason(outcome), expected, "{path} {asleep:?}");
             }
             simulated::start();
             let exchange = answering(v1::PRICES_PATH, asleep, Clock::start());
-            let read = exchange.read_prices(&mut PriceClient::new(session().endpoints), TIMEOUT).await;
-            let found = read.map(|outcome| outcome.err().map(|failure| failure.reason));
-            assert_eq!(found, Ok(reason), "prices {asleep:?}");
+            let outcome = exchange.read_prices(&mut PriceClient::new(session().endpoints), TIMEOUT).await;
+            assert_eq!(failure_reason(outcome), reason, "prices {asleep:?}");
         }
     }
 }

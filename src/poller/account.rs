@@ -8,8 +8,8 @@ use crate::{
     clock::Timestamp,
     config::{self, AccountConfig},
     exchange::{
-        ClockReading, Endpoints, KeySource, Paused, ReadAnswer, ReadOutcome, ReadRequest, Session, Skipped,
-        Wallet,
+        ClockReading, Endpoints, KeySource, Paused, ReadAnswer, ReadOutcome, ReadRequest, Session, Wallet,
+        WalletRead,
     },
     snapshot::{
         store::AccountFacts,
@@ -202,7 +202,7 @@ impl AccountTarget {
         let Some(before) = snapshots.find(|snapshot| snapshot.config.wallet == wallet) else {
             return PollEnd::Failed;
         };
-        let Ok((outcome, read)) = self.read(context, wallet, before).await else {
+        let Some((outcome, read)) = self.read(context, wallet, before).await else {
             self.publish_facts(context);
             return PollEnd::Failed;
         };
@@ -233,26 +233,27 @@ impl AccountTarget {
     }
 
     /// Reads a wallet. If the answer is suspect and there is another base URL, that one is asked too; if it does not
-    /// confirm the answer, the next poll must.
+    /// confirm the answer, the next poll must. `None` if no request was sent.
     async fn read(
         &mut self,
         context: &PollContext,
         wallet: Wallet,
         before: &WalletSnapshot,
-    ) -> Result<(PollOutcome, ReadSummary), Skipped> {
+    ) -> Option<(PollOutcome, ReadSummary)> {
         let last_body = before.last_good.as_ref().and_then(LastGood::comparable_body);
         let request = ReadRequest { wallet, last_body, timeout: self.spec.timeout, excluded_host: None };
-        let first = context.exchange.read(&mut self.session, request).await?;
+        let first = context.exchange.read(&mut self.session, request).await;
         let find_doubt = |read: &ReadAnswer| {
             read.answer.as_ref().and_then(|answer| before.find_doubt(answer, context.clock.now()))
         };
         let mut summary =
             ReadSummary { took: first.took, is_suspect: false, clocks: first.clocks, rotated: first.rotated };
         let answer = match first.outcome {
-            Ok(answer) => answer,
-            Err(failure) => return Ok((PollOutcome::Failed(failure), summary)),
+            ReadOutcome::Answered(answer) => answer,
+            ReadOutcome::Failed(failure) => return Some((PollOutcome::Failed(failure), summary)),
+            ReadOutcome::Skipped => return None,
         };
-        let Some(doubt) = find_doubt(&answer) else { return Ok((answer.into(), summary)) };
+        let Some(doubt) = find_doubt(&answer) else { return Some((answer.into(), summary)) };
         summary.is_suspect = true;
         let timeout = request.timeout.saturating_sub(summary.took);
         let request = ReadRequest { timeout, excluded_host: Some(answer.host), ..request };
@@ -261,27 +262,29 @@ impl AccountTarget {
             summary.took += read.took;
             summary.clocks.extend(read.clocks);
             summary.rotated |= read.rotated;
-            second = read.outcome.ok();
+            if let ReadOutcome::Answered(answer) = read.outcome {
+                second = Some(answer);
+            }
         }
         let confirms = |read: &ReadAnswer| find_doubt(read).is_none_or(|other| other.confirms(&doubt));
         let outcome = match second.filter(confirms) {
             Some(read) => read.into(),
             None => PollOutcome::Doubted(doubt),
         };
-        Ok((outcome, summary))
+        Some((outcome, summary))
     }
 
-    /// Reads a wallet from a base URL other than the excluded one; `None` if there is no other, or no request was sent.
+    /// Reads a wallet from a base URL other than the excluded one; `None` if there is no other.
     async fn read_elsewhere(
         &mut self,
         context: &PollContext,
         request: ReadRequest<'_>,
-    ) -> Option<ReadOutcome> {
+    ) -> Option<WalletRead> {
         let has_other = self.session.endpoints.for_wallet(request.wallet).len() > 1;
         if !has_other || request.timeout.is_zero() {
             return None;
         }
-        context.exchange.read(&mut self.session, request).await.ok()
+        Some(context.exchange.read(&mut self.session, request).await)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{PollContext, PollTarget, Poller};
 use crate::{
     clock::Timestamp,
     config::PricesConfig,
-    exchange::{Paused, PriceClient},
+    exchange::{Paused, PriceClient, ReadOutcome},
     snapshot::prices::PriceSnapshot,
 };
 
@@ -42,13 +42,15 @@ impl PriceTarget {
     /// Reads prices and publishes the result. Returns whether the read was good.
     async fn poll(&mut self, context: &PollContext) -> bool {
         let PollContext { exchange, store, clock } = context;
-        let Ok(result) = exchange.read_prices(&mut self.client, self.config.poll_timeout).await else {
-            return false;
+        let result = match exchange.read_prices(&mut self.client, self.config.poll_timeout).await {
+            ReadOutcome::Answered(answer) => Ok((answer.sent, answer.prices)),
+            ReadOutcome::Failed(failure) => Err(failure),
+            ReadOutcome::Skipped => return false,
         };
         let Some(entry) = store.prices() else { return false };
         let is_good = result.is_ok();
         let before = &entry.snapshot;
-        let after = before.apply(clock.now(), result.map(|answer| (answer.sent, answer.prices)));
+        let after = before.apply(clock.now(), result);
         store.update_prices(|prices| prices.set(after.clone()));
         // Update the store before logging: a reader of the line may look at once.
         log_transition(before, &after);
