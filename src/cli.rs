@@ -154,7 +154,7 @@ pub struct HealthcheckFlags {
 /// Flags that describe the account, or name the file that describes several.
 #[derive(Args, Clone, Debug)]
 pub struct AccountFlags {
-    /// YAML file that lists the accounts; replaces the --xt, --balance and --poll flags
+    /// YAML file that lists the accounts; cannot be combined with --xt, --balance and --poll flags
     #[arg(
         long = "config.file",
         value_name = "FILE",
@@ -233,7 +233,7 @@ pub struct AccountFlags {
     /// repeatable
     #[arg(id = "balance.watch", long = "balance.watch", value_name = "[WALLET/]CURRENCY[=AMOUNT]")]
     pub watch: Vec<String>,
-    /// Poll timeout, failover included; must be shorter than --poll.interval
+    /// Poll timeout, failover included; shorter than the poll interval
     #[arg(id = "poll.timeout", long = "poll.timeout", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub timeout: Duration,
     /// Allow core dumps when the program crashes; they contain the keys

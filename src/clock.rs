@@ -26,14 +26,14 @@ impl Timestamp {
         now.elapsed.saturating_sub(self.elapsed)
     }
 
-    /// The moment `time` later, if nobody sets the wall clock until then.
+    /// The time `time` later, if nobody sets the wall clock until then.
     #[must_use]
     pub fn later(self, time: Duration) -> Timestamp {
         Self { elapsed: self.elapsed + time, uptime: self.uptime + time, unix: self.unix + time }
     }
 }
 
-/// The source of every [`Moment`]. Copies share one start, so their readings compare.
+/// The source of every [`Timestamp`]. Copies share one start, so their readings compare.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
@@ -57,8 +57,8 @@ impl Clock {
     }
 }
 
-/// How long the machine has been suspended since it booted: a monotonic clock stands still then,
-/// and a balance read before the lid was closed would pass for new after it opened.
+/// How long the machine has been suspended since it booted. The monotonic clock stands still during that time, so without
+/// this a balance from before the suspension would look new.
 fn suspended() -> Duration {
     #[cfg(test)]
     if let Some(asleep) = simulated::asleep() {
@@ -74,7 +74,7 @@ fn suspended() -> Duration {
     boot.saturating_sub(read(ClockId::Monotonic))
 }
 
-/// A machine that is suspended when a test says so, for the clocks of the test's own thread.
+/// A simulated suspension, for the clocks of the test's own thread.
 #[cfg(test)]
 pub(crate) mod simulated {
     use std::{cell::Cell, time::Duration};
@@ -83,7 +83,7 @@ pub(crate) mod simulated {
         static ASLEEP: Cell<Option<Duration>> = const { Cell::new(None) };
     }
 
-    /// From now on this machine is suspended only by [`suspend`].
+    /// From now on, only [`suspend`] suspends this machine.
     pub(crate) fn start() {
         ASLEEP.set(Some(Duration::ZERO));
     }

@@ -23,12 +23,12 @@
 //!  blocking               runs blocking work on a thread of its own, with a deadline
 //! ```
 //!
-//! Arrows point down only. Rules that the tests keep:
+//! No two files import each other; a test checks that. Other rules:
 //!
 //! * `web` does not know `exchange`'s client, and `exchange` knows neither a metric nor a server.
 //! * Only `exchange::signing` and the redaction of texts can read a key; [`exchange::Secret`] cannot be printed.
 //! * Signing, decoding, snapshots and rendering read no clock and do no I/O.
-//! * `simulator` shares no code with `exchange`; otherwise it could not find its mistakes.
+//! * `simulator` shares no code with `exchange`; so that it can reveal mistakes there.
 //! * Balances are not in a `GaugeVec`, because it identifies series by a hash of unseparated labels.
 //! * Each third-party crate has one home: reqwest in `exchange::http` (its URL type in `exchange::base_url`), rustls
 //!   there and in `exchange::root_store` for the client and in `web::tls` for the server, hmac in `exchange::signing`

@@ -279,8 +279,8 @@ pub(super) fn warn_about_key_files(config: &Config) {
     }
 }
 
-/// Starts the thread that runs all polls, and lives as long as the process. Scrapes do not wait for the decoding of a poll,
-/// nor polls for the compression of a scrape.
+/// Starts the thread that runs all polls, and renders and compresses what they changed. It lives as long as the process.
+/// Scrapes do not wait for this work.
 fn start_polling_thread() -> io::Result<Handle> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();

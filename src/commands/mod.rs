@@ -32,7 +32,7 @@ pub fn run(command: Command) -> ExitCode {
     if !command.allows_core_dumps() {
         forbid_core_dumps();
     }
-    // Two threads: rendering a status page must not delay a scrape.
+    // Two threads: a large answer to one client must not delay the others.
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let is_daemon = matches!(command, Command::Serve(_) | Command::Demo(_));
     let result = match runtime {

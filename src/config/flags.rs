@@ -91,6 +91,7 @@ fn from_flags(
     validate::account_name(&flags.account).map_err(|error| ConfigError(format!("--xt.account {error}")))?;
     let watch = flags.watch.iter().map(|text| parse_watch_flag(text)).collect::<Result<Vec<_>, _>>()?;
     let timing = UnvalidatedTiming {
+        // `once` and `check` have no interval: it must only be longer than the timeout.
         interval: poll.map_or(DEFAULT_INTERVAL.max(flags.timeout.saturating_mul(2)), |poll| poll.interval),
         timeout: flags.timeout,
         max_age: poll.and_then(|poll| poll.max_age),

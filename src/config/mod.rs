@@ -1,5 +1,6 @@
-//! The validated configuration: accounts, and how their prices are read. A [`Config`] keeps every promise in its
-//! fields' docs, so no other module validates again. Knows neither the command line nor YAML.
+//! The validated configuration: accounts, and how their prices are read. A [`Config`] satisfies the
+//! invariants in its fields' docs, so no other module validates again. `flags` and `file` read the input; the types here
+//! depend on neither.
 
 mod file;
 mod flags;

@@ -63,7 +63,7 @@ pub(super) struct UnvalidatedCurrencies<'a> {
     pub hide_zero: bool,
 }
 
-/// An account whose name is valid and nothing else.
+/// An account before validation. Only its name has been checked.
 pub(super) struct UnvalidatedAccount<'a> {
     /// Prefix of every error.
     pub context: String,
@@ -266,7 +266,7 @@ impl UnvalidatedAccount<'_> {
                     return self.error(format!("{base_url} is set, but {futures_url} for wallet '{wallet}' is not: set both to hosts of one exchange, or remove both to use XT's own"));
                 }
                 (None, Some(_)) => {
-                    return self.error(format!("{futures_url} is set, but {base_url} is not, and futures hosts do not tell the time: set both to hosts of one exchange, or remove both to use XT's own"));
+                    return self.error(format!("{futures_url} is set, but {base_url} is not, and futures hosts have no time endpoint: set both to hosts of one exchange, or remove both to use XT's own"));
                 }
                 _ => {}
             }

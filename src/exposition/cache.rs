@@ -1,5 +1,5 @@
 //! The cache between the store and scrapes: text that was rendered for an earlier scrape is used again where the
-//! snapshot behind it is still the same. Knows no socket and no exchange.
+//! snapshot behind it is still the same. Depends on no socket and sends nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,7 +79,8 @@ impl ExpositionCache {
         self.render_changes().assemble(&self.store, now, process_started)
     }
 
-    /// Renders every change soon after it was made, so that scrapes find the text ready. Never returns.
+    /// Renders every change soon after it was made, so that scrapes find the text ready. Returns only if the store
+    /// is gone.
     pub async fn follow_store(&self) {
         let mut changes = self.store.subscribe();
         loop {
@@ -160,9 +161,9 @@ struct RenderedAccount {
 impl RenderedAccount {
     fn new(entry: &AccountEntry, old: Option<&Arc<Self>>, prices: Option<&PriceTable>) -> Arc<Self> {
         let wallet = |entry: &WalletEntry| {
-            let has_label =
+            let is_same_wallet =
                 |old: &&Arc<RenderedWallet>| old.snapshot.config.wallet == entry.snapshot.config.wallet;
-            RenderedWallet::new(entry, old.and_then(|old| old.wallets.iter().find(has_label)), prices)
+            RenderedWallet::new(entry, old.and_then(|old| old.wallets.iter().find(is_same_wallet)), prices)
         };
         let mut wallets: Vec<_> = entry.wallets.iter().map(wallet).collect();
         wallets.sort_unstable_by_key(|wallet| wallet.snapshot.config.wallet.label());

@@ -1,4 +1,4 @@
-//! Rendered samples, kept until the data behind them changes. Knows no socket and no exchange.
+//! Rendered samples, kept until the data behind them changes. Opens no socket and calls no exchange.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Snapshots rendered in the Prometheus text format. A wallet is rendered and compressed again only after its poll; a
 //! scrape concatenates cached chunks.
-//! Knows no socket and no exchange.
+//! Opens no socket and calls no exchange.
 
 pub mod cache;
 mod cached_families;

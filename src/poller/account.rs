@@ -207,7 +207,7 @@ impl AccountTarget {
             return PollEnd::Failed;
         };
         let now = context.clock.now();
-        // For two more intervals, so that one failed poll does not hide a clock.
+        // Clocks stay visible for two intervals, so that one failed poll does not hide them.
         let visible_until = now.elapsed + 2 * self.spec.interval + self.spec.timeout;
         context.store.set_clocks(&read.clocks, visible_until);
         if read.rotated {
@@ -295,7 +295,7 @@ impl AccountPoller {
         &self.target.session.account
     }
 
-    /// Polls every wallet once, and a suspect answer a second time, for a command that does not stay. Returns the number
+    /// Polls every wallet once, and a wallet with a suspect answer a second time, for `once`. Returns the number
     /// of wallets and the number of wallets without a published answer.
     pub async fn run_once(&mut self) -> (usize, usize) {
         let spec = Arc::clone(&self.target.spec);
@@ -363,7 +363,8 @@ fn log_transition(before: &WalletSnapshot, after: &WalletSnapshot, took: Duratio
     }
 }
 
-/// After a start every watched currency without money is suspect once, which is no reason for a warning.
+/// Logs a suspect answer, at the level warn if there was a good answer before. After a start every watched currency without
+/// a balance is suspect once.
 fn log_doubt(after: &WalletSnapshot, doubt: &Doubt, took: Duration) {
     let (account, wallet) = (&after.config.account, after.config.wallet.label());
     let duration_seconds = took.as_secs_f64();

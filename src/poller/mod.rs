@@ -72,8 +72,8 @@ impl<T: PollTarget> Poller<T> {
     /// Polls on schedule, forever. After a panic it starts again with a growing delay. May be dropped at any time.
     pub async fn run(&mut self) -> Infallible {
         loop {
-            let (ran, text) = restart::until_panic(self.poll_on_schedule()).await;
-            let delay = self.restarts.after_panic(ran);
+            let (ran, text) = restart::run_until_panic(self.poll_on_schedule()).await;
+            let delay = self.restarts.record_panic(ran);
             let restart_seconds = delay.as_secs();
             if let Some(account) = self.target.account() {
                 tracing::error!(

@@ -59,7 +59,7 @@ impl PriceTarget {
 }
 
 impl PricePoller {
-    /// Polls once, for a command that does not stay. Returns whether the poll was good.
+    /// Polls once, for `once`. Returns whether the poll was good.
     pub async fn run_once(&mut self) -> bool {
         self.target.poll(&self.context).await
     }

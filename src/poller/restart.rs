@@ -1,18 +1,17 @@
-//! A poller that panics is started again: a bug that one answer meets is no reason to leave an account unwatched.
-//! Knows no poller.
+//! Restarts a poller that panicked, so that one bug does not stop the polls of an account. Depends on no poller.
 
 use std::{any::Any, convert::Infallible, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
-/// The pause after the first panic; it doubles with each that follows soon.
+/// The delay after the first panic. It doubles with each panic that follows soon.
 const DELAY_MIN: Duration = Duration::from_secs(1);
 const DELAY_MAX: Duration = Duration::from_mins(5);
-/// A poller that has run for so long is no longer held to what it did before.
+/// After this run time, the delay starts at the minimum again.
 const RESET_AFTER: Duration = Duration::from_mins(10);
 
-/// How often a poller was started again, and how long it waits before the next start.
+/// The number of restarts of a poller, and the delay before the next one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Restarts {
     /// Since the process started.
@@ -20,26 +19,26 @@ pub(super) struct Restarts {
     delay: Duration,
 }
 
-/// Runs `work` until it panics, if ever; returns for how long it ran and what it said.
-pub(super) async fn until_panic(work: impl Future<Output = Infallible>) -> (Duration, String) {
+/// Runs `work` until it panics, if ever. Returns the run time and the panic message.
+pub(super) async fn run_until_panic(work: impl Future<Output = Infallible>) -> (Duration, String) {
     let began = Instant::now();
     match AssertUnwindSafe(Box::pin(work)).catch_unwind().await {
         Ok(never) => match never {},
-        Err(payload) => (began.elapsed(), text(&*payload)),
+        Err(payload) => (began.elapsed(), panic_message(&*payload)),
     }
 }
 
 impl Restarts {
-    /// Counts a panic after the poller `ran`; returns how long to wait before the next start.
-    pub(super) fn after_panic(&mut self, ran: Duration) -> Duration {
+    /// Counts a panic after the run time `ran`. Returns the delay before the restart.
+    pub(super) fn record_panic(&mut self, ran: Duration) -> Duration {
         self.count += 1;
-        let is_calm = self.delay.is_zero() || ran >= RESET_AFTER;
-        self.delay = if is_calm { DELAY_MIN } else { (self.delay * 2).min(DELAY_MAX) };
+        let is_first = self.delay.is_zero() || ran >= RESET_AFTER;
+        self.delay = if is_first { DELAY_MIN } else { (self.delay * 2).min(DELAY_MAX) };
         self.delay
     }
 }
 
-fn text(payload: &(dyn Any + Send)) -> String {
+fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or_default().to_owned()
 }
@@ -49,18 +48,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pause_before_a_restart_doubles_up_to_five_minutes_and_begins_again_after_a_calm_time() {
+    fn the_delay_doubles_up_to_five_minutes_and_starts_again_after_a_long_run() {
         let mut restarts = Restarts::default();
         let soon = Duration::from_secs(1);
-        let delays: Vec<_> = (0..11).map(|_| restarts.after_panic(soon).as_secs()).collect();
+        let delays: Vec<_> = (0..11).map(|_| restarts.record_panic(soon).as_secs()).collect();
         assert_eq!(delays, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        assert_eq!(restarts.after_panic(RESET_AFTER), DELAY_MIN);
+        assert_eq!(restarts.record_panic(RESET_AFTER), DELAY_MIN);
         assert_eq!(restarts.count, 12);
     }
 
     #[tokio::test]
     async fn a_panic_is_caught_with_its_text() {
-        let (_, text) = until_panic(async { panic!("a bug, as a test wants {}", "it") }).await;
-        assert_eq!(text, "a bug, as a test wants it");
+        let (_, text) = run_until_panic(async { panic!("a bug in answer {}", 7) }).await;
+        assert_eq!(text, "a bug in answer 7");
     }
 }

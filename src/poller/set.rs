@@ -75,7 +75,7 @@ impl From<PricePoller> for StoppedPoller {
 /// The changes that a reload made: numbers of accounts, and whether prices changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReloadSummary {
-    /// Accounts with a new name.
+    /// Accounts that had no running poller.
     pub new: usize,
     /// Accounts with other settings than before.
     pub changed: usize,
@@ -225,15 +225,15 @@ impl PollerSet {
             match self.tasks.join_next().await {
                 Some(Ok(StoppedPoller::Account(poller))) => accounts.push(*poller),
                 Some(Ok(StoppedPoller::Prices(poller))) => prices = Some(*poller),
-                Some(Err(error)) => tracing::error!("bug: a poller had ended: {error}"),
+                Some(Err(error)) => tracing::error!("bug: a poller task ended unexpectedly: {error}"),
                 None => break,
             }
         }
         (accounts, prices)
     }
 
-    /// The earliest first poll of a new poller. After the first configuration a new account may belong to an exchange
-    /// for which the process has not kept the delay at its start.
+    /// The earliest first poll of a new poller. A reload may add an account during the startup delay: it waits for the rest
+    /// of the delay.
     fn earliest_first_poll(&self) -> Duration {
         let now = self.context.clock.now().elapsed;
         if self.poller_count == 0 { now + self.context.exchange.startup_delay() } else { now.max(PACE_SPAN) }

@@ -102,7 +102,7 @@ impl PriceSnapshot {
 pub struct PriceFilter {
     /// Currencies that a wallet names.
     named: HashSet<SmolStr>,
-    /// Currencies that every wallet excludes, among the wallets that show all others; `None` if there is no such wallet.
+    /// Currencies that every wallet without an `only` list excludes; `None` if every wallet has an `only` list.
     excluded: Option<BTreeSet<SmolStr>>,
 }
 
@@ -138,7 +138,7 @@ impl PriceFilter {
 #[must_use]
 pub fn count_unpriced(good: &LastGood, prices: &PriceTable) -> u64 {
     let is_unpriced = |holding: &&Holding| match &holding.state {
-        // The row that may be its own is counted among the unusable.
+        // An unusable row, which may belong to it, is already counted in `unusable`.
         HoldingState::Unnamed => false,
         row if !row.is_readable() => true,
         row => !prices.contains(&holding.currency) && row.amounts() != Some((0.0, 0.0)),

@@ -273,7 +273,7 @@ impl Store {
         *self.changes.borrow()
     }
 
-    /// Tells of every change from now on; several changes may be told as one.
+    /// A receiver that is notified of changes from now on. It may merge several changes into one.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

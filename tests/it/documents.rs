@@ -84,7 +84,7 @@ fn the_commands_in_the_table_are_those_there_are() {
             "the table under \"## Commands\" in README.md needs a row that begins with {wanted}"
         );
     }
-    assert_eq!(rows.len(), commands.len(), "README.md lists a command that is none:\n{}", rows.join("\n"));
+    assert_eq!(rows.len(), commands.len(), "README.md lists an unknown command:\n{}", rows.join("\n"));
 }
 
 #[test]

@@ -224,7 +224,7 @@ pub struct Counters {
 /// A histogram of durations.
 #[derive(Clone, Debug, Default)]
 pub struct DurationHistogram {
-    /// Polls that took at most the bound of [`Durations::BOUNDS`] at the same place, and more
+    /// Polls that took at most the bound of [`Self::BOUNDS`] at the same place, and more
     /// than the bound before it.
     pub counts: [u64; Self::BOUNDS.len()],
     /// The sum of all durations.
