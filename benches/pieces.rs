@@ -10,7 +10,7 @@ use xt_balance_exporter::{
     clock::Timestamp,
     exchange::{Wallet, v1},
     exposition::{cache::ExpositionCache, gzip::Chunk},
-    snapshot::store::AccountFacts,
+    snapshot::store::AccountState,
     snapshot::store::{AccountEntry, Store},
     snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WalletSnapshot},
 };
@@ -53,7 +53,7 @@ fn after(standing: &WalletSnapshot, body: &[u8]) -> WalletSnapshot {
 }
 
 fn create_cache() -> (Arc<Store>, ExpositionCache) {
-    let facts = AccountFacts {
+    let facts = AccountState {
         name: "account000".into(),
         paused_until: None,
         credentials_loaded: NOW.unix,
@@ -64,8 +64,8 @@ fn create_cache() -> (Arc<Store>, ExpositionCache) {
 }
 
 fn poll((store, cache): &(Arc<Store>, ExpositionCache), standing: &WalletSnapshot) {
-    store.update("account000", |account| {
-        account.wallets.iter_mut().for_each(|wallet| wallet.set(standing.clone()));
+    store.update_account("account000", |account| {
+        account.wallets.iter_mut().for_each(|wallet| wallet.set_snapshot(standing.clone()));
     });
     cache.refresh();
 }

@@ -169,7 +169,7 @@ pub(super) async fn run(
     let mut pollers = PollerSet::new(Arc::new(exchange), clock, polls.clone());
     let store = Arc::clone(pollers.store());
     pollers.apply_config(config).await;
-    let reload_status = ReloadStatus { successful: true, success: clock.now().unix };
+    let reload_status = ReloadStatus { last_succeeded: true, last_success: clock.now().unix };
     store.set_reload_status(reload_status);
 
     let connections = ConnectionLimit {
@@ -243,11 +243,11 @@ async fn reload_config(
 ) -> Result<String, String> {
     let now = clock.now().unix;
     let config = loader.load().await;
-    status.successful = config.is_ok();
+    status.last_succeeded = config.is_ok();
     let result = match config {
         Ok(config) => {
             warn_about_key_files(&config);
-            status.success = now;
+            status.last_success = now;
             Ok(pollers.apply_config(config).await)
         }
         Err(why) => Err(why),
@@ -255,11 +255,11 @@ async fn reload_config(
     // Update the store before logging: a reader of the log must see the new state.
     pollers.store().set_reload_status(*status);
     match result {
-        Ok(ReloadSummary { new, changed, gone, unchanged, prices }) => {
-            let prices = if prices { "changed" } else { "unchanged" };
-            tracing::info!(new, changed, gone, unchanged, prices, "configuration reloaded");
+        Ok(ReloadSummary { new, changed, removed, unchanged, prices_changed }) => {
+            let prices = if prices_changed { "changed" } else { "unchanged" };
+            tracing::info!(new, changed, removed, unchanged, prices, "configuration reloaded");
             Ok(format!(
-                "configuration reloaded. Accounts: {new} new, {changed} changed, {gone} removed, {unchanged} unchanged. Prices: {prices}"
+                "configuration reloaded. Accounts: {new} new, {changed} changed, {removed} removed, {unchanged} unchanged. Prices: {prices}"
             ))
         }
         Err(why) => {

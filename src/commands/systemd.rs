@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::{
         exchange::{Failure, Reason, Wallet},
-        snapshot::store::AccountFacts,
+        snapshot::store::AccountState,
         snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, tests::answer},
     };
 
@@ -131,7 +131,7 @@ mod tests {
                 filter: CurrencyFilter::default(),
                 max_age: Duration::from_secs(90),
             };
-            let facts = AccountFacts {
+            let facts = AccountState {
                 name: (*name).into(),
                 paused_until: None,
                 credentials_loaded: Duration::from_secs(1),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn poll(store: &Store, name: &str, clock: Clock, good: bool) {
-        store.update(name, |account| {
+        store.update_account(name, |account| {
             for wallet in &mut account.wallets {
                 let outcome = if good {
                     PollOutcome::Answer { sent: clock.now(), answer: Some(answer(&[])) }
@@ -151,7 +151,7 @@ mod tests {
                     PollOutcome::Failed(Failure::new(Reason::Dns, "no such name"))
                 };
                 let ended = PollResult { at: clock.now(), took: Duration::ZERO, is_suspect: false, outcome };
-                wallet.set(wallet.snapshot.apply(ended));
+                wallet.set_snapshot(wallet.snapshot.apply(ended));
             }
         });
     }
@@ -187,7 +187,7 @@ mod tests {
             "{fed:?}"
         );
 
-        store.update("busy", |account| {
+        store.update_account("busy", |account| {
             account.heartbeat_deadline = clock.now().later(Duration::from_hours(1));
         });
         let starved = sent_lines(&store, clock, Some(WATCHDOG_TIMEOUT), WATCHDOG_TIMEOUT * 4).await;
@@ -197,7 +197,7 @@ mod tests {
             "{starved:?}"
         );
 
-        store.update("wedged", |account| account.heartbeat_deadline = clock.now().later(ALIVE));
+        store.update_account("wedged", |account| account.heartbeat_deadline = clock.now().later(ALIVE));
         assert!(
             count_keep_alives(&sent_lines(&store, clock, Some(WATCHDOG_TIMEOUT), WATCHDOG_TIMEOUT).await) > 0,
             "the poller recovered"

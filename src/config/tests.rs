@@ -362,7 +362,7 @@ fn invalid_files_are_rejected_with_the_fix() {
         (account("").replace("name: a", "name: ''"), "account number 1: name must have 1 to 64 bytes"),
         (twice.to_owned(), "two accounts are named 'a'"),
         (format!("prices: btc\n{ONE}"), "prices can only be usdt: write `prices: usdt`, or remove it"),
-        (account(", prices: usdt"), "prices"),
+        (account(", prices: usdt"), "unknown field"),
         (
             format!("prices: usdt\npoll_timeout: 40s\n{}", account(", poll_timeout: 1s")),
             "prices: poll_timeout is 40s, but must be above 0 and shorter than poll_interval (30s)",

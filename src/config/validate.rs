@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     exchange::{
-        ApiVersion, BaseUrl, Credentials, Endpoints, KEY_CALLS, KeyId, KeySource, PROCESS_CALLS, Wallet,
-        currency_name,
+        ApiVersion, BaseUrl, Credentials, Endpoints, KEY_CALLS_PER_SECOND, KeyId, KeySource,
+        PROCESS_CALLS_PER_MINUTE, Wallet, currency_name,
     },
     quoting::quote_currency,
     snapshot::wallet::{CurrencyFilter, WatchedCurrency},
@@ -133,11 +133,11 @@ fn check_address_limit(config: &Config) -> Result<(), ConfigError> {
     let Config { accounts, prices } = config;
     let price_calls = prices.iter().map(|prices| 1.0 / prices.poll_interval.as_secs_f64());
     let per_minute = accounts.iter().map(calls_per_second).chain(price_calls).sum::<f64>() * 60.0;
-    if per_minute <= to_f64(PROCESS_CALLS) + 1e-6 {
+    if per_minute <= to_f64(PROCESS_CALLS_PER_MINUTE) + 1e-6 {
         return Ok(());
     }
     Err(ConfigError(format!(
-        "{} accounts{} make {per_minute:.0} calls per minute, but the limit for one IP address is {PROCESS_CALLS}: raise poll_interval or read fewer wallets",
+        "{} accounts{} make {per_minute:.0} calls per minute, but the limit for one IP address is {PROCESS_CALLS_PER_MINUTE}: raise poll_interval or read fewer wallets",
         accounts.len(),
         if prices.is_some() { " and prices" } else { "" },
     )))
@@ -151,9 +151,9 @@ fn check_key_limits(accounts: &[AccountConfig]) -> Result<(), ConfigError> {
         *per_second += calls_per_second(account);
         names.push(&account.name);
     }
-    match keys.values().find(|(per_second, _)| *per_second > to_f64(KEY_CALLS) + 1e-9) {
+    match keys.values().find(|(per_second, _)| *per_second > to_f64(KEY_CALLS_PER_SECOND) + 1e-9) {
         Some((per_second, names)) => Err(ConfigError(format!(
-            "the key of account '{}' makes {per_second:.1} calls per second, but the limit for one key is {KEY_CALLS}: raise poll_interval or read fewer wallets",
+            "the key of account '{}' makes {per_second:.1} calls per second, but the limit for one key is {KEY_CALLS_PER_SECOND}: raise poll_interval or read fewer wallets",
             names.join("', '"),
         ))),
         None => Ok(()),

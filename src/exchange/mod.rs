@@ -45,7 +45,9 @@ pub use self::{
     endpoints::Endpoints,
     error::{Detail, Failure, Reason},
     price::{PriceTable, QUOTE},
-    rate_limiter::{KEY_CALLS, KEY_SPAN, PACE_SPAN, PROCESS_CALLS, PROCESS_SPAN, Paused},
+    rate_limiter::{
+        KEY_CALLS_PER_SECOND, KEY_SPAN, PACE_SPAN, PROCESS_CALLS_PER_MINUTE, PROCESS_SPAN, Paused,
+    },
     read::{PricesAnswer, ReadAnswer, ReadOutcome, ReadRequest, WalletRead},
     secret::{KeyId, KeyPair, Secret},
     server_clock::ClockReading,

@@ -24,11 +24,11 @@ use super::secret::KeyId;
 use crate::clock::Clock;
 
 /// Calls per key in any [`KEY_SPAN`]; XT allows 3.
-pub const KEY_CALLS: usize = 2;
+pub const KEY_CALLS_PER_SECOND: usize = 2;
 /// See [`KEY_CALLS`].
 pub const KEY_SPAN: Duration = Duration::from_secs(1);
 /// Calls of the whole process in any [`PROCESS_SPAN`]; XT allows 1000 per address.
-pub const PROCESS_CALLS: usize = 900;
+pub const PROCESS_CALLS_PER_MINUTE: usize = 900;
 /// See [`PROCESS_CALLS`].
 pub const PROCESS_SPAN: Duration = Duration::from_mins(1);
 /// Calls of the whole process sent in any [`PACE_SPAN`]: [`PROCESS_CALLS`] evenly spread, so that a
@@ -142,7 +142,7 @@ impl RateLimiter {
             Window::new(PACE_CALLS, PACE_SPAN)
         };
         let state = State {
-            process: Window::new(PROCESS_CALLS, PROCESS_SPAN),
+            process: Window::new(PROCESS_CALLS_PER_MINUTE, PROCESS_SPAN),
             pace,
             keys: HashMap::new(),
             pauses: Pauses::default(),
@@ -283,7 +283,7 @@ impl Drop for Permit {
 
 impl State {
     fn key(&mut self, key: KeyId) -> &mut KeyState {
-        let new = || KeyState { window: Window::new(KEY_CALLS, KEY_SPAN), lane: Arc::default() };
+        let new = || KeyState { window: Window::new(KEY_CALLS_PER_SECOND, KEY_SPAN), lane: Arc::default() };
         self.keys.entry(key).or_insert_with(new)
     }
 }
@@ -460,7 +460,7 @@ mod tests {
         let (limits, clock) = limits();
         let mut under_way = Vec::new();
         let mut sent = Vec::new();
-        for call in 0..PROCESS_CALLS {
+        for call in 0..PROCESS_CALLS_PER_MINUTE {
             under_way.push(limits.permit(of(&format!("key{call}"), "main")).await);
             sent.push(clock.now().elapsed);
         }

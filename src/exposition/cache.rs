@@ -13,7 +13,7 @@ use crate::{
     log::dropped_lines,
     snapshot::{
         prices::{PriceSnapshot, count_unpriced},
-        store::{AccountEntry, AccountFacts, Entries, PriceEntry, Store, WalletEntry},
+        store::{AccountEntry, AccountState, Entries, PriceEntry, Store, WalletEntry},
         wallet::{Holding, WalletSnapshot},
     },
 };
@@ -120,7 +120,7 @@ impl RenderedEntries {
         let table = entries.prices.as_deref().and_then(|entry| entry.snapshot.last_good.as_ref());
         let table = table.map(|good| &*good.prices);
         let account = |entry: &Arc<AccountEntry>| {
-            let found = old.accounts.binary_search_by(|old| old.facts.name.cmp(&entry.facts.name));
+            let found = old.accounts.binary_search_by(|old| old.facts.name.cmp(&entry.state.name));
             RenderedAccount::new(entry, found.ok().and_then(|index| old.accounts.get(index)), table)
         };
         Self { accounts: entries.accounts.iter().map(account).collect(), prices }
@@ -152,7 +152,7 @@ impl RenderedEntries {
 /// The text of an account, and the data that it shows.
 #[derive(Debug)]
 struct RenderedAccount {
-    facts: AccountFacts,
+    facts: AccountState,
     families: CachedFamilies,
     /// Sorted by wallet label.
     wallets: Vec<Arc<RenderedWallet>>,
@@ -167,7 +167,7 @@ impl RenderedAccount {
         };
         let mut wallets: Vec<_> = entry.wallets.iter().map(wallet).collect();
         wallets.sort_unstable_by_key(|wallet| wallet.snapshot.config.wallet.label());
-        let same_facts = old.filter(|old| old.facts == entry.facts);
+        let same_facts = old.filter(|old| old.facts == entry.state);
         if let Some(old) = same_facts
             && old.wallets.len() == wallets.len()
             && old.wallets.iter().zip(&wallets).all(|(old, new)| Arc::ptr_eq(old, new))
@@ -175,8 +175,8 @@ impl RenderedAccount {
             return Arc::clone(old);
         }
         let families =
-            same_facts.map_or_else(|| CachedFamilies::for_account(&entry.facts), |old| old.families.clone());
-        Arc::new(Self { facts: entry.facts.clone(), families, wallets })
+            same_facts.map_or_else(|| CachedFamilies::for_account(&entry.state), |old| old.families.clone());
+        Arc::new(Self { facts: entry.state.clone(), families, wallets })
     }
 
     /// The account's own lines, then the lines of its wallets.
@@ -300,7 +300,7 @@ mod tests {
     }
 
     fn create_cache() -> ExpositionCache {
-        let facts = AccountFacts {
+        let facts = AccountState {
             name: "a".into(),
             paused_until: None,
             credentials_loaded: Duration::from_secs(1),
@@ -323,7 +323,7 @@ mod tests {
             let took = Duration::ZERO;
             let outcome = PollOutcome::Answer { sent: at(now), answer: Some(answer(rows)) };
             let ended = PollResult { at: at(now), took, is_suspect: false, outcome };
-            wallet.set(wallet.snapshot.apply(ended));
+            wallet.set_snapshot(wallet.snapshot.apply(ended));
         }
     }
 
@@ -334,7 +334,7 @@ mod tests {
         let body = format!("{{{}}}", markets.join(","));
         cache.store.update_prices(|market| {
             let prices = v1::decode_prices(200, body.as_bytes()).map(|prices| (at(now), prices));
-            market.set(market.snapshot.apply(at(now), prices));
+            market.set_snapshot(market.snapshot.apply(at(now), prices));
         });
     }
 
@@ -360,7 +360,7 @@ mod tests {
         let cache = create_cache();
         assert_eq!(value(&cache, 1, "xt_price_last_success_timestamp_seconds ").as_deref(), Some("0"));
         assert!(!text(&cache, 1).contains("xt_price{"));
-        cache.store.update("a", |account| poll(account, 10, ROWS));
+        cache.store.update_account("a", |account| poll(account, 10, ROWS));
         assert_eq!(value(&cache, 10, UNPRICED), None, "as long as there are no prices");
         assert_eq!(cache.store.next_expiry(at(10)), Some(Duration::from_secs(100)));
 
@@ -393,11 +393,11 @@ mod tests {
         let cache = create_cache();
         let count = || value(&cache, 50, UNPRICED);
         quote(&cache, 1, &["btc", "eth"]);
-        cache.store.update("a", |account| poll(account, 2, ROWS));
+        cache.store.update_account("a", |account| poll(account, 2, ROWS));
         assert_eq!(count().as_deref(), Some("1"));
         quote(&cache, 3, &["btc"]);
         assert_eq!(count().as_deref(), Some("2"));
-        cache.store.update("a", |account| poll(account, 4, &[("btc", "1", "0")]));
+        cache.store.update_account("a", |account| poll(account, 4, &[("btc", "1", "0")]));
         assert_eq!(count().as_deref(), Some("0"));
         quote(&cache, 5, &["eth"]);
         assert_eq!(count().as_deref(), Some("1"));
@@ -422,14 +422,14 @@ mod tests {
             })
         };
         quote(&cache, 1, &["btc"]);
-        cache.store.update("a", |account| poll(account, 2, ROWS));
+        cache.store.update_account("a", |account| poll(account, 2, ROWS));
         let (first, count) = (prices(), unpriced());
         cache.store.update_prices(|market| {
             let prices =
                 v1::decode_prices(200, br#"{"btc_usdt":{"price":1.50}}"#).map(|prices| (at(3), prices));
-            market.set(market.snapshot.apply(at(3), prices));
+            market.set_snapshot(market.snapshot.apply(at(3), prices));
         });
-        cache.store.update("a", |account| poll(account, 4, ROWS));
+        cache.store.update_account("a", |account| poll(account, 4, ROWS));
         assert_eq!((prices(), unpriced()), (first, count));
         quote(&cache, 5, &["btc"]);
         assert_eq!(unpriced(), count, "only values have changed");

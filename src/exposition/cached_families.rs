@@ -9,7 +9,7 @@ use super::{
 };
 use crate::snapshot::{
     prices::PriceSnapshot,
-    store::AccountFacts,
+    store::AccountState,
     wallet::{WalletConfig, WalletSnapshot},
 };
 
@@ -21,7 +21,7 @@ pub struct CachedFamilies(Arc<[Chunk]>);
 impl CachedFamilies {
     /// Renders the state that all wallets of an account share.
     #[must_use]
-    pub fn for_account(facts: &AccountFacts) -> Self {
+    pub fn for_account(facts: &AccountState) -> Self {
         Self::from_families(|_, family| match family.source {
             MetricSource::Account(write) => render_family(family, |out| write(facts, out)),
             _ => Chunk::default(),

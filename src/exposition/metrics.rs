@@ -7,7 +7,7 @@ use super::text::{self, Samples};
 use crate::{
     exchange::{Amount, PriceTable, QUOTE, Reason},
     snapshot::prices::{PriceFilter, PriceSnapshot},
-    snapshot::store::AccountFacts,
+    snapshot::store::AccountState,
     snapshot::wallet::{DurationHistogram, HoldingState, LastGood, WalletConfig, WalletSnapshot},
 };
 
@@ -73,7 +73,7 @@ pub enum MetricSource {
     /// The polls of a wallet: changes with every poll.
     Poll(fn(&WalletSnapshot, &mut Samples)),
     /// The state that all wallets of an account share.
-    Account(fn(&AccountFacts, &mut Samples)),
+    Account(fn(&AccountState, &mut Samples)),
     /// The last good answer with prices. Hidden when it is too old.
     Price(fn(&PriceFilter, &PriceTable, &mut Samples)),
     /// The polls of prices: changes with every poll.

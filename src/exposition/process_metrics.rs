@@ -46,9 +46,9 @@ pub fn render(facts: &ExporterFacts<'_>) -> BTreeMap<String, Vec<u8>> {
         register_process(&registry);
     }
     if let Some(reload) = facts.reload {
-        let successful = f64::from(u8::from(reload.successful));
+        let successful = f64::from(u8::from(reload.last_succeeded));
         gauge(&registry, "xt_exporter_config_last_reload_successful", &[], successful);
-        let success = reload.success.as_secs_f64();
+        let success = reload.last_success.as_secs_f64();
         gauge(&registry, "xt_exporter_config_last_reload_success_timestamp_seconds", &[], success);
     }
     if let Some(lines) = facts.dropped_log_lines {
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn every_family_of_its_own_is_written_with_its_help() {
         let skews = BTreeMap::from([("127.0.0.1".to_owned(), -0.25)]);
-        let reload = ReloadStatus { successful: true, success: Duration::from_secs(6) };
+        let reload = ReloadStatus { last_succeeded: true, last_success: Duration::from_secs(6) };
         let texts = render(&ExporterFacts {
             skews: &skews,
             process_started: Some(Duration::from_secs(5)),

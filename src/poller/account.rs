@@ -12,8 +12,8 @@ use crate::{
         WalletRead,
     },
     snapshot::{
-        store::AccountFacts,
-        wallet::{Doubt, LastGood, PollOutcome, PollResult, WalletConfig, WalletSnapshot},
+        store::AccountState,
+        wallet::{LastGood, PollOutcome, PollResult, SuspectClaims, WalletConfig, WalletSnapshot},
     },
 };
 
@@ -47,11 +47,11 @@ pub(super) struct AccountSpec {
 
 /// How a poll ended, for a command that waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PollEnd {
+pub enum PollStatus {
     /// The answer was published.
     Good,
     /// The answer is suspect: another one must confirm it.
-    Doubted,
+    Suspect,
     /// There was no good answer, or no request was sent.
     Failed,
 }
@@ -89,7 +89,7 @@ impl AccountSpec {
     }
 
     /// The time between two polls of the account, whichever wallets they read.
-    pub(super) fn slot(&self) -> Duration {
+    pub(super) fn slot_length(&self) -> Duration {
         self.interval / u32::try_from(self.wallets.len()).unwrap_or(u32::MAX).max(1)
     }
 }
@@ -104,8 +104,8 @@ impl PollTarget for AccountTarget {
     }
 
     fn publish_next_poll(&self, context: &PollContext, now: Timestamp, due: Duration) {
-        context.store.update(&self.session.account, |account| {
-            self.update_facts(context, &mut account.facts, now);
+        context.store.update_account(&self.session.account, |account| {
+            self.update_state(context, &mut account.state, now);
             for (wallet, next) in account.wallets.iter_mut().zip(self.next_polls(context, due)) {
                 wallet.next_poll = Some(now.later(next.saturating_sub(now.elapsed)));
             }
@@ -146,23 +146,23 @@ impl AccountTarget {
         let count = self.spec.wallets.len();
         let next = |(index, config): (usize, &Arc<WalletConfig>)| {
             let slots_ahead = (index + count - self.next_wallet) % count;
-            let slot = due + self.spec.slot() * u32::try_from(slots_ahead).unwrap_or(u32::MAX);
+            let slot = due + self.spec.slot_length() * u32::try_from(slots_ahead).unwrap_or(u32::MAX);
             let blocked_until = context.exchange.refused_until(&self.session, config.wallet);
             first_slot_from(slot, self.spec.interval, blocked_until.unwrap_or_default())
         };
         self.spec.wallets.iter().enumerate().map(next).collect()
     }
 
-    pub(super) fn update_facts(&self, context: &PollContext, facts: &mut AccountFacts, now: Timestamp) {
+    pub(super) fn update_state(&self, context: &PollContext, facts: &mut AccountState, now: Timestamp) {
         let paused = context.exchange.pause(&self.session);
         facts.paused_until = paused.map(|paused| now.unix + paused.until.saturating_sub(now.elapsed));
         facts.credentials_loaded = self.session.credentials.loaded_at();
     }
 
-    fn publish_facts(&self, context: &PollContext) {
+    fn publish_state(&self, context: &PollContext) {
         let now = context.clock.now();
-        context.store.update(&self.session.account, |account| {
-            self.update_facts(context, &mut account.facts, now);
+        context.store.update_account(&self.session.account, |account| {
+            self.update_state(context, &mut account.state, now);
         });
     }
 
@@ -195,16 +195,16 @@ impl AccountTarget {
     }
 
     /// Polls a wallet and publishes the result.
-    async fn poll_wallet(&mut self, context: &PollContext, wallet: Wallet) -> PollEnd {
+    async fn poll_wallet(&mut self, context: &PollContext, wallet: Wallet) -> PollStatus {
         self.refresh_keys(context.clock.now()).await;
-        let Some(entry) = context.store.account(&self.session.account) else { return PollEnd::Failed };
+        let Some(entry) = context.store.account(&self.session.account) else { return PollStatus::Failed };
         let mut snapshots = entry.wallets.iter().map(|wallet| &wallet.snapshot);
         let Some(before) = snapshots.find(|snapshot| snapshot.config.wallet == wallet) else {
-            return PollEnd::Failed;
+            return PollStatus::Failed;
         };
         let Some((outcome, read)) = self.read(context, wallet, before).await else {
-            self.publish_facts(context);
-            return PollEnd::Failed;
+            self.publish_state(context);
+            return PollStatus::Failed;
         };
         let now = context.clock.now();
         // Clocks stay visible for two intervals, so that one failed poll does not hide them.
@@ -214,18 +214,18 @@ impl AccountTarget {
             tracing::info!(account = %self.session.account, "new key pair accepted, using it");
         }
         let end = match &outcome {
-            PollOutcome::Answer { .. } => PollEnd::Good,
-            PollOutcome::Doubted(_) => PollEnd::Doubted,
-            PollOutcome::Failed(_) => PollEnd::Failed,
+            PollOutcome::Answer { .. } => PollStatus::Good,
+            PollOutcome::Suspect(_) => PollStatus::Suspect,
+            PollOutcome::Failed(_) => PollStatus::Failed,
         };
         let took = read.took;
         let after = before.apply(PollResult { at: now, took, is_suspect: read.is_suspect, outcome });
-        context.store.update(&self.session.account, |account| {
+        context.store.update_account(&self.session.account, |account| {
             let entry = account.wallets.iter_mut().find(|entry| entry.snapshot.config.wallet == wallet);
             if let Some(entry) = entry {
-                entry.set(after.clone());
+                entry.set_snapshot(after.clone());
             }
-            self.update_facts(context, &mut account.facts, now);
+            self.update_state(context, &mut account.state, now);
         });
         // Update the store before logging: a reader of the line may look at once.
         log_transition(before, &after, took);
@@ -243,8 +243,8 @@ impl AccountTarget {
         let last_body = before.last_good.as_ref().and_then(LastGood::comparable_body);
         let request = ReadRequest { wallet, last_body, timeout: self.spec.timeout, excluded_host: None };
         let first = context.exchange.read(&mut self.session, request).await;
-        let find_doubt = |read: &ReadAnswer| {
-            read.answer.as_ref().and_then(|answer| before.find_doubt(answer, context.clock.now()))
+        let find_suspect_claims = |read: &ReadAnswer| {
+            read.answer.as_ref().and_then(|answer| before.find_suspect_claims(answer, context.clock.now()))
         };
         let mut summary =
             ReadSummary { took: first.took, is_suspect: false, clocks: first.clocks, rotated: first.rotated };
@@ -253,7 +253,7 @@ impl AccountTarget {
             ReadOutcome::Failed(failure) => return Some((PollOutcome::Failed(failure), summary)),
             ReadOutcome::Skipped => return None,
         };
-        let Some(doubt) = find_doubt(&answer) else { return Some((answer.into(), summary)) };
+        let Some(claims) = find_suspect_claims(&answer) else { return Some((answer.into(), summary)) };
         summary.is_suspect = true;
         let timeout = request.timeout.saturating_sub(summary.took);
         let request = ReadRequest { timeout, excluded_host: Some(answer.host), ..request };
@@ -266,10 +266,11 @@ impl AccountTarget {
                 second = Some(answer);
             }
         }
-        let confirms = |read: &ReadAnswer| find_doubt(read).is_none_or(|other| other.confirms(&doubt));
+        let confirms =
+            |read: &ReadAnswer| find_suspect_claims(read).is_none_or(|other| other.confirms(&claims));
         let outcome = match second.filter(confirms) {
             Some(read) => read.into(),
-            None => PollOutcome::Doubted(doubt),
+            None => PollOutcome::Suspect(claims),
         };
         Some((outcome, summary))
     }
@@ -302,17 +303,17 @@ impl AccountPoller {
         let mut failed = 0;
         for config in &spec.wallets {
             let mut end = self.target.poll_wallet(&self.context, config.wallet).await;
-            if end == PollEnd::Doubted {
+            if end == PollStatus::Suspect {
                 tokio::time::sleep(CONFIRM_DELAY).await;
                 end = self.target.poll_wallet(&self.context, config.wallet).await;
             }
-            failed += usize::from(end != PollEnd::Good);
+            failed += usize::from(end != PollStatus::Good);
         }
         (spec.wallets.len(), failed)
     }
 
     /// Polls every wallet once. Returns how each poll ended.
-    pub async fn poll_each(&mut self) -> Vec<PollEnd> {
+    pub async fn poll_wallets(&mut self) -> Vec<PollStatus> {
         let spec = Arc::clone(&self.target.spec);
         let mut ends = Vec::new();
         for config in &spec.wallets {
@@ -332,14 +333,14 @@ impl From<ReadAnswer> for PollOutcome {
 fn log_transition(before: &WalletSnapshot, after: &WalletSnapshot, took: Duration) {
     let (account, wallet) = (&after.config.account, after.config.wallet.label());
     let duration_seconds = took.as_secs_f64();
-    if let Some(doubt) = after.doubt.as_ref().filter(|_| after.last_failure.is_none()) {
-        return log_doubt(after, doubt, took);
+    if let Some(claims) = after.suspect_claims.as_ref().filter(|_| after.last_failure.is_none()) {
+        return log_suspect_answer(after, claims, took);
     }
     match (&before.last_failure, &after.last_failure) {
         (None, None) if before.last_good.is_none() => {
             tracing::info!(%account, wallet, duration_seconds, "first poll succeeded");
         }
-        (None, None) if before.doubt.is_some() => {
+        (None, None) if before.suspect_claims.is_some() => {
             tracing::info!(%account, wallet, duration_seconds, "suspect answer resolved, balances are current");
         }
         (None, None) => tracing::debug!(%account, wallet, duration_seconds, "poll succeeded"),
@@ -365,12 +366,12 @@ fn log_transition(before: &WalletSnapshot, after: &WalletSnapshot, took: Duratio
 
 /// Logs a suspect answer, at the level warn if there was a good answer before. After a start every watched currency without
 /// a balance is suspect once.
-fn log_doubt(after: &WalletSnapshot, doubt: &Doubt, took: Duration) {
+fn log_suspect_answer(after: &WalletSnapshot, claims: &SuspectClaims, took: Duration) {
     let (account, wallet) = (&after.config.account, after.config.wallet.label());
     let duration_seconds = took.as_secs_f64();
     if after.last_good.is_some() {
-        tracing::warn!(%account, wallet, duration_seconds, "suspect answer: {doubt}; keeping the last balances until another answer confirms it");
+        tracing::warn!(%account, wallet, duration_seconds, "suspect answer: {claims}; keeping the last balances until another answer confirms it");
     } else {
-        tracing::info!(%account, wallet, duration_seconds, "suspect answer: {doubt}; balances stay unknown until another answer confirms it");
+        tracing::info!(%account, wallet, duration_seconds, "suspect answer: {claims}; balances stay unknown until another answer confirms it");
     }
 }

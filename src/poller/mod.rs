@@ -20,7 +20,7 @@ use std::{
 use tokio::time::Instant;
 
 pub use self::{
-    account::{AccountPoller, AccountTarget, PollEnd},
+    account::{AccountPoller, AccountTarget, PollStatus},
     prices::{PricePoller, PriceTarget},
     set::{PollerSet, ReloadSummary, create_pollers},
 };
@@ -97,7 +97,7 @@ impl<T: PollTarget> Poller<T> {
             let pause = || self.target.pause(&self.context);
             let publish = |now, due| {
                 self.target.publish_next_poll(&self.context, now, due);
-                heartbeat.renew();
+                heartbeat.renew_heartbeat();
             };
             self.schedule.wait_until(self.due, &self.context, pause, publish).await;
             let poll = self.target.poll_next(&self.context);
@@ -106,9 +106,9 @@ impl<T: PollTarget> Poller<T> {
         }
     }
 
-    fn heartbeat(&self) -> Heartbeat {
+    fn heartbeat(&self) -> PollerHealth {
         let PollContext { store, clock, .. } = &self.context;
-        Heartbeat {
+        PollerHealth {
             store: Arc::clone(store),
             clock: *clock,
             account: self.target.account().map(Into::into),
@@ -119,7 +119,7 @@ impl<T: PollTarget> Poller<T> {
 
 /// Tells the store that a poller is alive.
 #[derive(Clone, Debug)]
-struct Heartbeat {
+struct PollerHealth {
     store: Arc<Store>,
     clock: Clock,
     /// `None` for prices.
@@ -128,18 +128,18 @@ struct Heartbeat {
     life: Duration,
 }
 
-impl Heartbeat {
-    fn renew(&self) {
+impl PollerHealth {
+    fn renew_heartbeat(&self) {
         let deadline = self.clock.now().later(self.life);
         match &self.account {
-            Some(name) => self.store.update(name, |account| account.heartbeat_deadline = deadline),
+            Some(name) => self.store.update_account(name, |account| account.heartbeat_deadline = deadline),
             None => self.store.update_prices(|prices| prices.heartbeat_deadline = deadline),
         }
     }
 
     fn set_restarts(&self, restarts: u64) {
         match &self.account {
-            Some(name) => self.store.update(name, |account| account.facts.poller_restarts = restarts),
+            Some(name) => self.store.update_account(name, |account| account.state.poller_restarts = restarts),
             None => self.store.update_prices(|prices| prices.poller_restarts = restarts),
         }
     }
@@ -147,11 +147,11 @@ impl Heartbeat {
 
 /// Runs `work` and renews the heartbeat meanwhile: a poller that waits for the exchange or for a permit is not stuck.
 /// After `longest`, the most time that the work can take, the heartbeat stops.
-async fn run_with_heartbeat(work: impl Future<Output = ()>, longest: Duration, heartbeat: &Heartbeat) {
+async fn run_with_heartbeat(work: impl Future<Output = ()>, longest: Duration, heartbeat: &PollerHealth) {
     let began = Instant::now();
     tokio::pin!(work);
     while began.elapsed() < longest {
-        heartbeat.renew();
+        heartbeat.renew_heartbeat();
         if tokio::time::timeout(HEARTBEAT_INTERVAL, &mut work).await.is_ok() {
             return;
         }

@@ -51,7 +51,7 @@ impl PriceTarget {
         let is_good = result.is_ok();
         let before = &entry.snapshot;
         let after = before.apply(clock.now(), result);
-        store.update_prices(|prices| prices.set(after.clone()));
+        store.update_prices(|prices| prices.set_snapshot(after.clone()));
         // Update the store before logging: a reader of the line may look at once.
         log_transition(before, &after);
         is_good

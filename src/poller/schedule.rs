@@ -24,7 +24,7 @@ pub(super) struct Schedule {
     /// The first slot, on [`Timestamp::elapsed`].
     first: Duration,
     /// The time between two slots.
-    slot: Duration,
+    slot_length: Duration,
     /// How long a poller counts as alive after a heartbeat: two intervals and a timeout.
     pub(super) heartbeat_life: Duration,
     /// The longest time that a poll can take.
@@ -39,13 +39,18 @@ enum WakeUp {
 }
 
 impl Schedule {
-    pub(super) fn new(first: Duration, slot: Duration, interval: Duration, timeout: Duration) -> Self {
-        Self { first, slot, heartbeat_life: 2 * interval + timeout, poll_max: timeout + PERMIT_WAIT_MAX }
+    pub(super) fn new(first: Duration, slot_length: Duration, interval: Duration, timeout: Duration) -> Self {
+        Self {
+            first,
+            slot_length,
+            heartbeat_life: 2 * interval + timeout,
+            poll_max: timeout + PERMIT_WAIT_MAX,
+        }
     }
 
     /// The first slot after `now`, plus a jitter of up to a tenth of a slot: `random` is from 0 to 1.
     pub(super) fn next(self, now: Duration, random: f64) -> Duration {
-        let slot = self.slot.max(Duration::from_millis(1));
+        let slot = self.slot_length.max(Duration::from_millis(1));
         let passed = now.saturating_sub(self.first).as_nanos() / slot.as_nanos();
         let passed = u32::try_from(passed).unwrap_or(u32::MAX);
         let jitter = slot.mul_f64(random.clamp(0.0, 1.0) / 10.0).min(Duration::from_secs(1));
@@ -92,7 +97,9 @@ impl Schedule {
     async fn sleep(self, due: Duration, clock: Clock) -> WakeUp {
         let now = clock.now().elapsed;
         match due.saturating_sub(now) {
-            Duration::ZERO if now.saturating_sub(due) > self.slot.min(LATE_WAKE_UP) => WakeUp::Late(now),
+            Duration::ZERO if now.saturating_sub(due) > self.slot_length.min(LATE_WAKE_UP) => {
+                WakeUp::Late(now)
+            }
             Duration::ZERO => WakeUp::InTime,
             ahead => {
                 tokio::time::sleep(ahead.min(self.heartbeat_life / 2).min(SLEEP_MAX)).await;

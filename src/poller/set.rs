@@ -21,7 +21,7 @@ use crate::{
     config::{self, AccountConfig, Config, PricesConfig},
     exchange::{self, Client, PACE_SPAN, PriceClient, Session},
     snapshot::{
-        store::{AccountEntry, AccountFacts, PriceConfig, Store},
+        store::{AccountEntry, AccountState, NewPriceEntry, Store},
         wallet::{WalletConfig, WalletSnapshot},
     },
 };
@@ -80,11 +80,11 @@ pub struct ReloadSummary {
     /// Accounts with other settings than before.
     pub changed: usize,
     /// Accounts that are no longer polled.
-    pub gone: usize,
+    pub removed: usize,
     /// Accounts with the same settings as before.
     pub unchanged: usize,
     /// Whether the settings of prices changed.
-    pub prices: bool,
+    pub prices_changed: bool,
 }
 
 /// The time of the first poll, and the position of its slot.
@@ -150,8 +150,7 @@ impl PollerSet {
         let Config { accounts, prices } = config;
         let (kept, others) = self.find_unchanged(accounts);
         let prices_changed = self.price_config() != prices.as_ref();
-        let mut summary =
-            ReloadSummary { unchanged: kept.len(), prices: prices_changed, ..ReloadSummary::default() };
+        let mut summary = ReloadSummary { unchanged: kept.len(), prices_changed, ..ReloadSummary::default() };
         if !prices_changed && others.is_empty() && kept.len() == self.accounts().count() {
             return summary;
         }
@@ -168,7 +167,7 @@ impl PollerSet {
             pollers.push(poller);
             entries.push(entry);
         }
-        summary.gone = stopped.len();
+        summary.removed = stopped.len();
         let start = Start { earliest, phase: self.next_phase() };
         let prices = prices.map(|config| self.context.create_price_poller(config, start, stopped_prices));
         let (prices, price_config) = prices.unzip();
@@ -294,7 +293,7 @@ impl PollContext {
         let entry = previous.as_ref().and_then(|_| self.store.account(&name));
         let restore = |config: &Arc<WalletConfig>| restore_snapshot(entry.as_deref(), config, endpoints.api);
         let snapshots: Vec<_> = spec.wallets.iter().map(restore).collect();
-        let slot = spec.slot();
+        let slot = spec.slot_length();
         let due = previous.as_ref().map(|previous| previous.due);
         let first = earlier_due(start.earliest + slot.mul_f64(start.phase), due, now.elapsed);
         let restarts = previous.as_ref().map_or_else(Restarts::default, |previous| previous.restarts);
@@ -302,7 +301,7 @@ impl PollContext {
             Some(previous) if previous.target.spec.keys == spec.keys => previous.target.session.credentials,
             _ => credentials,
         };
-        let mut facts = AccountFacts {
+        let mut facts = AccountState {
             name: name.clone(),
             paused_until: None,
             credentials_loaded: Duration::ZERO,
@@ -310,7 +309,7 @@ impl PollContext {
         };
         let schedule = Schedule::new(first, slot, spec.interval, spec.timeout);
         let target = AccountTarget::new(Session::new(name, endpoints, credentials), spec);
-        target.update_facts(self, &mut facts, now);
+        target.update_state(self, &mut facts, now);
         let entry = AccountEntry::restored(facts, snapshots, now.later(schedule.heartbeat_life));
         (Poller { target, context: self.clone(), schedule, due: first, restarts }, entry)
     }
@@ -321,7 +320,7 @@ impl PollContext {
         config: PricesConfig,
         start: Start,
         previous: Option<PricePoller>,
-    ) -> (PricePoller, PriceConfig) {
+    ) -> (PricePoller, NewPriceEntry) {
         let now = self.clock.now();
         let is_same_exchange = |previous: &PricePoller| {
             !config::is_other_exchange(&previous.target.config.endpoints, &config.endpoints)
@@ -331,7 +330,7 @@ impl PollContext {
         let due = previous.as_ref().map(|previous| previous.due);
         let first = earlier_due(start.earliest + slot.mul_f64(start.phase), due, now.elapsed);
         let schedule = Schedule::new(first, slot, config.poll_interval, config.poll_timeout);
-        let price_config = PriceConfig {
+        let price_config = NewPriceEntry {
             max_age: config.max_age,
             heartbeat_deadline: now.later(schedule.heartbeat_life),
             keeps_prices: previous.is_some(),

@@ -44,7 +44,7 @@ pub struct Entries {
 #[derive(Clone, Debug)]
 pub struct AccountEntry {
     /// The state that all wallets of the account share.
-    pub facts: AccountFacts,
+    pub state: AccountState,
     /// Its wallets, in the order of [`crate::exchange::Wallet`].
     pub wallets: Vec<WalletEntry>,
     /// The poller counts as stuck if it does not renew this deadline in time.
@@ -53,7 +53,7 @@ pub struct AccountEntry {
 
 /// The state that all wallets of an account share.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AccountFacts {
+pub struct AccountState {
     /// The `account` label.
     pub name: Box<str>,
     /// Unix time at which a pause ends; `None` if not paused.
@@ -86,7 +86,7 @@ pub struct PriceEntry {
 
 /// Settings for a new price entry.
 #[derive(Clone, Copy, Debug)]
-pub struct PriceConfig {
+pub struct NewPriceEntry {
     /// Prices of this age and older are hidden.
     pub max_age: Duration,
     /// The first heartbeat deadline of the price poller.
@@ -99,14 +99,14 @@ pub struct PriceConfig {
 #[derive(Clone, Debug, Default)]
 struct ExporterState {
     /// By host.
-    clocks: BTreeMap<String, HostClock>,
+    clocks: BTreeMap<String, VisibleClock>,
     /// `None` for a command that reads the configuration only once.
     reload: Option<ReloadStatus>,
 }
 
 /// The last clock reading of a host.
 #[derive(Clone, Copy, Debug)]
-struct HostClock {
+struct VisibleClock {
     reading: ClockReading,
     /// On [`Timestamp::elapsed`]: hides the clocks of hosts that no poll asks any more.
     visible_until: Duration,
@@ -116,9 +116,9 @@ struct HostClock {
 #[derive(Clone, Copy, Debug)]
 pub struct ReloadStatus {
     /// Whether the last reload succeeded.
-    pub successful: bool,
+    pub last_succeeded: bool,
     /// Unix time of the last successful reload.
-    pub success: Duration,
+    pub last_success: Duration,
 }
 
 impl Store {
@@ -133,7 +133,7 @@ impl Store {
     /// Enables prices, which are hidden from `max_age` on.
     #[must_use]
     pub fn with_prices(self, max_age: Duration, heartbeat_deadline: Timestamp) -> Self {
-        let prices = PriceConfig { max_age, heartbeat_deadline, keeps_prices: false };
+        let prices = NewPriceEntry { max_age, heartbeat_deadline, keeps_prices: false };
         self.replace_accounts(&|_| true, Vec::new(), Some(prices));
         self
     }
@@ -144,13 +144,13 @@ impl Store {
         &self,
         is_kept: &dyn Fn(&str) -> bool,
         new: Vec<AccountEntry>,
-        prices: Option<PriceConfig>,
+        prices: Option<NewPriceEntry>,
     ) {
         let old = self.registry.load();
-        let kept = old.accounts.iter().filter(|slot| is_kept(&slot.load().facts.name)).cloned();
+        let kept = old.accounts.iter().filter(|slot| is_kept(&slot.load().state.name)).cloned();
         let new = new.into_iter().map(|account| Arc::new(ArcSwap::from_pointee(account)));
         let mut accounts: Vec<_> = kept.chain(new).collect();
-        accounts.sort_unstable_by(|a, b| a.load().facts.name.cmp(&b.load().facts.name));
+        accounts.sort_unstable_by(|a, b| a.load().state.name.cmp(&b.load().state.name));
         let prices = prices.map(|prices| {
             let previous = old.prices.as_ref().map(|slot| slot.load_full());
             Arc::new(ArcSwap::from_pointee(PriceEntry::new(prices, &accounts, previous.as_deref())))
@@ -178,7 +178,7 @@ impl Store {
     /// The account called `name` as it is now.
     #[must_use]
     pub fn account(&self, name: &str) -> Option<Arc<AccountEntry>> {
-        self.find_slot(name).map(|slot| slot.load_full())
+        self.find_cell(name).map(|slot| slot.load_full())
     }
 
     /// Prices as they are now; `None` if they are disabled.
@@ -189,8 +189,8 @@ impl Store {
 
     /// Changes the account called `name`, if it exists. If another change of the account comes between, `change` runs
     /// again on the newer entry, so that neither change is lost.
-    pub fn update(&self, name: &str, change: impl Fn(&mut AccountEntry)) {
-        let Some(slot) = self.find_slot(name) else { return };
+    pub fn update_account(&self, name: &str, change: impl Fn(&mut AccountEntry)) {
+        let Some(slot) = self.find_cell(name) else { return };
         slot.rcu(|account| {
             let mut account = AccountEntry::clone(account);
             change(&mut account);
@@ -211,9 +211,9 @@ impl Store {
         self.record_change();
     }
 
-    fn find_slot(&self, name: &str) -> Option<Arc<ArcSwap<AccountEntry>>> {
+    fn find_cell(&self, name: &str) -> Option<Arc<ArcSwap<AccountEntry>>> {
         let registry = self.registry.load();
-        let found = registry.accounts.binary_search_by(|slot| (*slot.load().facts.name).cmp(name));
+        let found = registry.accounts.binary_search_by(|slot| (*slot.load().state.name).cmp(name));
         found.ok().and_then(|index| registry.accounts.get(index)).cloned()
     }
 
@@ -225,7 +225,7 @@ impl Store {
                     .clocks
                     .get(host)
                     .map_or(visible_until, |clock| clock.visible_until.max(visible_until));
-                state.clocks.insert(host.clone(), HostClock { reading: *reading, visible_until: latest });
+                state.clocks.insert(host.clone(), VisibleClock { reading: *reading, visible_until: latest });
             }
         });
     }
@@ -298,7 +298,7 @@ impl Store {
         let account = |account: &Arc<AccountEntry>| {
             account
                 .overdue(now)
-                .map(|overdue| describe(&format!("account '{}'", account.facts.name), overdue))
+                .map(|overdue| describe(&format!("account '{}'", account.state.name), overdue))
         };
         let prices = prices.and_then(|prices| prices.overdue(now)).map(|overdue| describe("prices", overdue));
         accounts.iter().filter_map(account).chain(prices).collect()
@@ -311,26 +311,26 @@ impl Store {
             |account: &AccountEntry| account.wallets.iter().any(|wallet| wallet.snapshot.counters.polls == 0);
         let accounts = self.accounts();
         let unpolled = accounts.iter().filter(|account| is_unpolled(account));
-        unpolled.map(|account| account.facts.name.clone()).collect()
+        unpolled.map(|account| account.state.name.clone()).collect()
     }
 }
 
 impl AccountEntry {
     /// An account without a finished poll.
     #[must_use]
-    pub fn new(facts: AccountFacts, wallets: Vec<Arc<WalletConfig>>, heartbeat_deadline: Timestamp) -> Self {
+    pub fn new(facts: AccountState, wallets: Vec<Arc<WalletConfig>>, heartbeat_deadline: Timestamp) -> Self {
         Self::restored(facts, wallets.into_iter().map(WalletSnapshot::new), heartbeat_deadline)
     }
 
     /// An account with the results of earlier polls, one snapshot per wallet.
     #[must_use]
     pub fn restored(
-        facts: AccountFacts,
+        state: AccountState,
         snapshots: impl IntoIterator<Item = WalletSnapshot>,
         heartbeat_deadline: Timestamp,
     ) -> Self {
         let entry = |snapshot| WalletEntry { snapshot: Arc::new(snapshot), next_poll: None };
-        Self { facts, wallets: snapshots.into_iter().map(entry).collect(), heartbeat_deadline }
+        Self { state, wallets: snapshots.into_iter().map(entry).collect(), heartbeat_deadline }
     }
 
     /// When the next wallet of the account is polled.
@@ -350,14 +350,14 @@ impl AccountEntry {
 
 impl WalletEntry {
     /// Replaces the snapshot.
-    pub fn set(&mut self, snapshot: WalletSnapshot) {
+    pub fn set_snapshot(&mut self, snapshot: WalletSnapshot) {
         self.snapshot = Arc::new(snapshot);
     }
 }
 
 impl PriceEntry {
     /// An entry for the prices of `accounts`.
-    fn new(config: PriceConfig, accounts: &[Arc<ArcSwap<AccountEntry>>], previous: Option<&Self>) -> Self {
+    fn new(config: NewPriceEntry, accounts: &[Arc<ArcSwap<AccountEntry>>], previous: Option<&Self>) -> Self {
         let accounts: Vec<_> = accounts.iter().map(|slot| slot.load_full()).collect();
         let wallets = accounts.iter().flat_map(|account| &account.wallets);
         let mut snapshot = PriceSnapshot::new(config.max_age, wallets.map(|wallet| &*wallet.snapshot.config));
@@ -373,7 +373,7 @@ impl PriceEntry {
     }
 
     /// Replaces the snapshot.
-    pub fn set(&mut self, snapshot: PriceSnapshot) {
+    pub fn set_snapshot(&mut self, snapshot: PriceSnapshot) {
         self.snapshot = Arc::new(snapshot);
     }
 
@@ -403,7 +403,7 @@ mod tests {
     /// The second change comes between the first one's reading of the entry and its replacement.
     #[test]
     fn two_concurrent_changes_of_an_account_are_both_kept() {
-        let facts = AccountFacts {
+        let facts = AccountState {
             name: "a".into(),
             paused_until: None,
             credentials_loaded: Duration::ZERO,
@@ -411,15 +411,15 @@ mod tests {
         };
         let store = Store::new(vec![AccountEntry::new(facts, Vec::new(), at(0))]);
         let tries = Cell::new(0);
-        store.update("a", |account| {
+        store.update_account("a", |account| {
             account.heartbeat_deadline = at(60);
             tries.set(tries.get() + 1);
             if tries.get() == 1 {
-                store.update("a", |account| account.facts.poller_restarts = 1);
+                store.update_account("a", |account| account.state.poller_restarts = 1);
             }
         });
         let account = store.account("a");
-        let state = account.map(|account| (account.heartbeat_deadline, account.facts.poller_restarts));
+        let state = account.map(|account| (account.heartbeat_deadline, account.state.poller_restarts));
         assert_eq!(state, Some((at(60), 1)));
         assert_eq!(tries.get(), 2);
     }

@@ -68,8 +68,8 @@ pub(super) fn parse_query(
             let text = format!("unknown parameter {parameter:?}: use account=NAME, any number of times");
             return Err(QueryError::UnknownParameter(text));
         }
-        if !accounts.iter().any(|account| *account.facts.name == *name) {
-            let known: Vec<_> = accounts.iter().map(|account| &*account.facts.name).collect();
+        if !accounts.iter().any(|account| *account.state.name == *name) {
+            let known: Vec<_> = accounts.iter().map(|account| &*account.state.name).collect();
             let text = format!("unknown account {name:?}: use one of {}", known.join(", "));
             return Err(QueryError::UnknownAccount(text));
         }
@@ -80,7 +80,7 @@ pub(super) fn parse_query(
 
 /// Renders the accounts whose names are in `names`, or all accounts if it is empty.
 pub(super) fn render(accounts: &[Arc<AccountEntry>], names: &BTreeSet<Box<str>>, now: Timestamp) -> Vec<u8> {
-    let is_requested = |account: &&Arc<AccountEntry>| names.is_empty() || names.contains(&account.facts.name);
+    let is_requested = |account: &&Arc<AccountEntry>| names.is_empty() || names.contains(&account.state.name);
     let wallets = accounts.iter().filter(is_requested).flat_map(|account| &account.wallets);
     let wallets = wallets.map(|entry| wallet_balances(&entry.snapshot, now)).collect();
     let json = serde_json::to_vec(&BalancesDocument { time: rfc3339(now.unix), wallets });

@@ -163,7 +163,7 @@ impl Routes {
             let page = status_page::render(&StatusPage {
                 accounts: &store.accounts(),
                 prices: store.prices().as_deref(),
-                misconfigured: store.reload_status().is_some_and(|reload| !reload.successful),
+                misconfigured: store.reload_status().is_some_and(|reload| !reload.last_succeeded),
                 now,
                 telemetry_path: &telemetry_path,
                 version: env!("CARGO_PKG_VERSION"),

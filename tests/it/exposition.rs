@@ -33,7 +33,7 @@ use xt_balance_exporter::{
     exposition::{cache, metrics::FAMILIES},
     poller,
     simulator::{Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
-    snapshot::store::AccountFacts,
+    snapshot::store::AccountState,
     snapshot::store::{self, Store},
     snapshot::wallet::{
         CurrencyFilter, PollOutcome, PollResult, WalletConfig, WalletSnapshot, WatchedCurrency,
@@ -451,14 +451,14 @@ proptest! {
                     }
                 }
             }
-            let facts = AccountFacts { name: name.as_str().into(), paused_until: None, credentials_loaded: at(0).unix, poller_restarts: 0 };
+            let facts = AccountState { name: name.as_str().into(), paused_until: None, credentials_loaded: at(0).unix, poller_restarts: 0 };
             pages.push(store::AccountEntry::new(facts, subjects, at(0)));
         }
         let store = Store::new(pages);
         for (name, wallet, standing) in standings {
-            store.update(&name, |account| {
+            store.update_account(&name, |account| {
                 let known = account.wallets.iter_mut().find(|known| known.snapshot.config.wallet == wallet);
-                known.unwrap().set(standing.clone());
+                known.unwrap().set_snapshot(standing.clone());
             });
         }
         for (host, server_ms) in &clocks {
@@ -556,8 +556,8 @@ fn exposition_of(bodies: &[Body]) -> String {
         let mut polling = tokio::task::JoinSet::new();
         for mut poller in pollers {
             polling.spawn(async move {
-                poller.poll_each().await;
-                poller.poll_each().await
+                poller.poll_wallets().await;
+                poller.poll_wallets().await
             });
         }
         polling.join_all().await;

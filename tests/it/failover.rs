@@ -818,7 +818,7 @@ async fn a_poller_that_gives_no_sign_of_life_is_named_and_the_others_run_on() {
     stuck.abort();
     let alive_until = |name: &str| {
         let accounts = store.accounts();
-        accounts.iter().find(|account| &*account.facts.name == name).unwrap().heartbeat_deadline
+        accounts.iter().find(|account| &*account.state.name == name).unwrap().heartbeat_deadline
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -20,7 +20,7 @@ use xt_balance_exporter::{
     clock::Timestamp,
     exchange::{Amount, Balance, BalanceAnswer, Failure, Reason, Wallet, currency_name, v1},
     exposition::{Exposition, cache::ExpositionCache},
-    snapshot::store::AccountFacts,
+    snapshot::store::AccountState,
     snapshot::store::{AccountEntry, Store},
     snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency},
 };
@@ -156,7 +156,7 @@ impl Walk {
                     max_age: Duration::from_secs(max_age),
                 })
             };
-            let facts = AccountFacts {
+            let facts = AccountState {
                 name: name.into(),
                 paused_until: None,
                 credentials_loaded: now.unix,
@@ -203,9 +203,9 @@ impl Walk {
             outcome: PollOutcome::new(self.now, outcome()),
         };
         let after: Vec<_> = known.wallets.iter().map(|wallet| wallet.snapshot.apply(ended())).collect();
-        self.store.update(account, |account| {
+        self.store.update_account(account, |account| {
             for (wallet, standing) in iter::zip(&mut account.wallets, &after) {
-                wallet.set(standing.clone());
+                wallet.set_snapshot(standing.clone());
             }
         });
     }
@@ -218,7 +218,7 @@ impl Walk {
         let body = format!("{{{}}}", markets.join(","));
         self.store.update_prices(|market| {
             let prices = v1::decode_prices(200, body.as_bytes()).map(|prices| (self.now, prices));
-            market.set(market.snapshot.apply(self.now, prices));
+            market.set_snapshot(market.snapshot.apply(self.now, prices));
         });
     }
 }

@@ -300,7 +300,7 @@ async fn accounts_come_and_go_and_the_others_go_on_undisturbed() {
     process.reads(&free("next", "usdt"), Some(7.0)).await;
 
     let change = process.follow(vec![third(&process), process.main()]).await;
-    assert_eq!(change, ReloadSummary { new: 1, gone: 1, unchanged: 1, ..ReloadSummary::default() });
+    assert_eq!(change, ReloadSummary { new: 1, removed: 1, unchanged: 1, ..ReloadSummary::default() });
     let text = process.text();
     assert!(!text.contains("account=\"next\"") && text.contains("account=\"third\""), "{text}");
     let asked = asset_calls(&exchange, "next");
@@ -377,7 +377,7 @@ async fn prices_follow_the_accounts_without_being_read_again() {
     assert_eq!(process.sample(unpriced), Some(0.0), "counted by the prices that are known");
 
     let without = process.follow(vec![process.main()]).await;
-    assert_eq!(without, ReloadSummary { unchanged: 1, prices: true, ..ReloadSummary::default() });
+    assert_eq!(without, ReloadSummary { unchanged: 1, prices_changed: true, ..ReloadSummary::default() });
     let text = process.text();
     assert!(!text.contains("xt_price") && !text.contains("xt_unpriced"), "{text}");
     assert!(process.pollers.store().prices().is_none());

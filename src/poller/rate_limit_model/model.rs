@@ -184,7 +184,7 @@ fn locked(world: &SharedModel) -> MutexGuard<'_, Model> {
 
 /// The settings of an account or, with [`NO_KEY`], of prices, without what can be made but once.
 #[derive(Clone, Debug)]
-struct AccountSpec {
+struct ModelAccount {
     place: usize,
     /// Whether a currency is watched.
     watches: bool,
@@ -195,11 +195,11 @@ struct AccountSpec {
 }
 
 impl Scenario {
-    fn specs(&self, rng: &mut Rng) -> Vec<AccountSpec> {
+    fn specs(&self, rng: &mut Rng) -> Vec<ModelAccount> {
         let spec = |place: usize, rng: &mut Rng| {
             let factor = if self.varied { rng.u64(100..=400) } else { 100 };
             let interval = self.interval * factor / 100;
-            AccountSpec {
+            ModelAccount {
                 place,
                 watches: false,
                 interval: Duration::from_millis(interval),
@@ -209,7 +209,7 @@ impl Scenario {
             }
         };
         let mut specs: Vec<_> = (0..self.accounts).map(|place| spec(place, rng)).collect();
-        specs.extend(self.priced.then(|| AccountSpec {
+        specs.extend(self.priced.then(|| ModelAccount {
             place: self.accounts,
             watches: false,
             interval: Duration::from_millis(self.interval),
@@ -317,18 +317,18 @@ impl Scenario {
     }
 }
 
-fn slot(spec: &AccountSpec) -> Duration {
+fn slot(spec: &ModelAccount) -> Duration {
     spec.interval / u32::try_from(spec.wallets).unwrap_or(1)
 }
 
 /// Calls a second of all together.
-fn rate(specs: &[AccountSpec]) -> f64 {
+fn rate(specs: &[ModelAccount]) -> f64 {
     specs.iter().map(|spec| 1.0 / slot(spec).as_secs_f64()).sum()
 }
 
 /// Calls a second of the key that makes the most.
-fn busiest_key(specs: &[AccountSpec]) -> f64 {
-    let of_a_key = |specs: &[AccountSpec]| rate(specs);
+fn busiest_key(specs: &[ModelAccount]) -> f64 {
+    let of_a_key = |specs: &[ModelAccount]| rate(specs);
     specs.chunk_by(|a, b| a.key == b.key).map(of_a_key).max_by(f64::total_cmp).unwrap_or(0.0)
 }
 
@@ -339,7 +339,7 @@ struct Process {
 }
 
 impl Process {
-    async fn start(world: &SharedModel, specs: &[AccountSpec]) -> Self {
+    async fn start(world: &SharedModel, specs: &[ModelAccount]) -> Self {
         let clock = Clock::start();
         let script = {
             let world = Arc::clone(world);
@@ -353,7 +353,7 @@ impl Process {
     }
 
     /// Polls as `drafts` say from now on.
-    async fn follow(&mut self, world: &SharedModel, specs: &[AccountSpec]) {
+    async fn follow(&mut self, world: &SharedModel, specs: &[ModelAccount]) {
         let hosts = locked(world).plan.hosts;
         let (keyless, with_keys): (Vec<_>, Vec<_>) = specs.iter().partition(|spec| spec.key == NO_KEY);
         let accounts: Vec<_> = with_keys.iter().map(|spec| account(spec, hosts)).collect();
@@ -382,13 +382,13 @@ impl Process {
 }
 
 /// Another configuration: some accounts are gone, some are watched otherwise, some are polled less often.
-fn reconfigure(specs: &[AccountSpec], seed: u64) -> Vec<AccountSpec> {
+fn reconfigure(specs: &[ModelAccount], seed: u64) -> Vec<ModelAccount> {
     let mut rng = Rng::with_seed(seed);
-    let mut draw = |spec: &AccountSpec| match rng.u8(0..8) {
+    let mut draw = |spec: &ModelAccount| match rng.u8(0..8) {
         0..2 => None,
-        2..4 => Some(AccountSpec { watches: true, ..spec.clone() }),
-        4 => Some(AccountSpec { interval: spec.interval * 2, ..spec.clone() }),
-        5 => Some(AccountSpec { wallets: 1, ..spec.clone() }),
+        2..4 => Some(ModelAccount { watches: true, ..spec.clone() }),
+        4 => Some(ModelAccount { interval: spec.interval * 2, ..spec.clone() }),
+        5 => Some(ModelAccount { wallets: 1, ..spec.clone() }),
         _ => Some(spec.clone()),
     };
     let drawn: Vec<_> = specs.iter().filter_map(&mut draw).collect();
@@ -396,7 +396,7 @@ fn reconfigure(specs: &[AccountSpec], seed: u64) -> Vec<AccountSpec> {
     if drawn.iter().all(|spec| spec.key == NO_KEY) { specs.to_vec() } else { drawn }
 }
 
-fn account(spec: &AccountSpec, hosts: usize) -> AccountConfig {
+fn account(spec: &ModelAccount, hosts: usize) -> AccountConfig {
     let secret = |text: String| Secret::new(&Zeroizing::new(text)).unwrap_or_else(|why| panic!("{why}"));
     let source = KeySource {
         access: KeyHalf::Given(secret(format!("key{}", spec.key))),

@@ -13,7 +13,7 @@ use crate::{
     exchange::{Amount, Balance, BalanceAnswer, Failure, RawBody, Reason, Wallet},
 };
 
-/// A wallet's last good answer, last failure, open doubt and counters. Every poll makes a new snapshot from the previous
+/// A wallet's last good answer, last failure, open suspicion and counters. Every poll makes a new snapshot from the previous
 /// one.
 #[derive(Clone, Debug)]
 pub struct WalletSnapshot {
@@ -24,7 +24,7 @@ pub struct WalletSnapshot {
     /// The last poll's failure; `None` if it did not fail, and before the first.
     pub last_failure: Option<LastFailure>,
     /// The suspect claims of the last answer; `None` if it is not suspect.
-    pub doubt: Option<Doubt>,
+    pub suspect_claims: Option<SuspectClaims>,
     /// Counts since the start.
     pub counters: Counters,
 }
@@ -164,7 +164,7 @@ impl HoldingState {
 /// The suspect claims of an answer: balances that disappeared, which may be an error of the exchange. The last balances
 /// are held until another answer makes the same claims.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Doubt {
+pub struct SuspectClaims {
     /// Watched currencies whose row or amounts disappeared, sorted.
     pub lost: Vec<SmolStr>,
     /// Whether every balance of the answer is 0, unlike before.
@@ -173,7 +173,7 @@ pub struct Doubt {
     pub at: Timestamp,
 }
 
-impl Doubt {
+impl SuspectClaims {
     fn claims_anything(&self) -> bool {
         self.holds_nothing || !self.lost.is_empty()
     }
@@ -186,7 +186,7 @@ impl Doubt {
     }
 }
 
-impl fmt::Display for Doubt {
+impl fmt::Display for SuspectClaims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.holds_nothing {
             return f.write_str("the answer has no balances");
@@ -293,7 +293,7 @@ pub enum PollOutcome {
         answer: Option<BalanceAnswer>,
     },
     /// A suspect answer, which another one must confirm.
-    Doubted(Doubt),
+    Suspect(SuspectClaims),
     /// No good answer.
     Failed(Failure),
 }
@@ -310,7 +310,13 @@ impl WalletSnapshot {
     /// A snapshot before the first poll.
     #[must_use]
     pub fn new(config: Arc<WalletConfig>) -> Self {
-        Self { config, last_good: None, last_failure: None, doubt: None, counters: Counters::default() }
+        Self {
+            config,
+            last_good: None,
+            last_failure: None,
+            suspect_claims: None,
+            counters: Counters::default(),
+        }
     }
 
     /// The last good answer, if it is younger than `max_age` as of `now`.
@@ -334,7 +340,7 @@ impl WalletSnapshot {
     /// Whether the last poll succeeded with an answer that is not suspect; also true before the first poll.
     #[must_use]
     pub fn is_last_poll_good(&self) -> bool {
-        self.last_failure.is_none() && self.doubt.is_none()
+        self.last_failure.is_none() && self.suspect_claims.is_none()
     }
 
     /// Whether the last poll succeeded with an answer that is not suspect; false before the first poll.
@@ -345,10 +351,10 @@ impl WalletSnapshot {
 
     /// The suspect claims of `answer`: a watched balance that falls to zero (free and frozen), a watched row that
     /// disappears, and an answer without any balance. Before the first good answer every watched currency counts as
-    /// having had a balance. `None` if nothing is suspect, or if the open doubt covers every claim and is not too old at
+    /// having had a balance. `None` if nothing is suspect, or if the open suspicion covers every claim and is not too old at
     /// `now`.
     #[must_use]
-    pub fn find_doubt(&self, answer: &BalanceAnswer, now: Timestamp) -> Option<Doubt> {
+    pub fn find_suspect_claims(&self, answer: &BalanceAnswer, now: Timestamp) -> Option<SuspectClaims> {
         let before = self.last_good.as_ref();
         let is_lost = |watch: &&WatchedCurrency| {
             let known = before.and_then(|good| good.find_state(&watch.currency));
@@ -365,10 +371,10 @@ impl WalletSnapshot {
             && !holds_anything(answer)
             && before
                 .is_none_or(|good| good.holds_anything || answer.balances.is_empty() && good.currencies > 0);
-        let doubt = Doubt { lost, holds_nothing, at: now };
-        let open = self.doubt.as_ref().filter(|open| open.at.age(now) < self.config.max_age);
-        let is_confirmed = open.is_some_and(|open| doubt.confirms(open));
-        (doubt.claims_anything() && !is_confirmed).then_some(doubt)
+        let claims = SuspectClaims { lost, holds_nothing, at: now };
+        let open = self.suspect_claims.as_ref().filter(|open| open.at.age(now) < self.config.max_age);
+        let is_confirmed = open.is_some_and(|open| claims.confirms(open));
+        (claims.claims_anything() && !is_confirmed).then_some(claims)
     }
 
     /// The snapshot under other settings. `answer` is the last good answer, decoded again; without it the balances are
@@ -413,10 +419,10 @@ impl WalletSnapshot {
                     }
                     (None, None) => 0,
                 };
-                (next.last_failure, next.doubt) = (None, None);
+                (next.last_failure, next.suspect_claims) = (None, None);
             }
-            PollOutcome::Doubted(doubt) => (next.last_failure, next.doubt) = (None, Some(doubt)),
-            // A failure does not resolve an open doubt.
+            PollOutcome::Suspect(claims) => (next.last_failure, next.suspect_claims) = (None, Some(claims)),
+            // A failure does not resolve an open suspicion.
             PollOutcome::Failed(failure) => {
                 if let Some(count) = next.counters.failures.get_mut(failure.reason as usize) {
                     *count += 1;

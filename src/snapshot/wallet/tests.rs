@@ -154,7 +154,9 @@ fn doubted_at(
     seconds: u64,
     rows: &[(&str, &str, &str)],
 ) -> Option<(String, bool)> {
-    snapshot.find_doubt(&answer(rows), at(seconds)).map(|doubt| (doubt.lost.join(" "), doubt.holds_nothing))
+    snapshot
+        .find_suspect_claims(&answer(rows), at(seconds))
+        .map(|doubt| (doubt.lost.join(" "), doubt.holds_nothing))
 }
 
 fn lost(names: &str) -> (String, bool) {
@@ -206,7 +208,7 @@ fn a_doubted_answer_is_held_until_the_next_one_says_the_same() {
     let new = WalletSnapshot::new(wallet_config(CurrencyFilter::default()));
     let rich = new.apply(ended(10, Ok(answer(&[("btc", "1", "0"), ("usdt", "7", "0")]))));
     let doubt = |snapshot: &WalletSnapshot, seconds, rows: &[(&str, &str, &str)]| {
-        let outcome = snapshot.find_doubt(&answer(rows), at(seconds)).map(PollOutcome::Doubted);
+        let outcome = snapshot.find_suspect_claims(&answer(rows), at(seconds)).map(PollOutcome::Suspect);
         let outcome = outcome.unwrap_or_else(|| panic!("{rows:?} is believed"));
         snapshot.apply(PollResult {
             outcome,
@@ -244,7 +246,7 @@ fn a_watched_currency_without_a_row_is_unknown_while_some_row_has_no_usable_name
     let mut of_an_answer = answer(&[("btc", "1", "0")]);
     (of_an_answer.rejected, of_an_answer.nameless) = (1, 1);
     let snapshot = WalletSnapshot::new(wallet_config(CurrencyFilter::default()));
-    assert_eq!(snapshot.find_doubt(&of_an_answer, at(1)), None);
+    assert_eq!(snapshot.find_suspect_claims(&of_an_answer, at(1)), None);
     let snapshot = snapshot.apply(ended(1, Ok(of_an_answer)));
     assert_eq!(shown(&snapshot), [("btc", Some((1.0, 0.0))), ("usdt", None)]);
     let present = snapshot.last_good.iter().flat_map(|good| good.holdings.iter());

@@ -100,7 +100,7 @@ impl<'a> StatusPageModel<'a> {
             account_count: page.accounts.len(),
             stuck_count: stuck.count() + usize::from(is_price_poller_stuck),
             price_state: page.prices.map(|prices| WalletState::of_prices(&prices.snapshot, now)),
-            paused_count: page.accounts.iter().filter(|account| account.facts.paused_until.is_some()).count(),
+            paused_count: page.accounts.iter().filter(|account| account.state.paused_until.is_some()).count(),
             is_misconfigured: page.misconfigured,
             threshold_count: 0,
             unknown_threshold_count: 0,
@@ -253,8 +253,8 @@ impl<'a> WalletRow<'a> {
                 .as_ref()
                 .map(|last| (HumanDuration(last.since.age(now)), last.failure.reason)),
             is_stuck: account.overdue(now).is_some(),
-            is_paused: account.facts.paused_until.is_some(),
-            is_unconfirmed: snapshot.doubt.is_some(),
+            is_paused: account.state.paused_until.is_some(),
+            is_unconfirmed: snapshot.suspect_claims.is_some(),
             low_count,
             unreadable_count: holdings.iter().filter(|holding| !holding.state.is_readable()).count(),
         }

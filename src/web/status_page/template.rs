@@ -168,14 +168,14 @@ impl<'a> Overview<'a> {
 
 impl<'a> AccountSection<'a> {
     fn new(account: &'a AccountEntry, prices: Option<&PriceTable>, now: Timestamp) -> Self {
-        let name = &account.facts.name;
+        let name = &account.state.name;
         let next_poll = account.next_poll();
         Self {
             name,
             anchor: Anchor { kind: AnchorKind::Account, account: name },
             next_poll: next_poll.map(|next| HumanDuration(next.elapsed.saturating_sub(now.elapsed))),
             stuck: account.overdue(now).map(HumanDuration),
-            paused_until: account.facts.paused_until.map(|until| UtcTime { at: until, now }),
+            paused_until: account.state.paused_until.map(|until| UtcTime { at: until, now }),
             wallets: account.wallets.iter().map(|wallet| WalletSection::new(wallet, prices, now)).collect(),
         }
     }
@@ -191,7 +191,7 @@ impl<'a> WalletSection<'a> {
             anchor: Anchor { kind: AnchorKind::Wallet(wallet), account },
             state: WalletState::of(snapshot, now),
             age: ReadAge::new("balances", read_at, snapshot.config.max_age, now),
-            doubt: snapshot.doubt.as_ref().map(ToString::to_string),
+            doubt: snapshot.suspect_claims.as_ref().map(ToString::to_string),
             failure: FailureNote::new(snapshot.last_failure.as_ref(), entry.next_poll, now),
             balances: WalletBalances::new(snapshot, prices, now),
         }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     exchange::{BalanceAnswer, Failure, PriceTable, Reason, Wallet, v1},
-    snapshot::store::{AccountEntry, AccountFacts, PriceEntry, Store},
+    snapshot::store::{AccountEntry, AccountState, PriceEntry, Store},
     snapshot::wallet::{
         CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency, tests::answer,
     },
@@ -35,7 +35,7 @@ fn account(name: &str, watch: &[(&str, Option<f64>)]) -> AccountEntry {
         filter: CurrencyFilter::default(),
         max_age: Duration::from_secs(90),
     };
-    let facts = AccountFacts {
+    let facts = AccountState {
         name: name.into(),
         paused_until: None,
         credentials_loaded: Duration::ZERO,
@@ -48,7 +48,12 @@ fn polled(mut account: AccountEntry, seconds: u64, outcome: Result<BalanceAnswer
     if let Some(wallet) = account.wallets.first_mut() {
         let took = Duration::from_millis(120);
         let outcome = PollOutcome::new(at(seconds), outcome.map(Some));
-        wallet.set(wallet.snapshot.apply(PollResult { at: at(seconds), took, is_suspect: false, outcome }));
+        wallet.set_snapshot(wallet.snapshot.apply(PollResult {
+            at: at(seconds),
+            took,
+            is_suspect: false,
+            outcome,
+        }));
     }
     account
 }
@@ -78,7 +83,7 @@ fn market(readings: Vec<(u64, Result<PriceTable, Failure>)>) -> PriceEntry {
         let market = store.prices().unwrap_or_else(|| panic!("prices are asked for"));
         let outcome = outcome.map(|prices| (at(NOW - ago), prices));
         let price_snapshot = market.snapshot.apply(at(NOW - ago), outcome);
-        store.update_prices(|market| market.set(price_snapshot.clone()));
+        store.update_prices(|market| market.set_snapshot(price_snapshot.clone()));
     }
     PriceEntry::clone(&store.prices().unwrap_or_else(|| panic!("prices are asked for")))
 }
@@ -200,10 +205,17 @@ fn what_must_be_confirmed_is_told_beside_the_balances_that_are_held() {
     let known = polled(account("main", &[("usdt", None)]), NOW - 30, Ok(answer(&[("usdt", "7", "0")])));
     let mut held = known.clone();
     for wallet in &mut held.wallets {
-        let doubt =
-            wallet.snapshot.find_doubt(&answer(&[]), at(NOW)).unwrap_or_else(|| panic!("it is believed"));
-        let (outcome, took) = (PollOutcome::Doubted(doubt), Duration::ZERO);
-        wallet.set(wallet.snapshot.apply(PollResult { at: at(NOW), took, is_suspect: true, outcome }));
+        let doubt = wallet
+            .snapshot
+            .find_suspect_claims(&answer(&[]), at(NOW))
+            .unwrap_or_else(|| panic!("it is believed"));
+        let (outcome, took) = (PollOutcome::Suspect(doubt), Duration::ZERO);
+        wallet.set_snapshot(wallet.snapshot.apply(PollResult {
+            at: at(NOW),
+            took,
+            is_suspect: true,
+            outcome,
+        }));
     }
     let shown = text(&html(vec![held]));
     assert!(shown.contains("spot held"), "{shown}");
@@ -274,7 +286,7 @@ fn the_title_says_the_worst_first() {
     let rich = || polled(account("main", &[("usdt", Some(5.0))]), NOW, Ok(answer(&[("usdt", "9", "0")])));
     let poor = || polled(account("poor", &[("usdt", Some(5.0))]), NOW, Ok(answer(&[("usdt", "1", "0")])));
     let mut paused = polled(rich(), NOW, timeout());
-    paused.facts.paused_until = Some(at(NOW + 600).unix);
+    paused.state.paused_until = Some(at(NOW + 600).unix);
     let mut stuck = rich();
     stuck.heartbeat_deadline = at(NOW - 12);
     for (accounts, expected) in [

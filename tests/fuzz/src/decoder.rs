@@ -17,7 +17,7 @@ use xt_balance_exporter::{
     clock::Timestamp,
     exchange::{self, BalanceAnswer, Failure, Reason, futures, v1, v4},
     exposition::cache,
-    snapshot::store::AccountFacts,
+    snapshot::store::AccountState,
     snapshot::store::{AccountEntry, Store},
     snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency},
     web::status_page::{self, StatusPage},
@@ -58,14 +58,15 @@ pub fn run(input: &[u8]) {
         for model in &mut models {
             model.take(&seen, now);
         }
-        store.update(ACCOUNT, |account| {
+        store.update_account(ACCOUNT, |account| {
             for known in &mut account.wallets {
-                let doubt = read.as_ref().ok().and_then(|answer| known.snapshot.find_doubt(answer, now));
+                let doubt =
+                    read.as_ref().ok().and_then(|answer| known.snapshot.find_suspect_claims(answer, now));
                 let is_suspect = doubt.is_some();
                 let believed = || PollOutcome::new(now, read.clone().map(Some));
-                let outcome = doubt.map_or_else(believed, PollOutcome::Doubted);
+                let outcome = doubt.map_or_else(believed, PollOutcome::Suspect);
                 let took = Duration::from_millis(250);
-                known.set(known.snapshot.apply(PollResult { at: now, took, is_suspect, outcome }));
+                known.set_snapshot(known.snapshot.apply(PollResult { at: now, took, is_suspect, outcome }));
             }
         });
         agree(&store, &models, now);
@@ -158,7 +159,7 @@ fn account(now: Timestamp) -> AccountEntry {
         let Wishes { watch, filter } = wishes();
         Arc::new(WalletConfig { account: ACCOUNT.into(), wallet, watch, filter, max_age: MAX_AGE })
     };
-    let facts = AccountFacts {
+    let facts = AccountState {
         name: ACCOUNT.into(),
         paused_until: None,
         credentials_loaded: now.unix,

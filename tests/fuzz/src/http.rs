@@ -13,7 +13,7 @@ use tokio::{
 use xt_balance_exporter::{
     clock::Clock,
     exchange::{Wallet, v1},
-    snapshot::store::AccountFacts,
+    snapshot::store::AccountState,
     snapshot::store::{AccountEntry, Store},
     snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency},
     web::Server,
@@ -103,7 +103,7 @@ fn site() -> Server {
         filter: CurrencyFilter::default(),
         max_age: MAX_AGE,
     });
-    let facts = AccountFacts {
+    let facts = AccountState {
         name: "main".into(),
         paused_until: None,
         credentials_loaded: now.unix,
@@ -111,11 +111,16 @@ fn site() -> Server {
     };
     let store = Store::new(vec![AccountEntry::new(facts, vec![subject], now.later(Duration::from_hours(1)))]);
     let body = br#"{"code":200,"data":{"usdt":{"available":"1.5","freeze":"0"},"<b>\"\\":{"available":2,"freeze":0}}}"#;
-    store.update("main", |account| {
+    store.update_account("main", |account| {
         for known in &mut account.wallets {
             let took = Duration::from_millis(120);
             let outcome = PollOutcome::new(now, v1::decode_balances(200, body).map(Some));
-            known.set(known.snapshot.apply(PollResult { at: now, took, is_suspect: false, outcome }));
+            known.set_snapshot(known.snapshot.apply(PollResult {
+                at: now,
+                took,
+                is_suspect: false,
+                outcome,
+            }));
         }
     });
     Server::new(Arc::new(store), clock, "/metrics".to_owned(), 1)

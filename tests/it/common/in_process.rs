@@ -10,7 +10,7 @@ use xt_balance_exporter::{
         BaseUrl, Client, Credentials, Endpoints, Failure, KeyHalf, KeySource, Reason, Secret, Wallet,
     },
     exposition::cache,
-    poller::{self, AccountPoller, PollEnd},
+    poller::{self, AccountPoller, PollStatus},
     snapshot::store::Store,
     snapshot::wallet::{CurrencyFilter, WatchedCurrency},
 };
@@ -52,9 +52,9 @@ impl Watched {
 
     /// Polls once. Returns whether the answer was good and believed.
     pub async fn poll(&mut self) -> bool {
-        let ends = self.poller.poll_each().await;
+        let ends = self.poller.poll_wallets().await;
         assert_eq!(ends.len(), 1);
-        ends == [PollEnd::Good]
+        ends == [PollStatus::Good]
     }
 
     /// The exposition now.
