@@ -286,7 +286,7 @@ fn the_daemon_accepts_the_configuration_as_the_pod_sees_it() {
         .map(|arg| arg.replace("/etc/xt-balance-exporter", here));
     let args: Vec<_> = args.chain(["--config.check".to_owned()]).collect();
     let output = Exporter::run(&args.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
-    assert_eq!(output.stdout, "the configuration is valid: 2 accounts\n", "{}", output.stderr);
+    assert_eq!(output.stdout, "configuration is valid: 2 accounts\n", "{}", output.stderr);
 }
 
 #[test]

@@ -452,7 +452,7 @@ fn a_signal_has_the_file_read_again_and_a_broken_one_changes_nothing() {
     files.write("accounts.yml", &yaml(&exchange, 900, &["main", "next"]));
     exporter.signal("HUP");
     let said = exporter.stderr.wait_for(messages::RELOADED);
-    assert!(said.contains("new=1 changed=1 gone=0 unchanged=0") && said.contains("level=info"), "{said}");
+    assert!(said.contains("new=1 changed=1 removed=0 unchanged=0") && said.contains("level=info"), "{said}");
     assert_eq!(exporter.sample(THRESHOLD), Some(900.0));
     assert_eq!(exporter.sample(FREE), Some(3_867.4), "it is not forgotten meanwhile");
     let reloaded = exporter.sample(RELOADED_AT).unwrap();
@@ -480,7 +480,7 @@ fn a_signal_has_the_file_read_again_and_a_broken_one_changes_nothing() {
     assert!(exporter.get("/").text().contains(messages::PAGE_RELOAD_FAILED));
     files.write("accounts.yml", &yaml(&exchange, 900, &["next"]));
     exporter.signal("HUP");
-    exporter.stderr.wait_for("new=0 changed=0 gone=1 unchanged=1");
+    exporter.stderr.wait_for("new=0 changed=0 removed=1 unchanged=1");
     assert_eq!(exporter.sample(RELOADED), Some(1.0));
     assert!(exporter.sample(RELOADED_AT) > Some(reloaded));
     let text = exporter.metrics();
@@ -562,7 +562,7 @@ fn without_a_file_there_is_nothing_new_and_the_daemon_lives_on() {
     let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=1h"]);
     exporter.ready();
     exporter.signal("HUP");
-    exporter.stderr.wait_for("new=0 changed=0 gone=0 unchanged=1");
+    exporter.stderr.wait_for("new=0 changed=0 removed=0 unchanged=1");
     assert_eq!((exporter.sample(FREE), exporter.sample(POLLS)), (Some(3_867.4), Some(1.0)));
 }
 

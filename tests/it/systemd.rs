@@ -159,7 +159,7 @@ fn systemd_runs_the_unit_as_it_is_delivered() {
         machine.get("/metrics").contains("\nxt_up{account=\"main\",wallet=\"spot\"} 1").then_some(())
     });
     until("it says so", || {
-        (machine.property("StatusText") == "the last polls of 1 account were good").then_some(())
+        (machine.property("StatusText") == "1 account; all last polls succeeded").then_some(())
     });
     let metrics = machine.get("/metrics");
     assert!(
@@ -198,7 +198,7 @@ fn systemd_runs_the_unit_as_it_is_delivered() {
     machine.edit(&advice);
     machine.run(&["systemctl", "restart", SERVICE]);
     until("both are polled", || {
-        (machine.property("StatusText") == "the last polls of 2 accounts were good").then_some(())
+        (machine.property("StatusText") == "2 accounts; all last polls succeeded").then_some(())
     });
 
     // A process that hangs is ended and started again; in the unit that takes longer.

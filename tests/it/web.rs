@@ -259,7 +259,7 @@ fn pages_of_other_sites_reload_nothing_and_read_nothing() {
     assert_eq!(request("POST", address, "/-/reload", &[]).status, 200, "curl is no page");
     exporter.stderr.wait_for(messages::RELOADED);
     let said = exporter.stderr.text();
-    assert_eq!(said.matches("configuration was read again").count(), 1, "{said}");
+    assert_eq!(said.matches(messages::RELOADED).count(), 1, "{said}");
 }
 
 #[test]
