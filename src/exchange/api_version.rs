@@ -1,6 +1,6 @@
-//! The exchange's dialects: which endpoint reads a wallet in which version of the API, how that call
-//! is signed and how its answer is read. The one place where they are told apart.
-//! Pure: sends nothing, reads no clock.
+//! The API versions: which endpoint reads a wallet in which version, how its request is signed and how its reply is
+//! decoded. The only place that distinguishes the versions.
+//! Pure: sends nothing and reads no clock.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ use super::{
 /// Version of the exchange's API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApiVersion {
-    /// The first: signed parameters. Its documents were withdrawn; sister exchanges run it.
+    /// The first version, with signed parameters. XT withdrew its documents; sister exchanges run it.
     #[default]
     V1,
-    /// The one for keys made today: signed headers. Its futures have hosts and an envelope of their own.
+    /// The version of keys made today, with signed headers. Its futures have hosts and an envelope of their own.
     V4,
 }
 
 impl ApiVersion {
-    /// The word in flags, file and messages.
+    /// The name in flags, file and messages.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -34,12 +34,12 @@ impl ApiVersion {
         }
     }
 
-    /// The wallets it can read, in the order of [`Wallet::ALL`].
+    /// The wallets that it can read, in the order of [`Wallet::ALL`].
     pub fn wallets(self) -> impl Iterator<Item = Wallet> {
         Wallet::ALL.into_iter().filter(move |wallet| Endpoint::new(self, *wallet).is_some())
     }
 
-    /// The unsigned call that tells the exchange's time.
+    /// The unsigned request for the exchange's time.
     #[must_use]
     pub(super) fn server_time_request(self) -> Request {
         Request::unsigned(match self {
@@ -48,10 +48,10 @@ impl ApiVersion {
         })
     }
 
-    /// Reads the answer to it: Unix milliseconds.
+    /// Decodes the reply with the exchange's time, in Unix milliseconds.
     ///
     /// # Errors
-    /// Any answer but the documented one.
+    /// Any reply except the documented one.
     pub(super) fn decode_server_time(self, status: u16, body: &[u8]) -> Result<u64, Failure> {
         match self {
             Self::V1 => v1::decode_server_time(status, body),
@@ -59,7 +59,7 @@ impl ApiVersion {
         }
     }
 
-    /// The unsigned call that reads the prices of every market.
+    /// The unsigned request for the prices of all markets.
     #[must_use]
     pub(super) fn prices_request(self) -> Request {
         Request::unsigned(match self {
@@ -68,10 +68,10 @@ impl ApiVersion {
         })
     }
 
-    /// Reads the answer to it.
+    /// Decodes the reply with the prices.
     ///
     /// # Errors
-    /// Any answer but the documented one, with its reason.
+    /// Any reply except the documented one, with its reason.
     pub(super) fn decode_prices(self, status: u16, body: &[u8]) -> Result<PriceTable, Failure> {
         match self {
             Self::V1 => v1::decode_prices(status, body),
@@ -80,7 +80,7 @@ impl ApiVersion {
     }
 }
 
-/// The call that reads one wallet.
+/// The endpoint that reads a wallet.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Endpoint {
     V1(v1::V1Call),
@@ -89,7 +89,7 @@ pub(super) enum Endpoint {
 }
 
 impl Endpoint {
-    /// `None` if this API has no such wallet.
+    /// `None` if this API version does not have the wallet.
     #[must_use]
     pub(super) fn new(api: ApiVersion, wallet: Wallet) -> Option<Self> {
         match (api, wallet) {
@@ -100,14 +100,14 @@ impl Endpoint {
         }
     }
 
-    /// Whether its time is a nonce, which must grow from call to call of a key.
+    /// Whether the time in the request is a nonce, which must grow from call to call with a key.
     #[must_use]
     pub(super) fn needs_nonce(self) -> bool {
         matches!(self, Self::V1(_))
     }
 
-    /// The largest `Age` of an answer to it, if it may take `timeout`. Zero in v4: all accounts ask one URL there, so a kept
-    /// answer may be another account's.
+    /// The largest `Age` of a reply, for a call with this `timeout`. Zero in v4, because all accounts call the same URL
+    /// and a cached reply may belong to another account.
     #[must_use]
     pub(super) fn max_cache_age(self, timeout: Duration) -> Duration {
         match self {
@@ -116,7 +116,7 @@ impl Endpoint {
         }
     }
 
-    /// The request, signed at `time`, the exchange's in Unix milliseconds.
+    /// Signs the request at `time`, the exchange's time in Unix milliseconds.
     #[must_use]
     pub(super) fn sign(self, pair: &KeyPair, time: u64) -> Request {
         match self {
@@ -126,10 +126,10 @@ impl Endpoint {
         }
     }
 
-    /// Reads the answer.
+    /// Decodes the reply.
     ///
     /// # Errors
-    /// Any answer but the documented one, with its reason.
+    /// Any reply except the documented one, with its reason.
     pub(super) fn decode_balances(self, status: u16, body: &[u8]) -> Result<BalanceAnswer, Failure> {
         match self {
             Self::V1(_) => v1::decode_balances(status, body),
@@ -139,7 +139,7 @@ impl Endpoint {
     }
 }
 
-/// Decodes a reply that was good before once more; `None` if it has no good answer.
+/// Decodes a reply that was good before; `None` if it holds no good answer.
 #[must_use]
 pub fn decode_again(api: ApiVersion, wallet: Wallet, raw_body: &RawBody) -> Option<BalanceAnswer> {
     let answer = Endpoint::new(api, wallet)?.decode_balances(raw_body.status(), raw_body.body()).ok()?;

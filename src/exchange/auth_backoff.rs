@@ -1,29 +1,28 @@
-//! Which key pairs the exchange has refused, for which wallets, and when each may be tried again.
-//! A pair that is refused everywhere is tried once in five minutes, however many accounts ask with
-//! it. One that works elsewhere lacks a permission: only the wallet it is refused for is left out.
-//! Pure, and knows no request.
+//! Remembers which key pairs the exchange refused, for which wallets, and when each may be tried again. A pair that is
+//! refused everywhere is tried once in five minutes, however many accounts use it. A pair that works for another wallet
+//! lacks a permission: only the refused wallet is skipped.
+//! Pure: depends on no request.
 
 use std::{collections::HashMap, time::Duration};
 
 use super::{balance::Wallet, secret::PairId};
 
-/// After a pair was refused, the next try.
+/// The time from a refusal to the next try.
 const RETRY_AFTER: Duration = Duration::from_mins(5);
 
-/// What became of each pair's last try, wallet by wallet. Pairs that nobody has tried for long are
-/// forgotten.
+/// The result of each pair's last try, by wallet. Pairs that were not tried for long are removed.
 #[derive(Debug, Default)]
 pub(super) struct AuthBackoff(HashMap<PairId, KeyResult>);
 
 #[derive(Debug)]
 struct KeyResult {
     last: Duration,
-    /// `None` where it worked, else when it may be tried again.
+    /// `None` if it worked, otherwise when it may be tried again.
     wallets: HashMap<Wallet, Option<Duration>>,
 }
 
 impl AuthBackoff {
-    /// The exchange has answered `pair`'s call for `wallet`: it worked, or was refused.
+    /// Records the exchange's answer to a call with `pair` for `wallet`: it worked, or the exchange refused the pair.
     pub(super) fn record(&mut self, pair: PairId, wallet: Wallet, worked: bool, now: Duration) {
         self.0.retain(|known, tried| *known == pair || now.saturating_sub(tried.last) < 12 * RETRY_AFTER);
         let tried = self.0.entry(pair).or_insert_with(|| KeyResult { last: now, wallets: HashMap::new() });
@@ -31,25 +30,24 @@ impl AuthBackoff {
         tried.wallets.insert(wallet, (!worked).then_some(now + RETRY_AFTER));
     }
 
-    /// The last refusal of `pair` for `wallet` was not the key's fault.
+    /// Removes the last refusal of `pair` for `wallet`: it was not the key's fault.
     pub(super) fn forget(&mut self, pair: PairId, wallet: Wallet) {
         if let Some(tried) = self.0.get_mut(&pair) {
             tried.wallets.remove(&wallet);
         }
     }
 
-    /// Whether `pair` was refused since `began`, so that a try for `wallet` would be one too many.
+    /// Whether `pair` was refused since `began`, so that `wallet` must not be tried.
     #[must_use]
     pub(super) fn was_refused_since(&self, pair: PairId, wallet: Wallet, began: Duration) -> bool {
         self.blocked_until(pair, wallet).is_some_and(|until| until >= began + RETRY_AFTER)
     }
 
-    /// When `pair` may be tried again for `wallet`, even if that is past by now; `None` if nothing
-    /// stands against it.
+    /// When `pair` may be tried again for `wallet`, also if that time is past; `None` if it is not blocked.
     #[must_use]
     pub(super) fn blocked_until(&self, pair: PairId, wallet: Wallet) -> Option<Duration> {
         let wallets = &self.0.get(&pair)?.wallets;
-        // `None`, that it worked, is less than any time.
+        // `None` (it worked) is less than any time.
         match wallets.values().min()? {
             None => wallets.get(&wallet).copied().flatten(),
             Some(_) => wallets.values().copied().flatten().max(),

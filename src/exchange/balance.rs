@@ -1,6 +1,5 @@
-//! The nouns every floor above agrees on: a wallet, a balance, an answer.
-//! Knows no JSON and no request: what the exchange writes is turned into these in `v1`, `v4` and
-//! `futures`.
+//! Types that all modules share: a wallet, a balance, an answer. `v1`, `v4` and `futures` decode replies into them.
+//! Depends on neither JSON nor requests.
 
 use std::{fmt, sync::Arc};
 
@@ -8,7 +7,7 @@ use smol_str::SmolStr;
 
 use super::amount::Amount;
 
-/// Which pocket of an account a balance lies in; the `wallet` label.
+/// A wallet of an account; the `wallet` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wallet {
     /// The trading account: v1 getBalance, v4 balances.
@@ -24,10 +23,10 @@ pub enum Wallet {
 }
 
 impl Wallet {
-    /// Every wallet there is, in the order of documentation.
+    /// All wallets, in the order of the documentation.
     pub const ALL: [Self; 5] = [Self::Spot, Self::Wallet, Self::Fiat, Self::FuturesUsdt, Self::FuturesCoin];
 
-    /// The value of the `wallet` label, and the word in flags and file.
+    /// The value of the `wallet` label, and the name in flags and file.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -56,35 +55,36 @@ impl std::str::FromStr for Wallet {
     }
 }
 
-/// What one currency of one wallet holds.
+/// A currency's balance in a wallet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Balance {
     /// Lower case, 1 to 64 bytes, no control characters.
     pub currency: SmolStr,
-    /// Free to trade or withdraw: `available` of v1, `availableAmount` of v4, `availableBalance` of futures.
+    /// The amount that can be traded or withdrawn: `available` of v1, `availableAmount` of v4, `availableBalance` of
+    /// futures.
     pub free: Amount,
-    /// Locked in orders, withdrawals or positions: `freeze` of v1, `frozenAmount` of v4, the margins
-    /// of futures.
+    /// The amount locked in orders, withdrawals or positions: `freeze` of v1, `frozenAmount` of v4, the margins of
+    /// futures.
     pub frozen: Amount,
 }
 
-/// A good answer to a balance call.
+/// A good answer with balances.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BalanceAnswer {
-    /// Usable rows, sorted by currency, each currency once.
+    /// Usable rows, sorted by currency. Each currency occurs once.
     pub balances: Vec<Balance>,
-    /// Rows that could not be used.
+    /// The number of unusable rows.
     pub rejected: u64,
-    /// Names of the unusable rows, where the name itself was fit: a watched currency among them
-    /// was not left out by the exchange, so it must not read as zero. Sorted.
+    /// The currencies of unusable rows with a usable name, sorted. The exchange did not leave these out, so a watched
+    /// one must not become 0.
     pub unreadable: Vec<SmolStr>,
-    /// Unusable rows that do not even say of which currency they are.
+    /// The number of unusable rows without a usable name.
     pub nameless: u64,
-    /// What it was read from; `None` if from nothing that an exchange sent.
+    /// The body that it was decoded from; `None` if it did not come from an exchange.
     pub raw_body: Option<RawBody>,
 }
 
-/// An answer as it came: one that is equal says the same. Whatever it holds is not printed.
+/// The body of an answer. An equal body holds the same answer. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawBody(Arc<(u16, Vec<u8>)>);
 
@@ -95,13 +95,13 @@ impl fmt::Debug for RawBody {
 }
 
 impl RawBody {
-    /// The body that came with the HTTP status `status`.
+    /// A body with the HTTP status `status`.
     #[must_use]
     pub(crate) fn new(status: u16, body: Vec<u8>) -> Self {
         Self(Arc::new((status, body)))
     }
 
-    /// Whether the same body came with the HTTP status `status`.
+    /// Whether the body and the HTTP status are the same.
     #[must_use]
     pub(super) fn equals(&self, status: u16, body: &[u8]) -> bool {
         self.0.0 == status && self.body() == body

@@ -1,5 +1,5 @@
-//! Where an account's key pair comes from, and which pair to try: files are read again when they
-//! change, and a new pair replaces the old one only once it has worked.
+//! An account's key pairs: where they come from, and which one to use. The files are read again when they change, and a
+//! new pair replaces the old one only after the exchange accepted it.
 //! Signs nothing and sends nothing.
 
 use std::{
@@ -16,12 +16,12 @@ use crate::{
     quoting::quote_existing_path,
 };
 
-/// The longest key file that is read; keys are far shorter.
+/// The most bytes of a key file. Keys are far shorter.
 const FILE_MAX_BYTES: u64 = 4096;
-/// How long a poll waits for the key files: after that it is made with the pair in use.
+/// How long a poll waits for the key files. After that it uses the current pair.
 const FILES_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Where the two halves of a key pair come from.
+/// The sources of both halves of a key pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySource {
     /// The access key.
@@ -30,16 +30,16 @@ pub struct KeySource {
     pub secret: KeyHalf,
 }
 
-/// Where one half of a key pair comes from.
+/// The source of one half of a key pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyHalf {
-    /// Given once: from the environment.
+    /// A value from the environment.
     Given(Secret),
-    /// A file that may be replaced at any time.
+    /// A file, which may be replaced at any time.
     File(PathBuf),
 }
 
-/// An account's key pairs: the one in use, and perhaps a newer one that has yet to work.
+/// An account's key pairs: the one in use, and possibly a newer one that the exchange has not accepted yet.
 #[derive(Debug)]
 pub struct Credentials {
     source: KeySource,
@@ -49,20 +49,20 @@ pub struct Credentials {
     current_refused: bool,
     candidate: Option<(KeyPair, Duration)>,
     refused_candidate: Option<KeyPair>,
-    /// `None` asks for the files to be read again, whatever they look like.
+    /// `None` if the files must be read again even if they look unchanged.
     seen: Option<Vec<Fingerprint>>,
     warnings: Vec<String>,
     reader: BlockingWorker<PendingRead>,
 }
 
-/// What key files look like, and what they hold if that is another look than before.
+/// The fingerprints of the key files, and their content if the fingerprints changed.
 type PendingRead = (Vec<Fingerprint>, Option<Result<KeyPair, String>>);
 
 impl Credentials {
-    /// Reads the first pair, at `unix` time. May block.
+    /// Reads the first pair at the Unix time `unix`. May block.
     ///
     /// # Errors
-    /// A sentence that names the file and says what is wrong with it.
+    /// A sentence with the file and the problem.
     pub fn open(source: KeySource, unix: Duration) -> Result<Self, String> {
         let seen = Some(source.fingerprints());
         let current = source.read()?;
@@ -79,18 +79,18 @@ impl Credentials {
         })
     }
 
-    /// Sentences about files that more users could read than need to when the first pair was read.
+    /// Warnings about files that other users could read when the first pair was read.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Looks whether the files have changed since they were last read and, if so, reads both. A
-    /// pair that is neither in use nor known to be refused is to be tried next. Returns whether
-    /// there is a new one to be tried. Waits a second at most for a file system that hangs.
+    /// Checks whether the files changed since they were last read, and reads them if so. A pair that is neither in use
+    /// nor known to be refused is tried next. Returns whether there is a new pair to try. Waits at most a second for a
+    /// file system that hangs.
     ///
     /// # Errors
-    /// If changed files cannot be read, or files not be looked at; the pair in use stays.
+    /// If the files cannot be checked or read; the pair in use stays.
     pub async fn refresh(&mut self, unix: Duration) -> Result<bool, String> {
         if self.source.files().next().is_none() {
             return Ok(false);
@@ -110,14 +110,14 @@ impl Credentials {
         Ok(is_new)
     }
 
-    /// The pair to sign with: the newer one, else the one in use.
+    /// The pair to sign with: the newer one if there is one, otherwise the one in use.
     #[must_use]
     pub fn pair(&self) -> &KeyPair {
         self.candidate.as_ref().map_or(&self.current, |(pair, _)| pair)
     }
 
-    /// The pair of [`Keyring::pair`] has worked: from now on it is the one in use. Returns whether
-    /// that is a change.
+    /// Records that the exchange accepted the pair of [`Credentials::pair`], which is now in use. Returns whether that
+    /// is a change.
     pub fn record_success(&mut self) -> bool {
         self.current_refused = false;
         let Some((pair, loaded)) = self.candidate.take() else { return false };
@@ -126,9 +126,9 @@ impl Credentials {
         true
     }
 
-    /// The pair of [`Keyring::pair`] was refused. Returns whether the one in use should be tried
-    /// instead. If that is the one that was refused, the files will be read again: a network file
-    /// system may have shown an old face.
+    /// Records that the exchange refused the pair of [`Credentials::pair`]. Returns whether to try the pair in use
+    /// instead. If that is the refused one, the files will be read again, because a network file system may have shown
+    /// an old version.
     pub fn record_refusal(&mut self) -> bool {
         if let Some((pair, _)) = self.candidate.take() {
             self.refused_candidate = Some(pair);
@@ -139,8 +139,8 @@ impl Credentials {
         false
     }
 
-    /// The pair of [`Keyring::pair`] has failed in a way that may or may not be its own. Returns
-    /// whether the one in use should be tried instead; the newer one is tried again next time.
+    /// Records a failure that may be the fault of the pair of [`Credentials::pair`]. Returns whether to try the pair in
+    /// use instead; the newer pair is tried again next time.
     pub fn is_suspect(&mut self) -> bool {
         let was_new = self.candidate.take().is_some();
         if was_new {
@@ -149,13 +149,13 @@ impl Credentials {
         was_new && !self.current_refused
     }
 
-    /// Allows one more try of a refused pair, because the exchange that refused it may have changed.
+    /// Allows one more try of a refused pair, because the exchange may accept it now.
     pub fn reset_rejected(&mut self) {
         self.refused_candidate = None;
         self.seen = None;
     }
 
-    /// Where its pairs come from.
+    /// The sources of the pairs.
     #[must_use]
     pub fn source(&self) -> &KeySource {
         &self.source
@@ -186,7 +186,7 @@ impl KeySource {
 }
 
 impl KeyHalf {
-    /// The half called `what`.
+    /// Reads one half, which errors call `what`.
     fn read(&self, what: &str) -> Result<Secret, String> {
         match self {
             Self::Given(secret) => Ok(secret.clone()),

@@ -1,6 +1,5 @@
-//! Decoding that the API versions share: raw JSON → amounts and rows, and the failure of an undocumented
-//! answer.
-//! Knows no endpoint, no field by name and no code of the exchange. Pure.
+//! Decoding that the API versions share: amounts and rows from raw JSON, and the failure of an undocumented reply.
+//! Pure: depends on no endpoint, field name or code of the exchange.
 
 use std::borrow::Cow;
 
@@ -14,20 +13,19 @@ use super::{
     error::{Detail, Failure, Reason},
 };
 
-/// One row of an answer, as far as it could be read.
+/// A row of a reply, as far as it is usable.
 #[derive(Debug)]
 pub(super) struct DecodedRow {
-    /// The currency as a label has it; `None` if it cannot be one.
+    /// The currency as its label; `None` if its name is unusable.
     pub currency: Option<SmolStr>,
-    /// Free and frozen; `None` if one of them is no usable amount.
+    /// The free and frozen amounts; `None` if one of them is unusable.
     pub amounts: Option<(Amount, Amount)>,
 }
 
-/// Gathers rows into an answer. A row that is unusable is dropped and counted; if there are rows and
-/// all are unusable, the answer is.
+/// Builds an answer from rows. Unusable rows are dropped and counted.
 ///
 /// # Errors
-/// If there are rows and none is usable.
+/// If there are rows and none of them is usable.
 pub(super) fn build_answer(rows: impl IntoIterator<Item = DecodedRow>) -> Result<BalanceAnswer, Failure> {
     let mut answer = BalanceAnswer::default();
     let (rejected, nameless, unreadable) =
@@ -50,10 +48,10 @@ pub(super) fn build_answer(rows: impl IntoIterator<Item = DecodedRow>) -> Result
     Ok(answer)
 }
 
-/// The whole body as the object `T`, or what it is instead.
+/// Decodes the whole body as the object `T`.
 ///
 /// # Errors
-/// A limit reply, or a body that is no such object, judged by its status.
+/// A limit reply, or the failure that the status stands for if the body is not such an object.
 pub(super) fn decode_envelope<'a, T: Deserialize<'a>>(status: u16, body: &'a [u8]) -> Result<T, Failure> {
     if is_limit_reply(status) {
         return Err(Failure::new(Reason::RateLimited, format!("HTTP {status}, {}", body_excerpt(body))));
@@ -64,20 +62,20 @@ pub(super) fn decode_envelope<'a, T: Deserialize<'a>>(status: u16, body: &'a [u8
     read.ok_or_else(|| failure_from_status(status, body))
 }
 
-/// Whether an answer under this HTTP status can be a good one. Of the others below 300, 203 says that something
-/// on the way changed the answer, 206 that it is a part; none is a whole answer to a GET.
+/// Whether a reply with this HTTP status can be a good answer. Of the others below 300, 203 means that a proxy changed
+/// the reply and 206 that it is a part; none is a whole answer to a GET.
 #[must_use]
 pub(super) fn is_success(status: u16) -> bool {
     status == 200
 }
 
-/// Whether a status alone says that a limit was passed: 429, and 418, by which other exchanges tell an address that went
-/// on after 429.
+/// Whether the status alone is a limit reply: 429, and 418, which other exchanges send to an address that continues
+/// after 429.
 fn is_limit_reply(status: u16) -> bool {
     matches!(status, 418 | 429)
 }
 
-/// What an answer is that is no envelope of the exchange: there only the status says anything.
+/// The failure of a reply without an envelope of the exchange, in which only the status is informative.
 pub(super) fn failure_from_status(status: u16, body: &[u8]) -> Failure {
     let failure = match status {
         200 => decode_failure(format!("HTTP {status}, {}", body_excerpt(body))),
@@ -92,9 +90,9 @@ pub(super) fn failure_from_status(status: u16, body: &[u8]) -> Failure {
     failure.with_detail(is_proxy_page(status, body).then_some(Detail::NotFromTheExchange))
 }
 
-/// Whether an answer that is no envelope of the exchange came from something in front of it. The exchange answers a refused
-/// key in its envelope, so a bare 403 is a firewall's, and a page under status 200 asks to prove that a person is there.
-/// 404 and 410 are the exchange's own: what it does not have, its other base URLs do not have.
+/// Whether a reply without an envelope came from something in front of the exchange. The exchange refuses keys inside
+/// its envelope, so a bare 403 comes from a firewall, and a page with status 200 asks for proof of a person. 404 and
+/// 410 come from the exchange: its other base URLs lack the resource too.
 fn is_proxy_page(status: u16, body: &[u8]) -> bool {
     match status {
         200 => !is_json(body),
@@ -108,38 +106,38 @@ fn is_json(body: &[u8]) -> bool {
     matches!(body.trim_ascii_start(), [b'{' | b'[', ..]) || serde_json::from_slice::<IgnoredAny>(body).is_ok()
 }
 
-/// The reason of an error that says nothing of its own, in an answer whose status says that the exchange is down.
+/// The reason of an unspecific error: unavailable, if the status says that the exchange is down.
 #[must_use]
 pub(super) fn or_unavailable(reason: Reason, status: u16) -> Reason {
     if reason == Reason::Api && status >= 500 { Reason::Unavailable } else { reason }
 }
 
-/// Reads `raw` if it is an object. Without this look at it, serde would fill a struct from a list.
+/// Parses `raw` as an object. Without the check, serde would also fill a struct from a list.
 pub(super) fn parse_object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
     raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?
 }
 
-/// Reads `raw` if it is a text.
+/// Parses `raw` as a text.
 pub(super) fn parse_text(raw: &RawValue) -> Option<Cow<'_, str>> {
     raw.get().starts_with('"').then(|| serde_json::from_str(raw.get()).ok())?
 }
 
-/// A whole number, written as a number or as a text.
+/// Parses a whole number, written as a number or as a text.
 pub(super) fn parse_integer(raw: &RawValue) -> Option<i64> {
     raw.get().trim_matches('"').parse().ok()
 }
 
-/// An amount comes as a text or as a number; both keep their digits.
+/// Parses an amount, written as a text or as a number. Both keep their digits.
 pub(super) fn parse_amount(raw: &RawValue) -> Option<Amount> {
     if raw.get().starts_with('"') { Amount::parse(&parse_text(raw)?) } else { Amount::parse(raw.get()) }
 }
 
-/// Not the documented answer.
+/// A failure: the reply is not the documented one.
 pub(super) fn decode_failure(text: impl Into<String>) -> Failure {
     Failure::new(Reason::Decode, text)
 }
 
-/// Sorts, and rejects every row of a currency that has more than one: nothing says which is true.
+/// Sorts the rows, and rejects every row of a currency that has more than one, because none of them can be trusted.
 fn reject_duplicates(answer: &mut BalanceAnswer) {
     answer.balances.sort_unstable_by(|a, b| a.currency.cmp(&b.currency));
     let doubled: Vec<SmolStr> = answer
@@ -152,7 +150,7 @@ fn reject_duplicates(answer: &mut BalanceAnswer) {
         .collect();
     let before = answer.balances.len();
     answer.unreadable.sort_unstable();
-    // Both are sorted: an answer full of doubles must not take a time that grows with its square.
+    // Both are sorted, so that a reply full of duplicates does not take quadratic time.
     let is_in = |list: &[SmolStr], row: &Balance| list.binary_search(&row.currency).is_ok();
     let unreadable = &answer.unreadable;
     answer.balances.retain(|row| !is_in(&doubled, row) && !is_in(unreadable, row));
@@ -162,7 +160,7 @@ fn reject_duplicates(answer: &mut BalanceAnswer) {
     answer.unreadable.dedup();
 }
 
-/// The whole of an unexpected body. The caller shortens it, because only the caller knows its secrets.
+/// The whole text of an unexpected body. The caller shortens it, because only the caller knows its secrets.
 fn body_excerpt(body: &[u8]) -> String {
     match body.trim_ascii() {
         [] => "an empty body".to_owned(),

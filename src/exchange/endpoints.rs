@@ -1,23 +1,23 @@
-//! Where the wallets of an account are asked for. Sends nothing.
+//! The base URLs of an account's wallets. Sends nothing.
 
 use super::{api_version::ApiVersion, balance::Wallet, base_url::BaseUrl};
 
-/// The version of the API an account speaks, and the base URLs of its wallets in order of preference.
-/// All of them are of one exchange: a key of one must not reach another.
+/// The API version of an account, and the base URLs of its wallets in order of preference. All of them belong to one
+/// exchange, because a key of one exchange must not reach another.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Endpoints {
     /// The version of the API.
     pub api: ApiVersion,
-    /// Of all wallets but futures; they also tell the time of the others. Not empty.
+    /// The base URLs of all wallets except futures; they also serve the time for futures. Not empty.
     pub base_urls: Vec<BaseUrl>,
-    /// Of USDT-margined futures; not empty if that wallet is read.
+    /// The base URLs of USDT-margined futures; not empty if that wallet is read.
     pub futures_usdt: Vec<BaseUrl>,
-    /// Of coin-margined futures; not empty if that wallet is read.
+    /// The base URLs of coin-margined futures; not empty if that wallet is read.
     pub futures_coin: Vec<BaseUrl>,
 }
 
 impl Endpoints {
-    /// Every base URL, of whichever wallet.
+    /// Every base URL of every wallet.
     pub fn all(&self) -> impl Iterator<Item = &BaseUrl> {
         self.base_urls.iter().chain(&self.futures_usdt).chain(&self.futures_coin)
     }
@@ -33,7 +33,7 @@ impl Endpoints {
     }
 }
 
-/// The first of the wallets that have their base URLs in common with `wallet`.
+/// The first of the wallets that share their base URLs with `wallet`.
 #[must_use]
 pub(super) fn representative_wallet(wallet: Wallet) -> Wallet {
     match wallet {

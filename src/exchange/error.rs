@@ -1,5 +1,5 @@
 //! Why a poll failed: a closed set of reasons, and a sentence for people.
-//! Knows no HTTP and no metric; the only place where a text from outside is made fit to be shown.
+//! Depends on neither HTTP nor metrics.
 
 use std::{fmt, time::Duration};
 
@@ -14,7 +14,7 @@ pub enum Reason {
     Signature,
     /// The nonce was outside the exchange's window.
     Clock,
-    /// A limit was passed, or the account is locked for it.
+    /// A limit was passed, or the account is locked because of that.
     RateLimited,
     /// The exchange cannot answer now: 5xx or maintenance.
     Unavailable,
@@ -32,14 +32,14 @@ pub enum Reason {
     Body,
     /// The body is not the documented JSON.
     Decode,
-    /// An answer from before the question: something between the exchange and this machine kept it.
+    /// The reply is older than the request: something between the exchange and this machine cached it.
     Cached,
     /// Any other error code of the exchange.
     Api,
 }
 
 impl Reason {
-    /// Every reason, in the order of declaration: a reason's place is its discriminant.
+    /// Every reason in the order of declaration, so that the index of a reason is its discriminant.
     pub const ALL: [Self; 14] = [
         Self::Auth,
         Self::Signature,
@@ -78,7 +78,7 @@ impl Reason {
         }
     }
 
-    /// Whether the host failed, or whatever is on the way there.
+    /// Whether the host failed, or the network on the way to it.
     #[must_use]
     pub(super) fn is_host_fault(self) -> bool {
         matches!(
@@ -88,13 +88,13 @@ impl Reason {
     }
 
     /// Whether a wrong reading of the exchange's clock can be the cause. The exchange names the nonce in few of the
-    /// refusals that a wrong one brings, and an answer looks old beside a clock that is ahead.
+    /// refusals that a wrong time causes, and a reply looks old compared to a clock that is ahead.
     #[must_use]
     pub(super) fn may_be_clock_fault(self) -> bool {
         matches!(self, Self::Auth | Self::Signature | Self::Clock | Self::Http | Self::Api | Self::Cached)
     }
 
-    /// Whether a person must act on the key: asking again soon is of no use.
+    /// Whether a person must replace or repair the key, so that another try soon is useless.
     #[must_use]
     pub fn is_key_fault(self) -> bool {
         matches!(self, Self::Auth | Self::Signature)
@@ -107,7 +107,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What an answer says of a failure beyond its reason.
+/// The cause of a failure, beyond its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// The exchange does not know the key, or names no other cause.
@@ -122,43 +122,42 @@ pub enum Detail {
     NotFromTheExchange,
 }
 
-/// A failed call: its reason and the sentence a person reads.
+/// A failed call: its reason, and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// One of the closed set.
+    /// The reason.
     pub reason: Reason,
-    /// What else is known of the cause; `None` if the answer does not say.
+    /// The cause, if the reply names it.
     pub detail: Option<Detail>,
-    /// What was attempted and why it failed; one line, bounded, without secrets once
-    /// [`Failure::without`] has been called.
+    /// What was attempted and why it failed: one line of limited length, without secrets after [`Failure::redact`].
     pub text: String,
-    /// How long the exchange asked to be left alone (`Retry-After`).
+    /// The delay that the exchange asked for with `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// Whether every host that was tried failed to tell its time, so that no signed call was sent.
+    /// Whether every host failed to tell its time, so that no signed call was sent.
     pub is_of_clock_sync: bool,
 }
 
 impl Failure {
-    /// A failure whose text may still hold anything the exchange sent.
+    /// A failure whose text may still hold anything that the exchange sent.
     #[must_use]
     pub fn new(reason: Reason, text: impl Into<String>) -> Self {
         Self { reason, detail: None, text: text.into(), retry_after: None, is_of_clock_sync: false }
     }
 
-    /// Whether another base URL may fare better: nothing came from this one, or what came is not the exchange's answer.
-    /// A refused key is refused everywhere, and asking again after a limit reply is what gets an account locked.
+    /// Whether another base URL may do better: no reply came from this one, or the reply is not from the exchange. A
+    /// refused key is refused everywhere, and another call after a limit reply can get the account locked.
     #[must_use]
     pub fn is_host_fault(&self) -> bool {
         self.detail == Some(Detail::NotFromTheExchange) || self.reason.is_host_fault()
     }
 
-    /// The same with a detail.
+    /// Adds a detail.
     #[must_use]
     pub(super) fn with_detail(self, detail: Option<Detail>) -> Self {
         Self { detail, ..self }
     }
 
-    /// Makes the text safe to show: see [`redact`].
+    /// Makes the text safe to show: see the module `redact`.
     #[must_use]
     pub fn redact(self, secrets: &[&str]) -> Self {
         Self { text: redact(&self.text, secrets), ..self }

@@ -1,18 +1,18 @@
-//! Error texts of the exchange: which known words and sentences a text holds, in English and in Chinese.
-//! A word matches as a whole word only: `blocked` is not `locked`, and `design` is not `sign`. The API versions ask
-//! here where no code of the exchange tells the reason.
-//! Knows no code, no status and no JSON. Pure.
+//! Recognises known words and sentences in the exchange's error texts, in English and Chinese. Words match only as
+//! whole words: `blocked` is not `locked`, and `design` is not `sign`. The API versions use it where no error code
+//! decides.
+//! Pure: depends on no code, no status and no JSON.
 
 use super::error::Detail;
 
-/// How much of a text is searched, in characters. An error text is one sentence.
+/// The characters of a text that are searched. An error text is one sentence.
 const SEARCHED_MAX_CHARS: usize = 2_000;
 
-/// What an error text may be about.
+/// A subject of error texts.
 struct Pattern {
-    /// Words and sentences that say so.
+    /// Words and sentences about the subject.
     says: &'static [&'static str],
-    /// Sentences that hold one of them and mean something else.
+    /// Sentences with one of these words that mean something else.
     except: &'static [&'static str],
 }
 
@@ -78,7 +78,7 @@ const LIMIT: Pattern = Pattern {
     except: &[],
 };
 
-/// Whole texts that report a limit or a lock. Inside a sentence each may tell of something else: locked funds.
+/// Whole texts that report a limit or a lock. Inside a sentence each may mean something else, such as locked funds.
 const LIMIT_ALONE: [&str; 13] = [
     "locked",
     "temporarily locked",
@@ -95,12 +95,12 @@ const LIMIT_ALONE: [&str; 13] = [
     "超限",
 ];
 
-/// A sentence that reports a lock: a subject, perhaps a filler, and the verb.
+/// A sentence that reports a lock: a subject, an optional filler, and the verb.
 struct LockPattern {
     subjects: &'static [&'static str],
     fillers: &'static [&'static str],
     verbs: &'static [&'static str],
-    /// Between two of them.
+    /// The separator between two of them.
     blank: &'static str,
 }
 
@@ -206,7 +206,7 @@ const PERMISSION: Pattern = Pattern {
     except: &["特权限", "授权限", "特權限", "授權限"],
 };
 
-/// These tell of a key only where something else has told that the key was refused.
+/// These name a problem of the key only if the key is already known to be refused.
 const REFUSED_ADDRESS: Pattern = Pattern { says: &["ip"], except: &[] };
 const REFUSED_ACTION: Pattern = Pattern { says: &["not allowed", "not permitted"], except: &[] };
 const REFUSED_INACTIVE: Pattern = Pattern {
@@ -247,11 +247,11 @@ const OUTAGE: Pattern = Pattern {
 const UNREACHABLE: Pattern =
     Pattern { says: &["connection refused", "timed out", "timeout", "time out", "unavailable"], except: &[] };
 
-/// An error text, made ready to be searched.
+/// An error text, prepared for searching.
 pub(super) struct ErrorText {
-    /// Lower-case words with one blank around each. A run of Chinese characters is a word.
+    /// Lower-case words with one space around each. A run of Chinese characters is a word.
     words: String,
-    /// The words without blanks. Chinese has none, and what counts as one word there hangs on the reader.
+    /// The words without spaces, for Chinese, which does not separate words.
     joined: String,
 }
 
@@ -261,7 +261,7 @@ impl ErrorText {
         Self { joined: words.replace(' ', ""), words }
     }
 
-    /// Whether it reports that a limit was passed, or that the account is locked for it.
+    /// Whether it reports a passed limit, or an account that is locked because of one.
     pub(super) fn reports_limit(&self) -> bool {
         self.matches(&LIMIT)
             || LIMIT_ALONE.contains(&self.words.trim())
@@ -279,17 +279,17 @@ impl ErrorText {
             .any(|subject| ends.iter().any(|end| self.contains_phrase(&format!("{subject}{blank}{end}"))))
     }
 
-    /// Whether it reports that the time of the request was wrong.
+    /// Whether it reports a wrong time of the request.
     pub(super) fn reports_clock(&self) -> bool {
         self.matches(&CLOCK)
     }
 
-    /// Whether it reports that the signature was wrong.
+    /// Whether it reports a wrong signature.
     pub(super) fn reports_signature(&self) -> bool {
         self.matches(&SIGNATURE)
     }
 
-    /// Whether it reports that the key was refused.
+    /// Whether it reports a refused key.
     pub(super) fn reports_key(&self) -> bool {
         [KEY, ADDRESS, PERMISSION].iter().any(|topic| self.matches(topic))
     }
@@ -323,14 +323,14 @@ impl ErrorText {
         }
         let (mut words, mut joined) = (self.words.clone(), self.joined.clone());
         for known in topic.except {
-            // The blanks around what is removed stay, so that its neighbours do not become one word.
+            // The surrounding spaces stay, so that the neighbours do not become one word.
             words = words.replace(&format!(" {known} "), "  ");
             joined = joined.replace(known, " ");
         }
         found(&Self { words, joined })
     }
 
-    /// Whether it holds `known`: Latin letters as whole words, Chinese characters wherever they stand.
+    /// Whether it contains `known`: Latin letters as whole words, Chinese characters anywhere.
     fn contains_phrase(&self, known: &str) -> bool {
         if known.is_ascii() {
             self.words.contains(&format!(" {known} "))
@@ -340,7 +340,7 @@ impl ErrorText {
     }
 }
 
-/// The words of a text in lower case, with one blank around each. Words end where letters end, where a Chinese
+/// The words of a text in lower case, with one space around each. A word ends where the letters end, where a Chinese
 /// character meets another letter, and inside `accessKey`, where a capital letter follows a small one.
 fn words(text: &str) -> String {
     let mut words = String::from(" ");

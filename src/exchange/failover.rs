@@ -1,5 +1,6 @@
-//! Several base URLs of one exchange: which to try first and next, how much time each may have, and
-//! what their failures come to. Sends nothing, reads no clock.
+//! Failover between the base URLs of one exchange: their order, the time that each gets, and the failure that they
+//! result in.
+//! Pure: sends nothing and reads no clock.
 
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use super::{
     error::{Failure, Reason},
 };
 
-/// After this long on a spare base URL, the first of the list is tried first again.
+/// After this time on a spare base URL, the first one is tried first again.
 const RETRY_PRIMARY_AFTER: Duration = Duration::from_mins(10);
 
-/// The base URL that worked last, where it was not the first of its list.
+/// The base URL that worked last, if it is not the first one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PreferredHost(Option<Spare>);
 
@@ -22,14 +23,14 @@ struct Spare {
 }
 
 impl PreferredHost {
-    /// Places in a list of `count` base URLs, in the order to try them at `now`.
+    /// The indexes of `count` base URLs in the order in which to try them at `now`.
     fn order(self, count: usize, now: Duration) -> Vec<usize> {
         let spare = self.0.filter(|spare| now.saturating_sub(spare.since) < RETRY_PRIMARY_AFTER);
         let first = spare.map(|spare| spare.place);
         first.into_iter().chain((0..count).filter(|place| Some(*place) != first)).collect()
     }
 
-    /// Notes that the one at `place` worked.
+    /// Records that the base URL at this index worked.
     pub(super) fn record_success(&mut self, place: usize, now: Duration) {
         if place == 0 {
             self.0 = None;
@@ -39,7 +40,7 @@ impl PreferredHost {
     }
 }
 
-/// The base URLs of one read, each tried once.
+/// The base URLs of one read. Each is tried once.
 #[derive(Debug)]
 pub(super) struct HostRotation {
     order: Vec<usize>,
@@ -48,21 +49,20 @@ pub(super) struct HostRotation {
 }
 
 impl HostRotation {
-    /// A read at `now` from one of `count` base URLs.
+    /// The rotation of a read at `now` over `count` base URLs.
     #[must_use]
     pub(super) fn new(preference: PreferredHost, count: usize, now: Duration) -> Self {
         Self { order: preference.order(count, now), tried: 0, failure: None }
     }
 
-    /// The same but for the one at the place `except`.
+    /// Leaves out one base URL.
     #[must_use]
     pub(super) fn excluding(mut self, except: Option<usize>) -> Self {
         self.order.retain(|place| Some(*place) != except);
         self
     }
 
-    /// The place of the next one to try, and how many are left with it; `None` if no host or no time is
-    /// left.
+    /// The index of the next base URL, and how many are left including it; `None` if no base URL or no time is left.
     pub(super) fn next(&mut self, time_left: Duration) -> Option<(usize, u32)> {
         if self.tried > 0 && time_left.is_zero() {
             return None;
@@ -73,14 +73,14 @@ impl HostRotation {
         Some((place, share))
     }
 
-    /// Notes how the last one failed.
+    /// Records the failure of the last base URL.
     ///
     /// # Errors
-    /// The whole failure, if no other would fare better.
+    /// The failure of the read, if no other base URL would do better.
     pub(super) fn record_failure(&mut self, failure: Failure) -> Result<(), Failure> {
         let goes_on = failure.is_host_fault();
-        // The first URL's trouble is the one to be told; the others' is added to it. But when to ask
-        // again hangs on a refused key or a limit, whichever URL spoke of it.
+        // The first base URL's failure counts; the texts of the others are appended. But a refused key or a limit
+        // decides when to try again, whichever base URL reported it.
         let decides = failure.reason.is_key_fault() || failure.reason == Reason::RateLimited;
         let whole = match self.failure.take() {
             Some(first) => {
@@ -102,22 +102,22 @@ impl HostRotation {
         Ok(())
     }
 
-    /// What all of them failed of.
+    /// The failure of all base URLs together.
     #[must_use]
     pub(super) fn into_failure(self) -> Failure {
         self.failure.unwrap_or_else(|| Failure::new(Reason::Connect, "there is no base URL to ask"))
     }
 }
 
-/// The time of one read.
+/// The time budget of a read.
 #[derive(Debug)]
 pub(super) struct Deadline {
-    /// The most time all its calls may take together.
+    /// The most time that its calls may take together.
     timeout: Duration,
-    /// How long its calls have taken so far; `None` before the first. Waiting for a permit
-    /// is not the exchange's fault and does not count.
+    /// The time that its calls have taken; `None` before the first call. Waiting for a permit is not the exchange's
+    /// fault and does not count.
     spent: Option<Duration>,
-    /// How long it has waited for permits.
+    /// The time spent waiting for permits.
     pub(super) permit_wait: Duration,
 }
 
@@ -130,7 +130,7 @@ impl Deadline {
         self.spent = Some(self.spent.unwrap_or_default() + time);
     }
 
-    /// What its calls have taken; `None` if none was made.
+    /// The time that its calls have taken; `None` if there was none.
     #[must_use]
     pub(super) fn spent(&self) -> Option<Duration> {
         self.spent
@@ -141,14 +141,13 @@ impl Deadline {
         self.timeout.saturating_sub(self.spent.unwrap_or_default())
     }
 
-    /// What the next call, to `base`, may take if `share` base URLs are still to be tried with what
-    /// is left.
+    /// The timeout of the next call, to `base`, if the remaining time is shared by this number of base URLs.
     ///
     /// # Errors
-    /// If that is nothing.
+    /// If no time is left.
     pub(super) fn call_timeout(&self, base: &BaseUrl, share: u32) -> Result<Duration, Failure> {
         let time = self.remaining() / share;
-        // To send a call and not wait for its answer would do nothing but count.
+        // A call without time for an answer would only count against the limits.
         (!time.is_zero())
             .then_some(time)
             .ok_or_else(|| Failure::new(Reason::Timeout, format!("{base}: no time was left to ask")))

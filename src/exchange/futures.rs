@@ -1,6 +1,6 @@
-//! The futures of API v4 as XT documents them, USDT-margined and coin-margined alike: one endpoint on
-//! two hosts, its fields and errors. Bytes → nouns.
-//! Pure: sends nothing, reads no clock. The JSON's own shapes end at this file's border.
+//! The futures of API v4 as XT documents them, USDT-margined and coin-margined: one endpoint on two hosts, its fields
+//! and errors.
+//! Pure: sends nothing and reads no clock. No other file knows the shapes of its JSON.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -20,15 +20,14 @@ use super::{
 /// Path of the signed call that reads a futures wallet.
 pub(super) const BALANCES_PATH: &str = "/future/user/v1/balance/list";
 
-/// Reads the answer to the balance call. A row that is unusable is dropped and counted; if there are
-/// rows and all are unusable, or one does not say whose it is, the answer is.
+/// Decodes the reply with balances. An unusable row is dropped and counted.
 ///
-/// Frozen is `openOrderMarginFrozen` + `isolatedMargin` + `crossedMargin`; free is
-/// `availableBalance` or, where that is not sent, what they leave of `walletBalance`.
+/// Frozen is `openOrderMarginFrozen` + `isolatedMargin` + `crossedMargin`. Free is `availableBalance` or, if that is
+/// missing, `walletBalance` minus frozen.
 ///
 /// # Errors
-/// Any answer but `returnCode` 0 with a list in `result`, with its reason. The text may hold
-/// anything the exchange sent.
+/// Any reply except `returnCode` 0 with a list in `result`, with its reason; a reply whose rows are all unusable, or
+/// with a row without a currency. The text may hold anything that the exchange sent.
 pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failure> {
     let result = unwrap_envelope(status, body)?;
     let rows: Option<Vec<&RawValue>> = serde_json::from_str(result.get()).ok();
@@ -36,7 +35,7 @@ pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failur
     decode::build_answer(rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?)
 }
 
-/// The envelope around every answer. Unknown fields are ignored: new ones appear without notice.
+/// The envelope around every reply. Unknown fields are ignored, because new ones appear without notice.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct FuturesEnvelope<'a> {
@@ -58,11 +57,11 @@ struct FuturesError<'a> {
     msg: Option<&'a RawValue>,
 }
 
-/// The `result` of a good answer. Errors may come with any HTTP status, and then without a
-/// `returnCode`, so the body is read first and the status judges what is no envelope.
+/// The `result` of a good reply. Errors come with any HTTP status, and then without a `returnCode`, so the envelope
+/// decides first, and the status only if no envelope came.
 fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     let by_status = || match failure_from_status(status, body) {
-        // Documented: log in first. It may come without the envelope.
+        // The documented reply to a call without a login. It may come without the envelope.
         failure if status == 401 => {
             Failure { reason: Reason::Auth, detail: Some(Detail::UnknownKey), ..failure }
         }
@@ -76,7 +75,7 @@ fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     let error = envelope.error.and_then(parse_object::<FuturesError<'_>>).unwrap_or_default();
     let code = error.code.map(|code| parse_text(code).unwrap_or(code.get().into())).unwrap_or_default();
     let is_good = envelope.return_code.and_then(parse_integer) == Some(0);
-    // On success `error` is null, or holds empty texts.
+    // On success `error` is null, or has empty texts.
     if is_good && code.is_empty() {
         let return_code = envelope.return_code.map_or("", RawValue::get);
         return match envelope.result {
@@ -88,7 +87,7 @@ fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
             None => Err(decode_failure("`returnCode` is 0 and there is no `result`")),
         };
     }
-    // With another status the code may stand alone, but never without its text.
+    // With another status the code may come alone, but never without its text.
     let is_whole = !code.is_empty() && error.msg.is_some();
     if !is_whole && envelope.return_code.and_then(parse_integer).is_none() {
         return Err(by_status());
@@ -103,9 +102,8 @@ fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     Err(Failure::new(reason, format!("the exchange answered {code}{said}")).with_detail(detail))
 }
 
-/// Which reason an error code and its text stand for. 403 covers all that may be wrong with a signed
-/// call, and 400 a key that is not known as well as a part of the exchange that cannot be reached:
-/// there the text decides.
+/// The reason of an error code and its text. 403 stands for everything that may be wrong with a signed call, and 400
+/// for an unknown key as well as for an unreachable part of the exchange, so the text decides.
 fn classify_code(code: &str, text: &ErrorText) -> Reason {
     match code {
         "418" | "429" => Reason::RateLimited,
@@ -122,8 +120,7 @@ fn classify_code(code: &str, text: &ErrorText) -> Reason {
 }
 
 /// # Errors
-/// If it does not say whose it is: it might be that of a watched currency, which would otherwise
-/// count as left out and read 0.
+/// If the row has no currency: it might belong to a watched currency, which would then count as missing and be 0.
 fn row(raw: &RawValue) -> Result<DecodedRow, Failure> {
     #[derive(Deserialize)]
     struct FuturesCurrencyName<'a> {

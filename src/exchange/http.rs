@@ -1,6 +1,6 @@
-//! One HTTP GET to the exchange: sent once, bounded in time and size, never redirected, and every
-//! way it can fail told apart. The only place that names reqwest, and rustls as a client. Nothing that leaves
-//! it holds a query or a header: there the key and the signature travel.
+//! One HTTP GET to the exchange: sent once, bounded in time and size, never redirected, with a reason for every
+//! failure. The only file that uses reqwest, and rustls as a client. No text that leaves it holds a query or a header,
+//! because these carry the key and the signature.
 
 use std::{
     collections::HashMap,
@@ -27,75 +27,75 @@ use super::{
 };
 use crate::blocking;
 
-/// The part of a call's time in which there must be a connection.
+/// The share of a call's timeout in which the connection must be open.
 const CONNECT_SHARE: (u32, u32) = (3, 5);
-/// The longest body that is read, after decompression: some 100 000 currencies.
+/// The longest body after decompression: about 100 000 currencies.
 pub(super) const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// A client for the exchange.
+/// The HTTP client for the exchange.
 #[derive(Clone, Debug)]
 pub(super) struct HttpTransport {
     trust: RootStore,
     resolver: Resolver,
 }
 
-/// An answer, whatever it says.
+/// A reply with any status.
 #[derive(Debug)]
 pub(super) struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// `Retry-After`, if there was one that could be read.
+    /// `Retry-After`; `None` if it is missing or unreadable.
     pub retry_after: Option<Duration>,
-    /// `Age`: how long a cache has kept the answer; `None` if no cache says so.
+    /// `Age`: how long a cache kept the reply; `None` if it is missing.
     pub age: Option<Duration>,
-    /// `Date`: when the answer was made, since the Unix epoch; `None` if that is not said.
+    /// `Date`: when the reply was made, since the Unix epoch; `None` if it is missing.
     pub date: Option<Duration>,
-    /// The whole body, decompressed. Or why it did not come whole, under a status that tells enough without it.
+    /// The whole decompressed body, or why it did not arrive whole, if the status is informative without it.
     pub body: Result<Vec<u8>, String>,
 }
 
 impl HttpTransport {
-    /// A client that trusts the authorities of [`Trust`].
+    /// Creates a client that trusts the authorities of [`RootStore`].
     ///
     /// # Errors
-    /// If it cannot be set up.
+    /// If TLS cannot be set up.
     pub(super) fn new() -> Result<Self, String> {
         let transport = Self { trust: RootStore::open()?, resolver: Resolver::default() };
         transport.client(Duration::MAX)?;
         Ok(transport)
     }
 
-    /// See [`Trust::warning`].
+    /// See [`RootStore::warning`].
     pub(super) fn trust_warning(&self) -> Option<&str> {
         self.trust.warning()
     }
 
-    /// A client for one call of `timeout`. The addresses of a host share the time to connect, and that is part of the
-    /// client: were it all of the call's time, a host whose first address is silent would never be reached at another.
+    /// Creates the client for a call with this `timeout`. The addresses of a host share the connect timeout, which
+    /// belongs to the client: if it were the whole timeout, a silent first address would use it up.
     fn client(&self, timeout: Duration) -> Result<reqwest::Client, String> {
         reqwest::Client::builder()
             .tls_backend_preconfigured(self.trust.tls())
             .dns_resolver(Arc::new(self.resolver.clone()))
             .connect_timeout(timeout / CONNECT_SHARE.1 * CONNECT_SHARE.0)
             .user_agent(concat!("xt-balance-exporter/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry key and signature to wherever it points.
+            // A redirect would carry the key and the signature to another host.
             .redirect(redirect::Policy::none())
             .referer(false)
-            // A repeated request would repeat its nonce, and count against the limits unseen. Without the zero,
-            // a copy of each is made all the same, key and signature included.
+            // A repeated request would repeat its nonce and count against the limits unseen. With any value other than
+            // zero, the library also copies each request, with key and signature.
             .retry(reqwest::retry::never().max_retries_per_request(0))
-            // One connection a call: bytes that nobody asked for, left on a kept one, would be read as the answer to
-            // the next call, of whichever account or wallet.
+            // One connection per call: unexpected bytes on a kept connection would be read as the reply to the next
+            // call, of any account or wallet.
             .pool_max_idle_per_host(0)
             .no_proxy()
             .build()
             .map_err(|error| format!("cannot set up the HTTP client: {}", error_chain(&error.without_url())))
     }
 
-    /// Sends `request` to `base`. Ends within `timeout`.
+    /// Sends `request` to `base`. Returns within `timeout`.
     ///
     /// # Errors
-    /// Whatever kept a whole answer from coming, with a text that names host and path only.
+    /// Why no whole reply arrived. The text names only the host and the path.
     pub(super) async fn get(
         &self,
         base: &BaseUrl,
@@ -115,7 +115,7 @@ impl HttpTransport {
         request: &Request,
         timeout: Duration,
     ) -> Result<Reply, Failure> {
-        // A timeout of zero would still let the request start, and count against the limits.
+        // With a timeout of zero the request would still start, and count against the limits.
         if timeout.is_zero() {
             let text = "the poll's time was up before this could be asked";
             return Err(Failure::new(Reason::Timeout, text));
@@ -134,7 +134,7 @@ impl HttpTransport {
         let age = headers.get_all(header::AGE).iter().map(parse_age).max();
         let date = headers.get_all(header::DATE).iter().filter_map(parse_date).min();
         let left = timeout.saturating_sub(began.elapsed());
-        // With no time left, a body that is there already would still be taken.
+        // With no time left, a body that is already there would still be read.
         let body = match left {
             Duration::ZERO => None,
             left => tokio::time::timeout(left, read_body(response)).await.ok(),
@@ -144,7 +144,7 @@ impl HttpTransport {
             Some(Err(why)) => (Reason::Body, why),
             None => (Reason::Timeout, too_late()),
         };
-        // Any other status says enough without the body. After a limit reply the account must pause.
+        // Any other status is informative without the body. After a limit reply the account must pause.
         if !(200..=299).contains(&status) {
             return Ok(Reply { status, retry_after, age, date, body: Err(why) });
         }
@@ -152,7 +152,7 @@ impl HttpTransport {
     }
 }
 
-/// Sends a request. Returns once the head of the response is there.
+/// Sends a request. Returns when the head of the response has arrived.
 async fn send(
     client: &reqwest::Client,
     base: &BaseUrl,
@@ -183,7 +183,7 @@ fn sensitive_header(value: &str) -> header::HeaderValue {
 /// Reads the body of a response to its end.
 ///
 /// # Errors
-/// A sentence that says why it did not come whole.
+/// A sentence that says why it did not arrive whole.
 async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     loop {
@@ -203,7 +203,7 @@ async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
     Ok(body)
 }
 
-/// Why no answer came, from what the client wraps its causes in.
+/// The failure of a call without a reply, from the causes in the client's error.
 fn connection_failure(error: &reqwest::Error) -> Failure {
     let mut cause = error.source();
     let (mut dns, mut tls) = (false, false);
@@ -222,14 +222,14 @@ fn connection_failure(error: &reqwest::Error) -> Failure {
     Failure::new(reason, format!("{what}: {}", error_chain(error)))
 }
 
-/// Whether TLS is what failed. An `io::Error` hands out the source of what it wraps, not the wrapped
-/// error itself, and TLS errors come wrapped in two of them.
+/// Whether TLS failed. The source of an `io::Error` is the source of the error that it wraps, not that error itself,
+/// and TLS errors are wrapped in two of them.
 fn is_tls_error(error: &(dyn std::error::Error + 'static)) -> bool {
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_tls_error(wrapped))
 }
 
-/// The innermost causes, outermost first; the client's own layers say nothing to a reader.
+/// The innermost causes, outermost first. The client's own layers tell a reader nothing.
 fn error_chain(error: &reqwest::Error) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut cause = error.source();
@@ -246,12 +246,12 @@ fn error_chain(error: &reqwest::Error) -> String {
     if texts.is_empty() { error.to_string() } else { texts.join(": ") }
 }
 
-/// The system's resolver, with an error that can be told from others. It may block for as long as name servers do not
-/// answer, so each name has one look-up at a time, on a thread of its own, that all who ask for it wait for.
+/// The system's resolver, with an error type of its own. It may block for as long as name servers do not answer, so
+/// each name has one look-up at a time, on a thread of its own, which all callers share.
 #[derive(Clone, Debug, Default)]
 struct Resolver(Arc<Mutex<HashMap<String, Lookup>>>);
 
-/// A look-up that is under way.
+/// A running look-up.
 type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, DnsError>>>;
 
 #[derive(Clone, Debug)]
@@ -266,17 +266,17 @@ impl fmt::Display for DnsError {
 impl std::error::Error for DnsError {}
 
 impl Resolver {
-    /// The look-up of `name` that is under way, or a new one.
+    /// The running look-up of `name`, or a new one.
     fn lookup(&self, name: &str) -> Lookup {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that has ended is old, whether anybody has waited for its end or not.
+        // A finished look-up is old, whether its result was used or not.
         running.retain(|_, lookup| lookup.clone().now_or_never().is_none());
         let begin = || start_lookup(name.to_owned()).boxed().shared();
         running.entry(name.to_owned()).or_insert_with(begin).clone()
     }
 }
 
-/// Looks `name` up; the thread begins at once.
+/// Looks up `name`. The thread starts at once.
 fn start_lookup(name: String) -> impl Future<Output = Result<Vec<SocketAddr>, DnsError>> {
     let work = move || (name, 0).to_socket_addrs().map(Iterator::collect);
     let begun = blocking::spawn("dns", work);
@@ -291,7 +291,7 @@ impl dns::Resolve for Resolver {
     fn resolve(&self, name: dns::Name) -> dns::Resolving {
         let resolver = self.clone();
         Box::pin(async move {
-            // Plain HTTP is allowed to this name, so it must mean this machine.
+            // Plain HTTP to this name is allowed, so it must mean this machine.
             if name.as_str() == "localhost" {
                 let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
                 return Ok(Box::new(loopback.into_iter().map(|ip| SocketAddr::new(ip, 0))) as dns::Addrs);
@@ -302,26 +302,26 @@ impl dns::Resolve for Resolver {
     }
 }
 
-/// A duration for people: nobody wants to read the nanoseconds that a call before it took.
+/// A duration for people, without nanoseconds.
 fn format_rounded(time: Duration) -> humantime::FormattedDuration {
     let unit = Duration::from_millis(if time < Duration::from_secs(1) { 1 } else { 100 });
     let units = (time + unit / 2).as_nanos() / unit.as_nanos();
     humantime::format_duration(unit * u32::try_from(units).unwrap_or(u32::MAX))
 }
 
-/// `Retry-After` in seconds or as a date.
+/// Parses `Retry-After`, in seconds or as a date.
 fn parse_retry_after(value: &header::HeaderValue, now: SystemTime) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     parse_seconds(value).or_else(|| httpdate::parse_http_date(text).ok()?.duration_since(now).ok())
 }
 
-/// A header's whole number of seconds.
+/// Parses a header with a whole number of seconds.
 fn parse_seconds(value: &header::HeaderValue) -> Option<Duration> {
     value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// The greatest age that `Age` can mean: of a list the greatest member, of a fraction the seconds. What cannot be read, or
-/// not be held, is older than anything.
+/// Parses `Age` as the largest age that it can mean: of a list the largest member, of a fraction the whole seconds. An
+/// unreadable value counts as infinitely old.
 fn parse_age(value: &header::HeaderValue) -> Duration {
     let ages = value.to_str().unwrap_or_default().split(',').map(|member| {
         let member = member.trim();
@@ -331,7 +331,7 @@ fn parse_age(value: &header::HeaderValue) -> Duration {
     ages.max().unwrap_or(Duration::MAX)
 }
 
-/// A header's date, since the Unix epoch.
+/// Parses a header with a date, as time since the Unix epoch.
 fn parse_date(value: &header::HeaderValue) -> Option<Duration> {
     let date = httpdate::parse_http_date(value.to_str().ok()?.trim()).ok()?;
     date.duration_since(SystemTime::UNIX_EPOCH).ok()

@@ -1,5 +1,5 @@
-//! The noun price: what one unit of a currency costs in USDT, and which markets of an answer say so.
-//! Knows no JSON and no request: `v1` and `v4` decode the exchange's answers. Pure.
+//! Prices of currencies in USDT, taken from the markets of a reply.
+//! Pure: depends on neither JSON nor requests.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use smol_str::SmolStr;
 
 use super::{amount::Amount, currency::currency_name, decode::decode_failure, error::Failure};
 
-/// What prices are in; the `quote` label.
+/// The quote currency of prices; the `quote` label.
 pub const QUOTE: &str = "usdt";
 
-/// A good answer to a ticker call: what currencies cost in USDT. USDT itself is among them and costs
-/// 1, for that is what the others are measured in; every other stablecoin has its market price.
+/// A good answer with prices in USDT. USDT itself is among them and is 1, the unit of the others; every other
+/// stablecoin has its market price.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PriceTable {
-    /// Lower case, sorted, each once.
+    /// Lower case, sorted, without duplicates.
     currencies: Arc<[SmolStr]>,
-    /// Finite and above 0, each at the place of its currency.
+    /// Finite and above 0, in the order of the currencies.
     values: Vec<f64>,
 }
 
@@ -37,7 +37,7 @@ impl PriceTable {
         self.currencies.binary_search_by(|known| (**known).cmp(currency)).ok()
     }
 
-    /// Every currency that has a price, sorted, and its price.
+    /// Every currency with its price, sorted by currency.
     pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
         self.currencies.iter().map(|currency| &**currency).zip(self.values.iter().copied())
     }
@@ -48,8 +48,8 @@ impl PriceTable {
         &self.currencies
     }
 
-    /// The same, with the list of currencies of `old` if that is equal: then it is seen at a glance
-    /// that only values have changed.
+    /// Reuses the list of currencies of `old` if it is equal, so that a comparison of pointers shows that only values
+    /// changed.
     #[must_use]
     pub fn reusing(self, old: &Self) -> Self {
         if self.currencies == old.currencies {
@@ -58,12 +58,12 @@ impl PriceTable {
         self
     }
 
-    /// Gathers prices from markets and what was last paid there, `None` where that is no amount. Only
-    /// markets against USDT count. One whose price is unusable gives no price, and neither do two of
-    /// the same name: nothing says which is true.
+    /// Builds the table from markets and their last prices, `None` for an unusable price. Only markets against USDT
+    /// count. A market with an unusable price gives no price, and neither do two markets with the same name, because
+    /// neither can be trusted.
     ///
     /// # Errors
-    /// If no market is left.
+    /// If no price is left.
     pub(super) fn from_markets<'a>(
         markets: impl IntoIterator<Item = (&'a str, Option<Amount>)>,
     ) -> Result<Self, Failure> {
@@ -88,8 +88,8 @@ impl PriceTable {
     }
 }
 
-/// The currency that is traded at `market`, if it is traded against USDT: `btc` of `btc_usdt`. Names
-/// of currencies may hold an underscore, so it is the last that parts them.
+/// The base currency of `market`, if its quote is USDT: `btc` of `btc_usdt`. Currency names may hold an underscore, so
+/// the last one separates them.
 fn base_currency(market: &str) -> Option<SmolStr> {
     let (base, quote) = market.rsplit_once('_')?;
     if quote.to_lowercase() != QUOTE {

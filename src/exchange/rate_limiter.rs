@@ -1,16 +1,13 @@
-//! The lockout guard: when a call may be sent, whatever the configuration and the faults.
-//! XT locks an account for 10 minutes when a key passes 3 asset calls a second or an address
-//! 1000 calls a minute. This stays at 2 and 900 over every sliding window. A call takes its place
-//! in the window from when it starts until the window's length after it ended, so that the limit
-//! holds wherever between the two the exchange counts it.
+//! The rate limiter: decides when a call may be sent, whatever the configuration and the faults. XT locks an account
+//! for 10 minutes if a key makes more than 3 asset calls in a second or an address more than 1000 calls in a minute.
+//! The limiter keeps to 2 and 900 calls in every sliding window. A call counts from its start until the length of the
+//! window after its end, so that the limit holds whenever in between the exchange counts it.
 //!
-//! Nothing of this outlives the process, so a new one takes it that the last was killed that very
-//! moment with a second's calls just made: it is silent for a second. With never more than 15 calls
-//! sent in a second, both limits hold over any number of restarts. A pause is forgotten: each
-//! account is tried once, and paused again by the answer.
-//! What it cannot know is another process with the same key: a `check` beside the daemon, or a
-//! second exporter, has limits of its own.
-//! Knows no HTTP and no JSON. `poll/rate_limit_model` proves it.
+//! Its state ends with the process. A new process assumes that the previous one was killed just now after a second's
+//! worth of calls, and sends nothing for a second. Because no second has more than 15 calls, both limits hold over any
+//! number of restarts. A pause is forgotten: after a restart each account is tried once, and the reply pauses it again.
+//! Another process with the same key, such as a `check` beside the daemon, has limits of its own.
+//! Depends on neither HTTP nor JSON. `poller/rate_limit_model` proves the limits.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -23,56 +20,55 @@ use tokio::sync::{Notify, OwnedMutexGuard, futures::Notified};
 use super::secret::KeyId;
 use crate::clock::Clock;
 
-/// Calls per key in any [`KEY_SPAN`]; XT allows 3.
+/// Calls per key in any [`KEY_SPAN`]. XT allows 3.
 pub const KEY_CALLS_PER_SECOND: usize = 2;
-/// See [`KEY_CALLS`].
+/// The window of [`KEY_CALLS_PER_SECOND`].
 pub const KEY_SPAN: Duration = Duration::from_secs(1);
-/// Calls of the whole process in any [`PROCESS_SPAN`]; XT allows 1000 per address.
+/// Calls of the whole process in any [`PROCESS_SPAN`]. XT allows 1000 per address.
 pub const PROCESS_CALLS_PER_MINUTE: usize = 900;
-/// See [`PROCESS_CALLS`].
+/// The window of [`PROCESS_CALLS_PER_MINUTE`].
 pub const PROCESS_SPAN: Duration = Duration::from_mins(1);
-/// Calls of the whole process sent in any [`PACE_SPAN`]: [`PROCESS_CALLS`] evenly spread, so that a
-/// minute's calls are never spent in its first seconds, and those of a process and of the one that
-/// takes its place are no more than those of one.
+/// Calls of the whole process sent in any [`PACE_SPAN`]: [`PROCESS_CALLS_PER_MINUTE`], spread evenly. So a minute's
+/// calls are never spent in its first seconds, and a process and its successor together send no more than one process.
 const PACE_CALLS: usize = 15;
-/// See [`PACE_CALLS`]; also how long a new process is silent.
+/// The window of `PACE_CALLS`, and the time in which a new process sends nothing.
 pub const PACE_SPAN: Duration = KEY_SPAN;
-/// How long nothing is sent after a limit reply: as long as XT's lock.
+/// The pause after a limit reply: as long as XT's lock.
 pub(super) const PAUSE: Duration = Duration::from_mins(10);
-/// The longest `Retry-After` that is believed.
+/// The longest `Retry-After` that is respected.
 const PAUSE_MAX: Duration = Duration::from_hours(24);
-/// Two accounts with a limit reply within this time pause all: then it is the address.
+/// If two accounts get a limit reply within this time, the address is limited and all accounts pause.
 const ADDRESS_LIMIT_WINDOW: Duration = Duration::from_mins(1);
 
-/// A nonce may be this far ahead of the exchange's time: calls within one millisecond, or a small correction of the clock.
-/// One that is further ahead came from a wrong clock.
+/// The most that a nonce may be ahead of the exchange's time, because of calls within one millisecond or a small
+/// correction of the clock. A nonce that is further ahead came from a wrong clock.
 const NONCE_LEAD_MAX_MS: u64 = 1_000;
 
-/// The guard every call of the process passes.
+/// The rate limiter that every call of the process passes.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
     clock: Clock,
     state: Mutex<State>,
-    /// Calls wait for the process's window in the order they came.
+    /// Calls wait for the process's window in the order of their arrival.
     turn: tokio::sync::Mutex<()>,
-    /// A call has ended. Only the one whose turn it is ever waits for that.
+    /// Notified when a call ends. Only the first call in the queue waits for it.
     ended: Notify,
-    /// A pause has begun. Wakes in the order of waiting, so that a proof can be repeated.
+    /// Notified when a pause begins. Wakes in the order of waiting, so that a proof can be repeated.
     paused: Notify,
 }
 
-/// On whose behalf a call is made.
+/// The account that a call is made for, if any.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Caller<'a> {
-    /// Of an account, with its key.
+    /// A call for an account, with its key.
     Account {
         /// The key.
         key: KeyId,
         /// The account's name.
         name: &'a str,
     },
-    /// Of no account and without a key, as anyone may ask for prices. The limits of keys do not
-    /// concern it; its pauses are as those of one more account.
+    /// A call without an account and a key, for prices. The limits of keys do not apply to it. It pauses like one more
+    /// account.
     Anyone,
 }
 
@@ -93,17 +89,17 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// A permit for one call. Hold it until the call has ended.
+/// A permit for one call. The caller holds it until the call has ended.
 #[derive(Debug)]
 pub(super) struct Permit {
     limits: Arc<RateLimiter>,
-    /// Of a call with a key.
+    /// The key's slot, for a call with a key.
     lane: Option<(KeyId, OwnedMutexGuard<KeySlot>)>,
-    /// The host that this call's nonce is for, and the nonce before it.
+    /// The host of this call's nonce, and the previous nonce for that host.
     nonce_before: Option<(Box<str>, u64)>,
 }
 
-/// Nothing is sent for this account until then, on [`Clock`]'s elapsed time.
+/// The pause of an account: nothing is sent for it until the end, on [`Clock`]'s elapsed time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paused {
     /// When the pause ends.
@@ -124,16 +120,16 @@ struct KeyState {
     lane: Arc<tokio::sync::Mutex<KeySlot>>,
 }
 
-/// What calls with one key share: one is in flight at a time, and the nonces of a host only grow.
+/// The state that calls with one key share: one call is in flight at a time, and the nonces for a host only grow.
 #[derive(Debug, Default)]
 struct KeySlot {
-    /// The last nonce sent to each host and not taken back.
+    /// The last nonce sent to each host, unless it was released.
     nonces: HashMap<Box<str>, u64>,
 }
 
 impl RateLimiter {
-    /// A guard that has seen no call yet. If `others_before`, a process that was killed this moment
-    /// may have made calls, and this one lets none through for a second.
+    /// A limiter without calls. If `others_before`, a process that was killed just now may have made calls, so nothing
+    /// is permitted for a second.
     #[must_use]
     pub(super) fn new(clock: Clock, others_before: bool) -> Self {
         let pace = if others_before {
@@ -156,10 +152,10 @@ impl RateLimiter {
         }
     }
 
-    /// Waits until a call on behalf of `caller` may start.
+    /// Waits until a call for `caller` may start.
     ///
     /// # Errors
-    /// If the caller is paused, now or by the time its turn comes.
+    /// If the caller is paused, now or when the call could start.
     pub(super) async fn permit(self: &Arc<Self>, caller: Caller<'_>) -> Result<Permit, Paused> {
         let lane = match caller.key() {
             Some(key) => {
@@ -175,7 +171,7 @@ impl RateLimiter {
             .await?;
         let now = self.clock.now().elapsed;
         let mut state = self.state();
-        // Only this call holds the key's lane and the turn, so what was vacant still is.
+        // Only this call holds the key's slot and the first place in the queue, so the windows still have room.
         state.process.start();
         state.pace.start();
         state.pace.end(now);
@@ -186,8 +182,8 @@ impl RateLimiter {
         Ok(Permit { limits: Arc::clone(self), lane, nonce_before: None })
     }
 
-    /// Notes that the exchange spoke of a limit or a lock when asked on behalf of `caller`: nothing is
-    /// sent for it or with its key for ten minutes, or for `retry_after` if that is longer.
+    /// Records a limit reply to a call for `caller`. Nothing is sent for the caller or with its key for ten minutes, or
+    /// for `retry_after` if that is longer.
     pub(super) fn record_limit_reply(&self, caller: Caller<'_>, retry_after: Option<Duration>) {
         let now = self.clock.now().elapsed;
         let length = retry_after.unwrap_or_default().clamp(PAUSE, PAUSE_MAX);
@@ -195,14 +191,14 @@ impl RateLimiter {
         self.paused.notify_waiters();
     }
 
-    /// The pause `caller` is in now.
+    /// The active pause of `caller`.
     #[must_use]
     pub(super) fn pause(&self, caller: Caller<'_>) -> Option<Paused> {
         let now = self.clock.now().elapsed;
         self.state().pauses.active(caller, now)
     }
 
-    /// Ends when a pause begins, whosever it is, after this was called.
+    /// Completes when any pause begins after this call.
     pub(super) fn pause_begins(&self) -> Notified<'_> {
         self.paused.notified()
     }
@@ -213,7 +209,7 @@ impl RateLimiter {
         vacancy: impl Fn(&mut State, Duration) -> Availability,
     ) -> Result<(), Paused> {
         loop {
-            // Made before the state is looked at, so that neither can be missed.
+            // Created before the state is read, so that no change is missed.
             let (ended, paused) = (self.ended.notified(), self.pause_begins());
             let now = self.clock.now().elapsed;
             let vacancy = {
@@ -242,15 +238,15 @@ impl RateLimiter {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change under the lock is a single push or count: a panic leaves nothing half done.
+        // Every change under the lock is a single push or count, so a panic leaves a consistent state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Permit {
-    /// A nonce for this call to `host`: the exchange's time in Unix milliseconds, or one more than the last nonce of
-    /// its key there if the time has not moved on since. Hosts have clocks of their own, so a nonce of one says
-    /// nothing about the other. A time far below the last nonce is that of a corrected clock: it is taken as it is.
+    /// The next nonce for `host`: the exchange's time in Unix milliseconds, or one more than the key's last nonce for
+    /// the host if that is not smaller. Hosts have clocks of their own, so their nonces are independent. A time far
+    /// below the last nonce comes from a corrected clock and is used as it is.
     pub(super) fn next_nonce(&mut self, host: &str, exchange_time: u64) -> u64 {
         let Some((_, lane)) = &mut self.lane else { return exchange_time };
         let last = lane.nonces.entry(host.into()).or_default();
@@ -260,7 +256,7 @@ impl Permit {
         *last
     }
 
-    /// Takes the last nonce back: nobody has accepted it, and it may have been wrong.
+    /// Releases the last nonce: the exchange did not accept it, and it may have been wrong.
     pub(super) fn release_nonce(&mut self) {
         if let (Some((_, lane)), Some((host, before))) = (&mut self.lane, self.nonce_before.take()) {
             lane.nonces.insert(host, before);
@@ -288,7 +284,7 @@ impl State {
     }
 }
 
-/// Calls that count against a limit now: those under way, and those that ended less than a span ago.
+/// The calls that count against a limit: those in flight, and those that ended less than a span ago.
 #[derive(Debug)]
 struct Window {
     limit: usize,
@@ -297,7 +293,7 @@ struct Window {
     ended: VecDeque<Duration>,
 }
 
-/// In order: of two, the greater is when both are vacant.
+/// Sorted: the greater of two availabilities is when both windows have room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Availability {
     Now,
@@ -310,13 +306,13 @@ impl Window {
         Self { limit, span, under_way: 0, ended: VecDeque::new() }
     }
 
-    /// A window whose calls have all just ended at `now`.
+    /// A window that is full of calls that ended at `now`.
     fn full(limit: usize, span: Duration, now: Duration) -> Self {
         Self { limit, span, under_way: 0, ended: VecDeque::from(vec![now; limit]) }
     }
 
     fn availability(&mut self, now: Duration) -> Availability {
-        // A call that ended exactly a span ago still counts: windows include both their ends.
+        // A call that ended exactly a span ago still counts: windows include both ends.
         while self.ended.front().is_some_and(|ended| now.saturating_sub(*ended) > self.span) {
             self.ended.pop_front();
         }
@@ -324,7 +320,7 @@ impl Window {
             return Availability::Now;
         }
         match self.ended.front() {
-            // One millisecond more, the resolution of the timer.
+            // Plus one millisecond, the resolution of the timer.
             Some(ended) => {
                 Availability::In((*ended + self.span + Duration::from_millis(1)).saturating_sub(now))
             }
@@ -342,13 +338,13 @@ impl Window {
     }
 }
 
-/// Who must not be asked for, and until when.
+/// The pauses, by account and by key.
 #[derive(Debug, Default)]
 struct Pauses {
     accounts: BTreeMap<Box<str>, Pause>,
-    /// Of calls on behalf of no account.
+    /// The pause of calls without an account.
     anyone: Option<Pause>,
-    /// Two accounts that ask with one key are one to the exchange.
+    /// Two accounts with the same key count as one.
     keys: HashMap<KeyId, Duration>,
     all_until: Duration,
 }

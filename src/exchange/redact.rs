@@ -1,13 +1,13 @@
-//! Makes a text from outside safe to show: one line, bounded, without secrets and signatures.
-//! Knows no HTTP and no error type. Pure.
+//! Makes a text from outside safe to show: one line of limited length, without secrets and signatures.
+//! Pure: depends on neither HTTP nor error types.
 
-/// The longest text kept of a failure, in characters.
+/// The most characters of a failure text.
 const TEXT_MAX_CHARS: usize = 300;
-/// How much of a text is searched for secrets: more than is kept, because what is replaced shrinks.
+/// The characters that are searched for secrets: more than are kept, because replacements shorten the text.
 const SEARCHED_MAX_CHARS: usize = 8_192;
 
 /// Makes `text` safe to show: on one line, without the `secrets` and without anything that looks like a signature,
-/// bounded. In this order, because a line break inside a secret would hide the rest of it from the search.
+/// shortened. The line comes first, because a line break inside a secret would hide the rest of it from the search.
 #[must_use]
 pub(super) fn redact(text: &str, secrets: &[&str]) -> String {
     let (mut text, is_cut) = escape_to_one_line(text);
@@ -18,8 +18,8 @@ pub(super) fn redact(text: &str, secrets: &[&str]) -> String {
     truncate(redact_matches(&text, |rest| match_signature(rest, is_cut)))
 }
 
-/// Runs of white space become one blank, control characters nothing. Returns whether the text went
-/// on after what is searched of it.
+/// Turns white space into single spaces and removes control characters. Returns whether the text continues after the
+/// part that is searched.
 fn escape_to_one_line(text: &str) -> (String, bool) {
     let mut line = String::new();
     let mut length = 0;
@@ -44,13 +44,13 @@ fn truncate(text: String) -> String {
     }
 }
 
-/// Replaces whatever begins where `found` says how long it is.
+/// Replaces every match. `found` returns the length of the match at the beginning of a text.
 fn redact_matches(text: &str, found: impl Fn(&[u8]) -> Option<usize>) -> String {
     let text = text.as_bytes();
     let mut shown = Vec::with_capacity(text.len());
     let mut at = 0;
-    // From every byte, and not from every letter: what comes before a secret may look as if it took
-    // the secret's first bytes for its own, as `%d` does before `Fxyz`.
+    // Searches from every byte and not from every letter: text before a secret may look as if it took the secret's
+    // first bytes, as `%d` does before `Fxyz`.
     while let Some((byte, after)) = text.get(at..).and_then(<[u8]>::split_first) {
         if let Some(length) = found(text.get(at..).unwrap_or_default()) {
             shown.extend_from_slice(b"[redacted]");
@@ -66,8 +66,8 @@ fn redact_matches(text: &str, found: impl Fn(&[u8]) -> Option<usize>) -> String 
 /// The hexadecimal digits of an HMAC-SHA256.
 const SIGNATURE_DIGITS: usize = 64;
 
-/// How many bytes at the beginning of `text` may be a signature: so many digits, or more. Where the text is
-/// cut, the beginning of one is one too.
+/// The length of a possible signature at the beginning of `text`: this number of digits, or more. At the end of a cut
+/// text, the beginning of a signature counts too.
 fn match_signature(text: &[u8], is_cut: bool) -> Option<usize> {
     let (mut at, mut digits) = (0, 0);
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
@@ -78,8 +78,8 @@ fn match_signature(text: &[u8], is_cut: bool) -> Option<usize> {
     (digits >= SIGNATURE_DIGITS || is_cut && digits > 0 && at == text.len()).then_some(at)
 }
 
-/// How long `secret` is written at the beginning of `text`, if it is: in either case because hex comes back
-/// in both, and percent-encoded or not. Where the text is cut, the beginning of a secret is one too.
+/// The length of `secret` at the beginning of `text`, in either case, because hex may come back in both, and
+/// percent-encoded or not. At the end of a cut text, the beginning of a secret counts too.
 fn match_secret(text: &[u8], secret: &[u8], is_cut: bool) -> Option<usize> {
     let mut at = 0;
     for (place, wanted) in secret.iter().enumerate() {
@@ -92,14 +92,14 @@ fn match_secret(text: &[u8], secret: &[u8], is_cut: bool) -> Option<usize> {
     Some(at)
 }
 
-/// How many bytes the first letter of `text` takes, if it can be read as one that `fits`.
+/// The length in bytes of the first letter of `text`, if one of its decodings `fits`.
 fn decode_letter(text: &[u8], fits: impl Fn(&u8) -> bool) -> Option<usize> {
     let (_, length) = possible_decodings(text).filter(|(byte, _)| fits(byte)).last()?;
     Some(length)
 }
 
-/// The ways to read the first letter of `text`, and the length of each: as it stands, and with
-/// percent-encoding undone once, twice and so on.
+/// The possible decodings of the first letter of `text`, with their lengths: as it is, and with percent-encoding
+/// decoded once, twice and so on.
 fn possible_decodings(text: &[u8]) -> impl Iterator<Item = (u8, usize)> {
     let decode = |(byte, length): &(u8, usize)| {
         let digits = text.get(*length..length + 2).filter(|_| *byte == b'%')?;

@@ -1,6 +1,6 @@
-//! Which certificate authorities the exchange's certificate may come from: those of the system, or of `SSL_CERT_FILE`
-//! and `SSL_CERT_DIR`, or Mozilla's if the system has none. Read again on a thread of its own, because a bundle may be
-//! replaced while the exporter runs. Sends nothing.
+//! The certificate authorities that the exchange's certificate may come from: those of the system, or of
+//! `SSL_CERT_FILE` and `SSL_CERT_DIR`, or Mozilla's if the system has none. A thread of its own reads them again,
+//! because a bundle may be replaced while the exporter runs. Sends nothing.
 
 use std::{
     env,
@@ -14,25 +14,25 @@ use arc_swap::ArcSwap;
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use rustls_native_certs::{CertificateResult, load_certs_from_paths};
 
-/// The time from one reading of the authorities to the next.
+/// The time between two reads of the authorities.
 const REREAD_EVERY: Duration = Duration::from_secs(10);
-/// The variables that name authorities.
+/// The environment variables that name authorities.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// TLS to the exchange, with the authorities as they were last read.
+/// The TLS settings for the exchange, with the authorities as last read.
 #[derive(Clone, Debug)]
 pub(super) struct RootStore {
     tls: Arc<ArcSwap<ClientConfig>>,
     warning: Option<String>,
-    /// Ends the thread that reads them again.
+    /// Ends the reading thread when dropped.
     _reading: mpsc::Sender<()>,
 }
 
 impl RootStore {
-    /// Reads the authorities, now and every ten seconds until the last copy is dropped. May block.
+    /// Reads the authorities now, and then every ten seconds until the last copy is dropped. May block.
     ///
     /// # Errors
-    /// If the TLS library cannot be set up, or the system has no thread to give.
+    /// If TLS cannot be set up, or no thread can be started.
     pub(super) fn open() -> Result<Self, String> {
         let LoadedRoots { certificates, problem } = LoadedRoots::read();
         let warning = problem.map(|problem| {
@@ -53,18 +53,19 @@ impl RootStore {
         Ok(Self { tls, warning, _reading: reading })
     }
 
-    /// TLS as it is now.
+    /// The current TLS settings.
     pub(super) fn tls(&self) -> ClientConfig {
         ClientConfig::clone(&self.tls.load())
     }
 
-    /// What was wrong at the start with a file or folder that the user named, and what is trusted instead.
+    /// A warning about a file or directory that the user named and that could not be read at the start, with the
+    /// authorities that are used instead.
     pub(super) fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
 }
 
-/// Certificates of authorities, and what is wrong with those that the user named.
+/// Certificates of authorities, and the problem with those that the user named.
 #[derive(Debug, Default, PartialEq)]
 struct LoadedRoots {
     certificates: Vec<CertificateDer<'static>>,
@@ -104,8 +105,8 @@ fn load_system_certificates() -> CertificateResult {
     all
 }
 
-/// Reads the authorities again and again until `ended`. Those in use stay in use while there are no others: a bundle is
-/// gone for a moment while it is replaced.
+/// Reads the authorities repeatedly until `ended`. Those in use stay in use while there are no others, because a bundle
+/// is missing for a moment while it is replaced.
 fn reload_on_change(
     tls: &ArcSwap<ClientConfig>,
     certificates: Vec<CertificateDer<'static>>,

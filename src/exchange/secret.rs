@@ -1,5 +1,5 @@
 //! A key pair that cannot be printed and is wiped when dropped.
-//! Knows where no key comes from and no request.
+//! Depends on no source of keys and no request.
 
 use std::{fmt, sync::Arc};
 
@@ -11,11 +11,11 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes the text over. White space around it, such as the line break at a file's end, is cut
-    /// off; what is left must be one word of visible ASCII.
+    /// Takes over a text. Surrounding white space, such as the line break at the end of a file, is removed; the rest
+    /// must be one word of visible ASCII.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with the text, without any of it.
+    /// A sentence about the problem, without any part of the text.
     pub fn new(text: &Zeroizing<String>) -> Result<Self, &'static str> {
         let word = text.trim();
         if word.is_empty() {
@@ -27,7 +27,7 @@ impl Secret {
         Ok(Self(Zeroizing::new(word.to_owned())))
     }
 
-    /// The text itself, for the signature and for cleaning texts of it.
+    /// The text, for the signature and for redaction.
     fn reveal(&self) -> &str {
         &self.0
     }
@@ -39,8 +39,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What an account signs with. Both halves are secret: the access key names an account to anyone
-/// who reads a log. Clones share them.
+/// The key pair of an account. Both halves are secret, because the access key identifies an account to every reader of
+/// a log. Clones share them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyPair(Arc<Halves>);
 
@@ -52,16 +52,16 @@ struct Halves {
     pair_id: PairId,
 }
 
-/// Tells keys apart without showing them.
+/// Identifies a key without showing it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyId([u8; 32]);
 
-/// Tells pairs apart without showing them.
+/// Identifies a pair without showing it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PairId([u8; 32]);
 
 impl KeyPair {
-    /// The pair of `access`, which is sent with every request, and `secret`, which signs and is never sent.
+    /// The pair of `access`, which every request holds, and `secret`, which signs and is never sent.
     #[must_use]
     pub fn new(access: Secret, secret: Secret) -> Self {
         let id = KeyId(Sha256::digest(access.reveal().as_bytes()).into());
@@ -71,25 +71,25 @@ impl KeyPair {
         Self(Arc::new(Halves { access, secret, id, pair_id }))
     }
 
-    /// The half that is sent with every request.
+    /// The access key, which every request holds.
     #[must_use]
     pub(super) fn access(&self) -> &str {
         self.0.access.reveal()
     }
 
-    /// The half that signs and is never sent.
+    /// The secret key, which signs and is never sent.
     #[must_use]
     pub(super) fn secret(&self) -> &str {
         self.0.secret.reveal()
     }
 
-    /// The same for the same access key, whatever the secret: limits and nonces go by the key.
+    /// The same for equal access keys, whatever the secret: limits and nonces belong to the key.
     #[must_use]
     pub fn id(&self) -> KeyId {
         self.0.id
     }
 
-    /// The same for the same access and secret key only: what was refused is refused as a pair.
+    /// The same only for equal access and secret keys: the exchange refuses pairs.
     #[must_use]
     pub(super) fn pair_id(&self) -> PairId {
         self.0.pair_id

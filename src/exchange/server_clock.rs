@@ -1,72 +1,71 @@
-//! The exchange's clock as seen from here, one per host. Between two readings it goes on with our
-//! monotonic clock, so that a jump of the wall clock changes no nonce.
-//! Sends nothing: it says when a reading is due, whether one can be believed, and keeps it.
+//! The exchange's clock, one per host. Between two readings it continues with this machine's monotonic clock, so that a
+//! jump of the wall clock changes no nonce.
+//! Pure: decides when a reading is due and whether it is plausible, and keeps it.
 
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// A reading is good for this long.
+/// How long a reading is valid.
 const VALID_FOR: Duration = Duration::from_hours(1);
-/// After a reading that failed, the next is due after this long.
+/// The time from a failed reading to the next.
 const RETRY_AFTER: Duration = Duration::from_mins(5);
-/// Refusals have the clock read again at most once in this time.
+/// Refused calls request a new reading at most once in this time.
 const RECHECK_AFTER: Duration = Duration::from_secs(30);
-/// A reading that is further than this from what was expected is confirmed by another one before it is used.
+/// A reading that differs by more than this from the expected time must be confirmed by another one.
 const LARGE_DIFFERENCE: Duration = Duration::from_secs(2);
 
-/// How long after a surprising reading the one that is to confirm it is made: a clock has moved on by then.
+/// The time from an unexpected reading to the one that must confirm it: long enough for a clock to advance.
 pub(super) const CONFIRM_AFTER: Duration = Duration::from_millis(20);
-/// `Date` has whole seconds.
+/// `Date` has a resolution of a second.
 const DATE_STEP: Duration = Duration::from_secs(1);
 
-/// A clock that was read again and differs by more than this, and than both readings may be off by, explains a refusal:
-/// stamps have little more room ([`STAMPED_BACK`]).
+/// A clock that differs by more than this, and by more than the uncertainty of both readings, explains a refused call:
+/// timestamps have little more room ([`SIGNING_LAG`]).
 const CLOCK_STEP: Duration = Duration::from_millis(200);
 
-/// A stamp is so much behind what the clock is known to have passed, for our own runs on unwatched
-/// between two readings: a request that was 58 ms ahead of the exchange was refused, while one may be
-/// 5 s old when it arrives.
+/// Timestamps are this far behind the exchange's estimated time, because this machine's clock may drift between two
+/// readings. The exchange refused a request that was 58 ms ahead, and accepts one that is 5 s old.
 const SIGNING_LAG: Duration = Duration::from_millis(500);
-/// A slow reading leaves more room for error; this is the largest error that is allowed for.
+/// The largest uncertainty of a slow reading that is taken into account.
 const UNCERTAINTY_MAX: Duration = Duration::from_secs(2);
 
-/// The clock of one host.
+/// The clock of a host.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServerClock {
     reading: Option<ClockReading>,
     due: Duration,
-    /// When a refusal last made a reading due.
+    /// When a refused call last requested a reading.
     rechecked: Option<Duration>,
 }
 
-/// One reading of a host's clock: the time it told, and when on ours that was.
+/// A reading of a host's clock: the host's time, and the time of this machine at that moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClockReading {
-    /// The host's time, since the Unix epoch.
+    /// The host's time since the Unix epoch.
     server: Duration,
     ours: Timestamp,
-    /// How far off the reading may be: the exchange may have told its time at either end of the call.
+    /// The uncertainty: the exchange may have read its clock at either end of the call.
     unsure: Duration,
-    /// `Date` of the answer: the web server in front may have a clock of its own.
+    /// The reply's `Date`. The web server in front of the exchange may have a clock of its own.
     date: Option<Duration>,
 }
 
 impl ClockReading {
-    /// A reading of `server_ms`, Unix milliseconds, answered to a call that ran from `sent` to `received`.
+    /// A reading of `server_ms`, in Unix milliseconds, from a call between `sent` and `received`.
     #[must_use]
     pub fn new(server_ms: u64, sent: Timestamp, received: Timestamp) -> Self {
         let unsure = sent.age(received) / 2;
         Self { server: Duration::from_millis(server_ms), ours: sent.later(unsure), unsure, date: None }
     }
 
-    /// The same, of an answer with this `Date`, since the Unix epoch.
+    /// Adds the reply's `Date`, since the Unix epoch.
     #[must_use]
     pub(super) fn with_date(self, date: Option<Duration>) -> Self {
         Self { date, ..self }
     }
 
-    /// The `Date` of an answer that is made at `now`, as far as the last one tells.
+    /// The expected `Date` of a reply at `now`, according to the last reading.
     #[must_use]
     pub(super) fn expected_date(&self, now: Timestamp) -> Duration {
         self.date.map_or_else(|| self.time(now), |date| date + self.ours.age(now))
@@ -78,14 +77,14 @@ impl ClockReading {
         self.server.saturating_add(self.ours.age(now))
     }
 
-    /// How far the host's clock is ahead of the machine's at `now`, in seconds, also after somebody set the machine's.
+    /// The host's clock minus this machine's wall clock at `now`, in seconds, also after somebody set the wall clock.
     #[must_use]
     pub fn skew_seconds(&self, now: Timestamp) -> f64 {
-        // Adding zero turns -0, which would be shown as such, into 0.
+        // Adding zero turns -0 into 0.
         self.time(now).as_secs_f64() - now.unix.as_secs_f64() + 0.0
     }
 
-    /// Whether it differs from `other`, taken before or after it, by more than both may be off.
+    /// Whether the readings differ by more than their uncertainty.
     fn is_far_from(&self, other: &Self) -> bool {
         let (early, late) =
             if self.ours.elapsed < other.ours.elapsed { (self, other) } else { (other, self) };
@@ -94,20 +93,21 @@ impl ClockReading {
 }
 
 impl ServerClock {
-    /// Whether it should be read before the next call.
+    /// Whether a reading is due before the next call.
     #[must_use]
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         now.elapsed >= self.due
     }
 
-    /// The last reading that was kept; `None` if there was none.
+    /// The last reading; `None` before the first.
     #[must_use]
     pub(super) fn reading(&self) -> Option<ClockReading> {
         self.reading
     }
 
-    /// Whether `reading` is so far from what was expected, from the last reading or else from the machine's clock, that
-    /// another one must confirm it. So is a `Date` far from the expected one: a cache may have kept the answer.
+    /// Whether `reading` is far from the time expected from the last reading, or from this machine's clock, so that
+    /// another reading must confirm it. The same holds for an unexpected `Date`, because a cache may have kept the
+    /// reply.
     #[must_use]
     pub(super) fn contradicts(&self, reading: &ClockReading) -> bool {
         let ours = ClockReading {
@@ -123,27 +123,27 @@ impl ServerClock {
         reading.is_far_from(&known) || reading.date.is_some_and(is_date_far)
     }
 
-    /// Whether `second`, taken because `first` was a surprise, can be kept: it is no surprise, or it says the same. A
-    /// clock that stands still is no clock: something in between kept the answer.
+    /// Whether `second`, which was taken because `first` was unexpected, can be used: it is expected, or it agrees with
+    /// `first`. If both show the same time, the clock stands still, because something in between kept the reply.
     #[must_use]
     pub(super) fn is_confirmed_by(&self, first: &ClockReading, second: &ClockReading) -> bool {
         let agrees = !second.is_far_from(first) && second.server > first.server;
         !self.contradicts(second) || agrees
     }
 
-    /// Keeps a reading, taken by `now`.
+    /// Stores a reading that was taken before `now`.
     pub(super) fn store(&mut self, reading: ClockReading, now: Timestamp) {
         self.reading = Some(reading);
         self.due = now.elapsed + VALID_FOR;
     }
 
-    /// Notes that a reading failed; until the next one the last stays in force.
+    /// Records a failed reading. The last one stays in use until the next.
     pub(super) fn record_failure(&mut self, now: Timestamp) {
         self.due = now.elapsed + RETRY_AFTER;
     }
 
-    /// Makes a reading due because a call was refused, unless a refusal did so a short time ago. Returns whether
-    /// it did.
+    /// Requests a reading because a call was refused, unless a refused call did so a short time ago. Returns whether it
+    /// did.
     pub(super) fn request_recheck(&mut self, now: Timestamp) -> bool {
         let is_allowed = self.rechecked.is_none_or(|last| now.elapsed.saturating_sub(last) >= RECHECK_AFTER);
         if is_allowed {
@@ -160,14 +160,14 @@ impl ServerClock {
         self.time(now).abs_diff(earlier.time(now)) > CLOCK_STEP + unsure(self) + unsure(earlier)
     }
 
-    /// The exchange's time in Unix milliseconds; ours as long as nothing better is known.
+    /// The exchange's time in Unix milliseconds; this machine's time before the first reading.
     #[must_use]
     pub(super) fn time_ms(&self, now: Timestamp) -> u64 {
         milliseconds(self.time(now))
     }
 
-    /// A time that the exchange's clock has passed, in Unix milliseconds: for requests that may arrive
-    /// late, but not early.
+    /// A time that the exchange's clock has already reached, in Unix milliseconds: requests may arrive late, but not
+    /// early.
     #[must_use]
     pub(super) fn signing_time_ms(&self, now: Timestamp) -> u64 {
         let unsure = self.reading.map_or(Duration::ZERO, |reading| reading.unsure.min(UNCERTAINTY_MAX));

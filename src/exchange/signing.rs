@@ -1,6 +1,6 @@
-//! The signatures of each API version: call, key pair and time → request. v1 signs the parameters and sends key and
-//! signature among them. v4 and its futures sign a line of their own headers, method, path and query, and send key and
-//! signature in those headers.
+//! The signatures of each API version: they turn a call, a key pair and a time into a request. v1 signs the parameters
+//! and sends the key and the signature among them. v4 and its futures sign a line of headers, method, path and query,
+//! and send the key and the signature in headers.
 //! Sends nothing and reads no clock.
 
 use std::fmt::Write as _;
@@ -11,14 +11,13 @@ use zeroize::Zeroizing;
 
 use super::{request::Request, secret::KeyPair};
 
-/// How old a request of v4 may be when it arrives, in milliseconds; more is not recommended.
+/// The maximum age of a v4 request when it arrives, in milliseconds. XT recommends no larger value.
 const RECV_WINDOW: &str = "5000";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Signs a call of v1 with `parameters` (without `accesskey` and `nonce`, which are added): the pairs
-/// sorted by name and joined as `name=value` with `&`, HMAC-SHA256 under the secret as text,
-/// lower-case hex. The signature is over the plain values, the query holds them percent-encoded.
-/// `nonce` is the exchange's time in Unix milliseconds.
+/// Signs a v1 call with `parameters`, to which it adds `accesskey` and `nonce`: sorts the pairs by name, joins them as
+/// `name=value` with `&`, and computes the HMAC-SHA256 with the secret as text, in lower-case hex. The signature covers
+/// the plain values; the query holds them percent-encoded. `nonce` is the exchange's time in Unix milliseconds.
 #[must_use]
 pub(super) fn v1(pair: &KeyPair, path: &'static str, parameters: &[(&str, &str)], nonce: u64) -> Request {
     let nonce = format!("{nonce:013}");
@@ -40,7 +39,7 @@ pub(super) fn v1(pair: &KeyPair, path: &'static str, parameters: &[(&str, &str)]
     Request { path, query, headers }
 }
 
-/// Signs a GET of v4 without parameters at `time`, the exchange's in Unix milliseconds.
+/// Signs a v4 GET without parameters at `time`, the exchange's time in Unix milliseconds.
 #[must_use]
 pub(super) fn v4(pair: &KeyPair, path: &'static str, time: u64) -> Request {
     let time = time.to_string();
@@ -53,7 +52,7 @@ pub(super) fn v4(pair: &KeyPair, path: &'static str, time: u64) -> Request {
     signed_headers(pair, path, "application/json", &signed, &["GET", path])
 }
 
-/// Signs a GET of futures without parameters at `time`, the exchange's in Unix milliseconds.
+/// Signs a futures GET without parameters at `time`, the exchange's time in Unix milliseconds.
 #[must_use]
 pub(super) fn futures(pair: &KeyPair, path: &'static str, time: u64) -> Request {
     let time = time.to_string();
@@ -74,8 +73,8 @@ fn signed_headers(
     Request { path, query: Zeroizing::default(), headers }
 }
 
-/// The signature over `headers`, sorted by name and joined as v1's parameters are, followed by `parts`
-/// (method, path, query, body, as far as there are), each after a `#`.
+/// The signature over `headers`, sorted by name and joined like v1's parameters, and over `parts` (method, path, query
+/// and body, if present), each after a `#`.
 fn header_signature(pair: &KeyPair, headers: &[(&str, &str)], parts: &[&str]) -> Zeroizing<String> {
     let mut message = join_pairs(headers);
     for part in parts {

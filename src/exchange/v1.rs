@@ -1,5 +1,5 @@
-//! API v1 as XT documents it: which endpoint, which fields, which codes. Bytes → nouns.
-//! Pure: sends nothing, reads no clock. The JSON's own shapes end at this file's border.
+//! API v1 as XT documents it: endpoints, fields and codes.
+//! Pure: sends nothing and reads no clock. No other file knows the shapes of its JSON.
 
 use std::{borrow::Cow, fmt};
 
@@ -22,15 +22,15 @@ use super::{
     price::PriceTable,
 };
 
-/// Path of the unsigned call that tells the exchange's time.
+/// Path of the unsigned call for the exchange's time.
 pub(super) const SERVER_TIME_PATH: &str = "/trade/api/v1/getServerTime";
-/// Path of the unsigned call that reads the tickers of every market.
+/// Path of the unsigned call for the tickers of all markets.
 pub(super) const PRICES_PATH: &str = "/data/api/v1/getTickers";
 
-/// Path and own parameters of a signed call.
+/// Path and parameters of a signed call, without the parameters that the signature adds.
 pub(super) type V1Call = (&'static str, &'static [(&'static str, &'static str)]);
 
-/// The call that reads `wallet`; `None` if v1 has no such wallet.
+/// The call that reads `wallet`; `None` if v1 does not have the wallet.
 #[must_use]
 pub(super) fn balances_call(wallet: Wallet) -> Option<V1Call> {
     const FUNDS: &str = "/trade/api/v1/getFunds";
@@ -42,14 +42,13 @@ pub(super) fn balances_call(wallet: Wallet) -> Option<V1Call> {
     }
 }
 
-/// Reads the answer to a balance call. A row that is unusable is dropped and counted; if there are
-/// rows and all are unusable, the answer is.
+/// Decodes the reply with balances. An unusable row is dropped and counted.
 ///
 /// # Errors
-/// Any answer but `code` 200 with a `data` object, with its reason. The text may hold anything the
-/// exchange sent.
+/// Any reply except `code` 200 with a `data` object, with its reason, and a reply whose rows are all unusable. The text
+/// may hold anything that the exchange sent.
 pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failure> {
-    // One bad row must not spoil the others, so each is read for itself.
+    // Each row is decoded separately, so that a bad one does not spoil the others.
     let rows: Option<V1Rows<'_>> = parse_object(unwrap_envelope(status, body)?);
     let V1Rows(rows) = rows.ok_or_else(|| decode_failure("`data` is not an object of currencies"))?;
     let name = |V1Name(name): V1Name<'_>| std::str::from_utf8(&name).ok().and_then(currency_name);
@@ -59,10 +58,10 @@ pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failur
     )
 }
 
-/// Reads the answer to getServerTime: Unix milliseconds.
+/// Decodes the reply of getServerTime, in Unix milliseconds.
 ///
 /// # Errors
-/// As [`balances`].
+/// As [`decode_balances`].
 pub fn decode_server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -74,16 +73,15 @@ pub fn decode_server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
         .ok_or_else(|| decode_failure("`data.serverTime` is no number of milliseconds"))
 }
 
-/// Reads the answer to getTickers, an object of markets without an envelope, for its prices.
+/// Decodes the reply of getTickers, an object of markets without an envelope.
 ///
 /// # Errors
-/// Any other answer, and one without a single usable price, with its reason. The text may hold
-/// anything the exchange sent.
+/// Any other reply, and one without a usable price, with its reason. The text may hold anything that the exchange sent.
 pub fn decode_prices(status: u16, body: &[u8]) -> Result<PriceTable, Failure> {
-    // Names as bytes are read without a look at them, so the whole is looked at first.
+    // Names are read as bytes without validation, so the whole body is validated first.
     let whole: &RawValue = decode::decode_envelope(status, body)?;
     let V1Rows(rows) = parse_object(whole).ok_or_else(|| failure_from_status(status, body))?;
-    // Errors come in the envelope of the other calls. No market is called `code`, and none is a number.
+    // Errors come in the envelope of the other calls. No market is called `code`, and no market is a number.
     if rows.iter().any(|(V1Name(name), row)| **name == *b"code" && !row.get().starts_with('{')) {
         unwrap_envelope(status, body)?;
         return Err(decode_failure("an envelope came in place of the tickers"));
@@ -96,7 +94,7 @@ pub fn decode_prices(status: u16, body: &[u8]) -> Result<PriceTable, Failure> {
     )
 }
 
-/// The envelope around every answer but the tickers. Unknown fields are ignored: new ones appear without
+/// The envelope around every reply except the tickers. Unknown fields are ignored, because new ones appear without
 /// notice.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -114,12 +112,12 @@ struct V1Envelope<'a> {
 }
 
 impl V1Envelope<'_> {
-    /// Whether it has nothing but a code, as an error of something in front of the exchange has: `{"code":403,"message":""}`.
+    /// Whether it has only a code, like the error of a proxy in front of the exchange: `{"code":403,"message":""}`.
     fn is_empty(&self) -> bool {
         [self.data, self.info, self.msg, self.msg_info].iter().all(Option::is_none)
     }
 
-    /// What the exchange says of the error: `info`, else `msg`, else `msgInfo` or its template.
+    /// The exchange's error text: `info`, else `msg`, else `msgInfo` or its template.
     fn text(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct ErrorTemplate {
@@ -136,8 +134,8 @@ impl V1Envelope<'_> {
     }
 }
 
-/// The `data` of a good answer. Errors may come with any HTTP status and good ones only with 2xx,
-/// so the body is read first and the status judges what is no envelope.
+/// The `data` of a good reply. Errors come with any HTTP status and good replies only with 2xx, so the envelope decides
+/// first, and the status only if no envelope came.
 fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     let by_status = || failure_from_status(status, body);
     let envelope: V1Envelope<'_> = decode::decode_envelope(status, body)?;
@@ -160,8 +158,8 @@ fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     }
 }
 
-/// Which reason an error code and its text stand for. The exchange documents the codes. Few of them concern a balance, so the
-/// text decides where it is known: the exchange has worded a refused key under code 404.
+/// The reason of an error code and its text. The exchange documents its codes. Few of them concern a balance, and the
+/// exchange has sent the text of a refused key with code 404, so a known text decides first.
 fn classify_code(code: i64, text: &ErrorText) -> Reason {
     match code {
         106 | 124 | 418 | 429 => Reason::RateLimited,
@@ -176,7 +174,7 @@ fn classify_code(code: i64, text: &ErrorText) -> Reason {
     }
 }
 
-/// Rows and what they are of, as they stand there: names that are there twice included.
+/// Rows with their names, as they are in the reply, duplicates included.
 struct V1Rows<'a>(Vec<(V1Name<'a>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for V1Rows<'a> {
@@ -203,7 +201,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for V1Rows<'a> {
     }
 }
 
-/// Undecoded, because a name that is no text must not spoil the other rows.
+/// Not decoded, because an invalid name must not spoil the other rows.
 struct V1Name<'a>(Cow<'a, [u8]>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for V1Name<'a> {
@@ -226,7 +224,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for V1Name<'a> {
             }
         }
 
-        // As bytes, a name may hold an escaped half of a surrogate pair, which is no text.
+        // As bytes, a name may hold an escaped half of a surrogate pair, which is not valid text.
         deserializer.deserialize_bytes(V1NameVisitor)
     }
 }

@@ -1,6 +1,5 @@
-//! API v4 as XT documents it, spot and public: which endpoint, which fields, which codes. Bytes →
-//! nouns. Its futures speak otherwise: `futures`.
-//! Pure: sends nothing, reads no clock. The JSON's own shapes end at this file's border.
+//! API v4 as XT documents it, spot and public calls: endpoints, fields and codes. `futures` has its futures.
+//! Pure: sends nothing and reads no clock. No other file knows the shapes of its JSON.
 
 use std::borrow::Cow;
 
@@ -19,20 +18,19 @@ use super::{
     price::PriceTable,
 };
 
-/// Path of the signed call that reads the spot wallet. Its one parameter, a list of currencies, is
-/// left out: then it reads all of them.
+/// Path of the signed call that reads the spot wallet. Without its only parameter, a list of currencies, it reads all
+/// of them.
 pub(super) const BALANCES_PATH: &str = "/v4/balances";
-/// Path of the unsigned call that tells the exchange's time.
+/// Path of the unsigned call for the exchange's time.
 pub(super) const SERVER_TIME_PATH: &str = "/v4/public/time";
-/// Path of the unsigned call that reads the last price of every market, if none is named.
+/// Path of the unsigned call for the last prices of all markets.
 pub(super) const PRICES_PATH: &str = "/v4/public/ticker/price";
 
-/// Reads the answer to the balance call. A row that is unusable is dropped and counted; if there are
-/// rows and all are unusable, or one does not say whose it is, the answer is.
+/// Decodes the reply with balances. An unusable row is dropped and counted.
 ///
 /// # Errors
-/// Any answer but `rc` 0, `mc` SUCCESS and a `result` with `assets`, with its reason. The text may
-/// hold anything the exchange sent.
+/// Any reply except `rc` 0, `mc` SUCCESS and a `result` with `assets`, with its reason; a reply whose rows are all
+/// unusable, or with a row without a currency. The text may hold anything that the exchange sent.
 pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failure> {
     #[derive(Deserialize)]
     struct V4Assets<'a> {
@@ -44,10 +42,10 @@ pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failur
     decode::build_answer(rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?)
 }
 
-/// Reads the answer to the call for the time: Unix milliseconds.
+/// Decodes the reply with the exchange's time, in Unix milliseconds.
 ///
 /// # Errors
-/// As [`balances`].
+/// As [`decode_balances`].
 pub fn decode_server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -59,10 +57,10 @@ pub fn decode_server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
         .ok_or_else(|| decode_failure("`result.serverTime` is no number of milliseconds"))
 }
 
-/// Reads the answer to the call for prices.
+/// Decodes the reply with prices.
 ///
 /// # Errors
-/// As [`balances`], and if there is not a single usable price.
+/// As [`decode_balances`], and if there is no usable price.
 pub fn decode_prices(status: u16, body: &[u8]) -> Result<PriceTable, Failure> {
     let tickers: Option<Vec<&RawValue>> = serde_json::from_str(unwrap_envelope(status, body)?.get()).ok();
     let tickers = tickers.ok_or_else(|| decode_failure("`result` is not a list of markets"))?;
@@ -70,7 +68,7 @@ pub fn decode_prices(status: u16, body: &[u8]) -> Result<PriceTable, Failure> {
     PriceTable::from_markets(markets.iter().map(|(name, price)| (&**name, price.clone())))
 }
 
-/// The envelope around every answer. Unknown fields are ignored: new ones appear without notice.
+/// The envelope around every reply. Unknown fields are ignored, because new ones appear without notice.
 #[derive(Deserialize)]
 struct V4Envelope<'a> {
     #[serde(borrow)]
@@ -81,8 +79,8 @@ struct V4Envelope<'a> {
     result: Option<&'a RawValue>,
 }
 
-/// The `result` of a good answer. Errors may come with any HTTP status and good ones only with 2xx,
-/// so the body is read first and the status judges what is no envelope.
+/// The `result` of a good reply. Errors come with any HTTP status and good replies only with 2xx, so the envelope
+/// decides first, and the status only if no envelope came.
 fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     let by_status = || failure_from_status(status, body);
     let envelope: V4Envelope<'_> = decode::decode_envelope(status, body)?;
@@ -111,7 +109,7 @@ fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     }
 }
 
-/// Which reason an error code stands for.
+/// The reason of an error code.
 fn classify_code(code: &str) -> Reason {
     match code {
         "AUTH_001" | "AUTH_002" | "AUTH_003" | "AUTH_004" | "AUTH_005" | "AUTH_006" | "AUTH_007"
@@ -125,7 +123,7 @@ fn classify_code(code: &str) -> Reason {
     }
 }
 
-/// What an error code says of a refused key.
+/// Why a key was refused, according to the error code.
 fn code_detail(code: &str) -> Option<Detail> {
     match code {
         "AUTH_101" => Some(Detail::UnknownKey),
@@ -136,7 +134,7 @@ fn code_detail(code: &str) -> Option<Detail> {
     }
 }
 
-/// What an error code says, in the documents' sense: an answer of v4 holds no text for people.
+/// The documents' description of an error code: a reply of v4 has no text for people.
 fn describe_code(code: &str) -> &'static str {
     match code {
         "AUTH_001" => "the header validate-appkey is missing",
@@ -168,8 +166,7 @@ fn describe_code(code: &str) -> &'static str {
 }
 
 /// # Errors
-/// If it does not say whose it is: it might be that of a watched currency, which would otherwise
-/// count as left out and read 0.
+/// If the row has no currency: it might belong to a watched currency, which would then count as missing and be 0.
 fn row(raw: &RawValue) -> Result<DecodedRow, Failure> {
     #[derive(Deserialize)]
     struct V4CurrencyName<'a> {
@@ -195,8 +192,8 @@ fn amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
     Some((parse_amount(row.available_amount)?, parse_amount(row.frozen_amount)?))
 }
 
-/// A market's name and last price, as far as it could be read. A market without a name gives no
-/// price, and no known currency misses one because of it.
+/// A market's name and last price, as far as they are usable. A market without a name gives no price, and no known
+/// currency lacks one because of it.
 fn market(raw: &RawValue) -> Option<(Cow<'_, str>, Option<Amount>)> {
     #[derive(Deserialize)]
     struct V4MarketName<'a> {

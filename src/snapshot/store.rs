@@ -199,7 +199,7 @@ impl Store {
         self.record_change();
     }
 
-    /// Changes the price entry, if prices are enabled. `change` may run more than once, as in [`update`](Self::update).
+    /// Changes the price entry, if prices are enabled. `change` may run more than once, as in [`update_account`](Self::update_account).
     pub fn update_prices(&self, change: impl Fn(&mut PriceEntry)) {
         let registry = self.registry.load();
         let Some(slot) = &registry.prices else { return };
