@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::text::{self, Samples};
+use super::text::{self, Samples, count_to_float};
 use crate::{
     exchange::{Amount, PriceTable, QUOTE, Reason},
     snapshot::prices::{PriceFilter, PriceSnapshot},
@@ -377,12 +377,6 @@ fn balance_rows(
 
 fn wallet_labels(snapshot: &WalletSnapshot) -> [&str; 2] {
     [&snapshot.config.account, snapshot.config.wallet.label()]
-}
-
-/// Counts stay far below 2^53, from where on an f64 rounds them.
-#[expect(clippy::cast_precision_loss)]
-fn count_to_float(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::metrics::FAMILIES;
+use super::{metrics::FAMILIES, text::count_to_float};
 use crate::snapshot::store::ReloadStatus;
 
 /// The data of the exporter's own metrics.
@@ -52,10 +52,10 @@ pub fn render(facts: &ExporterFacts<'_>) -> BTreeMap<String, Vec<u8>> {
         gauge(&registry, "xt_exporter_config_last_reload_success_timestamp_seconds", &[], success);
     }
     if let Some(lines) = facts.dropped_log_lines {
-        counter(&registry, "xt_log_lines_dropped_total", count(lines));
+        counter(&registry, "xt_log_lines_dropped_total", count_to_float(lines));
     }
     if let Some(restarts) = facts.price_poller_restarts {
-        counter(&registry, "xt_price_poller_restarts_total", count(restarts));
+        counter(&registry, "xt_price_poller_restarts_total", count_to_float(restarts));
     }
     let mut texts = BTreeMap::new();
     for family in registry.gather() {
@@ -74,20 +74,20 @@ fn register_process(registry: &Registry) {
     if let Ok(cpu) = Duration::try_from(cpu) {
         counter(registry, "process_cpu_seconds_total", cpu.as_secs_f64());
     }
-    let limit = |resource| getrlimit(resource).current.map_or(-1.0, count);
+    let limit = |resource| getrlimit(resource).current.map_or(-1.0, count_to_float);
     gauge(registry, "process_max_fds", &[], limit(Resource::Nofile));
     gauge(registry, "process_virtual_memory_max_bytes", &[], limit(Resource::As));
     let Ok(me) = procfs::process::Process::myself() else { return };
     if let Ok(pages) = me.statm() {
-        let bytes = |pages: u64| count(pages * procfs::page_size());
+        let bytes = |pages: u64| count_to_float(pages * procfs::page_size());
         gauge(registry, "process_virtual_memory_bytes", &[], bytes(pages.size));
         gauge(registry, "process_resident_memory_bytes", &[], bytes(pages.resident));
     }
     if let Ok(threads) = me.tasks() {
-        gauge(registry, "process_threads", &[], count(threads.count() as u64));
+        gauge(registry, "process_threads", &[], count_to_float(threads.count() as u64));
     }
     if let Ok(open) = me.fd_count() {
-        gauge(registry, "process_open_fds", &[], count(open as u64));
+        gauge(registry, "process_open_fds", &[], count_to_float(open as u64));
     }
 }
 
@@ -112,12 +112,6 @@ fn register<C: Collector + 'static>(registry: &Registry, metric: prometheus::Res
     if let Ok(metric) = metric {
         let _ = registry.register(Box::new(metric));
     }
-}
-
-/// Numbers of bytes stay far below 2^53, from where on an f64 rounds them.
-#[expect(clippy::cast_precision_loss)]
-fn count(value: u64) -> f64 {
-    value as f64
 }
 
 #[cfg(test)]

@@ -111,9 +111,9 @@ fn write_escaped(value: &str, out: &mut String) {
     }
 }
 
-/// Counts stay far below 2^53, where an f64 would begin to round them.
+/// Counts of events, rows and bytes stay far below 2^53, from where on an f64 rounds them.
 #[expect(clippy::cast_precision_loss)]
-fn count_to_float(count: u64) -> f64 {
+pub(super) fn count_to_float(count: u64) -> f64 {
     count as f64
 }
 
