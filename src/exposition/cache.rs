@@ -21,6 +21,9 @@ use crate::{
 /// The metrics of the process change all the time: a scrape that comes within this time gets the previous ones.
 const PROCESS_METRICS_MAX_AGE: Duration = Duration::from_millis(100);
 
+/// The least time between two looks at all entries for changes: heartbeats alone change the store many times a second.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Renders the store, and keeps the text of what did not change.
 #[derive(Debug)]
 pub struct ExpositionCache {
@@ -90,6 +93,7 @@ impl ExpositionCache {
             if changes.changed().await.is_err() {
                 return;
             }
+            tokio::time::sleep(REFRESH_INTERVAL).await;
         }
     }
 

@@ -103,8 +103,15 @@ impl PollTarget for AccountTarget {
         context.exchange.pause(&self.session)
     }
 
-    fn publish_next_poll(&self, context: &PollContext, now: Timestamp, due: Duration) {
+    fn publish_next_poll(
+        &self,
+        context: &PollContext,
+        now: Timestamp,
+        due: Duration,
+        heartbeat_deadline: Timestamp,
+    ) {
         context.store.update_account(&self.session.account, |account| {
+            account.heartbeat_deadline = heartbeat_deadline;
             self.update_state(context, &mut account.state, now);
             for (wallet, next) in account.wallets.iter_mut().zip(self.next_polls(context, due)) {
                 wallet.next_poll = Some(now.later(next.saturating_sub(now.elapsed)));

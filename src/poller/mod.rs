@@ -61,8 +61,14 @@ pub trait PollTarget: Send {
     /// The pause that forbids a poll now.
     fn pause(&self, context: &PollContext) -> Option<Paused>;
 
-    /// Publishes when the next poll is due, on [`Timestamp::elapsed`].
-    fn publish_next_poll(&self, context: &PollContext, now: Timestamp, due: Duration);
+    /// Publishes when the next poll is due, on [`Timestamp::elapsed`], and renews the heartbeat.
+    fn publish_next_poll(
+        &self,
+        context: &PollContext,
+        now: Timestamp,
+        due: Duration,
+        heartbeat_deadline: Timestamp,
+    );
 
     /// Polls once and publishes the result.
     fn poll_next(&mut self, context: &PollContext) -> impl Future<Output = ()> + Send;
@@ -95,9 +101,9 @@ impl<T: PollTarget> Poller<T> {
         let heartbeat = self.heartbeat();
         loop {
             let pause = || self.target.pause(&self.context);
-            let publish = |now, due| {
-                self.target.publish_next_poll(&self.context, now, due);
-                heartbeat.renew_heartbeat();
+            let publish = |now: Timestamp, due| {
+                let deadline = now.later(self.schedule.heartbeat_life);
+                self.target.publish_next_poll(&self.context, now, due, deadline);
             };
             self.schedule.wait_until(self.due, &self.context, pause, publish).await;
             let poll = self.target.poll_next(&self.context);

@@ -31,7 +31,15 @@ impl PollTarget for PriceTarget {
         context.exchange.price_pause()
     }
 
-    fn publish_next_poll(&self, _: &PollContext, _: Timestamp, _: Duration) {}
+    fn publish_next_poll(
+        &self,
+        context: &PollContext,
+        _now: Timestamp,
+        _due: Duration,
+        heartbeat_deadline: Timestamp,
+    ) {
+        context.store.update_prices(|prices| prices.heartbeat_deadline = heartbeat_deadline);
+    }
 
     async fn poll_next(&mut self, context: &PollContext) {
         self.poll(context).await;
