@@ -52,7 +52,7 @@ pub(super) async fn run(flags: &CheckFlags) -> Result<(), CommandError> {
 
 /// Checks one account and prints the findings. Returns the number of problems.
 async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
-    let AccountConfig { name, endpoints, credentials, wallets, watch, poll_timeout, .. } = account;
+    let AccountConfig { name, hosts, credentials, wallets, watch, poll_timeout, .. } = account;
     print(&format!("\naccount '{name}'\n"));
     let mut problems = 0;
     let mut report = |good: bool, what: &str, finding: &str| {
@@ -64,13 +64,13 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
         // A warning is no problem: Docker mounts secrets with mode 0444, which users cannot change.
         warnings => warnings.iter().for_each(|warning| print(&finding_line("WARN", "key pair", warning))),
     }
-    let mut session = Session::new(name, endpoints.clone(), credentials);
+    let mut session = Session::new(name, hosts.clone(), credentials);
     let mut unreached = 0;
-    for base in &endpoints.base_urls {
+    for base in &hosts.base_urls {
         match exchange.measure_skew(&session, base, poll_timeout).await {
             Ok(skew) => report(skew.abs() <= MAX_SKEW_SECONDS, &base.to_string(), &clock_finding(skew)),
             Err(failure) => {
-                report(false, &base.to_string(), &describe_failure(endpoints.api, None, &failure));
+                report(false, &base.to_string(), &describe_failure(hosts.api, None, &failure));
                 unreached += 1;
             }
         }
@@ -90,12 +90,12 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
             }
             // The same problem again.
             ReadOutcome::Failed(failure)
-                if failure.is_of_clock_sync && unreached == endpoints.base_urls.len() =>
+                if failure.is_of_clock_sync && unreached == hosts.base_urls.len() =>
             {
                 print(&line(false, &what, "not read because of the failure above"));
             }
             ReadOutcome::Failed(failure) => {
-                report(false, &what, &describe_failure(endpoints.api, Some(wallet), &failure));
+                report(false, &what, &describe_failure(hosts.api, Some(wallet), &failure));
             }
             ReadOutcome::Skipped => print(&line(false, &what, SKIPPED)),
         }
@@ -105,9 +105,9 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
 
 /// Reads the prices and prints the findings. Returns the number of problems.
 async fn check_prices(prices: PricesConfig, exchange: &Client) -> usize {
-    let PricesConfig { endpoints, poll_timeout, .. } = prices;
-    let api = endpoints.api;
-    let (good, finding) = match exchange.read_prices(&mut PriceClient::new(endpoints), poll_timeout).await {
+    let PricesConfig { hosts, poll_timeout, .. } = prices;
+    let api = hosts.api;
+    let (good, finding) = match exchange.read_prices(&mut PriceClient::new(hosts), poll_timeout).await {
         ReadOutcome::Answered(answer) => {
             let currencies = answer.prices.currencies().len();
             (true, format!("read, {currencies} currencies have a price in {QUOTE}"))

@@ -18,7 +18,7 @@ use crate::{
     cli::DemoFlags,
     clock::Clock,
     config::{AccountConfig, Config, PricesConfig},
-    exchange::{ApiVersion, BaseUrl, Client, Credentials, Endpoints, KeyHalf, KeySource, Secret, Wallet},
+    exchange::{ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Secret, Wallet},
     simulator::{self, market},
     snapshot::wallet::{CurrencyFilter, WatchedCurrency},
     web::WebConfigWatcher,
@@ -60,7 +60,7 @@ pub(super) async fn run(flags: &DemoFlags, signals: Signals) -> Result<(), Comma
 
     let exchange = Client::simulated(clock).map_err(CommandError::Failed)?;
     let prices = watched.first().map(|account| PricesConfig {
-        endpoints: account.endpoints.clone(),
+        hosts: account.hosts.clone(),
         poll_interval: POLL_INTERVAL,
         poll_timeout: POLL_TIMEOUT,
         max_age: MAX_AGE,
@@ -91,7 +91,7 @@ fn configure_account(
     let url = |path: &str| BaseUrl::parse(&format!("http://{exchange}{path}")).map(|url| vec![url]);
     Ok(AccountConfig {
         name: account.name.as_str().into(),
-        endpoints: Endpoints {
+        hosts: ExchangeHosts {
             api,
             base_urls: url("")?,
             futures_usdt: url("/fapi")?,

@@ -64,7 +64,7 @@ impl Config {
         let file: FileYaml = yaml::read(text).map_err(ConfigError)?;
         let accounts = file.validate_accounts(folder, now)?;
         let prices_timing = file.prices.is_some().then(|| file.timing());
-        validate::config(accounts, prices_timing, &FILE_NAMES)
+        validate::build_config(accounts, prices_timing, &FILE_NAMES)
     }
 }
 
@@ -202,7 +202,7 @@ impl FileYaml {
         }
         let mut names = HashSet::new();
         for (number, AccountYaml { name, .. }) in (1..).zip(&self.accounts) {
-            validate::account_name(name)
+            validate::check_account_name(name)
                 .map_err(|error| ConfigError(format!("account number {number}: name {error}")))?;
             if !names.insert(name) {
                 return Err(ConfigError(format!("two accounts are named '{name}': rename one of them")));

@@ -88,7 +88,8 @@ fn from_flags(
     env: Env<'_>,
     now: Duration,
 ) -> Result<Config, ConfigError> {
-    validate::account_name(&flags.account).map_err(|error| ConfigError(format!("--xt.account {error}")))?;
+    validate::check_account_name(&flags.account)
+        .map_err(|error| ConfigError(format!("--xt.account {error}")))?;
     let watch = flags.watch.iter().map(|text| parse_watch_flag(text)).collect::<Result<Vec<_>, _>>()?;
     let timing = UnvalidatedTiming {
         // `once` and `check` have no interval: it must only be longer than the timeout.
@@ -117,7 +118,7 @@ fn from_flags(
     };
     let accounts = vec![account.validate(keys, now)?];
     let prices_timing = flags.prices.map(|Quote::Usdt| timing);
-    validate::config(accounts, prices_timing, &FLAG_NAMES)
+    validate::build_config(accounts, prices_timing, &FLAG_NAMES)
 }
 
 /// `None` for a flag that is not given.

@@ -1,6 +1,6 @@
 //! XT's own hosts, and whether two sets of base URLs belong to different exchanges. Sends nothing.
 
-use crate::exchange::{ApiVersion, BaseUrl, Endpoints};
+use crate::exchange::{ApiVersion, BaseUrl, ExchangeHosts};
 
 /// XT's own hosts for USDT-margined futures.
 pub(super) const FUTURES_USDT_BASE_URLS: &[&str] = &["https://fapi.xt.com"];
@@ -18,7 +18,7 @@ pub(super) fn default_base_urls(api: ApiVersion) -> &'static [&'static str] {
 /// Whether the base URLs show that two accounts are on different exchanges: one is on XT and the other is not, or
 /// both use the same API version and have no host in common.
 #[must_use]
-pub fn is_other_exchange(one: &Endpoints, other: &Endpoints) -> bool {
+pub fn is_other_exchange(one: &ExchangeHosts, other: &ExchangeHosts) -> bool {
     let (hosts, other_hosts) = (host_names(one), host_names(other));
     match (has_xt_host(&hosts), has_xt_host(&other_hosts)) {
         (true, true) => false,
@@ -27,8 +27,8 @@ pub fn is_other_exchange(one: &Endpoints, other: &Endpoints) -> bool {
     }
 }
 
-fn host_names(endpoints: &Endpoints) -> Vec<String> {
-    endpoints.base_urls.iter().map(BaseUrl::host).collect()
+fn host_names(hosts: &ExchangeHosts) -> Vec<String> {
+    hosts.base_urls.iter().map(BaseUrl::host).collect()
 }
 
 fn has_xt_host(hosts: &[String]) -> bool {

@@ -14,7 +14,7 @@ use std::{fmt, time::Duration};
 pub use hosts::is_other_exchange;
 
 use crate::{
-    exchange::{Credentials, Endpoints, Wallet},
+    exchange::{Credentials, ExchangeHosts, Wallet},
     snapshot::wallet::{CurrencyFilter, WatchedCurrency},
 };
 
@@ -31,7 +31,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PricesConfig {
     /// The endpoints of the first account. All accounts are on the same exchange.
-    pub endpoints: Endpoints,
+    pub hosts: ExchangeHosts,
     /// Time from one read to the next.
     pub poll_interval: Duration,
     /// Timeout of one read; shorter than the interval.
@@ -46,7 +46,7 @@ pub struct AccountConfig {
     /// The `account` label: 1 to 64 bytes, no control characters, no surrounding white space.
     pub name: Box<str>,
     /// API version, and base URLs for each of `wallets`.
-    pub endpoints: Endpoints,
+    pub hosts: ExchangeHosts,
     /// Key pair that signs the requests.
     pub credentials: Credentials,
     /// Wallets to read, in the order of [`Wallet`]; at least one, without duplicates.

@@ -41,9 +41,9 @@ fn from_yaml(text: &str) -> Result<Config, String> {
 
 fn describe(config: &Config) -> Vec<String> {
     let one = |account: &AccountConfig| {
-        let AccountConfig { name, endpoints, wallets, watch, filter, .. } = account;
+        let AccountConfig { name, hosts, wallets, watch, filter, .. } = account;
         let (interval, timeout, age) = (account.poll_interval, account.poll_timeout, account.max_age);
-        let urls: Vec<_> = endpoints.base_urls.iter().map(ToString::to_string).collect();
+        let urls: Vec<_> = hosts.base_urls.iter().map(ToString::to_string).collect();
         let watch: Vec<_> = watch
             .iter()
             .map(|(wallet, watch)| format!("{wallet}/{}={:?}", watch.currency, watch.threshold))
@@ -108,18 +108,18 @@ accounts:
 }
 
 /// API version, wallets, and the hosts of spot, USDT-margined and coin-margined futures.
-fn endpoints(config: &Config) -> Vec<String> {
-    let one = |AccountConfig { endpoints, wallets, .. }: &AccountConfig| {
-        let hosts = |urls: &[BaseUrl]| urls.iter().map(BaseUrl::host).collect::<Vec<_>>().join(",");
+fn describe_hosts(config: &Config) -> Vec<String> {
+    let one = |AccountConfig { hosts, wallets, .. }: &AccountConfig| {
+        let join_hosts = |urls: &[BaseUrl]| urls.iter().map(BaseUrl::host).collect::<Vec<_>>().join(",");
         let wallets: Vec<_> = wallets.iter().map(|wallet| wallet.label()).collect();
-        let Endpoints { api, base_urls, futures_usdt, futures_coin } = endpoints;
+        let ExchangeHosts { api, base_urls, futures_usdt, futures_coin } = hosts;
         format!(
             "{} {} {} {} {}",
             api.label(),
             wallets.join(","),
-            hosts(base_urls),
-            hosts(futures_usdt),
-            hosts(futures_coin)
+            join_hosts(base_urls),
+            join_hosts(futures_usdt),
+            join_hosts(futures_coin)
         )
     };
     config.accounts.iter().map(one).collect()
@@ -129,10 +129,10 @@ fn endpoints(config: &Config) -> Vec<String> {
 fn v4_has_its_own_hosts_and_wallets() -> TestResult {
     let own = "v4 spot,futures_usdt,futures_coin sapi.xt.com fapi.xt.com dapi.xt.com";
     let wallets = "--xt.wallet futures_coin --xt.wallet spot --xt.wallet futures_usdt";
-    assert_eq!(endpoints(&load(&format!("--xt.api v4 {wallets}"), KEYS)?), [own]);
+    assert_eq!(describe_hosts(&load(&format!("--xt.api v4 {wallets}"), KEYS)?), [own]);
     let given = "--xt.base-url https://s.b --xt.futures-usdt-base-url https://f.b --xt.futures-usdt-base-url https://f.c --xt.futures-coin-base-url https://d.b";
     assert_eq!(
-        endpoints(&load(&format!("--xt.api v4 {wallets} {given}"), KEYS)?),
+        describe_hosts(&load(&format!("--xt.api v4 {wallets} {given}"), KEYS)?),
         ["v4 spot,futures_usdt,futures_coin s.b f.b,f.c d.b"]
     );
     let config = from_yaml(
@@ -154,18 +154,18 @@ accounts:
         "v1 fiat api.xt.com,api.xt.pub  ",
         "v4 spot,futures_coin s.b  d.b",
     ];
-    assert_eq!(endpoints(&config), expected);
+    assert_eq!(describe_hosts(&config), expected);
     Ok(())
 }
 
 /// API version, hosts and timing of prices.
 fn describe_prices(config: &Config) -> Option<String> {
     config.prices.as_ref().map(|prices| {
-        let hosts: Vec<_> = prices.endpoints.base_urls.iter().map(BaseUrl::host).collect();
+        let hosts: Vec<_> = prices.hosts.base_urls.iter().map(BaseUrl::host).collect();
         let (interval, timeout) = (prices.poll_interval, prices.poll_timeout);
         format!(
             "{} {} {interval:?} {timeout:?} {:?}",
-            prices.endpoints.api.label(),
+            prices.hosts.api.label(),
             hosts.join(","),
             prices.max_age
         )
@@ -200,11 +200,11 @@ fn prices_use_the_endpoints_of_the_first_account() -> TestResult {
 #[test]
 fn hosts_tell_exchanges_apart() -> TestResult {
     let is_other = |one: (ApiVersion, &[&str]), other: (ApiVersion, &[&str])| -> Result<bool, String> {
-        let endpoints = |(api, urls): (ApiVersion, &[&str])| -> Result<Endpoints, String> {
+        let parse_hosts = |(api, urls): (ApiVersion, &[&str])| -> Result<ExchangeHosts, String> {
             let base_urls = urls.iter().map(|url| BaseUrl::parse(url)).collect::<Result<_, _>>()?;
-            Ok(Endpoints { api, base_urls, ..Endpoints::default() })
+            Ok(ExchangeHosts { api, base_urls, ..ExchangeHosts::default() })
         };
-        Ok(is_other_exchange(&endpoints(one)?, &endpoints(other)?))
+        Ok(is_other_exchange(&parse_hosts(one)?, &parse_hosts(other)?))
     };
     let (xt, xt_spare): (&[&str], &[&str]) = (&["https://api.xt.com"], &["https://api.xt.pub"]);
     let (a, a2, b): (&[&str], &[&str], &[&str]) =

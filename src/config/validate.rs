@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     exchange::{
-        ApiVersion, BaseUrl, Credentials, Endpoints, KEY_CALLS_PER_SECOND, KeyId, KeySource,
+        ApiVersion, BaseUrl, Credentials, ExchangeHosts, KEY_CALLS_PER_SECOND, KeyId, KeySource,
         PROCESS_CALLS_PER_MINUTE, Wallet, currency_name,
     },
     quoting::quote_currency,
@@ -79,7 +79,7 @@ pub(super) struct UnvalidatedAccount<'a> {
 }
 
 /// Checks the name of an account. The error is the predicate of a sentence.
-pub(super) fn account_name(name: &str) -> Result<(), String> {
+pub(super) fn check_account_name(name: &str) -> Result<(), String> {
     let is_valid = (1..=NAME_MAX_BYTES).contains(&name.len())
         && !name.chars().any(char::is_control)
         && name.trim() == name;
@@ -89,13 +89,13 @@ pub(super) fn account_name(name: &str) -> Result<(), String> {
 }
 
 /// Adds prices to `accounts` if there is a `prices_timing`, and checks the rate limits of the whole.
-pub(super) fn config(
+pub(super) fn build_config(
     accounts: Vec<AccountConfig>,
     prices_timing: Option<UnvalidatedTiming>,
     settings: &SettingNames,
 ) -> Result<Config, ConfigError> {
     let prices = match prices_timing {
-        Some(timing) => prices(&accounts, timing, settings)?,
+        Some(timing) => build_prices(&accounts, timing, settings)?,
         None => None,
     };
     let config = Config { accounts, prices };
@@ -104,15 +104,13 @@ pub(super) fn config(
     Ok(config)
 }
 
-fn prices(
+fn build_prices(
     accounts: &[AccountConfig],
     timing: UnvalidatedTiming,
     settings: &SettingNames,
 ) -> Result<Option<PricesConfig>, ConfigError> {
     let Some(first) = accounts.first() else { return Ok(None) };
-    if let Some(other) =
-        accounts.iter().find(|account| is_other_exchange(&account.endpoints, &first.endpoints))
-    {
+    if let Some(other) = accounts.iter().find(|account| is_other_exchange(&account.hosts, &first.hosts)) {
         return Err(ConfigError(format!(
             "prices come from one exchange, but the {} of accounts '{}' and '{}' belong to different exchanges: run one exporter per exchange, or remove prices",
             settings.base_url, first.name, other.name,
@@ -120,7 +118,7 @@ fn prices(
     }
     let (poll_interval, poll_timeout, max_age) =
         timing.validate(settings).map_err(|why| ConfigError(format!("prices: {why}")))?;
-    Ok(Some(PricesConfig { endpoints: first.endpoints.clone(), poll_interval, poll_timeout, max_age }))
+    Ok(Some(PricesConfig { hosts: first.hosts.clone(), poll_interval, poll_timeout, max_age }))
 }
 
 /// Calls that the polls of an account make in a second.
@@ -206,15 +204,15 @@ impl UnvalidatedAccount<'_> {
     pub(super) fn validate(mut self, keys: KeySource, now: Duration) -> Result<AccountConfig, ConfigError> {
         self.wallets.sort_unstable();
         self.check_wallets()?;
-        let endpoints = self.endpoints()?;
-        let watch = self.watch()?;
-        let filter = self.filter()?;
+        let hosts = self.parse_hosts()?;
+        let watch = self.expand_watch()?;
+        let filter = self.parse_filter()?;
         let (poll_interval, poll_timeout, max_age) =
-            self.timing.validate(self.settings).or_else(|why| self.error(why))?;
-        let credentials = Credentials::open(keys, now).or_else(|why| self.error(why))?;
+            self.timing.validate(self.settings).or_else(|why| self.fail(why))?;
+        let credentials = Credentials::open(keys, now).or_else(|why| self.fail(why))?;
         Ok(AccountConfig {
             name: self.name.into(),
-            endpoints,
+            hosts,
             credentials,
             wallets: self.wallets,
             watch,
@@ -227,15 +225,15 @@ impl UnvalidatedAccount<'_> {
 
     fn check_wallets(&self) -> Result<(), ConfigError> {
         let SettingNames { wallet: setting, api: api_setting, .. } = *self.settings;
-        let (api, supported) = (self.api, self.supported_wallets());
+        let (api, supported) = (self.api, self.list_supported_wallets());
         if self.wallets.is_empty() {
-            return self.error(format!("{setting} is empty: list at least one of {supported}, or remove it"));
+            return self.fail(format!("{setting} is empty: list at least one of {supported}, or remove it"));
         }
         if let Some(twice) = find_duplicate(&self.wallets, |a, b| a == b) {
-            return self.error(format!("{setting} lists '{twice}' twice: remove one of them"));
+            return self.fail(format!("{setting} lists '{twice}' twice: remove one of them"));
         }
         match self.wallets.iter().find(|wallet| !api.wallets().any(|known| known == **wallet)) {
-            Some(unsupported) => self.error(format!(
+            Some(unsupported) => self.fail(format!(
                 "{setting} lists '{unsupported}', which API {} does not have: it has {supported}. Choose one of these, or set {api_setting} to {}",
                 api.label(),
                 if api == ApiVersion::V1 { ApiVersion::V4.label() } else { ApiVersion::V1.label() },
@@ -245,7 +243,7 @@ impl UnvalidatedAccount<'_> {
     }
 
     /// Names of the API version's wallets, as in `spot, wallet and fiat`.
-    fn supported_wallets(&self) -> String {
+    fn list_supported_wallets(&self) -> String {
         let names: Vec<_> = self.api.wallets().map(Wallet::label).collect();
         match names.as_slice() {
             [first @ .., last] => format!("{} and {last}", first.join(", ")),
@@ -254,7 +252,7 @@ impl UnvalidatedAccount<'_> {
     }
 
     /// XT's own hosts are used only if no base URL is set: the key of another exchange must not reach them.
-    fn endpoints(&self) -> Result<Endpoints, ConfigError> {
+    fn parse_hosts(&self) -> Result<ExchangeHosts, ConfigError> {
         let Self { api, urls, .. } = self;
         let SettingNames { base_url, futures_usdt, futures_coin, .. } = *self.settings;
         for (wallet, futures_url, given) in [
@@ -263,10 +261,10 @@ impl UnvalidatedAccount<'_> {
         ] {
             match (urls.base, given) {
                 (Some(_), None) if self.wallets.contains(&wallet) => {
-                    return self.error(format!("{base_url} is set, but {futures_url} for wallet '{wallet}' is not: set both to hosts of one exchange, or remove both to use XT's own"));
+                    return self.fail(format!("{base_url} is set, but {futures_url} for wallet '{wallet}' is not: set both to hosts of one exchange, or remove both to use XT's own"));
                 }
                 (None, Some(_)) => {
-                    return self.error(format!("{futures_url} is set, but {base_url} is not, and futures hosts have no time endpoint: set both to hosts of one exchange, or remove both to use XT's own"));
+                    return self.fail(format!("{futures_url} is set, but {base_url} is not, and futures hosts have no time endpoint: set both to hosts of one exchange, or remove both to use XT's own"));
                 }
                 _ => {}
             }
@@ -276,7 +274,7 @@ impl UnvalidatedAccount<'_> {
         };
         let default_usdt = default_if_read(Wallet::FuturesUsdt, FUTURES_USDT_BASE_URLS);
         let default_coin = default_if_read(Wallet::FuturesCoin, FUTURES_COIN_BASE_URLS);
-        Ok(Endpoints {
+        Ok(ExchangeHosts {
             api: *api,
             base_urls: self.parse_urls(base_url, urls.base, default_base_urls(*api))?,
             futures_usdt: self.parse_urls(futures_usdt, urls.futures_usdt, default_usdt)?,
@@ -291,26 +289,26 @@ impl UnvalidatedAccount<'_> {
         default: &[&str],
     ) -> Result<Vec<BaseUrl>, ConfigError> {
         let urls = match given {
-            Some([]) => return self.error(format!("{setting} is empty: list at least one, or remove it")),
+            Some([]) => return self.fail(format!("{setting} is empty: list at least one, or remove it")),
             Some(urls) => urls.iter().map(|url| BaseUrl::parse(url)).collect::<Result<_, _>>(),
             None => default.iter().map(|url| BaseUrl::parse(url)).collect(),
         };
-        let urls: Vec<BaseUrl> = urls.or_else(|why| self.error(format!("{setting}: {why}")))?;
+        let urls: Vec<BaseUrl> = urls.or_else(|why| self.fail(format!("{setting}: {why}")))?;
         let mut texts: Vec<_> = urls.iter().map(BaseUrl::to_string).collect();
         texts.sort_unstable();
         // A suspect answer is confirmed by another host, so the same host twice would confirm itself.
         match find_duplicate(&texts, |a, b| a == b) {
-            Some(_) => self.error(format!("{setting} lists the same URL twice: remove one of them")),
+            Some(_) => self.fail(format!("{setting} lists the same URL twice: remove one of them")),
             None => Ok(urls),
         }
     }
 
     /// Returns each watched currency with each wallet that it is watched in, sorted.
-    fn watch(&self) -> Result<Vec<(Wallet, WatchedCurrency)>, ConfigError> {
+    fn expand_watch(&self) -> Result<Vec<(Wallet, WatchedCurrency)>, ConfigError> {
         let SettingNames { watch: setting, wallet: wallet_setting, .. } = *self.settings;
         let wallets = self.watch.iter().filter_map(|(wallet, _)| *wallet);
         if let Some(unread) = wallets.into_iter().find(|wallet| !self.wallets.contains(wallet)) {
-            return self.error(format!("{setting} names a currency of wallet '{unread}', which {wallet_setting} does not list: add it to {wallet_setting}, or remove the prefix '{unread}/'"));
+            return self.fail(format!("{setting} names a currency of wallet '{unread}', which {wallet_setting} does not list: add it to {wallet_setting}, or remove the prefix '{unread}/'"));
         }
         let expand = |(wallet, watched): &(Option<Wallet>, WatchedCurrency)| {
             let wallets = wallet.map_or_else(|| self.wallets.clone(), |wallet| vec![wallet]);
@@ -323,13 +321,13 @@ impl UnvalidatedAccount<'_> {
             find_duplicate(&watch, |(wallet, a), (other, b)| (wallet, &a.currency) == (other, &b.currency))
         {
             let currency = quote_currency(&twice.currency);
-            return self.error(format!("{setting} lists {currency} twice: remove one of them"));
+            return self.fail(format!("{setting} lists {currency} twice: remove one of them"));
         }
         for (_, WatchedCurrency { currency, threshold }) in &watch {
             // An alert on a threshold of 0 or less could never fire.
             if let Some(threshold) = threshold.filter(|threshold| !threshold.is_finite() || *threshold <= 0.0)
             {
-                return self.error(format!(
+                return self.fail(format!(
                     "{setting}: the threshold of {} is {threshold}, but must be above 0: remove it to watch without a threshold",
                     quote_currency(currency),
                 ));
@@ -338,17 +336,17 @@ impl UnvalidatedAccount<'_> {
         Ok(watch)
     }
 
-    fn filter(&self) -> Result<CurrencyFilter, ConfigError> {
+    fn parse_filter(&self) -> Result<CurrencyFilter, ConfigError> {
         let UnvalidatedCurrencies { only, exclude, hide_zero } = self.currencies;
         let parse = |names: &[String]| -> Result<Vec<SmolStr>, ConfigError> {
             let parse =
-                |name: &String| parse_currency(name).or_else(|why| self.error(format!("currencies: {why}")));
+                |name: &String| parse_currency(name).or_else(|why| self.fail(format!("currencies: {why}")));
             names.iter().map(parse).collect()
         };
         let (only, exclude) = (parse(only)?, parse(exclude)?);
         let wanted = self.watch.iter().map(|(_, watched)| &watched.currency).chain(&only);
         match wanted.into_iter().find(|name| exclude.contains(name)) {
-            Some(both) => self.error(format!(
+            Some(both) => self.fail(format!(
                 "currencies.exclude lists {}, but watch or currencies.only lists it too: remove it from one of them",
                 quote_currency(both)
             )),
@@ -356,7 +354,7 @@ impl UnvalidatedAccount<'_> {
         }
     }
 
-    fn error<T>(&self, why: impl fmt::Display) -> Result<T, ConfigError> {
+    fn fail<T>(&self, why: impl fmt::Display) -> Result<T, ConfigError> {
         Err(ConfigError(format!("{}{why}", self.context)))
     }
 }

@@ -15,8 +15,8 @@ use super::{
     auth_backoff::AuthBackoff,
     balance::Wallet,
     credentials::Credentials,
-    endpoints::{self, Endpoints},
     error::Failure,
+    exchange_hosts::{self, ExchangeHosts},
     failover::{HostRotation, PreferredHost},
     rate_limiter::{Caller, PACE_SPAN, Paused, RateLimiter},
     secret::KeyPair,
@@ -65,7 +65,7 @@ pub struct Session {
     /// The `account` label.
     pub account: Box<str>,
     /// The hosts and the API version.
-    pub endpoints: Endpoints,
+    pub hosts: ExchangeHosts,
     /// The keys that sign its calls.
     pub credentials: Credentials,
     /// By representative wallet: wallets that share base URLs share the preference.
@@ -75,8 +75,8 @@ pub struct Session {
 impl Session {
     /// A session without any calls yet.
     #[must_use]
-    pub fn new(account: Box<str>, endpoints: Endpoints, credentials: Credentials) -> Self {
-        Self { account, endpoints, credentials, preferred_hosts: HashMap::new() }
+    pub fn new(account: Box<str>, hosts: ExchangeHosts, credentials: Credentials) -> Self {
+        Self { account, hosts, credentials, preferred_hosts: HashMap::new() }
     }
 
     /// The order in which to try the base URLs of `wallet` at `now`, without the one at the index `excluded`.
@@ -86,14 +86,14 @@ impl Session {
         excluded: Option<usize>,
         now: Duration,
     ) -> HostRotation {
-        let preferred = self.preferred_hosts.get(&endpoints::representative_wallet(wallet));
-        let host_count = self.endpoints.for_wallet(wallet).len();
+        let preferred = self.preferred_hosts.get(&exchange_hosts::representative_wallet(wallet));
+        let host_count = self.hosts.for_wallet(wallet).len();
         HostRotation::new(preferred.copied().unwrap_or_default(), host_count, now).excluding(excluded)
     }
 
     /// Records that the base URL at the index `host` answered a read of `wallet`.
     pub(super) fn record_success(&mut self, wallet: Wallet, host: usize, now: Duration) {
-        let preferred = self.preferred_hosts.entry(endpoints::representative_wallet(wallet));
+        let preferred = self.preferred_hosts.entry(exchange_hosts::representative_wallet(wallet));
         preferred.or_default().record_success(host, now);
     }
 
@@ -108,15 +108,15 @@ impl Session {
 #[derive(Debug)]
 pub struct PriceClient {
     /// The hosts and the API version.
-    pub endpoints: Endpoints,
+    pub hosts: ExchangeHosts,
     pub(super) preferred_host: PreferredHost,
 }
 
 impl PriceClient {
     /// A price client without any calls yet.
     #[must_use]
-    pub fn new(endpoints: Endpoints) -> Self {
-        Self { endpoints, preferred_host: PreferredHost::default() }
+    pub fn new(hosts: ExchangeHosts) -> Self {
+        Self { hosts, preferred_host: PreferredHost::default() }
     }
 }
 

@@ -33,7 +33,7 @@ impl HostAttempt<'_> {
     /// hosts of the same exchange do.
     fn clock_base(&self, session: &Session) -> BaseUrl {
         let is_futures = matches!(self.endpoint, Endpoint::Futures);
-        let spot = session.endpoints.base_urls.first().filter(|_| is_futures);
+        let spot = session.hosts.base_urls.first().filter(|_| is_futures);
         spot.unwrap_or(self.base).clone()
     }
 }
@@ -166,7 +166,7 @@ impl Client {
         base: &BaseUrl,
         timeout: Duration,
     ) -> Result<ClockReading, CallError> {
-        let api = session.endpoints.api;
+        let api = session.hosts.api;
         let request = api.server_time_request();
         let permit = self.permit(deadline, session.caller()).await?;
         let sent = self.clock.now();
@@ -195,7 +195,7 @@ impl Client {
     /// machine's clock, if it is fast, would make a nonce that no later one can follow.
     pub(super) fn stamping_clock(&self, session: &Session, host: &HostClock) -> ServerClock {
         let own = *host.clock();
-        let others = session.endpoints.base_urls.iter().map(|base| *self.host_clock(&base.host()).clock());
+        let others = session.hosts.base_urls.iter().map(|base| *self.host_clock(&base.host()).clock());
         let known = std::iter::once(own).chain(others).find(|clock| clock.reading().is_some());
         known.unwrap_or(own)
     }

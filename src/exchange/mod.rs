@@ -12,9 +12,9 @@ mod clock_sync;
 mod credentials;
 mod currency;
 mod decode;
-mod endpoints;
 mod error;
 mod error_text;
+mod exchange_hosts;
 mod failover;
 mod freshness;
 pub mod futures;
@@ -42,8 +42,8 @@ pub use self::{
     client::{Client, PriceClient, Session},
     credentials::{Credentials, KeyHalf, KeySource},
     currency::currency_name,
-    endpoints::Endpoints,
     error::{Detail, Failure, Reason},
+    exchange_hosts::ExchangeHosts,
     price::{PriceTable, QUOTE},
     rate_limiter::{
         KEY_CALLS_PER_SECOND, KEY_SPAN, PACE_SPAN, PROCESS_CALLS_PER_MINUTE, PROCESS_SPAN, Paused,

@@ -136,8 +136,8 @@ impl Client {
         prices: &mut PriceClient,
         deadline: &mut Deadline,
     ) -> Result<PricesAnswer, CallError> {
-        let api = prices.endpoints.api;
-        let bases = &prices.endpoints.base_urls;
+        let api = prices.hosts.api;
+        let bases = &prices.hosts.base_urls;
         let mut rotation = HostRotation::new(prices.preferred_host, bases.len(), self.clock.now().elapsed);
         while let Some((host, hosts_left)) = rotation.next(deadline.remaining()) {
             let Some(base) = bases.get(host) else { continue };
@@ -191,12 +191,12 @@ impl Client {
         request: ReadRequest<'_>,
     ) -> Result<ReadAnswer, CallError> {
         let wallet = request.wallet;
-        let api = state.session.endpoints.api;
+        let api = state.session.hosts.api;
         let Some(endpoint) = Endpoint::new(api, wallet) else {
             let text = format!("API {} has no wallet {wallet}: nothing was asked", api.label());
             return Err(Failure::new(Reason::Api, text).into());
         };
-        let bases = state.session.endpoints.for_wallet(wallet).to_vec();
+        let bases = state.session.hosts.for_wallet(wallet).to_vec();
         let now = self.clock.now().elapsed;
         let mut rotation = state.session.host_rotation(wallet, request.excluded_host, now);
         while let Some((host, hosts_left)) = rotation.next(state.deadline.remaining()) {
@@ -339,7 +339,7 @@ mod tests {
         clock::{Clock, simulated},
         exchange::{
             credentials::{Credentials, KeyHalf, KeySource},
-            endpoints::Endpoints,
+            exchange_hosts::ExchangeHosts,
             secret::Secret,
             transport::{Script, ScriptedResponse},
             v1,
@@ -353,8 +353,8 @@ mod tests {
         };
         let credentials = Credentials::open(KeySource { access: half(), secret: half() }, Duration::ZERO);
         let base = BaseUrl::parse("https://host.test").unwrap_or_else(|why| panic!("{why}"));
-        let endpoints = Endpoints { base_urls: vec![base], ..Endpoints::default() };
-        Session::new("main".into(), endpoints, credentials.unwrap_or_else(|why| panic!("{why}")))
+        let hosts = ExchangeHosts { base_urls: vec![base], ..ExchangeHosts::default() };
+        Session::new("main".into(), hosts, credentials.unwrap_or_else(|why| panic!("{why}")))
     }
 
     /// An exchange whose machine is suspended for this long while its answers to calls of `path` lie in the socket.
@@ -404,7 +404,7 @@ mod tests {
             }
             simulated::start();
             let exchange = answering(v1::PRICES_PATH, asleep, Clock::start());
-            let outcome = exchange.read_prices(&mut PriceClient::new(session().endpoints), TIMEOUT).await;
+            let outcome = exchange.read_prices(&mut PriceClient::new(session().hosts), TIMEOUT).await;
             assert_eq!(failure_reason(outcome), reason, "prices {asleep:?}");
         }
     }

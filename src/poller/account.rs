@@ -8,8 +8,8 @@ use crate::{
     clock::Timestamp,
     config::{self, AccountConfig},
     exchange::{
-        ClockReading, Endpoints, KeySource, Paused, ReadAnswer, ReadOutcome, ReadRequest, Session, Wallet,
-        WalletRead,
+        ClockReading, ExchangeHosts, KeySource, Paused, ReadAnswer, ReadOutcome, ReadRequest, Session,
+        Wallet, WalletRead,
     },
     snapshot::{
         store::AccountState,
@@ -37,7 +37,7 @@ pub struct AccountTarget {
 /// The settings of an account's poller. A reload keeps a poller whose settings are equal.
 #[derive(Debug, PartialEq)]
 pub(super) struct AccountSpec {
-    pub endpoints: Endpoints,
+    pub hosts: ExchangeHosts,
     pub keys: KeySource,
     /// One per wallet, at least one.
     pub wallets: Vec<Arc<WalletConfig>>,
@@ -80,7 +80,7 @@ impl AccountSpec {
             })
         };
         Self {
-            endpoints: account.endpoints.clone(),
+            hosts: account.hosts.clone(),
             keys: account.credentials.source().clone(),
             wallets: account.wallets.iter().map(wallet).collect(),
             interval: account.poll_interval,
@@ -140,7 +140,7 @@ impl AccountTarget {
     /// Whether `account` is the account that this target polls, and not another one with the same name: it belongs to
     /// the same exchange, and has the same key or the key that replaced it.
     pub(super) fn is_same_account(&self, account: &AccountConfig) -> bool {
-        let (old, new) = (&self.spec.endpoints, &account.endpoints);
+        let (old, new) = (&self.spec.hosts, &account.hosts);
         let key = self.session.credentials.pair().id();
         old.api == new.api
             && !config::is_other_exchange(old, new)
@@ -288,7 +288,7 @@ impl AccountTarget {
         context: &PollContext,
         request: ReadRequest<'_>,
     ) -> Option<WalletRead> {
-        let has_other = self.session.endpoints.for_wallet(request.wallet).len() > 1;
+        let has_other = self.session.hosts.for_wallet(request.wallet).len() > 1;
         if !has_other || request.timeout.is_zero() {
             return None;
         }

@@ -180,9 +180,8 @@ impl PollerSet {
         if let Some(poller) = prices {
             self.start(PollerSpec::Prices(poller.target.config.clone()), poller);
         }
-        let is_asked = |host: &str| {
-            self.accounts().any(|(.., spec)| spec.endpoints.all().any(|base| base.host() == host))
-        };
+        let is_asked =
+            |host: &str| self.accounts().any(|(.., spec)| spec.hosts.all().any(|base| base.host() == host));
         self.context.store.retain_clocks(&is_asked);
         summary
     }
@@ -289,9 +288,9 @@ impl PollContext {
         let now = self.clock.now();
         let spec = AccountSpec::new(&account);
         let previous = previous.filter(|previous| previous.target.is_same_account(&account));
-        let AccountConfig { name, endpoints, credentials, .. } = account;
+        let AccountConfig { name, hosts, credentials, .. } = account;
         let entry = previous.as_ref().and_then(|_| self.store.account(&name));
-        let restore = |config: &Arc<WalletConfig>| restore_snapshot(entry.as_deref(), config, endpoints.api);
+        let restore = |config: &Arc<WalletConfig>| restore_snapshot(entry.as_deref(), config, hosts.api);
         let snapshots: Vec<_> = spec.wallets.iter().map(restore).collect();
         let slot = spec.slot_length();
         let due = previous.as_ref().map(|previous| previous.due);
@@ -308,7 +307,7 @@ impl PollContext {
             poller_restarts: restarts.count,
         };
         let schedule = Schedule::new(first, slot, spec.interval, spec.timeout);
-        let target = AccountTarget::new(Session::new(name, endpoints, credentials), spec);
+        let target = AccountTarget::new(Session::new(name, hosts, credentials), spec);
         target.update_state(self, &mut facts, now);
         let entry = AccountEntry::restored(facts, snapshots, now.later(schedule.heartbeat_life));
         (Poller { target, context: self.clone(), schedule, due: first, restarts }, entry)
@@ -322,9 +321,8 @@ impl PollContext {
         previous: Option<PricePoller>,
     ) -> (PricePoller, NewPriceEntry) {
         let now = self.clock.now();
-        let is_same_exchange = |previous: &PricePoller| {
-            !config::is_other_exchange(&previous.target.config.endpoints, &config.endpoints)
-        };
+        let is_same_exchange =
+            |previous: &PricePoller| !config::is_other_exchange(&previous.target.config.hosts, &config.hosts);
         let previous = previous.filter(is_same_exchange);
         let slot = config.poll_interval;
         let due = previous.as_ref().map(|previous| previous.due);
@@ -335,7 +333,7 @@ impl PollContext {
             heartbeat_deadline: now.later(schedule.heartbeat_life),
             keeps_prices: previous.is_some(),
         };
-        let client = PriceClient::new(config.endpoints.clone());
+        let client = PriceClient::new(config.hosts.clone());
         let restarts = previous.map_or_else(Restarts::default, |previous| previous.restarts);
         let target = PriceTarget { client, config };
         (Poller { target, context: self.clone(), schedule, due: first, restarts }, price_config)
@@ -366,7 +364,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        exchange::{Credentials, Endpoints, KeyHalf, KeySource, Secret, Wallet},
+        exchange::{Credentials, ExchangeHosts, KeyHalf, KeySource, Secret, Wallet},
         snapshot::wallet::CurrencyFilter,
     };
 
@@ -378,7 +376,7 @@ mod tests {
         let credentials = Credentials::open(KeySource { access: half(), secret: half() }, Duration::ZERO);
         AccountConfig {
             name: name.into(),
-            endpoints: Endpoints::default(),
+            hosts: ExchangeHosts::default(),
             credentials: credentials.unwrap_or_else(|why| panic!("{why}")),
             wallets: vec![Wallet::Spot],
             watch: Vec::new(),

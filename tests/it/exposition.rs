@@ -27,8 +27,8 @@ use xt_balance_exporter::{
     clock::{Clock, Timestamp},
     config,
     exchange::{
-        self, Amount, Balance, BalanceAnswer, BaseUrl, Credentials, Endpoints, Failure, KeyHalf, KeySource,
-        Reason, Secret,
+        self, Amount, Balance, BalanceAnswer, BaseUrl, Credentials, ExchangeHosts, Failure, KeyHalf,
+        KeySource, Reason, Secret,
     },
     exposition::{cache, metrics::FAMILIES},
     poller,
@@ -530,11 +530,11 @@ fn exposition_of(bodies: &[Body]) -> String {
         exchange.simulator.inject_fault(fault.for_endpoint(SimulatedEndpoint::GetBalance));
     }
     let half = |text: String| KeyHalf::Given(Secret::new(&text.into()).unwrap());
-    let watched = (0..bodies.len()).map(|number| config::AccountConfig {
+    let configs = (0..bodies.len()).map(|number| config::AccountConfig {
         name: format!("a{number}").into(),
-        endpoints: Endpoints {
+        hosts: ExchangeHosts {
             base_urls: vec![BaseUrl::parse(&exchange.url()).unwrap()],
-            ..Endpoints::default()
+            ..ExchangeHosts::default()
         },
         credentials: Credentials::open(
             KeySource { access: half(format!("key-{number}")), secret: half(SECRET_KEY.to_owned()) },
@@ -550,7 +550,7 @@ fn exposition_of(bodies: &[Body]) -> String {
     });
     let clock = Clock::start();
     let asking = Arc::new(exchange::Client::simulated(clock).unwrap());
-    let (pollers, _, store) = poller::create_pollers(watched.collect(), None, &asking, clock);
+    let (pollers, _, store) = poller::create_pollers(configs.collect(), None, &asking, clock);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut polling = tokio::task::JoinSet::new();

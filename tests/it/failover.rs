@@ -5,9 +5,10 @@ use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::common::golden::Transcript;
 use crate::common::in_process::{
-    FREE, Frozen, LOADED, PAUSED, POLLS, UP, Watched, account, exposition, given, leap, millis,
+    FREE, FrozenClock, LOADED, PAUSED, POLLS, TestPoller, UP, account, advance_clock, exposition, key_source,
+    to_millis,
 };
-use crate::common::proxy::{Front, Manner, http};
+use crate::common::proxy::{Proxy, ProxyMode, http_response};
 use crate::common::{ACCESS_KEY, Exchange, SECRET_KEY, get, replace, sample};
 use flate2::{Compression, write::GzEncoder};
 use tokio::{net::TcpSocket, task::JoinSet, task::yield_now};
@@ -71,15 +72,15 @@ async fn a_host_that_fails_is_followed_by_the_next_within_the_same_poll() {
         format!("http://{}", closed.local_addr().unwrap()),
         "https://nowhere.invalid".to_owned(),
         // It does not speak TLS.
-        format!("https://{}", Front::decoy().address),
+        format!("https://{}", Proxy::decoy().address),
         silent.url(),
     ] {
         proofs.spawn(async move {
             let exchange = Exchange::documented();
-            let mut watched = Watched::new(&[&first, &exchange.url()]);
-            assert!(watched.poll().await, "{:?}", watched.failure());
-            assert_eq!((watched.sample(POLLS), watched.sample(FREE)), (Some(1.0), HELD), "{first}");
-            assert_eq!(watched.failures(), [], "{first}");
+            let mut poller = TestPoller::new(&[&first, &exchange.url()]);
+            assert!(poller.poll().await, "{:?}", poller.failure());
+            assert_eq!((poller.sample(POLLS), poller.sample(FREE)), (Some(1.0), HELD), "{first}");
+            assert_eq!(poller.failures(), [], "{first}");
         });
     }
     while let Some(proof) = proofs.join_next().await {
@@ -91,11 +92,11 @@ async fn a_host_that_fails_is_followed_by_the_next_within_the_same_poll() {
 #[tokio::test]
 async fn the_next_host_is_asked_with_a_new_nonce() {
     let exchange = Exchange::documented();
-    let front = Front::new(exchange.address);
+    let proxy = Proxy::new(exchange.address);
     // The exchange has taken the nonce before something on the way back failed.
-    front.set(Manner::Instead(http(502, &[], b"Bad Gateway")));
-    let mut watched = Watched::new(&[&front.url(), &exchange.url()]);
-    assert!(watched.poll().await, "{:?}", watched.failure());
+    proxy.set_mode(ProxyMode::ReplaceResponse(http_response(502, &[], b"Bad Gateway")));
+    let mut poller = TestPoller::new(&[&proxy.url(), &exchange.url()]);
+    assert!(poller.poll().await, "{:?}", poller.failure());
     let calls = &exchange.simulator.call_log().accounts["main"];
     assert_eq!((calls.accepted, calls.count_refused(RefusalCause::Replay)), (2, 0));
 }
@@ -106,15 +107,15 @@ async fn when_every_host_fails_the_text_tells_of_each_and_one_failure_is_counted
     exchange
         .simulator
         .inject_fault(Fault::new(Effect::from_status(503)).for_endpoint(SimulatedEndpoint::GetBalance));
-    let front = Front::new(exchange.address);
-    front.set(Manner::Answer(Arc::new(|_| Vec::new())));
-    let mut watched = Watched::new(&[&exchange.url(), &front.url()]);
-    assert!(!watched.poll().await);
-    let text = watched.failure().unwrap().text;
+    let proxy = Proxy::new(exchange.address);
+    proxy.set_mode(ProxyMode::Respond(Arc::new(|_| Vec::new())));
+    let mut poller = TestPoller::new(&[&exchange.url(), &proxy.url()]);
+    assert!(!poller.poll().await);
+    let text = poller.failure().unwrap().text;
     let (first, second) = text.split_once("; then ").unwrap_or_else(|| panic!("{text}"));
     assert!(first.starts_with(&format!("{}/trade/api/v1/getBalance: HTTP 503", exchange.url())), "{text}");
-    assert!(second.starts_with(&format!("{}/trade/api/v1/getBalance: ", front.url())), "{text}");
-    assert_eq!(watched.failures(), [("unavailable", 1.0)]);
+    assert!(second.starts_with(&format!("{}/trade/api/v1/getBalance: ", proxy.url())), "{text}");
+    assert_eq!(poller.failures(), [("unavailable", 1.0)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,11 +137,11 @@ async fn what_the_next_host_would_say_again_or_be_harmed_by_is_not_asked_there()
     ] {
         proofs.spawn(async move {
             let exchange = Exchange::documented();
-            let next = Front::decoy();
+            let next = Proxy::decoy();
             exchange.simulator.inject_fault(Fault::new(effect).for_endpoint(SimulatedEndpoint::GetBalance));
-            let mut watched = Watched::new(&[&exchange.url(), &next.url()]);
-            assert!(!watched.poll().await, "{reason}");
-            assert_eq!(watched.failures(), [(reason, 1.0)]);
+            let mut poller = TestPoller::new(&[&exchange.url(), &next.url()]);
+            assert!(!poller.poll().await, "{reason}");
+            assert_eq!(poller.failures(), [(reason, 1.0)]);
             assert_eq!((next.connections(), asset_calls(&exchange)), (0, 1), "{reason}");
         });
     }
@@ -151,7 +152,7 @@ async fn what_the_next_host_would_say_again_or_be_harmed_by_is_not_asked_there()
 
 /// Half of this body under its full length, then the end of the connection.
 fn cut_short(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let whole = http(status, headers, body);
+    let whole = http_response(status, headers, body);
     whole[..whole.len() - body.len() / 2].to_vec()
 }
 
@@ -168,18 +169,18 @@ fn gzip_bomb() -> Vec<u8> {
 
 /// Polls with something in front of the first of two base URLs. Returns the reasons that were counted, how the poll
 /// failed, if it did, and how many connections the second base URL has seen.
-async fn polled_behind(manner: Manner) -> (Vec<(&'static str, f64)>, Option<String>, usize) {
+async fn polled_behind(mode: ProxyMode) -> (Vec<(&'static str, f64)>, Option<String>, usize) {
     let exchange = Exchange::documented();
-    let (front, next) = (Front::new(exchange.address), Front::new(exchange.address));
-    front.set(manner);
-    let mut account = account("main", &[&front.url(), &next.url()], given(ACCESS_KEY, SECRET_KEY));
+    let (proxy, next) = (Proxy::new(exchange.address), Proxy::new(exchange.address));
+    proxy.set_mode(mode);
+    let mut account = account("main", &[&proxy.url(), &next.url()], key_source(ACCESS_KEY, SECRET_KEY));
     // Half of it is for the first. More than any answer here takes, and what must be waited out for one without an end.
     account.poll_timeout = Duration::from_secs(20);
-    let mut watched = Watched::of(account);
-    let good = watched.poll().await;
-    assert_eq!(good, watched.failures().is_empty());
-    assert!(good || watched.failure().is_some_and(|failure| failure.text.starts_with(&front.url())));
-    (watched.failures(), watched.failure().map(|failure| failure.text), next.connections())
+    let mut poller = TestPoller::for_account(account);
+    let good = poller.poll().await;
+    assert_eq!(good, poller.failures().is_empty());
+    assert!(good || poller.failure().is_some_and(|failure| failure.text.starts_with(&proxy.url())));
+    (poller.failures(), poller.failure().map(|failure| failure.text), next.connections())
 }
 
 const PAGE: &[u8] = b"<html><head><title>Sorry</title></head><body>Sorry</body></html>";
@@ -200,19 +201,22 @@ async fn the_status_of_an_answer_decides_however_its_body_ends() {
         (200, Some("body")),
         (206, Some("body")),
     ] {
-        let bomb = http(status, &gzip, &bomb);
-        for (what, manner) in [
-            ("cut short", Manner::Answer(Arc::new(move |_| cut_short(status, &[], PAGE)))),
-            ("cut short after one brace", Manner::Answer(Arc::new(move |_| cut_short(status, &[], b"{}")))),
-            ("a cut envelope", Manner::Answer(Arc::new(move |_| cut_short(status, &[], envelope)))),
-            ("not gzip", Manner::Answer(Arc::new(move |_| http(status, &gzip, PAGE)))),
-            ("cut gzip", Manner::Answer(Arc::new(move |_| cut_short(status, &gzip, &gzipped(PAGE))))),
-            ("a gzip bomb", Manner::Answer(Arc::new(move |_| bomb.clone()))),
-            ("no end", Manner::Begin(cut_short(status, &[], PAGE))),
+        let bomb = http_response(status, &gzip, &bomb);
+        for (what, mode) in [
+            ("cut short", ProxyMode::Respond(Arc::new(move |_| cut_short(status, &[], PAGE)))),
+            (
+                "cut short after one brace",
+                ProxyMode::Respond(Arc::new(move |_| cut_short(status, &[], b"{}"))),
+            ),
+            ("a cut envelope", ProxyMode::Respond(Arc::new(move |_| cut_short(status, &[], envelope)))),
+            ("not gzip", ProxyMode::Respond(Arc::new(move |_| http_response(status, &gzip, PAGE)))),
+            ("cut gzip", ProxyMode::Respond(Arc::new(move |_| cut_short(status, &gzip, &gzipped(PAGE))))),
+            ("a gzip bomb", ProxyMode::Respond(Arc::new(move |_| bomb.clone()))),
+            ("no end", ProxyMode::PartialResponse(cut_short(status, &[], PAGE))),
         ] {
             let reason = if (what, status / 100) == ("no end", 2) { None } else { reason };
             proofs.spawn(async move {
-                let (counted, _, asked) = polled_behind(manner).await;
+                let (counted, _, asked) = polled_behind(mode).await;
                 let expected: Vec<_> = reason.into_iter().map(|reason| (reason, 1.0)).collect();
                 assert_eq!(counted, expected, "{status} {what}");
                 // The clock of the second base URL, and its balances.
@@ -227,15 +231,18 @@ async fn the_status_of_an_answer_decides_however_its_body_ends() {
 
 #[tokio::test]
 async fn what_is_wrong_with_the_body_is_said_beside_the_status() {
-    let bomb = http(418, &[("Content-Encoding", "gzip")], &gzip_bomb());
+    let bomb = http_response(418, &[("Content-Encoding", "gzip")], &gzip_bomb());
     let mut said = Transcript::default();
-    for (case, manner) in [
-        ("status 429, cut short", Manner::Answer(Arc::new(|_| cut_short(429, &[], PAGE)))),
-        ("not gzip", Manner::Answer(Arc::new(|_| http(404, &[("Content-Encoding", "gzip")], PAGE)))),
-        ("a gzip bomb", Manner::Answer(Arc::new(move |_| bomb.clone()))),
-        ("status 429, and silence", Manner::Begin(cut_short(429, &[], PAGE))),
+    for (case, mode) in [
+        ("status 429, cut short", ProxyMode::Respond(Arc::new(|_| cut_short(429, &[], PAGE)))),
+        (
+            "not gzip",
+            ProxyMode::Respond(Arc::new(|_| http_response(404, &[("Content-Encoding", "gzip")], PAGE))),
+        ),
+        ("a gzip bomb", ProxyMode::Respond(Arc::new(move |_| bomb.clone()))),
+        ("status 429, and silence", ProxyMode::PartialResponse(cut_short(429, &[], PAGE))),
     ] {
-        let (_, failure, _) = polled_behind(manner).await;
+        let (_, failure, _) = polled_behind(mode).await;
         said.add(case, &failure.unwrap());
     }
     said.assert("failures_body");
@@ -248,7 +255,8 @@ async fn prove_answers(answers: Vec<(Vec<u8>, Option<&'static str>)>) {
     for (answer, reason) in answers {
         proofs.spawn(async move {
             let shown = String::from_utf8_lossy(&answer).into_owned();
-            let (counted, _, asked) = polled_behind(Manner::Answer(Arc::new(move |_| answer.clone()))).await;
+            let (counted, _, asked) =
+                polled_behind(ProxyMode::Respond(Arc::new(move |_| answer.clone()))).await;
             let counted = counted.first().map(|(reason, _)| *reason);
             // The clock of the second base URL, and its balances.
             assert_eq!((counted, asked), (reason, if reason.is_some() { 0 } else { 2 }), "{shown}");
@@ -293,7 +301,7 @@ async fn an_answer_that_is_not_the_exchanges_leads_to_the_next_host() {
         (200, &[], "Access denied"),
         (200, &[], ""),
     ];
-    let whole = answers.map(|(status, headers, body)| http(status, headers, body.as_bytes()));
+    let whole = answers.map(|(status, headers, body)| http_response(status, headers, body.as_bytes()));
     let broken = [401, 403, 451].map(|status| cut_short(status, &[], REFUSED.as_bytes()));
     prove_answers(whole.into_iter().chain(broken).map(|answer| (answer, None)).collect()).await;
 }
@@ -317,7 +325,8 @@ async fn a_refused_key_or_a_limit_is_never_tried_at_the_next_host() {
         (200, r#"{"code":200,"data":{"usdt""#, "decode"),
         (200, "null", "decode"),
     ];
-    let answers = answers.map(|(status, body, reason)| (http(status, &[], body.as_bytes()), Some(reason)));
+    let answers =
+        answers.map(|(status, body, reason)| (http_response(status, &[], body.as_bytes()), Some(reason)));
     prove_answers(answers.into()).await;
 }
 
@@ -325,11 +334,11 @@ async fn a_refused_key_or_a_limit_is_never_tried_at_the_next_host() {
 async fn a_host_that_is_blocked_for_every_call_is_followed_by_the_next() {
     let (first, second) = (Exchange::documented(), Exchange::documented());
     first.simulator.inject_fault(Fault::new(Effect::from_status(403)));
-    let mut watched = Watched::new(&[&first.url(), &second.url()]);
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![]));
+    let mut poller = TestPoller::new(&[&first.url(), &second.url()]);
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![]));
     let asked = first.simulator.call_log().records.len();
-    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert!(poller.poll().await, "{:?}", poller.failure());
     assert_eq!(
         first.simulator.call_log().records.len(),
         asked,
@@ -338,53 +347,53 @@ async fn a_host_that_is_blocked_for_every_call_is_followed_by_the_next() {
 
     // What the second says of the key counts, and is not lost behind the block.
     second.simulator.inject_fault(Fault::new(Effect::Revoked));
-    let mut watched = Watched::new(&[&first.url(), &second.url()]);
-    assert!(!watched.poll().await);
-    assert_eq!(watched.failures(), [("auth", 1.0)]);
+    let mut poller = TestPoller::new(&[&first.url(), &second.url()]);
+    assert!(!poller.poll().await);
+    assert_eq!(poller.failures(), [("auth", 1.0)]);
     second.simulator.clear_faults();
     second.simulator.inject_fault(Fault::new(Effect::from_status(451)));
-    let mut watched = Watched::new(&[&first.url(), &second.url()]);
-    assert!(!watched.poll().await);
-    assert_eq!(watched.failures(), [("http", 1.0)]);
+    let mut poller = TestPoller::new(&[&first.url(), &second.url()]);
+    assert!(!poller.poll().await);
+    assert_eq!(poller.failures(), [("http", 1.0)]);
 }
 
 #[tokio::test]
 async fn the_host_that_worked_is_asked_first_for_ten_minutes() {
     let exchange = patient(vec![main_account()]);
-    let (first, second) = (Front::new(exchange.address), Front::new(exchange.address));
+    let (first, second) = (Proxy::new(exchange.address), Proxy::new(exchange.address));
     let asked = || (first.requests().len(), second.requests().len());
-    first.set(Manner::Answer(Arc::new(|_| http(503, &[], b""))));
-    let mut watched = Watched::new(&[&first.url(), &second.url()]);
-    assert!(watched.poll().await, "{:?}", watched.failure());
+    first.set_mode(ProxyMode::Respond(Arc::new(|_| http_response(503, &[], b""))));
+    let mut poller = TestPoller::new(&[&first.url(), &second.url()]);
+    assert!(poller.poll().await, "{:?}", poller.failure());
     assert_eq!(asked(), (2, 2), "the clock and the balances of each");
-    first.set(Manner::Relay);
-    assert!(watched.poll().await, "{:?}", watched.failure());
+    first.set_mode(ProxyMode::Relay);
+    assert!(poller.poll().await, "{:?}", poller.failure());
     assert_eq!(asked(), (2, 3));
-    leap(Duration::from_mins(9)).await;
-    exchange.simulator.set_clock_offset_ms(millis(Duration::from_mins(9)));
-    assert!(watched.poll().await, "{:?}", watched.failure());
+    advance_clock(Duration::from_mins(9)).await;
+    exchange.simulator.set_clock_offset_ms(to_millis(Duration::from_mins(9)));
+    assert!(poller.poll().await, "{:?}", poller.failure());
     assert_eq!(asked(), (2, 4), "also when the first is well again");
-    leap(Duration::from_mins(1)).await;
-    exchange.simulator.set_clock_offset_ms(millis(Duration::from_mins(10)));
-    assert!(watched.poll().await);
+    advance_clock(Duration::from_mins(1)).await;
+    exchange.simulator.set_clock_offset_ms(to_millis(Duration::from_mins(10)));
+    assert!(poller.poll().await);
     assert_eq!(asked(), (3, 4), "until it is given another chance");
-    assert!(watched.poll().await);
+    assert!(poller.poll().await);
     assert_eq!(asked(), (4, 4), "and takes it");
-    assert_eq!(watched.failures(), []);
+    assert_eq!(poller.failures(), []);
 }
 
 #[tokio::test]
 async fn when_the_spare_host_fails_the_first_is_asked_in_the_same_poll() {
     let exchange = Exchange::documented();
-    let (first, second) = (Front::new(exchange.address), Front::new(exchange.address));
-    let down = Manner::Answer(Arc::new(|_| http(503, &[], b"")));
-    first.set(down.clone());
-    let mut watched = Watched::new(&[&first.url(), &second.url()]);
-    assert!(watched.poll().await);
-    first.set(Manner::Relay);
-    second.set(down);
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    assert_eq!(watched.failures(), []);
+    let (first, second) = (Proxy::new(exchange.address), Proxy::new(exchange.address));
+    let down = ProxyMode::Respond(Arc::new(|_| http_response(503, &[], b"")));
+    first.set_mode(down.clone());
+    let mut poller = TestPoller::new(&[&first.url(), &second.url()]);
+    assert!(poller.poll().await);
+    first.set_mode(ProxyMode::Relay);
+    second.set_mode(down);
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    assert_eq!(poller.failures(), []);
 }
 
 // The same answer again.
@@ -393,25 +402,25 @@ async fn when_the_spare_host_fails_the_first_is_asked_in_the_same_poll() {
 async fn the_same_body_again_is_news_of_its_time_and_of_nothing_else() {
     const REJECTED: &str = "xt_rows_rejected_total{account=\"main\",wallet=\"spot\"}";
     let exchange = Exchange::documented();
-    let front = Front::new(exchange.address);
+    let proxy = Proxy::new(exchange.address);
     let says = |free: &str, status: u16| {
         let rows = format!(
             r#""usdt":{{"available":"{free}","freeze":"1"}},"btc":{{"available":"NaN","freeze":"0"}}"#
         );
-        let answer = http(status, &[], format!(r#"{{"code":200,"data":{{{rows}}}}}"#).as_bytes());
-        front.set(Manner::Answer(Arc::new(move |_| answer.clone())));
+        let answer = http_response(status, &[], format!(r#"{{"code":200,"data":{{{rows}}}}}"#).as_bytes());
+        proxy.set_mode(ProxyMode::Respond(Arc::new(move |_| answer.clone())));
     };
-    let mut watched = Watched::new(&[&front.url()]);
+    let mut poller = TestPoller::new(&[&proxy.url()]);
     let mut seen = Vec::new();
     for (free, status) in [("900", 200), ("900", 200), ("900", 503), ("900", 200), ("901", 200), ("900", 200)]
     {
-        leap(Duration::from_secs(30)).await;
+        advance_clock(Duration::from_secs(30)).await;
         says(free, status);
-        let good = watched.poll().await;
-        assert_eq!(good, status == 200, "{:?}", watched.failure());
-        let age = watched.good_at().age(watched.clock.now());
+        let good = poller.poll().await;
+        assert_eq!(good, status == 200, "{:?}", poller.failure());
+        let age = poller.good_at().age(poller.clock.now());
         assert_eq!(age < Duration::from_secs(30), good, "a good answer is as new as its poll: {age:?}");
-        seen.push((watched.sample(FREE), watched.sample(REJECTED), watched.sample(UP)));
+        seen.push((poller.sample(FREE), poller.sample(REJECTED), poller.sample(UP)));
     }
     let row = |free: f64, rejected: f64, up: f64| (Some(free), Some(rejected), Some(up));
     let expected = [
@@ -430,12 +439,12 @@ async fn the_same_body_again_is_news_of_its_time_and_of_nothing_else() {
 #[tokio::test]
 async fn every_call_has_a_connection_of_its_own() {
     let exchange = Exchange::documented();
-    let front = Front::new(exchange.address);
-    let mut watched = Watched::new(&[&front.url()]);
+    let proxy = Proxy::new(exchange.address);
+    let mut poller = TestPoller::new(&[&proxy.url()]);
     for polls in 1..=2 {
-        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert!(poller.poll().await, "{:?}", poller.failure());
         // The clock is read by the first poll alone.
-        assert_eq!((front.connections(), front.requests().len()), (polls + 1, polls + 1));
+        assert_eq!((proxy.connections(), proxy.requests().len()), (polls + 1, polls + 1));
     }
 }
 
@@ -445,8 +454,8 @@ async fn every_call_has_a_connection_of_its_own() {
 async fn after_a_limit_reply_nothing_is_sent_for_ten_minutes_or_as_long_as_was_asked_for() {
     for (retry_after, minutes) in [(None, 10), (Some("5"), 10), (Some("1200"), 20)] {
         let exchange = patient(vec![main_account()]);
-        let mut watched = Watched::new(&[&exchange.url()]);
-        assert!(watched.poll().await, "{:?}", watched.failure());
+        let mut poller = TestPoller::new(&[&exchange.url()]);
+        assert!(poller.poll().await, "{:?}", poller.failure());
         let limited = Effect::Status {
             status: 429,
             body: String::new(),
@@ -455,26 +464,26 @@ async fn after_a_limit_reply_nothing_is_sent_for_ten_minutes_or_as_long_as_was_a
             location: None,
         };
         exchange.simulator.inject_fault(Fault::new(limited).for_calls(1));
-        let begin = watched.clock.now().unix;
-        assert!(!watched.poll().await);
-        let end = watched.clock.now().unix;
-        assert!(watched.failure().unwrap().text.contains("HTTP 429"));
-        assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![("rate_limited", 1.0)]));
-        let until = Duration::from_secs_f64(watched.sample(PAUSED).unwrap());
+        let begin = poller.clock.now().unix;
+        assert!(!poller.poll().await);
+        let end = poller.clock.now().unix;
+        assert!(poller.failure().unwrap().text.contains("HTTP 429"));
+        assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![("rate_limited", 1.0)]));
+        let until = Duration::from_secs_f64(poller.sample(PAUSED).unwrap());
         let span = Duration::from_mins(minutes);
         // What is read of a number of seconds is rounded.
         let rounding = Duration::from_millis(1);
         assert!(begin + span <= until + rounding && until <= end + span + rounding, "{until:?}");
 
         let sent = exchange.simulator.call_log().records.len();
-        leap(span.saturating_sub(Duration::from_secs(20))).await;
-        exchange.simulator.set_clock_offset_ms(millis(span));
-        assert!(!watched.poll().await);
+        advance_clock(span.saturating_sub(Duration::from_secs(20))).await;
+        exchange.simulator.set_clock_offset_ms(to_millis(span));
+        assert!(!poller.poll().await);
         assert_eq!(exchange.simulator.call_log().records.len(), sent, "nothing is sent");
-        assert_eq!(watched.sample(POLLS), Some(2.0), "and no poll is counted");
-        leap(Duration::from_secs(20)).await;
-        assert!(watched.poll().await, "{:?}", watched.failure());
-        assert_eq!((watched.sample(FREE), watched.sample(PAUSED)), (HELD, Some(0.0)));
+        assert_eq!(poller.sample(POLLS), Some(2.0), "and no poll is counted");
+        advance_clock(Duration::from_secs(20)).await;
+        assert!(poller.poll().await, "{:?}", poller.failure());
+        assert_eq!((poller.sample(FREE), poller.sample(PAUSED)), (HELD, Some(0.0)));
     }
 }
 
@@ -485,17 +494,17 @@ async fn limit_replies_to_two_accounts_within_a_minute_pause_all() {
     let theirs = names.map(|name| SimulatedAccount::new(name, &keys(name).0, &keys(name).1));
     let exchange = Exchange::new(SimulatorConfig::default(), theirs.to_vec());
     let url = exchange.url();
-    let ours = names.map(|name| account(name, &[&url], given(&keys(name).0, &keys(name).1)));
-    let mut watched = Watched::all(ours.into());
+    let ours = names.map(|name| account(name, &[&url], key_source(&keys(name).0, &keys(name).1)));
+    let mut pollers = TestPoller::for_accounts(ours.into());
     for name in ["a", "b"] {
         exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)).for_account(name));
     }
-    for watched in &mut watched {
-        assert!(!watched.poll().await);
+    for poller in &mut pollers {
+        assert!(!poller.poll().await);
     }
     let calls = exchange.simulator.call_log();
     assert_eq!(names.map(|name| calls.accounts[name].total()), [1, 1, 0]);
-    let text = watched[0].text();
+    let text = pollers[0].text();
     for name in names {
         let until = sample(&text, &PAUSED.replace("main", name));
         assert!(until.is_some_and(|until| until > 0.0), "{name}: {until:?}");
@@ -516,17 +525,17 @@ async fn an_error_that_only_sounds_like_a_lock_pauses_nobody() {
     });
     let exchange = Exchange::new(SimulatorConfig::default(), theirs.to_vec());
     let url = exchange.url();
-    let ours = names.map(|name| account(name, &[&url], given(&keys(name).0, &keys(name).1)));
-    let mut watched = Watched::all(ours.into());
+    let ours = names.map(|name| account(name, &[&url], key_source(&keys(name).0, &keys(name).1)));
+    let mut pollers = TestPoller::for_accounts(ours.into());
     for name in ["a", "b"] {
         exchange.simulator.inject_fault(Fault::new(body(r#"{"code":0,"info":"blocked"}"#)).for_account(name));
     }
     let mut good = Vec::new();
-    for watched in &mut watched {
-        good.push(watched.poll().await);
+    for poller in &mut pollers {
+        good.push(poller.poll().await);
     }
-    assert_eq!(good, [false, false, true], "{:?}", watched[2].failure());
-    let text = watched[0].text();
+    assert_eq!(good, [false, false, true], "{:?}", pollers[2].failure());
+    let text = pollers[0].text();
     for name in names {
         assert_eq!(sample(&text, &PAUSED.replace("main", name)), Some(0.0), "{name}");
     }
@@ -542,9 +551,9 @@ async fn after_a_restart_a_locked_account_is_tried_once_and_no_more() {
         .simulator
         .inject_fault(Fault::new(Effect::from_status(429)).for_endpoint(SimulatedEndpoint::GetBalance));
     for restarts in 1..=2 {
-        let mut watched = Watched::new(&[&exchange.url()]);
+        let mut poller = TestPoller::new(&[&exchange.url()]);
         for _ in 0..3 {
-            assert!(!watched.poll().await);
+            assert!(!poller.poll().await);
         }
         assert_eq!(asset_calls(&exchange), restarts);
     }
@@ -559,13 +568,13 @@ async fn accounts_that_wait_for_the_same_clock_share_its_failure() {
         .inject_fault(Fault::new(Effect::Silence).for_endpoint(SimulatedEndpoint::GetServerTime));
     let url = exchange.url();
     let ours = (0..5).map(|n| {
-        let mut account = account(&format!("a{n}"), &[&url], given(&format!("key{n}"), "s"));
+        let mut account = account(&format!("a{n}"), &[&url], key_source(&format!("key{n}"), "s"));
         account.poll_timeout = Duration::from_secs(1);
         account
     });
     let mut polls = JoinSet::new();
-    for mut watched in Watched::all(ours.collect()) {
-        polls.spawn(async move { watched.poll().await });
+    for mut poller in TestPoller::for_accounts(ours.collect()) {
+        polls.spawn(async move { poller.poll().await });
     }
     assert_eq!(polls.join_all().await, [false; 5]);
     assert_eq!(clock_calls(&exchange), 1);
@@ -612,53 +621,58 @@ fn refused(exchange: &Exchange) -> u64 {
 async fn new_key_files_are_used_from_the_next_poll_on() {
     let exchange = two_keys();
     let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
-    let mut watched = Watched::of(account("main", &[&exchange.url()], files.source()));
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    let loaded = watched.sample(LOADED);
+    let mut poller = TestPoller::for_account(account("main", &[&exchange.url()], files.source()));
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    let loaded = poller.sample(LOADED);
     files.write("nextKey\n", "nextSecret\n");
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    assert_eq!((watched.sample(FREE), watched.failures(), refused(&exchange)), (Some(7.0), vec![], 0));
-    assert!(watched.sample(LOADED) > loaded);
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    assert_eq!((poller.sample(FREE), poller.failures(), refused(&exchange)), (Some(7.0), vec![], 0));
+    assert!(poller.sample(LOADED) > loaded);
 }
 
 #[tokio::test]
 async fn new_key_files_that_are_wrong_leave_the_old_pair_at_work() {
     let exchange = two_keys();
     let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
-    let mut watched = Watched::of(account("main", &[&exchange.url()], files.source()));
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    let loaded = watched.sample(LOADED);
+    let mut poller = TestPoller::for_account(account("main", &[&exchange.url()], files.source()));
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    let loaded = poller.sample(LOADED);
     files.write("noKey", "noSecret");
     for _ in 0..3 {
-        assert!(watched.poll().await, "{:?}", watched.failure());
-        assert_eq!((watched.sample(FREE), watched.failures(), refused(&exchange)), (HELD, vec![], 1));
-        assert_eq!(watched.sample(LOADED), loaded);
+        assert!(poller.poll().await, "{:?}", poller.failure());
+        assert_eq!((poller.sample(FREE), poller.failures(), refused(&exchange)), (HELD, vec![], 1));
+        assert_eq!(poller.sample(LOADED), loaded);
     }
 }
 
 /// The codes of a refused key are documented since 2021 and were others before.
 #[tokio::test]
 async fn a_new_pair_is_not_trusted_either_when_the_exchange_words_its_refusal_in_its_own_way() {
-    for reply in
-        [http(200, &[], br#"{"code":400,"info":"request error"}"#), http(403, &[], b"<html>Forbidden</html>")]
-    {
+    for reply in [
+        http_response(200, &[], br#"{"code":400,"info":"request error"}"#),
+        http_response(403, &[], b"<html>Forbidden</html>"),
+    ] {
         let exchange = two_keys();
-        let front = Front::new(exchange.address);
+        let proxy = Proxy::new(exchange.address);
         let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
-        let mut watched = Watched::of(account("main", &[&front.url()], files.source()));
-        assert!(watched.poll().await, "{:?}", watched.failure());
+        let mut poller = TestPoller::for_account(account("main", &[&proxy.url()], files.source()));
+        assert!(poller.poll().await, "{:?}", poller.failure());
         files.write("nextKey", "nextSecret");
-        let old = Front::new(exchange.address);
-        front.set(Manner::Answer(Arc::new(move |request| {
-            if request.parameter("accesskey") == Some(ACCESS_KEY) { old.pass(request) } else { reply.clone() }
+        let old = Proxy::new(exchange.address);
+        proxy.set_mode(ProxyMode::Respond(Arc::new(move |request| {
+            if request.parameter("accesskey") == Some(ACCESS_KEY) {
+                old.forward(request)
+            } else {
+                reply.clone()
+            }
         })));
         for _ in 0..2 {
-            assert!(watched.poll().await, "{:?}", watched.failure());
-            assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![]));
+            assert!(poller.poll().await, "{:?}", poller.failure());
+            assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![]));
         }
-        front.set(Manner::Relay);
-        assert!(watched.poll().await, "{:?}", watched.failure());
-        assert_eq!(watched.sample(FREE), Some(7.0), "it is taken once it works");
+        proxy.set_mode(ProxyMode::Relay);
+        assert!(poller.poll().await, "{:?}", poller.failure());
+        assert_eq!(poller.sample(FREE), Some(7.0), "it is taken once it works");
     }
 }
 
@@ -666,18 +680,18 @@ async fn a_new_pair_is_not_trusted_either_when_the_exchange_words_its_refusal_in
 async fn a_torn_change_of_the_key_files_leaves_no_gap() {
     let exchange = two_keys();
     let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
-    let mut watched = Watched::of(account("main", &[&exchange.url()], files.source()));
-    assert!(watched.poll().await, "{:?}", watched.failure());
+    let mut poller = TestPoller::for_account(account("main", &[&exchange.url()], files.source()));
+    assert!(poller.poll().await, "{:?}", poller.failure());
     for (access, secret) in [("nextKey", SECRET_KEY), ("", SECRET_KEY), ("nextKey", "")] {
         files.write(access, secret);
         for _ in 0..2 {
-            assert!(watched.poll().await, "{:?}", watched.failure());
-            assert_eq!(watched.sample(FREE), HELD);
+            assert!(poller.poll().await, "{:?}", poller.failure());
+            assert_eq!(poller.sample(FREE), HELD);
         }
     }
     files.write("nextKey", "nextSecret");
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    assert_eq!((watched.sample(FREE), watched.failures()), (Some(7.0), vec![]));
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    assert_eq!((poller.sample(FREE), poller.failures()), (Some(7.0), vec![]));
 }
 
 #[tokio::test]
@@ -690,9 +704,9 @@ async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_ch
     let files = KeyFiles::new("nextKey", "wrongSecret");
     let ours = account("main", &[&exchange.url()], files.source());
     let interval = ours.poll_interval;
-    let mut ours = Watched::all(vec![ours]);
-    let Watched { mut poller, store, clock } = ours.remove(0);
-    let frozen = Frozen::new();
+    let mut ours = TestPoller::for_accounts(vec![ours]);
+    let TestPoller { mut poller, store, clock } = ours.remove(0);
+    let frozen = FrozenClock::new();
     let running = tokio::spawn(async move { poller.run().await });
     let (mut tries, mut foretold) = (Vec::new(), Duration::ZERO);
     while tries.len() < 3 {
@@ -758,13 +772,13 @@ async fn a_machine_whose_clock_is_off_polls_without_a_failure() {
             SimulatorConfig { clock_offset_ms: offset * 1_000, ..SimulatorConfig::default() },
             vec![main_account()],
         );
-        let mut watched = Watched::new(&[&exchange.url()]);
-        assert!(watched.poll().await, "{:?}", watched.failure());
-        assert!(watched.poll().await, "{:?}", watched.failure());
+        let mut poller = TestPoller::new(&[&exchange.url()]);
+        assert!(poller.poll().await, "{:?}", poller.failure());
+        assert!(poller.poll().await, "{:?}", poller.failure());
         // A clock so far from ours is read twice before it is believed.
-        assert_eq!((watched.failures(), clock_calls(&exchange)), (vec![], 2));
+        assert_eq!((poller.failures(), clock_calls(&exchange)), (vec![], 2));
         let series = format!("xt_clock_skew_seconds{{host=\"{}\"}}", exchange.address);
-        let skew = watched.sample(&series).unwrap();
+        let skew = poller.sample(&series).unwrap();
         // Half a round trip is what the reading may be off by, and no round trip takes this long.
         assert!((skew - f64::from(i32::try_from(offset).unwrap())).abs() < 5.0, "{skew}");
     }
@@ -773,14 +787,14 @@ async fn a_machine_whose_clock_is_off_polls_without_a_failure() {
 #[tokio::test]
 async fn after_a_refused_nonce_the_clock_is_read_again_before_the_next_call() {
     let exchange = Exchange::documented();
-    let mut watched = Watched::new(&[&exchange.url()]);
-    assert!(watched.poll().await, "{:?}", watched.failure());
+    let mut poller = TestPoller::new(&[&exchange.url()]);
+    assert!(poller.poll().await, "{:?}", poller.failure());
     assert_eq!(clock_calls(&exchange), 1);
     let nonce = body(r#"{"code":400,"info":"nonce is outside the window"}"#);
     exchange.simulator.inject_fault(Fault::new(nonce).for_calls(1));
-    assert!(!watched.poll().await);
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    assert_eq!((clock_calls(&exchange), watched.failures()), (2, vec![("clock", 1.0)]));
+    assert!(!poller.poll().await);
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    assert_eq!((clock_calls(&exchange), poller.failures()), (2, vec![("clock", 1.0)]));
 }
 
 #[tokio::test]
@@ -789,10 +803,10 @@ async fn an_exchange_that_does_not_tell_the_time_is_polled_by_our_own() {
     exchange
         .simulator
         .inject_fault(Fault::new(Effect::from_status(404)).for_endpoint(SimulatedEndpoint::GetServerTime));
-    let mut watched = Watched::new(&[&exchange.url()]);
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![]));
-    assert!(!watched.text().contains("xt_clock_skew_seconds"));
+    let mut poller = TestPoller::new(&[&exchange.url()]);
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![]));
+    assert!(!poller.text().contains("xt_clock_skew_seconds"));
 }
 
 // A poller that is stuck.
@@ -801,14 +815,14 @@ async fn an_exchange_that_does_not_tell_the_time_is_polled_by_our_own() {
 async fn a_poller_that_gives_no_sign_of_life_is_named_and_the_others_run_on() {
     let exchange = two_keys();
     let url = exchange.url();
-    let mut stuck = account("stuck", &[&url], given("nextKey", "nextSecret"));
-    let mut well = account("main", &[&url], given(ACCESS_KEY, SECRET_KEY));
+    let mut stuck = account("stuck", &[&url], key_source("nextKey", "nextSecret"));
+    let mut well = account("main", &[&url], key_source(ACCESS_KEY, SECRET_KEY));
     (stuck.poll_interval, well.poll_interval) = (Duration::from_secs(2), Duration::from_secs(2));
-    let mut watched = Watched::all(vec![stuck, well]);
-    let (store, clock) = (Arc::clone(&watched[0].store), watched[0].clock);
-    let run = |mut watched: Watched| tokio::spawn(async move { watched.poller.run().await });
-    let stuck = run(watched.remove(0));
-    let _well = run(watched.remove(0));
+    let mut pollers = TestPoller::for_accounts(vec![stuck, well]);
+    let (store, clock) = (Arc::clone(&pollers[0].store), pollers[0].clock);
+    let run = |mut poller: TestPoller| tokio::spawn(async move { poller.poller.run().await });
+    let stuck = run(pollers.remove(0));
+    let _well = run(pollers.remove(0));
     let polls = |name: &str| sample(&exposition(&store, clock.now()), &POLLS.replace("main", name)).unwrap();
     while polls("stuck") == 0.0 || polls("main") == 0.0 {
         tokio::time::sleep(Duration::from_millis(10)).await;

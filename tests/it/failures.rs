@@ -4,8 +4,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::common::golden::assert_golden;
-use crate::common::in_process::{FREE, Frozen, MAX_AGE, POLLS, UP, Watched, failures, leap};
-use crate::common::proxy::{Front, Manner, http};
+use crate::common::in_process::{FREE, FrozenClock, MAX_AGE, POLLS, TestPoller, UP, advance_clock, failures};
+use crate::common::proxy::{Proxy, ProxyMode, http_response};
 use crate::common::{Exchange, sample};
 use serde_json::json;
 use tokio::{
@@ -23,24 +23,24 @@ const ANSWER_FAMILIES: [&str; 4] =
 
 /// A fault, and what is to be made of it.
 struct Case {
-    fault: Trouble,
+    fault: ExchangeFault,
     reason: &'static str,
 }
 
 /// A way to bring a fault about between two good polls.
-enum Trouble {
+enum ExchangeFault {
     /// The simulated exchange does it.
     Exchange(Effect),
     /// Something in front of it answers this.
-    Front(Vec<u8>),
+    ProxyReply(Vec<u8>),
 }
 
 fn case(effect: Effect, reason: &'static str) -> Case {
-    Case { fault: Trouble::Exchange(effect), reason }
+    Case { fault: ExchangeFault::Exchange(effect), reason }
 }
 
-fn in_front(answer: Vec<u8>, reason: &'static str) -> Case {
-    Case { fault: Trouble::Front(answer), reason }
+fn proxy_case(answer: Vec<u8>, reason: &'static str) -> Case {
+    Case { fault: ExchangeFault::ProxyReply(answer), reason }
 }
 
 fn body(text: &str) -> Effect {
@@ -66,12 +66,12 @@ fn cases() -> Vec<Case> {
     };
     vec![
         case(Effect::Reset, "connect"),
-        in_front(Vec::new(), "connect"),
-        in_front(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "connect"),
+        proxy_case(Vec::new(), "connect"),
+        proxy_case(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "connect"),
         case(Effect::CutShort, "body"),
         case(Effect::Endless, "body"),
         case(Effect::GzipBomb { mebibytes: 1_024 }, "body"),
-        in_front(http(200, &[("Content-Encoding", "gzip")], b"{\"code\":200}"), "body"),
+        proxy_case(http_response(200, &[("Content-Encoding", "gzip")], b"{\"code\":200}"), "body"),
         case(Effect::Deep { levels: 100_000 }, "decode"),
         case(page(200), "decode"),
         case(page(403), "http"),
@@ -93,7 +93,7 @@ fn cases() -> Vec<Case> {
         case(body(r#"{"code":200,"info":"success"}"#), "decode"),
         case(body(r#"{"code":200,"data":[{"usdt":"1"}]}"#), "decode"),
         case(body(r#"{"code":200,"data":{"usdt":{"available":"NaN","freeze":"0"},"btc":null}}"#), "decode"),
-        in_front(http(200, &[], b"{\"code\":200,\"data\":{\"us\xff\":{}}}"), "decode"),
+        proxy_case(http_response(200, &[], b"{\"code\":200,\"data\":{\"us\xff\":{}}}"), "decode"),
     ]
 }
 
@@ -113,33 +113,35 @@ async fn every_reason_is_told_apart_while_the_last_good_values_are_held_until_ma
 /// Returns the reason and the text after host and path.
 async fn prove(case: Case) -> String {
     let exchange = Exchange::documented();
-    let front = Front::new(exchange.address);
-    let url = if let Trouble::Front(_) = case.fault { front.url() } else { exchange.url() };
-    let mut watched = Watched::new(&[&url]);
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    assert_good(&watched, 3_867.436_500_12, &[]);
+    let proxy = Proxy::new(exchange.address);
+    let url = if let ExchangeFault::ProxyReply(_) = case.fault { proxy.url() } else { exchange.url() };
+    let mut poller = TestPoller::new(&[&url]);
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    assert_good(&poller, 3_867.436_500_12, &[]);
 
     match case.fault {
-        Trouble::Exchange(effect) => {
+        ExchangeFault::Exchange(effect) => {
             exchange.simulator.inject_fault(Fault::new(effect).for_endpoint(SimulatedEndpoint::GetBalance));
         }
-        Trouble::Front(answer) => front.set(Manner::Answer(Arc::new(move |_| answer.clone()))),
+        ExchangeFault::ProxyReply(answer) => {
+            proxy.set_mode(ProxyMode::Respond(Arc::new(move |_| answer.clone())));
+        }
     }
     exchange.simulator.set_balance("main", SimulatedWallet::Spot, "usdt", "12.50", "0").unwrap();
-    assert!(!watched.poll().await, "no failure: {}", case.reason);
-    let text = assert_failed(&watched, case.reason, &format!("{url}{PATH}: "));
+    assert!(!poller.poll().await, "no failure: {}", case.reason);
+    let text = assert_failed(&poller, case.reason, &format!("{url}{PATH}: "));
 
     exchange.simulator.clear_faults();
-    front.set(Manner::Relay);
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    assert_good(&watched, 12.5, &[(case.reason, 1.0)]);
+    proxy.set_mode(ProxyMode::Relay);
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    assert_good(&poller, 12.5, &[(case.reason, 1.0)]);
     text
 }
 
 /// The last poll was good and brought `usdt`; before it, polls had failed for these reasons.
 #[track_caller]
-fn assert_good(watched: &Watched, usdt: f64, failed: &[(&str, f64)]) {
-    let text = watched.text();
+fn assert_good(poller: &TestPoller, usdt: f64, failed: &[(&str, f64)]) {
+    let text = poller.text();
     assert_eq!((sample(&text, UP), sample(&text, FREE)), (Some(1.0), Some(usdt)));
     assert_eq!(failures(&text), failed);
 }
@@ -147,18 +149,18 @@ fn assert_good(watched: &Watched, usdt: f64, failed: &[(&str, f64)]) {
 /// The second poll has failed, for this reason and at this place; the balances of the first are held
 /// until they are too old. Returns the reason and what else is said.
 #[track_caller]
-fn assert_failed(watched: &Watched, reason: &'static str, place: &str) -> String {
-    let failure = watched.failure().unwrap();
+fn assert_failed(poller: &TestPoller, reason: &'static str, place: &str) -> String {
+    let failure = poller.failure().unwrap();
     assert_eq!(failure.reason.label(), reason, "{failure}");
     let says = failure.text.strip_prefix(place).unwrap_or_else(|| panic!("{failure}"));
-    let good = watched.good_at();
+    let good = poller.good_at();
     for (age, held) in [
         (Duration::ZERO, true),
         (MAX_AGE.saturating_sub(Duration::from_nanos(1)), true),
         (MAX_AGE, false),
         (MAX_AGE * 1_000, false),
     ] {
-        let text = watched.text_at(good.later(age));
+        let text = poller.text_at(good.later(age));
         assert_eq!((sample(&text, UP), sample(&text, POLLS)), (Some(0.0), Some(2.0)), "{says}");
         assert_eq!(failures(&text), [(reason, 1.0)], "{says}");
         assert_eq!(sample(&text, FREE), held.then_some(3_867.436_500_12), "{says} after {age:?}");
@@ -174,14 +176,14 @@ fn assert_failed(watched: &Watched, reason: &'static str, place: &str) -> String
 /// A call that is never answered in whole, under a clock that moves only when told to.
 async fn prove_timeout(effect: Effect) {
     let exchange = Exchange::documented();
-    let mut watched = Watched::new(&[&exchange.url()]);
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    leap(Duration::from_secs(2)).await;
-    let _frozen = Frozen::new();
+    let mut poller = TestPoller::new(&[&exchange.url()]);
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    advance_clock(Duration::from_secs(2)).await;
+    let _frozen = FrozenClock::new();
     exchange.simulator.inject_fault(Fault::new(effect).for_endpoint(SimulatedEndpoint::GetBalance));
     let before = exchange.simulator.call_log().accounts["main"].total();
     {
-        let poll = watched.poll();
+        let poll = poller.poll();
         tokio::pin!(poll);
         while exchange.simulator.call_log().accounts["main"].total() == before {
             tokio::select! { biased; _ = &mut poll => panic!("it has ended"), () = yield_now() => {} }
@@ -192,12 +194,12 @@ async fn prove_timeout(effect: Effect) {
         tokio::time::advance(Duration::from_millis(1_001)).await;
         assert!(!poll.await);
     }
-    let text = assert_failed(&watched, "timeout", &format!("{}{PATH}: ", exchange.url()));
+    let text = assert_failed(&poller, "timeout", &format!("{}{PATH}: ", exchange.url()));
     assert_golden("failure_timeout", &text);
     exchange.simulator.clear_faults();
     tokio::time::advance(Duration::from_secs(2)).await;
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    assert_good(&watched, 3_867.436_500_12, &[("timeout", 1.0)]);
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    assert_good(&poller, 3_867.436_500_12, &[("timeout", 1.0)]);
 }
 
 #[tokio::test]
@@ -228,26 +230,26 @@ async fn a_refused_connection_is_told_apart() {
         (stop, tokio::spawn(async move { simulator.serve(listener, async { drop(stopped.await) }).await }))
     };
     let url = format!("http://{address}");
-    let mut watched = Watched::new(&[&url]);
+    let mut poller = TestPoller::new(&[&url]);
 
     let (stop, served) = serve(exchange.simulator.clone());
-    assert!(watched.poll().await, "{:?}", watched.failure());
+    assert!(poller.poll().await, "{:?}", poller.failure());
     drop(stop);
     served.await.unwrap();
-    assert!(!watched.poll().await);
-    assert_golden("failure_refused", &assert_failed(&watched, "connect", &format!("{url}{PATH}: ")));
+    assert!(!poller.poll().await);
+    assert_golden("failure_refused", &assert_failed(&poller, "connect", &format!("{url}{PATH}: ")));
     let (_stop, _served) = serve(exchange.simulator.clone());
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    assert_good(&watched, 3_867.436_500_12, &[("connect", 1.0)]);
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    assert_good(&poller, 3_867.436_500_12, &[("connect", 1.0)]);
 }
 
 #[tokio::test]
 async fn a_name_that_cannot_be_resolved_is_told_apart() {
-    let mut watched = Watched::new(&["https://nowhere.invalid"]);
-    assert!(!watched.poll().await);
-    let failure = watched.failure().unwrap();
+    let mut poller = TestPoller::new(&["https://nowhere.invalid"]);
+    assert!(!poller.poll().await);
+    let failure = poller.failure().unwrap();
     assert!(failure.text.starts_with("https://nowhere.invalid/trade/api/v1/getServerTime: "), "{failure}");
-    let text = watched.text();
+    let text = poller.text();
     assert_eq!(failures(&text), [("dns", 1.0)]);
     assert_eq!((sample(&text, UP), sample(&text, FREE)), (Some(0.0), None));
 }
@@ -256,10 +258,10 @@ async fn a_name_that_cannot_be_resolved_is_told_apart() {
 async fn a_redirect_is_never_followed() {
     for status in [301, 302, 303, 307, 308] {
         let exchange = Exchange::documented();
-        let elsewhere = Front::decoy();
+        let elsewhere = Proxy::decoy();
         let location = format!("{}{PATH}", elsewhere.url());
-        let mut watched = Watched::new(&[&exchange.url()]);
-        assert!(watched.poll().await, "{:?}", watched.failure());
+        let mut poller = TestPoller::new(&[&exchange.url()]);
+        assert!(poller.poll().await, "{:?}", poller.failure());
         let redirect = Effect::Status {
             status,
             body: String::new(),
@@ -268,8 +270,8 @@ async fn a_redirect_is_never_followed() {
             location: Some(location),
         };
         exchange.simulator.inject_fault(Fault::new(redirect));
-        assert!(!watched.poll().await);
-        let text = assert_failed(&watched, "http", &format!("{}{PATH}: HTTP {status}", exchange.url()));
+        assert!(!poller.poll().await);
+        let text = assert_failed(&poller, "http", &format!("{}{PATH}: HTTP {status}", exchange.url()));
         assert_golden("failure_redirect", &text);
         assert_eq!(elsewhere.connections(), 0);
     }

@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use crate::common::golden::assert_golden;
 use crate::common::in_process::{
-    FREE, POLLS, SUSPECT, UP, Watched, account, exposition, given, leap, millis,
+    FREE, POLLS, SUSPECT, TestPoller, UP, account, advance_clock, exposition, key_source, to_millis,
 };
-use crate::common::proxy::{Front, Manner, http};
+use crate::common::proxy::{Proxy, ProxyMode, http_response};
 use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, sample, until};
 use serde_json::json;
 use tokio::task::JoinSet;
 use xt_balance_exporter::{
-    exchange::{ApiVersion, BaseUrl, Endpoints, Wallet},
+    exchange::{ApiVersion, BaseUrl, ExchangeHosts, Wallet},
     simulator::{
         self, Effect, Fault, NonceRefusal, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatorConfig,
     },
@@ -42,10 +42,10 @@ fn exchange_with(mut rules: SimulatorConfig) -> Exchange {
 }
 
 /// The account `main`, its one wallet read by this version of the API.
-fn reading(api: ApiVersion, wallet: Wallet, url: &str) -> Watched {
+fn reading(api: ApiVersion, wallet: Wallet, url: &str) -> TestPoller {
     let base = |url: &str| vec![BaseUrl::parse(url).unwrap()];
-    let mut ours = account("main", &[url], given(ACCESS_KEY, SECRET_KEY));
-    ours.endpoints = Endpoints {
+    let mut ours = account("main", &[url], key_source(ACCESS_KEY, SECRET_KEY));
+    ours.hosts = ExchangeHosts {
         api,
         base_urls: base(url),
         futures_usdt: base(&format!("{url}/fapi")),
@@ -53,15 +53,15 @@ fn reading(api: ApiVersion, wallet: Wallet, url: &str) -> Watched {
     };
     ours.wallets = vec![wallet];
     ours.watch = vec![(wallet, WatchedCurrency { currency: "usdt".into(), threshold: Some(500.0) })];
-    Watched::all(vec![ours]).remove(0)
+    TestPoller::for_accounts(vec![ours]).remove(0)
 }
 
 const READINGS: [(ApiVersion, Wallet); 3] =
     [(ApiVersion::V1, Wallet::Spot), (ApiVersion::V4, Wallet::Spot), (ApiVersion::V4, Wallet::FuturesUsdt)];
 
 /// The value of `series`, which names the spot wallet, for the wallet that is read.
-fn value(watched: &Watched, wallet: Wallet, series: &str) -> Option<f64> {
-    watched.sample(&series.replace("spot", wallet.label()))
+fn value(poller: &TestPoller, wallet: Wallet, series: &str) -> Option<f64> {
+    poller.sample(&series.replace("spot", wallet.label()))
 }
 
 /// A row with amounts in the form of every version of the API.
@@ -88,9 +88,9 @@ async fn while_a_row_has_no_usable_name_a_missing_watched_currency_is_unknown_an
             let exchange = exchange();
             exchange.simulator.inject_fault(Fault::new(drop_usdt()));
             exchange.simulator.inject_fault(Fault::new(row(name, "7")));
-            let mut watched = reading(api, wallet, &exchange.url());
-            assert!(watched.poll().await, "{name:?}: {:?}", watched.failure());
-            let values = [FREE, PRESENT, UP, REJECTED].map(|series| value(&watched, wallet, series));
+            let mut poller = reading(api, wallet, &exchange.url());
+            assert!(poller.poll().await, "{name:?}: {:?}", poller.failure());
+            let values = [FREE, PRESENT, UP, REJECTED].map(|series| value(&poller, wallet, series));
             assert_eq!(values, [None, None, Some(1.0), Some(1.0)], "{api:?} {wallet} {name:?}");
         }
     }
@@ -105,9 +105,9 @@ async fn blanks_and_invisible_characters_around_a_name_are_no_part_of_it() {
             let exchange = exchange();
             exchange.simulator.inject_fault(Fault::new(drop_usdt()));
             exchange.simulator.inject_fault(Fault::new(row(name, "7")));
-            let mut watched = reading(api, wallet, &exchange.url());
-            assert!(watched.poll().await, "{name:?}: {:?}", watched.failure());
-            let values = [FREE, PRESENT, REJECTED].map(|series| value(&watched, wallet, series));
+            let mut poller = reading(api, wallet, &exchange.url());
+            assert!(poller.poll().await, "{name:?}: {:?}", poller.failure());
+            let values = [FREE, PRESENT, REJECTED].map(|series| value(&poller, wallet, series));
             assert_eq!(values, [Some(7.0), Some(1.0), Some(0.0)], "{api:?} {wallet} {name:?}");
         }
     }
@@ -185,74 +185,74 @@ fn a_first_answer_that_lacks_what_is_watched_is_not_believed() {
 async fn what_the_next_poll_says_too_is_believed_and_not_doubted_again() {
     for (loss, present) in [(drop_usdt(), 0.0), (Effect::EmptyData, 0.0), (Effect::Zeros, 1.0)] {
         let exchange = exchange();
-        let mut watched = Watched::new(&[&exchange.url()]);
-        assert!(watched.poll().await);
-        let read = watched.good_at();
+        let mut poller = TestPoller::new(&[&exchange.url()]);
+        assert!(poller.poll().await);
+        let read = poller.good_at();
         exchange.simulator.inject_fault(Fault::new(loss.clone()));
-        assert!(!watched.poll().await);
-        assert_eq!((watched.sample(FREE), watched.sample(UP)), (HELD, Some(0.0)), "{loss:?}");
-        assert_eq!(watched.good_at(), read, "its age goes on");
-        assert!(watched.poll().await);
-        let values = [FREE, PRESENT, SUSPECT].map(|series| watched.sample(series));
+        assert!(!poller.poll().await);
+        assert_eq!((poller.sample(FREE), poller.sample(UP)), (HELD, Some(0.0)), "{loss:?}");
+        assert_eq!(poller.good_at(), read, "its age goes on");
+        assert!(poller.poll().await);
+        let values = [FREE, PRESENT, SUSPECT].map(|series| poller.sample(series));
         assert_eq!(values, [Some(0.0), Some(present), Some(1.0)], "{loss:?}");
-        assert!(watched.poll().await);
-        assert_eq!((watched.sample(SUSPECT), watched.failures()), (Some(1.0), vec![]), "{loss:?}");
+        assert!(poller.poll().await);
+        assert_eq!((poller.sample(SUSPECT), poller.failures()), (Some(1.0), vec![]), "{loss:?}");
     }
 }
 
 #[tokio::test]
 async fn a_held_balance_becomes_unknown_when_it_is_too_old() {
     let exchange = exchange();
-    let mut watched = Watched::new(&[&exchange.url()]);
-    assert!(watched.poll().await);
-    let read = watched.good_at();
+    let mut poller = TestPoller::new(&[&exchange.url()]);
+    assert!(poller.poll().await);
+    let read = poller.good_at();
     exchange.simulator.inject_fault(Fault::new(drop_usdt()));
-    assert!(!watched.poll().await);
-    assert_eq!(sample(&watched.text_at(read.later(crate::common::in_process::MAX_AGE)), FREE), None);
+    assert!(!poller.poll().await);
+    assert_eq!(sample(&poller.text_at(read.later(crate::common::in_process::MAX_AGE)), FREE), None);
 }
 
 #[tokio::test]
 async fn nothing_free_and_something_frozen_is_no_doubt() {
     let exchange = exchange();
-    let mut watched = Watched::new(&[&exchange.url()]);
-    assert!(watched.poll().await);
+    let mut poller = TestPoller::new(&[&exchange.url()]);
+    assert!(poller.poll().await);
     exchange.simulator.set_balance("main", simulator::SimulatedWallet::Spot, "usdt", "0", "501.5").unwrap();
-    assert!(watched.poll().await);
-    assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (Some(0.0), Some(0.0)));
+    assert!(poller.poll().await);
+    assert_eq!((poller.sample(FREE), poller.sample(SUSPECT)), (Some(0.0), Some(0.0)));
 }
 
 #[tokio::test]
 async fn another_base_url_of_the_same_poll_settles_a_doubt_or_the_next_poll_does() {
     // The other says the same: it is so.
     let (one, other) = (exchange(), exchange());
-    let mut watched = Watched::new(&[&one.url(), &other.url()]);
-    assert!(watched.poll().await);
+    let mut poller = TestPoller::new(&[&one.url(), &other.url()]);
+    assert!(poller.poll().await);
     one.simulator.inject_fault(Fault::new(drop_usdt()));
     other.simulator.inject_fault(Fault::new(drop_usdt()));
-    assert!(watched.poll().await);
-    assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (Some(0.0), Some(1.0)));
+    assert!(poller.poll().await);
+    assert_eq!((poller.sample(FREE), poller.sample(SUSPECT)), (Some(0.0), Some(1.0)));
 
     // The other still has it: it is that.
     let (one, other) = (exchange(), exchange());
-    let mut watched = Watched::new(&[&one.url(), &other.url()]);
-    assert!(watched.poll().await);
+    let mut poller = TestPoller::new(&[&one.url(), &other.url()]);
+    assert!(poller.poll().await);
     one.simulator.inject_fault(Fault::new(Effect::Zeros));
     for polls in 1..=3 {
-        assert!(watched.poll().await);
-        assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (HELD, Some(f64::from(polls))));
+        assert!(poller.poll().await);
+        assert_eq!((poller.sample(FREE), poller.sample(SUSPECT)), (HELD, Some(f64::from(polls))));
     }
 
     // A spare alone is not believed, while the first cannot be asked.
     let (one, other) = (exchange(), exchange());
-    let mut watched = Watched::new(&[&one.url(), &other.url()]);
-    assert!(watched.poll().await);
+    let mut poller = TestPoller::new(&[&one.url(), &other.url()]);
+    assert!(poller.poll().await);
     one.simulator.inject_fault(Fault::new(Effect::Maintenance));
     other.simulator.inject_fault(Fault::new(Effect::Zeros));
-    assert!(!watched.poll().await);
-    assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (HELD, Some(1.0)));
+    assert!(!poller.poll().await);
+    assert_eq!((poller.sample(FREE), poller.sample(SUSPECT)), (HELD, Some(1.0)));
     other.simulator.clear_faults();
-    assert!(watched.poll().await);
-    assert_eq!((watched.sample(FREE), watched.sample(SUSPECT)), (HELD, Some(1.0)));
+    assert!(poller.poll().await);
+    assert_eq!((poller.sample(FREE), poller.sample(SUSPECT)), (HELD, Some(1.0)));
 }
 
 #[test]
@@ -290,12 +290,11 @@ async fn a_balance_is_as_old_as_its_question() {
     let delay = Duration::from_millis(700);
     let fault = Fault::new(Effect::Delay { ms: 700 }).for_endpoint(SimulatedEndpoint::GetBalance);
     exchange.simulator.inject_fault(fault);
-    let mut watched = Watched::new(&[&exchange.url()]);
-    assert!(watched.poll().await);
-    assert!(watched.good_at().age(watched.clock.now()) >= delay);
-    let shown =
-        watched.sample("xt_last_success_timestamp_seconds{account=\"main\",wallet=\"spot\"}").unwrap();
-    assert!(shown + delay.as_secs_f64() <= watched.clock.now().unix.as_secs_f64());
+    let mut poller = TestPoller::new(&[&exchange.url()]);
+    assert!(poller.poll().await);
+    assert!(poller.good_at().age(poller.clock.now()) >= delay);
+    let shown = poller.sample("xt_last_success_timestamp_seconds{account=\"main\",wallet=\"spot\"}").unwrap();
+    assert!(shown + delay.as_secs_f64() <= poller.clock.now().unix.as_secs_f64());
 }
 
 // Connections.
@@ -314,20 +313,20 @@ async fn an_answer_that_was_not_asked_for_is_no_accounts() {
         )
     };
     let exchange = Exchange::new(SimulatorConfig::default(), [("a", "1"), ("b", "2")].map(theirs).to_vec());
-    let front = Front::new(exchange.address);
-    front.set(Manner::Surplus(Duration::from_millis(40)));
+    let proxy = Proxy::new(exchange.address);
+    proxy.set_mode(ProxyMode::RepeatResponse(Duration::from_millis(40)));
     exchange.simulator.inject_fault(Fault::new(Effect::Delay { ms: 120 }).for_account("b"));
-    let ours = names.map(|name| account(name, &[&front.url()], given(&keys(name).0, &keys(name).1)));
-    let mut watched = Watched::all(ours.into());
+    let ours = names.map(|name| account(name, &[&proxy.url()], key_source(&keys(name).0, &keys(name).1)));
+    let mut pollers = TestPoller::for_accounts(ours.into());
     for _ in 0..2 {
-        for watched in &mut watched {
-            assert!(watched.poll().await, "{:?}", watched.failure());
+        for poller in &mut pollers {
+            assert!(poller.poll().await, "{:?}", poller.failure());
         }
     }
-    let text = exposition(&watched[0].store, watched[0].clock.now());
+    let text = exposition(&pollers[0].store, pollers[0].clock.now());
     let free = names.map(|name| sample(&text, &FREE.replace("main", name)));
     assert_eq!(free, [Some(1.0), Some(2.0)]);
-    assert_eq!(front.connections(), front.requests().len(), "a call has a connection of its own");
+    assert_eq!(proxy.connections(), proxy.requests().len(), "a call has a connection of its own");
 }
 
 // Caches.
@@ -354,17 +353,17 @@ async fn an_answer_that_a_cache_kept_is_no_accounts() {
         let exchange = Exchange::new(SimulatorConfig::default(), names.map(theirs).to_vec());
         exchange.simulator.inject_fault(Fault::new(cache.clone()));
         let ours = names.map(|name| {
-            let mut ours = account(name, &[&exchange.url()], given(&keys(name).0, &keys(name).1));
-            ours.endpoints.api = ApiVersion::V4;
+            let mut ours = account(name, &[&exchange.url()], key_source(&keys(name).0, &keys(name).1));
+            ours.hosts.api = ApiVersion::V4;
             ours
         });
-        let mut watched = Watched::all(ours.into());
+        let mut pollers = TestPoller::for_accounts(ours.into());
         let mut good = Vec::new();
-        for watched in &mut watched {
-            good.push(watched.poll().await);
+        for poller in &mut pollers {
+            good.push(poller.poll().await);
         }
         assert_eq!(good, [true, false, false], "{cache:?}");
-        let text = exposition(&watched[0].store, watched[0].clock.now());
+        let text = exposition(&pollers[0].store, pollers[0].clock.now());
         for name in ["b", "c"] {
             let cached =
                 format!("xt_poll_failures_total{{account=\"{name}\",reason=\"cached\",wallet=\"spot\"}}");
@@ -380,23 +379,23 @@ async fn an_old_date_is_told_also_where_the_exchange_tells_no_time() {
     exchange
         .simulator
         .inject_fault(Fault::new(Effect::from_status(404)).for_endpoint(SimulatedEndpoint::GetServerTime));
-    let front = Front::new(exchange.address);
+    let proxy = Proxy::new(exchange.address);
     let hour_ago = std::time::SystemTime::now() - Duration::from_hours(1);
-    front.set(Manner::AddHeaders(vec![("Date", httpdate::fmt_http_date(hour_ago))]));
-    let mut watched = Watched::new(&[&front.url()]);
-    assert!(!watched.poll().await);
-    assert_eq!((watched.sample(FREE), watched.failures()), (None, vec![("cached", 1.0)]));
+    proxy.set_mode(ProxyMode::AddHeaders(vec![("Date", httpdate::fmt_http_date(hour_ago))]));
+    let mut poller = TestPoller::new(&[&proxy.url()]);
+    assert!(!poller.poll().await);
+    assert_eq!((poller.sample(FREE), poller.failures()), (None, vec![("cached", 1.0)]));
 }
 
 #[tokio::test]
 async fn caches_are_asked_not_to_answer_and_another_base_url_is_asked_if_one_does() {
     let exchange = exchange();
-    let front = Front::new(exchange.address);
-    front.set(Manner::AddHeaders(vec![("Age", "3600".to_owned())]));
-    let mut watched = Watched::new(&[&front.url(), &exchange.url()]);
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    assert_eq!((watched.sample(FREE), watched.failures()), (HELD, vec![]));
-    let requests = front.requests();
+    let proxy = Proxy::new(exchange.address);
+    proxy.set_mode(ProxyMode::AddHeaders(vec![("Age", "3600".to_owned())]));
+    let mut poller = TestPoller::new(&[&proxy.url(), &exchange.url()]);
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![]));
+    let requests = proxy.requests();
     assert!(!requests.is_empty());
     for request in requests {
         assert_eq!(request.header("cache-control"), Some("no-cache, no-store"), "{request:?}");
@@ -409,11 +408,11 @@ async fn an_answer_that_something_changed_or_cut_is_no_success() {
         for (api, wallet) in READINGS {
             let exchange = exchange();
             exchange.simulator.inject_fault(Fault::new(Effect::Restatus { status }));
-            let mut watched = reading(api, wallet, &exchange.url());
-            assert!(!watched.poll().await, "{status} {api:?} {wallet}");
-            assert_eq!(value(&watched, wallet, FREE), None, "{status} {api:?} {wallet}");
+            let mut poller = reading(api, wallet, &exchange.url());
+            assert!(!poller.poll().await, "{status} {api:?} {wallet}");
+            assert_eq!(value(&poller, wallet, FREE), None, "{status} {api:?} {wallet}");
             let failed = "xt_poll_failures_total{account=\"main\",reason=\"http\",wallet=\"spot\"}";
-            assert_eq!(value(&watched, wallet, failed), Some(1.0), "{status} {api:?} {wallet}");
+            assert_eq!(value(&poller, wallet, failed), Some(1.0), "{status} {api:?} {wallet}");
         }
     }
 }
@@ -421,9 +420,9 @@ async fn an_answer_that_something_changed_or_cut_is_no_success() {
 #[test]
 fn check_names_a_cache_and_what_to_do_about_it() {
     let exchange = exchange();
-    let front = Front::new(exchange.address);
-    front.set(Manner::AddHeaders(vec![("Age", "3600".to_owned())]));
-    let output = Exporter::run(&["check", "--xt.base-url", &front.url()], &KEYS);
+    let proxy = Proxy::new(exchange.address);
+    proxy.set_mode(ProxyMode::AddHeaders(vec![("Age", "3600".to_owned())]));
+    let output = Exporter::run(&["check", "--xt.base-url", &proxy.url()], &KEYS);
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.contains("[cached]"), "{}", output.stdout);
     assert_golden("check_cached", &output.stdout);
@@ -433,7 +432,7 @@ fn check_names_a_cache_and_what_to_do_about_it() {
 
 /// Makes the same proof for every way in which a nonce is refused, and every version of the API. A proof holds the
 /// exchange to its end.
-async fn for_every_refusal<F>(proof: impl Fn(Exchange, Watched, ApiVersion) -> F)
+async fn for_every_refusal<F>(proof: impl Fn(Exchange, TestPoller, ApiVersion) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -443,8 +442,8 @@ where
     for nonce_refusal in refusals {
         for (api, wallet) in READINGS {
             let exchange = exchange_with(SimulatorConfig { nonce_refusal, ..SimulatorConfig::default() });
-            let watched = reading(api, wallet, &exchange.url());
-            proofs.spawn(proof(exchange, watched, api));
+            let poller = reading(api, wallet, &exchange.url());
+            proofs.spawn(proof(exchange, poller, api));
         }
     }
     while let Some(proof) = proofs.join_next().await {
@@ -454,11 +453,11 @@ where
 
 #[tokio::test]
 async fn one_wrong_reading_of_the_exchanges_time_refuses_no_poll() {
-    for_every_refusal(|exchange: Exchange, mut watched: Watched, _| async move {
+    for_every_refusal(|exchange: Exchange, mut poller: TestPoller, _| async move {
         let exchange = exchange;
         exchange.simulator.inject_fault(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).for_calls(1));
         for _ in 0..3 {
-            assert!(watched.poll().await, "{:?}", watched.failure());
+            assert!(poller.poll().await, "{:?}", poller.failure());
         }
     })
     .await;
@@ -466,30 +465,30 @@ async fn one_wrong_reading_of_the_exchanges_time_refuses_no_poll() {
 
 #[tokio::test]
 async fn a_wrong_time_told_twice_is_corrected_in_the_poll_that_is_refused_for_it() {
-    for_every_refusal(|exchange: Exchange, mut watched: Watched, _| async move {
+    for_every_refusal(|exchange: Exchange, mut poller: TestPoller, _| async move {
         let exchange = exchange;
         exchange.simulator.inject_fault(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).for_calls(2));
-        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert!(poller.poll().await, "{:?}", poller.failure());
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_step_of_the_exchanges_clock_is_followed_in_the_poll_that_meets_it() {
-    for_every_refusal(|exchange: Exchange, mut watched: Watched, _| async move {
+    for_every_refusal(|exchange: Exchange, mut poller: TestPoller, _| async move {
         let exchange = exchange;
-        assert!(watched.poll().await);
+        assert!(poller.poll().await);
         exchange.simulator.set_clock_offset_ms(3_600_000);
-        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert!(poller.poll().await, "{:?}", poller.failure());
     })
     .await;
-    for_every_refusal(|exchange: Exchange, mut watched: Watched, api| async move {
+    for_every_refusal(|exchange: Exchange, mut poller: TestPoller, api| async move {
         let exchange = exchange;
         // To v1 nonces by a clock that was set back are old ones: there only time helps.
         if api == ApiVersion::V4 {
-            assert!(watched.poll().await);
+            assert!(poller.poll().await);
             exchange.simulator.set_clock_offset_ms(-3_600_000);
-            assert!(watched.poll().await, "{:?}", watched.failure());
+            assert!(poller.poll().await, "{:?}", poller.failure());
         }
     })
     .await;
@@ -500,18 +499,18 @@ async fn refusals_have_the_clock_read_again_once_in_a_while_and_not_each_time() 
     let exchange = exchange();
     let body = Effect::Body(r#"{"code":400,"info":"Request error"}"#.to_owned());
     exchange.simulator.inject_fault(Fault::new(body).for_endpoint(SimulatedEndpoint::GetBalance));
-    let mut watched = Watched::new(&[&exchange.url()]);
+    let mut poller = TestPoller::new(&[&exchange.url()]);
     let readings = |exchange: &Exchange| {
         let arrivals = exchange.simulator.call_log().records;
         arrivals.iter().filter(|call| call.endpoint == SimulatedEndpoint::GetServerTime).count()
     };
     for _ in 0..4 {
-        assert!(!watched.poll().await);
+        assert!(!poller.poll().await);
     }
     assert_eq!(readings(&exchange), 2, "the first, and one for the refusals");
-    leap(Duration::from_secs(31)).await;
-    exchange.simulator.set_clock_offset_ms(millis(Duration::from_secs(31)));
-    assert!(!watched.poll().await);
+    advance_clock(Duration::from_secs(31)).await;
+    exchange.simulator.set_clock_offset_ms(to_millis(Duration::from_secs(31)));
+    assert!(!poller.poll().await);
     assert_eq!(readings(&exchange), 3);
 }
 
@@ -519,7 +518,7 @@ async fn refusals_have_the_clock_read_again_once_in_a_while_and_not_each_time() 
 async fn hosts_whose_clocks_differ_spoil_no_nonce_of_each_other() {
     let ahead = exchange_with(SimulatorConfig { clock_offset_ms: 90_000, ..SimulatorConfig::default() });
     let right = exchange();
-    let mut watched = Watched::new(&[&ahead.url(), &right.url()]);
+    let mut poller = TestPoller::new(&[&ahead.url(), &right.url()]);
     for down in [Some(&ahead), None, Some(&right), Some(&ahead), Some(&right)] {
         if let Some(down) = down {
             // It tells the time, and takes the nonce with it.
@@ -527,7 +526,7 @@ async fn hosts_whose_clocks_differ_spoil_no_nonce_of_each_other() {
                 Fault::new(Effect::Maintenance).for_endpoint(SimulatedEndpoint::GetBalance).for_calls(1),
             );
         }
-        assert!(watched.poll().await, "{:?}", watched.failure());
+        assert!(poller.poll().await, "{:?}", poller.failure());
     }
     for exchange in [&ahead, &right] {
         let calls = &exchange.simulator.call_log().accounts["main"];
@@ -548,32 +547,32 @@ async fn the_skew_is_that_of_the_scrape_and_of_hosts_that_are_asked() {
     let skew = |text: &str, exchange: &Exchange| {
         sample(text, &format!("xt_clock_skew_seconds{{host=\"{}\"}}", exchange.address))
     };
-    let mut watched = Watched::new(&[&first.url(), &spare.url()]);
-    assert!(watched.poll().await);
-    let now = watched.clock.now();
+    let mut poller = TestPoller::new(&[&first.url(), &spare.url()]);
+    assert!(poller.poll().await);
+    let now = poller.clock.now();
     for set in [0.0, 3_600.0, -800_000_000.0] {
         let unix = Duration::from_secs_f64(now.unix.as_secs_f64() + set);
-        let text = watched.text_at(xt_balance_exporter::clock::Timestamp { unix, ..now });
+        let text = poller.text_at(xt_balance_exporter::clock::Timestamp { unix, ..now });
         let shown = skew(&text, &first).unwrap();
         // Half a round trip is what a reading may be off by, and no round trip takes this long.
         assert!((shown + set).abs() < 5.0, "{shown} after the clock was set by {set}");
     }
 
     first.simulator.inject_fault(Fault::new(Effect::Maintenance).for_calls(1));
-    assert!(watched.poll().await);
-    let text = watched.text();
+    assert!(poller.poll().await);
+    let text = poller.text();
     assert!(
         skew(&text, &first).is_some() && skew(&text, &spare).is_some_and(|shown| (shown - 30.0).abs() < 5.0)
     );
 
     // The first is asked again after ten minutes, and the spare no more.
     let time = Duration::from_mins(11);
-    leap(time).await;
-    first.simulator.set_clock_offset_ms(millis(time));
-    spare.simulator.set_clock_offset_ms(millis(time) + 30_000);
-    assert_eq!(skew(&watched.text(), &first), None, "nor is the first, yet");
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    let text = watched.text();
+    advance_clock(time).await;
+    first.simulator.set_clock_offset_ms(to_millis(time));
+    spare.simulator.set_clock_offset_ms(to_millis(time) + 30_000);
+    assert_eq!(skew(&poller.text(), &first), None, "nor is the first, yet");
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    let text = poller.text();
     assert!(skew(&text, &first).is_some());
     assert_eq!(skew(&text, &spare), None);
 }
@@ -582,17 +581,17 @@ async fn the_skew_is_that_of_the_scrape_and_of_hosts_that_are_asked() {
 #[tokio::test]
 async fn an_answer_to_another_call_on_the_same_connection_is_never_read() {
     let exchange = exchange();
-    let front = Front::new(exchange.address);
+    let proxy = Proxy::new(exchange.address);
     let answer = |amount: &str| {
         let body = format!(r#"{{"code":200,"data":{{"usdt":{{"available":"{amount}","freeze":"0"}}}}}}"#);
-        http(200, &[], body.as_bytes())
+        http_response(200, &[], body.as_bytes())
     };
     // Two answers at once to one question.
     let twice = [answer("1"), answer("2")].concat();
-    front.set(Manner::Answer(Arc::new(move |_| twice.clone())));
-    let mut watched = Watched::new(&[&front.url()]);
+    proxy.set_mode(ProxyMode::Respond(Arc::new(move |_| twice.clone())));
+    let mut poller = TestPoller::new(&[&proxy.url()]);
     for _ in 0..2 {
-        assert!(watched.poll().await, "{:?}", watched.failure());
-        assert_eq!(watched.sample(FREE), Some(1.0));
+        assert!(poller.poll().await, "{:?}", poller.failure());
+        assert_eq!(poller.sample(FREE), Some(1.0));
     }
 }

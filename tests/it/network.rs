@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::proxy::Front;
+use crate::common::proxy::Proxy;
 use crate::common::{ACCESS_KEY, Exchange, Exporter, PROGRAM, SECRET_KEY, authority::Authority, until};
 use rustls::{
     ServerConfig,
@@ -33,7 +33,7 @@ fn failures(reason: &str) -> String {
 /// An exchange behind TLS that has `free` USDT.
 struct Host {
     _exchange: Exchange,
-    front: Front,
+    proxy: Proxy,
 }
 
 impl Host {
@@ -45,22 +45,22 @@ impl Host {
             "0",
         );
         let exchange = Exchange::new(SimulatorConfig::default(), vec![account]);
-        let front = Front::new(exchange.address);
+        let proxy = Proxy::new(exchange.address);
         let (certificate, key) = authority.certified(&[NAME]);
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
         let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
         let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        front.set_tls(Some(Arc::new(config.with_single_cert(vec![certificate], key).unwrap())));
-        Self { _exchange: exchange, front }
+        proxy.set_tls(Some(Arc::new(config.with_single_cert(vec![certificate], key).unwrap())));
+        Self { _exchange: exchange, proxy }
     }
 
     /// Can be reached at `address` too.
     fn listen(&self, address: SocketAddr) {
-        let (listener, front) = (TcpListener::bind(address).unwrap(), self.front.address);
+        let (listener, proxy) = (TcpListener::bind(address).unwrap(), self.proxy.address);
         thread::spawn(move || {
             for here in listener.incoming().map_while(Result::ok) {
-                let Ok(there) = TcpStream::connect(front) else { continue };
+                let Ok(there) = TcpStream::connect(proxy) else { continue };
                 for (mut from, mut to) in
                     [(here.try_clone().unwrap(), there.try_clone().unwrap()), (there, here)]
                 {
@@ -182,7 +182,7 @@ fn a_host_that_is_silent_at_every_address_is_a_timeout() {
 fn a_name_that_moves_is_followed_at_the_next_poll() {
     let machine = Machine::new();
     let (before, after) = (Host::new(&machine.authority, "7"), Host::new(&machine.authority, "8"));
-    let port = before.front.address.port();
+    let port = before.proxy.address.port();
     before.listen(SocketAddr::new(OTHER, port));
     after.listen(SocketAddr::new(THIRD, port));
     machine.resolve(&[OTHER]);
@@ -198,7 +198,7 @@ fn a_name_that_moves_is_followed_at_the_next_poll() {
 fn without_a_thread_for_a_look_up_polls_fail_as_dns_and_are_good_once_there_is_one() {
     let machine = Machine::new();
     let host = Host::new(&machine.authority, "7");
-    let port = host.front.address.port();
+    let port = host.proxy.address.port();
     host.listen(SocketAddr::new(OTHER, port));
     machine.resolve(&[OTHER]);
     let exporter = machine.start(port, 100, &QUICK);

@@ -3,9 +3,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::common::in_process::{FREE, POLLS, UP, account, exposition, failures, given, leap, millis};
+use crate::common::in_process::{
+    FREE, POLLS, UP, account, advance_clock, exposition, failures, key_source, to_millis,
+};
 use crate::common::messages;
-use crate::common::proxy::{Front, Manner, PLAIN_HEADERS, http};
+use crate::common::proxy::{PLAIN_HEADERS, Proxy, ProxyMode, http_response};
 use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, get, sample, text_format, until};
 use tokio::net::TcpSocket;
 use xt_balance_exporter::{
@@ -64,18 +66,19 @@ impl Process {
     }
 
     fn of(api: ApiVersion, urls: &[&str], filter: &CurrencyFilter) -> Self {
-        let keys = [("main", given(ACCESS_KEY, SECRET_KEY)), ("other", given("otherKey", "otherSecret"))];
+        let keys =
+            [("main", key_source(ACCESS_KEY, SECRET_KEY)), ("other", key_source("otherKey", "otherSecret"))];
         let accounts: Vec<_> = keys
             .into_iter()
             .map(|(name, keys)| {
                 let mut account = account(name, urls, keys);
-                account.endpoints.api = api;
+                account.hosts.api = api;
                 account.filter = filter.clone();
                 account
             })
             .collect();
         let prices = PricesConfig {
-            endpoints: accounts[0].endpoints.clone(),
+            hosts: accounts[0].hosts.clone(),
             poll_interval: Duration::from_secs(30),
             poll_timeout: Duration::from_secs(2),
             max_age: MAX_AGE,
@@ -170,10 +173,10 @@ async fn only_prices_of_what_some_account_could_show_are_shown() {
 async fn the_call_carries_no_key() {
     for (api, _, path) in APIS {
         let exchange = exchange();
-        let front = Front::new(exchange.address);
-        let mut process = Process::new(api, &[&front.url()]);
+        let proxy = Proxy::new(exchange.address);
+        let mut process = Process::new(api, &[&proxy.url()]);
         assert!(process.poll().await && process.quote().await, "{}", process.trouble());
-        let requests = front.requests();
+        let requests = proxy.requests();
         let asked: Vec<_> = requests.iter().filter(|request| request.target().starts_with(path)).collect();
         assert_eq!(asked.len(), 1, "{requests:?}");
         assert_eq!(asked[0].target(), path, "no parameter");
@@ -187,11 +190,11 @@ async fn the_call_carries_no_key() {
 #[tokio::test]
 async fn what_an_exchange_remembers_of_a_key_is_not_shown() {
     let exchange = exchange();
-    let front = Front::new(exchange.address);
-    let mut process = Process::new(ApiVersion::V1, &[&front.url()]);
+    let proxy = Proxy::new(exchange.address);
+    let mut process = Process::new(ApiVersion::V1, &[&proxy.url()]);
     assert!(process.poll().await);
     let said = format!("<html>{ACCESS_KEY} {SECRET_KEY} {}", ACCESS_KEY.to_uppercase());
-    front.set(Manner::Instead(http(403, &[], said.as_bytes())));
+    proxy.set_mode(ProxyMode::ReplaceResponse(http_response(403, &[], said.as_bytes())));
     assert!(!process.quote().await);
     let text = process.trouble();
     assert!(text.contains("<html>[redacted] [redacted] [redacted]"), "{text}");
@@ -285,8 +288,8 @@ async fn held_then_unknown_then_back((api, endpoint, _): (ApiVersion, SimulatedE
         "prices are as old as their question"
     );
 
-    leap(MAX_AGE).await;
-    exchange.simulator.set_clock_offset_ms(millis(MAX_AGE));
+    advance_clock(MAX_AGE).await;
+    exchange.simulator.set_clock_offset_ms(to_millis(MAX_AGE));
     assert!(process.price("btc").is_none() && process.sample(FREE).is_some());
     assert!(process.quote().await, "{}", process.trouble());
     assert_eq!((process.price("btc"), process.sample(UNPRICED)), (Some(64_210.0), Some(2.0)));
@@ -315,8 +318,8 @@ async fn paused_alone_and_with_all((api, endpoint, _): (ApiVersion, SimulatedEnd
     assert!(process.poll().await, "accounts go on");
     assert_eq!(process.sample("xt_paused_until_timestamp_seconds{account=\"main\"}"), Some(0.0));
 
-    leap(Duration::from_mins(11)).await;
-    exchange.simulator.set_clock_offset_ms(millis(Duration::from_mins(11)));
+    advance_clock(Duration::from_mins(11)).await;
+    exchange.simulator.set_clock_offset_ms(to_millis(Duration::from_mins(11)));
     assert!(process.quote().await, "{}", process.trouble());
     exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)));
     assert!(!process.quote().await);
@@ -327,7 +330,7 @@ async fn paused_alone_and_with_all((api, endpoint, _): (ApiVersion, SimulatedEnd
 
     // And when it is accounts that are paused, so are prices.
     exchange.simulator.clear_faults();
-    leap(Duration::from_mins(11)).await;
+    advance_clock(Duration::from_mins(11)).await;
     exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)));
     for account in &mut process.accounts {
         assert_eq!(account.run_once().await.1, 1);

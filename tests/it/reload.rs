@@ -5,7 +5,7 @@
 use std::{os::unix::process::ExitStatusExt as _, path::Path, process::Command, sync::Arc, time::Duration};
 
 use crate::common::golden::Transcript;
-use crate::common::in_process::{FREE, LOADED, MAX_AGE, POLLS, account, exposition, failures, given};
+use crate::common::in_process::{FREE, LOADED, MAX_AGE, POLLS, account, exposition, failures, key_source};
 use crate::common::messages;
 use crate::common::{
     ACCESS_KEY, Answer, Exchange, Exporter, PROGRAM, SECRET_KEY, get, replace, request, sample, until,
@@ -75,7 +75,7 @@ impl Process {
 
     /// The account `main`, polled but once.
     fn main(&self) -> AccountConfig {
-        self.account("main", given(ACCESS_KEY, SECRET_KEY), ONCE)
+        self.account("main", key_source(ACCESS_KEY, SECRET_KEY), ONCE)
     }
 
     fn account(&self, name: &str, keys: KeySource, poll_interval: Duration) -> AccountConfig {
@@ -101,8 +101,8 @@ impl Process {
     }
 
     fn prices(&self) -> PricesConfig {
-        let endpoints = self.main().endpoints;
-        PricesConfig { endpoints, poll_interval: ONCE, poll_timeout: Duration::from_secs(10), max_age: ONCE }
+        let hosts = self.main().hosts;
+        PricesConfig { hosts, poll_interval: ONCE, poll_timeout: Duration::from_secs(10), max_age: ONCE }
     }
 
     fn text(&self) -> String {
@@ -197,9 +197,9 @@ async fn another_account_of_the_same_name_is_never_shown_with_the_balances_of_th
     let other = |process: &Process, place| {
         let mut other = process.main();
         match place {
-            0 => return process.account("main", given("nextKey", "nextSecret"), ONCE),
-            1 => other.endpoints.base_urls = vec![BaseUrl::parse(&other_exchange.url()).unwrap()],
-            _ => other.endpoints.api = ApiVersion::V4,
+            0 => return process.account("main", key_source("nextKey", "nextSecret"), ONCE),
+            1 => other.hosts.base_urls = vec![BaseUrl::parse(&other_exchange.url()).unwrap()],
+            _ => other.hosts.api = ApiVersion::V4,
         }
         other
     };
@@ -221,9 +221,9 @@ async fn an_answer_that_comes_after_its_account_has_become_another_is_not_taken_
         .simulator
         .inject_fault(Fault::new(Effect::Delay { ms: 1_000 }).for_endpoint(SimulatedEndpoint::GetBalance));
     let mut process = Process::new(&exchange);
-    process.follow(vec![process.account("main", given(ACCESS_KEY, SECRET_KEY), ONCE)]).await;
+    process.follow(vec![process.account("main", key_source(ACCESS_KEY, SECRET_KEY), ONCE)]).await;
     until_called(&exchange, "main").await;
-    let other = process.account("main", given("nextKey", "nextSecret"), ONCE);
+    let other = process.account("main", key_source("nextKey", "nextSecret"), ONCE);
     let stopped = timeout(crate::common::PATIENCE, process.follow(vec![other]));
     assert_eq!(stopped.await.unwrap(), changed(1));
     tokio::time::sleep(delay * 2).await;
@@ -293,8 +293,8 @@ async fn a_key_that_works_stays_in_use_while_its_files_hold_one_that_does_not() 
 async fn accounts_come_and_go_and_the_others_go_on_undisturbed() {
     let exchange = exchange();
     let mut process = Process::new(&exchange);
-    let next = |process: &Process| process.account("next", given("nextKey", "nextSecret"), SECOND);
-    let third = |process: &Process| process.account("third", given("thirdKey", "nextSecret"), SECOND);
+    let next = |process: &Process| process.account("next", key_source("nextKey", "nextSecret"), SECOND);
+    let third = |process: &Process| process.account("third", key_source("thirdKey", "nextSecret"), SECOND);
     process.follow(vec![process.main(), next(&process)]).await;
     process.reads(FREE, Some(3_867.4)).await;
     process.reads(&free("next", "usdt"), Some(7.0)).await;
@@ -319,7 +319,7 @@ async fn accounts_come_and_go_and_the_others_go_on_undisturbed() {
 async fn an_account_that_is_polled_less_often_is_polled_no_later_the_next_time() {
     let exchange = exchange();
     let mut process = Process::new(&exchange);
-    process.follow(vec![process.account("main", given(ACCESS_KEY, SECRET_KEY), 2 * SECOND)]).await;
+    process.follow(vec![process.account("main", key_source(ACCESS_KEY, SECRET_KEY), 2 * SECOND)]).await;
     process.reads(POLLS, Some(1.0)).await;
     process.follow(vec![process.main()]).await;
     process.reaches(POLLS, 2.0).await;
@@ -336,8 +336,8 @@ async fn the_clock_of_a_host_that_is_not_asked_any_more_is_forgotten() {
     process.follow(vec![process.main()]).await;
     process.reads(FREE, Some(3_867.4)).await;
     assert!(process.sample(&skew(&exchange)).is_some());
-    let mut elsewhere = process.account("main", given(ACCESS_KEY, SECRET_KEY), SECOND);
-    elsewhere.endpoints.base_urls = vec![BaseUrl::parse(&other.url()).unwrap()];
+    let mut elsewhere = process.account("main", key_source(ACCESS_KEY, SECRET_KEY), SECOND);
+    elsewhere.hosts.base_urls = vec![BaseUrl::parse(&other.url()).unwrap()];
     process.follow(vec![elsewhere]).await;
     assert_eq!(process.sample(&skew(&exchange)), None);
     process.reads(FREE, Some(3_867.4)).await;

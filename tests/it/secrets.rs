@@ -16,7 +16,7 @@ use std::{
 };
 
 use crate::common::messages;
-use crate::common::proxy::{Front, Manner, PLAIN_HEADERS, Request, http};
+use crate::common::proxy::{PLAIN_HEADERS, Proxy, ProxyMode, Request, http_response};
 use crate::common::{Exchange, Exporter, Output, at_once, get, sample, until};
 use xt_balance_exporter::simulator::{
     Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
@@ -31,10 +31,10 @@ const LOGS: [&str; 2] = ["--log.format=logfmt", "--log.format=json"];
 /// So many characters of a secret in a row are a leak.
 const PART: usize = 8;
 
-/// An exchange that knows the canary, and a front that sees every signature.
+/// An exchange that knows the canary, and a proxy that sees every signature.
 struct World {
     exchange: Exchange,
-    front: Front,
+    proxy: Proxy,
     folder: tempfile::TempDir,
 }
 
@@ -44,14 +44,14 @@ impl World {
             .with_balance(SimulatedWallet::Spot, "usdt", "5", "0")
             .with_balance(SimulatedWallet::FuturesUsdt, "usdt", "6", "0");
         let exchange = Exchange::new(SimulatorConfig::default(), vec![account]);
-        let front = Front::new(exchange.address);
+        let proxy = Proxy::new(exchange.address);
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in [("one", ACCESS), ("two", SECRET)] {
             let path = folder.path().join(name);
             fs::write(&path, format!("{text}\n")).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         }
-        Self { exchange, front, folder }
+        Self { exchange, proxy, folder }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -65,7 +65,7 @@ impl World {
 
     /// The same, by way of a `command` that becomes the program.
     fn start_by(&self, command: Command, words: &[&str]) -> Exporter {
-        let (one, two, url) = (self.file("one"), self.file("two"), self.front.url());
+        let (one, two, url) = (self.file("one"), self.file("two"), self.proxy.url());
         let keys = [
             "--log.level=trace",
             "--xt.base-url",
@@ -84,7 +84,7 @@ impl World {
 
     /// Every signature that was sent.
     fn signatures(&self) -> Vec<String> {
-        let requests = self.front.requests();
+        let requests = self.proxy.requests();
         requests
             .iter()
             .filter_map(|request| {
@@ -208,20 +208,20 @@ type Answers = Vec<(&'static str, Vec<u8>)>;
 
 /// What it may repeat it in.
 fn answers(said: &str) -> Answers {
-    let json = |text: String| http(200, &[("Content-Type", "application/json")], text.as_bytes());
+    let json = |text: String| http_response(200, &[("Content-Type", "application/json")], text.as_bytes());
     let page = format!("<html><title>Forbidden</title><p>{said}</p></html>");
     vec![
         ("info", json(format!(r#"{{"code":404,"info":"no such thing: {said}"}}"#))),
         ("msg", json(format!(r#"{{"code":307,"msg":"{said}"}}"#))),
         ("msgInfo", json(format!(r#"{{"code":308,"msgInfo":{{"template":"{said}"}}}}"#))),
-        ("a text instead of JSON", http(200, &[], said.as_bytes())),
-        ("a page with 403", http(403, &[], page.as_bytes())),
-        ("a page with 503", http(503, &[], page.as_bytes())),
-        ("429", http(429, &[("Retry-After", said)], page.as_bytes())),
-        ("a redirect", http(302, &[("Location", said)], page.as_bytes())),
+        ("a text instead of JSON", http_response(200, &[], said.as_bytes())),
+        ("a page with 403", http_response(403, &[], page.as_bytes())),
+        ("a page with 503", http_response(503, &[], page.as_bytes())),
+        ("429", http_response(429, &[("Retry-After", said)], page.as_bytes())),
+        ("a redirect", http_response(302, &[("Location", said)], page.as_bytes())),
         ("no HTTP", format!("{said}\r\n\r\n").into_bytes()),
         ("a status line", format!("HTTP/1.1 403 {said}\r\nContent-Length: 0\r\n\r\n").into_bytes()),
-        ("half a body", [&http(200, &[], page.as_bytes())[..], b"\xff"].concat()),
+        ("half a body", [&http_response(200, &[], page.as_bytes())[..], b"\xff"].concat()),
     ]
 }
 
@@ -246,7 +246,7 @@ fn echoes_of_headers() -> Vec<Echo> {
 
 /// What v4, spot and futures, may repeat it in, beside what answers of v1 are to it.
 fn answers_of_v4(said: &str) -> Answers {
-    let json = |text: String| http(200, &[("Content-Type", "application/json")], text.as_bytes());
+    let json = |text: String| http_response(200, &[("Content-Type", "application/json")], text.as_bytes());
     let mut answers = answers(said);
     answers.extend([
         ("mc", json(format!(r#"{{"rc":1,"mc":"{said}","ma":[],"result":null}}"#))),
@@ -279,8 +279,8 @@ fn prove_answers(words: &[&str], answers: fn(&str) -> Answers, echoes: impl Into
     at_once(cases, |((spelling, echo), kind)| {
         let world = World::new();
         let answer = move |request: &Request| answers(&echo(request)).swap_remove(kind).1;
-        world.front.set(Manner::Answer(Arc::new(answer)));
-        let futures = format!("--xt.futures-usdt-base-url={}/fapi", world.front.url());
+        world.proxy.set_mode(ProxyMode::Respond(Arc::new(answer)));
+        let futures = format!("--xt.futures-usdt-base-url={}/fapi", world.proxy.url());
         let output = world.run(&[words, &["--xt.prices=usdt", LOGS[kind % 2], &futures]].concat());
         let case = format!("{words:?}: {} with the request {spelling}", answers("")[kind].0);
         assert_eq!(output.status.code(), Some(1), "{case}: {}", output.stderr);
@@ -305,9 +305,9 @@ fn no_cut_of_a_text_leaves_a_part_of_a_secret() {
     at_once((0..330).step_by(PART + 3).collect(), |padding| {
         let world = World::new();
         let answer = move |request: &Request| {
-            http(403, &[], format!("{}{}", "x".repeat(padding), request.target()).as_bytes())
+            http_response(403, &[], format!("{}{}", "x".repeat(padding), request.target()).as_bytes())
         };
-        world.front.set(Manner::Answer(Arc::new(answer)));
+        world.proxy.set_mode(ProxyMode::Respond(Arc::new(answer)));
         let output = world.run(&["once"]);
         assert!(!world.signatures().is_empty(), "nothing was signed");
         world.assert_output_kept(&format!("after {padding} characters"), &output);
@@ -343,7 +343,7 @@ fn no_failure_of_the_exchange_brings_a_secret_out() {
             .simulator
             .inject_fault(Fault::new(effect.clone()).for_endpoint(SimulatedEndpoint::GetBalance));
         if *effect == Effect::Silence {
-            world.front.set(Manner::Silence);
+            world.proxy.set_mode(ProxyMode::NoResponse);
         }
         let output = world.run(&[command, LOGS[place % 2], "--poll.timeout=3s"]);
         assert!(!world.signatures().is_empty(), "{case}: nothing was signed");
@@ -391,9 +391,9 @@ fn the_daemon_says_no_secret_on_any_page_or_in_any_log() {
             } else if !last.is_empty() {
                 count.fetch_add(1, Ordering::Relaxed);
             }
-            http(503, &[], format!("{last} {}", decode(&last)).as_bytes())
+            http_response(503, &[], format!("{last} {}", decode(&last)).as_bytes())
         };
-        world.front.set(Manner::Answer(Arc::new(echo)));
+        world.proxy.set_mode(ProxyMode::Respond(Arc::new(echo)));
         exporter.stderr.wait_for(messages::POLL_FAILED);
         exporter.stderr.wait_for(messages::POLL_FAILED_AGAIN);
         exporter.stderr.wait_for(messages::PRICES_FAILED);
@@ -420,7 +420,7 @@ fn the_daemon_says_no_secret_on_any_page_or_in_any_log() {
 #[test]
 fn keys_of_the_environment_stay_where_the_user_put_them() {
     let world = World::new();
-    let url = world.front.url();
+    let url = world.proxy.url();
     let exporter = Exporter::start(
         &["--web.listen-address=127.0.0.1:0", "--log.level=trace", "--xt.base-url", &url],
         &[("XT_ACCESS_KEY", ACCESS), ("XT_SECRET_KEY", SECRET)],
@@ -462,17 +462,17 @@ fn a_bad_configuration_is_refused_without_quoting_a_key() {
 #[test]
 fn a_request_carries_what_it_must_and_goes_nowhere_else() {
     let world = World::new();
-    let elsewhere = Front::decoy();
+    let elsewhere = Proxy::decoy();
     let output = world.run(&["once"]);
     assert_eq!(sample(&output.stdout, FREE), Some(5.0), "a line break after a key is no part of it");
     let url = elsewhere.url();
-    world.front.set(Manner::Answer(Arc::new(move |request| {
-        http(307, &[("Location", &format!("{url}{}", request.target()))], b"")
+    world.proxy.set_mode(ProxyMode::Respond(Arc::new(move |request| {
+        http_response(307, &[("Location", &format!("{url}{}", request.target()))], b"")
     })));
     let output = world.run(&["once"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(elsewhere.connections(), 0);
-    let requests = world.front.requests();
+    let requests = world.proxy.requests();
     assert_eq!(requests.len(), 5, "the clock and the balances, twice, and the clock after the refusal");
     for request in requests {
         let mut names = request.header_names();
@@ -489,20 +489,20 @@ fn a_request_carries_what_it_must_and_goes_nowhere_else() {
 #[test]
 fn a_request_of_v4_carries_the_key_in_headers_alone_and_goes_nowhere_else() {
     let world = World::new();
-    let elsewhere = Front::decoy();
-    let futures = format!("--xt.futures-usdt-base-url={}/fapi", world.front.url());
+    let elsewhere = Proxy::decoy();
+    let futures = format!("--xt.futures-usdt-base-url={}/fapi", world.proxy.url());
     let words = ["once", "--xt.api=v4", "--xt.wallet=spot", "--xt.wallet=futures_usdt", &futures];
     let output = world.run(&words);
     assert_eq!(sample(&output.stdout, FREE), Some(5.0), "{}", output.stderr);
     assert_eq!(sample(&output.stdout, &FREE.replace("spot", "futures_usdt")), Some(6.0), "{}", output.stderr);
     let url = elsewhere.url();
-    world.front.set(Manner::Answer(Arc::new(move |request| {
-        http(307, &[("Location", &format!("{url}{}", request.target()))], b"")
+    world.proxy.set_mode(ProxyMode::Respond(Arc::new(move |request| {
+        http_response(307, &[("Location", &format!("{url}{}", request.target()))], b"")
     })));
     let output = world.run(&words);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(elsewhere.connections(), 0);
-    let requests = world.front.requests();
+    let requests = world.proxy.requests();
     assert_eq!(requests.len(), 7, "the clock and both wallets, twice, and the clock after the refusal");
     for request in requests {
         let mut names = request.header_names();

@@ -5,7 +5,7 @@
 use std::{fs, sync::Arc};
 
 use crate::common::messages;
-use crate::common::proxy::Front;
+use crate::common::proxy::Proxy;
 use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, authority::Authority, sample, until};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::{
@@ -34,21 +34,21 @@ fn server(authority: &Authority, name: &str, year: i32) -> Arc<ServerConfig> {
 struct World {
     _exchange: Exchange,
     authority: Authority,
-    front: Front,
+    proxy: Proxy,
     folder: tempfile::TempDir,
 }
 
 impl World {
     fn new() -> Self {
         let (exchange, authority) = (Exchange::documented(), Authority::new("trusted"));
-        let front = Front::new(exchange.address);
+        let proxy = Proxy::new(exchange.address);
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("ca.pem"), &authority.pem).unwrap();
-        Self { _exchange: exchange, authority, front, folder }
+        Self { _exchange: exchange, authority, proxy, folder }
     }
 
     fn start(&self, words: &[&str]) -> Exporter {
-        let url = format!("https://localhost:{}", self.front.address.port());
+        let url = format!("https://localhost:{}", self.proxy.address.port());
         let roots = self.folder.path().join("ca.pem");
         let env = [
             ("XT_ACCESS_KEY", ACCESS_KEY),
@@ -70,18 +70,18 @@ fn a_certificate_that_cannot_be_trusted_is_told_apart_and_never_given_a_key() {
         (None, "received corrupt message"),
     ];
     for (tls, says) in cases {
-        world.front.set_tls(tls);
+        world.proxy.set_tls(tls);
         let output = world.start(&["once"]).wait();
         assert_eq!(output.status.code(), Some(1), "{says}: {}", output.stderr);
         assert_eq!(sample(&output.stdout, TLS_FAILURES), Some(1.0), "{says}: {}", output.stderr);
         assert_eq!((sample(&output.stdout, UP), sample(&output.stdout, FREE)), (Some(0.0), None), "{says}");
         let others = output.stdout.lines().filter(|line| line.starts_with("xt_poll_failures_total{"));
         assert_eq!(others.filter(|line| !line.ends_with(" 0")).count(), 1, "{says}: {}", output.stdout);
-        let place = format!("https://localhost:{}/trade/api/v1/getServerTime: ", world.front.address.port());
+        let place = format!("https://localhost:{}/trade/api/v1/getServerTime: ", world.proxy.address.port());
         assert!(output.stderr.contains(&place) && output.stderr.contains(says), "{says}: {}", output.stderr);
-        assert_eq!(world.front.requests().len(), 0, "{says}");
+        assert_eq!(world.proxy.requests().len(), 0, "{says}");
     }
-    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2090)));
     let output = world.start(&["once"]).wait();
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
     assert_eq!(sample(&output.stdout, FREE), Some(3_867.436_500_12));
@@ -90,21 +90,21 @@ fn a_certificate_that_cannot_be_trusted_is_told_apart_and_never_given_a_key() {
 #[test]
 fn a_renewed_certificate_ends_the_trouble_without_a_restart() {
     let world = World::new();
-    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2090)));
     let serve = ["serve", "--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"];
     let holds = world.start(&[&serve[..], &["--poll.max-age=1h"]].concat());
     let forgets = world.start(&[&serve[..], &["--poll.max-age=1s"]].concat());
     for exporter in [&holds, &forgets] {
         until("there is a balance", || exporter.sample(FREE));
     }
-    world.front.set_tls(Some(server(&world.authority, "localhost", 2020)));
-    world.front.hang_up();
+    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2020)));
+    world.proxy.close_connections();
     for exporter in [&holds, &forgets] {
         until("the certificate is refused", || exporter.sample(TLS_FAILURES).filter(|count| *count > 0.0));
     }
     assert_eq!(holds.sample(FREE), Some(3_867.436_500_12));
     until("the balance is unknown", || forgets.sample(FREE).is_none().then_some(()));
-    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2090)));
     for exporter in [&holds, &forgets] {
         until("polls are good", || exporter.sample(UP).filter(|up| *up > 0.0));
         until("there is a balance again", || exporter.sample(FREE));
@@ -114,12 +114,12 @@ fn a_renewed_certificate_ends_the_trouble_without_a_restart() {
 #[test]
 fn authorities_that_are_replaced_are_trusted_without_a_restart() {
     let world = World::new();
-    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2090)));
     let serve = ["serve", "--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"];
     let exporter = world.start(&serve);
     until("polls are good", || exporter.sample(UP).filter(|up| *up > 0.0));
     let successor = Authority::new("successor");
-    world.front.set_tls(Some(server(&successor, "localhost", 2090)));
+    world.proxy.set_tls(Some(server(&successor, "localhost", 2090)));
     until("the certificate is refused", || exporter.sample(TLS_FAILURES).filter(|count| *count > 0.0));
     // A bundle is gone for a moment while it is replaced, and broken while it is written.
     let bundle = world.folder.path().join("ca.pem");
@@ -128,7 +128,7 @@ fn authorities_that_are_replaced_are_trusted_without_a_restart() {
     fs::write(&bundle, &successor.pem).unwrap();
     until("polls are good again", || exporter.sample(UP).filter(|up| *up > 0.0));
     // The old authority is not trusted any more.
-    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2090)));
     until("the certificate is refused", || exporter.sample(UP).filter(|up| *up < 1.0));
 }
 
@@ -136,7 +136,7 @@ fn authorities_that_are_replaced_are_trusted_without_a_restart() {
 fn authorities_that_cannot_be_read_are_named_at_the_start() {
     let world = World::new();
     fs::remove_file(world.folder.path().join("ca.pem")).unwrap();
-    world.front.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2090)));
     let said = messages::AUTHORITIES_UNREADABLE;
     let exporter = world.start(&["serve", "--web.listen-address=127.0.0.1:0"]);
     exporter.stderr.wait_for(said);

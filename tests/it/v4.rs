@@ -11,14 +11,14 @@ use std::{
 };
 
 use crate::common::golden::{Transcript, assert_golden};
-use crate::common::in_process::{PAUSED, Watched, account, given};
-use crate::common::proxy::{Front, Manner, http};
+use crate::common::in_process::{PAUSED, TestPoller, account, key_source};
+use crate::common::proxy::{Proxy, ProxyMode, http_response};
 use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, sample};
 use serde_json::json;
 use tokio::{net::TcpSocket, task::JoinSet};
 use xt_balance_exporter::{
     config,
-    exchange::{ApiVersion, BaseUrl, Endpoints, Reason, Wallet},
+    exchange::{ApiVersion, BaseUrl, ExchangeHosts, Reason, Wallet},
     simulator::{
         self, Effect, Fault, LimitReply, RefusalCause, SimulatedAccount, SimulatedEndpoint,
         SimulatedKeyState, SimulatorConfig,
@@ -47,16 +47,16 @@ fn urls(list: &[&str]) -> Vec<BaseUrl> {
 
 /// The account with these wallets, all of them at one place.
 fn reading(url: &str, wallets: &[Wallet]) -> config::AccountConfig {
-    let endpoints = Endpoints {
+    let hosts = ExchangeHosts {
         api: ApiVersion::V4,
         base_urls: urls(&[url]),
         futures_usdt: urls(&[&format!("{url}/fapi")]),
         futures_coin: urls(&[&format!("{url}/dapi")]),
     };
     config::AccountConfig {
-        endpoints,
+        hosts,
         wallets: wallets.to_vec(),
-        ..account("main", &[], given(ACCESS_KEY, SECRET_KEY))
+        ..account("main", &[], key_source(ACCESS_KEY, SECRET_KEY))
     }
 }
 
@@ -122,36 +122,42 @@ fn a_key_of_v4_needs_one_word_and_every_digit_arrives() {
 /// A fault at a wallet, and what is to be made of it.
 struct Case {
     wallet: Wallet,
-    fault: Trouble,
+    fault: ExchangeFault,
     reason: &'static str,
 }
 
-enum Trouble {
+enum ExchangeFault {
     /// The simulated exchange does it.
     Exchange(Effect),
     /// Something in front of it answers this.
-    Front(Vec<u8>),
+    ProxyReply(Vec<u8>),
 }
 
-fn mc(code: &str) -> Trouble {
-    Trouble::Exchange(Effect::Mc(code.to_owned()))
+fn mc(code: &str) -> ExchangeFault {
+    ExchangeFault::Exchange(Effect::Mc(code.to_owned()))
 }
 
-fn error(code: &str, msg: &str) -> Trouble {
-    Trouble::Exchange(Effect::Error { code: code.to_owned(), msg: msg.to_owned() })
+fn error(code: &str, msg: &str) -> ExchangeFault {
+    ExchangeFault::Exchange(Effect::Error { code: code.to_owned(), msg: msg.to_owned() })
 }
 
-fn body(text: &str) -> Trouble {
-    Trouble::Exchange(Effect::Body(text.to_owned()))
+fn body(text: &str) -> ExchangeFault {
+    ExchangeFault::Exchange(Effect::Body(text.to_owned()))
 }
 
-fn page(status: u16) -> Trouble {
+fn page(status: u16) -> ExchangeFault {
     let body = "<html>Sorry</html>".to_owned();
-    Trouble::Exchange(Effect::Status { status, body, content_type: None, retry_after: None, location: None })
+    ExchangeFault::Exchange(Effect::Status {
+        status,
+        body,
+        content_type: None,
+        retry_after: None,
+        location: None,
+    })
 }
 
-fn row(value: serde_json::Value) -> Trouble {
-    Trouble::Exchange(Effect::Row { currency: "x".to_owned(), value })
+fn row(value: serde_json::Value) -> ExchangeFault {
+    ExchangeFault::Exchange(Effect::Row { currency: "x".to_owned(), value })
 }
 
 #[rustfmt::skip] // a row a case
@@ -174,15 +180,15 @@ fn cases() -> Vec<Case> {
         spot(page(404), "http"),
         spot(mc("FUND_017"), "api"),
         spot(mc("NEW_001"), "api"),
-        spot(Trouble::Exchange(Effect::Reset), "connect"),
-        spot(Trouble::Front(Vec::new()), "connect"),
-        spot(Trouble::Exchange(Effect::CutShort), "body"),
-        spot(Trouble::Exchange(Effect::Endless), "body"),
-        spot(Trouble::Exchange(Effect::GzipBomb { mebibytes: 64 }), "body"),
-        spot(Trouble::Exchange(Effect::Deep { levels: 100_000 }), "decode"),
+        spot(ExchangeFault::Exchange(Effect::Reset), "connect"),
+        spot(ExchangeFault::ProxyReply(Vec::new()), "connect"),
+        spot(ExchangeFault::Exchange(Effect::CutShort), "body"),
+        spot(ExchangeFault::Exchange(Effect::Endless), "body"),
+        spot(ExchangeFault::Exchange(Effect::GzipBomb { mebibytes: 64 }), "body"),
+        spot(ExchangeFault::Exchange(Effect::Deep { levels: 100_000 }), "decode"),
         spot(body(r#"{"code":200,"data":{},"info":"success"}"#), "decode"),
         spot(row(json!(null)), "decode"),
-        spot(Trouble::Exchange(Effect::Silence), "timeout"),
+        spot(ExchangeFault::Exchange(Effect::Silence), "timeout"),
         futures(error("403", "invalid signature"), "signature"),
         futures(error("403", TIMES), "clock"),
         futures(error("403", "ip is not on the whitelist"), "auth"),
@@ -192,11 +198,11 @@ fn cases() -> Vec<Case> {
         futures(page(401), "auth"),
         futures(page(403), "http"),
         futures(error("invalid_coin", "invalid coin"), "api"),
-        futures(Trouble::Exchange(Effect::Reset), "connect"),
-        futures(Trouble::Exchange(Effect::Endless), "body"),
-        futures(Trouble::Exchange(Effect::Deep { levels: 100_000 }), "decode"),
+        futures(ExchangeFault::Exchange(Effect::Reset), "connect"),
+        futures(ExchangeFault::Exchange(Effect::Endless), "body"),
+        futures(ExchangeFault::Exchange(Effect::Deep { levels: 100_000 }), "decode"),
         futures(row(json!(["usdt"])), "decode"),
-        futures(Trouble::Exchange(Effect::Silence), "timeout"),
+        futures(ExchangeFault::Exchange(Effect::Silence), "timeout"),
     ]
 }
 
@@ -221,8 +227,8 @@ async fn every_reason_is_told_apart_and_the_last_good_values_are_held() {
 /// Returns the wallet, the reason and the text after host and path.
 async fn prove(Case { wallet, fault, reason }: Case) -> String {
     let exchange = exchange();
-    let front = Front::new(exchange.address);
-    let url = if let Trouble::Front(_) = fault { front.url() } else { exchange.url() };
+    let proxy = Proxy::new(exchange.address);
+    let url = if let ExchangeFault::ProxyReply(_) = fault { proxy.url() } else { exchange.url() };
     let (endpoint, path, usdt) = match wallet {
         Wallet::Spot => (SimulatedEndpoint::V4Balances, SPOT.to_owned(), 31.709_959_65),
         _ => (SimulatedEndpoint::FuturesUsdtBalances, format!("/fapi{LIST}"), 18.589_023_75),
@@ -230,38 +236,40 @@ async fn prove(Case { wallet, fault, reason }: Case) -> String {
     let patience = if reason == "timeout" { 5 } else { 10 };
     let account = reading(&url, &[wallet]);
     let account = config::AccountConfig { poll_timeout: Duration::from_secs(patience), ..account };
-    let mut watched = Watched::of(account);
+    let mut poller = TestPoller::for_account(account);
     let free = series("xt_balance_free", "usdt", wallet);
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    assert_eq!(watched.sample(&free), Some(usdt));
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    assert_eq!(poller.sample(&free), Some(usdt));
 
     match fault {
-        Trouble::Exchange(effect) => {
+        ExchangeFault::Exchange(effect) => {
             exchange.simulator.inject_fault(Fault::new(effect).for_endpoint(endpoint));
         }
-        Trouble::Front(answer) => front.set(Manner::Answer(Arc::new(move |_| answer.clone()))),
+        ExchangeFault::ProxyReply(answer) => {
+            proxy.set_mode(ProxyMode::Respond(Arc::new(move |_| answer.clone())));
+        }
     }
-    assert!(!watched.poll().await, "no failure: {reason}");
-    let failure = watched.failure().unwrap();
+    assert!(!poller.poll().await, "no failure: {reason}");
+    let failure = poller.failure().unwrap();
     assert_eq!(failure.reason.label(), reason, "{failure}");
     let place = format!("{url}{path}: ");
     let says = failure.text.strip_prefix(&place).unwrap_or_else(|| panic!("{failure}"));
-    let text = watched.text();
+    let text = poller.text();
     assert_eq!((up(&text, wallet), sample(&text, &free)), (Some(0.0), Some(usdt)), "{says}");
     assert_eq!(failures(&text, wallet), [(reason, 1.0)], "{says}");
-    let old = watched.text_at(watched.good_at().later(crate::common::in_process::MAX_AGE));
+    let old = poller.text_at(poller.good_at().later(crate::common::in_process::MAX_AGE));
     assert_eq!((sample(&old, &free), sample(&old, &free.replace("free", "frozen"))), (None, None), "{says}");
 
     exchange.simulator.clear_faults();
-    front.set(Manner::Relay);
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    assert_eq!((up(&watched.text(), wallet), watched.sample(&free)), (Some(1.0), Some(usdt)));
+    proxy.set_mode(ProxyMode::Relay);
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    assert_eq!((up(&poller.text(), wallet), poller.sample(&free)), (Some(1.0), Some(usdt)));
     format!("{wallet} {reason}: {says}")
 }
 
 #[tokio::test]
 async fn what_fails_below_http_is_told_apart_too() {
-    let plain = Front::decoy();
+    let plain = Proxy::decoy();
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     for (url, reason) in [
@@ -270,9 +278,9 @@ async fn what_fails_below_http_is_told_apart_too() {
         (format!("http://{}", nobody.local_addr().unwrap()), "connect"),
     ] {
         for wallet in [Wallet::Spot, Wallet::FuturesCoin] {
-            let mut watched = Watched::of(reading(&url, &[wallet]));
-            assert!(!watched.poll().await);
-            assert_eq!(failures(&watched.text(), wallet), [(reason, 1.0)], "{url} {wallet}");
+            let mut poller = TestPoller::for_account(reading(&url, &[wallet]));
+            assert!(!poller.poll().await);
+            assert_eq!(failures(&poller.text(), wallet), [(reason, 1.0)], "{url} {wallet}");
         }
     }
 }
@@ -293,16 +301,16 @@ async fn every_sign_of_a_limit_pauses_the_account() {
         [(Wallet::Spot, limited(429)), (Wallet::Spot, gateway), (Wallet::FuturesUsdt, too_many)]
     {
         let exchange = exchange();
-        let mut watched = Watched::of(reading(&exchange.url(), &[wallet]));
+        let mut poller = TestPoller::for_account(reading(&exchange.url(), &[wallet]));
         exchange.simulator.inject_fault(Fault::new(effect.clone()).for_account("main"));
-        assert!(!watched.poll().await);
-        assert_eq!(failures(&watched.text(), wallet), [("rate_limited", 1.0)], "{effect:?}");
+        assert!(!poller.poll().await);
+        assert_eq!(failures(&poller.text(), wallet), [("rate_limited", 1.0)], "{effect:?}");
         exchange.simulator.clear_faults();
-        let now = watched.clock.now();
-        let left = watched.sample(PAUSED).unwrap() - now.unix.as_secs_f64();
+        let now = poller.clock.now();
+        let left = poller.sample(PAUSED).unwrap() - now.unix.as_secs_f64();
         assert!((590.0..=600.5).contains(&left), "{left}");
         let before = exchange.simulator.call_log().records.len();
-        assert!(!watched.poll().await, "it is paused");
+        assert!(!poller.poll().await, "it is paused");
         assert_eq!(exchange.simulator.call_log().records.len(), before);
     }
 }
@@ -312,9 +320,9 @@ async fn a_real_limit_is_understood() {
     for limit_reply in [LimitReply::Code, LimitReply::Status429] {
         let rules = SimulatorConfig { v4_calls_per_second: 0, limit_reply, ..SimulatorConfig::default() };
         let exchange = exchange_with(rules, |_| {});
-        let mut watched = Watched::of(reading(&exchange.url(), &[Wallet::Spot]));
-        assert!(!watched.poll().await);
-        assert_eq!(failures(&watched.text(), Wallet::Spot), [("rate_limited", 1.0)]);
+        let mut poller = TestPoller::for_account(reading(&exchange.url(), &[Wallet::Spot]));
+        assert!(!poller.poll().await);
+        assert_eq!(failures(&poller.text(), Wallet::Spot), [("rate_limited", 1.0)]);
     }
 }
 
@@ -326,9 +334,9 @@ async fn the_time_of_a_request_is_the_exchanges_for_futures_too() {
             |_| {},
         );
         for wallet in [Wallet::FuturesUsdt, Wallet::Spot] {
-            let mut watched = Watched::of(reading(&exchange.url(), &[wallet]));
-            assert!(watched.poll().await, "{offset} {wallet}: {:?}", watched.failure());
-            let skew = watched.sample(&format!("xt_clock_skew_seconds{{host=\"{}\"}}", exchange.address));
+            let mut poller = TestPoller::for_account(reading(&exchange.url(), &[wallet]));
+            assert!(poller.poll().await, "{offset} {wallet}: {:?}", poller.failure());
+            let skew = poller.sample(&format!("xt_clock_skew_seconds{{host=\"{}\"}}", exchange.address));
             let error = skew.unwrap() - f64::from(offset) / 1_000.0;
             assert!(error.abs() < 1.0, "{skew:?}");
         }
@@ -349,13 +357,13 @@ async fn a_slow_call_for_the_time_makes_no_request_of_the_future() {
         thread::sleep(Duration::from_millis(1_500));
         let time = simulator.server_time_ms();
         let body = format!(r#"{{"rc":0,"mc":"SUCCESS","ma":[],"result":{{"serverTime":{time}}}}}"#);
-        stream.write_all(&http(200, &[], body.as_bytes())).unwrap();
+        stream.write_all(&http_response(200, &[], body.as_bytes())).unwrap();
     });
     let mut account = reading(&exchange.url(), &[Wallet::FuturesUsdt]);
-    account.endpoints.base_urls = urls(&[&url]);
-    let mut watched = Watched::of(account);
-    assert!(watched.poll().await, "{:?}", watched.failure());
-    let skew = watched.sample(&format!("xt_clock_skew_seconds{{host=\"{}\"}}", &url[7..]));
+    account.hosts.base_urls = urls(&[&url]);
+    let mut poller = TestPoller::for_account(account);
+    assert!(poller.poll().await, "{:?}", poller.failure());
+    let skew = poller.sample(&format!("xt_clock_skew_seconds{{host=\"{}\"}}", &url[7..]));
     assert!(skew.is_some_and(|skew| skew > 0.7), "the time was not read, or not late: {skew:?}");
 }
 
@@ -368,39 +376,39 @@ async fn futures_are_read_although_spot_cannot_tell_the_time() {
         exchange.simulator.inject_fault(Fault::new(effect.clone()).for_endpoint(SimulatedEndpoint::V4Time));
         let account = reading(&exchange.url(), &[Wallet::FuturesUsdt]);
         let account = config::AccountConfig { poll_timeout: Duration::from_secs(8), ..account };
-        let mut watched = Watched::of(account);
-        assert!(watched.poll().await, "{effect:?}: {:?}", watched.failure());
+        let mut poller = TestPoller::for_account(account);
+        assert!(poller.poll().await, "{effect:?}: {:?}", poller.failure());
     }
 }
 
 #[tokio::test]
 async fn each_wallet_goes_to_its_own_hosts_and_fails_over_among_them() {
     let exchange = exchange();
-    let [spot, usdt, coin, spare] = [(); 4].map(|()| Front::new(exchange.address));
+    let [spot, usdt, coin, spare] = [(); 4].map(|()| Proxy::new(exchange.address));
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let closed = format!("http://{}/dapi", nobody.local_addr().unwrap());
     let wallets = [Wallet::Spot, Wallet::FuturesUsdt, Wallet::FuturesCoin];
-    let endpoints = Endpoints {
+    let hosts = ExchangeHosts {
         api: ApiVersion::V4,
         base_urls: urls(&[&spot.url()]),
         futures_usdt: urls(&[&format!("{}/fapi", usdt.url())]),
         futures_coin: urls(&[&closed, &format!("{}/dapi", spare.url()), &format!("{}/dapi", coin.url())]),
     };
-    let account = config::AccountConfig { endpoints, ..reading(&exchange.url(), &wallets) };
-    let mut watched = Watched::of(account);
+    let account = config::AccountConfig { hosts, ..reading(&exchange.url(), &wallets) };
+    let mut poller = TestPoller::for_account(account);
     for _ in 0..2 {
-        assert_eq!(watched.poller.run_once().await, (3, 0), "{}", watched.text());
+        assert_eq!(poller.poller.run_once().await, (3, 0), "{}", poller.text());
     }
-    let paths = |front: &Front| -> Vec<String> {
-        front.requests().iter().map(|request| request.target().to_owned()).collect()
+    let paths = |proxy: &Proxy| -> Vec<String> {
+        proxy.requests().iter().map(|request| request.target().to_owned()).collect()
     };
     assert_eq!(paths(&spot), ["/v4/public/time", SPOT, SPOT]);
     assert_eq!(paths(&usdt), [format!("/fapi{LIST}"), format!("/fapi{LIST}")]);
     assert_eq!(paths(&spare), [format!("/dapi{LIST}"), format!("/dapi{LIST}")]);
     assert_eq!(coin.connections(), 0);
-    for front in [&spot, &usdt, &spare] {
-        for request in front.requests() {
+    for proxy in [&spot, &usdt, &spare] {
+        for request in proxy.requests() {
             let is_signed = request.header("validate-signature").is_some();
             assert_eq!(is_signed, !request.target().contains("public"), "{request:?}");
             assert_eq!(request.header("validate-appkey").is_some(), is_signed, "{request:?}");
@@ -412,9 +420,9 @@ async fn each_wallet_goes_to_its_own_hosts_and_fails_over_among_them() {
 async fn a_key_that_may_not_read_futures_reads_spot_all_the_same() {
     let exchange =
         exchange_with(SimulatorConfig::default(), |account| account.key = SimulatedKeyState::NotForFutures);
-    let mut watched = Watched::of(reading(&exchange.url(), &[Wallet::Spot, Wallet::FuturesUsdt]));
-    assert_eq!(watched.poller.run_once().await, (2, 1));
-    let text = watched.text();
+    let mut poller = TestPoller::for_account(reading(&exchange.url(), &[Wallet::Spot, Wallet::FuturesUsdt]));
+    assert_eq!(poller.poller.run_once().await, (2, 1));
+    let text = poller.text();
     assert_eq!((up(&text, Wallet::Spot), up(&text, Wallet::FuturesUsdt)), (Some(1.0), Some(0.0)));
     assert_eq!(failures(&text, Wallet::FuturesUsdt), [("auth", 1.0)]);
 }
@@ -426,12 +434,12 @@ async fn a_bad_row_costs_itself_and_no_other() {
     let odd = Effect::Row { currency: "odd".to_owned(), value: odd };
     exchange.simulator.inject_fault(Fault::new(odd));
     let wallets = [Wallet::Spot, Wallet::FuturesUsdt];
-    let mut watched = Watched::of(reading(&exchange.url(), &wallets));
-    assert_eq!(watched.poller.run_once().await, (2, 0));
+    let mut poller = TestPoller::for_account(reading(&exchange.url(), &wallets));
+    assert_eq!(poller.poller.run_once().await, (2, 0));
     for wallet in wallets {
         let rejected = format!("xt_rows_rejected_total{{account=\"main\",wallet=\"{wallet}\"}}");
-        assert_eq!(watched.sample(&rejected), Some(1.0), "{wallet}");
-        assert!(watched.sample(&series("xt_balance_free", "usdt", wallet)).is_some(), "{wallet}");
+        assert_eq!(poller.sample(&rejected), Some(1.0), "{wallet}");
+        assert!(poller.sample(&series("xt_balance_free", "usdt", wallet)).is_some(), "{wallet}");
     }
 }
 

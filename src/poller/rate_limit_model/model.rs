@@ -21,7 +21,7 @@ use crate::{
     clock::{Clock, simulated},
     config::{AccountConfig, Config, PricesConfig},
     exchange::{
-        BaseUrl, Client, Credentials, Endpoints, Failure, KeyHalf, KeySource, Reason, Script,
+        BaseUrl, Client, Credentials, ExchangeHosts, Failure, KeyHalf, KeySource, Reason, Script,
         ScriptedRequest, ScriptedResponse, Secret, Wallet,
     },
     poller::PollerSet,
@@ -358,7 +358,7 @@ impl Process {
         let (keyless, with_keys): (Vec<_>, Vec<_>) = specs.iter().partition(|spec| spec.key == NO_KEY);
         let accounts: Vec<_> = with_keys.iter().map(|spec| account(spec, hosts)).collect();
         let prices = keyless.first().map(|spec| PricesConfig {
-            endpoints: accounts[0].endpoints.clone(),
+            hosts: accounts[0].hosts.clone(),
             poll_interval: spec.interval,
             poll_timeout: spec.timeout,
             max_age: spec.interval * 3,
@@ -407,9 +407,9 @@ fn account(spec: &ModelAccount, hosts: usize) -> AccountConfig {
     let watch = WatchedCurrency { currency: "usdt".into(), threshold: None };
     AccountConfig {
         name: format!("account{}", spec.place).into(),
-        endpoints: Endpoints {
+        hosts: ExchangeHosts {
             base_urls: base_urls.unwrap_or_else(|why| panic!("{why}")),
-            ..Endpoints::default()
+            ..ExchangeHosts::default()
         },
         credentials: Credentials::open(source, Duration::ZERO).unwrap_or_else(|why| panic!("{why}")),
         wallets: WALLETS.into_iter().take(spec.wallets).collect(),

@@ -57,25 +57,18 @@ fn valid(config: Config) {
     }
     if let Some(prices) = &config.prices {
         valid_times(prices.poll_interval, prices.poll_timeout, prices.max_age);
-        assert!(!prices.endpoints.base_urls.is_empty());
+        assert!(!prices.hosts.base_urls.is_empty());
     }
     load(accounts, config.prices.as_ref());
     starts(config, &names);
 }
 
 fn valid_account(account: &AccountConfig) {
-    let AccountConfig { name, endpoints, wallets, watch, filter, .. } = account;
+    let AccountConfig { name, hosts, wallets, watch, filter, .. } = account;
     assert!((1..=64).contains(&name.len()) && is_readable(name) && name.trim() == &**name, "{name:?}");
-    assert!(
-        wallets.iter().all(|wallet| !endpoints.for_wallet(*wallet).is_empty()),
-        "{wallets:?} of {endpoints:?}"
-    );
-    assert!(
-        wallets.iter().all(|wallet| endpoints.api.wallets().any(|known| known == *wallet)),
-        "{wallets:?}"
-    );
-    for url in [&endpoints.base_urls, &endpoints.futures_usdt, &endpoints.futures_coin].into_iter().flatten()
-    {
+    assert!(wallets.iter().all(|wallet| !hosts.for_wallet(*wallet).is_empty()), "{wallets:?} of {hosts:?}");
+    assert!(wallets.iter().all(|wallet| hosts.api.wallets().any(|known| known == *wallet)), "{wallets:?}");
+    for url in [&hosts.base_urls, &hosts.futures_usdt, &hosts.futures_coin].into_iter().flatten() {
         let url = url.to_string();
         let is_here =
             ["http://localhost", "http://127.", "http://[::1]"].iter().any(|here| url.starts_with(here));

@@ -1,5 +1,5 @@
-//! The poller of one account and the store it writes, in the process of the test: polled when the
-//! test says so, read as of whatever moment the test asks for.
+//! The poller of one account and the store that it writes, in the process of the test. The test decides when it polls,
+//! and for which time it renders the exposition.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use xt_balance_exporter::{
     clock::{Clock, Timestamp},
     config::AccountConfig,
     exchange::{
-        BaseUrl, Client, Credentials, Endpoints, Failure, KeyHalf, KeySource, Reason, Secret, Wallet,
+        BaseUrl, Client, Credentials, ExchangeHosts, Failure, KeyHalf, KeySource, Reason, Secret, Wallet,
     },
     exposition::cache,
     poller::{self, AccountPoller, PollStatus},
@@ -26,69 +26,68 @@ pub const SUSPECT: &str = "xt_suspect_snapshots_total{account=\"main\",wallet=\"
 pub const PAUSED: &str = "xt_paused_until_timestamp_seconds{account=\"main\"}";
 pub const LOADED: &str = "xt_credentials_loaded_timestamp_seconds{account=\"main\"}";
 
-/// One account under watch.
-pub struct Watched {
+/// The poller of one account, with its store and clock.
+pub struct TestPoller {
     pub poller: AccountPoller,
     pub store: Arc<Store>,
     pub clock: Clock,
 }
 
-impl Watched {
+impl TestPoller {
     pub fn new(urls: &[&str]) -> Self {
-        Self::of(account("main", urls, given(ACCESS_KEY, SECRET_KEY)))
+        Self::for_account(account("main", urls, key_source(ACCESS_KEY, SECRET_KEY)))
     }
 
-    pub fn of(account: AccountConfig) -> Self {
-        Self::all(vec![account]).remove(0)
+    pub fn for_account(account: AccountConfig) -> Self {
+        Self::for_accounts(vec![account]).remove(0)
     }
 
-    /// Several accounts that share what the accounts of one process share.
-    pub fn all(accounts: Vec<AccountConfig>) -> Vec<Self> {
+    /// Pollers with one store, clock and client, as in one process.
+    pub fn for_accounts(accounts: Vec<AccountConfig>) -> Vec<Self> {
         let clock = Clock::start();
         let exchange = Arc::new(Client::simulated(clock).unwrap());
         let (pollers, _, store) = poller::create_pollers(accounts, None, &exchange, clock);
         pollers.into_iter().map(|poller| Self { poller, store: Arc::clone(&store), clock }).collect()
     }
 
-    /// Polls once. Returns whether the answer was good and believed.
+    /// Polls once. Returns whether the answer was good and accepted.
     pub async fn poll(&mut self) -> bool {
-        let ends = self.poller.poll_wallets().await;
-        assert_eq!(ends.len(), 1);
-        ends == [PollStatus::Good]
+        let statuses = self.poller.poll_wallets().await;
+        assert_eq!(statuses.len(), 1);
+        statuses == [PollStatus::Good]
     }
 
-    /// The exposition now.
+    /// Renders the exposition now.
     pub fn text(&self) -> String {
         self.text_at(self.clock.now())
     }
 
-    pub fn text_at(&self, moment: Timestamp) -> String {
-        exposition(&self.store, moment)
+    pub fn text_at(&self, now: Timestamp) -> String {
+        exposition(&self.store, now)
     }
 
     pub fn sample(&self, series: &str) -> Option<f64> {
         sample(&self.text(), series)
     }
 
-    /// When the last good answer was asked for.
+    /// When the poll of the last good answer began.
     pub fn good_at(&self) -> Timestamp {
         self.store.accounts()[0].wallets[0].snapshot.last_good.as_ref().expect("a good poll").at
     }
 
-    /// How the last poll failed, if it did.
+    /// The failure of the last poll.
     pub fn failure(&self) -> Option<Failure> {
         let accounts = self.store.accounts();
-        accounts[0].wallets[0].snapshot.last_failure.as_ref().map(|trouble| trouble.failure.clone())
+        accounts[0].wallets[0].snapshot.last_failure.as_ref().map(|last_failure| last_failure.failure.clone())
     }
 
-    /// Every reason that was counted, with its count.
+    /// Every failure reason with a count above zero.
     pub fn failures(&self) -> Vec<(&'static str, f64)> {
         failures(&self.text())
     }
 }
 
-/// Every reason that was counted, with its count. That all the others are there, at zero, is
-/// looked at on the way.
+/// Every reason that was counted, with its count. Fails if a reason has no series.
 pub fn failures(exposition: &str) -> Vec<(&'static str, f64)> {
     let count = |reason: &Reason| {
         let series = format!(
@@ -100,8 +99,8 @@ pub fn failures(exposition: &str) -> Vec<(&'static str, f64)> {
     Reason::ALL.iter().map(count).filter(|(_, count)| *count != 0.0).collect()
 }
 
-pub fn exposition(store: &Store, moment: Timestamp) -> String {
-    let parts = cache::render(store, moment, Some(moment.unix)).plain.parts;
+pub fn exposition(store: &Store, now: Timestamp) -> String {
+    let parts = cache::render(store, now, Some(now.unix)).plain.parts;
     parts.iter().map(|part| String::from_utf8(part.to_vec()).unwrap()).collect()
 }
 
@@ -110,9 +109,9 @@ pub fn account(name: &str, urls: &[&str], keys: KeySource) -> AccountConfig {
     let credentials = Credentials::open(keys, Clock::start().now().unix).unwrap();
     AccountConfig {
         name: name.into(),
-        endpoints: Endpoints {
+        hosts: ExchangeHosts {
             base_urls: urls.iter().map(|url| BaseUrl::parse(url).unwrap()).collect(),
-            ..Endpoints::default()
+            ..ExchangeHosts::default()
         },
         credentials,
         wallets: vec![Wallet::Spot],
@@ -124,34 +123,35 @@ pub fn account(name: &str, urls: &[&str], keys: KeySource) -> AccountConfig {
     }
 }
 
-/// A key pair as the environment gives it.
-pub fn given(access: &str, secret: &str) -> KeySource {
+/// A key pair from the environment.
+pub fn key_source(access: &str, secret: &str) -> KeySource {
     let half = |text: &str| KeyHalf::Given(Secret::new(&text.to_owned().into()).unwrap());
     KeySource { access: half(access), secret: half(secret) }
 }
 
-/// Milliseconds, as the simulated exchange's clock is set in: it does not leap by itself.
-pub fn millis(time: Duration) -> i64 {
+/// Milliseconds, the unit of the simulated clock's offset.
+pub fn to_millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap()
 }
 
-/// Leaps ahead while nothing is under way that could time out.
-pub async fn leap(time: Duration) {
+/// Advances the clock. No call may be in flight, because it would time out.
+pub async fn advance_clock(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
 }
 
-/// A clock that stands still while this is held, even while all wait for a socket.
-pub struct Frozen(#[expect(dead_code, reason = "its end is what counts")] std::sync::mpsc::Sender<()>);
+/// Stops the clock until it is dropped, even while every task waits for a socket.
+pub struct FrozenClock(
+    #[expect(dead_code, reason = "dropping it ends the blocking task")] std::sync::mpsc::Sender<()>,
+);
 
-impl Frozen {
+impl FrozenClock {
     pub fn new() -> Self {
         tokio::time::pause();
-        let (held, release) = std::sync::mpsc::channel();
-        // A paused clock leaps to the next deadline when there is nothing to run, unless a blocking
-        // task is alive.
+        let (guard, release) = std::sync::mpsc::channel();
+        // A paused clock advances to the next deadline if no task can run, unless a blocking task is alive.
         tokio::task::spawn_blocking(move || release.recv());
-        Self(held)
+        Self(guard)
     }
 }

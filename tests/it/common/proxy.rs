@@ -1,5 +1,5 @@
-//! A server between the program and the simulated exchange: it passes calls on, or answers them in
-//! ways the exchange itself has no reason to, and keeps every request it has seen.
+//! A proxy between the program and the simulated exchange. It forwards calls or answers them itself, in ways that the
+//! exchange does not, and it records every request.
 
 use std::{
     collections::BTreeMap,
@@ -17,17 +17,17 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 pub const PLAIN_HEADERS: [&str; 7] =
     ["accept", "accept-encoding", "cache-control", "connection", "content-type", "host", "user-agent"];
 
-/// The server, on a free port of this process until its end.
+/// A proxy on a free port of this process. It serves until the process ends.
 #[derive(Clone)]
-pub struct Front {
+pub struct Proxy {
     pub address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
 struct State {
     upstream: SocketAddr,
-    manner: Manner,
-    /// The answers that [`Manner::SharedCache`] repeats, by path.
+    mode: ProxyMode,
+    /// The responses that [`ProxyMode::SharedCache`] repeats, by path.
     cached: BTreeMap<String, Vec<u8>>,
     tls: Option<Arc<ServerConfig>>,
     connections: usize,
@@ -35,32 +35,32 @@ struct State {
     requests: Vec<Request>,
 }
 
-/// What is done with a call for assets or prices; all others are passed on.
+/// How the proxy handles calls for assets or prices. It forwards all others.
 #[derive(Clone)]
-pub enum Manner {
-    /// It is passed on.
+pub enum ProxyMode {
+    /// Forwards the call.
     Relay,
-    /// It is passed on, and the answer is kept back in favour of this one.
-    Instead(Vec<u8>),
-    /// It is answered with what this makes of it; with the end of the connection if that is nothing.
-    Answer(Answerer),
-    /// It is read and never answered.
-    Silence,
-    /// It is answered with this, and the connection stays open as if more were to come.
-    Begin(Vec<u8>),
-    /// It is passed on, and the answer gets these headers. A header of the exchange with the same name is replaced.
+    /// Forwards the call, and sends this response in place of the exchange's.
+    ReplaceResponse(Vec<u8>),
+    /// Sends the response that this function makes; closes the connection if the response is empty.
+    Respond(Responder),
+    /// Reads the call and never answers.
+    NoResponse,
+    /// Sends this part of a response, and leaves the connection open.
+    PartialResponse(Vec<u8>),
+    /// Forwards the call, and adds these headers to the response. They replace the exchange's headers of the same name.
     AddHeaders(Vec<(&'static str, String)>),
-    /// It is passed on, and the same answer is sent again on the same connection after this time. A client that closes
-    /// the connection gets no copy; neither does a client on TLS.
-    Surplus(Duration),
-    /// The first answer of each path is passed on and repeated to every later call, including calls of other accounts.
+    /// Forwards the call, and sends the response again on the same connection after this time. A client that closes the
+    /// connection gets no copy; neither does a client on TLS.
+    RepeatResponse(Duration),
+    /// Forwards the first call of each path, and repeats its response to every later call, of other accounts too.
     SharedCache,
 }
 
-/// Makes an answer to a request.
-pub type Answerer = Arc<dyn Fn(&Request) -> Vec<u8> + Send + Sync>;
+/// Makes a response to a request.
+pub type Responder = Arc<dyn Fn(&Request) -> Vec<u8> + Send + Sync>;
 
-/// The head of a request as it came.
+/// The head of a received request.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub head: String,
@@ -72,13 +72,13 @@ impl Request {
         self.head.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// The value of a parameter as it was sent.
+    /// The value of a parameter, still percent-encoded.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         let (_, query) = self.target().split_once('?')?;
         query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 
-    /// The value of a header as it was sent; `name` in lower case.
+    /// The value of a header. `name` is in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         headers.find_map(|(known, value)| known.eq_ignore_ascii_case(name).then_some(value))
@@ -95,40 +95,40 @@ impl Request {
         names.map(|(name, _)| name.to_lowercase()).collect()
     }
 
-    /// Whether it asks for more than the time: for assets or prices.
-    fn is_for_more_than_the_time(&self) -> bool {
+    /// Whether it asks for assets or prices.
+    fn is_asset_or_price_call(&self) -> bool {
         ["/getBalance", "/getFunds", "/v4/balance", "/balance/list", "/getTickers", "/ticker/price"]
             .iter()
             .any(|name| self.target().contains(name))
     }
 }
 
-impl Front {
-    /// A server that passes everything on to `upstream`.
+impl Proxy {
+    /// A proxy that forwards everything to `upstream`.
     pub fn new(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = State {
             upstream,
-            manner: Manner::Relay,
+            mode: ProxyMode::Relay,
             cached: BTreeMap::new(),
             tls: None,
             connections: 0,
             streams: Vec::new(),
             requests: Vec::new(),
         };
-        let front = Self { address, state: Arc::new(Mutex::new(state)) };
-        let serving = front.clone();
+        let proxy = Self { address, state: Arc::new(Mutex::new(state)) };
+        let server = proxy.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let front = serving.clone();
-                thread::spawn(move || front.connection(stream));
+                let proxy = server.clone();
+                thread::spawn(move || proxy.serve_connection(stream));
             }
         });
-        front
+        proxy
     }
 
-    /// A server that nobody should connect to.
+    /// A server that no client should connect to.
     pub fn decoy() -> Self {
         Self::new(SocketAddr::from(([127, 0, 0, 1], 1)))
     }
@@ -137,27 +137,27 @@ impl Front {
         format!("http://{}", self.address)
     }
 
-    /// Changes the manner, and empties the shared cache.
-    pub fn set(&self, manner: Manner) {
+    /// Changes the mode, and empties the shared cache.
+    pub fn set_mode(&self, mode: ProxyMode) {
         let mut state = self.state.lock().unwrap();
-        state.manner = manner;
+        state.mode = mode;
         state.cached.clear();
     }
 
-    /// Speaks TLS on new connections; plain HTTP if `None`.
+    /// Uses TLS on new connections; plain HTTP if `None`.
     pub fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
         self.state.lock().unwrap().tls = tls;
     }
 
     /// Closes every connection.
-    pub fn hang_up(&self) {
+    pub fn close_connections(&self) {
         for stream in self.state.lock().unwrap().streams.drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// What the exchange answers to a request.
-    pub fn pass(&self, request: &Request) -> Vec<u8> {
+    /// Returns the exchange's response to a request.
+    pub fn forward(&self, request: &Request) -> Vec<u8> {
         let upstream = self.state.lock().unwrap().upstream;
         relay(upstream, request, &[]).unwrap()
     }
@@ -170,48 +170,50 @@ impl Front {
         self.state.lock().unwrap().requests.clone()
     }
 
-    fn connection(&self, stream: TcpStream) {
+    fn serve_connection(&self, stream: TcpStream) {
         let tls = {
             let mut state = self.state.lock().unwrap();
             state.connections += 1;
             state.streams.extend(stream.try_clone());
             state.tls.clone()
         };
-        let kept = stream.try_clone();
+        let duplicate = stream.try_clone();
         // The peer may close the connection at any time.
         let _ = match tls {
-            None => self.answer_all(stream, kept.as_ref().ok()),
+            None => self.serve_requests(stream, duplicate.as_ref().ok()),
             Some(tls) => ServerConnection::new(tls)
                 .map_err(io::Error::other)
-                .and_then(|connection| self.answer_all(StreamOwned::new(connection, stream), None)),
+                .and_then(|connection| self.serve_requests(StreamOwned::new(connection, stream), None)),
         };
-        let _ = kept.map(|stream| stream.shutdown(Shutdown::Both));
+        let _ = duplicate.map(|stream| stream.shutdown(Shutdown::Both));
     }
 
-    /// `copies` is a second handle on the connection, to send an answer once more.
-    fn answer_all(&self, mut stream: impl Read + Write, copies: Option<&TcpStream>) -> io::Result<()> {
-        while let Some(head) = head(&mut stream)? {
+    /// `duplicate` is a second handle on the connection, for [`ProxyMode::RepeatResponse`].
+    fn serve_requests(&self, mut stream: impl Read + Write, duplicate: Option<&TcpStream>) -> io::Result<()> {
+        while let Some(head) = read_head(&mut stream)? {
             if head.starts_with(TLS_HELLO) {
-                return stream.write_all(&http(400, &[], b"this is plain HTTP"));
+                return stream.write_all(&http_response(400, &[], b"this is plain HTTP"));
             }
             let request = Request { head };
-            let (upstream, manner) = {
+            let (upstream, mode) = {
                 let mut state = self.state.lock().unwrap();
                 state.requests.push(request.clone());
-                (state.upstream, state.manner.clone())
+                (state.upstream, state.mode.clone())
             };
-            let reply = match &manner {
-                Manner::Answer(answer) if request.is_for_more_than_the_time() => answer(&request),
-                Manner::Instead(reply) if request.is_for_more_than_the_time() => {
+            let reply = match &mode {
+                ProxyMode::Respond(answer) if request.is_asset_or_price_call() => answer(&request),
+                ProxyMode::ReplaceResponse(reply) if request.is_asset_or_price_call() => {
                     relay(upstream, &request, &[])?;
                     reply.clone()
                 }
-                Manner::AddHeaders(headers) if request.is_for_more_than_the_time() => {
+                ProxyMode::AddHeaders(headers) if request.is_asset_or_price_call() => {
                     relay(upstream, &request, headers)?
                 }
-                Manner::SharedCache if request.is_for_more_than_the_time() => self.first_answer(&request)?,
-                Manner::Silence if request.is_for_more_than_the_time() => continue,
-                Manner::Begin(part) if request.is_for_more_than_the_time() => {
+                ProxyMode::SharedCache if request.is_asset_or_price_call() => {
+                    self.cached_response(&request)?
+                }
+                ProxyMode::NoResponse if request.is_asset_or_price_call() => continue,
+                ProxyMode::PartialResponse(part) if request.is_asset_or_price_call() => {
                     stream.write_all(part)?;
                     stream.flush()?;
                     continue;
@@ -226,21 +228,21 @@ impl Front {
             if request.closes() {
                 return Ok(());
             }
-            if let (Manner::Surplus(time), Some(copies)) = (manner, copies)
-                && request.is_for_more_than_the_time()
+            if let (ProxyMode::RepeatResponse(time), Some(duplicate)) = (mode, duplicate)
+                && request.is_asset_or_price_call()
             {
-                let mut copies = copies.try_clone()?;
+                let mut duplicate = duplicate.try_clone()?;
                 thread::spawn(move || {
                     thread::sleep(time);
-                    copies.write_all(&reply)
+                    duplicate.write_all(&reply)
                 });
             }
         }
         Ok(())
     }
 
-    /// The first answer to a call of this path; asks upstream if no answer is kept yet.
-    fn first_answer(&self, request: &Request) -> io::Result<Vec<u8>> {
+    /// The cached response of this path. Forwards the request on the first call.
+    fn cached_response(&self, request: &Request) -> io::Result<Vec<u8>> {
         let path = request.target().split('?').next().unwrap_or_default().to_owned();
         let mut state = self.state.lock().unwrap();
         if !state.cached.contains_key(&path) {
@@ -251,11 +253,11 @@ impl Front {
     }
 }
 
-/// How TLS begins, and no HTTP does.
+/// The first byte of TLS. HTTP never begins with it.
 const TLS_HELLO: char = '\u{16}';
 
-/// Reads to the end of a request's head; none of the requests here has a body.
-fn head(stream: &mut impl Read) -> io::Result<Option<String>> {
+/// Reads the head of a request. No request here has a body.
+fn read_head(stream: &mut impl Read) -> io::Result<Option<String>> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -270,7 +272,7 @@ fn head(stream: &mut impl Read) -> io::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&head).into_owned()))
 }
 
-/// Asks upstream on a connection of its own, and builds a new answer its status, body, `Date` and `Age`.
+/// Forwards a request on a new connection, and builds a response from the status, body, `Date` and `Age` of the reply.
 /// The headers in `more` are added; they replace a `Date` or `Age` of the exchange.
 fn relay(upstream: SocketAddr, request: &Request, more: &[(&'static str, String)]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(upstream)?;
@@ -288,11 +290,11 @@ fn relay(upstream: SocketAddr, request: &Request, more: &[(&'static str, String)
         ["date", "age"].iter().any(|known| name.eq_ignore_ascii_case(known)) && !is_replaced(name)
     });
     let more = more.iter().map(|(name, value)| (*name, value.as_str()));
-    Ok(http(status, &passed.chain(more).collect::<Vec<_>>(), &raw[split + 4..]))
+    Ok(http_response(status, &passed.chain(more).collect::<Vec<_>>(), &raw[split + 4..]))
 }
 
-/// A whole HTTP answer.
-pub fn http(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+/// Formats a whole HTTP response.
+pub fn http_response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
         let _ = write!(head, "{name}: {value}\r\n");

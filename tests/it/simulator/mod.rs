@@ -20,7 +20,7 @@ use xt_balance_exporter::simulator::{
     Effect, Fault, RefusalCause, SimulatedAccount, SimulatedWallet, Simulator, SimulatorConfig,
 };
 
-use crate::common::proxy::Front;
+use crate::common::proxy::Proxy;
 
 const NONCE: i64 = 1_562_919_832_183;
 const BALANCE: &str = "/trade/api/v1/getBalance?accesskey=myAccessKey&nonce=1562919832183\
@@ -74,7 +74,7 @@ impl ServedExchange {
     }
 
     /// The same exchange, called through a proxy.
-    fn behind_proxy(self, proxy: &Front) -> Self {
+    fn behind_proxy(self, proxy: &Proxy) -> Self {
         Self { address: proxy.address, ..self }
     }
 

@@ -5,7 +5,7 @@ use super::{api_version::ApiVersion, balance::Wallet, base_url::BaseUrl};
 /// The API version of an account, and the base URLs of its wallets in order of preference. All of them belong to one
 /// exchange, because a key of one exchange must not reach another.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Endpoints {
+pub struct ExchangeHosts {
     /// The version of the API.
     pub api: ApiVersion,
     /// The base URLs of all wallets except futures; they also serve the time for futures. Not empty.
@@ -16,7 +16,7 @@ pub struct Endpoints {
     pub futures_coin: Vec<BaseUrl>,
 }
 
-impl Endpoints {
+impl ExchangeHosts {
     /// Every base URL of every wallet.
     pub fn all(&self) -> impl Iterator<Item = &BaseUrl> {
         self.base_urls.iter().chain(&self.futures_usdt).chain(&self.futures_coin)
