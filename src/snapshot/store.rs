@@ -188,27 +188,35 @@ impl Store {
     }
 
     /// Changes the account called `name`, if it exists. If another change of the account comes between, `change` runs
-    /// again on the newer entry, so that neither change is lost.
+    /// again on the newer entry, so that neither change is lost. A new heartbeat alone is not a change for readers.
     pub fn update_account(&self, name: &str, change: impl Fn(&mut AccountEntry)) {
         let Some(slot) = self.find_cell(name) else { return };
-        slot.rcu(|account| {
-            let mut account = AccountEntry::clone(account);
+        let mut is_visible = false;
+        slot.rcu(|old| {
+            let mut account = AccountEntry::clone(old);
             change(&mut account);
+            is_visible = !account.is_same_but_heartbeat(old);
             account
         });
-        self.record_change();
+        if is_visible {
+            self.record_change();
+        }
     }
 
     /// Changes the price entry, if prices are enabled. `change` may run more than once, as in [`update_account`](Self::update_account).
     pub fn update_prices(&self, change: impl Fn(&mut PriceEntry)) {
         let registry = self.registry.load();
         let Some(slot) = &registry.prices else { return };
-        slot.rcu(|prices| {
-            let mut prices = PriceEntry::clone(prices);
+        let mut is_visible = false;
+        slot.rcu(|old| {
+            let mut prices = PriceEntry::clone(old);
             change(&mut prices);
+            is_visible = !prices.is_same_but_heartbeat(old);
             prices
         });
-        self.record_change();
+        if is_visible {
+            self.record_change();
+        }
     }
 
     fn find_cell(&self, name: &str) -> Option<Arc<ArcSwap<AccountEntry>>> {
@@ -333,6 +341,15 @@ impl AccountEntry {
         Self { state, wallets: snapshots.into_iter().map(entry).collect(), heartbeat_deadline }
     }
 
+    fn is_same_but_heartbeat(&self, other: &Self) -> bool {
+        let next_poll = |wallet: &WalletEntry| wallet.next_poll.map(|next| next.elapsed);
+        self.state == other.state
+            && self.wallets.len() == other.wallets.len()
+            && self.wallets.iter().zip(&other.wallets).all(|(wallet, other)| {
+                Arc::ptr_eq(&wallet.snapshot, &other.snapshot) && next_poll(wallet) == next_poll(other)
+            })
+    }
+
     /// When the next wallet of the account is polled.
     #[must_use]
     pub fn next_poll(&self) -> Option<Timestamp> {
@@ -372,6 +389,10 @@ impl PriceEntry {
         }
     }
 
+    fn is_same_but_heartbeat(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.snapshot, &other.snapshot) && self.poller_restarts == other.poller_restarts
+    }
+
     /// Replaces the snapshot.
     pub fn set_snapshot(&mut self, snapshot: PriceSnapshot) {
         self.snapshot = Arc::new(snapshot);
@@ -398,6 +419,26 @@ mod tests {
     fn at(seconds: u64) -> Timestamp {
         let elapsed = Duration::from_secs(seconds);
         Timestamp { elapsed, uptime: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
+    }
+
+    #[test]
+    fn a_heartbeat_alone_is_no_change_for_readers() {
+        let state = AccountState {
+            name: "a".into(),
+            paused_until: None,
+            credentials_loaded: Duration::ZERO,
+            poller_restarts: 0,
+        };
+        let store =
+            Store::new(vec![AccountEntry::new(state, Vec::new(), at(0))]).with_prices(Duration::MAX, at(0));
+        let before = store.change_count();
+        store.update_account("a", |account| account.heartbeat_deadline = at(9));
+        store.update_prices(|prices| prices.heartbeat_deadline = at(9));
+        assert_eq!(store.change_count(), before);
+        assert_eq!(store.account("a").map(|account| account.heartbeat_deadline), Some(at(9)));
+        store.update_account("a", |account| account.state.poller_restarts = 1);
+        store.update_prices(|prices| prices.poller_restarts = 1);
+        assert_eq!(store.change_count(), before + 2);
     }
 
     /// The second change comes between the first one's reading of the entry and its replacement.
