@@ -7,7 +7,7 @@ use std::{fmt::Write as _, hint::black_box, sync::Arc, time::Duration};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use xt_balance_exporter::{
-    clock::Timestamp,
+    clock::{MonotonicTime, Timestamp, UnixTime, Uptime},
     exchange::{Wallet, v1},
     exposition::{cache::ExpositionCache, gzip::Chunk},
     snapshot::store::AccountState,
@@ -16,9 +16,9 @@ use xt_balance_exporter::{
 };
 
 const NOW: Timestamp = Timestamp {
-    elapsed: Duration::from_secs(5),
-    uptime: Duration::from_secs(5),
-    unix: Duration::from_secs(1_700_000_000),
+    monotonic: MonotonicTime::START,
+    uptime: Uptime::START,
+    unix: UnixTime::from_secs(1_700_000_000),
 };
 
 /// An answer of a thousand rows; all amounts differ from those of another `variant`.
@@ -59,7 +59,7 @@ fn create_cache() -> (Arc<Store>, ExpositionCache) {
         credentials_loaded: NOW.unix,
         poller_restarts: 0,
     };
-    let store = Arc::new(Store::new(vec![AccountEntry::new(facts, vec![subject()], NOW)]));
+    let store = Arc::new(Store::new(vec![AccountEntry::new(facts, vec![subject()], NOW.uptime)]));
     (Arc::clone(&store), ExpositionCache::new(store))
 }
 

@@ -1,8 +1,11 @@
-//! One reading of the machine's clocks.
+//! One reading of the machine's clocks, with one type per clock.
 //! Ages come from a clock that nobody can set and that goes on while the machine is suspended;
 //! the wall clock is only ever shown, never subtracted. Knows nothing of polls or metrics.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    ops::Add,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
@@ -10,26 +13,154 @@ use tokio::time::Instant;
 /// A point in time on all clocks, as [`Clock::now`] read them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timestamp {
-    /// Time since the clock was started, suspended time included. Only this is good for ages.
-    pub elapsed: Duration,
-    /// Time since the clock was started, without suspended time. Timers use this clock, so compare it with their
-    /// deadlines.
-    pub uptime: Duration,
-    /// Time since the Unix epoch on the wall clock, which may jump.
-    pub unix: Duration,
+    /// The time on the clock that nobody can set. Only this is good for ages.
+    pub monotonic: MonotonicTime,
+    /// The time on the clock of timers. Compare it with their deadlines.
+    pub uptime: Uptime,
+    /// The time on the wall clock, which may jump.
+    pub unix: UnixTime,
 }
 
 impl Timestamp {
     /// How long before `now` this was; zero if it was not before.
     #[must_use]
     pub fn age(self, now: Timestamp) -> Duration {
-        now.elapsed.saturating_sub(self.elapsed)
+        now.monotonic.saturating_duration_since(self.monotonic)
     }
 
     /// The time `time` later, if nobody sets the wall clock until then.
     #[must_use]
     pub fn later(self, time: Duration) -> Timestamp {
-        Self { elapsed: self.elapsed + time, uptime: self.uptime + time, unix: self.unix + time }
+        Self { monotonic: self.monotonic + time, uptime: self.uptime + time, unix: self.unix + time }
+    }
+}
+
+/// A point in time on a clock that nobody can set and that goes on while the machine is suspended. Times compare if
+/// they come from copies of one [`Clock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MonotonicTime(Duration);
+
+impl MonotonicTime {
+    /// The start of the [`Clock`], which is the earliest time.
+    pub const START: Self = Self(Duration::ZERO);
+
+    /// The time from `earlier` to this; zero if `earlier` is later.
+    #[must_use]
+    pub fn saturating_duration_since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Saturates: a time that is too late to be represented is the latest time.
+impl Add<Duration> for MonotonicTime {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time))
+    }
+}
+
+/// A point in time on the clock of timers, which stands still while the machine is suspended. Times compare if they
+/// come from copies of one [`Clock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Uptime(Duration);
+
+impl Uptime {
+    /// The start of the [`Clock`], which is the earliest time.
+    pub const START: Self = Self(Duration::ZERO);
+
+    /// The time from `earlier` to this; `None` if `earlier` is later.
+    #[must_use]
+    pub fn checked_duration_since(self, earlier: Self) -> Option<Duration> {
+        self.0.checked_sub(earlier.0)
+    }
+}
+
+/// Saturates: a time that is too late to be represented is the latest time.
+impl Add<Duration> for Uptime {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time))
+    }
+}
+
+/// A point in time on a wall clock, this machine's or another's: the time since the Unix epoch. Any clock may be set,
+/// so a difference of two such times is no age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixTime(Duration);
+
+impl UnixTime {
+    /// The Unix epoch, which is the earliest time.
+    pub const EPOCH: Self = Self(Duration::ZERO);
+
+    /// The time `seconds` after the Unix epoch.
+    #[must_use]
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// The time `milliseconds` after the Unix epoch.
+    #[must_use]
+    pub const fn from_millis(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+
+    /// `time` as a Unix time; `None` if it is before the Unix epoch.
+    #[must_use]
+    pub fn from_system_time(time: SystemTime) -> Option<Self> {
+        time.duration_since(UNIX_EPOCH).ok().map(Self)
+    }
+
+    /// Whole seconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_secs(self) -> u64 {
+        self.0.as_secs()
+    }
+
+    /// Seconds since the Unix epoch.
+    #[must_use]
+    pub fn as_secs_f64(self) -> f64 {
+        self.0.as_secs_f64()
+    }
+
+    /// Whole milliseconds since the Unix epoch; `u64::MAX` if there are more.
+    #[must_use]
+    pub fn as_millis(self) -> u64 {
+        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The time from `earlier` to this; zero if `earlier` is later.
+    #[must_use]
+    pub fn saturating_duration_since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The time between this and `other`, whichever is later.
+    #[must_use]
+    pub fn abs_diff(self, other: Self) -> Duration {
+        self.0.abs_diff(other.0)
+    }
+
+    /// The time `time` earlier; the Unix epoch if that would be before it.
+    #[must_use]
+    pub fn saturating_sub(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(time))
+    }
+}
+
+/// Saturates: a time that is too late to be represented is the latest time.
+impl Add<Duration> for UnixTime {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time))
+    }
+}
+
+impl From<UnixTime> for SystemTime {
+    fn from(time: UnixTime) -> Self {
+        UNIX_EPOCH + time.0
     }
 }
 
@@ -41,7 +172,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock whose `elapsed` begins now.
+    /// A clock that starts now.
     #[must_use]
     pub fn start() -> Self {
         Self { started: Instant::now(), suspended: suspended() }
@@ -51,9 +182,13 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         let asleep = suspended().saturating_sub(self.suspended);
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let awake = self.started.elapsed();
-        Timestamp { elapsed: awake + asleep, uptime: awake, unix }
+        Timestamp {
+            monotonic: MonotonicTime(awake + asleep),
+            uptime: Uptime(awake),
+            // A wall clock that is set to a time before the epoch shows the epoch.
+            unix: UnixTime::from_system_time(SystemTime::now()).unwrap_or(UnixTime::EPOCH),
+        }
     }
 }
 
@@ -74,13 +209,22 @@ fn suspended() -> Duration {
     boot.saturating_sub(read(ClockId::Monotonic))
 }
 
-/// A simulated suspension, for the clocks of the test's own thread.
+/// Simulated times, and a simulated suspension for the clocks of the test's own thread.
 #[cfg(test)]
 pub(crate) mod simulated {
     use std::{cell::Cell, time::Duration};
 
+    use super::{MonotonicTime, Timestamp, UnixTime, Uptime};
+
     thread_local! {
         static ASLEEP: Cell<Option<Duration>> = const { Cell::new(None) };
+    }
+
+    /// The time `seconds` after the start of a clock, which started at the Unix time 1,700,000,000.
+    pub(crate) fn at(seconds: u64) -> Timestamp {
+        let unix = UnixTime::from_secs(1_700_000_000);
+        let start = Timestamp { monotonic: MonotonicTime::START, uptime: Uptime::START, unix };
+        start.later(Duration::from_secs(seconds))
     }
 
     /// From now on, only [`suspend`] suspends this machine.
@@ -114,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn elapsed_follows_the_clock_and_not_the_wall() {
+    async fn monotonic_time_follows_the_clock_and_not_the_wall() {
         let clock = Clock::start();
         let before = clock.now();
         tokio::time::advance(Duration::from_secs(90)).await;
@@ -125,8 +269,12 @@ mod tests {
     #[test]
     fn a_moment_in_the_future_has_no_age() {
         let moment = |elapsed, unix| {
-            let [elapsed, unix] = [elapsed, unix].map(Duration::from_secs);
-            Timestamp { elapsed, uptime: elapsed, unix }
+            let elapsed = Duration::from_secs(elapsed);
+            Timestamp {
+                monotonic: MonotonicTime(elapsed),
+                uptime: Uptime(elapsed),
+                unix: UnixTime::from_secs(unix),
+            }
         };
         let (early, late) = (moment(1, 50), moment(2, 0));
         assert_eq!(late.age(early), Duration::ZERO);

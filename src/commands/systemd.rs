@@ -134,10 +134,10 @@ mod tests {
             let facts = AccountState {
                 name: (*name).into(),
                 paused_until: None,
-                credentials_loaded: Duration::from_secs(1),
+                credentials_loaded: clock.now().unix,
                 poller_restarts: 0,
             };
-            AccountEntry::new(facts, vec![Arc::new(wallet_config)], clock.now().later(ALIVE))
+            AccountEntry::new(facts, vec![Arc::new(wallet_config)], clock.now().uptime + ALIVE)
         };
         Store::new(names.iter().map(account).collect())
     }
@@ -188,7 +188,7 @@ mod tests {
         );
 
         store.update_account("busy", |account| {
-            account.heartbeat_deadline = clock.now().later(Duration::from_hours(1));
+            account.heartbeat_deadline = clock.now().uptime + Duration::from_hours(1);
         });
         let starved = sent_lines(&store, clock, Some(WATCHDOG_TIMEOUT), WATCHDOG_TIMEOUT * 4).await;
         assert_eq!(count_keep_alives(&starved), 0, "{starved:?}");
@@ -197,7 +197,7 @@ mod tests {
             "{starved:?}"
         );
 
-        store.update_account("wedged", |account| account.heartbeat_deadline = clock.now().later(ALIVE));
+        store.update_account("wedged", |account| account.heartbeat_deadline = clock.now().uptime + ALIVE);
         assert!(
             count_keep_alives(&sent_lines(&store, clock, Some(WATCHDOG_TIMEOUT), WATCHDOG_TIMEOUT).await) > 0,
             "the poller recovered"

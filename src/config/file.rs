@@ -17,6 +17,7 @@ use super::{
     },
 };
 use crate::{
+    clock::UnixTime,
     exchange::{ApiVersion, KeyHalf, KeySource, QUOTE, Wallet},
     files,
     quoting::{quote_existing_path, quote_value},
@@ -44,7 +45,7 @@ const FILE_NAMES: SettingNames = SettingNames {
 ///
 /// # Errors
 /// The first error found, with the path.
-pub(super) fn load(path: &Path, now: Duration) -> Result<Config, ConfigError> {
+pub(super) fn load(path: &Path, now: UnixTime) -> Result<Config, ConfigError> {
     let unreadable = |why: &dyn fmt::Display| {
         ConfigError(format!("cannot read --config.file{}: {why}", quote_existing_path(path)))
     };
@@ -60,7 +61,7 @@ impl Config {
     ///
     /// # Errors
     /// The first error found.
-    pub fn from_yaml(text: &str, folder: &Path, now: Duration) -> Result<Self, ConfigError> {
+    pub fn from_yaml(text: &str, folder: &Path, now: UnixTime) -> Result<Self, ConfigError> {
         let file: FileYaml = yaml::read(text).map_err(ConfigError)?;
         let accounts = file.validate_accounts(folder, now)?;
         let prices_timing = file.prices.is_some().then(|| file.timing());
@@ -196,7 +197,7 @@ impl FileYaml {
         }
     }
 
-    fn validate_accounts(&self, folder: &Path, now: Duration) -> Result<Vec<AccountConfig>, ConfigError> {
+    fn validate_accounts(&self, folder: &Path, now: UnixTime) -> Result<Vec<AccountConfig>, ConfigError> {
         if self.accounts.is_empty() {
             return Err(ConfigError("accounts is empty: list at least one account".to_owned()));
         }
@@ -213,7 +214,7 @@ impl FileYaml {
 }
 
 impl AccountYaml {
-    fn validate(&self, file: &FileYaml, folder: &Path, now: Duration) -> Result<AccountConfig, ConfigError> {
+    fn validate(&self, file: &FileYaml, folder: &Path, now: UnixTime) -> Result<AccountConfig, ConfigError> {
         let context = format!("account '{}': ", self.name);
         let watch = self.watch.iter().map(|(name, threshold)| {
             let (wallet, currency) =

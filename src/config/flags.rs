@@ -1,7 +1,7 @@
 //! The configuration that flags and environment variables describe, or the file that `--config.file` names. May
 //! block: key files can be on a network file system.
 
-use std::{ffi::OsString, path::Path, time::Duration};
+use std::{ffi::OsString, path::Path};
 
 use zeroize::Zeroizing;
 
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     cli::{AccountFlags, PollFlags, Quote},
+    clock::UnixTime,
     exchange::{KeyHalf, KeySource, Secret, Wallet},
     quoting::quote_existing_path,
     snapshot::wallet::WatchedCurrency,
@@ -67,7 +68,7 @@ impl Config {
         flags: &AccountFlags,
         poll: Option<&PollFlags>,
         env: Env<'_>,
-        now: Duration,
+        now: UnixTime,
     ) -> Result<Self, ConfigError> {
         let Some(path) = &flags.config_file else { return from_flags(flags, poll, env, now) };
         let variables =
@@ -86,7 +87,7 @@ fn from_flags(
     flags: &AccountFlags,
     poll: Option<&PollFlags>,
     env: Env<'_>,
-    now: Duration,
+    now: UnixTime,
 ) -> Result<Config, ConfigError> {
     validate::check_account_name(&flags.account)
         .map_err(|error| ConfigError(format!("--xt.account {error}")))?;

@@ -1,16 +1,17 @@
 //! Tests of the whole configuration: flags, environment and file to validated accounts, and every error.
 
-use std::{ffi::OsString, fs, time::Duration};
+use std::{ffi::OsString, fs};
 
 use super::*;
 use crate::{
     cli::{Command, parse},
+    clock::UnixTime,
     exchange::{ApiVersion, BaseUrl},
 };
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
-const NOW: Duration = Duration::from_secs(1_700_000_000);
+const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
 const KEYS: &[(&str, &str)] = &[("XT_ACCESS_KEY", "k"), ("XT_SECRET_KEY", "s")];
 const ONE: &str = "accounts: [{name: main, access_key_file: k, secret_key_file: s}]";
 

@@ -11,6 +11,7 @@ use super::{
     hosts::{FUTURES_COIN_BASE_URLS, FUTURES_USDT_BASE_URLS, default_base_urls, is_other_exchange},
 };
 use crate::{
+    clock::UnixTime,
     exchange::{
         ApiVersion, BaseUrl, Credentials, ExchangeHosts, KEY_CALLS_PER_SECOND, KeyId, KeySource,
         PROCESS_CALLS_PER_MINUTE, Wallet, currency_name,
@@ -201,7 +202,7 @@ impl UnvalidatedTiming {
 
 impl UnvalidatedAccount<'_> {
     /// Validates everything and reads the key files. `now` is the current Unix time. May block.
-    pub(super) fn validate(mut self, keys: KeySource, now: Duration) -> Result<AccountConfig, ConfigError> {
+    pub(super) fn validate(mut self, keys: KeySource, now: UnixTime) -> Result<AccountConfig, ConfigError> {
         self.wallets.sort_unstable();
         self.check_wallets()?;
         let hosts = self.parse_hosts()?;

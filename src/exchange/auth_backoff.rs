@@ -6,6 +6,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::{balance::Wallet, secret::PairId};
+use crate::clock::MonotonicTime;
 
 /// The time from a refusal to the next try.
 const RETRY_AFTER: Duration = Duration::from_mins(5);
@@ -16,15 +17,17 @@ pub(super) struct AuthBackoff(HashMap<PairId, KeyResult>);
 
 #[derive(Debug)]
 struct KeyResult {
-    last: Duration,
+    last: MonotonicTime,
     /// `None` if it worked, otherwise when it may be tried again.
-    wallets: HashMap<Wallet, Option<Duration>>,
+    wallets: HashMap<Wallet, Option<MonotonicTime>>,
 }
 
 impl AuthBackoff {
     /// Records the exchange's answer to a call with `pair` for `wallet`: it worked, or the exchange refused the pair.
-    pub(super) fn record(&mut self, pair: PairId, wallet: Wallet, worked: bool, now: Duration) {
-        self.0.retain(|known, tried| *known == pair || now.saturating_sub(tried.last) < 12 * RETRY_AFTER);
+    pub(super) fn record(&mut self, pair: PairId, wallet: Wallet, worked: bool, now: MonotonicTime) {
+        self.0.retain(|known, tried| {
+            *known == pair || now.saturating_duration_since(tried.last) < 12 * RETRY_AFTER
+        });
         let tried = self.0.entry(pair).or_insert_with(|| KeyResult { last: now, wallets: HashMap::new() });
         tried.last = now;
         tried.wallets.insert(wallet, (!worked).then_some(now + RETRY_AFTER));
@@ -39,13 +42,13 @@ impl AuthBackoff {
 
     /// Whether `pair` was refused since `began`, so that `wallet` must not be tried.
     #[must_use]
-    pub(super) fn was_refused_since(&self, pair: PairId, wallet: Wallet, began: Duration) -> bool {
+    pub(super) fn was_refused_since(&self, pair: PairId, wallet: Wallet, began: MonotonicTime) -> bool {
         self.blocked_until(pair, wallet).is_some_and(|until| until >= began + RETRY_AFTER)
     }
 
     /// When `pair` may be tried again for `wallet`, also if that time is past; `None` if it is not blocked.
     #[must_use]
-    pub(super) fn blocked_until(&self, pair: PairId, wallet: Wallet) -> Option<Duration> {
+    pub(super) fn blocked_until(&self, pair: PairId, wallet: Wallet) -> Option<MonotonicTime> {
         let wallets = &self.0.get(&pair)?.wallets;
         // `None` (it worked) is less than any time.
         match wallets.values().min()? {
@@ -62,7 +65,9 @@ mod tests {
     use super::*;
     use crate::exchange::secret::{KeyPair, Secret};
 
-    const MINUTE: Duration = Duration::from_mins(1);
+    fn minute(number: u64) -> MonotonicTime {
+        MonotonicTime::START + Duration::from_mins(number)
+    }
 
     fn pair(access: &str, secret: &str) -> PairId {
         let secret_of = |text: &str| Secret::new(&Zeroizing::new(text.to_owned()));
@@ -75,41 +80,37 @@ mod tests {
         let mut refusals = AuthBackoff::default();
         let wrong = pair("a", "wrong");
         assert_eq!(refusals.blocked_until(wrong, Wallet::Spot), None);
-        refusals.record(wrong, Wallet::Spot, false, MINUTE);
-        assert_eq!(refusals.blocked_until(wrong, Wallet::Spot), Some(6 * MINUTE));
-        assert_eq!(
-            refusals.blocked_until(wrong, Wallet::Fiat),
-            Some(6 * MINUTE),
-            "nor for one not tried yet"
-        );
+        refusals.record(wrong, Wallet::Spot, false, minute(1));
+        assert_eq!(refusals.blocked_until(wrong, Wallet::Spot), Some(minute(6)));
+        assert_eq!(refusals.blocked_until(wrong, Wallet::Fiat), Some(minute(6)), "nor for one not tried yet");
         assert_eq!(
             refusals.blocked_until(pair("a", "right"), Wallet::Spot),
             None,
             "another secret is another pair"
         );
 
-        refusals.record(wrong, Wallet::Fiat, false, 7 * MINUTE);
-        assert_eq!(refusals.blocked_until(wrong, Wallet::Spot), Some(12 * MINUTE), "one try for all wallets");
+        refusals.record(wrong, Wallet::Fiat, false, minute(7));
+        assert_eq!(refusals.blocked_until(wrong, Wallet::Spot), Some(minute(12)), "one try for all wallets");
     }
 
     #[test]
     fn a_wallet_that_is_not_permitted_does_not_silence_the_others() {
         let mut refusals = AuthBackoff::default();
         let key = pair("a", "s");
-        refusals.record(key, Wallet::Spot, true, MINUTE);
-        refusals.record(key, Wallet::Fiat, false, 2 * MINUTE);
+        refusals.record(key, Wallet::Spot, true, minute(1));
+        refusals.record(key, Wallet::Fiat, false, minute(2));
         assert_eq!(refusals.blocked_until(key, Wallet::Spot), None);
         assert_eq!(refusals.blocked_until(key, Wallet::Wallet), None);
-        assert_eq!(refusals.blocked_until(key, Wallet::Fiat), Some(7 * MINUTE));
+        assert_eq!(refusals.blocked_until(key, Wallet::Fiat), Some(minute(7)));
 
-        refusals.record(key, Wallet::Spot, false, 3 * MINUTE);
+        refusals.record(key, Wallet::Spot, false, minute(3));
         assert_eq!(
             refusals.blocked_until(key, Wallet::Wallet),
-            Some(8 * MINUTE),
+            Some(minute(8)),
             "revoked: it works nowhere now"
         );
-        assert_eq!(refusals.blocked_until(key, Wallet::Fiat), Some(8 * MINUTE));
-        refusals.record(key, Wallet::Spot, true, 8 * MINUTE);
+        assert_eq!(refusals.blocked_until(key, Wallet::Fiat), Some(minute(8)));
+        refusals.record(key, Wallet::Spot, true, minute(8));
         assert_eq!(refusals.blocked_until(key, Wallet::Wallet), None, "and is back");
     }
 
@@ -117,7 +118,7 @@ mod tests {
     fn pairs_of_long_ago_are_forgotten() {
         let mut refusals = AuthBackoff::default();
         for rotation in 0..1_000 {
-            refusals.record(pair("a", &format!("{rotation}")), Wallet::Spot, false, rotation * MINUTE);
+            refusals.record(pair("a", &format!("{rotation}")), Wallet::Spot, false, minute(rotation));
         }
         assert!(refusals.0.len() <= 60, "{}", refusals.0.len());
     }

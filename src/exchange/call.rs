@@ -13,7 +13,7 @@ use super::{
     rate_limiter::{Caller, Paused, Permit},
     server_clock::ClockReading,
 };
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, UnixTime};
 
 /// Maximum time that a read waits for rate-limiter permits in total. If that is not enough, other callers use up the
 /// limits: the poll fails and says so, which is better than a poll that hangs.
@@ -53,7 +53,7 @@ impl From<Option<ClockReading>> for DateClock {
 
 impl DateClock {
     /// The `Date` of a reply that is made at `now`, since the Unix epoch; `None` if it is not checked.
-    fn expected_date(self, now: Timestamp) -> Option<Duration> {
+    fn expected_date(self, now: Timestamp) -> Option<UnixTime> {
         match self {
             Self::Exchange(reading) => Some(reading.expected_date(now)),
             Self::Local => Some(now.unix),

@@ -23,7 +23,7 @@ use super::{
     server_clock::ServerClock,
     transport::Transport,
 };
-use crate::clock::Clock;
+use crate::clock::{Clock, MonotonicTime};
 
 /// The client that all accounts share: HTTP, rate limits, refused keys and the clocks of hosts.
 #[derive(Debug)]
@@ -43,9 +43,8 @@ pub struct Client {
 pub(super) struct HostClock {
     /// The host, with its port if that is not the default: a label.
     pub name: String,
-    /// When the last reading failed ([`Timestamp::elapsed`](crate::clock::Timestamp::elapsed)) and why. Locked while
-    /// the clock is read.
-    pub last_failure: tokio::sync::Mutex<Option<(Duration, Failure)>>,
+    /// When the last reading failed, and why. Locked while the clock is read.
+    pub last_failure: tokio::sync::Mutex<Option<(MonotonicTime, Failure)>>,
     clock: Mutex<ServerClock>,
 }
 
@@ -84,7 +83,7 @@ impl Session {
         &self,
         wallet: Wallet,
         excluded: Option<usize>,
-        now: Duration,
+        now: MonotonicTime,
     ) -> HostRotation {
         let preferred = self.preferred_hosts.get(&exchange_hosts::representative_wallet(wallet));
         let host_count = self.hosts.for_wallet(wallet).len();
@@ -92,7 +91,7 @@ impl Session {
     }
 
     /// Records that the base URL at the index `host` answered a read of `wallet`.
-    pub(super) fn record_success(&mut self, wallet: Wallet, host: usize, now: Duration) {
+    pub(super) fn record_success(&mut self, wallet: Wallet, host: usize, now: MonotonicTime) {
         let preferred = self.preferred_hosts.entry(exchange_hosts::representative_wallet(wallet));
         preferred.or_default().record_success(host, now);
     }
@@ -190,7 +189,7 @@ impl Client {
     /// When the session's key pair may be tried again for `wallet` after the exchange refused it, which may be in the
     /// past; `None` if it was not refused.
     #[must_use]
-    pub fn refused_until(&self, session: &Session, wallet: Wallet) -> Option<Duration> {
+    pub fn refused_until(&self, session: &Session, wallet: Wallet) -> Option<MonotonicTime> {
         self.auth_backoff().blocked_until(session.credentials.pair().pair_id(), wallet)
     }
 

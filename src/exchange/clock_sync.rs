@@ -78,7 +78,7 @@ impl Client {
         // Other reads of the same host wait here and use the new reading, or share the failure: if each waited for a
         // silent host in turn, the last would wait for hours. But the wait is short, because the reader may itself
         // wait for a permit, and the stored clock is good enough.
-        let waiting_since = self.clock.now().elapsed;
+        let waiting_since = self.clock.now().monotonic;
         let locked = tokio::time::timeout(CLOCK_WAIT_MAX, host.last_failure.lock()).await;
         let Ok(mut last_failure) = locked else { return Ok(Arc::clone(&host)) };
         if !host.clock().is_due(self.clock.now()) {
@@ -98,7 +98,7 @@ impl Client {
         // A cache or a firewall may spoil the time alone and let the balances through: then the read continues. A
         // firewall's reply is not a host fault by its reason.
         if is_own && failure.reason.is_host_fault() && failure.reason != Reason::Cached {
-            *last_failure = Some((self.clock.now().elapsed, failure.clone()));
+            *last_failure = Some((self.clock.now().monotonic, failure.clone()));
             return Err(failure.into());
         }
         host.clock().record_failure(self.clock.now());

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::secret::{KeyPair, Secret};
 use crate::{
     blocking::BlockingWorker,
+    clock::UnixTime,
     files::{self, Fingerprint},
     quoting::quote_existing_path,
 };
@@ -45,9 +46,9 @@ pub struct Credentials {
     source: KeySource,
     current: KeyPair,
     /// Unix time at which the pair in use was read.
-    loaded: Duration,
+    loaded: UnixTime,
     current_refused: bool,
-    candidate: Option<(KeyPair, Duration)>,
+    candidate: Option<(KeyPair, UnixTime)>,
     refused_candidate: Option<KeyPair>,
     /// `None` if the files must be read again even if they look unchanged.
     seen: Option<Vec<Fingerprint>>,
@@ -59,18 +60,18 @@ pub struct Credentials {
 type PendingRead = (Vec<Fingerprint>, Option<Result<KeyPair, String>>);
 
 impl Credentials {
-    /// Reads the first pair at the Unix time `unix`. May block.
+    /// Reads the first pair at `now`. May block.
     ///
     /// # Errors
     /// A sentence with the file and the problem.
-    pub fn open(source: KeySource, unix: Duration) -> Result<Self, String> {
+    pub fn open(source: KeySource, now: UnixTime) -> Result<Self, String> {
         let seen = Some(source.fingerprints());
         let current = source.read()?;
         Ok(Self {
             warnings: source.files().filter_map(files::permission_warning).collect(),
             source,
             current,
-            loaded: unix,
+            loaded: now,
             current_refused: false,
             candidate: None,
             refused_candidate: None,
@@ -91,7 +92,7 @@ impl Credentials {
     ///
     /// # Errors
     /// If the files cannot be checked or read; the pair in use stays.
-    pub async fn refresh(&mut self, unix: Duration) -> Result<bool, String> {
+    pub async fn refresh(&mut self, now: UnixTime) -> Result<bool, String> {
         if self.source.files().next().is_none() {
             return Ok(false);
         }
@@ -106,7 +107,7 @@ impl Credentials {
         let Some(pair) = read.transpose()? else { return Ok(false) };
         self.seen = Some(stamps);
         let is_new = pair != self.current && self.refused_candidate.as_ref() != Some(&pair);
-        self.candidate = is_new.then_some((pair, unix));
+        self.candidate = is_new.then_some((pair, now));
         Ok(is_new)
     }
 
@@ -163,7 +164,7 @@ impl Credentials {
 
     /// Unix time at which the pair in use was read.
     #[must_use]
-    pub fn loaded_at(&self) -> Duration {
+    pub fn loaded_at(&self) -> UnixTime {
         self.loaded
     }
 }
@@ -248,8 +249,8 @@ mod tests {
         credentials.pair().access().to_owned()
     }
 
-    const T1: Duration = Duration::from_secs(1);
-    const T2: Duration = Duration::from_secs(2);
+    const T1: UnixTime = UnixTime::from_secs(1);
+    const T2: UnixTime = UnixTime::from_secs(2);
 
     #[tokio::test]
     async fn a_new_pair_is_tried_and_takes_over_once_it_has_worked() -> Result<(), Box<dyn std::error::Error>>

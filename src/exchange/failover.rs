@@ -8,6 +8,7 @@ use super::{
     base_url::BaseUrl,
     error::{Failure, Reason},
 };
+use crate::clock::MonotonicTime;
 
 /// After this time on a spare base URL, the first one is tried first again.
 const RETRY_PRIMARY_AFTER: Duration = Duration::from_mins(10);
@@ -19,19 +20,19 @@ pub(super) struct PreferredHost(Option<Spare>);
 #[derive(Clone, Copy, Debug)]
 struct Spare {
     place: usize,
-    since: Duration,
+    since: MonotonicTime,
 }
 
 impl PreferredHost {
     /// The indexes of `count` base URLs in the order in which to try them at `now`.
-    fn order(self, count: usize, now: Duration) -> Vec<usize> {
-        let spare = self.0.filter(|spare| now.saturating_sub(spare.since) < RETRY_PRIMARY_AFTER);
+    fn order(self, count: usize, now: MonotonicTime) -> Vec<usize> {
+        let spare = self.0.filter(|spare| now.saturating_duration_since(spare.since) < RETRY_PRIMARY_AFTER);
         let first = spare.map(|spare| spare.place);
         first.into_iter().chain((0..count).filter(|place| Some(*place) != first)).collect()
     }
 
     /// Records that the base URL at this index worked.
-    pub(super) fn record_success(&mut self, place: usize, now: Duration) {
+    pub(super) fn record_success(&mut self, place: usize, now: MonotonicTime) {
         if place == 0 {
             self.0 = None;
         } else if self.order(0, now).first() != Some(&place) {
@@ -51,7 +52,7 @@ pub(super) struct HostRotation {
 impl HostRotation {
     /// The rotation of a read at `now` over `count` base URLs.
     #[must_use]
-    pub(super) fn new(preference: PreferredHost, count: usize, now: Duration) -> Self {
+    pub(super) fn new(preference: PreferredHost, count: usize, now: MonotonicTime) -> Self {
         Self { order: preference.order(count, now), tried: 0, failure: None }
     }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::error::{Failure, Reason};
+use crate::clock::UnixTime;
 
 /// `Date` has whole seconds, and the clocks of an exchange's servers differ a little: an answer may seem so much older
 /// than a call may take.
@@ -17,13 +18,13 @@ pub(super) struct FreshnessCheck {
     /// How long the call may take.
     pub timeout: Duration,
     /// The `Date` that an answer made now would have, since the Unix epoch; `None` if the exchange's clock was never read.
-    pub expected_date: Option<Duration>,
+    pub expected_date: Option<UnixTime>,
     /// How long a cache may have kept the answer.
     pub max_cached: Duration,
     /// `Age` of the answer.
     pub cached: Option<Duration>,
     /// `Date` of the answer, since the Unix epoch.
-    pub made: Option<Duration>,
+    pub made: Option<UnixTime>,
 }
 
 impl FreshnessCheck {
@@ -45,7 +46,7 @@ impl FreshnessCheck {
                 format!("a cache in between gave an answer that it had kept for {} (Age)", seconds(age));
             return Err(Failure::new(Reason::Cached, text));
         }
-        let behind = self.expected_date.zip(self.made).map(|(now, made)| now.saturating_sub(made));
+        let behind = self.expected_date.zip(self.made).map(|(now, made)| now.saturating_duration_since(made));
         if let Some(behind) = behind.filter(|behind| *behind > self.timeout + DATE_MARGIN) {
             let text = format!(
                 "the answer's Date is {} behind the exchange's clock: a cache in between kept it",
@@ -61,7 +62,7 @@ impl FreshnessCheck {
 mod tests {
     use super::*;
 
-    const NOW: Duration = Duration::from_secs(1_700_000_000);
+    const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
 
     fn fresh() -> FreshnessCheck {
         FreshnessCheck {
@@ -74,7 +75,7 @@ mod tests {
         }
     }
 
-    fn before(seconds: u64) -> Duration {
+    fn before(seconds: u64) -> UnixTime {
         NOW.saturating_sub(Duration::from_secs(seconds))
     }
 
@@ -107,7 +108,7 @@ mod tests {
             FreshnessCheck { cached: Some(Duration::from_secs(11)), ..fresh() },
             FreshnessCheck { cached: Some(Duration::from_secs(1)), max_cached: Duration::ZERO, ..fresh() },
             FreshnessCheck { made: Some(before(31)), ..fresh() },
-            FreshnessCheck { made: Some(Duration::ZERO), ..fresh() },
+            FreshnessCheck { made: Some(UnixTime::EPOCH), ..fresh() },
         ] {
             assert_eq!(reason(age), Some(Reason::Cached), "{age:?}");
         }

@@ -25,7 +25,7 @@ use super::{
     request::Request,
     root_store::RootStore,
 };
-use crate::blocking;
+use crate::{blocking, clock::UnixTime};
 
 /// The share of a call's timeout in which the connection must be open.
 const CONNECT_SHARE: (u32, u32) = (3, 5);
@@ -49,7 +49,7 @@ pub(super) struct Reply {
     /// `Age`: how long a cache kept the reply; `None` if it is missing.
     pub age: Option<Duration>,
     /// `Date`: when the reply was made, since the Unix epoch; `None` if it is missing.
-    pub date: Option<Duration>,
+    pub date: Option<UnixTime>,
     /// The whole decompressed body, or why it did not arrive whole, if the status is informative without it.
     pub body: Result<Vec<u8>, String>,
 }
@@ -332,9 +332,9 @@ fn parse_age(value: &header::HeaderValue) -> Duration {
 }
 
 /// Parses a header with a date, as time since the Unix epoch.
-fn parse_date(value: &header::HeaderValue) -> Option<Duration> {
+fn parse_date(value: &header::HeaderValue) -> Option<UnixTime> {
     let date = httpdate::parse_http_date(value.to_str().ok()?.trim()).ok()?;
-    date.duration_since(SystemTime::UNIX_EPOCH).ok()
+    UnixTime::from_system_time(date)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use std::{
 use tokio::sync::{Notify, OwnedMutexGuard, futures::Notified};
 
 use super::secret::KeyId;
-use crate::clock::Clock;
+use crate::clock::{Clock, MonotonicTime};
 
 /// Calls per key in any [`KEY_SPAN`]. XT allows 3.
 pub const KEY_CALLS_PER_SECOND: usize = 2;
@@ -99,11 +99,11 @@ pub(super) struct Permit {
     nonce_before: Option<(Box<str>, u64)>,
 }
 
-/// The pause of an account: nothing is sent for it until the end, on [`Clock`]'s elapsed time.
+/// The pause of an account: nothing is sent for it until the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paused {
     /// When the pause ends.
-    pub until: Duration,
+    pub until: MonotonicTime,
 }
 
 #[derive(Debug)]
@@ -133,7 +133,7 @@ impl RateLimiter {
     #[must_use]
     pub(super) fn new(clock: Clock, others_before: bool) -> Self {
         let pace = if others_before {
-            Window::full(PACE_CALLS, PACE_SPAN, clock.now().elapsed)
+            Window::full(PACE_CALLS, PACE_SPAN, clock.now().monotonic)
         } else {
             Window::new(PACE_CALLS, PACE_SPAN)
         };
@@ -169,7 +169,7 @@ impl RateLimiter {
         let _turn = self.turn.lock().await;
         self.wait(caller, |state, now| state.process.availability(now).max(state.pace.availability(now)))
             .await?;
-        let now = self.clock.now().elapsed;
+        let now = self.clock.now().monotonic;
         let mut state = self.state();
         // Only this call holds the key's slot and the first place in the queue, so the windows still have room.
         state.process.start();
@@ -185,7 +185,7 @@ impl RateLimiter {
     /// Records a limit reply to a call for `caller`. Nothing is sent for the caller or with its key for ten minutes, or
     /// for `retry_after` if that is longer.
     pub(super) fn record_limit_reply(&self, caller: Caller<'_>, retry_after: Option<Duration>) {
-        let now = self.clock.now().elapsed;
+        let now = self.clock.now().monotonic;
         let length = retry_after.unwrap_or_default().clamp(PAUSE, PAUSE_MAX);
         self.state().pauses.limit_reply(caller, now, length);
         self.paused.notify_waiters();
@@ -194,7 +194,7 @@ impl RateLimiter {
     /// The active pause of `caller`.
     #[must_use]
     pub(super) fn pause(&self, caller: Caller<'_>) -> Option<Paused> {
-        let now = self.clock.now().elapsed;
+        let now = self.clock.now().monotonic;
         self.state().pauses.active(caller, now)
     }
 
@@ -206,12 +206,12 @@ impl RateLimiter {
     async fn wait(
         &self,
         caller: Caller<'_>,
-        vacancy: impl Fn(&mut State, Duration) -> Availability,
+        vacancy: impl Fn(&mut State, MonotonicTime) -> Availability,
     ) -> Result<(), Paused> {
         loop {
             // Created before the state is read, so that no change is missed.
             let (ended, paused) = (self.ended.notified(), self.pause_begins());
-            let now = self.clock.now().elapsed;
+            let now = self.clock.now().monotonic;
             let vacancy = {
                 let mut state = self.state();
                 if let Some(paused) = state.pauses.active(caller, now) {
@@ -266,7 +266,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let now = self.limits.clock.now().elapsed;
+        let now = self.limits.clock.now().monotonic;
         let mut state = self.limits.state();
         state.process.end(now);
         if let Some((key, _)) = &self.lane {
@@ -290,7 +290,7 @@ struct Window {
     limit: usize,
     span: Duration,
     under_way: usize,
-    ended: VecDeque<Duration>,
+    ended: VecDeque<MonotonicTime>,
 }
 
 /// Sorted: the greater of two availabilities is when both windows have room.
@@ -307,13 +307,13 @@ impl Window {
     }
 
     /// A window that is full of calls that ended at `now`.
-    fn full(limit: usize, span: Duration, now: Duration) -> Self {
+    fn full(limit: usize, span: Duration, now: MonotonicTime) -> Self {
         Self { limit, span, under_way: 0, ended: VecDeque::from(vec![now; limit]) }
     }
 
-    fn availability(&mut self, now: Duration) -> Availability {
+    fn availability(&mut self, now: MonotonicTime) -> Availability {
         // A call that ended exactly a span ago still counts: windows include both ends.
-        while self.ended.front().is_some_and(|ended| now.saturating_sub(*ended) > self.span) {
+        while self.ended.front().is_some_and(|ended| now.saturating_duration_since(*ended) > self.span) {
             self.ended.pop_front();
         }
         if self.under_way + self.ended.len() < self.limit {
@@ -322,7 +322,8 @@ impl Window {
         match self.ended.front() {
             // Plus one millisecond, the resolution of the timer.
             Some(ended) => {
-                Availability::In((*ended + self.span + Duration::from_millis(1)).saturating_sub(now))
+                let vacant = *ended + self.span + Duration::from_millis(1);
+                Availability::In(vacant.saturating_duration_since(now))
             }
             None => Availability::WhenACallEnds,
         }
@@ -332,7 +333,7 @@ impl Window {
         self.under_way += 1;
     }
 
-    fn end(&mut self, now: Duration) {
+    fn end(&mut self, now: MonotonicTime) {
         self.under_way = self.under_way.saturating_sub(1);
         self.ended.push_back(now);
     }
@@ -345,24 +346,25 @@ struct Pauses {
     /// The pause of calls without an account.
     anyone: Option<Pause>,
     /// Two accounts with the same key count as one.
-    keys: HashMap<KeyId, Duration>,
-    all_until: Duration,
+    keys: HashMap<KeyId, MonotonicTime>,
+    /// The end of the last pause of all accounts, if there was one.
+    all_until: Option<MonotonicTime>,
 }
 
 #[derive(Debug)]
 struct Pause {
-    replied: Duration,
-    until: Duration,
+    replied: MonotonicTime,
+    until: MonotonicTime,
 }
 
 impl Pauses {
-    fn limit_reply(&mut self, caller: Caller<'_>, now: Duration, length: Duration) {
+    fn limit_reply(&mut self, caller: Caller<'_>, now: MonotonicTime, length: Duration) {
         let until = now + length;
-        let recent = |pause: &Pause| now.saturating_sub(pause.replied) <= ADDRESS_LIMIT_WINDOW;
+        let recent = |pause: &Pause| now.saturating_duration_since(pause.replied) <= ADDRESS_LIMIT_WINDOW;
         let accounts = self.accounts.iter().map(|(name, pause)| (Some(&**name), pause));
         let mut all = accounts.chain(self.anyone.iter().map(|pause| (None, pause)));
         if all.any(|(name, pause)| name != caller.name() && recent(pause)) {
-            self.all_until = self.all_until.max(until);
+            self.all_until = self.all_until.max(Some(until));
         }
         let new = Pause { replied: now, until };
         let pause = match caller.name() {
@@ -372,19 +374,19 @@ impl Pauses {
         pause.replied = now;
         pause.until = pause.until.max(until);
         if let Some(key) = caller.key() {
-            let of_key = self.keys.entry(key).or_default();
+            let of_key = self.keys.entry(key).or_insert(until);
             *of_key = until.max(*of_key);
         }
     }
 
-    fn active(&self, caller: Caller<'_>, now: Duration) -> Option<Paused> {
+    fn active(&self, caller: Caller<'_>, now: MonotonicTime) -> Option<Paused> {
         let own = match caller.name() {
             Some(name) => self.accounts.get(name),
             None => self.anyone.as_ref(),
         };
-        let own = own.map_or(Duration::ZERO, |pause| pause.until);
-        let of_key = caller.key().and_then(|key| self.keys.get(&key)).copied().unwrap_or_default();
-        let until = own.max(of_key).max(self.all_until);
+        let own = own.map(|pause| pause.until);
+        let of_key = caller.key().and_then(|key| self.keys.get(&key)).copied();
+        let until = own.max(of_key).max(self.all_until)?;
         (until > now).then_some(Paused { until })
     }
 }
@@ -413,31 +415,34 @@ mod tests {
         let mut calls = Vec::new();
         for length in [900, 0, 10, 300, 0, 0, 0, 1_500, 0, 0] {
             let permit = limits.permit(of("a", "main")).await;
-            let start = clock.now().elapsed;
+            let start = clock.now().monotonic;
             tokio::time::sleep(Duration::from_millis(length)).await;
             drop(permit);
-            calls.push((start, clock.now().elapsed));
+            calls.push((start, clock.now().monotonic));
         }
         for three in calls.windows(3) {
             if let [(_, first_end), _, (third_start, _)] = three {
                 assert!(*third_start > *first_end + KEY_SPAN, "{calls:?}");
             }
         }
-        assert!(clock.now().elapsed < Duration::from_secs(9), "and not slower than needed: {calls:?}");
+        let patience = MonotonicTime::START + Duration::from_secs(9);
+        assert!(clock.now().monotonic < patience, "and not slower than needed: {calls:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_new_process_is_silent_for_a_second_and_sends_fifteen_in_the_next() {
-        for (others_before, silence) in [(true, KEY_SPAN), (false, Duration::ZERO)] {
+        for others_before in [true, false] {
             let clock = Clock::start();
             let limits = Arc::new(RateLimiter::new(clock, others_before));
             let mut sent = Vec::new();
             for call in 0..=PACE_CALLS {
                 drop(limits.permit(of(&format!("key{call}"), "main")).await);
-                sent.push(clock.now().elapsed);
+                sent.push(clock.now().monotonic);
             }
-            assert!(sent.iter().all(|sent| *sent > silence || !others_before), "{sent:?}");
-            let late = |sent: &Duration| sent.saturating_sub(silence) > PACE_SPAN;
+            let silence = if others_before { KEY_SPAN } else { Duration::ZERO };
+            let begin = MonotonicTime::START + silence;
+            assert!(sent.iter().all(|sent| *sent > begin || !others_before), "{sent:?}");
+            let late = |sent: &MonotonicTime| sent.saturating_duration_since(begin) > PACE_SPAN;
             assert_eq!(sent.iter().position(late), Some(PACE_CALLS), "{sent:?}");
         }
     }
@@ -458,20 +463,20 @@ mod tests {
         let mut sent = Vec::new();
         for call in 0..PROCESS_CALLS_PER_MINUTE {
             under_way.push(limits.permit(of(&format!("key{call}"), "main")).await);
-            sent.push(clock.now().elapsed);
+            sent.push(clock.now().monotonic);
         }
-        let took = sent.last().zip(sent.first()).map(|(last, first)| last.saturating_sub(*first));
+        let took = sent.last().zip(sent.first()).map(|(last, first)| last.saturating_duration_since(*first));
         assert!(took.is_some_and(|took| took < PROCESS_SPAN), "evenly, and not slower than needed: {took:?}");
 
         let next = limits.permit(of("next", "main"));
         tokio::pin!(next);
         let patience = Duration::from_hours(1);
         assert!(tokio::time::timeout(patience, &mut next).await.is_err(), "900 are under way");
-        let ended = clock.now().elapsed;
+        let ended = clock.now().monotonic;
         drop(under_way);
         assert!(next.await.is_ok());
         assert!(
-            clock.now().elapsed > ended + PROCESS_SPAN,
+            clock.now().monotonic > ended + PROCESS_SPAN,
             "wherever between start and end they are counted"
         );
     }
@@ -525,7 +530,7 @@ mod tests {
         tokio::time::advance(Duration::from_mins(1)).await;
         limits.record_limit_reply(of("d", "d"), Some(Duration::from_secs(1)));
         let until = limits.pause(of("c", "c")).map(|paused| paused.until);
-        assert!(until.is_some_and(|until| until >= clock.now().elapsed + PAUSE), "{until:?}");
+        assert!(until.is_some_and(|until| until >= clock.now().monotonic + PAUSE), "{until:?}");
 
         tokio::time::advance(PAUSE).await;
         assert!(limits.pause(of("c", "c")).is_none());
@@ -556,9 +561,9 @@ mod tests {
         let mut sent = Vec::new();
         for _ in 0..=PACE_CALLS {
             drop(limits.permit(Caller::Anyone).await);
-            sent.push(clock.now().elapsed);
+            sent.push(clock.now().monotonic);
         }
-        let span = sent.last().zip(sent.first()).map(|(last, first)| last.saturating_sub(*first));
+        let span = sent.last().zip(sent.first()).map(|(last, first)| last.saturating_duration_since(*first));
         assert!(span.is_some_and(|span| span > PACE_SPAN), "{sent:?}");
     }
 
@@ -579,7 +584,8 @@ mod tests {
     #[test]
     fn an_absurd_retry_after_does_not_pause_for_ever() {
         let mut pauses = Pauses::default();
-        pauses.limit_reply(of("a", "a"), Duration::ZERO, Duration::MAX.clamp(PAUSE, PAUSE_MAX));
-        assert_eq!(pauses.active(of("a", "a"), Duration::ZERO), Some(Paused { until: PAUSE_MAX }));
+        let now = MonotonicTime::START;
+        pauses.limit_reply(of("a", "a"), now, Duration::MAX.clamp(PAUSE, PAUSE_MAX));
+        assert_eq!(pauses.active(of("a", "a"), now), Some(Paused { until: now + PAUSE_MAX }));
     }
 }

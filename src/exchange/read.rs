@@ -16,7 +16,7 @@ use super::{
     rate_limiter::Caller,
     server_clock::{ClockReading, ServerClock},
 };
-use crate::clock::Timestamp;
+use crate::clock::{MonotonicTime, Timestamp};
 
 /// The wallet to read, and the limits of the read.
 #[derive(Clone, Copy, Debug)]
@@ -80,8 +80,7 @@ pub struct PricesAnswer {
 struct ReadState<'a> {
     session: &'a mut Session,
     last_body: Option<&'a RawBody>,
-    /// On the elapsed time of the client's clock.
-    began: Duration,
+    began: MonotonicTime,
     deadline: Deadline,
     /// The hosts whose clocks stamped its calls.
     clocks: Vec<Arc<HostClock>>,
@@ -105,7 +104,7 @@ impl Client {
         let mut state = ReadState {
             session,
             last_body: request.last_body,
-            began: self.clock.now().elapsed,
+            began: self.clock.now().monotonic,
             deadline: Deadline::new(request.timeout),
             clocks: Vec::new(),
             used_clock: ServerClock::default(),
@@ -138,12 +137,12 @@ impl Client {
     ) -> Result<PricesAnswer, CallError> {
         let api = prices.hosts.api;
         let bases = &prices.hosts.base_urls;
-        let mut rotation = HostRotation::new(prices.preferred_host, bases.len(), self.clock.now().elapsed);
+        let mut rotation = HostRotation::new(prices.preferred_host, bases.len(), self.clock.now().monotonic);
         while let Some((host, hosts_left)) = rotation.next(deadline.remaining()) {
             let Some(base) = bases.get(host) else { continue };
             match self.read_prices_from(deadline, base, api, hosts_left).await {
                 Ok(answer) => {
-                    prices.preferred_host.record_success(host, self.clock.now().elapsed);
+                    prices.preferred_host.record_success(host, self.clock.now().monotonic);
                     return Ok(answer);
                 }
                 Err(CallError::Failed(failure)) => rotation.record_failure(failure)?,
@@ -197,14 +196,14 @@ impl Client {
             return Err(Failure::new(Reason::Api, text).into());
         };
         let bases = state.session.hosts.for_wallet(wallet).to_vec();
-        let now = self.clock.now().elapsed;
+        let now = self.clock.now().monotonic;
         let mut rotation = state.session.host_rotation(wallet, request.excluded_host, now);
         while let Some((host, hosts_left)) = rotation.next(state.deadline.remaining()) {
             let Some(base) = bases.get(host) else { continue };
             match self.read_from(state, &HostAttempt { base, wallet, endpoint, hosts_left }).await {
                 Ok((sent, answer)) => {
                     if request.excluded_host.is_none() {
-                        state.session.record_success(wallet, host, self.clock.now().elapsed);
+                        state.session.record_success(wallet, host, self.clock.now().monotonic);
                     }
                     return Ok(ReadAnswer { sent, host, answer });
                 }
@@ -301,7 +300,7 @@ impl Client {
             Err(_) => None,
         };
         if let Some(has_worked) = has_worked {
-            let now = self.clock.now().elapsed;
+            let now = self.clock.now().monotonic;
             self.auth_backoff().record(pair.pair_id(), wallet, has_worked, now);
         }
         let may_be_clock_fault =
@@ -336,7 +335,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        clock::{Clock, simulated},
+        clock::{Clock, UnixTime, simulated},
         exchange::{
             credentials::{Credentials, KeyHalf, KeySource},
             exchange_hosts::ExchangeHosts,
@@ -351,7 +350,7 @@ mod tests {
             let secret = Secret::new(&Zeroizing::new("key".to_owned()));
             KeyHalf::Given(secret.unwrap_or_else(|why| panic!("{why}")))
         };
-        let credentials = Credentials::open(KeySource { access: half(), secret: half() }, Duration::ZERO);
+        let credentials = Credentials::open(KeySource { access: half(), secret: half() }, UnixTime::EPOCH);
         let base = BaseUrl::parse("https://host.test").unwrap_or_else(|why| panic!("{why}"));
         let hosts = ExchangeHosts { base_urls: vec![base], ..ExchangeHosts::default() };
         Session::new("main".into(), hosts, credentials.unwrap_or_else(|why| panic!("{why}")))

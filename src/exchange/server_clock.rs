@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{MonotonicTime, Timestamp, UnixTime};
 
 /// How long a reading is valid.
 const VALID_FOR: Duration = Duration::from_hours(1);
@@ -34,21 +34,22 @@ const UNCERTAINTY_MAX: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServerClock {
     reading: Option<ClockReading>,
-    due: Duration,
+    /// When the next reading is due; `None` if at once.
+    due: Option<MonotonicTime>,
     /// When a refused call last requested a reading.
-    rechecked: Option<Duration>,
+    rechecked: Option<MonotonicTime>,
 }
 
 /// A reading of a host's clock: the host's time, and the time of this machine at that moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClockReading {
-    /// The host's time since the Unix epoch.
-    server: Duration,
+    /// The host's time.
+    server: UnixTime,
     ours: Timestamp,
     /// The uncertainty: the exchange may have read its clock at either end of the call.
     unsure: Duration,
     /// The reply's `Date`. The web server in front of the exchange may have a clock of its own.
-    date: Option<Duration>,
+    date: Option<UnixTime>,
 }
 
 impl ClockReading {
@@ -56,25 +57,25 @@ impl ClockReading {
     #[must_use]
     pub fn new(server_ms: u64, sent: Timestamp, received: Timestamp) -> Self {
         let unsure = sent.age(received) / 2;
-        Self { server: Duration::from_millis(server_ms), ours: sent.later(unsure), unsure, date: None }
+        Self { server: UnixTime::from_millis(server_ms), ours: sent.later(unsure), unsure, date: None }
     }
 
-    /// Adds the reply's `Date`, since the Unix epoch.
+    /// Adds the reply's `Date`.
     #[must_use]
-    pub(super) fn with_date(self, date: Option<Duration>) -> Self {
+    pub(super) fn with_date(self, date: Option<UnixTime>) -> Self {
         Self { date, ..self }
     }
 
     /// The expected `Date` of a reply at `now`, according to the last reading.
     #[must_use]
-    pub(super) fn expected_date(&self, now: Timestamp) -> Duration {
+    pub(super) fn expected_date(&self, now: Timestamp) -> UnixTime {
         self.date.map_or_else(|| self.time(now), |date| date + self.ours.age(now))
     }
 
-    /// The host's time at `now`, since the Unix epoch.
+    /// The host's time at `now`.
     #[must_use]
-    pub fn time(&self, now: Timestamp) -> Duration {
-        self.server.saturating_add(self.ours.age(now))
+    pub fn time(&self, now: Timestamp) -> UnixTime {
+        self.server + self.ours.age(now)
     }
 
     /// The host's clock minus this machine's wall clock at `now`, in seconds, also after somebody set the wall clock.
@@ -87,7 +88,7 @@ impl ClockReading {
     /// Whether the readings differ by more than their uncertainty.
     fn is_far_from(&self, other: &Self) -> bool {
         let (early, late) =
-            if self.ours.elapsed < other.ours.elapsed { (self, other) } else { (other, self) };
+            if self.ours.monotonic < other.ours.monotonic { (self, other) } else { (other, self) };
         early.time(late.ours).abs_diff(late.server) > LARGE_DIFFERENCE + early.unsure + late.unsure
     }
 }
@@ -96,7 +97,7 @@ impl ServerClock {
     /// Whether a reading is due before the next call.
     #[must_use]
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        now.elapsed >= self.due
+        self.due.is_none_or(|due| now.monotonic >= due)
     }
 
     /// The last reading; `None` before the first.
@@ -119,7 +120,7 @@ impl ServerClock {
         let known = self.reading.unwrap_or(ours);
         let expected_date = known.expected_date(reading.ours);
         let is_date_far =
-            |date: Duration| date.abs_diff(expected_date) > LARGE_DIFFERENCE + DATE_STEP + reading.unsure;
+            |date: UnixTime| date.abs_diff(expected_date) > LARGE_DIFFERENCE + DATE_STEP + reading.unsure;
         reading.is_far_from(&known) || reading.date.is_some_and(is_date_far)
     }
 
@@ -134,21 +135,22 @@ impl ServerClock {
     /// Stores a reading that was taken before `now`.
     pub(super) fn store(&mut self, reading: ClockReading, now: Timestamp) {
         self.reading = Some(reading);
-        self.due = now.elapsed + VALID_FOR;
+        self.due = Some(now.monotonic + VALID_FOR);
     }
 
     /// Records a failed reading. The last one stays in use until the next.
     pub(super) fn record_failure(&mut self, now: Timestamp) {
-        self.due = now.elapsed + RETRY_AFTER;
+        self.due = Some(now.monotonic + RETRY_AFTER);
     }
 
     /// Requests a reading because a call was refused, unless a refused call did so a short time ago. Returns whether it
     /// did.
     pub(super) fn request_recheck(&mut self, now: Timestamp) -> bool {
-        let is_allowed = self.rechecked.is_none_or(|last| now.elapsed.saturating_sub(last) >= RECHECK_AFTER);
+        let is_allowed =
+            self.rechecked.is_none_or(|last| now.monotonic.saturating_duration_since(last) >= RECHECK_AFTER);
         if is_allowed {
-            self.rechecked = Some(now.elapsed);
-            self.due = Duration::ZERO;
+            self.rechecked = Some(now.monotonic);
+            self.due = None;
         }
         is_allowed
     }
@@ -163,7 +165,7 @@ impl ServerClock {
     /// The exchange's time in Unix milliseconds; this machine's time before the first reading.
     #[must_use]
     pub(super) fn time_ms(&self, now: Timestamp) -> u64 {
-        milliseconds(self.time(now))
+        self.time(now).as_millis()
     }
 
     /// A time that the exchange's clock has already reached, in Unix milliseconds: requests may arrive late, but not
@@ -171,25 +173,26 @@ impl ServerClock {
     #[must_use]
     pub(super) fn signing_time_ms(&self, now: Timestamp) -> u64 {
         let unsure = self.reading.map_or(Duration::ZERO, |reading| reading.unsure.min(UNCERTAINTY_MAX));
-        milliseconds(self.time(now).saturating_sub(unsure + SIGNING_LAG))
+        self.time(now).saturating_sub(unsure + SIGNING_LAG).as_millis()
     }
 
-    fn time(&self, now: Timestamp) -> Duration {
+    fn time(&self, now: Timestamp) -> UnixTime {
         self.reading.map_or(now.unix, |reading| reading.time(now))
     }
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Uptime;
 
     fn moment(elapsed_ms: u64, unix_ms: u64) -> Timestamp {
         let elapsed = Duration::from_millis(elapsed_ms);
-        Timestamp { elapsed, uptime: elapsed, unix: Duration::from_millis(unix_ms) }
+        Timestamp {
+            monotonic: MonotonicTime::START + elapsed,
+            uptime: Uptime::START + elapsed,
+            unix: UnixTime::from_millis(unix_ms),
+        }
     }
 
     /// A clock that was told `server_ms` by a call from `sent` to `received`, on a machine whose clock is right.
@@ -230,9 +233,9 @@ mod tests {
     fn an_answers_date_is_held_against_the_clock_that_writes_dates() {
         let at = moment(1_000, 1_000);
         let reading = ClockReading::new(91_500, at, at);
-        assert_eq!(reading.expected_date(moment(2_000, 0)), Duration::from_millis(92_500));
-        let dated = reading.with_date(Some(Duration::from_secs(4)));
-        assert_eq!(dated.expected_date(moment(2_000, 0)), Duration::from_secs(5));
+        assert_eq!(reading.expected_date(moment(2_000, 0)), UnixTime::from_millis(92_500));
+        let dated = reading.with_date(Some(UnixTime::from_secs(4)));
+        assert_eq!(dated.expected_date(moment(2_000, 0)), UnixTime::from_secs(5));
     }
 
     #[test]
@@ -269,8 +272,8 @@ mod tests {
             assert!(!clock.is_confirmed_by(&wrong, &reading(620_000, 20_100)), "it stands still");
         }
         let kept = ClockReading::new(20_000, moment(20_000, 20_000), moment(20_000, 20_000));
-        assert!(!ServerClock::default().contradicts(&kept.with_date(Some(Duration::from_secs(20)))));
-        assert!(ServerClock::default().contradicts(&kept.with_date(Some(Duration::from_secs(10)))));
+        assert!(!ServerClock::default().contradicts(&kept.with_date(Some(UnixTime::from_secs(20)))));
+        assert!(ServerClock::default().contradicts(&kept.with_date(Some(UnixTime::from_secs(10)))));
         let slow = ClockReading::new(15_000, moment(0, 0), moment(20_000, 20_000));
         assert!(!ServerClock::default().contradicts(&slow), "one that took long may be that far off");
     }

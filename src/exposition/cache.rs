@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 
 use super::{CachedFamilies, Exposition, VisibleFamilies, assemble, process_metrics::ExporterFacts};
 use crate::{
-    clock::Timestamp,
+    clock::{MonotonicTime, Timestamp, UnixTime},
     exchange::PriceTable,
     log::dropped_lines,
     snapshot::{
@@ -38,14 +38,14 @@ struct CachedScrape {
     exposition: Exposition,
     /// The store's change count when it was rendered.
     changes: u64,
-    /// On [`Timestamp::elapsed`]: from then on it is out of date even if nothing changes.
-    expires: Duration,
+    /// From then on it is out of date even if nothing changes.
+    expires: MonotonicTime,
 }
 
 /// Renders `store` as of `now`, for a caller that does it only once. `process_started` is the Unix time at which the
 /// process started; `None` leaves out everything about the process.
 #[must_use]
-pub fn render(store: &Store, now: Timestamp, process_started: Option<Duration>) -> Exposition {
+pub fn render(store: &Store, now: Timestamp, process_started: Option<UnixTime>) -> Exposition {
     RenderedEntries::new(&store.entries(), &RenderedEntries::default()).assemble(store, now, process_started)
 }
 
@@ -60,16 +60,16 @@ impl ExpositionCache {
     /// `process_started` is the Unix time at which the process started. Never waits; two scrapes at the same time may
     /// both render what changed.
     #[must_use]
-    pub fn scrape(&self, now: Timestamp, process_started: Duration) -> Exposition {
+    pub fn scrape(&self, now: Timestamp, process_started: UnixTime) -> Exposition {
         let changes = self.store.change_count();
         if let Some(cached) = &*self.scrape.load()
             && cached.changes == changes
-            && now.elapsed < cached.expires
+            && now.monotonic < cached.expires
         {
             return cached.exposition.clone();
         }
         let exposition = self.render(now, Some(process_started));
-        let expires = now.elapsed + PROCESS_METRICS_MAX_AGE;
+        let expires = now.monotonic + PROCESS_METRICS_MAX_AGE;
         let expires = self.store.next_expiry(now).map_or(expires, |expiry| expiry.min(expires));
         let cached = CachedScrape { exposition: exposition.clone(), changes, expires };
         self.scrape.store(Some(Arc::new(cached)));
@@ -78,7 +78,7 @@ impl ExpositionCache {
 
     /// Renders the store as of `now`; see [`render`].
     #[must_use]
-    pub fn render(&self, now: Timestamp, process_started: Option<Duration>) -> Exposition {
+    pub fn render(&self, now: Timestamp, process_started: Option<UnixTime>) -> Exposition {
         self.render_changes().assemble(&self.store, now, process_started)
     }
 
@@ -130,7 +130,7 @@ impl RenderedEntries {
         Self { accounts: entries.accounts.iter().map(account).collect(), prices }
     }
 
-    fn assemble(&self, store: &Store, now: Timestamp, process_started: Option<Duration>) -> Exposition {
+    fn assemble(&self, store: &Store, now: Timestamp, process_started: Option<UnixTime>) -> Exposition {
         let prices_visible =
             self.prices.as_ref().is_some_and(|prices| prices.snapshot.visible(now).is_some());
         let prices = self.prices.as_ref();
@@ -290,6 +290,7 @@ impl RenderedPrices {
 mod tests {
     use super::*;
     use crate::{
+        clock::simulated::at,
         exchange::{self, v1},
         exposition::metrics::FAMILIES,
         snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, tests::answer},
@@ -298,16 +299,11 @@ mod tests {
     const MAX_AGE: Duration = Duration::from_secs(90);
     const UNPRICED: &str = "xt_unpriced_currencies{account=\"a\",wallet=\"spot\"} ";
 
-    fn at(seconds: u64) -> Timestamp {
-        let elapsed = Duration::from_secs(seconds);
-        Timestamp { elapsed, uptime: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
-    }
-
     fn create_cache() -> ExpositionCache {
         let facts = AccountState {
             name: "a".into(),
             paused_until: None,
-            credentials_loaded: Duration::from_secs(1),
+            credentials_loaded: UnixTime::from_secs(1),
             poller_restarts: 0,
         };
         let wallet_config = WalletConfig {
@@ -317,8 +313,8 @@ mod tests {
             filter: CurrencyFilter::default(),
             max_age: MAX_AGE,
         };
-        let account = AccountEntry::new(facts, vec![Arc::new(wallet_config)], at(0));
-        ExpositionCache::new(Arc::new(Store::new(vec![account]).with_prices(MAX_AGE, at(0))))
+        let account = AccountEntry::new(facts, vec![Arc::new(wallet_config)], at(0).uptime);
+        ExpositionCache::new(Arc::new(Store::new(vec![account]).with_prices(MAX_AGE, at(0).uptime)))
     }
 
     /// Reads these rows into the account at second `now`.
@@ -366,7 +362,7 @@ mod tests {
         assert!(!text(&cache, 1).contains("xt_price{"));
         cache.store.update_account("a", |account| poll(account, 10, ROWS));
         assert_eq!(value(&cache, 10, UNPRICED), None, "as long as there are no prices");
-        assert_eq!(cache.store.next_expiry(at(10)), Some(Duration::from_secs(100)));
+        assert_eq!(cache.store.next_expiry(at(10)), Some(at(100).monotonic));
 
         quote(&cache, 5, &["btc", "usdc"]);
         assert_eq!(value(&cache, 10, UNPRICED).as_deref(), Some("2"), "aleo(iou) and eth");
@@ -379,7 +375,7 @@ mod tests {
             value(&cache, 10, "xt_price_last_success_timestamp_seconds ").as_deref(),
             Some("1700000005")
         );
-        assert_eq!(cache.store.next_expiry(at(10)), Some(Duration::from_secs(95)), "prices are the older");
+        assert_eq!(cache.store.next_expiry(at(10)), Some(at(95).monotonic), "prices are the older");
 
         assert_eq!(value(&cache, 94, UNPRICED).as_deref(), Some("2"));
         let unknown = text(&cache, 95);

@@ -1,10 +1,9 @@
 //! The table of all metrics: name, type, labels, help and the source of each value.
 //! The table is the contract with dashboards and rules. A test holds README's table against it.
 
-use std::time::Duration;
-
 use super::text::{self, Samples, count_to_float};
 use crate::{
+    clock::UnixTime,
     exchange::{Amount, PriceTable, QUOTE, Reason},
     snapshot::prices::{PriceFilter, PriceSnapshot},
     snapshot::store::AccountState,
@@ -204,8 +203,8 @@ pub static FAMILIES: [MetricFamily; 32] = [
         labels: WALLET_LABELS,
         help: "Unix time at which the request of the last good answer was sent; 0 before the first.",
         source: MetricSource::Poll(|snapshot, out| {
-            let at = snapshot.last_good.as_ref().map_or(Duration::ZERO, |good| good.at.unix);
-            out.sample(&wallet_labels(snapshot), at.as_secs_f64());
+            let at = snapshot.last_good.as_ref().map(|good| good.at.unix);
+            out.sample(&wallet_labels(snapshot), timestamp_or_zero(at));
         }),
     },
     exporter_family(
@@ -220,7 +219,7 @@ pub static FAMILIES: [MetricFamily; 32] = [
         labels: ACCOUNT_LABELS,
         help: "Unix time until which no request is sent after a rate-limit reply; 0 if not paused.",
         source: MetricSource::Account(|account, out| {
-            out.sample(&[&account.name], account.paused_until.unwrap_or_default().as_secs_f64());
+            out.sample(&[&account.name], timestamp_or_zero(account.paused_until));
         }),
     },
     MetricFamily {
@@ -286,8 +285,8 @@ pub static FAMILIES: [MetricFamily; 32] = [
         labels: &[],
         help: "Unix time at which the request of the last good price answer was sent; 0 before the first.",
         source: MetricSource::PricePoll(|price_snapshot, out| {
-            let at = price_snapshot.last_good.as_ref().map_or(Duration::ZERO, |good| good.at.unix);
-            out.sample(&[], at.as_secs_f64());
+            let at = price_snapshot.last_good.as_ref().map(|good| good.at.unix);
+            out.sample(&[], timestamp_or_zero(at));
         }),
     },
     exporter_family(
@@ -373,6 +372,11 @@ fn balance_rows(
         };
         out.sample(&[&wallet_config.account, &holding.currency, wallet_config.wallet.label()], value);
     }
+}
+
+/// The value of a metric that is 0 without a time.
+fn timestamp_or_zero(time: Option<UnixTime>) -> f64 {
+    time.map_or(0.0, UnixTime::as_secs_f64)
 }
 
 fn wallet_labels(snapshot: &WalletSnapshot) -> [&str; 2] {

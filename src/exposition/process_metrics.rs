@@ -10,7 +10,7 @@ use rustix::{
 };
 
 use super::{metrics::FAMILIES, text::count_to_float};
-use crate::snapshot::store::ReloadStatus;
+use crate::{clock::UnixTime, snapshot::store::ReloadStatus};
 
 /// The data of the exporter's own metrics.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct ExporterFacts<'a> {
     pub skews: &'a BTreeMap<String, f64>,
     /// Unix time at which the process started. `None` leaves out everything about the process: files for a textfile
     /// collector must not repeat each other's series or the collector's own.
-    pub process_started: Option<Duration>,
+    pub process_started: Option<UnixTime>,
     /// The result of the last reload; `None` for a command that reads the configuration only once.
     pub reload: Option<ReloadStatus>,
     /// Dropped log lines; `None` for a command that does not stay.
@@ -122,10 +122,10 @@ mod tests {
     #[test]
     fn every_family_of_its_own_is_written_with_its_help() {
         let skews = BTreeMap::from([("127.0.0.1".to_owned(), -0.25)]);
-        let reload = ReloadStatus { last_succeeded: true, last_success: Duration::from_secs(6) };
+        let reload = ReloadStatus { last_succeeded: true, last_success: UnixTime::from_secs(6) };
         let texts = render(&ExporterFacts {
             skews: &skews,
-            process_started: Some(Duration::from_secs(5)),
+            process_started: Some(UnixTime::from_secs(5)),
             reload: Some(reload),
             dropped_log_lines: Some(3),
             price_poller_restarts: Some(1),

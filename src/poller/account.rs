@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{PollContext, PollTarget, Poller, schedule::first_slot_from};
 use crate::{
-    clock::Timestamp,
+    clock::{MonotonicTime, Timestamp, Uptime},
     config::{self, AccountConfig},
     exchange::{
         ClockReading, ExchangeHosts, KeySource, Paused, ReadAnswer, ReadOutcome, ReadRequest, Session,
@@ -107,14 +107,14 @@ impl PollTarget for AccountTarget {
         &self,
         context: &PollContext,
         now: Timestamp,
-        due: Duration,
-        heartbeat_deadline: Timestamp,
+        due: MonotonicTime,
+        heartbeat_deadline: Uptime,
     ) {
         context.store.update_account(&self.session.account, |account| {
             account.heartbeat_deadline = heartbeat_deadline;
             self.update_state(context, &mut account.state, now);
             for (wallet, next) in account.wallets.iter_mut().zip(self.next_polls(context, due)) {
-                wallet.next_poll = Some(now.later(next.saturating_sub(now.elapsed)));
+                wallet.next_poll = Some(next.max(now.monotonic));
             }
         });
     }
@@ -149,20 +149,21 @@ impl AccountTarget {
 
     /// When each wallet is polled next, if the next poll is due at `due`. The slots in which a rejected key is not
     /// tried do not count.
-    fn next_polls(&self, context: &PollContext, due: Duration) -> Vec<Duration> {
+    fn next_polls(&self, context: &PollContext, due: MonotonicTime) -> Vec<MonotonicTime> {
         let count = self.spec.wallets.len();
         let next = |(index, config): (usize, &Arc<WalletConfig>)| {
             let slots_ahead = (index + count - self.next_wallet) % count;
             let slot = due + self.spec.slot_length() * u32::try_from(slots_ahead).unwrap_or(u32::MAX);
             let blocked_until = context.exchange.refused_until(&self.session, config.wallet);
-            first_slot_from(slot, self.spec.interval, blocked_until.unwrap_or_default())
+            blocked_until.map_or(slot, |earliest| first_slot_from(slot, self.spec.interval, earliest))
         };
         self.spec.wallets.iter().enumerate().map(next).collect()
     }
 
     pub(super) fn update_state(&self, context: &PollContext, facts: &mut AccountState, now: Timestamp) {
         let paused = context.exchange.pause(&self.session);
-        facts.paused_until = paused.map(|paused| now.unix + paused.until.saturating_sub(now.elapsed));
+        facts.paused_until =
+            paused.map(|paused| now.unix + paused.until.saturating_duration_since(now.monotonic));
         facts.credentials_loaded = self.session.credentials.loaded_at();
     }
 
@@ -178,12 +179,12 @@ impl AccountTarget {
         let now = context.clock.now();
         let blocked_until = |this: &Self| context.exchange.refused_until(&this.session, wallet);
         let Some(until) = blocked_until(self) else { return false };
-        if until <= now.elapsed {
+        if until <= now.monotonic {
             // The time is over: the keys in the files get another chance.
             self.session.credentials.reset_rejected();
         }
         self.refresh_keys(now).await;
-        blocked_until(self).is_some_and(|until| until > now.elapsed)
+        blocked_until(self).is_some_and(|until| until > now.monotonic)
     }
 
     /// Reads the key files if they changed.
@@ -215,7 +216,7 @@ impl AccountTarget {
         };
         let now = context.clock.now();
         // Clocks stay visible for two intervals, so that one failed poll does not hide them.
-        let visible_until = now.elapsed + 2 * self.spec.interval + self.spec.timeout;
+        let visible_until = now.monotonic + 2 * self.spec.interval + self.spec.timeout;
         context.store.set_clocks(&read.clocks, visible_until);
         if read.rotated {
             tracing::info!(account = %self.session.account, "new key pair accepted, using it");

@@ -26,7 +26,7 @@ pub use self::{
 };
 use self::{restart::Restarts, schedule::Schedule};
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, MonotonicTime, Timestamp, Uptime},
     exchange::{Client, Paused},
     snapshot::store::Store,
 };
@@ -40,8 +40,8 @@ pub struct Poller<T> {
     target: T,
     context: PollContext,
     schedule: Schedule,
-    /// When the next poll is due, on [`Timestamp::elapsed`].
-    due: Duration,
+    /// When the next poll is due.
+    due: MonotonicTime,
     restarts: Restarts,
 }
 
@@ -61,13 +61,13 @@ pub trait PollTarget: Send {
     /// The pause that forbids a poll now.
     fn pause(&self, context: &PollContext) -> Option<Paused>;
 
-    /// Publishes when the next poll is due, on [`Timestamp::elapsed`], and renews the heartbeat.
+    /// Publishes when the next poll is due, and renews the heartbeat.
     fn publish_next_poll(
         &self,
         context: &PollContext,
         now: Timestamp,
-        due: Duration,
-        heartbeat_deadline: Timestamp,
+        due: MonotonicTime,
+        heartbeat_deadline: Uptime,
     );
 
     /// Polls once and publishes the result.
@@ -102,13 +102,13 @@ impl<T: PollTarget> Poller<T> {
         loop {
             let pause = || self.target.pause(&self.context);
             let publish = |now: Timestamp, due| {
-                let deadline = now.later(self.schedule.heartbeat_life);
+                let deadline = now.uptime + self.schedule.heartbeat_life;
                 self.target.publish_next_poll(&self.context, now, due, deadline);
             };
             self.schedule.wait_until(self.due, &self.context, pause, publish).await;
             let poll = self.target.poll_next(&self.context);
             run_with_heartbeat(poll, self.schedule.poll_max, &heartbeat).await;
-            self.due = self.schedule.next(self.context.clock.now().elapsed, fastrand::f64());
+            self.due = self.schedule.next(self.context.clock.now().monotonic, fastrand::f64());
         }
     }
 
@@ -136,7 +136,7 @@ struct PollerHealth {
 
 impl PollerHealth {
     fn renew_heartbeat(&self) {
-        let deadline = self.clock.now().later(self.life);
+        let deadline = self.clock.now().uptime + self.life;
         match &self.account {
             Some(name) => self.store.update_account(name, |account| account.heartbeat_deadline = deadline),
             None => self.store.update_prices(|prices| prices.heartbeat_deadline = deadline),

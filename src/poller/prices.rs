@@ -2,11 +2,9 @@
 //! account's polls.
 //! Knows no HTTP, no JSON and no text format.
 
-use std::time::Duration;
-
 use super::{PollContext, PollTarget, Poller};
 use crate::{
-    clock::Timestamp,
+    clock::{MonotonicTime, Timestamp, Uptime},
     config::PricesConfig,
     exchange::{Paused, PriceClient, ReadOutcome},
     snapshot::prices::PriceSnapshot,
@@ -35,8 +33,8 @@ impl PollTarget for PriceTarget {
         &self,
         context: &PollContext,
         _now: Timestamp,
-        _due: Duration,
-        heartbeat_deadline: Timestamp,
+        _due: MonotonicTime,
+        heartbeat_deadline: Uptime,
     ) {
         context.store.update_prices(|prices| prices.heartbeat_deadline = heartbeat_deadline);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::PollContext;
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, MonotonicTime, Timestamp},
     exchange::Paused,
 };
 
@@ -21,8 +21,7 @@ const PERMIT_WAIT_MAX: Duration = Duration::from_secs(130);
 /// When polls are due.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
-    /// The first slot, on [`Timestamp::elapsed`].
-    first: Duration,
+    first: MonotonicTime,
     /// The time between two slots.
     slot_length: Duration,
     /// How long a poller counts as alive after a heartbeat: two intervals and a timeout.
@@ -35,11 +34,16 @@ enum WakeUp {
     /// Before the slot.
     Early,
     InTime,
-    Late(Duration),
+    Late(MonotonicTime),
 }
 
 impl Schedule {
-    pub(super) fn new(first: Duration, slot_length: Duration, interval: Duration, timeout: Duration) -> Self {
+    pub(super) fn new(
+        first: MonotonicTime,
+        slot_length: Duration,
+        interval: Duration,
+        timeout: Duration,
+    ) -> Self {
         Self {
             first,
             slot_length,
@@ -49,9 +53,9 @@ impl Schedule {
     }
 
     /// The first slot after `now`, plus a jitter of up to a tenth of a slot: `random` is from 0 to 1.
-    pub(super) fn next(self, now: Duration, random: f64) -> Duration {
+    pub(super) fn next(self, now: MonotonicTime, random: f64) -> MonotonicTime {
         let slot = self.slot_length.max(Duration::from_millis(1));
-        let passed = now.saturating_sub(self.first).as_nanos() / slot.as_nanos();
+        let passed = now.saturating_duration_since(self.first).as_nanos() / slot.as_nanos();
         let passed = u32::try_from(passed).unwrap_or(u32::MAX);
         let jitter = slot.mul_f64(random.clamp(0.0, 1.0) / 10.0).min(Duration::from_secs(1));
         self.first + slot * (passed + u32::from(now >= self.first)) + jitter
@@ -61,10 +65,10 @@ impl Schedule {
     /// poll, often enough for a heartbeat.
     pub(super) async fn wait_until(
         self,
-        due: Duration,
+        due: MonotonicTime,
         context: &PollContext,
         pause: impl Fn() -> Option<Paused>,
-        publish: impl Fn(Timestamp, Duration),
+        publish: impl Fn(Timestamp, MonotonicTime),
     ) {
         let PollContext { exchange, clock, .. } = context;
         let mut due = due;
@@ -76,7 +80,7 @@ impl Schedule {
                 // All accounts may be paused until the same time: each resumes in its own slot.
                 due = due.max(self.next(paused.until, 0.0));
             }
-            publish(now, due.max(now.elapsed));
+            publish(now, due.max(now.monotonic));
             tokio::select! {
                 biased;
                 () = pause_begins => {}
@@ -94,10 +98,10 @@ impl Schedule {
 
     /// Sleeps until `due`, or for a part of that time. A poller that wakes up late skips its slot: after the machine
     /// was suspended all pollers are late at once.
-    async fn sleep(self, due: Duration, clock: Clock) -> WakeUp {
-        let now = clock.now().elapsed;
-        match due.saturating_sub(now) {
-            Duration::ZERO if now.saturating_sub(due) > self.slot_length.min(LATE_WAKE_UP) => {
+    async fn sleep(self, due: MonotonicTime, clock: Clock) -> WakeUp {
+        let now = clock.now().monotonic;
+        match due.saturating_duration_since(now) {
+            Duration::ZERO if now.saturating_duration_since(due) > self.slot_length.min(LATE_WAKE_UP) => {
                 WakeUp::Late(now)
             }
             Duration::ZERO => WakeUp::InTime,
@@ -110,8 +114,12 @@ impl Schedule {
 }
 
 /// The first of `due`, `due + interval`, `due + 2 * interval` and so on that is not before `earliest`.
-pub(super) fn first_slot_from(due: Duration, interval: Duration, earliest: Duration) -> Duration {
-    let intervals = earliest.saturating_sub(due).as_nanos().div_ceil(interval.as_nanos().max(1));
+pub(super) fn first_slot_from(
+    due: MonotonicTime,
+    interval: Duration,
+    earliest: MonotonicTime,
+) -> MonotonicTime {
+    let intervals = earliest.saturating_duration_since(due).as_nanos().div_ceil(interval.as_nanos().max(1));
     due + interval * u32::try_from(intervals).unwrap_or(u32::MAX)
 }
 
@@ -119,26 +127,29 @@ pub(super) fn first_slot_from(due: Duration, interval: Duration, earliest: Durat
 mod tests {
     use super::*;
 
+    fn time(seconds: u64) -> MonotonicTime {
+        MonotonicTime::START + Duration::from_secs(seconds)
+    }
+
     #[test]
     fn the_next_poll_is_in_the_first_slot_that_is_allowed() {
-        let seconds = Duration::from_secs;
         for (earliest, expected) in [(0, 40), (40, 40), (41, 70), (100, 100), (301, 310)] {
-            let next = first_slot_from(seconds(40), seconds(30), seconds(earliest));
-            assert_eq!(next, seconds(expected), "{earliest}");
+            let next = first_slot_from(time(40), Duration::from_secs(30), time(earliest));
+            assert_eq!(next, time(expected), "{earliest}");
         }
     }
 
     #[test]
     fn slots_are_on_a_grid_and_skipped_ones_are_not_made_up_for() {
         let seconds = Duration::from_secs;
-        let schedule = Schedule::new(seconds(7), seconds(10), seconds(10), seconds(5));
+        let schedule = Schedule::new(time(7), seconds(10), seconds(10), seconds(5));
         for (now, expected) in [(0, 7), (6, 7), (7, 17), (16, 17), (17, 27), (60, 67)] {
-            assert_eq!(schedule.next(seconds(now), 0.0), seconds(expected), "after {now}");
+            assert_eq!(schedule.next(time(now), 0.0), time(expected), "after {now}");
         }
-        let late = schedule.next(seconds(8), 1.0);
-        assert_eq!(late, seconds(18), "the jitter is at most a tenth of a slot");
-        assert_eq!(schedule.next(late, 0.0), seconds(27), "the jitter moves no later slot");
-        let slow = Schedule::new(Duration::ZERO, seconds(3_600), seconds(3_600), seconds(5));
-        assert_eq!(slow.next(seconds(1), 1.0), seconds(3_601), "the jitter is at most a second");
+        let late = schedule.next(time(8), 1.0);
+        assert_eq!(late, time(18), "the jitter is at most a tenth of a slot");
+        assert_eq!(schedule.next(late, 0.0), time(27), "the jitter moves no later slot");
+        let slow = Schedule::new(MonotonicTime::START, seconds(3_600), seconds(3_600), seconds(5));
+        assert_eq!(slow.next(time(1), 1.0), time(3_601), "the jitter is at most a second");
     }
 }

@@ -1,7 +1,7 @@
 //! The set of running pollers. A reload starts, replaces and stops pollers; unchanged ones keep running.
 //! Knows no file, no signal and no HTTP.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use tokio::{
     runtime::Handle,
@@ -17,7 +17,7 @@ use super::{
     schedule::Schedule,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, MonotonicTime},
     config::{self, AccountConfig, Config, PricesConfig},
     exchange::{self, Client, PACE_SPAN, PriceClient, Session},
     snapshot::{
@@ -90,8 +90,8 @@ pub struct ReloadSummary {
 /// The time of the first poll, and the position of its slot.
 #[derive(Clone, Copy, Debug)]
 struct Start {
-    /// No poll before this time, on [`crate::clock::Timestamp::elapsed`].
-    earliest: Duration,
+    /// No poll before this time.
+    earliest: MonotonicTime,
     /// From 0 to 1: the part of a slot by which the poller's grid is shifted.
     phase: f64,
 }
@@ -106,7 +106,7 @@ pub fn create_pollers(
     clock: Clock,
 ) -> (Vec<AccountPoller>, Option<PricePoller>, Arc<Store>) {
     let context = PollContext { exchange: Arc::clone(exchange), store: Arc::default(), clock };
-    let earliest = clock.now().elapsed + exchange.startup_delay();
+    let earliest = clock.now().monotonic + exchange.startup_delay();
     let mut numbers = 0..;
     let mut start = || Start { earliest, phase: phase(numbers.next().unwrap_or_default()) };
     let created = accounts.into_iter().map(|account| context.create_account_poller(account, start(), None));
@@ -125,7 +125,7 @@ fn phase(number: u32) -> f64 {
 }
 
 /// `first`, or the time at which the previous poller would have polled, if that is earlier and not yet past.
-fn earlier_due(first: Duration, previous: Option<Duration>, now: Duration) -> Duration {
+fn earlier_due(first: MonotonicTime, previous: Option<MonotonicTime>, now: MonotonicTime) -> MonotonicTime {
     previous.filter(|due| *due > now).map_or(first, |due| due.min(first))
 }
 
@@ -232,9 +232,13 @@ impl PollerSet {
 
     /// The earliest first poll of a new poller. A reload may add an account during the startup delay: it waits for the rest
     /// of the delay.
-    fn earliest_first_poll(&self) -> Duration {
-        let now = self.context.clock.now().elapsed;
-        if self.poller_count == 0 { now + self.context.exchange.startup_delay() } else { now.max(PACE_SPAN) }
+    fn earliest_first_poll(&self) -> MonotonicTime {
+        let now = self.context.clock.now().monotonic;
+        if self.poller_count == 0 {
+            now + self.context.exchange.startup_delay()
+        } else {
+            now.max(MonotonicTime::START + PACE_SPAN)
+        }
     }
 
     fn next_phase(&mut self) -> f64 {
@@ -294,7 +298,7 @@ impl PollContext {
         let snapshots: Vec<_> = spec.wallets.iter().map(restore).collect();
         let slot = spec.slot_length();
         let due = previous.as_ref().map(|previous| previous.due);
-        let first = earlier_due(start.earliest + slot.mul_f64(start.phase), due, now.elapsed);
+        let first = earlier_due(start.earliest + slot.mul_f64(start.phase), due, now.monotonic);
         let restarts = previous.as_ref().map_or_else(Restarts::default, |previous| previous.restarts);
         let credentials = match previous {
             Some(previous) if previous.target.spec.keys == spec.keys => previous.target.session.credentials,
@@ -303,13 +307,13 @@ impl PollContext {
         let mut facts = AccountState {
             name: name.clone(),
             paused_until: None,
-            credentials_loaded: Duration::ZERO,
+            credentials_loaded: credentials.loaded_at(),
             poller_restarts: restarts.count,
         };
         let schedule = Schedule::new(first, slot, spec.interval, spec.timeout);
         let target = AccountTarget::new(Session::new(name, hosts, credentials), spec);
         target.update_state(self, &mut facts, now);
-        let entry = AccountEntry::restored(facts, snapshots, now.later(schedule.heartbeat_life));
+        let entry = AccountEntry::restored(facts, snapshots, now.uptime + schedule.heartbeat_life);
         (Poller { target, context: self.clone(), schedule, due: first, restarts }, entry)
     }
 
@@ -326,11 +330,11 @@ impl PollContext {
         let previous = previous.filter(is_same_exchange);
         let slot = config.poll_interval;
         let due = previous.as_ref().map(|previous| previous.due);
-        let first = earlier_due(start.earliest + slot.mul_f64(start.phase), due, now.elapsed);
+        let first = earlier_due(start.earliest + slot.mul_f64(start.phase), due, now.monotonic);
         let schedule = Schedule::new(first, slot, config.poll_interval, config.poll_timeout);
         let price_config = NewPriceEntry {
             max_age: config.max_age,
-            heartbeat_deadline: now.later(schedule.heartbeat_life),
+            heartbeat_deadline: now.uptime + schedule.heartbeat_life,
             keeps_prices: previous.is_some(),
         };
         let client = PriceClient::new(config.hosts.clone());
@@ -360,10 +364,13 @@ fn restore_snapshot(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use zeroize::Zeroizing;
 
     use super::*;
     use crate::{
+        clock::UnixTime,
         exchange::{Credentials, ExchangeHosts, KeyHalf, KeySource, Secret, Wallet},
         snapshot::wallet::CurrencyFilter,
     };
@@ -373,7 +380,7 @@ mod tests {
             let secret = Secret::new(&Zeroizing::new("key".to_owned()));
             KeyHalf::Given(secret.unwrap_or_else(|why| panic!("{why}")))
         };
-        let credentials = Credentials::open(KeySource { access: half(), secret: half() }, Duration::ZERO);
+        let credentials = Credentials::open(KeySource { access: half(), secret: half() }, UnixTime::EPOCH);
         AccountConfig {
             name: name.into(),
             hosts: ExchangeHosts::default(),
@@ -426,11 +433,11 @@ mod tests {
         pollers.apply_config(at_once("b")).await;
         let first = loop {
             match pollers.store().account("b").and_then(|page| page.next_poll()) {
-                Some(next) => break next.elapsed,
+                Some(next) => break next,
                 None => tokio::task::yield_now().await,
             }
         };
-        assert!(first >= PACE_SPAN, "{first:?}");
+        assert!(first >= MonotonicTime::START + PACE_SPAN, "{first:?}");
         Ok(())
     }
 }

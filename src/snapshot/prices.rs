@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 
 pub use crate::exchange::QUOTE;
 use crate::{
-    clock::Timestamp,
+    clock::{MonotonicTime, Timestamp},
     exchange::{Failure, PriceTable},
     snapshot::wallet::{Freshness, Holding, HoldingState, LastFailure, LastGood, WalletConfig},
 };
@@ -56,10 +56,10 @@ impl PriceSnapshot {
         self.last_good.as_ref().filter(|good| good.at.age(now) < self.max_age)
     }
 
-    /// When the answer that is visible as of `now` becomes too old, on [`Timestamp::elapsed`].
+    /// When the answer that is visible as of `now` becomes too old, on [`Timestamp::monotonic`].
     #[must_use]
-    pub fn visible_until(&self, now: Timestamp) -> Option<Duration> {
-        self.visible(now).map(|good| good.at.elapsed + self.max_age)
+    pub fn visible_until(&self, now: Timestamp) -> Option<MonotonicTime> {
+        self.visible(now).map(|good| good.at.monotonic + self.max_age)
     }
 
     /// Fresh, held or unknown as of `now`.
@@ -150,14 +150,10 @@ pub fn count_unpriced(good: &LastGood, prices: &PriceTable) -> u64 {
 mod tests {
     use super::*;
     use crate::{
+        clock::simulated::at,
         exchange::{Amount, Reason, Wallet, v1},
         snapshot::wallet::{CurrencyFilter, WatchedCurrency},
     };
-
-    fn at(seconds: u64) -> Timestamp {
-        let elapsed = Duration::from_secs(seconds);
-        Timestamp { elapsed, uptime: elapsed, unix: elapsed }
-    }
 
     fn prices(body: &str) -> Result<PriceTable, Failure> {
         v1::decode_prices(200, body.as_bytes())
@@ -182,7 +178,7 @@ mod tests {
         assert_eq!((price(&failed, 99), price(&failed, 100)), (Some(7.0), None));
         assert_eq!(
             (failed.visible_until(at(99)), failed.visible_until(at(100))),
-            (Some(Duration::from_secs(100)), None)
+            (Some(at(100).monotonic), None)
         );
         let failure =
             failed.last_failure.as_ref().map(|failure| (failure.since, failure.at, failure.failure.reason));

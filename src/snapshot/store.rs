@@ -11,7 +11,10 @@ use super::{
     prices::PriceSnapshot,
     wallet::{WalletConfig, WalletSnapshot},
 };
-use crate::{clock::Timestamp, exchange::ClockReading};
+use crate::{
+    clock::{MonotonicTime, Timestamp, UnixTime, Uptime},
+    exchange::ClockReading,
+};
 
 /// The entries of all accounts, the entry of prices, and the state of the exporter itself.
 #[derive(Debug, Default)]
@@ -48,7 +51,7 @@ pub struct AccountEntry {
     /// Its wallets, in the order of [`crate::exchange::Wallet`].
     pub wallets: Vec<WalletEntry>,
     /// The poller counts as stuck if it does not renew this deadline in time.
-    pub heartbeat_deadline: Timestamp,
+    pub heartbeat_deadline: Uptime,
 }
 
 /// The state that all wallets of an account share.
@@ -57,9 +60,9 @@ pub struct AccountState {
     /// The `account` label.
     pub name: Box<str>,
     /// Unix time at which a pause ends; `None` if not paused.
-    pub paused_until: Option<Duration>,
+    pub paused_until: Option<UnixTime>,
     /// Unix time at which the key pair in use was read.
-    pub credentials_loaded: Duration,
+    pub credentials_loaded: UnixTime,
     /// How often the account's poller was restarted after a panic.
     pub poller_restarts: u64,
 }
@@ -70,7 +73,7 @@ pub struct WalletEntry {
     /// The last good answer, the last failure and the counters. The same allocation until the next poll ends.
     pub snapshot: Arc<WalletSnapshot>,
     /// When the wallet is polled next. Slots that a rejected key skips do not count.
-    pub next_poll: Option<Timestamp>,
+    pub next_poll: Option<MonotonicTime>,
 }
 
 /// The current state of prices. Immutable: their poller replaces it with a new one.
@@ -79,7 +82,7 @@ pub struct PriceEntry {
     /// The last good answer and the last failure. The same allocation until the next poll ends.
     pub snapshot: Arc<PriceSnapshot>,
     /// The poller counts as stuck if it does not renew this deadline in time.
-    pub heartbeat_deadline: Timestamp,
+    pub heartbeat_deadline: Uptime,
     /// How often the price poller was restarted after a panic.
     pub poller_restarts: u64,
 }
@@ -90,7 +93,7 @@ pub struct NewPriceEntry {
     /// Prices of this age and older are hidden.
     pub max_age: Duration,
     /// The first heartbeat deadline of the price poller.
-    pub heartbeat_deadline: Timestamp,
+    pub heartbeat_deadline: Uptime,
     /// Whether the previous entry's prices stay, because they come from the same endpoints.
     pub keeps_prices: bool,
 }
@@ -108,8 +111,8 @@ struct ExporterState {
 #[derive(Clone, Copy, Debug)]
 struct VisibleClock {
     reading: ClockReading,
-    /// On [`Timestamp::elapsed`]: hides the clocks of hosts that no poll asks any more.
-    visible_until: Duration,
+    /// On [`Timestamp::monotonic`]: hides the clocks of hosts that no poll asks any more.
+    visible_until: MonotonicTime,
 }
 
 /// The result of the last configuration reload.
@@ -118,7 +121,7 @@ pub struct ReloadStatus {
     /// Whether the last reload succeeded.
     pub last_succeeded: bool,
     /// Unix time of the last successful reload.
-    pub last_success: Duration,
+    pub last_success: UnixTime,
 }
 
 impl Store {
@@ -132,7 +135,7 @@ impl Store {
 
     /// Enables prices, which are hidden from `max_age` on.
     #[must_use]
-    pub fn with_prices(self, max_age: Duration, heartbeat_deadline: Timestamp) -> Self {
+    pub fn with_prices(self, max_age: Duration, heartbeat_deadline: Uptime) -> Self {
         let prices = NewPriceEntry { max_age, heartbeat_deadline, keeps_prices: false };
         self.replace_accounts(&|_| true, Vec::new(), Some(prices));
         self
@@ -225,8 +228,8 @@ impl Store {
         found.ok().and_then(|index| registry.accounts.get(index)).cloned()
     }
 
-    /// Stores clock readings by host. They are visible until `visible_until`, on [`Timestamp::elapsed`].
-    pub fn set_clocks(&self, clocks: &[(String, ClockReading)], visible_until: Duration) {
+    /// Stores clock readings by host. They are visible until `visible_until`.
+    pub fn set_clocks(&self, clocks: &[(String, ClockReading)], visible_until: MonotonicTime) {
         self.update_exporter_state(&|state| {
             for (host, reading) in clocks {
                 let latest = state
@@ -247,7 +250,7 @@ impl Store {
     #[must_use]
     pub fn clock_skews(&self, now: Timestamp) -> BTreeMap<String, f64> {
         let state = self.exporter.load();
-        let visible = state.clocks.iter().filter(|(_, clock)| now.elapsed < clock.visible_until);
+        let visible = state.clocks.iter().filter(|(_, clock)| now.monotonic < clock.visible_until);
         visible.map(|(host, clock)| (host.clone(), clock.reading.skew_seconds(now))).collect()
     }
 
@@ -287,9 +290,9 @@ impl Store {
         self.changes.subscribe()
     }
 
-    /// When the next visible answer becomes too old, on [`Timestamp::elapsed`]; `None` if nothing is visible as of `now`.
+    /// When the next visible answer becomes too old, on [`Timestamp::monotonic`]; `None` if nothing is visible as of `now`.
     #[must_use]
-    pub fn next_expiry(&self, now: Timestamp) -> Option<Duration> {
+    pub fn next_expiry(&self, now: Timestamp) -> Option<MonotonicTime> {
         let Entries { accounts, prices } = self.entries();
         let wallets = accounts.iter().flat_map(|account| &account.wallets);
         let balances = wallets.filter_map(|wallet| wallet.snapshot.visible_until(now));
@@ -326,7 +329,7 @@ impl Store {
 impl AccountEntry {
     /// An account without a finished poll.
     #[must_use]
-    pub fn new(facts: AccountState, wallets: Vec<Arc<WalletConfig>>, heartbeat_deadline: Timestamp) -> Self {
+    pub fn new(facts: AccountState, wallets: Vec<Arc<WalletConfig>>, heartbeat_deadline: Uptime) -> Self {
         Self::restored(facts, wallets.into_iter().map(WalletSnapshot::new), heartbeat_deadline)
     }
 
@@ -335,26 +338,24 @@ impl AccountEntry {
     pub fn restored(
         state: AccountState,
         snapshots: impl IntoIterator<Item = WalletSnapshot>,
-        heartbeat_deadline: Timestamp,
+        heartbeat_deadline: Uptime,
     ) -> Self {
         let entry = |snapshot| WalletEntry { snapshot: Arc::new(snapshot), next_poll: None };
         Self { state, wallets: snapshots.into_iter().map(entry).collect(), heartbeat_deadline }
     }
 
     fn is_same_but_heartbeat(&self, other: &Self) -> bool {
-        let next_poll = |wallet: &WalletEntry| wallet.next_poll.map(|next| next.elapsed);
         self.state == other.state
             && self.wallets.len() == other.wallets.len()
             && self.wallets.iter().zip(&other.wallets).all(|(wallet, other)| {
-                Arc::ptr_eq(&wallet.snapshot, &other.snapshot) && next_poll(wallet) == next_poll(other)
+                Arc::ptr_eq(&wallet.snapshot, &other.snapshot) && wallet.next_poll == other.next_poll
             })
     }
 
     /// When the next wallet of the account is polled.
     #[must_use]
-    pub fn next_poll(&self) -> Option<Timestamp> {
-        let next = self.wallets.iter().filter_map(|wallet| wallet.next_poll);
-        next.min_by_key(|next| next.elapsed)
+    pub fn next_poll(&self) -> Option<MonotonicTime> {
+        self.wallets.iter().filter_map(|wallet| wallet.next_poll).min()
     }
 
     /// How long the poller's heartbeat is overdue; `None` if the poller is alive. Time in which the machine was
@@ -406,8 +407,8 @@ impl PriceEntry {
 }
 
 /// How long ago `deadline` was, on the clock that timers use; `None` if it is still to come.
-fn overdue(deadline: Timestamp, now: Timestamp) -> Option<Duration> {
-    now.uptime.checked_sub(deadline.uptime)
+fn overdue(deadline: Uptime, now: Timestamp) -> Option<Duration> {
+    now.uptime.checked_duration_since(deadline)
 }
 
 #[cfg(test)]
@@ -415,27 +416,23 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-
-    fn at(seconds: u64) -> Timestamp {
-        let elapsed = Duration::from_secs(seconds);
-        Timestamp { elapsed, uptime: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
-    }
+    use crate::clock::simulated::at;
 
     #[test]
     fn a_heartbeat_alone_is_no_change_for_readers() {
         let state = AccountState {
             name: "a".into(),
             paused_until: None,
-            credentials_loaded: Duration::ZERO,
+            credentials_loaded: at(0).unix,
             poller_restarts: 0,
         };
-        let store =
-            Store::new(vec![AccountEntry::new(state, Vec::new(), at(0))]).with_prices(Duration::MAX, at(0));
+        let store = Store::new(vec![AccountEntry::new(state, Vec::new(), at(0).uptime)])
+            .with_prices(Duration::MAX, at(0).uptime);
         let before = store.change_count();
-        store.update_account("a", |account| account.heartbeat_deadline = at(9));
-        store.update_prices(|prices| prices.heartbeat_deadline = at(9));
+        store.update_account("a", |account| account.heartbeat_deadline = at(9).uptime);
+        store.update_prices(|prices| prices.heartbeat_deadline = at(9).uptime);
         assert_eq!(store.change_count(), before);
-        assert_eq!(store.account("a").map(|account| account.heartbeat_deadline), Some(at(9)));
+        assert_eq!(store.account("a").map(|account| account.heartbeat_deadline), Some(at(9).uptime));
         store.update_account("a", |account| account.state.poller_restarts = 1);
         store.update_prices(|prices| prices.poller_restarts = 1);
         assert_eq!(store.change_count(), before + 2);
@@ -447,13 +444,13 @@ mod tests {
         let facts = AccountState {
             name: "a".into(),
             paused_until: None,
-            credentials_loaded: Duration::ZERO,
+            credentials_loaded: at(0).unix,
             poller_restarts: 0,
         };
-        let store = Store::new(vec![AccountEntry::new(facts, Vec::new(), at(0))]);
+        let store = Store::new(vec![AccountEntry::new(facts, Vec::new(), at(0).uptime)]);
         let tries = Cell::new(0);
         store.update_account("a", |account| {
-            account.heartbeat_deadline = at(60);
+            account.heartbeat_deadline = at(60).uptime;
             tries.set(tries.get() + 1);
             if tries.get() == 1 {
                 store.update_account("a", |account| account.state.poller_restarts = 1);
@@ -461,14 +458,14 @@ mod tests {
         });
         let account = store.account("a");
         let state = account.map(|account| (account.heartbeat_deadline, account.state.poller_restarts));
-        assert_eq!(state, Some((at(60), 1)));
+        assert_eq!(state, Some((at(60).uptime, 1)));
         assert_eq!(tries.get(), 2);
     }
 
     #[test]
     fn an_overdue_heartbeat_of_the_price_poller_is_reported() {
-        let store = Store::new(Vec::new()).with_prices(Duration::from_secs(90), at(0));
-        store.update_prices(|prices| prices.heartbeat_deadline = at(100));
+        let store = Store::new(Vec::new()).with_prices(Duration::from_secs(90), at(0).uptime);
+        store.update_prices(|prices| prices.heartbeat_deadline = at(100).uptime);
         assert_eq!(store.stuck_pollers(at(99)), [""; 0]);
         assert_eq!(store.stuck_pollers(at(107)).len(), 1);
     }

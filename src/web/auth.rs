@@ -19,6 +19,7 @@ use super::{
     fair_queue::{FairQueue, QueueFull, network},
     tls::random_bytes,
 };
+use crate::clock::MonotonicTime;
 
 /// A check at a higher cost would keep a core busy for more than a minute.
 const MAX_BCRYPT_COST: u32 = 20;
@@ -68,7 +69,7 @@ impl Authenticator {
         Ok(Self { users, rate_limit })
     }
 
-    /// Checks the `Authorization` header of a request from `peer`, then the rate limit. `now` is time on a monotonic clock.
+    /// Checks the `Authorization` header of a request from `peer`, then the rate limit.
     /// Only authenticated requests count in the rate limit.
     ///
     /// # Errors
@@ -77,7 +78,7 @@ impl Authenticator {
         &self,
         authorization: Option<&HeaderValue>,
         peer: IpAddr,
-        now: Duration,
+        now: MonotonicTime,
     ) -> Result<(), AuthRefusal> {
         if !self.users.hashes.is_empty() {
             let credentials =
@@ -205,8 +206,8 @@ pub(super) struct RequestRateLimit {
     interval: Duration,
     /// How far a request may be ahead of `next_arrival`.
     tolerance: Duration,
-    /// When the next request is due if all requests are an interval apart, on a monotonic clock.
-    next_arrival: Mutex<Duration>,
+    /// When the next request is due if all requests are an interval apart; `None` before the first.
+    next_arrival: Mutex<Option<MonotonicTime>>,
 }
 
 impl RequestRateLimit {
@@ -215,12 +216,13 @@ impl RequestRateLimit {
         Self { interval, tolerance, next_arrival: Mutex::default() }
     }
 
-    fn try_acquire(&self, now: Duration) -> bool {
+    fn try_acquire(&self, now: MonotonicTime) -> bool {
         let mut next_arrival = self.next_arrival.lock().unwrap_or_else(PoisonError::into_inner);
-        if *next_arrival > now.saturating_add(self.tolerance) {
+        let due = next_arrival.unwrap_or(now);
+        if due > now + self.tolerance {
             return false;
         }
-        *next_arrival = (*next_arrival).max(now).saturating_add(self.interval);
+        *next_arrival = Some(due.max(now) + self.interval);
         true
     }
 }
@@ -228,6 +230,7 @@ impl RequestRateLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::simulated::at;
 
     /// The hash of `hunter2` at the lowest cost, from Python's bcrypt.
     const HASH: &str = "$2b$04$zcJ9CRqi.V8swiImsw8DYeRhPRTQXbenYWojITkx4vLNdL4Al0c0O";
@@ -241,7 +244,7 @@ mod tests {
 
     async fn accepts(authenticator: &Authenticator, authorization: &str) -> bool {
         let value = HeaderValue::from_str(authorization).ok();
-        authenticator.authenticate(value.as_ref(), PEER, Duration::ZERO).await.is_ok()
+        authenticator.authenticate(value.as_ref(), PEER, MonotonicTime::START).await.is_ok()
     }
 
     fn basic(credentials: &str) -> String {
@@ -279,7 +282,7 @@ mod tests {
             assert!(!accepts(&authenticator, bad).await, "{bad}");
         }
         assert_eq!(
-            authenticator.authenticate(None, PEER, Duration::ZERO).await,
+            authenticator.authenticate(None, PEER, MonotonicTime::START).await,
             Err(AuthRefusal::InvalidCredentials)
         );
         assert_eq!(verified(), 2, "rejected credentials are not stored");
@@ -352,7 +355,7 @@ mod tests {
     async fn without_users_no_password_is_needed() -> Result<(), String> {
         let authenticator = authenticator(&[])?;
         assert!(accepts(&authenticator, &basic("any:thing")).await);
-        assert_eq!(authenticator.authenticate(None, PEER, Duration::ZERO).await, Ok(()));
+        assert_eq!(authenticator.authenticate(None, PEER, MonotonicTime::START).await, Ok(()));
         Ok(())
     }
 
@@ -379,11 +382,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_rate_limit_allows_a_burst_and_then_one_request_per_interval() -> Result<(), String> {
-        let at = Duration::from_secs;
-        let authenticator = Authenticator::new(BTreeMap::new(), Some(RequestRateLimit::new(at(10), 3)))?;
+        let limit = RequestRateLimit::new(Duration::from_secs(10), 3);
+        let authenticator = Authenticator::new(BTreeMap::new(), Some(limit))?;
         let mut results = String::new();
         for second in [0, 0, 0, 0, 9, 10, 10, 19, 20, 1000, 1000, 1000, 1000, 1010] {
-            results.push(if authenticator.authenticate(None, PEER, at(second)).await.is_ok() {
+            results.push(if authenticator.authenticate(None, PEER, at(second).monotonic).await.is_ok() {
                 '.'
             } else {
                 'x'

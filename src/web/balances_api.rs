@@ -1,16 +1,12 @@
 //! `GET /api/v1/balances`: balances as JSON with every digit that the exchange wrote. A metric is a float64, which cannot
 //! hold all of them. A balance that is unknown in `/metrics` is unknown here too.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::Serialize;
 
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, UnixTime},
     snapshot::store::AccountEntry,
     snapshot::wallet::{Freshness, Holding, HoldingState, WalletSnapshot},
 };
@@ -113,6 +109,6 @@ fn currency_balance(holding: &Holding) -> CurrencyBalance<'_> {
     CurrencyBalance { currency: &holding.currency, free, frozen, present: holding.state.is_present() }
 }
 
-fn rfc3339(unix: Duration) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + unix).to_string()
+fn rfc3339(time: UnixTime) -> String {
+    humantime::format_rfc3339_millis(time.into()).to_string()
 }

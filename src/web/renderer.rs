@@ -13,6 +13,7 @@ use hyper::body::Bytes;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
 
 use super::response::gzip;
+use crate::clock::MonotonicTime;
 
 /// A document is rendered again after this time.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -41,8 +42,8 @@ pub(super) struct Renderer<D> {
 /// The version of the content at a point in time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Version {
-    /// The time, on [`crate::clock::Timestamp::elapsed`].
-    pub now: Duration,
+    /// The time.
+    pub now: MonotonicTime,
     /// Number of changes of the content until then.
     pub changes: u64,
 }
@@ -52,8 +53,8 @@ pub(super) struct Version {
 pub(super) struct Rendered {
     /// Uncompressed.
     pub plain: Vec<u8>,
-    /// When a value in it becomes too old to show, on [`crate::clock::Timestamp::elapsed`].
-    pub expires: Option<Duration>,
+    /// When a value in it becomes too old to show.
+    pub expires: Option<MonotonicTime>,
 }
 
 /// Why there is no document.
@@ -71,10 +72,10 @@ struct CachedDocument<D> {
     plain: Bytes,
     gzip: Option<Bytes>,
     changes: u64,
-    /// When it expires, on [`crate::clock::Timestamp::elapsed`].
-    expires: Duration,
+    /// When it expires.
+    expires: MonotonicTime,
     /// When it expires if the content has changed since.
-    expires_if_changed: Duration,
+    expires_if_changed: MonotonicTime,
 }
 
 impl<D> CachedDocument<D> {
@@ -143,7 +144,7 @@ impl<D: Clone + PartialEq + Send + 'static> Renderer<D> {
     }
 
     /// The uncompressed bytes of a cached document, and when they expire.
-    fn cached_plain(&self, document: &D, version: Version) -> Option<(Bytes, Duration)> {
+    fn cached_plain(&self, document: &D, version: Version) -> Option<(Bytes, MonotonicTime)> {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let cached = cache.iter().find(|cached| cached.document == *document)?;
         // Not if the content has changed: the compressed bytes would count as those of the newer content.
@@ -162,11 +163,11 @@ impl<D: Clone + PartialEq + Send + 'static> Renderer<D> {
         let started = Instant::now();
         let (plain, expires) = self.cached_plain(&document, version).unwrap_or_else(|| {
             let rendered = render();
-            let expires = version.now.saturating_add(MAX_AGE);
+            let expires = version.now + MAX_AGE;
             (self.count(rendered.plain), rendered.expires.map_or(expires, |known| known.min(expires)))
         });
         let gzip = if is_gzip { Some(self.compress(&plain)?) } else { None };
-        let pause_end = version.now.saturating_add(started.elapsed() * PAUSE_FACTOR);
+        let pause_end = version.now + started.elapsed() * PAUSE_FACTOR;
         let bytes = gzip.clone().unwrap_or_else(|| plain.clone());
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.retain(|cached| cached.document != document);
@@ -189,17 +190,17 @@ impl<D: Clone + PartialEq + Send + 'static> Renderer<D> {
         Bytes::from_owner(CountedBytes { bytes, held_bytes: Arc::clone(&self.held_bytes) })
     }
 
-    fn remove_expired(&self, now: Duration) {
+    fn remove_expired(&self, now: MonotonicTime) {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).retain(|cached| now < cached.expires);
     }
 
     /// Removes documents once they have expired, without a further request.
-    fn schedule_removal(self: &Arc<Self>, rendered_at: Duration) {
+    fn schedule_removal(self: &Arc<Self>, rendered_at: MonotonicTime) {
         let renderer = Arc::downgrade(self);
         tokio::spawn(async move {
             sleep(MAX_AGE).await;
             if let Some(renderer) = renderer.upgrade() {
-                renderer.remove_expired(rendered_at.saturating_add(MAX_AGE));
+                renderer.remove_expired(rendered_at + MAX_AGE);
             }
         });
     }
@@ -231,10 +232,10 @@ mod tests {
 
     use super::*;
 
-    const NOTHING_CHANGED: Version = Version { now: Duration::ZERO, changes: 0 };
+    const NOTHING_CHANGED: Version = Version { now: MonotonicTime::START, changes: 0 };
 
     fn at(milliseconds: u64, changes: u64) -> impl Fn() -> Version {
-        move || Version { now: Duration::from_millis(milliseconds), changes }
+        move || Version { now: MonotonicTime::START + Duration::from_millis(milliseconds), changes }
     }
 
     fn rendered(text: &str) -> Rendered {
@@ -274,7 +275,10 @@ mod tests {
     #[tokio::test]
     async fn a_document_expires_with_the_first_value_in_it() {
         let renderer = Renderer::new();
-        let short = || Rendered { plain: b"a".to_vec(), expires: Some(Duration::from_millis(300)) };
+        let short = || Rendered {
+            plain: b"a".to_vec(),
+            expires: Some(MonotonicTime::START + Duration::from_millis(300)),
+        };
         let got = renderer.get(&"page", false, at(0, 0), short).await;
         assert_eq!(got.as_deref(), Ok(&b"a"[..]));
         assert_eq!(&*get(&renderer, 299, "b").await, b"a");

@@ -1,6 +1,6 @@
 //! Paths and their responses. Knows no connection, password or browser policy.
 
-use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -12,7 +12,7 @@ use super::{
     status_page::{self, StatusPage},
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, UnixTime},
     exposition::{cache::ExpositionCache, text::CONTENT_TYPE},
     snapshot::store::Store,
 };
@@ -37,7 +37,7 @@ pub(super) struct Routes {
     clock: Clock,
     telemetry_path: String,
     /// Unix time.
-    process_started: Duration,
+    process_started: UnixTime,
     scrape_limiter: Option<ScrapeLimiter>,
     /// Renders the status page and JSON.
     renderer: Arc<Renderer<Document>>,
@@ -184,7 +184,7 @@ impl Routes {
         headers: &HeaderMap,
         render: impl FnOnce() -> Rendered + Send + 'static,
     ) -> Response<ResponseBody> {
-        let version = || Version { now: self.clock.now().elapsed, changes: self.store.change_count() };
+        let version = || Version { now: self.clock.now().monotonic, changes: self.store.change_count() };
         let is_gzip = accepts_gzip(headers);
         match self.renderer.get(document, is_gzip, version, render).await {
             Ok(bytes) => encoded_response(content_type, ResponseBody::shared(bytes), is_gzip),

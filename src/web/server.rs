@@ -110,7 +110,7 @@ impl Server {
             return reconnect_response();
         }
         let authorization = request.headers().get(header::AUTHORIZATION);
-        let now = self.clock.now().elapsed;
+        let now = self.clock.now().monotonic;
         let mut response = match config.authenticator.authenticate(authorization, peer_info.peer, now).await {
             Ok(()) => self.routes.respond(request).await,
             Err(refusal) => auth_refusal(refusal),

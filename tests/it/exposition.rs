@@ -17,6 +17,7 @@ use std::{
 };
 
 use crate::common::golden::assert_golden;
+use crate::common::in_process::at;
 use crate::common::{
     Exchange, Exporter, SECRET_KEY, get, sample,
     text_format::{self, Family, Sample},
@@ -24,7 +25,7 @@ use crate::common::{
 };
 use proptest::prelude::*;
 use xt_balance_exporter::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, MonotonicTime, UnixTime},
     config,
     exchange::{
         self, Amount, Balance, BalanceAnswer, BaseUrl, Credentials, ExchangeHosts, Failure, KeyHalf,
@@ -369,11 +370,6 @@ fn any_course() -> impl Strategy<Value = Course> {
     (proptest::collection::vec(watch, 0..4), proptest::collection::vec(any_outcome(), 0..4))
 }
 
-fn at(seconds: u64) -> Timestamp {
-    let elapsed = Duration::from_secs(seconds);
-    Timestamp { elapsed, uptime: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
-}
-
 const MAX_AGE: u64 = 10;
 
 /// The samples of `name`: account, currency and wallet, with the bits of the value.
@@ -452,7 +448,7 @@ proptest! {
                 }
             }
             let facts = AccountState { name: name.as_str().into(), paused_until: None, credentials_loaded: at(0).unix, poller_restarts: 0 };
-            pages.push(store::AccountEntry::new(facts, subjects, at(0)));
+            pages.push(store::AccountEntry::new(facts, subjects, at(0).uptime));
         }
         let store = Store::new(pages);
         for (name, wallet, standing) in standings {
@@ -463,10 +459,10 @@ proptest! {
         }
         for (host, server_ms) in &clocks {
             let reading = exchange::ClockReading::new(*server_ms, at(0), at(0));
-            store.set_clocks(&[(host.clone(), reading)], Duration::MAX);
+            store.set_clocks(&[(host.clone(), reading)], MonotonicTime::START + Duration::MAX);
         }
 
-        let bytes = cache::render(&store, at(now), Some(Duration::from_secs(1))).plain.parts.concat();
+        let bytes = cache::render(&store, at(now), Some(UnixTime::from_secs(1))).plain.parts.concat();
         let exposition = String::from_utf8(bytes).unwrap();
         let families = text_format::read(&exposition).map_err(TestCaseError::fail)?;
         is_well_formed(&families)?;
@@ -538,7 +534,7 @@ fn exposition_of(bodies: &[Body]) -> String {
         },
         credentials: Credentials::open(
             KeySource { access: half(format!("key-{number}")), secret: half(SECRET_KEY.to_owned()) },
-            Duration::ZERO,
+            at(0).unix,
         )
         .unwrap(),
         wallets: vec![exchange::Wallet::Spot],

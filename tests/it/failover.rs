@@ -13,6 +13,7 @@ use crate::common::{ACCESS_KEY, Exchange, SECRET_KEY, get, replace, sample};
 use flate2::{Compression, write::GzEncoder};
 use tokio::{net::TcpSocket, task::JoinSet, task::yield_now};
 use xt_balance_exporter::{
+    clock::{MonotonicTime, UnixTime},
     exchange::{KeyHalf, KeySource},
     simulator::{
         Effect, Fault, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
@@ -469,7 +470,7 @@ async fn after_a_limit_reply_nothing_is_sent_for_ten_minutes_or_as_long_as_was_a
         let end = poller.clock.now().unix;
         assert!(poller.failure().unwrap().text.contains("HTTP 429"));
         assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![("rate_limited", 1.0)]));
-        let until = Duration::from_secs_f64(poller.sample(PAUSED).unwrap());
+        let until = UnixTime::EPOCH + Duration::from_secs_f64(poller.sample(PAUSED).unwrap());
         let span = Duration::from_mins(minutes);
         // What is read of a number of seconds is rounded.
         let rounding = Duration::from_millis(1);
@@ -708,35 +709,36 @@ async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_ch
     let TestPoller { mut poller, store, clock } = ours.remove(0);
     let frozen = FrozenClock::new();
     let running = tokio::spawn(async move { poller.run().await });
-    let (mut tries, mut foretold) = (Vec::new(), Duration::ZERO);
+    let (mut tries, mut foretold) = (Vec::new(), MonotonicTime::START);
     while tries.len() < 3 {
         if tries.len() == 1 {
-            foretold = store.accounts()[0].next_poll().unwrap().elapsed;
+            foretold = store.accounts()[0].next_poll().unwrap();
         }
         step(&store, clock).await;
         if asset_calls(&exchange) > tries.len() {
-            tries.push(clock.now().elapsed);
+            tries.push(clock.now().monotonic);
         }
     }
     let jitter = Duration::from_secs(2);
     // The jitter of the slot before can carry it past the end of the block.
-    let is_foretold = |time: Duration| {
-        [foretold, foretold.saturating_sub(interval)]
-            .iter()
-            .any(|foretold| time.abs_diff(*foretold) <= jitter)
+    let is_foretold = |time: MonotonicTime| {
+        [time, time + interval].iter().any(|time| {
+            time.saturating_duration_since(foretold) <= jitter
+                && foretold.saturating_duration_since(*time) <= jitter
+        })
     };
     assert!(is_foretold(tries[1]) && !is_foretold(tries[2]), "{foretold:?} {tries:?}");
     for pair in tries.windows(2) {
-        let gap = pair[1].saturating_sub(pair[0]);
+        let gap = pair[1].saturating_duration_since(pair[0]);
         assert!(gap >= Duration::from_mins(5) && gap <= Duration::from_mins(6), "{tries:?}");
     }
     assert_eq!(sample(&exposition(&store, clock.now()), FREE), None);
 
     files.write("nextKey", "nextSecret");
-    let changed = clock.now().elapsed;
+    let changed = clock.now().monotonic;
     while sample(&exposition(&store, clock.now()), FREE) != Some(7.0) {
         step(&store, clock).await;
-        let waited = clock.now().elapsed.saturating_sub(changed);
+        let waited = clock.now().monotonic.saturating_duration_since(changed);
         assert!(waited < interval * 2, "{waited:?}");
     }
     assert_eq!(asset_calls(&exchange), 4);
@@ -750,7 +752,7 @@ async fn step(store: &xt_balance_exporter::snapshot::store::Store, clock: xt_bal
     tokio::time::advance(Duration::from_millis(500)).await;
     let busy = || {
         let next = store.accounts()[0].next_poll();
-        next.is_none_or(|next| next.elapsed <= clock.now().elapsed)
+        next.is_none_or(|next| next <= clock.now().monotonic)
     };
     // Key files are read on a thread that knows nothing of the paused clock: it has a few milliseconds in any case. What
     // waits for a limit waits for a later step.
@@ -844,9 +846,10 @@ async fn a_poller_that_gives_no_sign_of_life_is_named_and_the_others_run_on() {
 
     // More time than any poller may stay silent, gone by at once.
     tokio::time::pause();
-    tokio::time::advance(alive_until("stuck").uptime.saturating_sub(clock.now().uptime)).await;
+    let left = alive_until("stuck").checked_duration_since(clock.now().uptime);
+    tokio::time::advance(left.unwrap_or_default()).await;
     tokio::time::resume();
-    while alive_until("main").uptime <= clock.now().uptime {
+    while alive_until("main") <= clock.now().uptime {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let health = ask("/-/healthy").await;

@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::common::browser::Browser;
+use crate::common::in_process::at;
 use flate2::bufread::GzDecoder;
 use serde_json::json;
 use smol_str::SmolStr;
@@ -141,8 +142,7 @@ struct Walk {
 
 impl Walk {
     fn new() -> Self {
-        let elapsed = Duration::from_secs(5);
-        let now = Timestamp { elapsed, uptime: elapsed, unix: Duration::from_secs(1_700_000_000) };
+        let now = at(5);
         let account = |name: &str, wallets: &[Wallet], max_age| {
             let subject = |wallet: &Wallet| {
                 let watch = [("gone", None), ("usdt", Some(500.0))];
@@ -162,11 +162,11 @@ impl Walk {
                 credentials_loaded: now.unix,
                 poller_restarts: 0,
             };
-            AccountEntry::new(facts, wallets.iter().map(subject).collect(), now)
+            AccountEntry::new(facts, wallets.iter().map(subject).collect(), now.uptime)
         };
         let silent = account(SILENT, &[Wallet::Spot], 100);
         let accounts = ACCOUNTS.iter().map(|(name, wallets, max_age)| account(name, wallets, *max_age));
-        let store = Store::new(accounts.chain([silent]).collect()).with_prices(PRICES_MAX_AGE, now);
+        let store = Store::new(accounts.chain([silent]).collect()).with_prices(PRICES_MAX_AGE, now.uptime);
         let store = Arc::new(store);
         let cache = ExpositionCache::new(Arc::clone(&store));
         Self { store, cache, now, turn: 0, price: 0, steps: Vec::new() }

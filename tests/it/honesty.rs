@@ -12,6 +12,7 @@ use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, sample, until};
 use serde_json::json;
 use tokio::task::JoinSet;
 use xt_balance_exporter::{
+    clock::{Timestamp, UnixTime},
     exchange::{ApiVersion, BaseUrl, ExchangeHosts, Wallet},
     simulator::{
         self, Effect, Fault, NonceRefusal, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatorConfig,
@@ -552,7 +553,8 @@ async fn the_skew_is_that_of_the_scrape_and_of_hosts_that_are_asked() {
     let now = poller.clock.now();
     for set in [0.0, 3_600.0, -800_000_000.0] {
         let unix = Duration::from_secs_f64(now.unix.as_secs_f64() + set);
-        let text = poller.text_at(xt_balance_exporter::clock::Timestamp { unix, ..now });
+        let unix = UnixTime::EPOCH + unix;
+        let text = poller.text_at(Timestamp { unix, ..now });
         let shown = skew(&text, &first).unwrap();
         // Half a round trip is what a reading may be off by, and no round trip takes this long.
         assert!((shown + set).abs() < 5.0, "{shown} after the clock was set by {set}");

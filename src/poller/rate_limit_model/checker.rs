@@ -4,6 +4,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::model::{CallResult, Event, NO_KEY, RecordedCall};
+use crate::clock::UnixTime;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -107,7 +108,7 @@ struct ProcessHistory {
 struct KeyAttempt {
     worked: bool,
     /// The exchange's time that its nonce stood for.
-    exchange_time: Duration,
+    exchange_time: UnixTime,
     start: Duration,
     end: Duration,
 }
@@ -141,7 +142,7 @@ impl ProcessHistory {
         else {
             return false;
         };
-        let nonce = Duration::from_millis(nonce);
+        let nonce = UnixTime::from_millis(nonce);
         let recent = |last: &KeyAttempt| {
             let is_same_clock =
                 (last.exchange_time + at.saturating_sub(last.start)).abs_diff(nonce) <= SECOND;
@@ -178,7 +179,7 @@ impl ProcessHistory {
             }
             CallResult::Good | CallResult::Refused => {
                 if let (Some(wallet), Some(nonce)) = (&call.wallet, call.nonce) {
-                    let (worked, exchange_time) = (verdict == CallResult::Good, Duration::from_millis(nonce));
+                    let (worked, exchange_time) = (verdict == CallResult::Good, UnixTime::from_millis(nonce));
                     let last = KeyAttempt { worked, exchange_time, start: call.start, end: at };
                     self.tried.entry(call.key).or_default().insert(wallet.clone(), last);
                 }

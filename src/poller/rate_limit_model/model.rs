@@ -18,7 +18,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use crate::{
-    clock::{Clock, simulated},
+    clock::{Clock, UnixTime, simulated},
     config::{AccountConfig, Config, PricesConfig},
     exchange::{
         BaseUrl, Client, Credentials, ExchangeHosts, Failure, KeyHalf, KeySource, Reason, Script,
@@ -411,7 +411,7 @@ fn account(spec: &ModelAccount, hosts: usize) -> AccountConfig {
             base_urls: base_urls.unwrap_or_else(|why| panic!("{why}")),
             ..ExchangeHosts::default()
         },
-        credentials: Credentials::open(source, Duration::ZERO).unwrap_or_else(|why| panic!("{why}")),
+        credentials: Credentials::open(source, UnixTime::EPOCH).unwrap_or_else(|why| panic!("{why}")),
         wallets: WALLETS.into_iter().take(spec.wallets).collect(),
         watch: spec.watches.then(|| (WALLETS[0], watch)).into_iter().collect(),
         filter: CurrencyFilter::default(),
@@ -465,9 +465,9 @@ async fn answer(world: SharedModel, asked: ScriptedRequest) -> Result<ScriptedRe
     turn.told
 }
 
-/// The exchange's time when the world began, since the Unix epoch: some years ago, so that our own
+/// The exchange's time when the world began: some years ago, so that our own
 /// clock is never a good one.
-const EPOCH: Duration = Duration::from_secs(1_700_000_000);
+const EPOCH: UnixTime = UnixTime::from_secs(1_700_000_000);
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -509,7 +509,8 @@ impl Model {
         let is_clock = asked.path.ends_with("getServerTime");
         let is_signed = nonce_of(asked).is_some();
         let nonce = self.calls.last().and_then(|call| call.nonce);
-        let nonce_is_bad = nonce.is_some_and(|nonce| nonce.abs_diff(millis(EPOCH + self.now())) > 60_000);
+        let nonce_is_bad =
+            nonce.is_some_and(|nonce| nonce.abs_diff((EPOCH + self.now()).as_millis()) > 60_000);
         let expired =
             |latency| reply(latency, 200, None, r#"{"code":400,"info":"nonce expired"}"#, CallResult::Nonce);
         if !self.bad {
@@ -586,7 +587,7 @@ impl Model {
 
     fn good(&self, asked: &ScriptedRequest, off_seconds: i64, latency: Duration) -> PlannedReply {
         let body = if asked.path.ends_with("getServerTime") {
-            let now = millis(EPOCH + self.now() + latency / 2);
+            let now = (EPOCH + self.now() + latency / 2).as_millis();
             let time = now.saturating_add_signed(off_seconds.saturating_mul(1_000));
             format!(r#"{{"code":200,"data":{{"serverTime":{time}}},"info":"success"}}"#)
         } else if asked.path.ends_with("getTickers") {

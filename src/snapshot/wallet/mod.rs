@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use smol_str::SmolStr;
 
 use crate::{
-    clock::Timestamp,
+    clock::{MonotonicTime, Timestamp},
     exchange::{Amount, Balance, BalanceAnswer, Failure, RawBody, Reason, Wallet},
 };
 
@@ -325,10 +325,10 @@ impl WalletSnapshot {
         self.last_good.as_ref().filter(|good| good.at.age(now) < self.config.max_age)
     }
 
-    /// When the answer that is visible as of `now` becomes too old, on [`Timestamp::elapsed`].
+    /// When the answer that is visible as of `now` becomes too old, on [`Timestamp::monotonic`].
     #[must_use]
-    pub fn visible_until(&self, now: Timestamp) -> Option<Duration> {
-        self.visible(now).map(|good| good.at.elapsed + self.config.max_age)
+    pub fn visible_until(&self, now: Timestamp) -> Option<MonotonicTime> {
+        self.visible(now).map(|good| good.at.monotonic + self.config.max_age)
     }
 
     /// Fresh, held or unknown as of `now`.

@@ -1,6 +1,7 @@
 //! How answers, failures and time change a wallet's snapshot.
 
 use super::*;
+use crate::clock::simulated::at;
 
 fn wallet_config(filter: CurrencyFilter) -> Arc<WalletConfig> {
     Arc::new(WalletConfig {
@@ -24,11 +25,6 @@ pub(crate) fn answer(rows: &[(&str, &str, &str)]) -> BalanceAnswer {
         frozen: amount(frozen),
     };
     BalanceAnswer { balances: rows.iter().map(row).collect(), ..BalanceAnswer::default() }
-}
-
-fn at(seconds: u64) -> Timestamp {
-    let elapsed = Duration::from_secs(seconds);
-    Timestamp { elapsed, uptime: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
 }
 
 fn ended(seconds: u64, outcome: Result<BalanceAnswer, Failure>) -> PollResult {

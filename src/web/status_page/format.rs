@@ -2,10 +2,13 @@
 
 use std::{
     fmt::{self, Write as _},
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
-use crate::{clock::Timestamp, exchange::Wallet};
+use crate::{
+    clock::{Timestamp, UnixTime},
+    exchange::Wallet,
+};
 
 /// How far a balance is below its threshold.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -182,16 +185,15 @@ impl fmt::Display for HumanDuration {
 /// A time of day in UTC, with its date unless that is the date of `now`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UtcTime {
-    /// Unix time.
-    pub(super) at: Duration,
+    pub(super) at: UnixTime,
     pub(super) now: Timestamp,
 }
 
 impl UtcTime {
     pub(super) fn rfc3339(self) -> String {
-        const END_OF_YEAR_9999_UNIX: u64 = 253_402_300_799;
-        let at = Duration::from_secs(self.at.as_secs().min(END_OF_YEAR_9999_UNIX));
-        humantime::format_rfc3339_seconds(UNIX_EPOCH + at).to_string()
+        const END_OF_YEAR_9999: UnixTime = UnixTime::from_secs(253_402_300_799);
+        let at = self.at.min(END_OF_YEAR_9999);
+        humantime::format_rfc3339_seconds(at.into()).to_string()
     }
 }
 
@@ -230,6 +232,7 @@ fn round_float_noise(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::simulated::at;
 
     #[test]
     fn a_shortfall_is_never_rounded_up_to_the_threshold() {
@@ -286,12 +289,7 @@ mod tests {
 
     #[test]
     fn a_time_of_another_day_has_its_date() {
-        let now = Timestamp {
-            elapsed: Duration::ZERO,
-            uptime: Duration::ZERO,
-            unix: Duration::from_secs(1_700_000_000),
-        };
-        let time = |seconds| UtcTime { at: Duration::from_secs(seconds), now };
+        let time = |seconds| UtcTime { at: UnixTime::from_secs(seconds), now: at(0) };
         assert_eq!(time(1_700_000_001).to_string(), "22:13:21 UTC");
         assert_eq!(time(1_700_000_001).rfc3339(), "2023-11-14T22:13:21Z");
         assert_eq!(time(1_700_100_000).to_string(), "2023-11-16 02:00:00 UTC");

@@ -11,7 +11,7 @@ use super::{
     wallet_table::{Amounts, ThresholdCell, WalletBalances, align_fractions},
 };
 use crate::{
-    clock::Timestamp,
+    clock::{MonotonicTime, Timestamp},
     exchange::{PriceTable, Reason, Wallet},
     snapshot::prices::QUOTE,
     snapshot::store::{AccountEntry, PriceEntry, WalletEntry},
@@ -173,7 +173,7 @@ impl<'a> AccountSection<'a> {
         Self {
             name,
             anchor: Anchor { kind: AnchorKind::Account, account: name },
-            next_poll: next_poll.map(|next| HumanDuration(next.elapsed.saturating_sub(now.elapsed))),
+            next_poll: next_poll.map(|next| HumanDuration(next.saturating_duration_since(now.monotonic))),
             stuck: account.overdue(now).map(HumanDuration),
             paused_until: account.state.paused_until.map(|until| UtcTime { at: until, now }),
             wallets: account.wallets.iter().map(|wallet| WalletSection::new(wallet, prices, now)).collect(),
@@ -221,9 +221,9 @@ impl ReadAge {
 }
 
 impl<'a> FailureNote<'a> {
-    fn new(last: Option<&'a LastFailure>, next_poll: Option<Timestamp>, now: Timestamp) -> Option<Self> {
+    fn new(last: Option<&'a LastFailure>, next_poll: Option<MonotonicTime>, now: Timestamp) -> Option<Self> {
         let last = last?;
-        let next = next_poll.map(|next| next.elapsed.saturating_sub(now.elapsed));
+        let next = next_poll.map(|next| next.saturating_duration_since(now.monotonic));
         Some(Self {
             reason: last.failure.reason,
             text: &last.failure.text,

@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    clock::Timestamp,
+    clock::simulated::at,
     exchange::{BalanceAnswer, Failure, PriceTable, Reason, Wallet, v1},
     snapshot::store::{AccountEntry, AccountState, PriceEntry, Store},
     snapshot::wallet::{
@@ -18,11 +18,6 @@ use crate::{
 };
 
 const NOW: u64 = 10_000;
-
-fn at(seconds: u64) -> Timestamp {
-    let elapsed = Duration::from_secs(seconds);
-    Timestamp { elapsed, uptime: elapsed, unix: Duration::from_secs(1_700_000_000) + elapsed }
-}
 
 fn account(name: &str, watch: &[(&str, Option<f64>)]) -> AccountEntry {
     let watch = watch
@@ -38,10 +33,10 @@ fn account(name: &str, watch: &[(&str, Option<f64>)]) -> AccountEntry {
     let facts = AccountState {
         name: name.into(),
         paused_until: None,
-        credentials_loaded: Duration::ZERO,
+        credentials_loaded: at(0).unix,
         poller_restarts: 0,
     };
-    AccountEntry::new(facts, vec![Arc::new(wallet_config)], at(NOW + 60))
+    AccountEntry::new(facts, vec![Arc::new(wallet_config)], at(NOW + 60).uptime)
 }
 
 fn polled(mut account: AccountEntry, seconds: u64, outcome: Result<BalanceAnswer, Failure>) -> AccountEntry {
@@ -78,7 +73,7 @@ fn html_with(accounts: Vec<AccountEntry>, market: Option<&PriceEntry>) -> String
 
 /// Prices after readings that ended so many seconds ago.
 fn market(readings: Vec<(u64, Result<PriceTable, Failure>)>) -> PriceEntry {
-    let store = Store::new(Vec::new()).with_prices(Duration::from_secs(90), at(NOW + 60));
+    let store = Store::new(Vec::new()).with_prices(Duration::from_secs(90), at(NOW + 60).uptime);
     for (ago, outcome) in readings {
         let market = store.prices().unwrap_or_else(|| panic!("prices are asked for"));
         let outcome = outcome.map(|prices| (at(NOW - ago), prices));
@@ -194,7 +189,7 @@ fn held_balances_are_called_old_and_the_failure_is_told() {
 fn a_refused_key_is_shown_with_its_next_try() {
     let refused = Err(Failure::new(Reason::Auth, "AccessKey error"));
     let mut refused = polled(account("main", &[]), NOW - 4, refused);
-    refused.wallets.iter_mut().for_each(|wallet| wallet.next_poll = Some(at(NOW + 270)));
+    refused.wallets.iter_mut().for_each(|wallet| wallet.next_poll = Some(at(NOW + 270).monotonic));
     let shown = text(&html(vec![refused]));
     assert!(shown.contains("next poll in 4 min 30 s"), "{shown}");
     assert!(shown.contains("next try in 4 min 30 s (01:04:30 UTC)"), "{shown}");
@@ -288,7 +283,7 @@ fn the_title_says_the_worst_first() {
     let mut paused = polled(rich(), NOW, timeout());
     paused.state.paused_until = Some(at(NOW + 600).unix);
     let mut stuck = rich();
-    stuck.heartbeat_deadline = at(NOW - 12);
+    stuck.heartbeat_deadline = at(NOW - 12).uptime;
     for (accounts, expected) in [
         (vec![rich()], "healthy"),
         (vec![rich(), poor(), poor()], "2 low"),
@@ -341,7 +336,7 @@ fn prices_have_a_state_of_their_own() {
         assert_eq!(html.contains("<a href=\"#prices\">"), !banner.contains("running"), "{html}");
     }
     let mut stuck = market(vec![(4, prices())]);
-    stuck.heartbeat_deadline = at(NOW - 12);
+    stuck.heartbeat_deadline = at(NOW - 12).uptime;
     let html = html_with(well(), Some(&stuck));
     assert!(text(&html).contains("1 of 2 pollers stuck"), "{}", text(&html));
     assert!(text(&html).contains("Prices Poller stuck: its heartbeat is 12 s overdue."));
@@ -353,7 +348,7 @@ fn prices_have_a_state_of_their_own() {
 fn an_overview_of_many_accounts_leads_to_each_and_to_the_troubled_first() {
     let good = |name: &str| polled(account(name, &[]), NOW, Ok(answer(&[])));
     let mut stuck = good("z");
-    stuck.heartbeat_deadline = at(NOW);
+    stuck.heartbeat_deadline = at(NOW).uptime;
     let html = html(vec![good("a b"), good("a_b"), polled(good("held"), NOW, timeout()), stuck]);
     let ids = ["spot.z", "spot.held", "spot.a_20b", "spot.a_5fb"];
     let links = ids.map(|id| format!("href=\"#{id}\""));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use xt_balance_exporter::{
-    clock::Clock,
+    clock::{Clock, UnixTime},
     config::{AccountConfig, Config, PricesConfig},
     exchange::{Client, currency_name},
     exposition::cache,
@@ -38,7 +38,7 @@ const SENTENCE_MAX_CHARS: usize = 600;
 /// If a promise is broken.
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    match Config::from_yaml(text, &KEYS, Duration::from_secs(1_700_000_000)) {
+    match Config::from_yaml(text, &KEYS, UnixTime::from_secs(1_700_000_000)) {
         Ok(config) => valid(config),
         Err(invalid) => {
             let said = invalid.to_string();

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::Value;
 use xt_balance_exporter::{
-    clock::Timestamp,
+    clock::{MonotonicTime, Timestamp, UnixTime, Uptime},
     exchange::{self, BalanceAnswer, Failure, Reason, futures, v1, v4},
     exposition::cache,
     snapshot::store::AccountState,
@@ -43,9 +43,9 @@ const ACCOUNT: &str = "main \\\"\u{1F4B0}";
 /// If a promise is broken.
 pub fn run(input: &[u8]) {
     let mut now = Timestamp {
-        elapsed: Duration::from_secs(5),
-        uptime: Duration::from_secs(5),
-        unix: Duration::from_secs(1_700_000_000),
+        monotonic: MonotonicTime::START,
+        uptime: Uptime::START,
+        unix: UnixTime::from_secs(1_700_000_000),
     };
     let store = Store::new(vec![account(now)]);
     let mut models = WALLETS.map(|(wallet, wishes)| Model::new(wallet, wishes()));
@@ -165,7 +165,7 @@ fn account(now: Timestamp) -> AccountEntry {
         credentials_loaded: now.unix,
         poller_restarts: 0,
     };
-    AccountEntry::new(facts, WALLETS.map(subject).into(), now)
+    AccountEntry::new(facts, WALLETS.map(subject).into(), now.uptime)
 }
 
 /// What a second reading finds in an answer to a balance call.
@@ -498,7 +498,7 @@ struct Model {
     was_rich: bool,
     /// What the last answer claimed to be lost and was not believed: names, and `*` for everything; and when.
     claimed: BTreeSet<String>,
-    claimed_at: Duration,
+    claimed_at: MonotonicTime,
     up: bool,
     polls: usize,
     failures: usize,
@@ -522,7 +522,7 @@ impl Model {
             good: None,
             was_rich: false,
             claimed: BTreeSet::new(),
-            claimed_at: Duration::ZERO,
+            claimed_at: MonotonicTime::START,
             up: false,
             polls: 0,
             failures: 0,
@@ -564,12 +564,12 @@ impl Model {
             return;
         };
         let claims = self.claims(seen);
-        let is_open = now.elapsed < self.claimed_at + MAX_AGE;
+        let is_open = now.monotonic < self.claimed_at + MAX_AGE;
         let is_confirmed = is_open && claims.is_subset(&self.claimed);
         if !claims.is_empty() && !is_confirmed {
             self.suspect += 1;
             self.up = false;
-            (self.claimed, self.claimed_at) = (claims, now.elapsed);
+            (self.claimed, self.claimed_at) = (claims, now.monotonic);
             return;
         }
         self.claimed.clear();
@@ -611,7 +611,7 @@ impl Model {
             let mine = samples.of(name).filter(|(labels, _)| labels["wallet"] == self.wallet);
             mine.map(|(labels, value)| (labels["currency"].clone().into_owned(), value)).collect()
         };
-        let known = self.good.as_ref().filter(|(at, ..)| now.elapsed < at.elapsed + MAX_AGE);
+        let known = self.good.as_ref().filter(|(at, ..)| now.monotonic < at.monotonic + MAX_AGE);
         let Shown { amounts, present } = known.map(|(_, shown, _)| shown.clone()).unwrap_or_default();
         for (name, pick) in [
             ("xt_balance_free", (|(free, _)| free) as fn((f64, f64)) -> f64),

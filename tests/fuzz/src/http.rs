@@ -109,7 +109,8 @@ fn site() -> Server {
         credentials_loaded: now.unix,
         poller_restarts: 0,
     };
-    let store = Store::new(vec![AccountEntry::new(facts, vec![subject], now.later(Duration::from_hours(1)))]);
+    let store =
+        Store::new(vec![AccountEntry::new(facts, vec![subject], now.uptime + Duration::from_hours(1))]);
     let body = br#"{"code":200,"data":{"usdt":{"available":"1.5","freeze":"0"},"<b>\"\\":{"available":2,"freeze":0}}}"#;
     store.update_account("main", |account| {
         for known in &mut account.wallets {

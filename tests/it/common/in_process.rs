@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use xt_balance_exporter::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, MonotonicTime, Timestamp, UnixTime, Uptime},
     config::AccountConfig,
     exchange::{
         BaseUrl, Client, Credentials, ExchangeHosts, Failure, KeyHalf, KeySource, Reason, Secret, Wallet,
@@ -97,6 +97,13 @@ pub fn failures(exposition: &str) -> Vec<(&'static str, f64)> {
         (reason.label(), sample(exposition, &series).unwrap_or_else(|| panic!("no {series}")))
     };
     Reason::ALL.iter().map(count).filter(|(_, count)| *count != 0.0).collect()
+}
+
+/// The time `seconds` after the start of a clock, which started at the Unix time 1,700,000,000.
+pub fn at(seconds: u64) -> Timestamp {
+    let unix = UnixTime::from_secs(1_700_000_000);
+    let start = Timestamp { monotonic: MonotonicTime::START, uptime: Uptime::START, unix };
+    start.later(Duration::from_secs(seconds))
 }
 
 pub fn exposition(store: &Store, now: Timestamp) -> String {
