@@ -1,172 +1,188 @@
-//! What the exchange would have seen: every call with its start and its end, and an opinion on
-//! them that shares no code with the guard it judges.
+//! Checks the record of a simulation against the promised limits. Shares no code with the rate limiter that it judges.
 
 use std::{collections::HashMap, time::Duration};
 
-use super::model::{CallResult, Event, NO_KEY, RecordedCall};
+use super::{
+    record::{CallResult, Event, RecordedCall},
+    scenario::NO_KEY,
+};
 use crate::clock::UnixTime;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Promised: calls of a key in any second, wherever between start and end each is counted, and
-/// whichever life of the process made it.
+/// The limit of a key in any second, over all restarts. Each call may count at any time between its start and end.
 const KEY_CALLS_MAX: usize = 2;
-/// Promised: calls of one life of the process in any minute, counted in the same way.
+/// The limit of one process in any minute, counted in the same way.
 const PROCESS_CALLS_MAX: usize = 900;
-/// Promised: calls of the process sent in any second, over all its lives.
+/// The limit of calls sent in any second, over all restarts.
 const SECOND_CALLS_MAX: usize = 15;
-/// Promised: calls of the process sent in any minute, however often it is restarted.
+/// The limit of calls sent in any minute, over all restarts.
 const ADDRESS_CALLS_MAX: usize = 900;
 const PAUSE: Duration = Duration::from_mins(10);
 const PAUSE_MAX: Duration = Duration::from_hours(24);
-const AUTH: Duration = Duration::from_mins(5);
+/// The time after a refused key in which it is not tried again.
+const AUTH_BACKOFF: Duration = Duration::from_mins(5);
 
-/// The most intervals that one closed window of length `span` can touch. A window that touches the
-/// most can be moved until it ends at a start; it then touches all that have started by then but
-/// those that ended before it began.
-pub(super) fn max_concurrent(intervals: impl Iterator<Item = (Duration, Duration)>, span: Duration) -> usize {
+/// The largest number of intervals that a closed window of length `span` can touch. A window that touches the most can
+/// be moved until it ends at a start. It then touches every interval that has started, except those that ended before
+/// the window.
+pub(super) fn count_max_in_window(
+    intervals: impl Iterator<Item = (Duration, Duration)>,
+    span: Duration,
+) -> usize {
     let (mut starts, mut ends): (Vec<_>, Vec<_>) = intervals.unzip();
     starts.sort_unstable();
     ends.sort_unstable();
-    let mut gone = 0;
-    let touched = |(started, start): (usize, &Duration)| {
-        while ends.get(gone).is_some_and(|end| *end + span < *start) {
-            gone += 1;
+    let mut passed = 0;
+    let count_touched = |(started, start): (usize, &Duration)| {
+        while ends.get(passed).is_some_and(|end| *end + span < *start) {
+            passed += 1;
         }
-        started + 1 - gone
+        started + 1 - passed
     };
-    starts.iter().enumerate().map(touched).max().unwrap_or(0)
+    starts.iter().enumerate().map(count_touched).max().unwrap_or(0)
 }
 
-/// The first promise that was broken, if any.
+/// Checks every call.
+///
+/// # Errors
+/// The first violation.
 pub(super) fn check_record(calls: &[RecordedCall], log: &[(Duration, Event)]) -> Result<(), String> {
-    rates(calls)?;
-    let mut lives: HashMap<usize, ProcessHistory> = HashMap::new();
+    check_rates(calls)?;
+    let mut processes: HashMap<usize, ProcessHistory> = HashMap::new();
     for (at, event) in log {
         let (Event::Start(id) | Event::End(id, _)) = *event;
         let call = &calls[id];
-        let life = lives.entry(call.life).or_default();
-        let broken = match event {
-            Event::Start(_) => life.start(*at, call),
-            Event::End(_, verdict) => {
-                life.end(*at, call, *verdict);
+        let process = processes.entry(call.process).or_default();
+        let violation = match event {
+            Event::Start(_) => process.record_start(*at, call),
+            Event::End(_, result) => {
+                process.record_end(*at, call, *result);
                 None
             }
         };
-        if let Some(broken) = broken {
-            return Err(format!("{broken}: call {id} {call:?}"));
+        if let Some(violation) = violation {
+            return Err(format!("{violation}: call {id} {call:?}"));
         }
     }
     Ok(())
 }
 
-fn rates(calls: &[RecordedCall]) -> Result<(), String> {
-    let within = |what: &str, count: usize, limit: usize| {
+fn check_rates(calls: &[RecordedCall]) -> Result<(), String> {
+    let check = |what: &str, count: usize, limit: usize| {
         (count <= limit).then_some(()).ok_or_else(|| format!("{count} calls of {what}, {limit} promised"))
     };
     let whole = |call: &RecordedCall| (call.start, call.end);
     let sent = |call: &RecordedCall| (call.start, call.start);
     let mut keys: HashMap<usize, Vec<_>> = HashMap::new();
-    let mut lives: HashMap<usize, Vec<_>> = HashMap::new();
+    let mut processes: HashMap<usize, Vec<_>> = HashMap::new();
     for call in calls {
         if call.key != NO_KEY {
             keys.entry(call.key).or_default().push(whole(call));
         }
-        lives.entry(call.life).or_default().push(whole(call));
+        processes.entry(call.process).or_default().push(whole(call));
     }
     for (key, calls) in keys {
-        within(&format!("key {key} in a second"), max_concurrent(calls.into_iter(), SECOND), KEY_CALLS_MAX)?;
+        check(
+            &format!("key {key} in a second"),
+            count_max_in_window(calls.into_iter(), SECOND),
+            KEY_CALLS_MAX,
+        )?;
     }
-    for (life, calls) in lives {
-        within(
-            &format!("life {life} in a minute"),
-            max_concurrent(calls.into_iter(), MINUTE),
+    for (process, calls) in processes {
+        check(
+            &format!("process {process} in a minute"),
+            count_max_in_window(calls.into_iter(), MINUTE),
             PROCESS_CALLS_MAX,
         )?;
     }
-    within("the process in a second", max_concurrent(calls.iter().map(sent), SECOND), SECOND_CALLS_MAX)?;
-    within("all lives in a minute", max_concurrent(calls.iter().map(sent), MINUTE), ADDRESS_CALLS_MAX)
+    check(
+        "all processes in a second",
+        count_max_in_window(calls.iter().map(sent), SECOND),
+        SECOND_CALLS_MAX,
+    )?;
+    check("all processes in a minute", count_max_in_window(calls.iter().map(sent), MINUTE), ADDRESS_CALLS_MAX)
 }
 
-/// What one life of the process must remember.
+/// The calls of one process, as far as the limits depend on them.
 #[derive(Default)]
 struct ProcessHistory {
     accounts_in_flight: HashMap<usize, usize>,
     keys_in_flight: HashMap<usize, usize>,
-    /// The last nonce of a key at a host that the host may accept; none once a host has told its time since.
+    /// The last nonce of each key at each host. Removed when the host refused it or a host answered its time.
     nonces: HashMap<(usize, String), u64>,
     limited: HashMap<usize, Duration>,
     keys_paused: HashMap<usize, Duration>,
     all_paused: Duration,
-    /// Of each key and wallet, the last try.
-    tried: HashMap<usize, HashMap<String, KeyAttempt>>,
+    /// The last call of each key and wallet.
+    attempts: HashMap<usize, HashMap<String, KeyAttempt>>,
 }
 
-/// A call with a key for a wallet that was answered.
+/// An answered call that reads a wallet.
 #[derive(Clone, Copy)]
 struct KeyAttempt {
     worked: bool,
-    /// The exchange's time that its nonce stood for.
+    /// The exchange's time, according to the nonce.
     exchange_time: UnixTime,
     start: Duration,
     end: Duration,
 }
 
 impl ProcessHistory {
-    fn start(&mut self, at: Duration, call: &RecordedCall) -> Option<&'static str> {
-        let before = |until: Option<&Duration>| until.is_some_and(|until| at < *until);
+    fn record_start(&mut self, at: Duration, call: &RecordedCall) -> Option<&'static str> {
+        let is_before = |until: Option<&Duration>| until.is_some_and(|until| at < *until);
         let accounts = self.accounts_in_flight.entry(call.account).or_default();
         let keys = self.keys_in_flight.entry(call.key).or_default();
         *accounts += 1;
         *keys += 1;
         let last = call.nonce.and_then(|nonce| self.nonces.insert((call.key, call.host.clone()), nonce));
-        let old = last >= call.nonce && last.is_some();
+        let is_old = last >= call.nonce && last.is_some();
         match () {
             () if *accounts > 1 => Some("two calls of an account in flight"),
             () if *keys > 1 => Some("two calls of a key in flight"),
-            () if old => Some("a nonce that has not grown"),
-            () if before(self.keys_paused.get(&call.key)) => Some("a call during the key's pause"),
+            () if is_old => Some("a nonce that has not grown"),
+            () if is_before(self.keys_paused.get(&call.key)) => Some("a call during the key's pause"),
             () if at < self.all_paused => Some("a call while all are paused"),
             () if self.is_refused(at, call) => Some("a call within five minutes of a refused key"),
-            () if call.timeout.is_zero() => Some("a call without any time to be answered in"),
+            () if call.timeout.is_zero() => Some("a call with a timeout of zero"),
             () => None,
         }
     }
 
-    /// Whether the key has been refused in the last five minutes: everywhere, so that nothing may be
-    /// asked with it, or for the wallet of this call. A call that goes by another clock than the refused one may be
-    /// made: its nonce is what was wrong.
+    /// Whether the key was refused in the last five minutes, for every wallet or for the wallet of this call. A call
+    /// with another reading of the clock is allowed, because the nonce may have been the reason.
     fn is_refused(&self, at: Duration, call: &RecordedCall) -> bool {
-        let (Some(tried), Some(wallet), Some(nonce)) = (self.tried.get(&call.key), &call.wallet, call.nonce)
+        let (Some(attempts), Some(wallet), Some(nonce)) =
+            (self.attempts.get(&call.key), &call.wallet, call.nonce)
         else {
             return false;
         };
         let nonce = UnixTime::from_millis(nonce);
-        let recent = |last: &KeyAttempt| {
+        let is_recent = |last: &KeyAttempt| {
             let is_same_clock =
                 (last.exchange_time + at.saturating_sub(last.start)).abs_diff(nonce) <= SECOND;
-            !last.worked && at < last.end + AUTH && is_same_clock
+            !last.worked && at < last.end + AUTH_BACKOFF && is_same_clock
         };
-        if tried.values().all(|last| !last.worked) {
-            tried.values().any(recent)
+        if attempts.values().all(|last| !last.worked) {
+            attempts.values().any(is_recent)
         } else {
-            tried.get(wallet).is_some_and(recent)
+            attempts.get(wallet).is_some_and(is_recent)
         }
     }
 
-    fn end(&mut self, at: Duration, call: &RecordedCall, verdict: CallResult) {
-        match (call.nonce, verdict) {
+    fn record_end(&mut self, at: Duration, call: &RecordedCall, result: CallResult) {
+        match (call.nonce, result) {
             (Some(_), CallResult::Nonce | CallResult::Refused) => {
                 self.nonces.remove(&(call.key, call.host.clone()));
             }
-            // A clock that was corrected is followed down, also by hosts whose own was never read.
+            // After a reading of a corrected clock, nonces may be lower, also for hosts without a reading.
             (None, CallResult::Good) if call.key != NO_KEY => self.nonces.clear(),
             _ => {}
         }
         *self.accounts_in_flight.entry(call.account).or_default() -= 1;
         *self.keys_in_flight.entry(call.key).or_default() -= 1;
-        match verdict {
+        match result {
             CallResult::Limit(retry_after) => {
                 let until = at + retry_after.unwrap_or_default().max(PAUSE).min(PAUSE_MAX);
                 let mut others = self.limited.iter().filter(|(account, _)| **account != call.account);
@@ -179,9 +195,9 @@ impl ProcessHistory {
             }
             CallResult::Good | CallResult::Refused => {
                 if let (Some(wallet), Some(nonce)) = (&call.wallet, call.nonce) {
-                    let (worked, exchange_time) = (verdict == CallResult::Good, UnixTime::from_millis(nonce));
+                    let (worked, exchange_time) = (result == CallResult::Good, UnixTime::from_millis(nonce));
                     let last = KeyAttempt { worked, exchange_time, start: call.start, end: at };
-                    self.tried.entry(call.key).or_default().insert(wallet.clone(), last);
+                    self.attempts.entry(call.key).or_default().insert(wallet.clone(), last);
                 }
             }
             CallResult::Nonce | CallResult::Other => {}

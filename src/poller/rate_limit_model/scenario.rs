@@ -1,0 +1,165 @@
+//! The inputs of a simulation: accounts, hosts, faults and disruptions. Plain data; runs nothing.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// The key of calls without a key.
+pub(super) const NO_KEY: usize = usize::MAX;
+
+/// The inputs of one simulation.
+#[derive(Clone, Debug)]
+pub(super) struct Scenario {
+    pub accounts: usize,
+    /// The shortest interval, in milliseconds.
+    pub interval: u64,
+    /// Whether accounts have intervals of their own, up to four times the shortest.
+    pub varied: bool,
+    /// The most wallets of an account; all have as many unless `varied`.
+    pub wallets: usize,
+    pub hosts: usize,
+    /// Number of accounts that share a key.
+    pub sharing: usize,
+    /// The timeout of a poll, in thousandths of its interval.
+    pub timeout: u64,
+    /// Whether to keep a load that the configuration would reject.
+    pub over_limit: bool,
+    /// Whether prices are read too, every shortest interval.
+    pub reads_prices: bool,
+    pub faults: FaultRates,
+    /// The disruptions of the process, each with its time in thousandths of the fault period.
+    pub disruptions: Vec<(u64, Disruption)>,
+    pub seed: u64,
+}
+
+/// How often each fault occurs during the fault period, in thousandths of all calls.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct FaultRates {
+    pub unreachable: u32,
+    pub hanging: u32,
+    pub unavailable: u32,
+    pub limited: u32,
+    pub refused: u32,
+    pub nonce: u32,
+    pub empty: u32,
+    pub garbage: u32,
+    /// The longest latency, in thousandths of the call's timeout. Some calls take exactly their timeout.
+    pub latency: u64,
+    /// The permanent fault of each host.
+    pub hosts: [HostFault; 3],
+}
+
+impl FaultRates {
+    /// Whether there is no fault.
+    pub(super) fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum HostFault {
+    #[default]
+    None,
+    Unreachable,
+    Hanging,
+    /// Every call takes almost its whole timeout.
+    Slow,
+    /// The host does not answer calls for its time.
+    NoServerTime,
+    /// The host answers a time that is wrong by this many seconds, and refuses nonces by its correct clock.
+    WrongServerTime(i64),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Disruption {
+    /// The process is killed, and starts again after this many milliseconds.
+    Restart(u64),
+    /// The machine is suspended for this many seconds.
+    Suspend(u64),
+    /// Another configuration is loaded, drawn from this seed.
+    Reload(u64),
+}
+
+/// The settings of an account or, with [`NO_KEY`], of prices.
+#[derive(Clone, Debug)]
+pub(super) struct ModelAccount {
+    pub index: usize,
+    /// Whether a currency is watched.
+    pub has_watch: bool,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub wallets: usize,
+    pub key: usize,
+}
+
+impl ModelAccount {
+    /// The time between two polls of the account's wallets.
+    pub(super) fn slot(&self) -> Duration {
+        self.interval / u32::try_from(self.wallets).unwrap_or(1)
+    }
+}
+
+impl Scenario {
+    /// The accounts, and prices if they are read. Intervals are stretched to the rate limits, unless `over_limit`.
+    pub(super) fn create_accounts(&self, rng: &mut Rng) -> Vec<ModelAccount> {
+        let create = |index: usize, rng: &mut Rng| {
+            let factor = if self.varied { rng.u64(100..=400) } else { 100 };
+            let interval = self.interval * factor / 100;
+            ModelAccount {
+                index,
+                has_watch: false,
+                interval: Duration::from_millis(interval),
+                timeout: Duration::ZERO,
+                wallets: if self.varied { rng.usize(1..=self.wallets) } else { self.wallets },
+                key: index / self.sharing,
+            }
+        };
+        let mut accounts: Vec<_> = (0..self.accounts).map(|index| create(index, rng)).collect();
+        accounts.extend(self.reads_prices.then(|| ModelAccount {
+            index: self.accounts,
+            has_watch: false,
+            interval: Duration::from_millis(self.interval),
+            timeout: Duration::ZERO,
+            wallets: 1,
+            key: NO_KEY,
+        }));
+        if !self.over_limit {
+            let stretch = (sum_rates(&accounts) / 15.0).max(find_busiest_key_rate(&accounts) / 2.0);
+            if stretch > 1.0 {
+                for account in &mut accounts {
+                    account.interval = account.interval.mul_f64(stretch);
+                }
+            }
+        }
+        for account in &mut accounts {
+            let timeout = account.interval * u32::try_from(self.timeout).unwrap_or(1) / 1_000;
+            account.timeout = timeout.max(Duration::from_millis(1));
+        }
+        accounts
+    }
+}
+
+/// Calls per second of all accounts together.
+pub(super) fn sum_rates(accounts: &[ModelAccount]) -> f64 {
+    accounts.iter().map(|account| 1.0 / account.slot().as_secs_f64()).sum()
+}
+
+/// Calls per second of the key that makes the most.
+pub(super) fn find_busiest_key_rate(accounts: &[ModelAccount]) -> f64 {
+    accounts.chunk_by(|a, b| a.key == b.key).map(sum_rates).max_by(f64::total_cmp).unwrap_or(0.0)
+}
+
+/// Draws another configuration: some accounts are removed, some get a watched currency, some are polled less often.
+pub(super) fn change_accounts(accounts: &[ModelAccount], seed: u64) -> Vec<ModelAccount> {
+    let mut rng = Rng::with_seed(seed);
+    let mut change = |account: &ModelAccount| match rng.u8(0..8) {
+        0..2 => None,
+        2..4 => Some(ModelAccount { has_watch: true, ..account.clone() }),
+        4 => Some(ModelAccount { interval: account.interval * 2, ..account.clone() }),
+        5 => Some(ModelAccount { wallets: 1, ..account.clone() }),
+        _ => Some(account.clone()),
+    };
+    let changed: Vec<_> = accounts.iter().filter_map(&mut change).collect();
+    // A configuration has at least one account.
+    if changed.iter().all(|account| account.key == NO_KEY) { accounts.to_vec() } else { changed }
+}

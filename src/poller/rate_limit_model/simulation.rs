@@ -1,0 +1,194 @@
+//! Runs a scenario: the real pollers, a simulated exchange, a machine that is suspended and a process that is killed.
+//! The time is tokio's paused clock, so that hours pass at once. Everything in a run follows from its [`Scenario`].
+
+use std::{sync::Arc, sync::Mutex, time::Duration};
+
+use fastrand::Rng;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
+use zeroize::Zeroizing;
+
+use super::{
+    exchange::{ExchangeModel, RECOVERED_LATENCY_MAX, SharedModel, answer_call, lock},
+    record::Record,
+    scenario::{
+        Disruption, ModelAccount, NO_KEY, Scenario, change_accounts, find_busiest_key_rate, sum_rates,
+    },
+};
+use crate::{
+    clock::{Clock, UnixTime, simulated},
+    config::{AccountConfig, Config, PricesConfig},
+    exchange::{BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Script, Secret, Wallet},
+    poller::PollerSet,
+    snapshot::wallet::{CurrencyFilter, WatchedCurrency},
+};
+
+const WALLETS: [Wallet; 3] = [Wallet::Spot, Wallet::Wallet, Wallet::Fiat];
+
+/// Runs the scenario: a fault period, then a time without faults, in which every account must recover.
+pub(super) fn run_scenario(scenario: &Scenario) -> Record {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.unwrap_or_else(|error| panic!("{error}"));
+    fastrand::seed(scenario.seed);
+    simulated::start();
+    let mut rng = Rng::with_seed(scenario.seed);
+    let accounts = scenario.create_accounts(&mut rng);
+    runtime.block_on(async {
+        let model = ExchangeModel::new(scenario, &accounts, rng);
+        Simulation { model: Arc::new(Mutex::new(model)), accounts, false_alarms: Vec::new() }
+            .run(scenario)
+            .await
+    })
+}
+
+struct Simulation {
+    model: SharedModel,
+    accounts: Vec<ModelAccount>,
+    false_alarms: Vec<String>,
+}
+
+impl Simulation {
+    async fn run(mut self, scenario: &Scenario) -> Record {
+        let rate = sum_rates(&self.accounts);
+        let longest = self.accounts.iter().map(|account| account.interval).max().unwrap_or_default();
+        // The time of about a thousand calls and clock readings, so that scenarios with few calls last whole days.
+        let clock_rate = 0.01 * f64::from(u32::try_from(self.accounts.len()).unwrap_or(0));
+        let fault_period = Duration::from_secs_f64((1_500.0 / (rate + clock_rate)).clamp(600.0, 172_800.0));
+        // Pauses last at most 20 minutes here, and a failed clock reading is repeated after five.
+        let has_pauses = scenario.faults.limited > 0 || scenario.faults.refused > 0;
+        let recovery = Duration::from_mins(if has_pauses { 22 } else { 6 }) + longest;
+        let observed = (longest * 3).max(Duration::from_mins(3));
+        let mut process = self.run_fault_period(scenario, fault_period).await;
+        process.apply_config(&self.model, &self.accounts).await;
+        lock(&self.model).has_faults = false;
+        let faults_until = lock(&self.model).now();
+        process.observe(recovery, &mut self.false_alarms).await;
+        let from = lock(&self.model).now();
+        process.observe(observed, &mut self.false_alarms).await;
+        let until = lock(&self.model).now();
+        process.pollers.end().await;
+        let mut model = lock(&self.model);
+        // A call occupies its key until it ends, so latency uses a share of the limits.
+        let latency = RECOVERED_LATENCY_MAX.as_secs_f64();
+        let key_load = find_busiest_key_rate(&self.accounts) * (1.001 + latency) / 2.0;
+        let load = key_load.max(rate * (60.001 + latency) / 900.0);
+        Record {
+            calls: std::mem::take(&mut model.calls),
+            log: std::mem::take(&mut model.log),
+            false_alarms: self.false_alarms,
+            recovered: (from, until),
+            faults_until,
+            driven: model.driven(),
+            slots: self.accounts.iter().map(ModelAccount::slot).collect(),
+            load,
+            rate,
+        }
+    }
+
+    /// Runs the process with the scenario's disruptions for `length`. Returns the last process.
+    async fn run_fault_period(&mut self, scenario: &Scenario, length: Duration) -> Process {
+        let mut process = Process::start(&self.model, &self.accounts).await;
+        let mut disruptions = scenario.disruptions.clone();
+        disruptions.sort_unstable_by_key(|(when, _)| *when);
+        let mut elapsed = Duration::ZERO;
+        for (when, disruption) in disruptions {
+            let when = length.mul_f64(f64::from(u32::try_from(when).unwrap_or(0)) / 1_000.0);
+            process.observe(when.saturating_sub(elapsed), &mut self.false_alarms).await;
+            elapsed = elapsed.max(when);
+            match disruption {
+                Disruption::Suspend(seconds) => {
+                    simulated::suspend(Duration::from_secs(seconds));
+                    lock(&self.model).suspended += Duration::from_secs(seconds);
+                }
+                Disruption::Reload(seed) => {
+                    process.apply_config(&self.model, &change_accounts(&self.accounts, seed)).await;
+                }
+                Disruption::Restart(milliseconds) => {
+                    process.pollers.end().await;
+                    sleep(Duration::from_millis(milliseconds)).await;
+                    lock(&self.model).process += 1;
+                    process = Process::start(&self.model, &self.accounts).await;
+                }
+            }
+        }
+        process.observe(length.saturating_sub(elapsed), &mut self.false_alarms).await;
+        process
+    }
+}
+
+/// One run of the process. It creates each part as `serve` does.
+struct Process {
+    clock: Clock,
+    pollers: PollerSet,
+}
+
+impl Process {
+    async fn start(model: &SharedModel, accounts: &[ModelAccount]) -> Self {
+        let clock = Clock::start();
+        let script = {
+            let model = Arc::clone(model);
+            Script(Box::new(move |request| Box::pin(answer_call(Arc::clone(&model), request))))
+        };
+        let client = Arc::new(Client::scripted(script, clock));
+        let pollers = PollerSet::new(client, clock, Handle::current());
+        let mut process = Self { clock, pollers };
+        process.apply_config(model, accounts).await;
+        process
+    }
+
+    /// Polls `accounts` from now on.
+    async fn apply_config(&mut self, model: &SharedModel, accounts: &[ModelAccount]) {
+        let host_count = lock(model).host_count();
+        let (keyless, with_keys): (Vec<_>, Vec<_>) =
+            accounts.iter().partition(|account| account.key == NO_KEY);
+        let configs: Vec<_> = with_keys.iter().map(|account| create_config(account, host_count)).collect();
+        let prices = keyless.first().map(|account| PricesConfig {
+            hosts: configs[0].hosts.clone(),
+            poll_interval: account.interval,
+            poll_timeout: account.timeout,
+            max_age: account.interval * 3,
+        });
+        self.pollers.apply_config(Config { accounts: configs, prices }).await;
+        let mut model = lock(model);
+        let prices_index = model.account_count() - 1;
+        let parse_index = |name: &str| name.trim_start_matches("account").parse().unwrap_or(prices_index);
+        let tasks = self.pollers.running_tasks();
+        model.tasks = tasks.map(|(id, name)| (id, name.map_or(prices_index, parse_index))).collect();
+    }
+
+    /// Lets time pass, and records once a minute which pollers count as stuck.
+    async fn observe(&mut self, time: Duration, false_alarms: &mut Vec<String>) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            sleep((until - Instant::now()).min(Duration::from_mins(1))).await;
+            false_alarms.extend(self.pollers.store().stuck_pollers(self.clock.now()));
+        }
+    }
+}
+
+fn create_config(account: &ModelAccount, host_count: usize) -> AccountConfig {
+    let secret = |text: String| Secret::new(&Zeroizing::new(text)).unwrap_or_else(|why| panic!("{why}"));
+    let source = KeySource {
+        access: KeyHalf::Given(secret(format!("key{}", account.key))),
+        secret: KeyHalf::Given(secret("secret".to_owned())),
+    };
+    let url = |host: usize| BaseUrl::parse(&format!("https://host{host}.test"));
+    let base_urls: Result<Vec<_>, String> = (0..host_count).map(url).collect();
+    let watched = WatchedCurrency { currency: "usdt".into(), threshold: None };
+    AccountConfig {
+        name: format!("account{}", account.index).into(),
+        hosts: ExchangeHosts {
+            base_urls: base_urls.unwrap_or_else(|why| panic!("{why}")),
+            ..ExchangeHosts::default()
+        },
+        credentials: Credentials::open(source, UnixTime::EPOCH).unwrap_or_else(|why| panic!("{why}")),
+        wallets: WALLETS.into_iter().take(account.wallets).collect(),
+        watch: account.has_watch.then(|| (WALLETS[0], watched)).into_iter().collect(),
+        filter: CurrencyFilter::default(),
+        poll_interval: account.interval,
+        poll_timeout: account.timeout,
+        max_age: account.interval * 3,
+    }
+}
