@@ -118,8 +118,8 @@ mod tests {
             ("https://Münze.example", "not plain ASCII"),
             ("https://M%C3%BCnze.example", "not plain ASCII"),
         ] {
-            let said = BaseUrl::parse(bad).err().unwrap_or_default();
-            assert!(said.contains(why) && !said.contains("hunter2"), "{bad}: {said}");
+            let error = BaseUrl::parse(bad).err().unwrap_or_default();
+            assert!(error.contains(why) && !error.contains("hunter2"), "{bad}: {error}");
         }
     }
 

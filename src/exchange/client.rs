@@ -182,8 +182,8 @@ impl Client {
     }
 
     /// Completes when any pause begins after this call.
-    pub fn pause_begins(&self) -> Notified<'_> {
-        self.rate_limiter.pause_begins()
+    pub fn wait_for_pause(&self) -> Notified<'_> {
+        self.rate_limiter.wait_for_pause()
     }
 
     /// When the session's key pair may be tried again for `wallet` after the exchange refused it, which may be in the

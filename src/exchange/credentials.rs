@@ -51,7 +51,7 @@ pub struct Credentials {
     candidate: Option<(KeyPair, UnixTime)>,
     refused_candidate: Option<KeyPair>,
     /// `None` if the files must be read again even if they look unchanged.
-    seen: Option<Vec<Fingerprint>>,
+    read_fingerprints: Option<Vec<Fingerprint>>,
     warnings: Vec<String>,
     reader: BlockingWorker<PendingRead>,
 }
@@ -65,7 +65,7 @@ impl Credentials {
     /// # Errors
     /// A sentence with the file and the problem.
     pub fn open(source: KeySource, now: UnixTime) -> Result<Self, String> {
-        let seen = Some(source.fingerprints());
+        let read_fingerprints = Some(source.fingerprints());
         let current = source.read()?;
         Ok(Self {
             warnings: source.files().filter_map(files::permission_warning).collect(),
@@ -75,7 +75,7 @@ impl Credentials {
             current_refused: false,
             candidate: None,
             refused_candidate: None,
-            seen,
+            read_fingerprints,
             reader: BlockingWorker::default(),
         })
     }
@@ -96,16 +96,16 @@ impl Credentials {
         if self.source.files().next().is_none() {
             return Ok(false);
         }
-        let (source, seen) = (self.source.clone(), self.seen.clone());
-        let look = move || {
-            let stamps = source.fingerprints();
-            let is_same = seen.as_ref() == Some(&stamps);
-            (stamps, (!is_same).then(|| source.read()))
+        let (source, read_fingerprints) = (self.source.clone(), self.read_fingerprints.clone());
+        let read_if_changed = move || {
+            let fingerprints = source.fingerprints();
+            let is_same = read_fingerprints.as_ref() == Some(&fingerprints);
+            (fingerprints, (!is_same).then(|| source.read()))
         };
-        let looked = self.reader.run("key files", FILES_DEADLINE, look).await;
-        let (stamps, read) = looked.map_err(|error| format!("the key files cannot be read: {error}"))?;
+        let read = self.reader.run("key files", FILES_DEADLINE, read_if_changed).await;
+        let (fingerprints, read) = read.map_err(|error| format!("the key files cannot be read: {error}"))?;
         let Some(pair) = read.transpose()? else { return Ok(false) };
-        self.seen = Some(stamps);
+        self.read_fingerprints = Some(fingerprints);
         let is_new = pair != self.current && self.refused_candidate.as_ref() != Some(&pair);
         self.candidate = is_new.then_some((pair, now));
         Ok(is_new)
@@ -136,16 +136,16 @@ impl Credentials {
             return !self.current_refused;
         }
         self.current_refused = true;
-        self.seen = None;
+        self.read_fingerprints = None;
         false
     }
 
     /// Records a failure that may be the fault of the pair of [`Credentials::pair`]. Returns whether to try the pair in
     /// use instead; the newer pair is tried again next time.
-    pub fn is_suspect(&mut self) -> bool {
+    pub fn record_possible_refusal(&mut self) -> bool {
         let was_new = self.candidate.take().is_some();
         if was_new {
-            self.seen = None;
+            self.read_fingerprints = None;
         }
         was_new && !self.current_refused
     }
@@ -153,7 +153,7 @@ impl Credentials {
     /// Allows one more try of a refused pair, because the exchange may accept it now.
     pub fn reset_rejected(&mut self) {
         self.refused_candidate = None;
-        self.seen = None;
+        self.read_fingerprints = None;
     }
 
     /// The sources of the pairs.
@@ -191,14 +191,13 @@ impl KeyHalf {
     fn read(&self, what: &str) -> Result<Secret, String> {
         match self {
             Self::Given(secret) => Ok(secret.clone()),
-            Self::File(path) => {
-                key_file(path).map_err(|why| format!("the {what} file{} {why}", quote_existing_path(path)))
-            }
+            Self::File(path) => read_key_file(path)
+                .map_err(|why| format!("the {what} file{} {why}", quote_existing_path(path))),
         }
     }
 }
 
-fn key_file(path: &Path) -> Result<Secret, String> {
+fn read_key_file(path: &Path) -> Result<Secret, String> {
     let bytes = files::read(path, FILE_MAX_BYTES).map_err(|error| format!("cannot be read: {error}"))?;
     let text = std::str::from_utf8(&bytes).map(|text| Zeroizing::new(text.to_owned()));
     let text = text.map_err(|_| "cannot be read: it is not UTF-8")?;
@@ -211,13 +210,13 @@ mod tests {
 
     use super::*;
 
-    struct Files {
+    struct KeyFiles {
         _folder: tempfile::TempDir,
         access: PathBuf,
         secret: PathBuf,
     }
 
-    impl Files {
+    impl KeyFiles {
         fn new() -> io::Result<Self> {
             let folder = tempfile::tempdir()?;
             let (access, secret) = (folder.path().join("key"), folder.path().join("secret"));
@@ -226,7 +225,7 @@ mod tests {
             Ok(files)
         }
 
-        /// Replaces both files the way careful tools do, so that the inode changes too.
+        /// Replaces both files by a rename, so that the inode changes.
         fn write(&self, access: &str, secret: &str) -> io::Result<()> {
             for (path, text) in [(&self.access, access), (&self.secret, secret)] {
                 let new = path.with_extension("new");
@@ -245,108 +244,107 @@ mod tests {
         }
     }
 
-    fn access(credentials: &Credentials) -> String {
+    fn access_key(credentials: &Credentials) -> String {
         credentials.pair().access().to_owned()
     }
 
-    const T1: UnixTime = UnixTime::from_secs(1);
-    const T2: UnixTime = UnixTime::from_secs(2);
+    const FIRST: UnixTime = UnixTime::from_secs(1);
+    const SECOND: UnixTime = UnixTime::from_secs(2);
 
     #[tokio::test]
-    async fn a_new_pair_is_tried_and_takes_over_once_it_has_worked() -> Result<(), Box<dyn std::error::Error>>
-    {
-        let files = Files::new()?;
-        let mut credentials = Credentials::open(files.source(), T1)?;
-        assert!(!credentials.refresh(T2).await?, "nothing has changed");
+    async fn a_new_pair_is_tried_and_used_after_the_exchange_accepted_it()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let files = KeyFiles::new()?;
+        let mut credentials = Credentials::open(files.source(), FIRST)?;
+        assert!(!credentials.refresh(SECOND).await?, "nothing has changed");
         files.write("a2", "s2")?;
-        assert!(credentials.refresh(T2).await?);
+        assert!(credentials.refresh(SECOND).await?);
         assert_eq!(
-            (access(&credentials), credentials.loaded_at()),
-            ("a2".to_owned(), T1),
-            "tried, not yet in use"
+            (access_key(&credentials), credentials.loaded_at()),
+            ("a2".to_owned(), FIRST),
+            "the new pair is tried, but not in use yet"
         );
         assert!(credentials.record_success());
-        assert_eq!((access(&credentials), credentials.loaded_at()), ("a2".to_owned(), T2));
-        assert!(!credentials.record_success(), "it is no news any more");
+        assert_eq!((access_key(&credentials), credentials.loaded_at()), ("a2".to_owned(), SECOND));
+        assert!(!credentials.record_success(), "only the first success is a change");
         Ok(())
     }
 
     #[tokio::test]
-    async fn a_new_pair_that_is_refused_leaves_the_old_one_in_use() -> Result<(), Box<dyn std::error::Error>>
-    {
-        let files = Files::new()?;
-        let mut credentials = Credentials::open(files.source(), T1)?;
+    async fn after_a_refused_new_pair_the_old_pair_stays_in_use() -> Result<(), Box<dyn std::error::Error>> {
+        let files = KeyFiles::new()?;
+        let mut credentials = Credentials::open(files.source(), FIRST)?;
         files.write("wrong", "s2")?;
-        assert!(credentials.refresh(T2).await?);
-        assert!(credentials.record_refusal(), "the old one should be tried");
-        assert_eq!((access(&credentials), credentials.loaded_at()), ("a1".to_owned(), T1));
+        assert!(credentials.refresh(SECOND).await?);
+        assert!(credentials.record_refusal(), "the old pair is tried next");
+        assert_eq!((access_key(&credentials), credentials.loaded_at()), ("a1".to_owned(), FIRST));
         files.write("wrong", "s2")?;
         assert!(
-            !credentials.refresh(T2).await?,
-            "what was refused is not tried again, however often it is written"
+            !credentials.refresh(SECOND).await?,
+            "a refused pair is not tried again when it is written again"
         );
         credentials.reset_rejected();
-        assert!(credentials.refresh(T2).await?, "unless it is forgiven");
+        assert!(credentials.refresh(SECOND).await?, "it is tried again after a reset");
         Ok(())
     }
 
     #[tokio::test]
     async fn when_both_pairs_are_refused_only_the_new_one_is_tried() -> Result<(), Box<dyn std::error::Error>>
     {
-        let files = Files::new()?;
-        let mut credentials = Credentials::open(files.source(), T1)?;
-        assert!(!credentials.record_refusal(), "there is no other");
+        let files = KeyFiles::new()?;
+        let mut credentials = Credentials::open(files.source(), FIRST)?;
+        assert!(!credentials.record_refusal(), "there is no other pair");
         files.write("a2", "s2")?;
-        assert!(credentials.refresh(T2).await?);
-        assert!(!credentials.record_refusal(), "the old one was refused before");
+        assert!(credentials.refresh(SECOND).await?);
+        assert!(!credentials.record_refusal(), "the old pair was refused before");
         files.write("a3", "s3")?;
-        assert!(credentials.refresh(T2).await? && credentials.record_success());
-        assert_eq!(access(&credentials), "a3");
+        assert!(credentials.refresh(SECOND).await? && credentials.record_success());
+        assert_eq!(access_key(&credentials), "a3");
         Ok(())
     }
 
     #[tokio::test]
-    async fn files_that_go_bad_leave_the_pair_in_use() -> Result<(), Box<dyn std::error::Error>> {
-        let files = Files::new()?;
-        let mut credentials = Credentials::open(files.source(), T1)?;
+    async fn the_pair_in_use_stays_when_its_files_become_invalid() -> Result<(), Box<dyn std::error::Error>> {
+        let files = KeyFiles::new()?;
+        let mut credentials = Credentials::open(files.source(), FIRST)?;
         files.write("a2", "")?;
-        let said = credentials.refresh(T2).await.err().unwrap_or_default();
-        assert!(said.contains("secret is empty"), "{said}");
-        assert_eq!(access(&credentials), "a1");
+        let error = credentials.refresh(SECOND).await.err().unwrap_or_default();
+        assert!(error.contains("secret is empty"), "{error}");
+        assert_eq!(access_key(&credentials), "a1");
         fs::remove_file(&files.access)?;
         assert!(
             credentials
-                .refresh(T2)
+                .refresh(SECOND)
                 .await
-                .is_err_and(|said| said.contains("the access key file cannot be read"))
+                .is_err_and(|error| error.contains("the access key file cannot be read"))
         );
         files.write("a3", "s3")?;
-        assert!(credentials.refresh(T2).await?, "and are read once they are good again");
+        assert!(credentials.refresh(SECOND).await?, "the files are valid again");
         Ok(())
     }
 
     #[test]
-    fn bad_files_are_named_and_never_quoted() -> Result<(), Box<dyn std::error::Error>> {
-        let files = Files::new()?;
+    fn errors_name_an_invalid_file_and_do_not_quote_it() -> Result<(), Box<dyn std::error::Error>> {
+        let files = KeyFiles::new()?;
         for (text, why) in [
             ("", "is empty"),
             ("two words", "is not one word"),
             (&*"x".repeat(5_000), "larger than 4096 bytes"),
         ] {
             files.write("a1", text)?;
-            let said = Credentials::open(files.source(), T1).err().unwrap_or_default();
-            assert!(said.contains(why) && said.contains("secret") && !said.contains("two"), "{said}");
+            let error = Credentials::open(files.source(), FIRST).err().unwrap_or_default();
+            assert!(error.contains(why) && error.contains("secret") && !error.contains("two"), "{error}");
         }
         Ok(())
     }
 
     #[test]
-    fn files_that_others_can_read_are_warned_of() -> Result<(), Box<dyn std::error::Error>> {
-        let files = Files::new()?;
-        let credentials = Credentials::open(files.source(), T1)?;
+    fn files_that_other_users_can_read_cause_a_warning() -> Result<(), Box<dyn std::error::Error>> {
+        let files = KeyFiles::new()?;
+        let credentials = Credentials::open(files.source(), FIRST)?;
         assert_eq!(credentials.warnings(), [""; 0]);
         fs::set_permissions(&files.secret, fs::Permissions::from_mode(0o640))?;
-        let credentials = Credentials::open(files.source(), T1)?;
+        let credentials = Credentials::open(files.source(), FIRST)?;
         let warnings = credentials.warnings();
         assert!(
             warnings.len() == 1 && warnings.iter().all(|text| text.starts_with("other users can read")),

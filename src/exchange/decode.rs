@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 use super::{
     amount::Amount,
     balance::{Balance, BalanceAnswer},
+    currency::currency_name,
     error::{Detail, Failure, Reason},
 };
 
@@ -30,7 +31,7 @@ pub(super) fn build_answer(rows: impl IntoIterator<Item = DecodedRow>) -> Result
     let mut answer = BalanceAnswer::default();
     let (rejected, nameless, unreadable) =
         (&mut answer.rejected, &mut answer.nameless, &mut answer.unreadable);
-    let usable = |DecodedRow { currency, amounts }| match (currency, amounts) {
+    let accept = |DecodedRow { currency, amounts }| match (currency, amounts) {
         (Some(currency), Some((free, frozen))) => Some(Balance { currency, free, frozen }),
         (name, _) => {
             *rejected += 1;
@@ -39,8 +40,8 @@ pub(super) fn build_answer(rows: impl IntoIterator<Item = DecodedRow>) -> Result
             None
         }
     };
-    // Of a list nothing is moved: a balance is as large as a row.
-    answer.balances = rows.into_iter().filter_map(usable).collect();
+    // A balance is as large as a row, so the list is reused in place.
+    answer.balances = rows.into_iter().filter_map(accept).collect();
     reject_duplicates(&mut answer);
     if answer.balances.is_empty() && answer.rejected > 0 {
         return Err(decode_failure(format!("none of the {} rows has usable amounts", answer.rejected)));
@@ -58,8 +59,8 @@ pub(super) fn decode_envelope<'a, T: Deserialize<'a>>(status: u16, body: &'a [u8
     }
     let text = std::str::from_utf8(body).map_err(|_| failure_from_status(status, body))?;
     let text = text.trim_start_matches([' ', '\t', '\n', '\r']);
-    let read = text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
-    read.ok_or_else(|| failure_from_status(status, body))
+    let object = text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
+    object.ok_or_else(|| failure_from_status(status, body))
 }
 
 /// Whether a reply with this HTTP status can be a good answer. Of the others below 300, 203 means that a proxy changed
@@ -112,6 +113,21 @@ pub(super) fn or_unavailable(reason: Reason, status: u16) -> Reason {
     if reason == Reason::Api && status >= 500 { Reason::Unavailable } else { reason }
 }
 
+/// Decodes a row whose currency is in `name`. `list` and `field` name the row's list and the currency's field in errors.
+///
+/// # Errors
+/// If the row has no currency: it might belong to a watched currency, which would then count as missing and be 0.
+pub(super) fn decode_named_row(
+    name: Option<&RawValue>,
+    amounts: Option<(Amount, Amount)>,
+    list: &str,
+    field: &str,
+) -> Result<DecodedRow, Failure> {
+    let name = name.and_then(parse_text);
+    let name = name.ok_or_else(|| decode_failure(format!("a row of `{list}` has no `{field}`")))?;
+    Ok(DecodedRow { currency: currency_name(&name), amounts })
+}
+
 /// Parses `raw` as an object. Without the check, serde would also fill a struct from a list.
 pub(super) fn parse_object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
     raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?
@@ -140,7 +156,7 @@ pub(super) fn decode_failure(text: impl Into<String>) -> Failure {
 /// Sorts the rows, and rejects every row of a currency that has more than one, because none of them can be trusted.
 fn reject_duplicates(answer: &mut BalanceAnswer) {
     answer.balances.sort_unstable_by(|a, b| a.currency.cmp(&b.currency));
-    let doubled: Vec<SmolStr> = answer
+    let duplicates: Vec<SmolStr> = answer
         .balances
         .windows(2)
         .filter_map(|pair| match pair {
@@ -148,14 +164,14 @@ fn reject_duplicates(answer: &mut BalanceAnswer) {
             _ => None,
         })
         .collect();
-    let before = answer.balances.len();
+    let count_before = answer.balances.len();
     answer.unreadable.sort_unstable();
     // Both are sorted, so that a reply full of duplicates does not take quadratic time.
     let is_in = |list: &[SmolStr], row: &Balance| list.binary_search(&row.currency).is_ok();
     let unreadable = &answer.unreadable;
-    answer.balances.retain(|row| !is_in(&doubled, row) && !is_in(unreadable, row));
-    answer.rejected += (before - answer.balances.len()) as u64;
-    answer.unreadable.extend(doubled);
+    answer.balances.retain(|row| !is_in(&duplicates, row) && !is_in(unreadable, row));
+    answer.rejected += (count_before - answer.balances.len()) as u64;
+    answer.unreadable.extend(duplicates);
     answer.unreadable.sort_unstable();
     answer.unreadable.dedup();
 }

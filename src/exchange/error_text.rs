@@ -10,14 +10,14 @@ const SEARCHED_MAX_CHARS: usize = 2_000;
 
 /// A subject of error texts.
 struct Pattern {
-    /// Words and sentences about the subject.
-    says: &'static [&'static str],
-    /// Sentences with one of these words that mean something else.
-    except: &'static [&'static str],
+    /// Words and phrases about the subject.
+    phrases: &'static [&'static str],
+    /// Phrases with one of these words that mean something else.
+    exceptions: &'static [&'static str],
 }
 
 const LIMIT: Pattern = Pattern {
-    says: &[
+    phrases: &[
         "too frequent",
         "too frequently",
         "too often",
@@ -75,7 +75,7 @@ const LIMIT: Pattern = Pattern {
         "频率限制",
         "頻率限制",
     ],
-    except: &[],
+    exceptions: &[],
 };
 
 /// Whole texts that report a limit or a lock. Inside a sentence each may mean something else, such as locked funds.
@@ -100,8 +100,8 @@ struct LockPattern {
     subjects: &'static [&'static str],
     fillers: &'static [&'static str],
     verbs: &'static [&'static str],
-    /// The separator between two of them.
-    blank: &'static str,
+    /// The separator between the parts.
+    separator: &'static str,
 }
 
 const LOCKS: [LockPattern; 2] = [
@@ -117,7 +117,7 @@ const LOCKS: [LockPattern; 2] = [
             "already",
         ],
         verbs: &["locked"],
-        blank: " ",
+        separator: " ",
     },
     LockPattern {
         subjects: &[
@@ -138,12 +138,12 @@ const LOCKS: [LockPattern; 2] = [
             "被暫時",
         ],
         verbs: &["锁定", "鎖定"],
-        blank: "",
+        separator: "",
     },
 ];
 
 const CLOCK: Pattern = Pattern {
-    says: &[
+    phrases: &[
         "nonce",
         "timestamp",
         "timestamps",
@@ -159,12 +159,12 @@ const CLOCK: Pattern = Pattern {
         "请求时间",
         "請求時間",
     ],
-    except: &["server time out", "request time out", "请求时间过长"],
+    exceptions: &["server time out", "request time out", "请求时间过长"],
 };
 
 const SIGNATURE: Pattern = Pattern {
-    says: &["sign", "signature", "signed", "unsigned", "签名", "簽名", "验签", "驗簽"],
-    except: &[
+    phrases: &["sign", "signature", "signed", "unsigned", "签名", "簽名", "验签", "驗簽"],
+    exceptions: &[
         "sign in",
         "sign up",
         "sign on",
@@ -179,7 +179,7 @@ const SIGNATURE: Pattern = Pattern {
 };
 
 const KEY: Pattern = Pattern {
-    says: &[
+    phrases: &[
         "accesskey",
         "access key",
         "api key",
@@ -193,24 +193,24 @@ const KEY: Pattern = Pattern {
         "密钥",
         "密鑰",
     ],
-    except: &[],
+    exceptions: &[],
 };
 
 const ADDRESS: Pattern = Pattern {
-    says: &["whitelist", "whitelisted", "white list", "allowlist", "白名单", "白名單"],
-    except: &[],
+    phrases: &["whitelist", "whitelisted", "white list", "allowlist", "白名单", "白名單"],
+    exceptions: &[],
 };
 
 const PERMISSION: Pattern = Pattern {
-    says: &["permission", "permissions", "权限", "權限"],
-    except: &["特权限", "授权限", "特權限", "授權限"],
+    phrases: &["permission", "permissions", "权限", "權限"],
+    exceptions: &["特权限", "授权限", "特權限", "授權限"],
 };
 
 /// These name a problem of the key only if the key is already known to be refused.
-const REFUSED_ADDRESS: Pattern = Pattern { says: &["ip"], except: &[] };
-const REFUSED_ACTION: Pattern = Pattern { says: &["not allowed", "not permitted"], except: &[] };
+const REFUSED_ADDRESS: Pattern = Pattern { phrases: &["ip"], exceptions: &[] };
+const REFUSED_ACTION: Pattern = Pattern { phrases: &["not allowed", "not permitted"], exceptions: &[] };
 const REFUSED_INACTIVE: Pattern = Pattern {
-    says: &[
+    phrases: &[
         "not activated",
         "not yet activated",
         "not active",
@@ -222,11 +222,11 @@ const REFUSED_INACTIVE: Pattern = Pattern {
         "激活",
         "啟用",
     ],
-    except: &[],
+    exceptions: &[],
 };
 
 const OUTAGE: Pattern = Pattern {
-    says: &[
+    phrases: &[
         "maintenance",
         "maintaining",
         "system busy",
@@ -241,11 +241,13 @@ const OUTAGE: Pattern = Pattern {
         "系统繁忙",
         "系統繁忙",
     ],
-    except: &[],
+    exceptions: &[],
 };
 
-const UNREACHABLE: Pattern =
-    Pattern { says: &["connection refused", "timed out", "timeout", "time out", "unavailable"], except: &[] };
+const UNREACHABLE: Pattern = Pattern {
+    phrases: &["connection refused", "timed out", "timeout", "time out", "unavailable"],
+    exceptions: &[],
+};
 
 /// An error text, prepared for searching.
 pub(super) struct ErrorText {
@@ -257,7 +259,7 @@ pub(super) struct ErrorText {
 
 impl ErrorText {
     pub(super) fn new(text: &str) -> Self {
-        let words = words(text);
+        let words = split_words(text);
         Self { joined: words.replace(' ', ""), words }
     }
 
@@ -268,15 +270,15 @@ impl ErrorText {
             || LOCKS.iter().any(|lock| self.reports_lock(lock))
     }
 
-    fn reports_lock(&self, LockPattern { subjects, fillers, verbs, blank }: &LockPattern) -> bool {
-        let ends = verbs.iter().flat_map(|verb| {
-            let with = fillers.iter().map(move |filler| format!("{filler}{blank}{verb}"));
-            with.chain([(*verb).to_owned()])
+    fn reports_lock(&self, LockPattern { subjects, fillers, verbs, separator }: &LockPattern) -> bool {
+        let endings = verbs.iter().flat_map(|verb| {
+            let with_filler = fillers.iter().map(move |filler| format!("{filler}{separator}{verb}"));
+            with_filler.chain([(*verb).to_owned()])
         });
-        let ends: Vec<_> = ends.collect();
-        subjects
-            .iter()
-            .any(|subject| ends.iter().any(|end| self.contains_phrase(&format!("{subject}{blank}{end}"))))
+        let endings: Vec<_> = endings.collect();
+        subjects.iter().any(|subject| {
+            endings.iter().any(|ending| self.contains_phrase(&format!("{subject}{separator}{ending}")))
+        })
     }
 
     /// Whether it reports a wrong time of the request.
@@ -291,7 +293,7 @@ impl ErrorText {
 
     /// Whether it reports a refused key.
     pub(super) fn reports_key(&self) -> bool {
-        [KEY, ADDRESS, PERMISSION].iter().any(|topic| self.matches(topic))
+        [KEY, ADDRESS, PERMISSION].iter().any(|pattern| self.matches(pattern))
     }
 
     /// Whether it reports that the exchange is busy or in maintenance.
@@ -306,50 +308,50 @@ impl ErrorText {
 
     /// Why the exchange refused a key. The key counts as unknown if the text names no other cause.
     pub(super) fn refusal_detail(&self) -> Detail {
-        let is_about = |topics: &[Pattern]| topics.iter().any(|topic| self.matches(topic));
-        if is_about(&[ADDRESS, REFUSED_ADDRESS]) {
+        let matches_any = |patterns: &[Pattern]| patterns.iter().any(|pattern| self.matches(pattern));
+        if matches_any(&[ADDRESS, REFUSED_ADDRESS]) {
             return Detail::AddressNotAllowed;
         }
-        if is_about(&[PERMISSION, REFUSED_ACTION]) {
+        if matches_any(&[PERMISSION, REFUSED_ACTION]) {
             return Detail::NotPermitted;
         }
-        if is_about(&[REFUSED_INACTIVE]) { Detail::InactiveKey } else { Detail::UnknownKey }
+        if matches_any(&[REFUSED_INACTIVE]) { Detail::InactiveKey } else { Detail::UnknownKey }
     }
 
-    fn matches(&self, topic: &Pattern) -> bool {
-        let found = |text: &Self| topic.says.iter().any(|known| text.contains_phrase(known));
-        if !found(self) {
+    fn matches(&self, pattern: &Pattern) -> bool {
+        let has_phrase = |text: &Self| pattern.phrases.iter().any(|phrase| text.contains_phrase(phrase));
+        if !has_phrase(self) {
             return false;
         }
         let (mut words, mut joined) = (self.words.clone(), self.joined.clone());
-        for known in topic.except {
+        for exception in pattern.exceptions {
             // The surrounding spaces stay, so that the neighbours do not become one word.
-            words = words.replace(&format!(" {known} "), "  ");
-            joined = joined.replace(known, " ");
+            words = words.replace(&format!(" {exception} "), "  ");
+            joined = joined.replace(exception, " ");
         }
-        found(&Self { words, joined })
+        has_phrase(&Self { words, joined })
     }
 
-    /// Whether it contains `known`: Latin letters as whole words, Chinese characters anywhere.
-    fn contains_phrase(&self, known: &str) -> bool {
-        if known.is_ascii() {
-            self.words.contains(&format!(" {known} "))
+    /// Whether it contains `phrase`: Latin letters as whole words, Chinese characters anywhere.
+    fn contains_phrase(&self, phrase: &str) -> bool {
+        if phrase.is_ascii() {
+            self.words.contains(&format!(" {phrase} "))
         } else {
-            self.joined.contains(known)
+            self.joined.contains(phrase)
         }
     }
 }
 
 /// The words of a text in lower case, with one space around each. A word ends where the letters end, where a Chinese
 /// character meets another letter, and inside `accessKey`, where a capital letter follows a small one.
-fn words(text: &str) -> String {
+fn split_words(text: &str) -> String {
     let mut words = String::from(" ");
     let mut last: Option<char> = None;
     for c in text.chars().take(SEARCHED_MAX_CHARS) {
         let is_letter = c.is_alphanumeric();
-        let begins = last
+        let word_begins = last
             .is_some_and(|last| is_chinese(last) != is_chinese(c) || last.is_lowercase() && c.is_uppercase());
-        if (!is_letter || begins) && !words.ends_with(' ') {
+        if (!is_letter || word_begins) && !words.ends_with(' ') {
             words.push(' ');
         }
         if is_letter {
@@ -371,7 +373,7 @@ fn is_chinese(c: char) -> bool {
 mod tests {
     use super::*;
 
-    fn about(text: &str) -> Vec<&'static str> {
+    fn find_topics(text: &str) -> Vec<&'static str> {
         let text = ErrorText::new(text);
         let topics = [
             (text.reports_limit(), "limit"),
@@ -381,7 +383,7 @@ mod tests {
             (text.reports_outage(), "outage"),
             (text.reports_unreachable(), "unreachable"),
         ];
-        topics.into_iter().filter_map(|(is, topic)| is.then_some(topic)).collect()
+        topics.into_iter().filter_map(|(reports, topic)| reports.then_some(topic)).collect()
     }
 
     #[test]
@@ -396,12 +398,12 @@ mod tests {
             ("账户已锁定。", " 账户已锁定 "),
             ("désigné", " désigné "),
         ] {
-            assert_eq!(words(text), expected, "{text}");
+            assert_eq!(split_words(text), expected, "{text}");
         }
     }
 
     #[test]
-    fn known_sentences_are_found_in_both_languages_and_in_either_case() {
+    fn known_phrases_are_found_in_both_languages_and_any_case() {
         for (text, topic) in [
             ("locked", "limit"),
             ("Locked!", "limit"),
@@ -439,12 +441,12 @@ mod tests {
             ("Connection refused: /10.0.26.71:8080", "unreachable"),
             ("Request time out", "unreachable"),
         ] {
-            assert_eq!(about(text), [topic], "{text}");
+            assert_eq!(find_topics(text), [topic], "{text}");
         }
     }
 
     #[test]
-    fn words_inside_words_and_sentences_that_mean_something_else_are_not_found() {
+    fn words_inside_words_and_exceptions_are_not_found() {
         for text in [
             "",
             "blocked",
@@ -491,15 +493,15 @@ mod tests {
             "잠금",
             "ロックされました",
         ] {
-            assert_eq!(about(text), [""; 0], "{text}");
+            assert_eq!(find_topics(text), [""; 0], "{text}");
         }
-        // What is left of a text once an exception is taken out of it is still searched.
-        assert_eq!(about("please sign in, the sign is wrong"), ["signature"]);
-        assert_eq!(about("特权限制,无权限"), ["key"]);
+        // The rest of a text with an exception is still searched.
+        assert_eq!(find_topics("please sign in, the sign is wrong"), ["signature"]);
+        assert_eq!(find_topics("特权限制,无权限"), ["key"]);
     }
 
     #[test]
-    fn the_cause_of_a_refusal_is_read_from_the_text() {
+    fn the_text_gives_the_cause_of_a_refused_key() {
         let detail = |text: &str| ErrorText::new(text).refusal_detail();
         for (texts, expected) in [
             (
@@ -532,9 +534,9 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_searched_at_its_beginning_only() {
-        let long = |before: usize| format!("{}{}", "x ".repeat(before), "account locked");
-        assert_eq!(about(&long(100)), ["limit"]);
-        assert_eq!(about(&long(4_000_000)), [""; 0]);
+    fn only_the_beginning_of_a_long_text_is_searched() {
+        let long_text = |before: usize| format!("{}{}", "x ".repeat(before), "account locked");
+        assert_eq!(find_topics(&long_text(100)), ["limit"]);
+        assert_eq!(find_topics(&long_text(4_000_000)), [""; 0]);
     }
 }

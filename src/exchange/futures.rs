@@ -8,10 +8,9 @@ use serde_json::value::RawValue;
 use super::{
     amount::Amount,
     balance::BalanceAnswer,
-    currency::currency_name,
     decode::{
-        self, DecodedRow, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
-        parse_integer, parse_object, parse_text,
+        self, DecodedRow, decode_failure, decode_named_row, failure_from_status, is_success, or_unavailable,
+        parse_amount, parse_integer, parse_object, parse_text,
     },
     error::{Detail, Failure, Reason},
     error_text::ErrorText,
@@ -32,7 +31,7 @@ pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failur
     let result = unwrap_envelope(status, body)?;
     let rows: Option<Vec<&RawValue>> = serde_json::from_str(result.get()).ok();
     let rows = rows.ok_or_else(|| decode_failure("`result` is not a list of coins"))?;
-    decode::build_answer(rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?)
+    decode::build_answer(rows.into_iter().map(decode_row).collect::<Result<Vec<_>, _>>()?)
 }
 
 /// The envelope around every reply. Unknown fields are ignored, because new ones appear without notice.
@@ -60,7 +59,7 @@ struct FuturesError<'a> {
 /// The `result` of a good reply. Errors come with any HTTP status, and then without a `returnCode`, so the envelope
 /// decides first, and the status only if no envelope came.
 fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
-    let by_status = || match failure_from_status(status, body) {
+    let status_failure = || match failure_from_status(status, body) {
         // The documented reply to a call without a login. It may come without the envelope.
         failure if status == 401 => {
             Failure { reason: Reason::Auth, detail: Some(Detail::UnknownKey), ..failure }
@@ -69,7 +68,7 @@ fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     };
     let envelope = decode::decode_envelope(status, body).map_err(|failure| match failure.reason {
         Reason::RateLimited => failure,
-        _ => by_status(),
+        _ => status_failure(),
     });
     let envelope: FuturesEnvelope<'_> = envelope?;
     let error = envelope.error.and_then(parse_object::<FuturesError<'_>>).unwrap_or_default();
@@ -79,7 +78,7 @@ fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     if is_good && code.is_empty() {
         let return_code = envelope.return_code.map_or("", RawValue::get);
         return match envelope.result {
-            _ if !is_success(status) => Err(by_status()),
+            _ if !is_success(status) => Err(status_failure()),
             _ if return_code.starts_with('"') => {
                 Err(decode_failure("`returnCode` is the text \"0\", not the number 0"))
             }
@@ -90,16 +89,16 @@ fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     // With another status the code may come alone, but never without its text.
     let is_whole = !code.is_empty() && error.msg.is_some();
     if !is_whole && envelope.return_code.and_then(parse_integer).is_none() {
-        return Err(by_status());
+        return Err(status_failure());
     }
-    let said = [error.msg, envelope.msg_info].into_iter().flatten().filter_map(parse_text);
-    let said = said.into_iter().find(|said| !said.trim().is_empty()).unwrap_or_default();
-    let text = ErrorText::new(&said);
-    let reason = or_unavailable(classify_code(&code, &text), status);
-    let detail = (reason == Reason::Auth).then(|| text.refusal_detail());
+    let texts = [error.msg, envelope.msg_info].into_iter().flatten().filter_map(parse_text);
+    let text = texts.into_iter().find(|text| !text.trim().is_empty()).unwrap_or_default();
+    let error_text = ErrorText::new(&text);
+    let reason = or_unavailable(classify_code(&code, &error_text), status);
+    let detail = (reason == Reason::Auth).then(|| error_text.refusal_detail());
     let code = if code.is_empty() { "an error without a code".into() } else { code };
-    let said = if said.is_empty() { ", without a text".to_owned() } else { format!(": {said}") };
-    Err(Failure::new(reason, format!("the exchange answered {code}{said}")).with_detail(detail))
+    let suffix = if text.is_empty() { ", without a text".to_owned() } else { format!(": {text}") };
+    Err(Failure::new(reason, format!("the exchange answered {code}{suffix}")).with_detail(detail))
 }
 
 /// The reason of an error code and its text. 403 stands for everything that may be wrong with a signed call, and 400
@@ -119,21 +118,17 @@ fn classify_code(code: &str, text: &ErrorText) -> Reason {
     }
 }
 
-/// # Errors
-/// If the row has no currency: it might belong to a watched currency, which would then count as missing and be 0.
-fn row(raw: &RawValue) -> Result<DecodedRow, Failure> {
+fn decode_row(raw: &RawValue) -> Result<DecodedRow, Failure> {
     #[derive(Deserialize)]
     struct FuturesCurrencyName<'a> {
         #[serde(borrow)]
         coin: Option<&'a RawValue>,
     }
-    let name: Option<FuturesCurrencyName<'_>> = parse_object(raw);
-    let name = name.and_then(|name| name.coin).and_then(parse_text);
-    let name = name.ok_or_else(|| decode_failure("a row of `result` has no `coin`"))?;
-    Ok(DecodedRow { currency: currency_name(&name), amounts: amounts(raw) })
+    let name = parse_object::<FuturesCurrencyName<'_>>(raw).and_then(|row| row.coin);
+    decode_named_row(name, parse_amounts(raw), "result", "coin")
 }
 
-fn amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
+fn parse_amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct FuturesBalanceRow<'a> {
@@ -167,50 +162,50 @@ mod tests {
         "openOrderMarginFrozen":"0","isolatedMargin":"0.709475","crossedMargin":"0","availableBalance":"18.58902375",
         "bonus":"0","coupon":"0"}]}"#;
 
-    fn read(body: &str) -> Result<BalanceAnswer, Failure> {
+    fn decode_body(body: &str) -> Result<BalanceAnswer, Failure> {
         decode_balances(200, body.as_bytes())
     }
 
-    fn failed(status: u16, body: &str) -> (Reason, String) {
+    fn decode_failed(status: u16, body: &str) -> (Reason, String) {
         match decode_balances(status, body.as_bytes()) {
             Ok(answer) => panic!("{status} {body}: {answer:?}"),
             Err(failure) => (failure.reason, failure.text),
         }
     }
 
-    fn rows(rows: &str) -> String {
+    fn balance_reply(rows: &str) -> String {
         format!(r#"{{"returnCode":0,"msgInfo":"success","error":{{"code":"","msg":""}},"result":[{rows}]}}"#)
     }
 
-    fn shown(body: &str) -> Result<Vec<String>, Failure> {
-        let answer = read(body)?;
-        let row = |row: &super::super::Balance| {
+    fn decode_to_list(body: &str) -> Result<Vec<String>, Failure> {
+        let answer = decode_body(body)?;
+        let format_row = |row: &super::super::Balance| {
             format!("{} {} {}", row.currency, row.free.text(), row.frozen.text())
         };
-        Ok(answer.balances.iter().map(row).collect())
+        Ok(answer.balances.iter().map(format_row).collect())
     }
 
     #[test]
-    fn frozen_is_the_sum_of_the_margins_and_free_what_the_exchange_says() -> Result<(), Failure> {
-        assert_eq!(shown(DOCUMENTED)?, ["usdt 18.58902375 0.709475"]);
+    fn frozen_is_the_sum_of_the_margins_and_free_is_the_available_balance() -> Result<(), Failure> {
+        assert_eq!(decode_to_list(DOCUMENTED)?, ["usdt 18.58902375 0.709475"]);
         let margins = r#""openOrderMarginFrozen":"0.1","isolatedMargin":0.20,"crossedMargin":"0.00000001""#;
-        // Free need not be the rest: there are bonuses and losses.
+        // Free may differ from balance minus frozen because of bonuses and losses.
         let row = format!(
             r#"{{"coin":"BTC","walletBalance":"1",{margins},"availableBalance":"0.9","bonus":null}}"#
         );
-        assert_eq!(shown(&rows(&row))?, ["btc 0.9 0.30000001"]);
+        assert_eq!(decode_to_list(&balance_reply(&row))?, ["btc 0.9 0.30000001"]);
         for absent in ["", r#","availableBalance":null"#] {
             let row = format!(r#"{{"coin":"btc","walletBalance":"1",{margins}{absent}}}"#);
-            assert_eq!(shown(&rows(&row))?, ["btc 0.69999999 0.30000001"]);
+            assert_eq!(decode_to_list(&balance_reply(&row))?, ["btc 0.69999999 0.30000001"]);
         }
-        assert_eq!(shown(&rows(""))?, [""; 0]);
+        assert_eq!(decode_to_list(&balance_reply(""))?, [""; 0]);
         Ok(())
     }
 
     #[test]
     fn a_row_without_one_of_its_amounts_is_rejected() -> Result<(), Failure> {
         let whole = r#"{"coin":"b","walletBalance":"1","openOrderMarginFrozen":"0","isolatedMargin":"0","crossedMargin":"0"}"#;
-        assert_eq!(shown(&rows(whole))?, ["b 1 0"]);
+        assert_eq!(decode_to_list(&balance_reply(whole))?, ["b 1 0"]);
         for (good, bad) in [
             (r#""crossedMargin":"0""#, r#""crossedMargin":null"#),
             (r#","crossedMargin":"0""#, ""),
@@ -219,17 +214,20 @@ mod tests {
             (r#""walletBalance":"1","#, ""),
             (r#""walletBalance":"1""#, r#""walletBalance":"1","availableBalance":"""#),
         ] {
-            let answer =
-                read(&rows(&format!("{},{}", whole.replace(good, bad), whole.replace("\"b\"", "\"ok\""))))?;
+            let answer = decode_body(&balance_reply(&format!(
+                "{},{}",
+                whole.replace(good, bad),
+                whole.replace("\"b\"", "\"ok\"")
+            )))?;
             assert_eq!(
                 (answer.balances.len(), answer.rejected, answer.unreadable),
                 (1, 1, vec!["b".into()]),
                 "{bad}"
             );
         }
-        for nobodys in ["null", r#"{"currency":"b"}"#, r#"{"coin":null}"#] {
+        for nameless in ["null", r#"{"currency":"b"}"#, r#"{"coin":null}"#] {
             assert_eq!(
-                failed(200, &rows(nobodys)),
+                decode_failed(200, &balance_reply(nameless)),
                 (Reason::Decode, "a row of `result` has no `coin`".to_owned())
             );
         }
@@ -237,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_and_texts_have_their_reasons() {
+    fn each_code_and_text_gives_its_reason() {
         use Reason::{Api, Auth, Clock, RateLimited, Signature, Unavailable};
         for (code, msg, reason) in [
             ("\"403\"", "invalid signature", Signature),
@@ -265,18 +263,21 @@ mod tests {
             let body = format!(
                 r#"{{"returnCode":1,"msgInfo":"failure","error":{{"code":{code},"msg":"{msg}"}},"result":null}}"#
             );
-            let (found, text) = failed(200, &body);
-            assert_eq!(found, reason, "{body}");
+            let (actual, text) = decode_failed(200, &body);
+            assert_eq!(actual, reason, "{body}");
             assert!(text.starts_with("the exchange answered ") && text.contains(msg), "{text}");
         }
-        // With another status the code may stand alone.
-        assert_eq!(failed(403, r#"{"error":{"code":"403","msg":"invalid signature"}}"#).0, Signature);
-        assert_eq!(failed(500, r#"{"returnCode":1,"msgInfo":"failure","error":null}"#).0, Unavailable);
-        assert_eq!(failed(200, r#"{"returnCode":0,"error":{"code":"403","msg":"x"},"result":[]}"#).0, Auth);
+        // With another status the code may come without the other fields.
+        assert_eq!(decode_failed(403, r#"{"error":{"code":"403","msg":"invalid signature"}}"#).0, Signature);
+        assert_eq!(decode_failed(500, r#"{"returnCode":1,"msgInfo":"failure","error":null}"#).0, Unavailable);
+        assert_eq!(
+            decode_failed(200, r#"{"returnCode":0,"error":{"code":"403","msg":"x"},"result":[]}"#).0,
+            Auth
+        );
     }
 
     #[test]
-    fn what_is_no_envelope_is_judged_by_its_status() {
+    fn a_body_without_an_envelope_is_classified_by_its_status() {
         for body in [
             r#"{"returnCode":"0","result":[]}"#,
             r#"{"returnCode":0,"result":null}"#,
@@ -287,7 +288,7 @@ mod tests {
             "[]",
             "<html>",
         ] {
-            assert_eq!(failed(200, body).0, Reason::Decode, "{body}");
+            assert_eq!(decode_failed(200, body).0, Reason::Decode, "{body}");
         }
         for (status, body, reason) in [
             (429, DOCUMENTED, Reason::RateLimited),
@@ -301,13 +302,13 @@ mod tests {
             (302, DOCUMENTED, Reason::Http),
             (502, "<html>", Reason::Unavailable),
         ] {
-            assert_eq!(failed(status, body).0, reason, "{status} {body}");
+            assert_eq!(decode_failed(status, body).0, reason, "{status} {body}");
         }
     }
 
     #[test]
-    fn only_what_is_not_the_exchanges_answer_is_of_the_host() {
-        for (status, body, is_of_the_host) in [
+    fn only_a_reply_that_is_not_from_the_exchange_is_the_hosts_fault() {
+        for (status, body, is_host_fault) in [
             (403, r#"{"returnCode":1,"error":{"code":"403","msg":"invalid signature"}}"#, false),
             (403, r#"{"error":{"code":"403","msg":"forbidden"}}"#, false),
             (403, r#"{"error":{"code":403,"message":"Forbidden"}}"#, true),
@@ -319,7 +320,7 @@ mod tests {
             let failure = decode_balances(status, body.as_bytes()).err();
             assert_eq!(
                 failure.map(|failure| failure.is_host_fault()),
-                Some(is_of_the_host),
+                Some(is_host_fault),
                 "{status} {body}"
             );
         }

@@ -104,10 +104,10 @@ pub(super) mod tests {
     use crate::exchange::Reason;
 
     /// The outcome of an answer: every price, or the failure reason.
-    pub(in crate::exchange) fn said(outcome: Result<PriceTable, Failure>) -> Result<String, Reason> {
-        let price = |(currency, price): (&str, f64)| format!("{currency} {price}");
-        let shown = |prices: PriceTable| prices.iter().map(price).collect::<Vec<_>>().join(", ");
-        outcome.map(shown).map_err(|failure| failure.reason)
+    pub(in crate::exchange) fn list_prices(outcome: Result<PriceTable, Failure>) -> Result<String, Reason> {
+        let format_price = |(currency, price): (&str, f64)| format!("{currency} {price}");
+        let join = |prices: PriceTable| prices.iter().map(format_price).collect::<Vec<_>>().join(", ");
+        outcome.map(join).map_err(|failure| failure.reason)
     }
 
     fn of(markets: &[(&str, &str)]) -> Result<Vec<(String, f64)>, Failure> {
@@ -187,7 +187,7 @@ pub(super) mod tests {
 
     /// Compared each with each, the markets of the largest body there is would take minutes.
     #[test]
-    fn an_answer_full_of_doubles_is_read_in_a_moment() {
+    fn an_answer_full_of_duplicates_is_decoded_quickly() {
         let names: Vec<_> = (0..200_000).map(|n| format!("c{}_usdt", n / 2)).collect();
         let markets = names.iter().map(|name| (&**name, Amount::parse("1")));
         let once = ("btc_usdt", Amount::parse("2"));

@@ -50,11 +50,11 @@ pub(super) struct RateLimiter {
     clock: Clock,
     state: Mutex<State>,
     /// Calls wait for the process's window in the order of their arrival.
-    turn: tokio::sync::Mutex<()>,
+    queue: tokio::sync::Mutex<()>,
     /// Notified when a call ends. Only the first call in the queue waits for it.
-    ended: Notify,
-    /// Notified when a pause begins. Wakes in the order of waiting, so that a proof can be repeated.
-    paused: Notify,
+    call_ended: Notify,
+    /// Notified when a pause begins. Wakes in the order of waiting, so that a simulation can be repeated.
+    pause_began: Notify,
 }
 
 /// The account that a call is made for, if any.
@@ -92,11 +92,11 @@ impl<'a> Caller<'a> {
 /// A permit for one call. The caller holds it until the call has ended.
 #[derive(Debug)]
 pub(super) struct Permit {
-    limits: Arc<RateLimiter>,
+    limiter: Arc<RateLimiter>,
     /// The key's slot, for a call with a key.
-    lane: Option<(KeyId, OwnedMutexGuard<KeySlot>)>,
+    key_slot: Option<(KeyId, OwnedMutexGuard<KeySlot>)>,
     /// The host of this call's nonce, and the previous nonce for that host.
-    nonce_before: Option<(Box<str>, u64)>,
+    previous_nonce: Option<(Box<str>, u64)>,
 }
 
 /// The pause of an account: nothing is sent for it until the end.
@@ -117,7 +117,7 @@ struct State {
 #[derive(Debug)]
 struct KeyState {
     window: Window,
-    lane: Arc<tokio::sync::Mutex<KeySlot>>,
+    slot: Arc<tokio::sync::Mutex<KeySlot>>,
 }
 
 /// The state that calls with one key share: one call is in flight at a time, and the nonces for a host only grow.
@@ -146,9 +146,9 @@ impl RateLimiter {
         Self {
             clock,
             state: Mutex::new(state),
-            turn: tokio::sync::Mutex::default(),
-            ended: Notify::new(),
-            paused: Notify::new(),
+            queue: tokio::sync::Mutex::default(),
+            call_ended: Notify::new(),
+            pause_began: Notify::new(),
         }
     }
 
@@ -157,29 +157,32 @@ impl RateLimiter {
     /// # Errors
     /// If the caller is paused, now or when the call could start.
     pub(super) async fn permit(self: &Arc<Self>, caller: Caller<'_>) -> Result<Permit, Paused> {
-        let lane = match caller.key() {
+        let key_slot = match caller.key() {
             Some(key) => {
-                let lane = Arc::clone(&self.state().key(key).lane);
-                let lane = lane.lock_owned().await;
-                self.wait(caller, |state, now| state.key(key).window.availability(now)).await?;
-                Some((key, lane))
+                let key_slot = Arc::clone(&self.state().key_state(key).slot);
+                let key_slot = key_slot.lock_owned().await;
+                self.wait_until_available(caller, |state, now| state.key_state(key).window.availability(now))
+                    .await?;
+                Some((key, key_slot))
             }
             None => None,
         };
-        let _turn = self.turn.lock().await;
-        self.wait(caller, |state, now| state.process.availability(now).max(state.pace.availability(now)))
-            .await?;
+        let _first_in_queue = self.queue.lock().await;
+        self.wait_until_available(caller, |state, now| {
+            state.process.availability(now).max(state.pace.availability(now))
+        })
+        .await?;
         let now = self.clock.now().monotonic;
         let mut state = self.state();
         // Only this call holds the key's slot and the first place in the queue, so the windows still have room.
         state.process.start();
         state.pace.start();
         state.pace.end(now);
-        if let Some((key, _)) = &lane {
-            state.key(*key).window.start();
+        if let Some((key, _)) = &key_slot {
+            state.key_state(*key).window.start();
         }
         drop(state);
-        Ok(Permit { limits: Arc::clone(self), lane, nonce_before: None })
+        Ok(Permit { limiter: Arc::clone(self), key_slot, previous_nonce: None })
     }
 
     /// Records a limit reply to a call for `caller`. Nothing is sent for the caller or with its key for ten minutes, or
@@ -187,8 +190,8 @@ impl RateLimiter {
     pub(super) fn record_limit_reply(&self, caller: Caller<'_>, retry_after: Option<Duration>) {
         let now = self.clock.now().monotonic;
         let length = retry_after.unwrap_or_default().clamp(PAUSE, PAUSE_MAX);
-        self.state().pauses.limit_reply(caller, now, length);
-        self.paused.notify_waiters();
+        self.state().pauses.record_limit_reply(caller, now, length);
+        self.pause_began.notify_waiters();
     }
 
     /// The active pause of `caller`.
@@ -199,40 +202,40 @@ impl RateLimiter {
     }
 
     /// Completes when any pause begins after this call.
-    pub(super) fn pause_begins(&self) -> Notified<'_> {
-        self.paused.notified()
+    pub(super) fn wait_for_pause(&self) -> Notified<'_> {
+        self.pause_began.notified()
     }
 
-    async fn wait(
+    async fn wait_until_available(
         &self,
         caller: Caller<'_>,
-        vacancy: impl Fn(&mut State, MonotonicTime) -> Availability,
+        find_availability: impl Fn(&mut State, MonotonicTime) -> Availability,
     ) -> Result<(), Paused> {
         loop {
             // Created before the state is read, so that no change is missed.
-            let (ended, paused) = (self.ended.notified(), self.pause_begins());
+            let (call_ended, pause_began) = (self.call_ended.notified(), self.wait_for_pause());
             let now = self.clock.now().monotonic;
-            let vacancy = {
+            let availability = {
                 let mut state = self.state();
                 if let Some(paused) = state.pauses.active(caller, now) {
                     return Err(paused);
                 }
-                match vacancy(&mut state, now) {
+                match find_availability(&mut state, now) {
                     Availability::Now => return Ok(()),
-                    taken => taken,
+                    availability => availability,
                 }
             };
-            let vacant = async {
-                match vacancy {
+            let available = async {
+                match availability {
                     Availability::Now => {}
                     Availability::In(time) => tokio::time::sleep(time).await,
-                    Availability::WhenACallEnds => ended.await,
+                    Availability::WhenACallEnds => call_ended.await,
                 }
             };
             tokio::select! {
                 biased;
-                () = paused => {}
-                () = vacant => {}
+                () = pause_began => {}
+                () = available => {}
             }
         }
     }
@@ -248,9 +251,9 @@ impl Permit {
     /// the host if that is not smaller. Hosts have clocks of their own, so their nonces are independent. A time far
     /// below the last nonce comes from a corrected clock and is used as it is.
     pub(super) fn next_nonce(&mut self, host: &str, exchange_time: u64) -> u64 {
-        let Some((_, lane)) = &mut self.lane else { return exchange_time };
-        let last = lane.nonces.entry(host.into()).or_default();
-        self.nonce_before = Some((host.into(), *last));
+        let Some((_, key_slot)) = &mut self.key_slot else { return exchange_time };
+        let last = key_slot.nonces.entry(host.into()).or_default();
+        self.previous_nonce = Some((host.into(), *last));
         let is_correction = last.saturating_sub(exchange_time) > NONCE_LEAD_MAX_MS;
         *last = if is_correction { exchange_time } else { exchange_time.max(last.saturating_add(1)) };
         *last
@@ -258,28 +261,30 @@ impl Permit {
 
     /// Releases the last nonce: the exchange did not accept it, and it may have been wrong.
     pub(super) fn release_nonce(&mut self) {
-        if let (Some((_, lane)), Some((host, before))) = (&mut self.lane, self.nonce_before.take()) {
-            lane.nonces.insert(host, before);
+        if let (Some((_, key_slot)), Some((host, previous))) =
+            (&mut self.key_slot, self.previous_nonce.take())
+        {
+            key_slot.nonces.insert(host, previous);
         }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let now = self.limits.clock.now().monotonic;
-        let mut state = self.limits.state();
+        let now = self.limiter.clock.now().monotonic;
+        let mut state = self.limiter.state();
         state.process.end(now);
-        if let Some((key, _)) = &self.lane {
-            state.key(*key).window.end(now);
+        if let Some((key, _)) = &self.key_slot {
+            state.key_state(*key).window.end(now);
         }
         drop(state);
-        self.limits.ended.notify_waiters();
+        self.limiter.call_ended.notify_waiters();
     }
 }
 
 impl State {
-    fn key(&mut self, key: KeyId) -> &mut KeyState {
-        let new = || KeyState { window: Window::new(KEY_CALLS_PER_SECOND, KEY_SPAN), lane: Arc::default() };
+    fn key_state(&mut self, key: KeyId) -> &mut KeyState {
+        let new = || KeyState { window: Window::new(KEY_CALLS_PER_SECOND, KEY_SPAN), slot: Arc::default() };
         self.keys.entry(key).or_insert_with(new)
     }
 }
@@ -289,7 +294,7 @@ impl State {
 struct Window {
     limit: usize,
     span: Duration,
-    under_way: usize,
+    in_flight: usize,
     ended: VecDeque<MonotonicTime>,
 }
 
@@ -303,12 +308,12 @@ enum Availability {
 
 impl Window {
     fn new(limit: usize, span: Duration) -> Self {
-        Self { limit, span, under_way: 0, ended: VecDeque::new() }
+        Self { limit, span, in_flight: 0, ended: VecDeque::new() }
     }
 
     /// A window that is full of calls that ended at `now`.
     fn full(limit: usize, span: Duration, now: MonotonicTime) -> Self {
-        Self { limit, span, under_way: 0, ended: VecDeque::from(vec![now; limit]) }
+        Self { limit, span, in_flight: 0, ended: VecDeque::from(vec![now; limit]) }
     }
 
     fn availability(&mut self, now: MonotonicTime) -> Availability {
@@ -316,7 +321,7 @@ impl Window {
         while self.ended.front().is_some_and(|ended| now.saturating_duration_since(*ended) > self.span) {
             self.ended.pop_front();
         }
-        if self.under_way + self.ended.len() < self.limit {
+        if self.in_flight + self.ended.len() < self.limit {
             return Availability::Now;
         }
         match self.ended.front() {
@@ -330,11 +335,11 @@ impl Window {
     }
 
     fn start(&mut self) {
-        self.under_way += 1;
+        self.in_flight += 1;
     }
 
     fn end(&mut self, now: MonotonicTime) {
-        self.under_way = self.under_way.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
         self.ended.push_back(now);
     }
 }
@@ -358,12 +363,12 @@ struct Pause {
 }
 
 impl Pauses {
-    fn limit_reply(&mut self, caller: Caller<'_>, now: MonotonicTime, length: Duration) {
+    fn record_limit_reply(&mut self, caller: Caller<'_>, now: MonotonicTime, length: Duration) {
         let until = now + length;
-        let recent = |pause: &Pause| now.saturating_duration_since(pause.replied) <= ADDRESS_LIMIT_WINDOW;
+        let is_recent = |pause: &Pause| now.saturating_duration_since(pause.replied) <= ADDRESS_LIMIT_WINDOW;
         let accounts = self.accounts.iter().map(|(name, pause)| (Some(&**name), pause));
-        let mut all = accounts.chain(self.anyone.iter().map(|pause| (None, pause)));
-        if all.any(|(name, pause)| name != caller.name() && recent(pause)) {
+        let mut pauses = accounts.chain(self.anyone.iter().map(|pause| (None, pause)));
+        if pauses.any(|(name, pause)| name != caller.name() && is_recent(pause)) {
             self.all_until = self.all_until.max(Some(until));
         }
         let new = Pause { replied: now, until };
@@ -374,19 +379,19 @@ impl Pauses {
         pause.replied = now;
         pause.until = pause.until.max(until);
         if let Some(key) = caller.key() {
-            let of_key = self.keys.entry(key).or_insert(until);
-            *of_key = until.max(*of_key);
+            let key_until = self.keys.entry(key).or_insert(until);
+            *key_until = until.max(*key_until);
         }
     }
 
     fn active(&self, caller: Caller<'_>, now: MonotonicTime) -> Option<Paused> {
-        let own = match caller.name() {
+        let own_pause = match caller.name() {
             Some(name) => self.accounts.get(name),
             None => self.anyone.as_ref(),
         };
-        let own = own.map(|pause| pause.until);
-        let of_key = caller.key().and_then(|key| self.keys.get(&key)).copied();
-        let until = own.max(of_key).max(self.all_until)?;
+        let own_until = own_pause.map(|pause| pause.until);
+        let key_until = caller.key().and_then(|key| self.keys.get(&key)).copied();
+        let until = own_until.max(key_until).max(self.all_until)?;
         (until > now).then_some(Paused { until })
     }
 }
@@ -397,24 +402,24 @@ mod tests {
     use crate::exchange::secret::{KeyPair, Secret};
     use zeroize::Zeroizing;
 
-    /// The caller of an account that asks with this key.
-    fn of<'a>(key: &str, name: &'a str) -> Caller<'a> {
+    /// The caller of an account with this key.
+    fn caller<'a>(key: &str, name: &'a str) -> Caller<'a> {
         let secret = |text: &str| Secret::new(&Zeroizing::new(text.to_owned())).ok();
         let pair = secret(key).zip(secret("s")).map(|(access, secret)| KeyPair::new(access, secret).id());
         Caller::Account { key: pair.unwrap_or_else(|| panic!("{key}")), name }
     }
 
-    fn limits() -> (Arc<RateLimiter>, Clock) {
+    fn start_limiter() -> (Arc<RateLimiter>, Clock) {
         let clock = Clock::start();
         (Arc::new(RateLimiter::new(clock, true)), clock)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_makes_two_calls_a_second_wherever_between_start_and_end_they_are_counted() {
-        let (limits, clock) = limits();
+    async fn a_key_makes_two_calls_in_any_second_counted_at_any_time_of_a_call() {
+        let (limiter, clock) = start_limiter();
         let mut calls = Vec::new();
         for length in [900, 0, 10, 300, 0, 0, 0, 1_500, 0, 0] {
-            let permit = limits.permit(of("a", "main")).await;
+            let permit = limiter.permit(caller("a", "main")).await;
             let start = clock.now().monotonic;
             tokio::time::sleep(Duration::from_millis(length)).await;
             drop(permit);
@@ -426,17 +431,17 @@ mod tests {
             }
         }
         let patience = MonotonicTime::START + Duration::from_secs(9);
-        assert!(clock.now().monotonic < patience, "and not slower than needed: {calls:?}");
+        assert!(clock.now().monotonic < patience, "not slower than necessary: {calls:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_new_process_is_silent_for_a_second_and_sends_fifteen_in_the_next() {
+    async fn a_new_process_sends_nothing_for_a_second_and_fifteen_calls_in_the_next() {
         for others_before in [true, false] {
             let clock = Clock::start();
-            let limits = Arc::new(RateLimiter::new(clock, others_before));
+            let limiter = Arc::new(RateLimiter::new(clock, others_before));
             let mut sent = Vec::new();
             for call in 0..=PACE_CALLS {
-                drop(limits.permit(of(&format!("key{call}"), "main")).await);
+                drop(limiter.permit(caller(&format!("key{call}"), "main")).await);
                 sent.push(clock.now().monotonic);
             }
             let silence = if others_before { KEY_SPAN } else { Duration::ZERO };
@@ -449,118 +454,125 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn accounts_that_share_a_key_share_its_pause() {
-        let (limits, _) = limits();
-        limits.record_limit_reply(of("a", "one"), None);
-        assert!(limits.permit(of("a", "two")).await.is_err());
-        assert!(limits.pause(of("a", "two")).is_some());
-        assert!(limits.permit(of("b", "three")).await.is_ok());
+        let (limiter, _) = start_limiter();
+        limiter.record_limit_reply(caller("a", "one"), None);
+        assert!(limiter.permit(caller("a", "two")).await.is_err());
+        assert!(limiter.pause(caller("a", "two")).is_some());
+        assert!(limiter.permit(caller("b", "three")).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_process_makes_900_calls_a_minute() {
-        let (limits, clock) = limits();
-        let mut under_way = Vec::new();
+        let (limiter, clock) = start_limiter();
+        let mut in_flight = Vec::new();
         let mut sent = Vec::new();
         for call in 0..PROCESS_CALLS_PER_MINUTE {
-            under_way.push(limits.permit(of(&format!("key{call}"), "main")).await);
+            in_flight.push(limiter.permit(caller(&format!("key{call}"), "main")).await);
             sent.push(clock.now().monotonic);
         }
         let took = sent.last().zip(sent.first()).map(|(last, first)| last.saturating_duration_since(*first));
-        assert!(took.is_some_and(|took| took < PROCESS_SPAN), "evenly, and not slower than needed: {took:?}");
+        assert!(
+            took.is_some_and(|took| took < PROCESS_SPAN),
+            "evenly, and not slower than necessary: {took:?}"
+        );
 
-        let next = limits.permit(of("next", "main"));
+        let next = limiter.permit(caller("next", "main"));
         tokio::pin!(next);
-        let patience = Duration::from_hours(1);
-        assert!(tokio::time::timeout(patience, &mut next).await.is_err(), "900 are under way");
+        let wait = Duration::from_hours(1);
+        assert!(tokio::time::timeout(wait, &mut next).await.is_err(), "900 calls are in flight");
         let ended = clock.now().monotonic;
-        drop(under_way);
+        drop(in_flight);
         assert!(next.await.is_ok());
         assert!(
             clock.now().monotonic > ended + PROCESS_SPAN,
-            "wherever between start and end they are counted"
+            "a call counts at any time between its start and end"
         );
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_call_of_a_key_is_in_flight_and_nonces_of_a_host_grow() {
-        let (limits, _) = limits();
-        let Ok(mut first) = limits.permit(of("a", "main")).await else { panic!("not paused") };
+        let (limiter, _) = start_limiter();
+        let Ok(mut first) = limiter.permit(caller("a", "main")).await else { panic!("not paused") };
         assert_eq!(first.next_nonce("x", 10_000), 10_000);
         assert_eq!(first.next_nonce("x", 10_000), 10_001);
-        let second = limits.permit(of("a", "other"));
+        let second = limiter.permit(caller("a", "other"));
         assert!(tokio::time::timeout(Duration::from_mins(1), second).await.is_err());
         drop(first);
-        let Ok(mut third) = limits.permit(of("a", "main")).await else { panic!("not paused") };
-        assert_eq!(third.next_nonce("x", 9_500), 10_002, "also when the clock was set back a little");
-        assert_eq!(third.next_nonce("y", 500), 500, "another host has another clock");
+        let Ok(mut third) = limiter.permit(caller("a", "main")).await else { panic!("not paused") };
+        assert_eq!(third.next_nonce("x", 9_500), 10_002, "also after a small correction of the clock");
+        assert_eq!(third.next_nonce("y", 500), 500, "each host has its own clock");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_nonce_that_was_not_accepted_or_was_of_a_wrong_clock_spoils_none_after_it() {
-        let (limits, _) = limits();
-        let Ok(mut permit) = limits.permit(of("a", "main")).await else { panic!("not paused") };
+    async fn a_refused_or_far_too_high_nonce_does_not_raise_later_nonces() {
+        let (limiter, _) = start_limiter();
+        let Ok(mut permit) = limiter.permit(caller("a", "main")).await else { panic!("not paused") };
         assert_eq!(permit.next_nonce("x", 1_700_000_000_000), 1_700_000_000_000);
         assert_eq!(permit.next_nonce("x", 1_700_000_000_900), 1_700_000_000_900);
         permit.release_nonce();
         assert_eq!(
             permit.next_nonce("x", 1_700_000_000_500),
             1_700_000_000_500,
-            "the one before was refused"
+            "the refused nonce does not count"
         );
         permit.release_nonce();
         permit.release_nonce();
-        assert_eq!(permit.next_nonce("x", 1_699_999_999_500), 1_700_000_000_001, "one is taken back once");
-        assert_eq!(permit.next_nonce("x", u64::MAX), u64::MAX, "a host that tells nonsense");
-        assert_eq!(permit.next_nonce("x", u64::MAX), u64::MAX, "there is nothing above");
-        assert_eq!(permit.next_nonce("x", 1_700_000_001_000), 1_700_000_001_000, "the clock was read again");
+        assert_eq!(
+            permit.next_nonce("x", 1_699_999_999_500),
+            1_700_000_000_001,
+            "a nonce is released only once"
+        );
+        assert_eq!(permit.next_nonce("x", u64::MAX), u64::MAX, "a host with an absurd time");
+        assert_eq!(permit.next_nonce("x", u64::MAX), u64::MAX, "this is the largest nonce");
+        assert_eq!(permit.next_nonce("x", 1_700_000_001_000), 1_700_000_001_000, "the clock was corrected");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_limit_reply_pauses_its_account_and_two_pause_all() {
-        let (limits, clock) = limits();
-        let begun = limits.pause_begins();
-        limits.record_limit_reply(of("a", "a"), None);
-        assert!(tokio::time::timeout(Duration::ZERO, begun).await.is_ok());
-        assert!(limits.permit(of("a", "a")).await.is_err());
-        assert!(limits.permit(of("b", "b")).await.is_ok(), "one account is its own affair");
+        let (limiter, clock) = start_limiter();
+        let pause_began = limiter.wait_for_pause();
+        limiter.record_limit_reply(caller("a", "a"), None);
+        assert!(tokio::time::timeout(Duration::ZERO, pause_began).await.is_ok());
+        assert!(limiter.permit(caller("a", "a")).await.is_err());
+        assert!(limiter.permit(caller("b", "b")).await.is_ok(), "one limit reply pauses only its account");
 
         tokio::time::advance(Duration::from_secs(61)).await;
-        limits.record_limit_reply(of("b", "b"), Some(Duration::from_hours(1)));
-        assert!(limits.pause(of("c", "c")).is_none(), "a minute later is another matter");
+        limiter.record_limit_reply(caller("b", "b"), Some(Duration::from_hours(1)));
+        assert!(limiter.pause(caller("c", "c")).is_none(), "the other limit reply is more than a minute old");
         tokio::time::advance(Duration::from_mins(1)).await;
-        limits.record_limit_reply(of("d", "d"), Some(Duration::from_secs(1)));
-        let until = limits.pause(of("c", "c")).map(|paused| paused.until);
+        limiter.record_limit_reply(caller("d", "d"), Some(Duration::from_secs(1)));
+        let until = limiter.pause(caller("c", "c")).map(|paused| paused.until);
         assert!(until.is_some_and(|until| until >= clock.now().monotonic + PAUSE), "{until:?}");
 
         tokio::time::advance(PAUSE).await;
-        assert!(limits.pause(of("c", "c")).is_none());
-        assert!(limits.pause(of("b", "b")).is_some(), "a longer Retry-After is kept to");
-        assert!(limits.permit(of("a", "a")).await.is_ok());
+        assert!(limiter.pause(caller("c", "c")).is_none());
+        assert!(limiter.pause(caller("b", "b")).is_some(), "a longer Retry-After is respected");
+        assert!(limiter.permit(caller("a", "a")).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_without_a_key_has_its_own_pauses_and_the_limits_of_the_process() {
-        let (limits, clock) = limits();
-        let busy = limits.permit(of("a", "a")).await;
-        let first = limits.permit(Caller::Anyone).await;
-        assert!(busy.is_ok() && first.is_ok(), "no key's lane is in its way");
-        limits.record_limit_reply(Caller::Anyone, None);
-        assert!(limits.permit(Caller::Anyone).await.is_err());
-        assert!(limits.pause(of("b", "b")).is_none(), "that is no account's affair");
-        limits.record_limit_reply(of("a", "a"), None);
-        assert!(limits.pause(of("b", "b")).is_some(), "but two within a minute are everyone's");
+    async fn a_call_without_a_key_has_its_own_pause_and_only_the_limits_of_the_process() {
+        let (limiter, clock) = start_limiter();
+        let account_call = limiter.permit(caller("a", "a")).await;
+        let first = limiter.permit(Caller::Anyone).await;
+        assert!(account_call.is_ok() && first.is_ok(), "it does not wait for a key");
+        limiter.record_limit_reply(Caller::Anyone, None);
+        assert!(limiter.permit(Caller::Anyone).await.is_err());
+        assert!(limiter.pause(caller("b", "b")).is_none(), "it pauses no account");
+        limiter.record_limit_reply(caller("a", "a"), None);
+        assert!(limiter.pause(caller("b", "b")).is_some(), "two limit replies within a minute pause all");
 
         tokio::time::advance(PAUSE + ADDRESS_LIMIT_WINDOW).await;
-        drop((busy, first));
-        limits.record_limit_reply(of("a", "a"), None);
-        assert!(limits.pause(Caller::Anyone).is_none());
-        limits.record_limit_reply(of("b", "b"), None);
-        assert!(limits.permit(Caller::Anyone).await.is_err(), "nor does it ask when all are paused");
+        drop((account_call, first));
+        limiter.record_limit_reply(caller("a", "a"), None);
+        assert!(limiter.pause(Caller::Anyone).is_none());
+        limiter.record_limit_reply(caller("b", "b"), None);
+        assert!(limiter.permit(Caller::Anyone).await.is_err(), "a pause of all includes calls without a key");
 
         tokio::time::advance(PAUSE).await;
         let mut sent = Vec::new();
         for _ in 0..=PACE_CALLS {
-            drop(limits.permit(Caller::Anyone).await);
+            drop(limiter.permit(Caller::Anyone).await);
             sent.push(clock.now().monotonic);
         }
         let span = sent.last().zip(sent.first()).map(|(last, first)| last.saturating_duration_since(*first));
@@ -568,24 +580,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_a_turn_is_stopped_by_a_pause() {
-        let (limits, _) = limits();
-        drop(limits.permit(of("a", "a")).await);
-        drop(limits.permit(of("a", "a")).await);
+    async fn a_pause_ends_the_wait_for_a_permit() {
+        let (limiter, _) = start_limiter();
+        drop(limiter.permit(caller("a", "a")).await);
+        drop(limiter.permit(caller("a", "a")).await);
         let waiting = tokio::spawn({
-            let limits = Arc::clone(&limits);
-            async move { limits.permit(of("a", "a")).await.map(drop) }
+            let limiter = Arc::clone(&limiter);
+            async move { limiter.permit(caller("a", "a")).await.map(drop) }
         });
         tokio::task::yield_now().await;
-        limits.record_limit_reply(of("a", "a"), None);
+        limiter.record_limit_reply(caller("a", "a"), None);
         assert!(waiting.await.is_ok_and(|permit| permit.is_err()));
     }
 
     #[test]
-    fn an_absurd_retry_after_does_not_pause_for_ever() {
+    fn an_absurd_retry_after_is_limited_to_a_day() {
         let mut pauses = Pauses::default();
         let now = MonotonicTime::START;
-        pauses.limit_reply(of("a", "a"), now, Duration::MAX.clamp(PAUSE, PAUSE_MAX));
-        assert_eq!(pauses.active(of("a", "a"), now), Some(Paused { until: now + PAUSE_MAX }));
+        pauses.record_limit_reply(caller("a", "a"), now, Duration::MAX.clamp(PAUSE, PAUSE_MAX));
+        assert_eq!(pauses.active(caller("a", "a"), now), Some(Paused { until: now + PAUSE_MAX }));
     }
 }

@@ -241,7 +241,7 @@ impl Client {
             let other_pair_may_work = match failure.reason {
                 reason if reason.is_key_fault() => credentials.record_refusal(),
                 // The exchange may refuse a key in an undocumented way.
-                Reason::Http | Reason::Api | Reason::Decode => credentials.is_suspect(),
+                Reason::Http | Reason::Api | Reason::Decode => credentials.record_possible_refusal(),
                 _ => false,
             };
             if !other_pair_may_work {

@@ -117,11 +117,11 @@ impl ServerClock {
             unsure: Duration::ZERO,
             date: None,
         };
-        let known = self.reading.unwrap_or(ours);
-        let expected_date = known.expected_date(reading.ours);
+        let last = self.reading.unwrap_or(ours);
+        let expected_date = last.expected_date(reading.ours);
         let is_date_far =
             |date: UnixTime| date.abs_diff(expected_date) > LARGE_DIFFERENCE + DATE_STEP + reading.unsure;
-        reading.is_far_from(&known) || reading.date.is_some_and(is_date_far)
+        reading.is_far_from(&last) || reading.date.is_some_and(is_date_far)
     }
 
     /// Whether `second`, which was taken because `first` was unexpected, can be used: it is expected, or it agrees with
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
     use crate::clock::Uptime;
 
-    fn moment(elapsed_ms: u64, unix_ms: u64) -> Timestamp {
+    fn timestamp(elapsed_ms: u64, unix_ms: u64) -> Timestamp {
         let elapsed = Duration::from_millis(elapsed_ms);
         Timestamp {
             monotonic: MonotonicTime::START + elapsed,
@@ -195,114 +195,127 @@ mod tests {
         }
     }
 
-    /// A clock that was told `server_ms` by a call from `sent` to `received`, on a machine whose clock is right.
-    fn told(server_ms: u64, sent: u64, received: u64) -> ServerClock {
+    /// A clock with a reading of `server_ms` from a call between `sent` and `received`. This machine's clock is right.
+    fn clock_with_reading(server_ms: u64, sent: u64, received: u64) -> ServerClock {
         let mut clock = ServerClock::default();
-        let received = moment(received, received);
-        clock.store(ClockReading::new(server_ms, moment(sent, sent), received), received);
+        let received = timestamp(received, received);
+        clock.store(ClockReading::new(server_ms, timestamp(sent, sent), received), received);
         clock
     }
 
     #[test]
-    fn the_time_is_taken_halfway_through_the_round_trip() {
+    fn the_time_was_read_halfway_through_the_call() {
         assert_eq!(
-            ServerClock::default().time_ms(moment(0, 1_700)),
+            ServerClock::default().time_ms(timestamp(0, 1_700)),
             1_700,
-            "ours, as long as nothing is known"
+            "this machine's time before the first reading"
         );
-        assert_eq!(told(91_500, 1_000, 2_000).time_ms(moment(2_000, 2_000)), 92_000);
+        assert_eq!(clock_with_reading(91_500, 1_000, 2_000).time_ms(timestamp(2_000, 2_000)), 92_000);
     }
 
     #[test]
-    fn the_skew_is_that_of_now_whatever_was_done_to_the_machines_clock() {
-        let reading = ClockReading::new(91_500, moment(1_000, 1_000), moment(2_000, 2_000));
+    fn the_skew_follows_the_wall_clock() {
+        let reading = ClockReading::new(91_500, timestamp(1_000, 1_000), timestamp(2_000, 2_000));
         for (now, skew) in [
-            (moment(2_000, 2_000), 90.0),
-            (moment(5_000, 5_000), 90.0),
-            (moment(5_000, 3_605_000), -3_510.0),
-            (moment(5_000, 95_000), 0.0),
-            (moment(28_802_000, 28_802_000), 90.0),
+            (timestamp(2_000, 2_000), 90.0),
+            (timestamp(5_000, 5_000), 90.0),
+            (timestamp(5_000, 3_605_000), -3_510.0),
+            (timestamp(5_000, 95_000), 0.0),
+            (timestamp(28_802_000, 28_802_000), 90.0),
         ] {
-            let found = reading.skew_seconds(now);
-            assert!((found - skew).abs() < 1e-6, "{found} at {now:?}");
-            assert!(found != 0.0 || found.is_sign_positive(), "no -0");
+            let actual = reading.skew_seconds(now);
+            assert!((actual - skew).abs() < 1e-6, "{actual} at {now:?}");
+            assert!(actual != 0.0 || actual.is_sign_positive(), "no -0");
         }
     }
 
     #[test]
-    fn an_answers_date_is_held_against_the_clock_that_writes_dates() {
-        let at = moment(1_000, 1_000);
+    fn the_date_of_a_reply_is_compared_with_the_clock_that_writes_dates() {
+        let at = timestamp(1_000, 1_000);
         let reading = ClockReading::new(91_500, at, at);
-        assert_eq!(reading.expected_date(moment(2_000, 0)), UnixTime::from_millis(92_500));
+        assert_eq!(reading.expected_date(timestamp(2_000, 0)), UnixTime::from_millis(92_500));
         let dated = reading.with_date(Some(UnixTime::from_secs(4)));
-        assert_eq!(dated.expected_date(moment(2_000, 0)), UnixTime::from_secs(5));
+        assert_eq!(dated.expected_date(timestamp(2_000, 0)), UnixTime::from_secs(5));
     }
 
     #[test]
-    fn a_stamp_is_of_the_past_whenever_in_the_call_the_time_was_told() {
-        assert_eq!(ServerClock::default().signing_time_ms(moment(0, 1_700)), 1_200);
-        // The exchange told its time at the very beginning, and its answer took the second.
-        let early = told(91_000, 1_000, 2_000);
-        assert_eq!(early.signing_time_ms(moment(2_000, 2_000)), 90_500, "it is 92 000 there");
-        // Or at the very end.
-        let late = told(92_000, 1_000, 2_000);
-        assert_eq!(late.signing_time_ms(moment(2_000, 2_000)), 91_500, "it is 92 000 there");
-        assert_eq!(told(99_000, 0, 9_000).signing_time_ms(moment(9_000, 9_000)), 101_000, "within bounds");
+    fn the_signing_time_is_in_the_past_wherever_in_the_call_the_clock_was_read() {
+        assert_eq!(ServerClock::default().signing_time_ms(timestamp(0, 1_700)), 1_200);
+        // The exchange read its clock when the call began. It is now 92 000 there.
+        let early = clock_with_reading(91_000, 1_000, 2_000);
+        assert_eq!(early.signing_time_ms(timestamp(2_000, 2_000)), 90_500);
+        // The exchange read its clock when the call ended. It is now 92 000 there.
+        let late = clock_with_reading(92_000, 1_000, 2_000);
+        assert_eq!(late.signing_time_ms(timestamp(2_000, 2_000)), 91_500);
+        assert_eq!(
+            clock_with_reading(99_000, 0, 9_000).signing_time_ms(timestamp(9_000, 9_000)),
+            101_000,
+            "the uncertainty is limited"
+        );
     }
 
     #[test]
-    fn a_jump_of_the_wall_clock_changes_nothing() {
-        let clock = told(50_000, 0, 0);
-        assert_eq!(clock.time_ms(moment(5_000, 9_999_999)), 55_000);
-        assert_eq!(clock.time_ms(moment(6_000, 0)), 56_000);
+    fn a_jump_of_the_wall_clock_does_not_change_the_time() {
+        let clock = clock_with_reading(50_000, 0, 0);
+        assert_eq!(clock.time_ms(timestamp(5_000, 9_999_999)), 55_000);
+        assert_eq!(clock.time_ms(timestamp(6_000, 0)), 56_000);
     }
 
     #[test]
-    fn a_reading_far_from_what_was_expected_needs_a_second_one() {
+    fn an_unexpected_reading_must_be_confirmed() {
         let reading = |server_ms, sent| {
-            ClockReading::new(server_ms, moment(sent, sent), moment(sent + 100, sent + 100))
+            ClockReading::new(server_ms, timestamp(sent, sent), timestamp(sent + 100, sent + 100))
         };
-        for clock in [ServerClock::default(), told(10_000, 10_000, 10_000)] {
-            assert!(!clock.contradicts(&reading(21_900, 20_000)), "near enough");
+        for clock in [ServerClock::default(), clock_with_reading(10_000, 10_000, 10_000)] {
+            assert!(!clock.contradicts(&reading(21_900, 20_000)), "the difference is small");
             let wrong = reading(620_000, 20_000);
             assert!(clock.contradicts(&wrong));
-            assert!(clock.is_confirmed_by(&wrong, &reading(20_150, 20_100)), "it was wrong once");
-            assert!(clock.is_confirmed_by(&wrong, &reading(620_150, 20_100)), "the clock was set");
-            assert!(!clock.is_confirmed_by(&wrong, &reading(90_000, 20_100)), "nobody knows");
-            assert!(!clock.is_confirmed_by(&wrong, &reading(620_000, 20_100)), "it stands still");
+            assert!(
+                clock.is_confirmed_by(&wrong, &reading(20_150, 20_100)),
+                "the second reading is expected"
+            );
+            assert!(clock.is_confirmed_by(&wrong, &reading(620_150, 20_100)), "both readings agree");
+            assert!(!clock.is_confirmed_by(&wrong, &reading(90_000, 20_100)), "no two readings agree");
+            assert!(
+                !clock.is_confirmed_by(&wrong, &reading(620_000, 20_100)),
+                "the same time twice: a cached reply"
+            );
         }
-        let kept = ClockReading::new(20_000, moment(20_000, 20_000), moment(20_000, 20_000));
-        assert!(!ServerClock::default().contradicts(&kept.with_date(Some(UnixTime::from_secs(20)))));
-        assert!(ServerClock::default().contradicts(&kept.with_date(Some(UnixTime::from_secs(10)))));
-        let slow = ClockReading::new(15_000, moment(0, 0), moment(20_000, 20_000));
-        assert!(!ServerClock::default().contradicts(&slow), "one that took long may be that far off");
+        let cached = ClockReading::new(20_000, timestamp(20_000, 20_000), timestamp(20_000, 20_000));
+        assert!(!ServerClock::default().contradicts(&cached.with_date(Some(UnixTime::from_secs(20)))));
+        assert!(ServerClock::default().contradicts(&cached.with_date(Some(UnixTime::from_secs(10)))));
+        let slow = ClockReading::new(15_000, timestamp(0, 0), timestamp(20_000, 20_000));
+        assert!(!ServerClock::default().contradicts(&slow), "a slow call has a large uncertainty");
     }
 
     #[test]
-    fn a_reading_is_due_at_first_then_hourly_and_after_a_refusal_but_not_after_each() {
+    fn a_reading_is_due_at_first_then_hourly_and_at_most_every_30_seconds_after_refusals() {
         let mut clock = ServerClock::default();
-        assert!(clock.is_due(moment(0, 0)));
-        clock.record_failure(moment(0, 0));
-        assert!(!clock.is_due(moment(299_999, 0)) && clock.is_due(moment(300_000, 0)));
-        let at = moment(300_000, 300_000);
+        assert!(clock.is_due(timestamp(0, 0)));
+        clock.record_failure(timestamp(0, 0));
+        assert!(!clock.is_due(timestamp(299_999, 0)) && clock.is_due(timestamp(300_000, 0)));
+        let at = timestamp(300_000, 300_000);
         clock.store(ClockReading::new(0, at, at), at);
-        assert!(!clock.is_due(moment(3_899_999, 0)) && clock.is_due(moment(3_900_000, 0)));
-        assert!(clock.request_recheck(moment(300_001, 0)) && clock.is_due(moment(300_001, 0)));
+        assert!(!clock.is_due(timestamp(3_899_999, 0)) && clock.is_due(timestamp(3_900_000, 0)));
+        assert!(clock.request_recheck(timestamp(300_001, 0)) && clock.is_due(timestamp(300_001, 0)));
         clock.store(ClockReading::new(0, at, at), at);
-        assert!(!clock.request_recheck(moment(330_000, 0)) && !clock.is_due(moment(330_000, 0)));
-        assert!(clock.request_recheck(moment(330_001, 0)));
+        assert!(!clock.request_recheck(timestamp(330_000, 0)) && !clock.is_due(timestamp(330_000, 0)));
+        assert!(clock.request_recheck(timestamp(330_001, 0)));
     }
 
     #[test]
-    fn a_clock_has_moved_when_nonces_by_it_would_be_others() {
-        let now = moment(2_000, 2_000);
-        assert!(!told(2_200, 0, 0).has_moved_since(&told(2_000, 0, 0), now));
-        assert!(told(2_900, 0, 0).has_moved_since(&told(2_000, 0, 0), now), "the room of a stamp is less");
+    fn a_clock_has_moved_if_its_time_differs_by_more_than_the_uncertainty() {
+        let now = timestamp(2_000, 2_000);
+        assert!(!clock_with_reading(2_200, 0, 0).has_moved_since(&clock_with_reading(2_000, 0, 0), now));
         assert!(
-            !told(2_900, 0, 1_000).has_moved_since(&told(2_000, 0, 1_000), now),
-            "they may be that far off"
+            clock_with_reading(2_900, 0, 0).has_moved_since(&clock_with_reading(2_000, 0, 0), now),
+            "more than a timestamp may differ"
         );
-        assert!(told(602_000, 0, 0).has_moved_since(&told(2_000, 0, 0), now));
-        assert!(told(602_000, 0, 0).has_moved_since(&ServerClock::default(), now));
+        assert!(
+            !clock_with_reading(2_900, 0, 1_000).has_moved_since(&clock_with_reading(2_000, 0, 1_000), now),
+            "within the uncertainty"
+        );
+        assert!(clock_with_reading(602_000, 0, 0).has_moved_since(&clock_with_reading(2_000, 0, 0), now));
+        assert!(clock_with_reading(602_000, 0, 0).has_moved_since(&ServerClock::default(), now));
     }
 }

@@ -9,10 +9,9 @@ use serde_json::value::RawValue;
 use super::{
     amount::Amount,
     balance::BalanceAnswer,
-    currency::currency_name,
     decode::{
-        self, DecodedRow, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
-        parse_integer, parse_object, parse_text,
+        self, DecodedRow, decode_failure, decode_named_row, failure_from_status, is_success, or_unavailable,
+        parse_amount, parse_integer, parse_object, parse_text,
     },
     error::{Detail, Failure, Reason},
     price::PriceTable,
@@ -39,7 +38,7 @@ pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failur
     }
     let assets: Option<V4Assets<'_>> = parse_object(unwrap_envelope(status, body)?);
     let rows = assets.ok_or_else(|| decode_failure("`result.assets` is not a list of currencies"))?.assets;
-    decode::build_answer(rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?)
+    decode::build_answer(rows.into_iter().map(decode_row).collect::<Result<Vec<_>, _>>()?)
 }
 
 /// Decodes the reply with the exchange's time, in Unix milliseconds.
@@ -64,7 +63,7 @@ pub fn decode_server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
 pub fn decode_prices(status: u16, body: &[u8]) -> Result<PriceTable, Failure> {
     let tickers: Option<Vec<&RawValue>> = serde_json::from_str(unwrap_envelope(status, body)?.get()).ok();
     let tickers = tickers.ok_or_else(|| decode_failure("`result` is not a list of markets"))?;
-    let markets: Vec<_> = tickers.into_iter().filter_map(market).collect();
+    let markets: Vec<_> = tickers.into_iter().filter_map(parse_market).collect();
     PriceTable::from_markets(markets.iter().map(|(name, price)| (&**name, price.clone())))
 }
 
@@ -82,12 +81,12 @@ struct V4Envelope<'a> {
 /// The `result` of a good reply. Errors come with any HTTP status and good replies only with 2xx, so the envelope
 /// decides first, and the status only if no envelope came.
 fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
-    let by_status = || failure_from_status(status, body);
+    let status_failure = || failure_from_status(status, body);
     let envelope: V4Envelope<'_> = decode::decode_envelope(status, body)?;
-    let rc = envelope.rc.ok_or_else(by_status)?;
+    let rc = envelope.rc.ok_or_else(status_failure)?;
     let mc = envelope.mc.and_then(parse_text);
-    match (parse_integer(rc).ok_or_else(by_status)?, mc.as_deref()) {
-        (0, Some("SUCCESS")) if !is_success(status) => Err(by_status()),
+    match (parse_integer(rc).ok_or_else(status_failure)?, mc.as_deref()) {
+        (0, Some("SUCCESS")) if !is_success(status) => Err(status_failure()),
         (0, Some("SUCCESS")) if rc.get().starts_with('"') => {
             Err(decode_failure("`rc` is the text \"0\", not the number 0"))
         }
@@ -104,7 +103,7 @@ fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
         (_, Some(code)) => {
             let text = format!("the exchange answered {code}: {}", describe_code(code));
             Err(Failure::new(or_unavailable(classify_code(code), status), text)
-                .with_detail(code_detail(code)))
+                .with_detail(refusal_detail(code)))
         }
     }
 }
@@ -124,7 +123,7 @@ fn classify_code(code: &str) -> Reason {
 }
 
 /// Why a key was refused, according to the error code.
-fn code_detail(code: &str) -> Option<Detail> {
+fn refusal_detail(code: &str) -> Option<Detail> {
     match code {
         "AUTH_101" => Some(Detail::UnknownKey),
         "AUTH_102" => Some(Detail::InactiveKey),
@@ -165,21 +164,17 @@ fn describe_code(code: &str) -> &'static str {
     }
 }
 
-/// # Errors
-/// If the row has no currency: it might belong to a watched currency, which would then count as missing and be 0.
-fn row(raw: &RawValue) -> Result<DecodedRow, Failure> {
+fn decode_row(raw: &RawValue) -> Result<DecodedRow, Failure> {
     #[derive(Deserialize)]
     struct V4CurrencyName<'a> {
         #[serde(borrow)]
         currency: Option<&'a RawValue>,
     }
-    let name: Option<V4CurrencyName<'_>> = parse_object(raw);
-    let name = name.and_then(|name| name.currency).and_then(parse_text);
-    let name = name.ok_or_else(|| decode_failure("a row of `result.assets` has no `currency`"))?;
-    Ok(DecodedRow { currency: currency_name(&name), amounts: amounts(raw) })
+    let name = parse_object::<V4CurrencyName<'_>>(raw).and_then(|row| row.currency);
+    decode_named_row(name, parse_amounts(raw), "result.assets", "currency")
 }
 
-fn amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
+fn parse_amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct V4BalanceRow<'a> {
@@ -194,7 +189,7 @@ fn amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
 
 /// A market's name and last price, as far as they are usable. A market without a name gives no price, and no known
 /// currency lacks one because of it.
-fn market(raw: &RawValue) -> Option<(Cow<'_, str>, Option<Amount>)> {
+fn parse_market(raw: &RawValue) -> Option<(Cow<'_, str>, Option<Amount>)> {
     #[derive(Deserialize)]
     struct V4MarketName<'a> {
         #[serde(borrow)]
@@ -214,52 +209,52 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::exchange::price::tests::said;
+    use crate::exchange::price::tests::list_prices;
 
-    /// An answer as it was captured from the exchange.
+    /// An answer that was captured from the exchange.
     const CAPTURED: &str = r#"{"rc":0,"mc":"SUCCESS","ma":[],"result":{
         "totalUsdtAmount":"31.75931133","totalBtcAmount":"0.00115951",
         "assets":[{"currency":"usdt","currencyId":11,"frozenAmount":"0.03834082","availableAmount":"31.70995965",
         "totalAmount":"31.74830047","convertBtcAmount":"0.00115911","convertUsdtAmount":"31.74830047"}]}}"#;
 
-    fn read(body: &str) -> Result<BalanceAnswer, Failure> {
+    fn decode_body(body: &str) -> Result<BalanceAnswer, Failure> {
         decode_balances(200, body.as_bytes())
     }
 
-    fn failed(status: u16, body: &str) -> (Reason, String) {
+    fn decode_failed(status: u16, body: &str) -> (Reason, String) {
         match decode_balances(status, body.as_bytes()) {
             Ok(answer) => panic!("{status} {body}: {answer:?}"),
             Err(failure) => (failure.reason, failure.text),
         }
     }
 
-    fn rows(rows: &str) -> String {
+    fn balance_reply(rows: &str) -> String {
         format!(r#"{{"rc":0,"mc":"SUCCESS","ma":[],"result":{{"assets":[{rows}]}}}}"#)
     }
 
     #[test]
-    fn the_captured_answer_and_the_documented_one() -> Result<(), Failure> {
-        let shown = |answer: BalanceAnswer| -> Vec<_> {
-            let row = |row: &super::super::Balance| {
+    fn the_captured_and_the_documented_answer_are_decoded() -> Result<(), Failure> {
+        let list = |answer: BalanceAnswer| -> Vec<_> {
+            let format_row = |row: &super::super::Balance| {
                 format!("{} {} {}", row.currency, row.free.text(), row.frozen.text())
             };
-            answer.balances.iter().map(row).collect()
+            answer.balances.iter().map(format_row).collect()
         };
-        assert_eq!(shown(read(CAPTURED)?), ["usdt 31.70995965 0.03834082"]);
+        assert_eq!(list(decode_body(CAPTURED)?), ["usdt 31.70995965 0.03834082"]);
         // The documents have bare numbers, and `ma` with an empty object in it.
         let documented = r#"{"rc":0,"mc":"SUCCESS","ma":[{}],"result":{"totalBtcAmount":0,"assets":[
             {"currency":"USDT","currencyId":0,"frozenAmount":0,"availableAmount":2.50,"totalAmount":0,"convertBtcAmount":0,
             "withdraw":null,"trade":"1","copyTrade":null,"lock":"0","freeze":"7","predictAmount":[]},
             {"currency":"btc","frozenAmount":"1E-8","availableAmount":"0"}]}}"#;
-        assert_eq!(shown(read(documented)?), ["btc 0 1E-8", "usdt 2.50 0"]);
-        assert_eq!(shown(read(&rows(""))?), [""; 0]);
+        assert_eq!(list(decode_body(documented)?), ["btc 0 1E-8", "usdt 2.50 0"]);
+        assert_eq!(list(decode_body(&balance_reply(""))?), [""; 0]);
         Ok(())
     }
 
     #[test]
-    fn a_bad_row_is_dropped_and_counted_and_the_others_are_kept() -> Result<(), Failure> {
-        let fit = r#"{"currency":"ok","availableAmount":"1","frozenAmount":"0"}"#;
-        for (bad, named) in [
+    fn an_unusable_row_is_dropped_and_counted_and_the_others_are_kept() -> Result<(), Failure> {
+        let good_row = r#"{"currency":"ok","availableAmount":"1","frozenAmount":"0"}"#;
+        for (bad, has_name) in [
             (r#"{"currency":"b","availableAmount":null,"frozenAmount":"0"}"#, true),
             (r#"{"currency":"b","availableAmount":"NaN","frozenAmount":"0"}"#, true),
             (r#"{"currency":"b","availableAmount":"1"}"#, true),
@@ -268,20 +263,24 @@ mod tests {
             (r#"{"currency":"a\nb","availableAmount":"1","frozenAmount":"0"}"#, false),
             (r#"{"currency":"","availableAmount":"1","frozenAmount":"0"}"#, false),
         ] {
-            let answer = read(&rows(&format!("{bad},{fit}")))?;
+            let answer = decode_body(&balance_reply(&format!("{bad},{good_row}")))?;
             let names: Vec<_> = answer.balances.iter().map(|row| &*row.currency).collect();
             assert_eq!((names, answer.rejected), (vec!["ok"], 1), "{bad}");
-            assert_eq!(answer.unreadable, named.then_some("b").into_iter().collect::<Vec<_>>(), "{bad}");
-            assert_eq!(failed(200, &rows(bad)).0, Reason::Decode, "{bad}");
+            assert_eq!(answer.unreadable, has_name.then_some("b").into_iter().collect::<Vec<_>>(), "{bad}");
+            assert_eq!(decode_failed(200, &balance_reply(bad)).0, Reason::Decode, "{bad}");
         }
-        let twice = read(&rows(&format!("{fit},{},{}", fit.replace("ok", "b"), fit.replace("ok", "B"))))?;
+        let twice = decode_body(&balance_reply(&format!(
+            "{good_row},{},{}",
+            good_row.replace("ok", "b"),
+            good_row.replace("ok", "B")
+        )))?;
         assert_eq!((twice.balances.len(), twice.rejected, twice.unreadable), (1, 2, vec!["b".into()]));
         Ok(())
     }
 
     #[test]
-    fn a_row_that_may_be_anyones_spoils_the_answer() {
-        let fit = r#"{"currency":"ok","availableAmount":"1","frozenAmount":"0"}"#;
+    fn an_answer_with_a_row_without_a_currency_is_rejected() {
+        let good_row = r#"{"currency":"ok","availableAmount":"1","frozenAmount":"0"}"#;
         for bad in [
             "null",
             "[]",
@@ -292,7 +291,7 @@ mod tests {
             r#"{"currency":"\ud800","availableAmount":"1","frozenAmount":"0"}"#,
             r#"{"currency":"a","currency":"b","availableAmount":"1","frozenAmount":"0"}"#,
         ] {
-            let (reason, text) = failed(200, &rows(&format!("{fit},{bad}")));
+            let (reason, text) = decode_failed(200, &balance_reply(&format!("{good_row},{bad}")));
             assert_eq!(
                 (reason, &*text),
                 (Reason::Decode, "a row of `result.assets` has no `currency`"),
@@ -302,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_its_reason_and_its_words() {
+    fn every_code_has_its_reason_and_its_description() {
         use Reason::{Api, Auth, Clock, RateLimited, Signature, Unavailable};
         for (codes, reason) in [
             (
@@ -320,22 +319,22 @@ mod tests {
             ),
         ] {
             for code in codes {
-                let (found, text) =
-                    failed(200, &format!(r#"{{"rc":1,"mc":"{code}","ma":[],"result":null}}"#));
-                assert_eq!(found, reason, "{code}");
-                let words = text.strip_prefix(&format!("the exchange answered {code}: "));
-                assert!(words.is_some_and(|words| words.len() > 10), "{text}");
+                let (actual, text) =
+                    decode_failed(200, &format!(r#"{{"rc":1,"mc":"{code}","ma":[],"result":null}}"#));
+                assert_eq!(actual, reason, "{code}");
+                let description = text.strip_prefix(&format!("the exchange answered {code}: "));
+                assert!(description.is_some_and(|description| description.len() > 10), "{text}");
             }
         }
-        // The number may be a text; and what is down may not know more than that.
-        assert_eq!(failed(200, r#"{"rc":"1","mc":"AUTH_101"}"#).0, Auth);
-        assert_eq!(failed(503, r#"{"rc":1,"mc":"FAILURE"}"#).0, Unavailable);
-        assert_eq!(failed(401, r#"{"rc":1,"mc":"AUTH_101"}"#).0, Auth);
-        assert_eq!(failed(200, r#"{"rc":0,"mc":"AUTH_103","result":{"assets":[]}}"#).0, Signature);
+        // `rc` may be a text. Status 503 turns an unspecific error into an outage.
+        assert_eq!(decode_failed(200, r#"{"rc":"1","mc":"AUTH_101"}"#).0, Auth);
+        assert_eq!(decode_failed(503, r#"{"rc":1,"mc":"FAILURE"}"#).0, Unavailable);
+        assert_eq!(decode_failed(401, r#"{"rc":1,"mc":"AUTH_101"}"#).0, Auth);
+        assert_eq!(decode_failed(200, r#"{"rc":0,"mc":"AUTH_103","result":{"assets":[]}}"#).0, Signature);
     }
 
     #[test]
-    fn what_is_no_envelope_is_judged_by_its_status() {
+    fn a_body_without_an_envelope_is_classified_by_its_status() {
         for body in [
             r#"{"rc":"0","mc":"SUCCESS","result":{"assets":[]}}"#,
             r#"{"rc":0,"result":{"assets":[]}}"#,
@@ -353,7 +352,7 @@ mod tests {
             "<html>",
             "",
         ] {
-            assert_eq!(failed(200, body).0, Reason::Decode, "{body}");
+            assert_eq!(decode_failed(200, body).0, Reason::Decode, "{body}");
         }
         for (status, body, reason) in [
             (429, CAPTURED, Reason::RateLimited),
@@ -364,16 +363,16 @@ mod tests {
             (404, "{}", Reason::Http),
             (404, CAPTURED, Reason::Http),
         ] {
-            assert_eq!(failed(status, body).0, reason, "{status} {body}");
+            assert_eq!(decode_failed(status, body).0, reason, "{status} {body}");
         }
         let deep =
             format!(r#"{{"rc":0,"mc":"SUCCESS","result":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(failed(200, &deep).0, Reason::Decode);
+        assert_eq!(decode_failed(200, &deep).0, Reason::Decode);
     }
 
     #[test]
-    fn only_what_is_not_the_exchanges_answer_is_of_the_host() {
-        for (status, body, is_of_the_host) in [
+    fn only_a_reply_that_is_not_from_the_exchange_is_the_hosts_fault() {
+        for (status, body, is_host_fault) in [
             (403, r#"{"rc":1,"mc":"AUTH_104","ma":[],"result":null}"#, false),
             (401, r#"{"rc":1,"mc":"AUTH_101","ma":[],"result":null}"#, false),
             (451, r#"{"rc":1,"mc":"FAILURE","ma":[],"result":null}"#, false),
@@ -390,7 +389,7 @@ mod tests {
             let failure = decode_balances(status, body.as_bytes()).err();
             assert_eq!(
                 failure.map(|failure| failure.is_host_fault()),
-                Some(is_of_the_host),
+                Some(is_host_fault),
                 "{status} {body}"
             );
         }
@@ -412,24 +411,24 @@ mod tests {
         }
     }
 
-    fn tickers(status: u16, body: &str) -> Result<String, Reason> {
-        said(decode_prices(status, body.as_bytes()))
+    fn decode_tickers(status: u16, body: &str) -> Result<String, Reason> {
+        list_prices(decode_prices(status, body.as_bytes()))
     }
 
-    fn listed(tickers: &str) -> String {
+    fn ticker_reply(tickers: &str) -> String {
         format!(r#"{{"rc":0,"mc":"SUCCESS","ma":[],"result":[{tickers}]}}"#)
     }
 
     #[test]
-    fn the_documented_tickers() {
+    fn the_documented_tickers_are_decoded() {
         let documented = r#"{"s":"btc_usdt","t":1661856036925,"p":"9000.0000"}"#;
-        assert_eq!(tickers(200, &listed(documented)), Ok("btc 9000, usdt 1".to_owned()));
+        assert_eq!(decode_tickers(200, &ticker_reply(documented)), Ok("btc 9000, usdt 1".to_owned()));
         let more = format!(r#"{documented},{{"p":0.05,"s":"eth_btc"}},{{"s":"XT_USDT","p":2.5,"new":{{}}}}"#);
-        assert_eq!(tickers(200, &listed(&more)), Ok("btc 9000, usdt 1, xt 2.5".to_owned()));
+        assert_eq!(decode_tickers(200, &ticker_reply(&more)), Ok("btc 9000, usdt 1, xt 2.5".to_owned()));
     }
 
     #[test]
-    fn a_market_that_is_unreadable_has_no_price_and_the_others_keep_theirs() {
+    fn an_unreadable_market_has_no_price_and_the_others_have_theirs() {
         for bad in [
             r#"{"s":"b_usdt","p":"0"}"#,
             r#"{"s":"b_usdt","p":null}"#,
@@ -444,35 +443,35 @@ mod tests {
             "null",
             r#"{"s":"b_usdt","p":"1"},{"s":"B_usdt","p":"1"}"#,
         ] {
-            let both = tickers(200, &listed(&format!(r#"{bad},{{"s":"ok_usdt","p":"2"}}"#)));
+            let both = decode_tickers(200, &ticker_reply(&format!(r#"{bad},{{"s":"ok_usdt","p":"2"}}"#)));
             assert_eq!(both, Ok("ok 2, usdt 1".to_owned()), "{bad}");
-            assert_eq!(tickers(200, &listed(bad)), Err(Reason::Decode), "{bad}");
+            assert_eq!(decode_tickers(200, &ticker_reply(bad)), Err(Reason::Decode), "{bad}");
         }
     }
 
     #[test]
-    fn an_error_in_place_of_the_tickers_has_its_reason() {
-        let good = listed(r#"{"s":"btc_usdt","p":"1"}"#);
+    fn an_error_reply_to_the_call_for_tickers_has_its_reason() {
+        let good = ticker_reply(r#"{"s":"btc_usdt","p":"1"}"#);
         for (status, body, reason) in [
             (200, r#"{"rc":1,"mc":"GATEWAY_0001","ma":[],"result":null}"#, Reason::RateLimited),
             (200, r#"{"rc":1,"mc":"SYMBOL_001","ma":[],"result":null}"#, Reason::Api),
             (200, r#"{"rc":0,"mc":"SUCCESS","result":{"s":"btc_usdt","p":"1"}}"#, Reason::Decode),
             (200, r#"{"rc":0,"mc":"SUCCESS","result":null}"#, Reason::Decode),
             (200, r#"{"btc_usdt":{"price":1}}"#, Reason::Decode),
-            (200, &listed(""), Reason::Decode),
+            (200, &ticker_reply(""), Reason::Decode),
             (200, "", Reason::Decode),
             (429, &good, Reason::RateLimited),
             (503, &good, Reason::Unavailable),
             (404, &good, Reason::Http),
         ] {
-            assert_eq!(tickers(status, body), Err(reason), "{status} {body}");
+            assert_eq!(decode_tickers(status, body), Err(reason), "{status} {body}");
         }
     }
 
     proptest! {
-        /// A row that cannot be used leaves the others as they are.
+        /// An unusable row does not change the others.
         #[test]
-        fn an_unusable_row_changes_no_other(rows in prop::collection::vec(
+        fn an_unusable_row_does_not_change_the_others(rows in prop::collection::vec(
             ("[a-cA-C]{1,2}", "\"[0-9]{1,9}(\\.[0-9]{1,9})?\"|\"[0-9eE.+-]{0,5}\"|[1-9]{1,3}\\.[0-9]{1,3}", "\"[0-9.-]{0,3}\"|-?[1-9][0-9]{0,3}"), 0..9)) {
             let row = |(name, free, frozen): &(String, String, String)| {
                 format!(r#",{{"currency":"{name}","availableAmount":{free},"frozenAmount":{frozen}}}"#)
@@ -480,12 +479,12 @@ mod tests {
             let rows: String = rows.iter().map(row).collect();
             let ok = r#"{"currency":"ok","availableAmount":"1","frozenAmount":"0"}"#;
             let body = |more| format!(r#"{{"rc":0,"mc":"SUCCESS","result":{{"assets":[{ok}{rows}{more}]}}}}"#);
-            let (alone, mut beside) = (read(&body("")), read(&body(r#",{"currency":"x"}"#)));
-            if let Ok(answer) = &mut beside {
+            let (without, mut with) = (decode_body(&body("")), decode_body(&body(r#",{"currency":"x"}"#)));
+            if let Ok(answer) = &mut with {
                 answer.rejected -= 1;
                 answer.unreadable.retain(|name| name != "x");
             }
-            prop_assert_eq!(alone, beside);
+            prop_assert_eq!(without, with);
         }
     }
 }

@@ -74,7 +74,7 @@ impl Schedule {
         let mut due = due;
         let mut skipped = 0;
         loop {
-            let pause_begins = exchange.pause_begins();
+            let pause_began = exchange.wait_for_pause();
             let now = clock.now();
             if let Some(paused) = pause() {
                 // All accounts may be paused until the same time: each resumes in its own slot.
@@ -83,7 +83,7 @@ impl Schedule {
             publish(now, due.max(now.monotonic));
             tokio::select! {
                 biased;
-                () = pause_begins => {}
+                () = pause_began => {}
                 wake_up = self.sleep(due, *clock) => match wake_up {
                     WakeUp::Early => {}
                     WakeUp::Late(now) if skipped < MAX_SKIPPED_SLOTS => {
