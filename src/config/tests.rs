@@ -226,93 +226,85 @@ fn hosts_tell_exchanges_apart() -> TestResult {
     Ok(())
 }
 
+/// Flags, environment, and a part of the error.
+type InvalidFlags = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
+const INVALID_FLAGS: &[InvalidFlags] = &[
+    ("", &[], "no access key: set --xt.access-key-file FILE, XT_ACCESS_KEY_FILE or XT_ACCESS_KEY"),
+    ("", &[("XT_ACCESS_KEY", "k")], "no secret key"),
+    ("--xt.access-key-file f", KEYS, "--xt.access-key-file and XT_ACCESS_KEY both set the access key"),
+    (
+        "",
+        &[("XT_ACCESS_KEY", "k"), ("XT_SECRET_KEY", "s"), ("XT_SECRET_KEY_FILE", "f")],
+        "XT_SECRET_KEY_FILE and XT_SECRET_KEY both set the secret key",
+    ),
+    ("", &[("XT_ACCESS_KEY", ""), ("XT_SECRET_KEY", "s")], "XT_ACCESS_KEY is empty"),
+    (
+        "--xt.access-key-file /nonexistent --xt.secret-key-file x",
+        &[],
+        "the access key file cannot be read: No such file",
+    ),
+    ("--poll.interval 500ms --poll.timeout 100ms", KEYS, "--poll.interval is 500ms, but must be at least 1s"),
+    (
+        "--poll.timeout 30s",
+        KEYS,
+        "--poll.timeout is 30s, but must be above 0 and shorter than --poll.interval (30s): lower --poll.timeout or raise --poll.interval",
+    ),
+    ("--poll.timeout 0s", KEYS, "--poll.timeout is 0s, but must be above 0"),
+    ("--poll.max-age 29s", KEYS, "--poll.max-age is 29s, but must be at least --poll.interval (30s)"),
+    ("--poll.max-age 3years", KEYS, "must be under a year"),
+    ("--poll.timeout 500000000000years", KEYS, "must be under a year"),
+    ("--xt.base-url http://api.xt.com", KEYS, "--xt.base-url: the base URL would send the key in the clear"),
+    (
+        "--xt.base-url https://a.test --xt.base-url https://A.test/",
+        KEYS,
+        "--xt.base-url lists the same URL twice: remove one of them",
+    ),
+    ("--xt.wallet spot --xt.wallet spot", KEYS, "--xt.wallet lists 'spot' twice"),
+    (
+        "--xt.wallet futures_usdt",
+        KEYS,
+        "--xt.wallet lists 'futures_usdt', which API v1 does not have: it has spot, wallet and fiat. Choose one of these, or set --xt.api to v4",
+    ),
+    (
+        "--xt.api v4 --xt.wallet spot --xt.wallet fiat",
+        KEYS,
+        "--xt.wallet lists 'fiat', which API v4 does not have: it has spot, futures_usdt and futures_coin",
+    ),
+    (
+        "--xt.api v4 --xt.wallet futures_usdt --xt.base-url https://a.b",
+        KEYS,
+        "--xt.base-url is set, but --xt.futures-usdt-base-url for wallet 'futures_usdt' is not",
+    ),
+    (
+        "--xt.api v4 --xt.wallet futures_coin --xt.futures-coin-base-url https://a.b",
+        KEYS,
+        "--xt.futures-coin-base-url is set, but --xt.base-url is not",
+    ),
+    ("--balance.watch usdt --balance.watch USDT=5", KEYS, "--balance.watch lists 'usdt' twice"),
+    ("--balance.watch usdt=", KEYS, "--balance.watch: the threshold is not a number: write it like usdt=500"),
+    ("--balance.watch usdt=nan", KEYS, "must be above 0"),
+    ("--balance.watch usdt=0", KEYS, "the threshold of 'usdt' is 0, but must be above 0"),
+    ("--balance.watch =5", KEYS, "--balance.watch: invalid currency name"),
+    ("--balance.watch bank/usdt=5", KEYS, "--balance.watch: unknown wallet: the wallets are "),
+    (
+        "--balance.watch fiat/eur=5",
+        KEYS,
+        "--balance.watch names a currency of wallet 'fiat', which --xt.wallet does not list",
+    ),
+    ("--balance.watch usdt --balance.watch spot/usdt=5", KEYS, "--balance.watch lists 'usdt' twice"),
+    (
+        "--xt.wallet spot --xt.wallet wallet --xt.wallet fiat --poll.interval 1s --poll.timeout 900ms",
+        KEYS,
+        "the key of account 'main' makes 3.0 calls per second, but the limit for one key is 2",
+    ),
+    ("--config.file /nonexistent.yml", &[], "cannot read --config.file: No such file"),
+    ("--config.file x.yml", KEYS, "XT_ACCESS_KEY is set, but the file of --config.file names the key files"),
+];
+
 #[test]
 fn invalid_flags_are_rejected_with_the_fix() {
-    let two_secrets: &[_] = &[("XT_ACCESS_KEY", "k"), ("XT_SECRET_KEY", "s"), ("XT_SECRET_KEY_FILE", "f")];
-    for (line, env, expected) in [
-        ("", &[][..], "no access key: set --xt.access-key-file FILE, XT_ACCESS_KEY_FILE or XT_ACCESS_KEY"),
-        ("", &[("XT_ACCESS_KEY", "k")], "no secret key"),
-        ("--xt.access-key-file f", KEYS, "--xt.access-key-file and XT_ACCESS_KEY both set the access key"),
-        ("", two_secrets, "XT_SECRET_KEY_FILE and XT_SECRET_KEY both set the secret key"),
-        ("", &[("XT_ACCESS_KEY", ""), ("XT_SECRET_KEY", "s")], "XT_ACCESS_KEY is empty"),
-        (
-            "--xt.access-key-file /nonexistent --xt.secret-key-file x",
-            &[],
-            "the access key file cannot be read: No such file",
-        ),
-        (
-            "--poll.interval 500ms --poll.timeout 100ms",
-            KEYS,
-            "--poll.interval is 500ms, but must be at least 1s",
-        ),
-        (
-            "--poll.timeout 30s",
-            KEYS,
-            "--poll.timeout is 30s, but must be above 0 and shorter than --poll.interval (30s): lower --poll.timeout or raise --poll.interval",
-        ),
-        ("--poll.timeout 0s", KEYS, "--poll.timeout is 0s, but must be above 0"),
-        ("--poll.max-age 29s", KEYS, "--poll.max-age is 29s, but must be at least --poll.interval (30s)"),
-        ("--poll.max-age 3years", KEYS, "must be under a year"),
-        ("--poll.timeout 500000000000years", KEYS, "must be under a year"),
-        (
-            "--xt.base-url http://api.xt.com",
-            KEYS,
-            "--xt.base-url: the base URL would send the key in the clear",
-        ),
-        (
-            "--xt.base-url https://a.test --xt.base-url https://A.test/",
-            KEYS,
-            "--xt.base-url lists the same URL twice: remove one of them",
-        ),
-        ("--xt.wallet spot --xt.wallet spot", KEYS, "--xt.wallet lists 'spot' twice"),
-        (
-            "--xt.wallet futures_usdt",
-            KEYS,
-            "--xt.wallet lists 'futures_usdt', which API v1 does not have: it has spot, wallet and fiat. Choose one of these, or set --xt.api to v4",
-        ),
-        (
-            "--xt.api v4 --xt.wallet spot --xt.wallet fiat",
-            KEYS,
-            "--xt.wallet lists 'fiat', which API v4 does not have: it has spot, futures_usdt and futures_coin",
-        ),
-        (
-            "--xt.api v4 --xt.wallet futures_usdt --xt.base-url https://a.b",
-            KEYS,
-            "--xt.base-url is set, but --xt.futures-usdt-base-url for wallet 'futures_usdt' is not",
-        ),
-        (
-            "--xt.api v4 --xt.wallet futures_coin --xt.futures-coin-base-url https://a.b",
-            KEYS,
-            "--xt.futures-coin-base-url is set, but --xt.base-url is not",
-        ),
-        ("--balance.watch usdt --balance.watch USDT=5", KEYS, "--balance.watch lists 'usdt' twice"),
-        (
-            "--balance.watch usdt=",
-            KEYS,
-            "--balance.watch: the threshold is not a number: write it like usdt=500",
-        ),
-        ("--balance.watch usdt=nan", KEYS, "must be above 0"),
-        ("--balance.watch usdt=0", KEYS, "the threshold of 'usdt' is 0, but must be above 0"),
-        ("--balance.watch =5", KEYS, "--balance.watch: invalid currency name"),
-        ("--balance.watch bank/usdt=5", KEYS, "--balance.watch: unknown wallet: the wallets are "),
-        (
-            "--balance.watch fiat/eur=5",
-            KEYS,
-            "--balance.watch names a currency of wallet 'fiat', which --xt.wallet does not list",
-        ),
-        ("--balance.watch usdt --balance.watch spot/usdt=5", KEYS, "--balance.watch lists 'usdt' twice"),
-        (
-            "--xt.wallet spot --xt.wallet wallet --xt.wallet fiat --poll.interval 1s --poll.timeout 900ms",
-            KEYS,
-            "the key of account 'main' makes 3.0 calls per second, but the limit for one key is 2",
-        ),
-        ("--config.file /nonexistent.yml", &[], "cannot read --config.file: No such file"),
-        (
-            "--config.file x.yml",
-            KEYS,
-            "XT_ACCESS_KEY is set, but the file of --config.file names the key files",
-        ),
-    ] {
+    for (line, env, expected) in INVALID_FLAGS {
         let error = load(line, env).err().unwrap_or_default();
         assert!(error.contains(expected), "{line}: {error}");
     }

@@ -220,19 +220,10 @@ fn dashboards_pass_the_lint_rules() -> Outcome {
     Ok(())
 }
 
-#[test]
-fn each_lint_rule_finds_its_mistake() -> Outcome {
-    let dashboards = dashboards()?;
-    let dashboard = dashboards.get("xt-exporter").ok_or("no xt-exporter")?;
-    let place = |title: &str| {
-        let all = array_at(dashboard, "/panels");
-        all.iter()
-            .position(|panel| str_at(panel, "/title") == title)
-            .ok_or_else(|| format!("no panel {title}"))
-    };
-    let (stat, table) = (place("Data age")?, place("Accounts")?);
-    let (rate, total) = (place("CPU")?, place("Suspect replies and rejected rows")?);
-    let mistakes = [
+/// Changes of the dashboard that break a lint rule: a pointer, the wrong value, and a part of the lint message. The
+/// arguments are the indexes of a stat panel, a table, a panel with a rate and one with a total.
+fn lint_mistakes([stat, table, rate, total]: [usize; 4]) -> Vec<(String, Value, &'static str)> {
+    vec![
         ("/editable".to_owned(), json!(true), "is not editable"),
         ("/id".to_owned(), json!(7), "id is null"),
         ("/uid".to_owned(), json!("xt"), "uid"),
@@ -285,15 +276,33 @@ fn each_lint_rule_finds_its_mistake() -> Outcome {
             "target-counter-agg-rule",
         ),
         (format!("/panels/{stat}/targets/0/expr"), json!("count(xt_up) or vector(0)"), "is not 0"),
-    ];
-    for (pointer, value, rule) in mistakes {
+    ]
+}
+
+#[test]
+fn each_lint_rule_finds_its_mistake() -> Outcome {
+    let dashboards = dashboards()?;
+    let dashboard = dashboards.get("xt-exporter").ok_or("no xt-exporter")?;
+    let find_panel = |title: &str| {
+        let panels = array_at(dashboard, "/panels");
+        panels
+            .iter()
+            .position(|panel| str_at(panel, "/title") == title)
+            .ok_or_else(|| format!("no panel {title}"))
+    };
+    let (stat, table) = (find_panel("Data age")?, find_panel("Accounts")?);
+    let (rate, total) = (find_panel("CPU")?, find_panel("Suspect replies and rejected rows")?);
+    for (pointer, value, rule) in lint_mistakes([stat, table, rate, total]) {
         let mut wrong = dashboard.clone();
         match wrong.pointer_mut(&pointer) {
-            Some(place) => *place = value,
+            Some(old) => *old = value,
             None => wrong[pointer.trim_start_matches('/')] = value,
         }
-        let found = lint(&wrong);
-        assert!(found.iter().any(|broken| broken.contains(rule)), "{pointer}: {rule} is not among {found:?}");
+        let messages = lint(&wrong);
+        assert!(
+            messages.iter().any(|message| message.contains(rule)),
+            "{pointer}: {rule} is not among {messages:?}"
+        );
     }
     Ok(())
 }
@@ -423,14 +432,16 @@ fn json_matches_the_published_schema() -> Outcome {
 
     // The schema is strict: the compiler rejects each of these mistakes.
     let dashboard = dashboards.get("xt-exporter").ok_or("no xt-exporter")?;
-    let place = |title: &str| {
-        let all = array_at(dashboard, "/panels");
-        all.iter()
+    let find_panel = |title: &str| {
+        let panels = array_at(dashboard, "/panels");
+        panels
+            .iter()
             .position(|panel| str_at(panel, "/title") == title)
             .ok_or_else(|| format!("no panel {title}"))
     };
-    let (stat, table, heat) = (place("Data age")?, place("Accounts")?, place("Polls by duration")?);
-    let (lines, bands) = (place("CPU")?, place("Wallet states over time")?);
+    let (stat, table, heat) =
+        (find_panel("Data age")?, find_panel("Accounts")?, find_panel("Polls by duration")?);
+    let (lines, bands) = (find_panel("CPU")?, find_panel("Wallet states over time")?);
     let wrong = [
         ("", "colour".to_owned(), json!("red")),
         ("", "graphTooltip".to_owned(), json!(7)),

@@ -52,7 +52,7 @@ fn amounts_have_the_digits_of_the_exchange() {
 }
 
 #[test]
-fn what_is_not_known_is_null_and_not_zero() {
+fn an_unknown_balance_is_null_and_not_zero() {
     let exchange = exchange();
     let exporter = Exporter::serve(
         &exchange.url(),
@@ -74,7 +74,7 @@ fn what_is_not_known_is_null_and_not_zero() {
 }
 
 #[test]
-fn an_account_that_there_is_not_is_refused_by_name() {
+fn an_unknown_account_is_rejected_by_name() {
     let exchange = exchange();
     let exporter = Exporter::serve(&exchange.url(), &[]);
     let ask = |query: &str| exporter.get(&format!("/api/v1/balances?{query}"));

@@ -120,7 +120,7 @@ async fn when_every_host_fails_the_text_tells_of_each_and_one_failure_is_counted
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_next_host_would_say_again_or_be_harmed_by_is_not_asked_there() {
+async fn a_failure_that_another_host_cannot_solve_ends_the_poll() {
     let code =
         |code: i64, info: &str| Effect::Code { code, info: Some(info.to_owned()), msg: None, msg_info: None };
     let mut proofs = JoinSet::new();
@@ -231,7 +231,7 @@ async fn the_status_of_an_answer_decides_however_its_body_ends() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_body_is_said_beside_the_status() {
+async fn the_error_names_the_status_and_the_problem_of_the_body() {
     let bomb = http_response(418, &[("Content-Encoding", "gzip")], &gzip_bomb());
     let mut said = Transcript::default();
     for (case, mode) in [
@@ -400,7 +400,7 @@ async fn when_the_spare_host_fails_the_first_is_asked_in_the_same_poll() {
 // The same answer again.
 
 #[tokio::test]
-async fn the_same_body_again_is_news_of_its_time_and_of_nothing_else() {
+async fn the_same_body_again_updates_only_the_time() {
     const REJECTED: &str = "xt_rows_rejected_total{account=\"main\",wallet=\"spot\"}";
     let exchange = Exchange::documented();
     let proxy = Proxy::new(exchange.address);
@@ -513,7 +513,7 @@ async fn limit_replies_to_two_accounts_within_a_minute_pause_all() {
 }
 
 #[tokio::test]
-async fn an_error_that_only_sounds_like_a_lock_pauses_nobody() {
+async fn an_error_text_that_resembles_a_lock_pauses_no_account() {
     let names = ["a", "b", "c"];
     let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
     let theirs = names.map(|name| {
@@ -632,7 +632,7 @@ async fn new_key_files_are_used_from_the_next_poll_on() {
 }
 
 #[tokio::test]
-async fn new_key_files_that_are_wrong_leave_the_old_pair_at_work() {
+async fn after_invalid_new_key_files_the_old_pair_stays_in_use() {
     let exchange = two_keys();
     let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
     let mut poller = TestPoller::for_account(account("main", &[&exchange.url()], files.source()));
@@ -800,7 +800,7 @@ async fn after_a_refused_nonce_the_clock_is_read_again_before_the_next_call() {
 }
 
 #[tokio::test]
-async fn an_exchange_that_does_not_tell_the_time_is_polled_by_our_own() {
+async fn without_the_exchanges_time_this_machines_clock_is_used() {
     let exchange = Exchange::documented();
     exchange
         .simulator
@@ -814,7 +814,7 @@ async fn an_exchange_that_does_not_tell_the_time_is_polled_by_our_own() {
 // A poller that is stuck.
 
 #[tokio::test]
-async fn a_poller_that_gives_no_sign_of_life_is_named_and_the_others_run_on() {
+async fn a_stuck_poller_is_reported_and_the_others_continue() {
     let exchange = two_keys();
     let url = exchange.url();
     let mut stuck = account("stuck", &[&url], key_source("nextKey", "nextSecret"));

@@ -98,7 +98,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_reason_is_told_apart_while_the_last_good_values_are_held_until_max_age() {
+async fn each_failure_has_its_reason_and_the_last_good_balances_are_held() {
     let cases = cases();
     let mut texts = vec![String::new(); cases.len()];
     let proof = |(row, case): (usize, Case)| async move { (row, prove(case).await) };
@@ -213,7 +213,7 @@ async fn one_byte_every_half_second_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_told_apart() {
+async fn a_refused_connection_has_the_reason_connect() {
     let exchange = Exchange::documented();
     let socket = |address: SocketAddr| {
         let socket = TcpSocket::new_v4().unwrap();
@@ -244,7 +244,7 @@ async fn a_refused_connection_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_name_that_cannot_be_resolved_is_told_apart() {
+async fn a_name_that_cannot_be_resolved_has_the_reason_dns() {
     let mut poller = TestPoller::new(&["https://nowhere.invalid"]);
     assert!(!poller.poll().await);
     let failure = poller.failure().unwrap();

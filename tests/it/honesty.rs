@@ -98,7 +98,7 @@ async fn while_a_row_has_no_usable_name_a_missing_watched_currency_is_unknown_an
 }
 
 #[tokio::test]
-async fn blanks_and_invisible_characters_around_a_name_are_no_part_of_it() {
+async fn spaces_and_invisible_characters_around_a_name_are_removed() {
     for (api, wallet) in READINGS {
         for name in
             [" USDT", "usdt\u{a0}", "\u{200b}usdt", "usdt\u{feff}", "\u{2003}usdt\u{2060}", "\tusdt\n"]
@@ -130,7 +130,7 @@ fn glitches() -> [Effect; 5] {
 
 /// A balance that is lost in one poll and back in the next is held, however often the exchange says so in between.
 #[test]
-fn a_loss_that_one_poll_saw_is_never_shown() {
+fn a_loss_in_a_single_answer_is_never_shown() {
     std::thread::scope(|scope| {
         for glitch in glitches() {
             scope.spawn(move || {
@@ -162,7 +162,7 @@ fn a_loss_that_one_poll_saw_is_never_shown() {
 }
 
 #[test]
-fn a_first_answer_that_lacks_what_is_watched_is_not_believed() {
+fn a_first_answer_without_a_watched_currency_must_be_confirmed() {
     std::thread::scope(|scope| {
         for glitch in glitches() {
             scope.spawn(move || {
@@ -183,7 +183,7 @@ fn a_first_answer_that_lacks_what_is_watched_is_not_believed() {
 }
 
 #[tokio::test]
-async fn what_the_next_poll_says_too_is_believed_and_not_doubted_again() {
+async fn a_loss_that_two_polls_show_is_published_and_not_suspect_again() {
     for (loss, present) in [(drop_usdt(), 0.0), (Effect::EmptyData, 0.0), (Effect::Zeros, 1.0)] {
         let exchange = exchange();
         let mut poller = TestPoller::new(&[&exchange.url()]);
@@ -213,7 +213,7 @@ async fn a_held_balance_becomes_unknown_when_it_is_too_old() {
 }
 
 #[tokio::test]
-async fn nothing_free_and_something_frozen_is_no_doubt() {
+async fn an_answer_with_only_frozen_amounts_is_not_suspect() {
     let exchange = exchange();
     let mut poller = TestPoller::new(&[&exchange.url()]);
     assert!(poller.poll().await);
@@ -223,7 +223,7 @@ async fn nothing_free_and_something_frozen_is_no_doubt() {
 }
 
 #[tokio::test]
-async fn another_base_url_of_the_same_poll_settles_a_doubt_or_the_next_poll_does() {
+async fn a_suspect_answer_is_confirmed_by_another_base_url_or_the_next_poll() {
     // The other says the same: it is so.
     let (one, other) = (exchange(), exchange());
     let mut poller = TestPoller::new(&[&one.url(), &other.url()]);
@@ -257,7 +257,7 @@ async fn another_base_url_of_the_same_poll_settles_a_doubt_or_the_next_poll_does
 }
 
 #[test]
-fn once_asks_a_second_time_after_two_seconds_where_an_answer_must_be_confirmed() {
+fn once_polls_again_after_two_seconds_if_an_answer_must_be_confirmed() {
     let asks = |exchange: &Exchange| {
         let url = exchange.url();
         let output = Exporter::run(&["once", "--xt.base-url", &url, "--balance.watch=usdt"], &KEYS);
@@ -286,7 +286,7 @@ fn once_asks_a_second_time_after_two_seconds_where_an_answer_must_be_confirmed()
 // Ages.
 
 #[tokio::test]
-async fn a_balance_is_as_old_as_its_question() {
+async fn the_age_of_a_balance_counts_from_its_request() {
     let exchange = exchange();
     let delay = Duration::from_millis(700);
     let fault = Fault::new(Effect::Delay { ms: 700 }).for_endpoint(SimulatedEndpoint::GetBalance);
@@ -302,7 +302,7 @@ async fn a_balance_is_as_old_as_its_question() {
 
 /// An answer that nobody asked for arrives while the next account waits for its own.
 #[tokio::test]
-async fn an_answer_that_was_not_asked_for_is_no_accounts() {
+async fn a_repeated_answer_is_never_read_for_another_account() {
     let names = ["a", "b"];
     let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
     let theirs = |(name, amount): (&str, &str)| {
@@ -334,7 +334,7 @@ async fn an_answer_that_was_not_asked_for_is_no_accounts() {
 
 /// v4 asks one URL for all accounts.
 #[tokio::test]
-async fn an_answer_that_a_cache_kept_is_no_accounts() {
+async fn a_cached_answer_is_never_read_for_another_account() {
     for cache in [
         Effect::Cached { age: Some(3_600), date_behind: None },
         Effect::Cached { age: Some(1), date_behind: None },
@@ -389,7 +389,7 @@ async fn an_old_date_is_told_also_where_the_exchange_tells_no_time() {
 }
 
 #[tokio::test]
-async fn caches_are_asked_not_to_answer_and_another_base_url_is_asked_if_one_does() {
+async fn after_a_cached_answer_the_next_base_url_is_called() {
     let exchange = exchange();
     let proxy = Proxy::new(exchange.address);
     proxy.set_mode(ProxyMode::AddHeaders(vec![("Age", "3600".to_owned())]));
@@ -404,7 +404,7 @@ async fn caches_are_asked_not_to_answer_and_another_base_url_is_asked_if_one_doe
 }
 
 #[tokio::test]
-async fn an_answer_that_something_changed_or_cut_is_no_success() {
+async fn an_answer_with_status_203_206_or_226_is_a_failure() {
     for status in [203, 206, 226] {
         for (api, wallet) in READINGS {
             let exchange = exchange();
@@ -419,7 +419,7 @@ async fn an_answer_that_something_changed_or_cut_is_no_success() {
 }
 
 #[test]
-fn check_names_a_cache_and_what_to_do_about_it() {
+fn check_reports_a_cache_and_the_fix() {
     let exchange = exchange();
     let proxy = Proxy::new(exchange.address);
     proxy.set_mode(ProxyMode::AddHeaders(vec![("Age", "3600".to_owned())]));
@@ -465,7 +465,7 @@ async fn one_wrong_reading_of_the_exchanges_time_refuses_no_poll() {
 }
 
 #[tokio::test]
-async fn a_wrong_time_told_twice_is_corrected_in_the_poll_that_is_refused_for_it() {
+async fn a_wrong_server_time_is_corrected_in_the_poll_that_it_caused_to_fail() {
     for_every_refusal(|exchange: Exchange, mut poller: TestPoller, _| async move {
         let exchange = exchange;
         exchange.simulator.inject_fault(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).for_calls(2));
@@ -516,7 +516,7 @@ async fn refusals_have_the_clock_read_again_once_in_a_while_and_not_each_time() 
 }
 
 #[tokio::test]
-async fn hosts_whose_clocks_differ_spoil_no_nonce_of_each_other() {
+async fn hosts_with_different_clocks_have_independent_nonces() {
     let ahead = exchange_with(SimulatorConfig { clock_offset_ms: 90_000, ..SimulatorConfig::default() });
     let right = exchange();
     let mut poller = TestPoller::new(&[&ahead.url(), &right.url()]);

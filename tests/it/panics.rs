@@ -1,6 +1,7 @@
-//! A poller that panics is started again, counted, and told of by `/-/healthy` and the watchdog if it goes on; the others
-//! run on. The panic comes from where any task may meet one, a log line that cannot be written, so the daemon runs inside
-//! this process with a log of the test's own. It is a process of its own, for its environment names the service manager.
+//! A poller that panics is restarted and counted, and the others continue. If it panics repeatedly, `/-/healthy` and the
+//! watchdog report it. The panic comes from a log line that cannot be written, which can happen in every task. So the
+//! daemon runs inside the test's process, with the test's own log. The test starts a separate process, because the
+//! environment names the service manager.
 
 use std::{
     env, fmt,
@@ -10,6 +11,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     panic,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -81,82 +83,48 @@ const PRICES: &str = "prices";
 const SUPERVISED: &str = "XT_TEST_SUPERVISED";
 
 #[test]
-fn a_poller_that_panics_is_started_again_and_told_of_while_the_others_run_on() {
+fn a_poller_that_panics_is_restarted_and_reported_and_the_others_continue() {
     if env::var_os(SUPERVISED).is_some() {
-        return the_daemon_outlives_panics();
+        return run_daemon_with_panicking_pollers();
     }
-    let mut ear = Ear::new();
-    let me = "a_poller_that_panics_is_started_again_and_told_of_while_the_others_run_on";
-    let mut again = run_alone(module_path!(), me);
-    let again = again.env(SUPERVISED, "1");
-    let again = again.env("NOTIFY_SOCKET", &ear.path).env("WATCHDOG_USEC", "150000");
-    let again = again.env_remove("WATCHDOG_PID").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut again = again.spawn().unwrap();
-    ear.until("WATCHDOG=1");
-    again.stdin.take().unwrap().write_all(b"now one may die\n").unwrap();
-    ear.until(messages::STATUS_ONE_STUCK);
-    // Once it has begun again.
-    ear.until("WATCHDOG=1");
-    let output = again.wait_with_output().unwrap();
+    let mut notify_socket = Ear::new();
+    let name = "a_poller_that_panics_is_restarted_and_reported_and_the_others_continue";
+    let mut daemon = run_alone(module_path!(), name);
+    let daemon = daemon.env(SUPERVISED, "1");
+    let daemon = daemon.env("NOTIFY_SOCKET", &notify_socket.path).env("WATCHDOG_USEC", "150000");
+    let daemon = daemon.env_remove("WATCHDOG_PID").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut daemon = daemon.spawn().unwrap();
+    notify_socket.until("WATCHDOG=1");
+    daemon.stdin.take().unwrap().write_all(b"panic now\n").unwrap();
+    notify_socket.until(messages::STATUS_ONE_STUCK);
+    // The poller was restarted.
+    notify_socket.until("WATCHDOG=1");
+    let output = daemon.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
-fn the_daemon_outlives_panics() {
-    let log = Log::default();
-    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log.clone())).unwrap();
-    let panics = Log::default();
-    let texts = panics.clone();
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| match thread::current().name() {
-        Some("polls") => texts.0.lock().unwrap().lines.push(panic.to_string()),
-        _ => usual(panic),
-    }));
-
-    let names = ["dies", "lives"];
-    let theirs = names.map(|name| {
-        SimulatedAccount::new(name, &format!("{name}-canary-key"), &format!("{name}-canary-secret"))
-            .with_balance(SimulatedWallet::Spot, "usdt", "5", "0")
-    });
-    let exchange = Exchange::new(SimulatorConfig::default(), theirs.to_vec());
+fn run_daemon_with_panicking_pollers() {
+    let (log, panics) = record_log_and_panics();
     let folder = tempfile::tempdir().unwrap();
-    let mut file = format!(
-        "base_urls: ['{}']\nprices: usdt\npoll_interval: 1s\npoll_timeout: 900ms\nmax_age: 1h\naccounts:\n",
-        exchange.url()
-    );
-    for name in names {
-        for half in ["key", "secret"] {
-            let path = folder.path().join(format!("{name}.{half}"));
-            fs::write(&path, format!("{name}-canary-{half}")).unwrap();
-            // Others may not read it, or there is a line about it before there is a poller.
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        }
-        let keys = format!("access_key_file: {name}.key, secret_key_file: {name}.secret");
-        let _ = writeln!(file, "- {{name: {name}, {keys}}}");
-    }
-    let path = folder.path().join("accounts.yml");
-    fs::write(&path, file).unwrap();
-
-    let words = ["xt-balance-exporter", "--web.listen-address=127.0.0.1:0", "--config.file"];
-    let words = words.iter().map(Into::into).chain([path.into_os_string()]);
-    let daemon = cli::parse(words).unwrap();
+    let (_exchange, path) = serve_two_accounts(folder.path());
+    let args = ["xt-balance-exporter", "--web.listen-address=127.0.0.1:0", "--config.file"];
+    let args = args.iter().map(Into::into).chain([path.into_os_string()]);
+    let daemon = cli::parse(args).unwrap();
     let daemon = thread::spawn(move || format!("{:?}", commands::run(daemon)));
 
-    let address = until("it listens", || log.0.lock().unwrap().address);
-    // The service manager has heard that all are alive.
+    let address = until("the daemon listens", || log.0.lock().unwrap().address);
+    // The parent process has received the first watchdog message.
     io::stdin().read_line(&mut String::new()).unwrap();
     log.0.lock().unwrap().doomed = vec!["dies", PRICES];
-    let sick = until("it says that both are sick", || {
+    let unhealthy = until("both panicking pollers are reported", || {
         let health = get(address, "/-/healthy", &[]);
         Some(health).filter(|answer| answer.status == 503 && answer.text().lines().count() == 2)
     });
-    assert!(sick.text().contains("'dies'"), "{}", sick.text());
-    assert!(sick.text().lines().any(|line| line.contains("prices")), "{}", sick.text());
-    assert!(!sick.text().contains("lives"), "{}", sick.text());
-    let polls =
-        || sample(&get(address, "/metrics", &[]).text(), "xt_polls_total{account=\"lives\",wallet=\"spot\"}");
-    let before = polls();
-    until("the other has polled again", || (polls() > before).then_some(()));
+    assert!(unhealthy.text().contains("'dies'"), "{}", unhealthy.text());
+    assert!(unhealthy.text().lines().any(|line| line.contains("prices")), "{}", unhealthy.text());
+    assert!(!unhealthy.text().contains("lives"), "{}", unhealthy.text());
+    wait_for_poll(address, "lives");
     let metrics = get(address, "/metrics", &[]).text();
     let page = get(address, "/", &[]).text();
     let restarts = |series: &str| sample(&metrics, series).unwrap();
@@ -164,28 +132,74 @@ fn the_daemon_outlives_panics() {
     assert!(restarts("xt_price_poller_restarts_total") >= 2.0, "{metrics}");
     assert!(restarts("xt_poller_restarts_total{account=\"lives\"}").abs() < 0.5, "{metrics}");
 
-    // Nor does the daemon end when all of them panic, and each goes on once it can.
+    // The daemon survives even if all pollers panic, and each continues when it no longer panics.
     log.0.lock().unwrap().doomed = vec!["dies", "lives", PRICES];
-    until("the last one panics too", || {
+    until("the last poller panics too", || {
         let metrics = get(address, "/metrics", &[]).text();
         sample(&metrics, "xt_poller_restarts_total{account=\"lives\"}").filter(|restarts| *restarts >= 1.0)
     });
     log.0.lock().unwrap().doomed = vec![];
-    until("all are well", || (get(address, "/-/healthy", &[]).status == 200).then_some(()));
-    let dies =
-        || sample(&get(address, "/metrics", &[]).text(), "xt_polls_total{account=\"dies\",wallet=\"spot\"}");
-    let before = dies();
-    until("the first has polled again", || (dies() > before).then_some(()));
+    until("all pollers are healthy", || (get(address, "/-/healthy", &[]).status == 200).then_some(()));
+    wait_for_poll(address, "dies");
     let ended = Command::new("kill").arg(std::process::id().to_string()).status().unwrap();
     assert!(ended.success());
     assert_eq!(daemon.join().unwrap(), format!("{:?}", std::process::ExitCode::SUCCESS));
     let log = log.0.lock().unwrap().lines.join("\n");
     let panics = panics.0.lock().unwrap().lines.join("\n");
-    for said in [messages::POLLER_PANICKED, messages::PRICE_POLLER_PANICKED] {
-        assert!(log.contains(said), "no {said:?} in\n{log}");
+    for message in [messages::POLLER_PANICKED, messages::PRICE_POLLER_PANICKED] {
+        assert!(log.contains(message), "no {message:?} in\n{log}");
     }
     assert!(panics.contains("this line cannot be written"), "{panics}");
-    for text in [&log, &panics, &metrics, &page, &sick.text()] {
+    for text in [&log, &panics, &metrics, &page, &unhealthy.text()] {
         assert!(!text.contains("canary"), "{text}");
     }
+}
+
+/// Records what the program logs, and the panics of the polling thread.
+fn record_log_and_panics() -> (Log, Log) {
+    let log = Log::default();
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log.clone())).unwrap();
+    let panics = Log::default();
+    let recorded = panics.clone();
+    let default_hook = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| match thread::current().name() {
+        Some("polls") => recorded.0.lock().unwrap().lines.push(panic.to_string()),
+        _ => default_hook(panic),
+    }));
+    (log, panics)
+}
+
+/// Starts an exchange with the accounts `dies` and `lives`, and writes a configuration for them to `folder`.
+fn serve_two_accounts(folder: &Path) -> (Exchange, PathBuf) {
+    let names = ["dies", "lives"];
+    let accounts = names.map(|name| {
+        SimulatedAccount::new(name, &format!("{name}-canary-key"), &format!("{name}-canary-secret"))
+            .with_balance(SimulatedWallet::Spot, "usdt", "5", "0")
+    });
+    let exchange = Exchange::new(SimulatorConfig::default(), accounts.to_vec());
+    let mut file = format!(
+        "base_urls: ['{}']\nprices: usdt\npoll_interval: 1s\npoll_timeout: 900ms\nmax_age: 1h\naccounts:\n",
+        exchange.url()
+    );
+    for name in names {
+        for half in ["key", "secret"] {
+            let path = folder.join(format!("{name}.{half}"));
+            fs::write(&path, format!("{name}-canary-{half}")).unwrap();
+            // Without this, a warning about the file would be logged before a poller exists.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let keys = format!("access_key_file: {name}.key, secret_key_file: {name}.secret");
+        let _ = writeln!(file, "- {{name: {name}, {keys}}}");
+    }
+    let path = folder.join("accounts.yml");
+    fs::write(&path, file).unwrap();
+    (exchange, path)
+}
+
+/// Waits until `account` is polled again.
+fn wait_for_poll(address: SocketAddr, account: &str) {
+    let series = format!("xt_polls_total{{account=\"{account}\",wallet=\"spot\"}}");
+    let polls = || sample(&get(address, "/metrics", &[]).text(), &series);
+    let before = polls();
+    until("the account is polled again", || (polls() > before).then_some(()));
 }

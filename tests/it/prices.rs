@@ -188,7 +188,7 @@ async fn the_call_carries_no_key() {
 }
 
 #[tokio::test]
-async fn what_an_exchange_remembers_of_a_key_is_not_shown() {
+async fn a_key_that_the_exchange_repeats_in_prices_is_not_shown() {
     let exchange = exchange();
     let proxy = Proxy::new(exchange.address);
     let mut process = Process::new(ApiVersion::V1, &[&proxy.url()]);

@@ -126,11 +126,11 @@ fn the_unit_is_less_exposed_than_one_and_a_half() {
 }
 
 #[test]
-fn systemd_runs_the_unit_as_it_is_delivered() {
+fn systemd_runs_the_shipped_unit() {
     let machine = Machine::boot();
     assert_eq!(machine.say(&["systemd-analyze", "verify", "xt-balance-exporter.service"]), "");
 
-    // An exchange, in there too.
+    // The simulated exchange runs in the machine too.
     machine.write(
         "/etc/systemd/system/exchange.service",
         "[Service]\nExecStart=/usr/local/bin/xt-balance-exporter simulate\n",
@@ -142,23 +142,40 @@ fn systemd_runs_the_unit_as_it_is_delivered() {
         Some(key_pairs(&text)).filter(|pairs| pairs.len() >= 2)
     });
 
-    // Without its files it says what is missing, and goes on trying.
+    // Without its files the unit fails, and systemd tries again.
     assert!(!machine.command(&["systemctl", "start", SERVICE]).output().unwrap().status.success());
     assert_eq!(machine.property("ActiveState"), "activating");
 
-    // One account.
     let (_, key, secret) = &pairs[0];
-    let head = "base_urls: ['http://127.0.0.1:8470']\npoll_interval: 1s\npoll_timeout: 900ms\naccounts:\n";
-    let one = "- {name: main, access_key_file: main.key, secret_key_file: main.secret}\n";
-    machine.write(&format!("{FOLDER}/accounts.yml"), &format!("{head}{one}"));
+    check_one_account(&machine, [key, secret]);
+    check_confinement(&machine);
+    let (_, key, secret) = &pairs[1];
+    let drop_in = check_two_accounts(&machine, [key, secret]);
+    check_watchdog(&machine, &drop_in);
+    check_repeated_failures(&machine);
+
+    machine.run(&["systemctl", "stop", SERVICE]);
+    assert_eq!([machine.property("ActiveState"), machine.property("Result")], ["inactive", "success"]);
+}
+
+/// The configuration without accounts, and the lines of two accounts.
+const CONFIG_HEAD: &str =
+    "base_urls: ['http://127.0.0.1:8470']\npoll_interval: 1s\npoll_timeout: 900ms\naccounts:\n";
+const FIRST_ACCOUNT: &str = "- {name: main, access_key_file: main.key, secret_key_file: main.secret}\n";
+const SECOND_ACCOUNT: &str =
+    "- {name: market-maker, access_key_file: market-maker.key, secret_key_file: market-maker.secret}\n";
+
+/// Runs the unit with one account: it polls, reports its status, and logs neither a warning nor a key.
+fn check_one_account(machine: &Machine, [key, secret]: [&str; 2]) {
+    machine.write(&format!("{FOLDER}/accounts.yml"), &format!("{CONFIG_HEAD}{FIRST_ACCOUNT}"));
     machine.write(&format!("{FOLDER}/main.key"), key);
     machine.write(&format!("{FOLDER}/main.secret"), secret);
     machine.run(&["systemctl", "restart", SERVICE]);
     assert_eq!(machine.property("ActiveState"), "active");
-    until("it has polled", || {
+    until("the account is polled", || {
         machine.get("/metrics").contains("\nxt_up{account=\"main\",wallet=\"spot\"} 1").then_some(())
     });
-    until("it says so", || {
+    until("the status says so", || {
         (machine.property("StatusText") == "1 account; all last polls succeeded").then_some(())
     });
     let metrics = machine.get("/metrics");
@@ -167,13 +184,15 @@ fn systemd_runs_the_unit_as_it_is_delivered() {
         "{metrics}"
     );
     let log = machine.log();
-    assert!(!log.contains("level=warn"), "files that systemd hands over are no reason to warn: {log}");
+    assert!(!log.contains("level=warn"), "credentials of systemd cause no warning: {log}");
     for key in [key, secret] {
-        assert!(!log.contains(&**key), "{log}");
+        assert!(!log.contains(key), "{log}");
     }
     assert!(machine.get("/-/healthy").contains("all pollers are running"));
+}
 
-    // It runs as nobody in particular, and may do next to nothing.
+/// Checks that the process has a dynamic user and no capabilities.
+fn check_confinement(machine: &Machine) {
     let process = machine.property("MainPID");
     let facts = machine.run(&["cat", &format!("/proc/{process}/status")]);
     for fact in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
@@ -182,47 +201,50 @@ fn systemd_runs_the_unit_as_it_is_delivered() {
     let user =
         facts.lines().find_map(|line| line.strip_prefix("Uid:\t")?.split('\t').next()?.parse::<u32>().ok());
     assert!(user.is_some_and(|user| (61_184..=65_519).contains(&user)), "{facts}");
+}
 
-    // Two accounts, as the unit's head says to add one.
-    let (_, key, secret) = &pairs[1];
-    let two =
-        "- {name: market-maker, access_key_file: market-maker.key, secret_key_file: market-maker.secret}\n";
-    machine.write(&format!("{FOLDER}/accounts.yml"), &format!("{head}{one}{two}"));
+/// Adds an account according to the instructions at the top of the unit. Returns the drop-in file.
+fn check_two_accounts(machine: &Machine, [key, secret]: [&str; 2]) -> String {
+    machine
+        .write(&format!("{FOLDER}/accounts.yml"), &format!("{CONFIG_HEAD}{FIRST_ACCOUNT}{SECOND_ACCOUNT}"));
     machine.write(&format!("{FOLDER}/market-maker.key"), key);
     machine.write(&format!("{FOLDER}/market-maker.secret"), secret);
-    let advice = std::fs::read_to_string(UNIT).unwrap();
-    let advice =
-        advice.lines().filter_map(|line| line.strip_prefix("#   ")).filter(|line| *line != "[Service]");
-    let advice: String = advice.flat_map(|line| [line, "\n"]).collect();
-    let advice = advice.replace("10.0.0.5", "127.0.0.1");
-    machine.edit(&advice);
+    let instructions = std::fs::read_to_string(UNIT).unwrap();
+    let drop_in =
+        instructions.lines().filter_map(|line| line.strip_prefix("#   ")).filter(|line| *line != "[Service]");
+    let drop_in: String = drop_in.flat_map(|line| [line, "\n"]).collect();
+    let drop_in = drop_in.replace("10.0.0.5", "127.0.0.1");
+    machine.edit(&drop_in);
     machine.run(&["systemctl", "restart", SERVICE]);
-    until("both are polled", || {
+    until("both accounts are polled", || {
         (machine.property("StatusText") == "2 accounts; all last polls succeeded").then_some(())
     });
+    drop_in
+}
 
-    // A process that hangs is ended and started again; in the unit that takes longer.
-    machine.edit(&format!("{advice}WatchdogSec=1s\nRestartSec=100ms\n"));
+/// Stops the process with SIGSTOP: the watchdog ends it, and systemd starts it again. The times of the unit are longer.
+fn check_watchdog(machine: &Machine, drop_in: &str) {
+    machine.edit(&format!("{drop_in}WatchdogSec=1s\nRestartSec=100ms\n"));
     machine.run(&["systemctl", "restart", SERVICE]);
     let process = machine.property("MainPID");
     machine.run(&["kill", "-STOP", &process]);
-    until("the watchdog has bitten", || machine.log().contains("Watchdog timeout").then_some(()));
-    until("it runs again", || {
+    until("the watchdog ends the process", || machine.log().contains("Watchdog timeout").then_some(()));
+    until("the daemon runs again", || {
         (machine.property("NRestarts") == "1" && machine.property("ActiveState") == "active").then_some(())
     });
     assert_ne!(machine.property("MainPID"), process);
+}
 
-    // However often it has failed, it is tried again: systemd's own limit is five times in ten seconds.
+/// Lets the start fail many times: systemd tries again beyond its default limit of five times in ten seconds.
+fn check_repeated_failures(machine: &Machine) {
     machine.write(&format!("{FOLDER}/accounts.yml"), "accounts: []\n");
     machine.run(&["kill", "-KILL", &machine.property("MainPID")]);
-    until("it has failed many times", || {
+    until("the start has failed many times", || {
         machine.property("NRestarts").parse::<u32>().ok().filter(|n| *n >= 8)
     });
-    machine.write(&format!("{FOLDER}/accounts.yml"), &format!("{head}{one}{two}"));
-    until("it runs again", || (machine.property("ActiveState") == "active").then_some(()));
-
-    machine.run(&["systemctl", "stop", SERVICE]);
-    assert_eq!([machine.property("ActiveState"), machine.property("Result")], ["inactive", "success"]);
+    machine
+        .write(&format!("{FOLDER}/accounts.yml"), &format!("{CONFIG_HEAD}{FIRST_ACCOUNT}{SECOND_ACCOUNT}"));
+    until("the daemon runs again", || (machine.property("ActiveState") == "active").then_some(()));
 }
 
 /// Name, access key and secret key of each account that the simulated exchange tells of.

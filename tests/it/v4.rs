@@ -207,7 +207,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_reason_is_told_apart_and_the_last_good_values_are_held() {
+async fn each_failure_of_v4_has_its_reason_and_the_last_good_balances_are_held() {
     let (mut left, mut proofs) = (cases().into_iter().enumerate(), JoinSet::new());
     let mut texts = vec![String::new(); left.len()];
     loop {
@@ -268,7 +268,7 @@ async fn prove(Case { wallet, fault, reason }: Case) -> String {
 }
 
 #[tokio::test]
-async fn what_fails_below_http_is_told_apart_too() {
+async fn failures_below_http_have_their_reasons_in_v4() {
     let plain = Proxy::decoy();
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -287,7 +287,7 @@ async fn what_fails_below_http_is_told_apart_too() {
 
 /// Nothing is sent for ten minutes, as with v1.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_sign_of_a_limit_pauses_the_account() {
+async fn every_limit_reply_pauses_the_account() {
     let limited = |status| Effect::Status {
         status,
         body: r#"{"rc":1,"mc":"AUTH_103"}"#.to_owned(),
@@ -417,7 +417,7 @@ async fn each_wallet_goes_to_its_own_hosts_and_fails_over_among_them() {
 }
 
 #[tokio::test]
-async fn a_key_that_may_not_read_futures_reads_spot_all_the_same() {
+async fn a_key_without_permission_for_futures_still_reads_spot() {
     let exchange =
         exchange_with(SimulatorConfig::default(), |account| account.key = SimulatedKeyState::NotForFutures);
     let mut poller = TestPoller::for_account(reading(&exchange.url(), &[Wallet::Spot, Wallet::FuturesUsdt]));
@@ -428,7 +428,7 @@ async fn a_key_that_may_not_read_futures_reads_spot_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_bad_row_costs_itself_and_no_other() {
+async fn an_unusable_row_affects_no_other_row() {
     let exchange = exchange();
     let odd = json!({"availableAmount": "NaN", "availableBalance": "NaN", "frozenAmount": "0"});
     let odd = Effect::Row { currency: "odd".to_owned(), value: odd };
