@@ -1,6 +1,6 @@
 //! One reading of the machine's clocks, with one type per clock.
 //! Ages come from a clock that nobody can set and that goes on while the machine is suspended;
-//! the wall clock is only ever shown, never subtracted. Knows nothing of polls or metrics.
+//! the wall clock is only ever shown, never subtracted. Depends on neither polls nor metrics.
 
 use std::{
     ops::Add,

@@ -29,12 +29,16 @@ const SKIPPED: &str =
 pub(super) async fn run(flags: &CheckFlags) -> Result<(), CommandError> {
     let clock = Clock::start();
     let config = ConfigLoader::new(&flags.account, None, clock).load().await.map_err(CommandError::Usage)?;
-    print(&line(true, "configuration", &format!("valid, {}", count(config.accounts.len(), "account"))));
+    print(&format_line(
+        true,
+        "configuration",
+        &format!("valid, {}", count(config.accounts.len(), "account")),
+    ));
     let exchange = Client::new(clock).map_err(CommandError::Failed)?;
     let mut problems = 0;
     if let Some(warning) = exchange.trust_warning() {
         problems += 1;
-        print(&line(false, "certificate authorities", warning));
+        print(&format_line(false, "certificate authorities", warning));
     }
     for account in config.accounts {
         problems += check_account(account, &exchange).await;
@@ -57,18 +61,18 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
     let mut problems = 0;
     let mut report = |good: bool, what: &str, finding: &str| {
         problems += usize::from(!good);
-        print(&line(good, what, finding));
+        print(&format_line(good, what, finding));
     };
     match credentials.warnings() {
         [] => report(true, "key pair", "read"),
         // A warning is no problem: Docker mounts secrets with mode 0444, which users cannot change.
-        warnings => warnings.iter().for_each(|warning| print(&finding_line("WARN", "key pair", warning))),
+        warnings => warnings.iter().for_each(|warning| print(&format_finding("WARN", "key pair", warning))),
     }
     let mut session = Session::new(name, hosts.clone(), credentials);
     let mut unreached = 0;
     for base in &hosts.base_urls {
         match exchange.measure_skew(&session, base, poll_timeout).await {
-            Ok(skew) => report(skew.abs() <= MAX_SKEW_SECONDS, &base.to_string(), &clock_finding(skew)),
+            Ok(skew) => report(skew.abs() <= MAX_SKEW_SECONDS, &base.to_string(), &describe_clock(skew)),
             Err(failure) => {
                 report(false, &base.to_string(), &describe_failure(hosts.api, None, &failure));
                 unreached += 1;
@@ -82,9 +86,10 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
             ReadOutcome::Answered(read) => {
                 // The answer is `None` only if it equals `last_body`.
                 let answer = read.answer.unwrap_or_default();
-                report(answer.rejected == 0, &what, &answer_finding(&answer));
+                report(answer.rejected == 0, &what, &describe_answer(&answer));
                 for (_, watch) in watch.iter().filter(|(place, _)| *place == wallet) {
-                    let (good, finding) = watch_finding(&answer, &watch.currency, watch.threshold);
+                    let (good, finding) =
+                        describe_watched_currency(&answer, &watch.currency, watch.threshold);
                     report(good, &format!("watch {}", watch.currency), &finding);
                 }
             }
@@ -92,12 +97,12 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
             ReadOutcome::Failed(failure)
                 if failure.is_of_clock_sync && unreached == hosts.base_urls.len() =>
             {
-                print(&line(false, &what, "not read because of the failure above"));
+                print(&format_line(false, &what, "not read because of the failure above"));
             }
             ReadOutcome::Failed(failure) => {
                 report(false, &what, &describe_failure(hosts.api, Some(wallet), &failure));
             }
-            ReadOutcome::Skipped => print(&line(false, &what, SKIPPED)),
+            ReadOutcome::Skipped => print(&format_line(false, &what, SKIPPED)),
         }
     }
     problems
@@ -115,19 +120,19 @@ async fn check_prices(prices: PricesConfig, exchange: &Client) -> usize {
         ReadOutcome::Failed(failure) => (false, describe_failure(api, None, &failure)),
         ReadOutcome::Skipped => {
             // The rate limit was counted as a problem already.
-            print(&format!("\n{}", line(false, "prices", SKIPPED)));
+            print(&format!("\n{}", format_line(false, "prices", SKIPPED)));
             return 0;
         }
     };
-    print(&format!("\n{}", line(good, "prices", &finding)));
+    print(&format!("\n{}", format_line(good, "prices", &finding)));
     usize::from(!good)
 }
 
-fn line(good: bool, what: &str, finding: &str) -> String {
-    finding_line(if good { "ok" } else { "FAIL" }, what, finding)
+fn format_line(good: bool, what: &str, finding: &str) -> String {
+    format_finding(if good { "ok" } else { "FAIL" }, what, finding)
 }
 
-fn finding_line(verdict: &str, what: &str, finding: &str) -> String {
+fn format_finding(verdict: &str, what: &str, finding: &str) -> String {
     let mut text = String::new();
     let mut lines = finding.lines();
     let _ = writeln!(text, "  {verdict:<5}{what}: {}", lines.next().unwrap_or_default());
@@ -137,7 +142,7 @@ fn finding_line(verdict: &str, what: &str, finding: &str) -> String {
     text
 }
 
-fn clock_finding(skew: f64) -> String {
+fn describe_clock(skew: f64) -> String {
     if skew.abs() <= MAX_SKEW_SECONDS {
         return format!("reachable; clock difference {:.1} s", skew.abs());
     }
@@ -150,7 +155,7 @@ fn clock_finding(skew: f64) -> String {
     )
 }
 
-fn answer_finding(answer: &BalanceAnswer) -> String {
+fn describe_answer(answer: &BalanceAnswer) -> String {
     let held = answer.balances.iter().filter(|row| row.free.value() + row.frozen.value() > 0.0).count();
     let mut text = format!("read, {held} of {} currencies above zero", answer.balances.len());
     if answer.rejected > 0 {
@@ -163,7 +168,11 @@ fn count_rows(rows: u64) -> String {
     if rows == 1 { "1 row is".to_owned() } else { format!("{rows} rows are") }
 }
 
-fn watch_finding(answer: &BalanceAnswer, currency: &str, threshold: Option<f64>) -> (bool, String) {
+fn describe_watched_currency(
+    answer: &BalanceAnswer,
+    currency: &str,
+    threshold: Option<f64>,
+) -> (bool, String) {
     if answer.unreadable.iter().any(|name| &**name == currency) {
         return (false, "its row is invalid, so the balance is unknown".to_owned());
     }
@@ -186,15 +195,15 @@ fn watch_finding(answer: &BalanceAnswer, currency: &str, threshold: Option<f64>)
 }
 
 fn describe_failure(api: ApiVersion, wallet: Option<Wallet>, failure: &Failure) -> String {
-    let mut text = format!("{} [{}]\nfix: {}", failure.text, failure.reason, fix(failure));
-    if let Some(other) = other_version_fix(api, wallet, failure) {
+    let mut text = format!("{} [{}]\nfix: {}", failure.text, failure.reason, suggest_fix(failure));
+    if let Some(other) = suggest_other_version(api, wallet, failure) {
         let _ = write!(text, "\n{other}");
     }
     text
 }
 
 /// Another possible cause. Only a hint: sending the key to a host that is not configured would disclose it.
-fn other_version_fix(api: ApiVersion, wallet: Option<Wallet>, failure: &Failure) -> Option<&'static str> {
+fn suggest_other_version(api: ApiVersion, wallet: Option<Wallet>, failure: &Failure) -> Option<&'static str> {
     const V4: &str =
         "or the key is for API v4, like all keys created at XT today: set --xt.api v4, or in a file api: v4";
     const V1: &str = "or the key is for API v1, created at XT before 2022 or at a sister exchange: set --xt.api v1, or in a file api: v1, and the base URL of that exchange";
@@ -214,7 +223,7 @@ fn other_version_fix(api: ApiVersion, wallet: Option<Wallet>, failure: &Failure)
 const UNKNOWN_KEY: &str = "the exchange does not know this access key: check that it is complete, not deleted, not swapped with the secret key, and from this exchange";
 
 /// What the user can do about the failure.
-fn fix(failure: &Failure) -> &'static str {
+fn suggest_fix(failure: &Failure) -> &'static str {
     match failure.reason {
         Reason::Auth => match failure.detail {
             Some(Detail::AddressNotAllowed) => "add this machine's public IP address to the key's IP list",
@@ -261,14 +270,15 @@ mod tests {
 
     #[test]
     fn a_wrong_clock_is_reported_with_its_direction() {
-        assert_eq!(clock_finding(0.26), "reachable; clock difference 0.3 s");
-        assert!(clock_finding(90.2).contains("is 1m 30s behind the exchange's"), "{}", clock_finding(90.2));
-        assert!(clock_finding(-3.0).contains("is 3s ahead of the exchange's"), "{}", clock_finding(-3.0));
+        assert_eq!(describe_clock(0.26), "reachable; clock difference 0.3 s");
+        assert!(describe_clock(90.2).contains("is 1m 30s behind the exchange's"), "{}", describe_clock(90.2));
+        assert!(describe_clock(-3.0).contains("is 3s ahead of the exchange's"), "{}", describe_clock(-3.0));
     }
 
     #[test]
     fn every_reason_has_its_own_fix() {
-        let fixes: Vec<_> = Reason::ALL.iter().map(|reason| fix(&Failure::new(*reason, "x"))).collect();
+        let fixes: Vec<_> =
+            Reason::ALL.iter().map(|reason| suggest_fix(&Failure::new(*reason, "x"))).collect();
         let mut distinct = fixes.clone();
         distinct.sort_unstable();
         distinct.dedup();
@@ -304,17 +314,17 @@ mod tests {
             ),
             (ApiVersion::V4, rejection(ApiVersion::V4, "AUTH_101"), "API v1"),
         ] {
-            let hint = other_version_fix(api, spot, &failure);
+            let hint = suggest_other_version(api, spot, &failure);
             assert!(hint.is_some_and(|text| text.contains(version)), "{failure}: {hint:?}");
         }
-        let other = |api, wallet, reason| other_version_fix(api, wallet, &Failure::new(reason, "x"));
+        let other = |api, wallet, reason| suggest_other_version(api, wallet, &Failure::new(reason, "x"));
         assert!(other(ApiVersion::V1, None, Reason::Http).is_some_and(|text| text.contains("API v4")));
         let futures = other(ApiVersion::V4, Some(Wallet::FuturesCoin), Reason::Auth);
         assert!(futures.is_some_and(|text| text.contains("permission for futures")));
         // An exchange that knows the key uses the key's version.
         for code in ["AUTH_102", "AUTH_104", "AUTH_106"] {
             assert_eq!(
-                other_version_fix(ApiVersion::V4, spot, &rejection(ApiVersion::V4, code)),
+                suggest_other_version(ApiVersion::V4, spot, &rejection(ApiVersion::V4, code)),
                 None,
                 "{code}"
             );
@@ -327,7 +337,7 @@ mod tests {
     fn an_answer_from_a_proxy_is_recognized() {
         let fix_of = |status: u16, body: &str| {
             let failure = exchange::v1::decode_balances(status, body.as_bytes()).err();
-            failure.map(|failure| fix(&failure)).unwrap_or_default()
+            failure.map(|failure| suggest_fix(&failure)).unwrap_or_default()
         };
         for (status, body) in [(403, "<html>"), (451, ""), (200, "<html>"), (302, "")] {
             assert!(fix_of(status, body).contains("in front of the exchange"), "{status} {body}");
@@ -350,7 +360,7 @@ mod tests {
             (ApiVersion::V1, "no permission", "give the key the read permission"),
             (ApiVersion::V1, "key not activated", "finish the activation"),
         ] {
-            assert!(fix(&rejection(api, message)).contains(expected), "{message}");
+            assert!(suggest_fix(&rejection(api, message)).contains(expected), "{message}");
         }
     }
 }

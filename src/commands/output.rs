@@ -34,7 +34,7 @@ pub(super) fn write(path: &Path, parts: &[impl AsRef<[u8]>]) -> io::Result<()> {
         Ok(meta) if meta.is_file() && !is_open_file => replace(&fs::canonicalize(path)?, Some(&meta), parts),
         Ok(_) => write_in_place(path, parts),
         Err(error) if error.kind() == ErrorKind::NotFound && !is_open_file => {
-            replace(&link_target(path)?, None, parts)
+            replace(&resolve_link(path)?, None, parts)
         }
         Err(error) => Err(error),
     }
@@ -45,7 +45,7 @@ fn invalid_input(text: &str) -> io::Error {
 }
 
 /// Follows links from `path` to a file that does not exist yet.
-fn link_target(path: &Path) -> io::Result<PathBuf> {
+fn resolve_link(path: &Path) -> io::Result<PathBuf> {
     let mut target = path.to_owned();
     for _ in 0..LINKS_MAX {
         let Ok(next) = fs::read_link(&target) else { return Ok(target) };

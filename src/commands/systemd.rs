@@ -32,7 +32,7 @@ pub(super) async fn notify_loop(store: &Store, clock: Clock) -> Infallible {
             tracing::debug!("cannot notify the service manager: {error}");
         }
     };
-    run_notify_loop(store, clock, watchdog_timeout(), send).await
+    run_notify_loop(store, clock, read_watchdog_timeout(), send).await
 }
 
 /// Sends STOPPING.
@@ -52,7 +52,7 @@ async fn run_notify_loop(
     let mut last_status = String::new();
     loop {
         let now = clock.now();
-        let status = format!("STATUS={}", status(store, now));
+        let status = format!("STATUS={}", format_status(store, now));
         let mut lines = Vec::new();
         if status != last_status {
             lines.push(status.clone());
@@ -69,7 +69,7 @@ async fn run_notify_loop(
 }
 
 /// Time without a keep-alive after which the service manager kills this process; `None` without a watchdog.
-fn watchdog_timeout() -> Option<Duration> {
+fn read_watchdog_timeout() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     let is_mine = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(process::id()));
     number("WATCHDOG_USEC").filter(|micros| is_mine && *micros > 0).map(Duration::from_micros)
@@ -88,7 +88,7 @@ fn socket() -> Option<OsString> {
 }
 
 /// A sentence with counts. It names no account, because every user of the machine can read it.
-fn status(store: &Store, now: Timestamp) -> String {
+fn format_status(store: &Store, now: Timestamp) -> String {
     let accounts = store.accounts();
     let count_where =
         |is: &dyn Fn(&Arc<AccountEntry>) -> bool| accounts.iter().filter(|account| is(account)).count();
@@ -215,7 +215,7 @@ mod tests {
     async fn the_status_is_true_in_every_state() {
         let clock = Clock::start();
         let store = store(&["a", "b"], clock);
-        let status = || super::status(&store, clock.now());
+        let status = || super::format_status(&store, clock.now());
         assert_eq!(status(), "2 accounts; 2 not polled yet");
         poll(&store, "a", clock, true);
         assert_eq!(status(), "2 accounts; 1 not polled yet");

@@ -1,5 +1,5 @@
 //! Turns unvalidated accounts into [`AccountConfig`]s. An error names each setting as the user wrote it: as a flag or
-//! as a key of the file. Knows neither clap nor YAML.
+//! as a key of the file. Depends on neither clap nor YAML.
 
 use std::{collections::HashMap, fmt, time::Duration};
 

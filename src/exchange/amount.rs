@@ -1,5 +1,5 @@
 //! An amount of one currency: the digits that the exchange wrote, and exact sums of them.
-//! Knows no JSON and no currency.
+//! Depends on neither JSON nor currencies.
 
 use bigdecimal::BigDecimal;
 use smol_str::SmolStr;

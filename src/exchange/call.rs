@@ -1,5 +1,5 @@
 //! One call to the exchange: its permit, its reply and what may be wrong with that.
-//! Knows no wallet and no host order.
+//! Depends on neither wallets nor the order of hosts.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Reads one wallet, or all prices: over the base URLs in turn, with a new key pair first, and with a fresh clock.
-//! Knows no metric and no schedule.
+//! Depends on neither metrics nor the schedule.
 
 use std::{sync::Arc, time::Duration};
 

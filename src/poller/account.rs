@@ -1,5 +1,5 @@
 //! The account poller: reads the wallets of an account in turn and publishes each result.
-//! Knows no HTTP, no JSON and no text format.
+//! Depends on neither HTTP, JSON nor the text format.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Pollers: each reads one account, or prices, on a schedule and writes the results into the store. An account's
 //! wallets take turns, spread evenly over the interval.
-//! Knows no HTTP, no JSON and no text format.
+//! Depends on neither HTTP, JSON nor the text format.
 
 mod account;
 mod prices;

@@ -1,6 +1,6 @@
 //! The price poller: one read per interval for all accounts. Its failures change no balance and count in no
 //! account's polls.
-//! Knows no HTTP, no JSON and no text format.
+//! Depends on neither HTTP, JSON nor the text format.
 
 use super::{PollContext, PollTarget, Poller};
 use crate::{

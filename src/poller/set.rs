@@ -1,5 +1,5 @@
 //! The set of running pollers. A reload starts, replaces and stops pollers; unchanged ones keep running.
-//! Knows no file, no signal and no HTTP.
+//! Depends on neither files, signals nor HTTP.
 
 use std::{convert::Infallible, sync::Arc};
 

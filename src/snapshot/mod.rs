@@ -1,5 +1,5 @@
 //! What the last polls found, as data: each wallet, the prices, and the store that pollers write and scrapes read.
-//! Knows no text format, no HTTP and no clock.
+//! Depends on neither the text format, HTTP nor a clock.
 
 pub mod prices;
 pub mod store;

@@ -1,5 +1,5 @@
 //! The snapshot of prices: the last good answer, and how the next poll changes it.
-//! Pure: reads no clock, sends nothing and knows no text format.
+//! Pure: reads no clock, sends nothing and does not depend on the text format.
 
 use std::{
     collections::{BTreeSet, HashSet},

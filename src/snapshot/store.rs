@@ -1,6 +1,6 @@
 //! The store: the last result of every account and of prices, which pollers write and everything else reads.
 //! A reader gets an account whole, the old entry or the new one, and never waits.
-//! Holds data only: it knows no text format, no HTTP and no clock.
+//! Holds data only: it depends on neither the text format, HTTP nor a clock.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

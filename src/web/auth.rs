@@ -1,5 +1,5 @@
 //! Authentication: checks passwords against bcrypt hashes, and limits the rate of requests (R39).
-//! Knows no route, and stores no password.
+//! Does not depend on routes, and stores no password.
 
 use std::{
     collections::BTreeMap,

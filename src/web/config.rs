@@ -1,6 +1,6 @@
 //! The web configuration file: TLS, client certificates, passwords, headers, the rate limit. The format is that of
 //! Prometheus' exporter-toolkit (R39), so that files of other exporters work. Settings that are not supported are an error
-//! and never ignored. Knows no route and no connection.
+//! and never ignored. Depends on neither routes nor connections.
 
 use std::{
     collections::BTreeMap,

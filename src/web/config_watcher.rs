@@ -1,5 +1,5 @@
 //! Reloads the web configuration when one of its files changes, as exporter-toolkit does (R39). While it is invalid, all
-//! requests are rejected. Knows no route and no connection.
+//! requests are rejected. Depends on neither routes nor connections.
 
 use std::{
     path::{Path, PathBuf},

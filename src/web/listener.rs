@@ -1,4 +1,4 @@
-//! Accepts connections, serves requests on them, and closes those that exceed a timeout. Knows no route.
+//! Accepts connections, serves requests on them, and closes those that exceed a timeout. Does not depend on routes.
 
 use std::{
     io,

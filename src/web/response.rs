@@ -1,4 +1,4 @@
-//! Bodies and headers of responses. Knows no route.
+//! Bodies and headers of responses. Does not depend on routes.
 
 use std::{
     convert::Infallible,

@@ -1,4 +1,4 @@
-//! Paths and their responses. Knows no connection, password or browser policy.
+//! Paths and their responses. Depends on neither connections, passwords nor the browser policy.
 
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 

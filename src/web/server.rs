@@ -99,7 +99,7 @@ impl Server {
 
     async fn respond<B>(&self, request: &Request<B>, peer_info: PeerInfo) -> Response<ResponseBody> {
         if let Err(refusal) = self.policy.check(request, peer_info.local, self.routes.telemetry_path()) {
-            return policy_refusal(refusal);
+            return respond_to_policy_refusal(refusal);
         }
         let Some(web_config) = &self.web_config else { return self.routes.respond(request).await };
         let Some(config) = web_config.current().await else {
@@ -113,7 +113,7 @@ impl Server {
         let now = self.clock.now().monotonic;
         let mut response = match config.authenticator.authenticate(authorization, peer_info.peer, now).await {
             Ok(()) => self.routes.respond(request).await,
-            Err(refusal) => auth_refusal(refusal),
+            Err(refusal) => respond_to_auth_refusal(refusal),
         };
         for (name, value) in &config.headers {
             // The status page sets a Content-Security-Policy that it needs to work.
@@ -123,7 +123,7 @@ impl Server {
     }
 }
 
-fn policy_refusal(refusal: PolicyRefusal) -> Response<ResponseBody> {
+fn respond_to_policy_refusal(refusal: PolicyRefusal) -> Response<ResponseBody> {
     let (status, text) = match refusal {
         PolicyRefusal::ForeignHost => (
             StatusCode::MISDIRECTED_REQUEST,
@@ -137,7 +137,7 @@ fn policy_refusal(refusal: PolicyRefusal) -> Response<ResponseBody> {
     with_header(text_response(status, text.to_owned()), header::CONNECTION, "close")
 }
 
-fn auth_refusal(refusal: AuthRefusal) -> Response<ResponseBody> {
+fn respond_to_auth_refusal(refusal: AuthRefusal) -> Response<ResponseBody> {
     match refusal {
         AuthRefusal::RateLimited => text_response(
             StatusCode::TOO_MANY_REQUESTS,

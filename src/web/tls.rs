@@ -1,5 +1,5 @@
 //! TLS of the HTTP server: translates a web configuration for rustls, and performs handshakes. The only file of the server
-//! that uses rustls. Reads no file, and knows no HTTP except one error response.
+//! that uses rustls. Reads no file, and depends on HTTP only for one error response.
 
 use std::{io, net::IpAddr, sync::Arc};
 

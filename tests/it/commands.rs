@@ -285,7 +285,7 @@ fn once_prints_the_metrics_of_one_poll_and_none_of_its_own_process() {
 }
 
 #[test]
-fn once_ends_with_1_and_still_tells_when_a_poll_fails() {
+fn once_prints_metrics_and_ends_with_1_if_a_poll_fails() {
     let exchange = Exchange::documented();
     exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
     let output = run(&format!("once --balance.watch usdt=500 --xt.base-url {}", exchange.url()));
@@ -353,7 +353,7 @@ fn once_replaces_its_output_file_whole_and_leaves_no_draft_behind() {
 }
 
 #[test]
-fn once_leaves_what_it_cannot_replace_as_it_was() {
+fn once_does_not_change_a_file_that_it_cannot_replace() {
     let exchange = Exchange::documented();
     let folder = tempfile::tempdir().unwrap();
     // A folder cannot be replaced by a file, not even by root.
@@ -380,7 +380,7 @@ fn once_leaves_what_it_cannot_replace_as_it_was() {
 // check
 
 #[test]
-fn check_is_content_when_all_is_well() {
+fn check_succeeds_if_everything_works() {
     let exchange = Exchange::documented();
     let url = exchange.url();
     let output = run(&format!("check --balance.watch usdt=500 --balance.watch xrp --xt.base-url {url}"));
@@ -538,7 +538,7 @@ fn check_goes_through_every_account_and_wallet_of_a_file() {
 // healthcheck
 
 #[test]
-fn healthcheck_tells_a_daemon_that_lives_from_none() {
+fn healthcheck_tells_a_running_daemon_from_a_missing_one() {
     let exchange = Exchange::documented();
     let exporter = Exporter::serve(&exchange.url(), &[]);
     let address = exporter.address();

@@ -291,7 +291,7 @@ fn prose(line: &str) -> String {
 }
 
 #[test]
-fn no_text_uses_a_word_that_readers_stumble_over() {
+fn no_text_uses_a_forbidden_word() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let is_exempt = |path: &str| {
         EXEMPT

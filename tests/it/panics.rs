@@ -18,7 +18,7 @@ use std::{
 };
 
 use crate::common::messages;
-use crate::common::notify_socket::Ear;
+use crate::common::notify_socket::NotifySocket;
 use crate::common::{Exchange, get, run_alone, sample, until};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
@@ -87,7 +87,7 @@ fn a_poller_that_panics_is_restarted_and_reported_and_the_others_continue() {
     if env::var_os(SUPERVISED).is_some() {
         return run_daemon_with_panicking_pollers();
     }
-    let mut notify_socket = Ear::new();
+    let mut notify_socket = NotifySocket::new();
     let name = "a_poller_that_panics_is_restarted_and_reported_and_the_others_continue";
     let mut daemon = run_alone(module_path!(), name);
     let daemon = daemon.env(SUPERVISED, "1");

@@ -231,12 +231,12 @@ async fn a_host_that_fails_is_followed_by_the_next_which_is_then_asked_first() {
 }
 
 #[tokio::test]
-async fn prices_are_held_then_unknown_then_back_and_balances_do_not_mind() {
+async fn prices_are_held_then_unknown_then_back_and_balances_stay() {
     held_then_unknown_then_back(APIS[0]).await;
 }
 
 #[tokio::test]
-async fn prices_are_held_then_unknown_then_back_and_balances_do_not_mind_with_v4() {
+async fn prices_are_held_then_unknown_then_back_and_balances_stay_with_v4() {
     held_then_unknown_then_back(APIS[1]).await;
 }
 

@@ -181,7 +181,7 @@ fn a_configuration_that_hangs_stops_neither_polls_nor_scrapes_nor_the_end() {
 }
 
 #[test]
-fn a_signal_while_the_start_waits_for_files_is_heard() {
+fn a_signal_ends_a_start_that_waits_for_files() {
     let hanging = HangingFolder::new();
     let setup = Setup::new(&hanging.path());
     hanging.hang();
@@ -217,7 +217,7 @@ fn a_signal_while_the_start_waits_for_files_is_heard() {
 }
 
 #[test]
-fn a_web_configuration_that_hangs_lets_those_in_whom_it_let_in() {
+fn while_the_web_configuration_hangs_the_last_one_stays_in_force() {
     let hanging = HangingFolder::new();
     let keys = tempfile::tempdir().unwrap();
     let setup = Setup::new(keys.path());
@@ -288,7 +288,7 @@ fn own_address() -> SocketAddr {
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_nothing_and_what_does_not_fit_is_counted() {
+fn a_log_that_nobody_reads_blocks_nothing_and_dropped_lines_are_counted() {
     let folder = tempfile::tempdir().unwrap();
     let setup = Setup::new(folder.path());
     let address = own_address();

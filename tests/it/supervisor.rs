@@ -2,7 +2,7 @@
 //! watchdog is in `panics.rs`.
 
 use crate::common::messages;
-use crate::common::notify_socket::Ear;
+use crate::common::notify_socket::NotifySocket;
 use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, get};
 
 fn supervised(exchange: &Exchange, notify: &str, watchdog_usec: &str) -> Exporter {
@@ -15,37 +15,37 @@ fn supervised(exchange: &Exchange, notify: &str, watchdog_usec: &str) -> Exporte
 }
 
 #[test]
-fn a_service_manager_hears_that_it_is_ready_how_it_stands_that_it_lives_and_that_it_stops() {
+fn the_service_manager_receives_ready_status_watchdog_and_stopping() {
     let exchange = Exchange::documented();
-    let mut ear = Ear::new();
-    let exporter = supervised(&exchange, ear.path.to_str().unwrap(), "300000");
+    let mut notify_socket = NotifySocket::new();
+    let exporter = supervised(&exchange, notify_socket.path.to_str().unwrap(), "300000");
 
-    assert_eq!(ear.until("READY=1"), ["READY=1"], "nothing before it");
+    assert_eq!(notify_socket.until("READY=1"), ["READY=1"], "nothing before it");
     assert_eq!(get(exporter.address(), "/-/healthy", &[]).status, 200);
-    ear.until(messages::STATUS_GOOD);
-    ear.until("WATCHDOG=1");
-    ear.until("WATCHDOG=1");
+    notify_socket.until(messages::STATUS_GOOD);
+    notify_socket.until("WATCHDOG=1");
+    notify_socket.until("WATCHDOG=1");
 
     exporter.signal("TERM");
-    ear.until("STOPPING=1");
+    notify_socket.until("STOPPING=1");
     let output = exporter.wait();
     assert!(output.status.success(), "{}", output.stderr);
-    assert_eq!(ear.rest(), [messages::STATUS_ENDING], "and nothing after that");
+    assert_eq!(notify_socket.rest(), [messages::STATUS_ENDING], "and nothing after that");
 }
 
 #[test]
 fn a_service_manager_without_a_watchdog_is_sent_no_pings() {
     let exchange = Exchange::documented();
-    let mut ear = Ear::new();
-    let exporter = supervised(&exchange, ear.path.to_str().unwrap(), "");
-    let mut heard = ear.until(messages::STATUS_GOOD);
+    let mut notify_socket = NotifySocket::new();
+    let exporter = supervised(&exchange, notify_socket.path.to_str().unwrap(), "");
+    let mut heard = notify_socket.until(messages::STATUS_GOOD);
     exporter.signal("INT");
-    heard.extend(ear.until("STOPPING=1"));
+    heard.extend(notify_socket.until("STOPPING=1"));
     assert!(!heard.contains(&"WATCHDOG=1".to_owned()), "{heard:?}");
 }
 
 #[test]
-fn a_service_manager_that_is_deaf_is_complained_of_and_the_daemon_serves() {
+fn if_the_service_manager_cannot_be_notified_the_daemon_warns_and_serves() {
     let exchange = Exchange::documented();
     let exporter = supervised(&exchange, "/nonexistent/notify", "300000");
     exporter.stderr.wait_for(messages::NOT_NOTIFIED);

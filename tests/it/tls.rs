@@ -60,7 +60,7 @@ impl World {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_trusted_is_told_apart_and_never_given_a_key() {
+fn an_untrusted_certificate_has_its_own_error_and_gets_no_key() {
     let world = World::new();
     let stranger = Authority::new("stranger");
     let cases = [
@@ -133,7 +133,7 @@ fn authorities_that_are_replaced_are_trusted_without_a_restart() {
 }
 
 #[test]
-fn authorities_that_cannot_be_read_are_named_at_the_start() {
+fn unreadable_certificate_authorities_are_reported_at_the_start() {
     let world = World::new();
     fs::remove_file(world.folder.path().join("ca.pem")).unwrap();
     world.proxy.set_tls(Some(server(&world.authority, "localhost", 2090)));

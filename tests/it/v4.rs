@@ -452,7 +452,7 @@ fn check(exchange: &Exchange, words: &[&str]) -> crate::common::Output {
 }
 
 #[test]
-fn check_is_content_with_a_key_of_v4() {
+fn check_succeeds_with_a_key_of_v4() {
     let exchange = exchange();
     let (fapi, dapi) = (format!("{}/fapi", exchange.url()), format!("{}/dapi", exchange.url()));
     let words = [

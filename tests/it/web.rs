@@ -309,7 +309,7 @@ fn clients_who_ask_for_balances_at_once_share_one_rendering() {
 }
 
 #[test]
-fn clients_who_never_take_their_balances_keep_nobody_from_theirs() {
+fn clients_that_never_read_their_balances_do_not_block_others() {
     let (exporter, _exchange) = daemon_of_many_currencies(&["--poll.interval=1h"]);
     let address = exporter.address();
     let slow: Vec<_> = (0..16)
@@ -463,7 +463,7 @@ fn clients_that_take_every_descriptor_leave_polls_theirs() {
 }
 
 #[test]
-fn what_is_no_request_is_refused_and_harms_nobody() {
+fn a_malformed_request_is_refused_and_affects_no_other_client() {
     let (exporter, _exchange) = daemon(&[]);
     let address = exporter.address();
     let large =

@@ -263,7 +263,7 @@ fn a_password_that_is_taken_away_is_refused_from_the_next_request_on() {
 }
 
 #[test]
-fn a_file_that_breaks_lets_nobody_in_until_it_is_mended() {
+fn an_invalid_file_blocks_all_clients_until_it_is_fixed() {
     let good = users(&[("alice", HASH)]);
     let world = World::new(&good);
     let exporter = world.serve();
@@ -453,7 +453,7 @@ fn a_client_that_never_ends_its_handshake_is_cut_off_and_keeps_nobody_waiting() 
 }
 
 #[test]
-fn healthcheck_says_that_it_cannot_pass_the_gate() {
+fn healthcheck_reports_that_it_cannot_authenticate() {
     let world = World::new(&format!("{TLS}{}", users(&[("alice", HASH)])));
     let mut said = Transcript::default();
     for (yaml, status) in [(TLS.to_owned(), "400"), (users(&[("alice", HASH)]), "401")] {
@@ -484,7 +484,7 @@ fn promtool(file: &Path) -> bool {
 
 /// Files that Prometheus' own tool knows what to think of, and so do we.
 #[test]
-fn what_prometheus_takes_is_taken_and_what_it_refuses_is_refused() {
+fn the_same_files_are_accepted_as_by_prometheus() {
     let world = World::new("");
     for yaml in [
         String::new(),

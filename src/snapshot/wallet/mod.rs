@@ -1,5 +1,5 @@
 //! A wallet's snapshot: its last good answer, and how the next poll changes it.
-//! Pure: reads no clock, sends nothing and knows no text format.
+//! Pure: reads no clock, sends nothing and does not depend on the text format.
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,5 +1,5 @@
 //! The status page: balances, ages and failures for a person. Complete without its script, which only refreshes it.
-//! Pure: it reads no clock, makes no request and knows no socket.
+//! Pure: it reads no clock, makes no request and uses no socket.
 
 mod format;
 mod model;

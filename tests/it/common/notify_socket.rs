@@ -9,7 +9,7 @@ use std::{
 
 use super::PATIENCE;
 
-pub struct Ear {
+pub struct NotifySocket {
     socket: UnixDatagram,
     pub path: PathBuf,
     _folder: tempfile::TempDir,
@@ -17,7 +17,7 @@ pub struct Ear {
     heard: Vec<String>,
 }
 
-impl Ear {
+impl NotifySocket {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
