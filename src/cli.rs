@@ -159,7 +159,7 @@ pub struct AccountFlags {
         long = "config.file",
         value_name = "FILE",
         conflicts_with_all = [
-            "xt.api", "xt.base-url", "xt.futures-usdt-base-url", "xt.futures-coin-base-url", "xt.account", "xt.access-key-file", "xt.secret-key-file", "xt.wallet",
+            "xt.api", "xt.base-url", "xt.futures-usdt-base-url", "xt.futures-coin-base-url", "xt.proxy-url", "xt.proxy-credentials-file", "xt.ca-file", "xt.account", "xt.access-key-file", "xt.secret-key-file", "xt.wallet",
             "xt.prices", "balance.watch", "poll.timeout",
         ],
     )]
@@ -198,6 +198,21 @@ pub struct AccountFlags {
         help = "Base URL for coin-margined futures; repeatable [default: https://dapi.xt.com]"
     )]
     pub futures_coin_base_url: Vec<String>,
+    /// Proxy for base URLs that are not on this machine.
+    #[arg(
+        id = "xt.proxy-url",
+        long = "xt.proxy-url",
+        value_name = "URL",
+        help = "Proxy for https:// base URLs, such as http://proxy.example.com:3128; overrides HTTPS_PROXY, ALL_PROXY \
+                and NO_PROXY. `direct` uses none"
+    )]
+    pub proxy_url: Option<String>,
+    /// File that contains user:password for the proxy
+    #[arg(id = "xt.proxy-credentials-file", long = "xt.proxy-credentials-file", value_name = "FILE")]
+    pub proxy_credentials_file: Option<PathBuf>,
+    /// PEM file of certificate authorities that the exchange's certificate may also come from
+    #[arg(id = "xt.ca-file", long = "xt.ca-file", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// Value of the label `account`; choose any name except the key or a login
     #[arg(id = "xt.account", long = "xt.account", value_name = "NAME", default_value = "main")]
     pub account: String,

@@ -30,7 +30,7 @@
 //! * Signing, decoding, snapshots and rendering read no clock and do no I/O.
 //! * `simulator` shares no code with `exchange`; so that it can reveal mistakes there.
 //! * Balances are not in a `GaugeVec`, because it identifies series by a hash of unseparated labels.
-//! * Each third-party crate has one home: reqwest in `exchange::http` (its URL type in `exchange::base_url`), rustls
+//! * Each third-party crate has one home: reqwest in `exchange::http` (its URL type in `exchange::strict_url` and its users), rustls
 //!   there and in `exchange::root_store` for the client and in `web::tls` for the server, hmac in `exchange::signing`
 //!   (and separately in `simulator`), hyper in `web` and `simulator`, socket2 in `commands::daemon`, bcrypt in
 //!   `web::auth`, prometheus and procfs in `exposition::process_metrics`, clap in `cli`, serde-saphyr in `yaml`.

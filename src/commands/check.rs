@@ -14,7 +14,7 @@ use crate::{
     clock::Clock,
     config::{AccountConfig, PricesConfig},
     exchange::{
-        Amount, ApiVersion, BalanceAnswer, Client, Detail, Failure, PriceClient, QUOTE, ReadOutcome,
+        Amount, ApiVersion, BalanceAnswer, BaseUrl, Client, Detail, Failure, PriceClient, QUOTE, ReadOutcome,
         ReadRequest, Reason, Session, Wallet,
     },
 };
@@ -68,13 +68,17 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
         // A warning is no problem: Docker mounts secrets with mode 0444, which users cannot change.
         warnings => warnings.iter().for_each(|warning| print(&format_finding("WARN", "key pair", warning))),
     }
+    for warning in hosts.proxy_warnings() {
+        print(&format_finding("WARN", "proxy", warning));
+    }
     let mut session = Session::new(name, hosts.clone(), credentials);
     let mut unreached = 0;
     for base in &hosts.base_urls {
+        let what = describe_base(base);
         match exchange.measure_skew(&session, base, poll_timeout).await {
-            Ok(skew) => report(skew.abs() <= MAX_SKEW_SECONDS, &base.to_string(), &describe_clock(skew)),
+            Ok(skew) => report(skew.abs() <= MAX_SKEW_SECONDS, &what, &describe_clock(skew)),
             Err(failure) => {
-                report(false, &base.to_string(), &describe_failure(hosts.api, None, &failure));
+                report(false, &what, &describe_failure(hosts.api, None, &failure));
                 unreached += 1;
             }
         }
@@ -126,6 +130,11 @@ async fn check_prices(prices: PricesConfig, exchange: &Client) -> usize {
     };
     print(&format!("\n{}", format_line(good, "prices", &finding)));
     usize::from(!good)
+}
+
+/// The base URL, and the proxy on the way to it.
+fn describe_base(base: &BaseUrl) -> String {
+    if base.route().proxy.is_some() { format!("{base} {}", base.route()) } else { base.to_string() }
 }
 
 fn format_line(good: bool, what: &str, finding: &str) -> String {
@@ -222,6 +231,25 @@ fn suggest_other_version(api: ApiVersion, wallet: Option<Wallet>, failure: &Fail
 
 const UNKNOWN_KEY: &str = "the exchange does not know this access key: check that it is complete, not deleted, not swapped with the secret key, and from this exchange";
 
+/// What the user can do about a failure of the configured proxy.
+fn suggest_proxy_fix(failure: &Failure) -> Option<&'static str> {
+    Some(match failure.detail? {
+        Detail::ProxyUnreachable => {
+            "check host and port of the proxy: --xt.proxy-url (proxy_url in a file), HTTPS_PROXY or ALL_PROXY"
+        }
+        Detail::ProxyRefused => {
+            "ask the proxy's administrator whether the proxy may and can connect to this host and port, or exempt the host: set NO_PROXY, or --xt.proxy-url direct (proxy_url in a file)"
+        }
+        Detail::ProxyLogin => {
+            "ask the proxy's administrator for user and password, write user:password into a file, and name it with --xt.proxy-credentials-file (proxy_credentials_file in a file)"
+        }
+        Detail::InterceptedTls => {
+            "add the CA of the proxy with --xt.ca-file (ca_file in a file), or exempt the host from the proxy: set NO_PROXY, or --xt.proxy-url direct (proxy_url in a file)"
+        }
+        _ => return None,
+    })
+}
+
 /// What the user can do about the failure.
 fn suggest_fix(failure: &Failure) -> &'static str {
     match failure.reason {
@@ -231,8 +259,9 @@ fn suggest_fix(failure: &Failure) -> &'static str {
             Some(Detail::InactiveKey) => {
                 "finish the activation of the key at the exchange, or wait for its review"
             }
-            Some(Detail::UnknownKey | Detail::NotFromTheExchange) | None => UNKNOWN_KEY,
+            _ => UNKNOWN_KEY,
         },
+        _ if let Some(fix) = suggest_proxy_fix(failure) => fix,
         _ if failure.detail == Some(Detail::NotFromTheExchange) => {
             "a CDN, firewall or proxy in front of the exchange answered, and may block this machine's address or country: set another base URL, or use another network"
         }
@@ -252,7 +281,9 @@ fn suggest_fix(failure: &Failure) -> &'static str {
         Reason::Timeout => "check for a firewall in between; on a slow connection raise the poll timeout",
         Reason::Dns => "check the spelling of the base URL, and this machine's DNS",
         Reason::Connect => "check the base URL, and whether a firewall blocks connections from this machine",
-        Reason::Tls => "check this machine's date, its CA certificates, and any proxy in between",
+        Reason::Tls => {
+            "check this machine's date and its CA certificates; if a firewall intercepts TLS, add its CA with --xt.ca-file (ca_file in a file)"
+        }
         Reason::Body | Reason::Decode => {
             "this is not the documented answer: check that the base URL belongs to this API version, and any proxy in between"
         }

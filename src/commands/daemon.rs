@@ -1,6 +1,7 @@
 //! The daemon of `serve` and `demo`: listens, polls, serves, reloads and shuts down. Loads no configuration itself.
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     future,
     io::{self, ErrorKind},
@@ -243,6 +244,7 @@ async fn reload_config(
 ) -> Result<String, String> {
     let now = clock.now().unix;
     let config = loader.load().await;
+    let route = config.as_ref().map(describe_routes).unwrap_or_default();
     status.last_succeeded = config.is_ok();
     let result = match config {
         Ok(config) => {
@@ -257,7 +259,7 @@ async fn reload_config(
     match result {
         Ok(ReloadSummary { new, changed, removed, unchanged, prices_changed }) => {
             let prices = if prices_changed { "changed" } else { "unchanged" };
-            tracing::info!(new, changed, removed, unchanged, prices, "configuration reloaded");
+            tracing::info!(new, changed, removed, unchanged, prices, route, "configuration reloaded");
             Ok(format!(
                 "configuration reloaded. Accounts: {new} new, {changed} changed, {removed} removed, {unchanged} unchanged. Prices: {prices}"
             ))
@@ -270,12 +272,23 @@ async fn reload_config(
     }
 }
 
-/// Logs a warning for each key file that more users may read than need to.
+/// The routes of all accounts, as in `direct, via proxy proxy.example.com:3128`.
+pub(super) fn describe_routes(config: &Config) -> String {
+    let routes: BTreeSet<_> = config.accounts.iter().flat_map(|account| account.hosts.routes()).collect();
+    routes.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+/// Logs a warning for each file with a key or password that more users may read than need to.
 pub(super) fn warn_about_key_files(config: &Config) {
     for account in &config.accounts {
         for warning in account.credentials.warnings() {
             tracing::warn!(account = %account.name, "{warning}");
         }
+    }
+    let warnings: BTreeSet<_> =
+        config.accounts.iter().flat_map(|account| account.hosts.proxy_warnings()).collect();
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("XT_REVISION"),
         accounts = config.accounts.len(),
+        route = daemon::describe_routes(&config),
         "starting xt-balance-exporter"
     );
     let tls = web_config.as_ref().is_some_and(WebConfigWatcher::is_tls);

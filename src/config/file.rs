@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     AccountConfig, Config, ConfigError,
+    routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
         self, DEFAULT_INTERVAL, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies, UnvalidatedTiming,
         UnvalidatedUrls, parse_watched_name,
@@ -34,6 +35,11 @@ const FILE_NAMES: SettingNames = SettingNames {
     base_url: "base_urls",
     futures_usdt: "futures_usdt_base_urls",
     futures_coin: "futures_coin_base_urls",
+    route: RouteSettingNames {
+        proxy_url: "proxy_url",
+        proxy_credentials_file: "proxy_credentials_file",
+        ca_file: "ca_file",
+    },
     wallet: "wallets",
     watch: "watch",
     interval: "poll_interval",
@@ -41,29 +47,30 @@ const FILE_NAMES: SettingNames = SettingNames {
     max_age: "max_age",
 };
 
-/// Loads the file at `path`. `now` is the current Unix time.
+/// Loads the file at `path`. `env` looks up an environment variable, and `now` is the current Unix time.
 ///
 /// # Errors
 /// The first error found, with the path.
-pub(super) fn load(path: &Path, now: UnixTime) -> Result<Config, ConfigError> {
+pub(super) fn load(path: &Path, env: Env<'_>, now: UnixTime) -> Result<Config, ConfigError> {
     let unreadable = |why: &dyn fmt::Display| {
         ConfigError(format!("cannot read --config.file{}: {why}", quote_existing_path(path)))
     };
     let bytes = files::read(path, FILE_MAX_BYTES).map_err(|error| unreadable(&error))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| unreadable(&"not UTF-8: it must be a YAML file"))?;
-    Config::from_yaml(text, path.parent().unwrap_or(Path::new("")), now)
+    Config::from_yaml(text, path.parent().unwrap_or(Path::new("")), env, now)
         .map_err(|ConfigError(why)| ConfigError(format!("--config.file {}: {why}", path.display())))
 }
 
 impl Config {
-    /// Parses and validates the `text` of a file. Paths in it are relative to `folder`. `now` is the current Unix
-    /// time. May block.
+    /// Parses and validates the `text` of a file. Paths in it are relative to `folder`. `env` looks up an environment
+    /// variable, for proxies, and `now` is the current Unix time. May block.
     ///
     /// # Errors
     /// The first error found.
-    pub fn from_yaml(text: &str, folder: &Path, now: UnixTime) -> Result<Self, ConfigError> {
+    pub fn from_yaml(text: &str, folder: &Path, env: Env<'_>, now: UnixTime) -> Result<Self, ConfigError> {
         let file: FileYaml = yaml::read(text).map_err(ConfigError)?;
-        let accounts = file.validate_accounts(folder, now)?;
+        let mut routes = Routes::new(ProxyEnvironment::read(env), folder);
+        let accounts = file.validate_accounts(folder, &mut routes, now)?;
         let prices_timing = file.prices.is_some().then(|| file.timing());
         validate::build_config(accounts, prices_timing, &FILE_NAMES)
     }
@@ -77,6 +84,9 @@ struct FileYaml {
     base_urls: Option<Vec<String>>,
     futures_usdt_base_urls: Option<Vec<String>>,
     futures_coin_base_urls: Option<Vec<String>>,
+    proxy_url: Option<String>,
+    proxy_credentials_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
     #[serde(default = "default_interval")]
     poll_interval: DurationYaml,
     #[serde(default = "default_timeout")]
@@ -102,6 +112,9 @@ struct AccountYaml {
     base_urls: Option<Vec<String>>,
     futures_usdt_base_urls: Option<Vec<String>>,
     futures_coin_base_urls: Option<Vec<String>>,
+    proxy_url: Option<String>,
+    proxy_credentials_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
     poll_interval: Option<DurationYaml>,
     poll_timeout: Option<DurationYaml>,
     max_age: Option<DurationYaml>,
@@ -197,7 +210,12 @@ impl FileYaml {
         }
     }
 
-    fn validate_accounts(&self, folder: &Path, now: UnixTime) -> Result<Vec<AccountConfig>, ConfigError> {
+    fn validate_accounts(
+        &self,
+        folder: &Path,
+        routes: &mut Routes,
+        now: UnixTime,
+    ) -> Result<Vec<AccountConfig>, ConfigError> {
         if self.accounts.is_empty() {
             return Err(ConfigError("accounts is empty: list at least one account".to_owned()));
         }
@@ -209,12 +227,18 @@ impl FileYaml {
                 return Err(ConfigError(format!("two accounts are named '{name}': rename one of them")));
             }
         }
-        self.accounts.iter().map(|account| account.validate(self, folder, now)).collect()
+        self.accounts.iter().map(|account| account.validate(self, folder, routes, now)).collect()
     }
 }
 
 impl AccountYaml {
-    fn validate(&self, file: &FileYaml, folder: &Path, now: UnixTime) -> Result<AccountConfig, ConfigError> {
+    fn validate(
+        &self,
+        file: &FileYaml,
+        folder: &Path,
+        routes: &mut Routes,
+        now: UnixTime,
+    ) -> Result<AccountConfig, ConfigError> {
         let context = format!("account '{}': ", self.name);
         let watch = self.watch.iter().map(|(name, threshold)| {
             let (wallet, currency) =
@@ -230,6 +254,7 @@ impl AccountYaml {
             name: &self.name,
             api: self.api.unwrap_or(file.api).into(),
             urls,
+            routes: self.routes(file),
             wallets: self.wallets.iter().map(|WalletYaml(wallet)| *wallet).collect(),
             watch,
             currencies: UnvalidatedCurrencies { only, exclude, hide_zero: *hide_zero },
@@ -242,7 +267,17 @@ impl AccountYaml {
         let key_half = |path: &Path| KeyHalf::File(folder.join(path));
         let keys =
             KeySource { access: key_half(&self.access_key_file), secret: key_half(&self.secret_key_file) };
-        account.validate(keys, now)
+        account.validate(keys, routes, now)
+    }
+
+    /// The account's own route settings, or the file's. The file's password is for the file's proxy only.
+    fn routes<'a>(&'a self, file: &'a FileYaml) -> RouteSettings<'a> {
+        let file_credentials = file.proxy_credentials_file.as_deref().filter(|_| self.proxy_url.is_none());
+        RouteSettings {
+            proxy_url: self.proxy_url.as_deref().or(file.proxy_url.as_deref()),
+            proxy_credentials_file: self.proxy_credentials_file.as_deref().or(file_credentials),
+            ca_file: self.ca_file.as_deref().or(file.ca_file.as_deref()),
+        }
     }
 
     /// The account's own base URLs, or the file's.

@@ -1,12 +1,13 @@
 //! The configuration that flags and environment variables describe, or the file that `--config.file` names. May
 //! block: key files can be on a network file system.
 
-use std::{ffi::OsString, path::Path};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::{
     Config, ConfigError, file,
+    routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
         self, DEFAULT_INTERVAL, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies, UnvalidatedTiming,
         UnvalidatedUrls, parse_watched_name,
@@ -19,9 +20,6 @@ use crate::{
     quoting::quote_existing_path,
     snapshot::wallet::WatchedCurrency,
 };
-
-/// Looks up an environment variable.
-type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Where the command line and the environment may give one half of the key pair.
 struct KeyHalfSettings {
@@ -51,6 +49,11 @@ const FLAG_NAMES: SettingNames = SettingNames {
     base_url: "--xt.base-url",
     futures_usdt: "--xt.futures-usdt-base-url",
     futures_coin: "--xt.futures-coin-base-url",
+    route: RouteSettingNames {
+        proxy_url: "--xt.proxy-url",
+        proxy_credentials_file: "--xt.proxy-credentials-file",
+        ca_file: "--xt.ca-file",
+    },
     wallet: "--xt.wallet",
     watch: "--balance.watch",
     interval: "--poll.interval",
@@ -78,7 +81,7 @@ impl Config {
                 "{name} is set, but the file of --config.file{} names the key files: unset {name}, or remove --config.file",
                 quote_existing_path(path)
             ))),
-            None => file::load(path, now),
+            None => file::load(path, env, now),
         }
     }
 }
@@ -108,6 +111,11 @@ fn from_flags(
             futures_usdt: non_empty(&flags.futures_usdt_base_url),
             futures_coin: non_empty(&flags.futures_coin_base_url),
         },
+        routes: RouteSettings {
+            proxy_url: flags.proxy_url.as_deref(),
+            proxy_credentials_file: flags.proxy_credentials_file.as_deref(),
+            ca_file: flags.ca_file.as_deref(),
+        },
         wallets: flags.wallet.clone(),
         watch,
         currencies: UnvalidatedCurrencies::default(),
@@ -117,7 +125,8 @@ fn from_flags(
         access: ACCESS_KEY.find_source(flags.access_key_file.as_deref(), env)?,
         secret: SECRET_KEY.find_source(flags.secret_key_file.as_deref(), env)?,
     };
-    let accounts = vec![account.validate(keys, now)?];
+    let mut routes = Routes::new(ProxyEnvironment::read(env), Path::new(""));
+    let accounts = vec![account.validate(keys, &mut routes, now)?];
     let prices_timing = flags.prices.map(|Quote::Usdt| timing);
     validate::build_config(accounts, prices_timing, &FLAG_NAMES)
 }

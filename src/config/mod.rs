@@ -5,6 +5,7 @@
 mod file;
 mod flags;
 mod hosts;
+mod routes;
 #[cfg(test)]
 mod tests;
 mod validate;

@@ -57,6 +57,31 @@ fn describe(config: &Config) -> Vec<String> {
     config.accounts.iter().map(one).collect()
 }
 
+fn routes(config: &Config) -> Vec<String> {
+    config
+        .accounts
+        .iter()
+        .map(|account| account.hosts.routes().into_iter().collect::<Vec<_>>().join(", "))
+        .collect()
+}
+
+#[test]
+fn an_account_has_the_proxy_of_the_file_or_its_own_or_none() -> TestResult {
+    let keys = "access_key_file: k, secret_key_file: s";
+    let file = |top: &str| {
+        from_yaml(&format!(
+            "{top}api: v1\nbase_urls: [https://a.b, http://127.0.0.1:1]\naccounts: [{{name: a, {keys}}}, {{name: b, {keys}, proxy_url: 'http://c:1'}}, {{name: c, {keys}, proxy_url: direct}}]"
+        ))
+    };
+    assert_eq!(routes(&file("")?), ["direct", "direct, via proxy c:1", "direct"]);
+    let top = "proxy_url: https://d\nproxy_credentials_file: k2\n";
+    assert_eq!(file(top).err().unwrap_or_default().matches("user:password").count(), 1);
+    let config = file("proxy_url: https://d\n")?;
+    assert_eq!(routes(&config), ["direct, via proxy d:443", "direct, via proxy c:1", "direct"]);
+    assert_eq!(routes(&load("", &[KEYS, &[("ALL_PROXY", "d:1")]].concat())?), ["via proxy d:1"]);
+    Ok(())
+}
+
 #[test]
 fn an_empty_file_and_no_flags_have_the_same_defaults() -> TestResult {
     let expected = r#"main ["https://api.xt.com", "https://api.xt.pub"] [Spot] [] [] [] false 30s 10s 90s"#;

@@ -9,6 +9,7 @@ use smol_str::SmolStr;
 use super::{
     AccountConfig, Config, ConfigError, PricesConfig,
     hosts::{FUTURES_COIN_BASE_URLS, FUTURES_USDT_BASE_URLS, default_base_urls, is_other_exchange},
+    routes::{RouteSettingNames, RouteSettings, Routes},
 };
 use crate::{
     clock::UnixTime,
@@ -32,6 +33,7 @@ pub(super) struct SettingNames {
     pub base_url: &'static str,
     pub futures_usdt: &'static str,
     pub futures_coin: &'static str,
+    pub route: RouteSettingNames,
     pub wallet: &'static str,
     pub watch: &'static str,
     pub interval: &'static str,
@@ -72,6 +74,7 @@ pub(super) struct UnvalidatedAccount<'a> {
     pub name: &'a str,
     pub api: ApiVersion,
     pub urls: UnvalidatedUrls<'a>,
+    pub routes: RouteSettings<'a>,
     pub wallets: Vec<Wallet>,
     /// `None` stands for all wallets.
     pub watch: Vec<(Option<Wallet>, WatchedCurrency)>,
@@ -201,11 +204,17 @@ impl UnvalidatedTiming {
 }
 
 impl UnvalidatedAccount<'_> {
-    /// Validates everything and reads the key files. `now` is the current Unix time. May block.
-    pub(super) fn validate(mut self, keys: KeySource, now: UnixTime) -> Result<AccountConfig, ConfigError> {
+    /// Validates everything, and reads the key files and those of its `routes`. `now` is the current Unix time. May block.
+    pub(super) fn validate(
+        mut self,
+        keys: KeySource,
+        routes: &mut Routes,
+        now: UnixTime,
+    ) -> Result<AccountConfig, ConfigError> {
         self.wallets.sort_unstable();
         self.check_wallets()?;
-        let hosts = self.parse_hosts()?;
+        let route = |base: &BaseUrl| routes.route(base, self.routes, self.settings.route);
+        let hosts = self.parse_hosts()?.with_routes(route).or_else(|why| self.fail(why))?;
         let watch = self.expand_watch()?;
         let filter = self.parse_filter()?;
         let (poll_interval, poll_timeout, max_age) =

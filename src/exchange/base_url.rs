@@ -1,13 +1,21 @@
-//! Where an exchange listens: the base URL from the configuration, checked.
+//! Where an exchange listens: the base URL from the configuration, checked, and the route to it.
 //! Sends nothing.
 
 use std::{fmt, net::IpAddr};
 
 use reqwest::Url;
 
+use super::{
+    route::Route,
+    strict_url::{is_plain_host, parse_host},
+};
+
 /// Where an exchange listens: `https://host[:port][/path]`, or `http://` on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BaseUrl(Url);
+#[derive(Clone, Debug, PartialEq)]
+pub struct BaseUrl {
+    url: Url,
+    route: Route,
+}
 
 impl BaseUrl {
     /// Reads a base URL.
@@ -24,27 +32,47 @@ impl BaseUrl {
         let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let Some((scheme, rest)) = parts.filter(|(scheme, _)| is_word(scheme)) else { return no_url() };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        if !authority.is_ascii() || authority.contains('%') {
+        if !is_plain_host(authority) {
             return refuse("has a host name that is not plain ASCII: write it in its xn-- form");
         }
-        // The parser repairs backslashes, slashes and blanks. A base URL must be correct as it is.
-        if authority.is_empty() || text.contains('\\') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return no_url();
-        }
-        let Ok(url) = Url::parse(&format!("{scheme}://{}{path}", authority.to_ascii_lowercase())) else {
-            return no_url();
-        };
+        let Some(url) = parse_host(scheme, authority, path) else { return no_url() };
         if url.query().is_some() || url.fragment().is_some() {
             return refuse("must end after the host or path: remove what follows ? or #");
         }
         match url.scheme() {
-            "https" => Ok(Self(url)),
-            "http" if is_loopback(&url) => Ok(Self(url)),
+            "https" => Ok(Self { url, route: Route::default() }),
+            "http" if is_loopback(&url) => Ok(Self { url, route: Route::default() }),
             "http" => {
                 refuse("would send the key in the clear: use https:// (http:// is for this machine alone)")
             }
             _ => refuse("must begin with https://"),
         }
+    }
+
+    /// The same URL with another route.
+    #[must_use]
+    pub fn with_route(self, route: Route) -> Self {
+        Self { route, ..self }
+    }
+
+    /// The route to it.
+    #[must_use]
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// Whether it is on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.url)
+    }
+
+    /// The host's name, without brackets around an IPv6 address, and its port.
+    #[must_use]
+    pub fn host_and_port(&self) -> (&str, u16) {
+        let host = self.url.host_str().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        (host, self.url.port_or_known_default().unwrap_or_default())
     }
 
     /// The host's name, with its port if that is not the usual one: for labels and messages.
@@ -55,14 +83,14 @@ impl BaseUrl {
         reason = "a label must not be empty, and the parser refuses https:// without a host"
     )]
     pub fn host(&self) -> String {
-        let host = self.0.host_str().expect("an http or https URL has a host");
-        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        let host = self.url.host_str().expect("an http or https URL has a host");
+        self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
     /// The URL of `path` with `query`.
     pub(super) fn join(&self, path: &str, query: &str) -> Url {
-        let mut url = self.0.clone();
-        url.set_path(&format!("{}{path}", self.0.path().trim_end_matches('/')));
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}{path}", self.url.path().trim_end_matches('/')));
         url.set_query(Some(query).filter(|query| !query.is_empty()));
         url
     }
@@ -70,7 +98,7 @@ impl BaseUrl {
 
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str().trim_end_matches('/'))
+        f.write_str(self.url.as_str().trim_end_matches('/'))
     }
 }
 

@@ -135,7 +135,10 @@ impl Client {
             if failure.reason == Reason::RateLimited {
                 self.rate_limiter.record_limit_reply(call.caller, failure.retry_after);
             }
-            failure.redact(call.secrets)
+            // A page of the proxy may repeat its user.
+            let login = call.base.route().proxy.as_ref().and_then(|proxy| proxy.credentials());
+            let login = login.iter().flat_map(|login| login.secrets());
+            failure.redact(&call.secrets.iter().copied().chain(login).collect::<Vec<_>>())
         })
     }
 }

@@ -14,6 +14,7 @@ use super::transport::Script;
 use super::{
     auth_backoff::AuthBackoff,
     balance::Wallet,
+    base_url::BaseUrl,
     credentials::Credentials,
     error::Failure,
     exchange_hosts::{self, ExchangeHosts},
@@ -32,7 +33,8 @@ pub struct Client {
     pub(super) transport: Transport,
     pub(super) rate_limiter: Arc<RateLimiter>,
     auth_backoff: Mutex<AuthBackoff>,
-    host_clocks: Mutex<HashMap<String, Arc<HostClock>>>,
+    /// By host and route.
+    host_clocks: Mutex<HashMap<(String, String), Arc<HostClock>>>,
     /// The key pair that each account sent last. Redacted from unsigned replies too: the server may echo a key.
     last_sent_keys: Mutex<HashMap<Box<str>, KeyPair>>,
     startup_delay: Duration,
@@ -201,9 +203,12 @@ impl Client {
         self.last_sent_keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The clock of the host called `name`.
-    pub(super) fn host_clock(&self, name: &str) -> Arc<HostClock> {
+    /// The clock of the host of `base`, as it looks by the route of `base`: one proxy may fail, delay or cache the time
+    /// while another does not.
+    pub(super) fn host_clock(&self, base: &BaseUrl) -> Arc<HostClock> {
+        let name = base.host();
+        let key = (name.clone(), base.route().to_string());
         let mut clocks = self.host_clocks.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(clocks.entry(name.to_owned()).or_insert_with(|| Arc::new(HostClock::new(name))))
+        Arc::clone(clocks.entry(key).or_insert_with(|| Arc::new(HostClock::new(&name))))
     }
 }

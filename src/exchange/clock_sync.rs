@@ -71,7 +71,7 @@ impl Client {
     ) -> Result<Arc<HostClock>, CallError> {
         let clock_base = attempt.clock_base(session);
         let is_own = clock_base == *attempt.base;
-        let host = self.host_clock(&clock_base.host());
+        let host = self.host_clock(&clock_base);
         if !host.clock().is_due(self.clock.now()) {
             return Ok(host);
         }
@@ -121,7 +121,7 @@ impl Client {
         attempt: &HostAttempt<'_>,
         used: &ServerClock,
     ) -> bool {
-        let host = self.host_clock(&attempt.clock_base(session).host());
+        let host = self.host_clock(&attempt.clock_base(session));
         let has_moved = || self.stamping_clock(session, &host).has_moved_since(used, self.clock.now());
         if has_moved() {
             return true;
@@ -141,7 +141,7 @@ impl Client {
         base: &BaseUrl,
         timeout: Duration,
     ) -> Result<ClockReading, CallError> {
-        let host = self.host_clock(&base.host());
+        let host = self.host_clock(base);
         let first = self.request_time(session, deadline, base, timeout).await?;
         let mut reading = first;
         if host.clock().contradicts(&first) {
@@ -195,7 +195,7 @@ impl Client {
     /// machine's clock, if it is fast, would make a nonce that no later one can follow.
     pub(super) fn stamping_clock(&self, session: &Session, host: &HostClock) -> ServerClock {
         let own = *host.clock();
-        let others = session.hosts.base_urls.iter().map(|base| *self.host_clock(&base.host()).clock());
+        let others = session.hosts.base_urls.iter().map(|base| *self.host_clock(base).clock());
         let known = std::iter::once(own).chain(others).find(|clock| clock.reading().is_some());
         known.unwrap_or(own)
     }

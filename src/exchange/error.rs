@@ -120,6 +120,14 @@ pub enum Detail {
     NotPermitted,
     /// Something in front of the exchange made the answer: a CDN, a firewall or a proxy.
     NotFromTheExchange,
+    /// There is no connection to the configured proxy.
+    ProxyUnreachable,
+    /// The configured proxy refuses to connect to the exchange.
+    ProxyRefused,
+    /// The configured proxy requires a user and a password, or other ones.
+    ProxyLogin,
+    /// The certificate is not from a trusted authority: the configured proxy may intercept TLS.
+    InterceptedTls,
 }
 
 /// A failed call: its reason, and a sentence for people.
@@ -145,10 +153,15 @@ impl Failure {
     }
 
     /// Whether another base URL may do better: no reply came from this one, or the reply is not from the exchange. A
-    /// refused key is refused everywhere, and another call after a limit reply can get the account locked.
+    /// refused key is refused everywhere, another call after a limit reply can get the account locked, and so can another
+    /// wrong password the user of a proxy.
     #[must_use]
     pub fn is_host_fault(&self) -> bool {
-        self.detail == Some(Detail::NotFromTheExchange) || self.reason.is_host_fault()
+        match self.detail {
+            Some(Detail::NotFromTheExchange) => true,
+            Some(Detail::ProxyLogin) => false,
+            _ => self.reason.is_host_fault(),
+        }
     }
 
     /// Adds a detail.

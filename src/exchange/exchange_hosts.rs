@@ -1,6 +1,8 @@
 //! The base URLs of an account's wallets. Sends nothing.
 
-use super::{api_version::ApiVersion, balance::Wallet, base_url::BaseUrl};
+use std::collections::BTreeSet;
+
+use super::{api_version::ApiVersion, balance::Wallet, base_url::BaseUrl, route::Route};
 
 /// The API version of an account, and the base URLs of its wallets in order of preference. All of them belong to one
 /// exchange, because a key of one exchange must not reach another.
@@ -20,6 +22,42 @@ impl ExchangeHosts {
     /// Every base URL of every wallet.
     pub fn all(&self) -> impl Iterator<Item = &BaseUrl> {
         self.base_urls.iter().chain(&self.futures_usdt).chain(&self.futures_coin)
+    }
+
+    /// The same hosts with a route for each base URL.
+    ///
+    /// # Errors
+    /// The first error of `choose`.
+    pub fn with_routes<E>(self, mut choose: impl FnMut(&BaseUrl) -> Result<Route, E>) -> Result<Self, E> {
+        let mut route = |urls: Vec<BaseUrl>| {
+            let urls = urls.into_iter().map(|base| Ok(base.clone().with_route(choose(&base)?)));
+            urls.collect::<Result<Vec<_>, E>>()
+        };
+        Ok(Self {
+            api: self.api,
+            base_urls: route(self.base_urls)?,
+            futures_usdt: route(self.futures_usdt)?,
+            futures_coin: route(self.futures_coin)?,
+        })
+    }
+
+    /// The different routes of all base URLs, as in `via proxy proxy.example.com:3128`.
+    #[must_use]
+    pub fn routes(&self) -> BTreeSet<String> {
+        self.all().map(|base| base.route().to_string()).collect()
+    }
+
+    /// The different routes in one text; `None` if none has a proxy.
+    #[must_use]
+    pub fn proxy_routes(&self) -> Option<Box<str>> {
+        let has_proxy = self.all().any(|base| base.route().proxy.is_some());
+        has_proxy.then(|| self.routes().into_iter().collect::<Vec<_>>().join(", ").into())
+    }
+
+    /// Warnings about files with a proxy's password that other users could read when they were first read.
+    #[must_use]
+    pub fn proxy_warnings(&self) -> BTreeSet<&str> {
+        self.all().filter_map(|base| base.route().proxy.as_ref()?.warning()).collect()
     }
 
     /// The base URLs of `wallet`.

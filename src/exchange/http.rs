@@ -21,9 +21,11 @@ use tokio::time::Instant;
 
 use super::{
     base_url::BaseUrl,
-    error::{Failure, Reason},
+    error::{Detail, Failure, Reason},
+    proxy::{Proxy, ProxyCredentials},
     request::Request,
     root_store::RootStore,
+    route::Route,
 };
 use crate::{blocking, clock::UnixTime};
 
@@ -60,8 +62,8 @@ impl HttpTransport {
     /// # Errors
     /// If TLS cannot be set up.
     pub(super) fn new() -> Result<Self, String> {
-        let transport = Self { trust: RootStore::open()?, resolver: Resolver::default() };
-        transport.client(Duration::MAX)?;
+        let transport = Self { trust: RootStore::open(None)?, resolver: Resolver::default() };
+        transport.client(&Route::default(), None, Duration::MAX)?;
         Ok(transport)
     }
 
@@ -70,11 +72,20 @@ impl HttpTransport {
         self.trust.warning()
     }
 
-    /// Creates the client for a call with this `timeout`. The addresses of a host share the connect timeout, which
+    /// Creates the client for a call by `route` with this `timeout`, which shows `login` to the proxy. The addresses of a host share the connect timeout, which
     /// belongs to the client: if it were the whole timeout, a silent first address would use it up.
-    fn client(&self, timeout: Duration) -> Result<reqwest::Client, String> {
-        reqwest::Client::builder()
-            .tls_backend_preconfigured(self.trust.tls())
+    fn client(
+        &self,
+        route: &Route,
+        login: Option<&ProxyCredentials>,
+        timeout: Duration,
+    ) -> Result<reqwest::Client, String> {
+        let failed = |error: reqwest::Error| {
+            format!("cannot set up the HTTP client: {}", error_chain(&error.without_url()))
+        };
+        let roots = route.roots.as_deref().unwrap_or(&self.trust);
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(roots.tls())
             .dns_resolver(Arc::new(self.resolver.clone()))
             .connect_timeout(timeout / CONNECT_SHARE.1 * CONNECT_SHARE.0)
             .user_agent(concat!("xt-balance-exporter/", env!("CARGO_PKG_VERSION")))
@@ -87,9 +98,13 @@ impl HttpTransport {
             // One connection per call: unexpected bytes on a kept connection would be read as the reply to the next
             // call, of any account or wallet.
             .pool_max_idle_per_host(0)
-            .no_proxy()
-            .build()
-            .map_err(|error| format!("cannot set up the HTTP client: {}", error_chain(&error.without_url())))
+            // The library must not read the environment: `route` is the choice.
+            .no_proxy();
+        let builder = match &route.proxy {
+            Some(proxy) => builder.proxy(tunnel(proxy, login).map_err(failed)?),
+            None => builder,
+        };
+        builder.build().map_err(failed)
     }
 
     /// Sends `request` to `base`. Returns within `timeout`.
@@ -120,11 +135,26 @@ impl HttpTransport {
             let text = "the poll's time was up before this could be asked";
             return Err(Failure::new(Reason::Timeout, text));
         }
-        let too_late = || format!("no whole answer within {}", format_rounded(timeout));
-        let client = self.client(timeout).map_err(|text| Failure::new(Reason::Connect, text))?;
+        let route = base.route();
+        let via = route.proxy.as_ref().map(|_| format!(" {route}")).unwrap_or_default();
+        let too_late = || format!("no whole answer within {}{via}", format_rounded(timeout));
+        let proxy = route.proxy.as_deref();
+        let login = proxy.and_then(Proxy::credentials);
+        if let (Some(proxy), Some(login)) = (proxy, login.as_deref())
+            && proxy.is_rejected(login)
+        {
+            return Err(login_rejected(proxy));
+        }
+        let client = self.client(route, login.as_deref(), timeout);
+        let client = client.map_err(|text| Failure::new(Reason::Connect, text))?;
         let began = Instant::now();
         let response = match tokio::time::timeout(timeout, send(&client, base, request)).await {
-            Ok(response) => response?,
+            Ok(response) => response.inspect_err(|failure| {
+                if let (Some(proxy), Some(login), Some(Detail::ProxyLogin)) = (proxy, &login, failure.detail)
+                {
+                    proxy.record_rejection(login);
+                }
+            })?,
             Err(_) => return Err(Failure::new(Reason::Timeout, too_late())),
         };
         let status = response.status().as_u16();
@@ -166,7 +196,7 @@ async fn send(
     for (name, value) in &asked.headers {
         request = request.header(*name, sensitive_header(value));
     }
-    request.send().await.map_err(|error| connection_failure(&error.without_url()))
+    request.send().await.map_err(|error| connection_failure(&error.without_url(), base))
 }
 
 /// A header value that the HTTP library does not print.
@@ -203,23 +233,115 @@ async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
     Ok(body)
 }
 
-/// The failure of a call without a reply, from the causes in the client's error.
-fn connection_failure(error: &reqwest::Error) -> Failure {
-    let mut cause = error.source();
-    let (mut dns, mut tls) = (false, false);
-    while let Some(error) = cause {
-        dns |= error.is::<DnsError>();
-        tls |= is_tls_error(error);
-        cause = error.source();
+/// The tunnel through `proxy`, for the user and password `login`.
+fn tunnel(proxy: &Proxy, login: Option<&ProxyCredentials>) -> reqwest::Result<reqwest::Proxy> {
+    let tunnel = reqwest::Proxy::https(proxy.url().clone())?;
+    Ok(match login {
+        Some(credentials) => {
+            tunnel.custom_http_auth(sensitive_header(&format!("Basic {}", credentials.encoded())))
+        }
+        None => tunnel,
+    })
+}
+
+/// The failure of a call to `base` without a reply, from the causes in the client's error.
+fn connection_failure(error: &reqwest::Error, base: &BaseUrl) -> Failure {
+    let causes = || std::iter::successors(error.source(), source_of);
+    let proxy_error = causes().find_map(ProxyError::of);
+    let (dns, tls) = (causes().any(<dyn std::error::Error>::is::<DnsError>), causes().any(is_tls_error));
+    let proxy = base.route().proxy.as_deref();
+    if let (Some(proxy), Some(error)) = (proxy, proxy_error.filter(|error| *error != ProxyError::Unreachable))
+    {
+        let (host, port) = base.host_and_port();
+        return error.failure(proxy, &format!("{host}:{port}"));
+    }
+    if let (Some(proxy), None, true) = (proxy, proxy_error, causes().any(is_unknown_issuer)) {
+        let text = format!(
+            "the certificate is not from an authority that this machine trusts, so the proxy {proxy} may intercept TLS: {}",
+            error_chain(error)
+        );
+        return Failure::new(Reason::Tls, text).with_detail(Some(Detail::InterceptedTls));
     }
     let (reason, what) = match () {
+        () if dns && proxy.is_some() => (Reason::Dns, "its name could not be resolved"),
         () if dns => (Reason::Dns, "the host's name could not be resolved"),
         () if tls => (Reason::Tls, "no trusted TLS connection"),
         () if error.is_timeout() => (Reason::Timeout, "no answer in time"),
         () if error.is_connect() => (Reason::Connect, "no connection"),
         () => (Reason::Connect, "the connection broke before an answer came"),
     };
-    Failure::new(reason, format!("{what}: {}", error_chain(error)))
+    let text = match (proxy, proxy_error) {
+        (None, _) => format!("{what}: {}", error_chain(error)),
+        (Some(proxy), None) => format!("{what} via proxy {proxy}: {}", error_chain(error)),
+        (Some(proxy), Some(_)) => format!("the proxy {proxy} cannot be used: {what}: {}", error_chain(error)),
+    };
+    let detail = proxy_error.map(|_| Detail::ProxyUnreachable);
+    Failure::new(reason, text).with_detail(detail)
+}
+
+fn source_of<'a>(
+    error: &&'a (dyn std::error::Error + 'static),
+) -> Option<&'a (dyn std::error::Error + 'static)> {
+    (*error).source()
+}
+
+/// Why there is no tunnel through a proxy.
+#[derive(Clone, Copy, PartialEq)]
+enum ProxyError {
+    /// There is no connection to the proxy.
+    Unreachable,
+    /// The proxy requires a user and a password, or other ones.
+    LoginRequired,
+    /// The proxy answered with any other status, or not with HTTP.
+    Refused,
+    /// The proxy closed the connection.
+    Closed,
+}
+
+impl ProxyError {
+    /// The meaning of an error of the HTTP library, which has no public type for it.
+    fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let text = error.to_string();
+        Some(match text.strip_prefix("tunnel error: ")? {
+            "proxy authorization required" => Self::LoginRequired,
+            "unexpected end of file" => Self::Closed,
+            "failed to create underlying connection" | "io error establishing tunnel" => Self::Unreachable,
+            _ => Self::Refused,
+        })
+    }
+
+    /// The failure of a call to `host` through `proxy`.
+    fn failure(self, proxy: &Proxy, host: &str) -> Failure {
+        let (what, detail) = match self {
+            Self::LoginRequired if proxy.credentials().is_some() => return login_rejected(proxy),
+            Self::LoginRequired => {
+                (format!("the proxy {proxy} requires a user and password"), Detail::ProxyLogin)
+            }
+            Self::Refused => {
+                (format!("the proxy {proxy} refused or failed to connect to {host}"), Detail::ProxyRefused)
+            }
+            Self::Closed | Self::Unreachable => (
+                format!("the proxy {proxy} closed the connection instead of connecting to {host}"),
+                Detail::ProxyRefused,
+            ),
+        };
+        Failure::new(Reason::Connect, what).with_detail(Some(detail))
+    }
+}
+
+/// The failure of a call through `proxy` with a user and password that it rejected.
+fn login_rejected(proxy: &Proxy) -> Failure {
+    let text = format!(
+        "the proxy {proxy} rejected the user and password, which are not tried again for five minutes"
+    );
+    Failure::new(Reason::Connect, text).with_detail(Some(Detail::ProxyLogin))
+}
+
+/// Whether a certificate is from an authority that is not trusted.
+fn is_unknown_issuer(error: &(dyn std::error::Error + 'static)) -> bool {
+    let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.downcast_ref() == Some(&unknown) || wrapped.is_some_and(|wrapped| is_unknown_issuer(wrapped))
 }
 
 /// Whether TLS failed. The source of an `io::Error` is the source of the error that it wraps, not that error itself,
@@ -229,16 +351,20 @@ fn is_tls_error(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_tls_error(wrapped))
 }
 
-/// The innermost causes, outermost first. The client's own layers tell a reader nothing.
+/// Texts of the client's own layers, which tell a reader nothing.
+const LAYERS: [&str; 3] = [
+    "client error (Connect)",
+    "client error (SendRequest)",
+    "tunnel error: failed to create underlying connection",
+];
+
+/// The innermost causes, outermost first.
 fn error_chain(error: &reqwest::Error) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        if texts.last() != Some(&text)
-            && text != "client error (Connect)"
-            && text != "client error (SendRequest)"
-        {
+        if texts.last() != Some(&text) && !LAYERS.contains(&text.as_str()) {
             texts.push(text);
         }
         cause = error.source();

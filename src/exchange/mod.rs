@@ -20,14 +20,18 @@ mod freshness;
 pub mod futures;
 mod http;
 mod price;
+mod proxy;
 mod rate_limiter;
 mod read;
 mod redact;
 mod request;
+mod reread;
 mod root_store;
+mod route;
 mod secret;
 mod server_clock;
 mod signing;
+mod strict_url;
 mod transport;
 pub mod v1;
 pub mod v4;
@@ -45,10 +49,13 @@ pub use self::{
     error::{Detail, Failure, Reason},
     exchange_hosts::ExchangeHosts,
     price::{PriceTable, QUOTE},
+    proxy::{Proxy, ProxyCredentials},
     rate_limiter::{
         KEY_CALLS_PER_SECOND, KEY_SPAN, PACE_SPAN, PROCESS_CALLS_PER_MINUTE, PROCESS_SPAN, Paused,
     },
     read::{PricesAnswer, ReadAnswer, ReadOutcome, ReadRequest, WalletRead},
+    root_store::RootStore,
+    route::Route,
     secret::{KeyId, KeyPair, Secret},
     server_clock::ClockReading,
 };

@@ -176,7 +176,7 @@ impl Client {
                 sent,
                 timeout,
                 max_cached: timeout,
-                date_clock: self.host_clock(&base.host()).clock().reading().into(),
+                date_clock: self.host_clock(base).clock().reading().into(),
             };
             self.check_reply(&call, reply, |status, body| api.decode_prices(status, &body))
         };

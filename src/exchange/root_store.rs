@@ -1,84 +1,167 @@
 //! The certificate authorities that the exchange's certificate may come from: those of the system, or of
-//! `SSL_CERT_FILE` and `SSL_CERT_DIR`, or Mozilla's if the system has none. A thread of its own reads them again,
-//! because a bundle may be replaced while the exporter runs. Sends nothing.
+//! `SSL_CERT_FILE` and `SSL_CERT_DIR`, or Mozilla's if the system has none; and those of `ca_file` in addition. They are
+//! read again every ten seconds, because a bundle may be replaced while the exporter runs. Sends nothing.
 
 use std::{
     env,
-    path::PathBuf,
-    sync::{Arc, mpsc},
-    thread,
-    time::Duration,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use arc_swap::ArcSwap;
-use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use rustls_native_certs::{CertificateResult, load_certs_from_paths};
 
-/// The time between two reads of the authorities.
-const REREAD_EVERY: Duration = Duration::from_secs(10);
+use super::reread::Reread;
+use crate::files;
+
 /// The environment variables that name authorities.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+/// The longest `ca_file` that is read; the bundle of a system is shorter.
+const CA_FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The TLS settings for the exchange, with the authorities as last read.
+/// The TLS settings for the exchange, with the authorities as last read. Equal if they come from the same files.
 #[derive(Clone, Debug)]
-pub(super) struct RootStore {
-    tls: Arc<ArcSwap<ClientConfig>>,
+pub struct RootStore {
+    tls: Reread<ClientConfig>,
+    ca_file: Option<PathBuf>,
     warning: Option<String>,
-    /// Ends the reading thread when dropped.
-    _reading: mpsc::Sender<()>,
+}
+
+impl PartialEq for RootStore {
+    fn eq(&self, other: &Self) -> bool {
+        self.ca_file == other.ca_file
+    }
 }
 
 impl RootStore {
-    /// Reads the authorities now, and then every ten seconds until the last copy is dropped. May block.
+    /// Reads the authorities now, and then every ten seconds until the last copy is dropped. Those of `ca_file` are trusted
+    /// in addition. May block.
     ///
     /// # Errors
-    /// If TLS cannot be set up, or no thread can be started.
-    pub(super) fn open() -> Result<Self, String> {
-        let LoadedRoots { certificates, problem } = LoadedRoots::read();
-        let warning = problem.map(|problem| {
+    /// If `ca_file` holds no certificate, TLS cannot be set up, or no thread can be started.
+    pub fn open(ca_file: Option<&Path>) -> Result<Self, String> {
+        let roots = LoadedRoots::read(ca_file)?;
+        let warning = roots.problem.as_ref().map(|problem| {
             let instead =
-                if certificates.is_empty() { "; Mozilla's authorities are trusted instead" } else { "" };
+                if roots.system.is_empty() { "; Mozilla's authorities are trusted instead" } else { "" };
             format!("{problem}{instead}: name a file of PEM certificates that this user may read")
         });
-        let tls = Arc::new(ArcSwap::from_pointee(client_config(&certificates)?));
-        let (reading, ended) = mpsc::channel();
-        let read_again = {
-            let tls = Arc::clone(&tls);
-            move || reload_on_change(&tls, certificates, &ended)
-        };
-        let thread = thread::Builder::new().name("authorities".to_owned()).spawn(read_again);
-        thread.map_err(|error| {
+        let config = roots.client_config()?;
+        let ca_file = ca_file.map(Path::to_owned);
+        let mut reader = RootReader { ca_file: ca_file.clone(), in_use: roots, reported: None };
+        let tls = Reread::start("authorities", config, move || reader.read_changes()).map_err(|error| {
             format!("cannot start the thread that reads certificate authorities: {error}")
         })?;
-        Ok(Self { tls, warning, _reading: reading })
+        Ok(Self { tls, ca_file, warning })
     }
 
     /// The current TLS settings.
     pub(super) fn tls(&self) -> ClientConfig {
-        ClientConfig::clone(&self.tls.load())
+        ClientConfig::clone(&self.tls.current())
     }
 
-    /// A warning about a file or directory that the user named and that could not be read at the start, with the
+    /// A warning about a file or directory that the environment names and that could not be read at the start, with the
     /// authorities that are used instead.
     pub(super) fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
 }
 
-/// Certificates of authorities, and the problem with those that the user named.
-#[derive(Debug, Default, PartialEq)]
+/// Certificates of authorities, and the problem with those that the environment names.
+#[derive(Debug, Default)]
 struct LoadedRoots {
-    certificates: Vec<CertificateDer<'static>>,
+    system: Vec<CertificateDer<'static>>,
+    /// Those of `ca_file`.
+    added: Vec<CertificateDer<'static>>,
     problem: Option<String>,
 }
 
 impl LoadedRoots {
-    fn read() -> Self {
+    /// # Errors
+    /// If `ca_file` cannot be read. The others are never an error, because Mozilla's can replace them.
+    fn read(ca_file: Option<&Path>) -> Result<Self, String> {
+        let added = ca_file.map(read_ca_file).transpose()?.unwrap_or_default();
         let read = load_system_certificates();
         let named = VARIABLES.iter().find(|name| env::var_os(name).is_some_and(|value| !value.is_empty()));
         let problem = named.zip(read.errors.first());
         let problem = problem.map(|(name, error)| format!("{name} cannot be read: {error}"));
-        Self { certificates: read.certs, problem }
+        Ok(Self { system: read.certs, added, problem })
+    }
+
+    fn client_config(&self) -> Result<ClientConfig, String> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(self.system.iter().cloned());
+        if roots.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        roots.add_parsable_certificates(self.added.iter().cloned());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("cannot set up TLS: {error}"))?;
+        Ok(config.with_root_certificates(roots).with_no_client_auth())
+    }
+}
+
+/// Reads the certificates of `ca_file`.
+///
+/// # Errors
+/// The rest of a sentence that begins with the name of the setting.
+fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bytes = files::read(path, CA_FILE_MAX_BYTES).map_err(|error| format!("cannot be read: {error}"))?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let certificates = read.map_err(|_| "is damaged: an entry is not a PEM certificate".to_owned())?;
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(certificates.iter().cloned());
+    if usable == 0 {
+        return Err("holds no PEM certificate: it must contain BEGIN CERTIFICATE".to_owned());
+    }
+    Ok(certificates)
+}
+
+/// Reads the authorities again. Those in use stay in use while there are no others, because a bundle is missing for a
+/// moment while it is replaced.
+struct RootReader {
+    ca_file: Option<PathBuf>,
+    in_use: LoadedRoots,
+    /// The last problem, which is logged only once.
+    reported: Option<String>,
+}
+
+impl RootReader {
+    /// New TLS settings if the authorities changed.
+    fn read_changes(&mut self) -> Option<ClientConfig> {
+        let read = match LoadedRoots::read(self.ca_file.as_deref()) {
+            Ok(read) => read,
+            Err(why) => return self.keep(format!("ca_file {why}")),
+        };
+        if read.system.is_empty() && !self.in_use.system.is_empty() {
+            return self.keep(read.problem.unwrap_or_else(|| "there are no others any more".to_owned()));
+        }
+        self.reported = None;
+        if (&read.system, &read.added) == (&self.in_use.system, &self.in_use.added) {
+            return None;
+        }
+        match read.client_config() {
+            Ok(config) => {
+                let count = read.system.len() + read.added.len();
+                tracing::info!(count, "the certificate authorities have changed");
+                self.in_use = read;
+                Some(config)
+            }
+            Err(error) => self.keep(error),
+        }
+    }
+
+    fn keep(&mut self, problem: String) -> Option<ClientConfig> {
+        if self.reported.as_ref() != Some(&problem) {
+            tracing::warn!("the certificate authorities in use stay in use: {problem}");
+        }
+        self.reported = Some(problem);
+        None
     }
 }
 
@@ -103,51 +186,4 @@ fn load_system_certificates() -> CertificateResult {
         all.errors.extend(errors);
     }
     all
-}
-
-/// Reads the authorities repeatedly until `ended`. Those in use stay in use while there are no others, because a bundle
-/// is missing for a moment while it is replaced.
-fn reload_on_change(
-    tls: &ArcSwap<ClientConfig>,
-    certificates: Vec<CertificateDer<'static>>,
-    ended: &mpsc::Receiver<()>,
-) {
-    let mut in_use = certificates;
-    let mut told: Option<String> = None;
-    while ended.recv_timeout(REREAD_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
-        let LoadedRoots { certificates, problem } = LoadedRoots::read();
-        if certificates.is_empty() {
-            let problem = problem.unwrap_or_else(|| "there are no others any more".to_owned());
-            if !in_use.is_empty() && told.as_ref() != Some(&problem) {
-                tracing::warn!("the certificate authorities in use stay in use: {problem}");
-            }
-            told = Some(problem);
-            continue;
-        }
-        told = None;
-        if certificates == in_use {
-            continue;
-        }
-        match client_config(&certificates) {
-            Ok(config) => {
-                tls.store(Arc::new(config));
-                tracing::info!(count = certificates.len(), "the certificate authorities have changed");
-                in_use = certificates;
-            }
-            Err(error) => tracing::warn!("the certificate authorities in use stay in use: {error}"),
-        }
-    }
-}
-
-fn client_config(certificates: &[CertificateDer<'static>]) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates.iter().cloned());
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("cannot set up TLS: {error}"))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

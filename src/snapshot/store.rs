@@ -52,6 +52,8 @@ pub struct AccountEntry {
     pub wallets: Vec<WalletEntry>,
     /// The poller counts as stuck if it does not renew this deadline in time.
     pub heartbeat_deadline: Uptime,
+    /// The routes to its base URLs, as in `via proxy proxy.example.com:3128`; `None` if none has a proxy.
+    pub proxy_routes: Option<Box<str>>,
 }
 
 /// The state that all wallets of an account share.
@@ -341,7 +343,14 @@ impl AccountEntry {
         heartbeat_deadline: Uptime,
     ) -> Self {
         let entry = |snapshot| WalletEntry { snapshot: Arc::new(snapshot), next_poll: None };
-        Self { state, wallets: snapshots.into_iter().map(entry).collect(), heartbeat_deadline }
+        let wallets = snapshots.into_iter().map(entry).collect();
+        Self { state, wallets, heartbeat_deadline, proxy_routes: None }
+    }
+
+    /// The same account with these routes to its base URLs.
+    #[must_use]
+    pub fn with_proxy_routes(self, proxy_routes: Option<Box<str>>) -> Self {
+        Self { proxy_routes, ..self }
     }
 
     fn is_same_but_heartbeat(&self, other: &Self) -> bool {

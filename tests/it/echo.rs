@@ -17,6 +17,9 @@ futures_usdt_base_urls:
 - https://fapi.xt.com
 futures_coin_base_urls:
 - https://dapi.xt.com
+proxy_url: http://proxy.test:3128
+proxy_credentials_file: login
+ca_file: web.crt
 poll_interval: 30s
 poll_timeout: 10s
 max_age: 90s
@@ -28,6 +31,9 @@ accounts:
   api: v4
   base_urls:
   - https://sapi.xt.com
+  proxy_url: http://other.test:3128
+  proxy_credentials_file: login
+  ca_file: web.crt
   poll_interval: 30s
   poll_timeout: 10s
   max_age: 90s
@@ -108,6 +114,7 @@ impl Files {
         let files = Self(tempfile::tempdir().unwrap());
         files.write("key", ACCESS_KEY);
         files.write("secret", SECRET_KEY);
+        files.write("login", "user:password");
         let (certificate, key) = crate::common::authority::Authority::new("web").certified(&["localhost"]);
         files.write("web.crt", &certificate);
         files.write("web.key", &key);

@@ -39,6 +39,7 @@ mod network;
 mod panics;
 mod prices;
 mod prometheus;
+mod proxies;
 mod reload;
 mod secrets;
 mod simulator;

@@ -66,6 +66,7 @@ struct Overview<'a> {
 struct AccountSection<'a> {
     name: &'a str,
     anchor: Anchor<'a>,
+    proxy_routes: Option<&'a str>,
     next_poll: Option<HumanDuration>,
     stuck: Option<HumanDuration>,
     paused_until: Option<UtcTime>,
@@ -173,6 +174,7 @@ impl<'a> AccountSection<'a> {
         Self {
             name,
             anchor: Anchor { kind: AnchorKind::Account, account: name },
+            proxy_routes: account.proxy_routes.as_deref(),
             next_poll: next_poll.map(|next| HumanDuration(next.saturating_duration_since(now.monotonic))),
             stuck: account.overdue(now).map(HumanDuration),
             paused_until: account.state.paused_until.map(|until| UtcTime { at: until, now }),

@@ -38,7 +38,7 @@ const SENTENCE_MAX_CHARS: usize = 600;
 /// If a promise is broken.
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    match Config::from_yaml(text, &KEYS, UnixTime::from_secs(1_700_000_000)) {
+    match Config::from_yaml(text, &KEYS, &|_| None, UnixTime::from_secs(1_700_000_000)) {
         Ok(config) => valid(config),
         Err(invalid) => {
             let said = invalid.to_string();

@@ -2,6 +2,7 @@
 //! is one change.
 
 // Start and end
+pub const STARTING: &str = "starting xt-balance-exporter";
 pub const LISTENING: &str = "listening";
 pub const SHUTTING_DOWN: &str = "received SIGTERM, shutting down";
 pub const CUT_OFF: &str = "closed connections at shutdown";

@@ -3,6 +3,7 @@
 
 pub mod authority;
 pub mod browser;
+pub mod connect_proxy;
 pub mod dashboards;
 pub mod golden;
 pub mod hanging_folder;
