@@ -212,3 +212,28 @@ impl Client {
         Arc::clone(clocks.entry(key).or_insert_with(|| Arc::new(HostClock::new(&name))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::{Proxy, Route};
+
+    #[test]
+    fn a_host_has_one_clock_for_each_route() -> Result<(), String> {
+        let client = Client::simulated(Clock::start())?;
+        let base = || BaseUrl::parse("https://a.b");
+        let via = |proxy: &str| -> Result<BaseUrl, String> {
+            let (proxy, _) = Proxy::parse(proxy)?;
+            Ok(base()?.with_route(Route { proxy: Some(Arc::new(proxy)), roots: None }))
+        };
+        let clock = client.host_clock(&base()?);
+        assert!(Arc::ptr_eq(&clock, &client.host_clock(&base()?)));
+        let proxied = client.host_clock(&via("http://c:1")?);
+        assert!(Arc::ptr_eq(&proxied, &client.host_clock(&via("http://c:1")?)));
+        for other in [clock, client.host_clock(&via("http://c:2")?)] {
+            assert!(!Arc::ptr_eq(&proxied, &other));
+        }
+        assert_eq!(proxied.name, "a.b");
+        Ok(())
+    }
+}

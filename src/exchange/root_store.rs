@@ -187,3 +187,43 @@ fn load_system_certificates() -> CertificateResult {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    use super::*;
+
+    fn authority() -> Result<String, rcgen::Error> {
+        let mut params = CertificateParams::new([])?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Ok(params.self_signed(&KeyPair::generate()?)?.pem())
+    }
+
+    #[test]
+    fn authorities_of_a_ca_file_are_added_and_stay_while_the_file_is_unusable()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("ca.pem");
+        let (first, second) = (authority()?, authority()?);
+        fs::write(&path, &first)?;
+        let alone = LoadedRoots::read(None)?;
+        let in_use = LoadedRoots::read(Some(&path))?;
+        assert_eq!((&in_use.system, in_use.added.len()), (&alone.system, 1));
+        let mut reader = RootReader { ca_file: Some(path.clone()), in_use, reported: None };
+        assert!(reader.read_changes().is_none(), "nothing has changed");
+        for unusable in ["", "hunter2", "-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n"] {
+            fs::write(&path, unusable)?;
+            assert!(reader.read_changes().is_none());
+            assert!(reader.reported.as_ref().is_some_and(|why| !why.contains("hunter2")), "{unusable}");
+        }
+        fs::remove_file(&path)?;
+        assert!(reader.read_changes().is_none());
+        fs::write(&path, format!("{first}{second}"))?;
+        assert!(reader.read_changes().is_some());
+        assert_eq!((reader.in_use.added.len(), reader.reported), (2, None));
+        Ok(())
+    }
+}

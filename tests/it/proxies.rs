@@ -342,8 +342,9 @@ fn two_accounts(world: &World, main: &str, other: &str) -> PathBuf {
     )
 }
 
-fn serve(config: &Path) -> [String; 2] {
-    ["--web.listen-address=127.0.0.1:0".to_owned(), format!("--config.file={}", config.display())]
+fn serve(config: &Path) -> [String; 3] {
+    let config = format!("--config.file={}", config.display());
+    ["--web.listen-address=127.0.0.1:0".to_owned(), "--log.level=trace".to_owned(), config]
 }
 
 #[test]
