@@ -190,6 +190,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_a_rejected_login_of_a_proxy_ends_the_poll() {
+        let is_host_fault = |detail| Failure::new(Reason::Connect, "x").with_detail(detail).is_host_fault();
+        assert!(!is_host_fault(Some(Detail::ProxyLogin)));
+        for detail in [None, Some(Detail::ProxyRefused), Some(Detail::ProxyUnreachable)] {
+            assert!(is_host_fault(detail), "{detail:?}");
+        }
+    }
+
+    #[test]
     fn a_reason_stands_at_its_own_place() {
         for (place, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, place);
