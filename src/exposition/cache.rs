@@ -21,8 +21,9 @@ use crate::{
 /// The metrics of the process change all the time: a scrape that comes within this time gets the previous ones.
 const PROCESS_METRICS_MAX_AGE: Duration = Duration::from_millis(100);
 
-/// The least time between two looks at all entries for changes: heartbeats alone change the store many times a second.
-const REFRESH_INTERVAL: Duration = Duration::from_millis(100);
+/// The least time between two looks at all entries for changes. Longer intervals let scrapes render more of the changes
+/// themselves, on threads that then keep the freed memory.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Renders the store, and keeps the text of what did not change.
 #[derive(Debug)]
