@@ -130,11 +130,15 @@ pub struct OnceFlags {
 
 /// Flags of `check`.
 #[derive(Args, Debug)]
-#[expect(missing_docs)]
 pub struct CheckFlags {
+    /// Exit with 1 also if there are only warnings, such as a low balance
+    #[arg(long = "strict")]
+    pub strict: bool,
     #[command(flatten)]
+    #[expect(missing_docs)]
     pub account: AccountFlags,
     #[command(flatten)]
+    #[expect(missing_docs)]
     pub log: LogFlags,
 }
 
@@ -244,9 +248,9 @@ pub struct AccountFlags {
     /// Also read prices in this currency, to value the accounts; one public call per interval
     #[arg(id = "xt.prices", long = "xt.prices", value_name = "QUOTE")]
     pub prices: Option<Quote>,
-    /// Currency to show always, with or without a threshold: usdt or usdt=500 in all wallets, spot/usdt=500 in one;
-    /// repeatable
-    #[arg(id = "balance.watch", long = "balance.watch", value_name = "[WALLET/]CURRENCY[=AMOUNT]")]
+    /// Currency to show always: usdt, usdt=500 to warn below 500 and page below 250, usdt=500:200 to page below 200,
+    /// spot/usdt=500 in one wallet only; repeatable
+    #[arg(id = "balance.watch", long = "balance.watch", value_name = "[WALLET/]CURRENCY[=WARN[:PAGE]]")]
     pub watch: Vec<String>,
     /// Poll timeout, failover included; shorter than the poll interval
     #[arg(id = "poll.timeout", long = "poll.timeout", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]

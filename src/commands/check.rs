@@ -17,6 +17,7 @@ use crate::{
         Amount, ApiVersion, BalanceAnswer, BaseUrl, Client, Detail, Failure, PriceClient, QUOTE, ReadOutcome,
         ReadRequest, Reason, Session, Wallet,
     },
+    snapshot::wallet::Thresholds,
 };
 
 /// Maximum difference between the clocks of this machine and of the exchange. Polls correct for more, but timestamps,
@@ -26,59 +27,90 @@ const MAX_SKEW_SECONDS: f64 = 2.0;
 const SKIPPED: &str =
     "skipped: the exchange reported a rate limit, so the exporter sends nothing for ten minutes";
 
+/// What a finding means for the user.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    /// The exporter works, but a person should look. Fails the command only with `--strict`.
+    Warn,
+    Fail,
+}
+
+/// The findings that are not ok.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    problems: usize,
+    warnings: usize,
+}
+
+impl Verdict {
+    fn fail_unless(good: bool) -> Self {
+        if good { Self::Ok } else { Self::Fail }
+    }
+}
+
+impl Counts {
+    /// Counts a finding and prints it.
+    fn report(&mut self, verdict: Verdict, what: &str, finding: &str) {
+        self.problems += usize::from(verdict == Verdict::Fail);
+        self.warnings += usize::from(verdict == Verdict::Warn);
+        print(&format_line(verdict, what, finding));
+    }
+}
+
 pub(super) async fn run(flags: &CheckFlags) -> Result<(), CommandError> {
     let clock = Clock::start();
     let config = ConfigLoader::new(&flags.account, None, clock).load().await.map_err(CommandError::Usage)?;
     print(&format_line(
-        true,
+        Verdict::Ok,
         "configuration",
         &format!("valid, {}", count(config.accounts.len(), "account")),
     ));
     let exchange = Client::new(clock).map_err(CommandError::Failed)?;
-    let mut problems = 0;
+    let mut counts = Counts::default();
     if let Some(warning) = exchange.trust_warning() {
-        problems += 1;
-        print(&format_line(false, "certificate authorities", warning));
+        counts.report(Verdict::Fail, "certificate authorities", warning);
     }
     for account in config.accounts {
-        problems += check_account(account, &exchange).await;
+        check_account(account, &exchange, &mut counts).await;
     }
     if let Some(prices) = config.prices {
-        problems += check_prices(prices, &exchange).await;
+        check_prices(prices, &exchange, &mut counts).await;
     }
-    if problems == 0 {
-        print("\nno problems found\n");
-        return Ok(());
-    }
-    print(&format!("\n{}\n", count(problems, "problem")));
-    Err(CommandError::AlreadyReported)
+    print(&format!("\n{}\n", summarize(counts)));
+    let is_good = counts.problems == 0 && (counts.warnings == 0 || !flags.strict);
+    if is_good { Ok(()) } else { Err(CommandError::AlreadyReported) }
 }
 
-/// Checks one account and prints the findings. Returns the number of problems.
-async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
+fn summarize(Counts { problems, warnings }: Counts) -> String {
+    let problems = if problems == 0 { "no problems found".to_owned() } else { count(problems, "problem") };
+    if warnings == 0 { problems } else { format!("{problems}, {}", count(warnings, "warning")) }
+}
+
+/// Checks one account and prints the findings.
+async fn check_account(account: AccountConfig, exchange: &Client, counts: &mut Counts) {
     let AccountConfig { name, hosts, credentials, wallets, watch, poll_timeout, .. } = account;
     print(&format!("\naccount '{name}'\n"));
-    let mut problems = 0;
-    let mut report = |good: bool, what: &str, finding: &str| {
-        problems += usize::from(!good);
-        print(&format_line(good, what, finding));
-    };
     match credentials.warnings() {
-        [] => report(true, "key pair", "read"),
-        // A warning is no problem: Docker mounts secrets with mode 0444, which users cannot change.
-        warnings => warnings.iter().for_each(|warning| print(&format_finding("WARN", "key pair", warning))),
+        [] => counts.report(Verdict::Ok, "key pair", "read"),
+        // No problem: Docker mounts secrets with mode 0444, which users cannot change.
+        warnings => warnings.iter().for_each(|warning| counts.report(Verdict::Warn, "key pair", warning)),
     }
     for warning in hosts.proxy_warnings() {
-        print(&format_finding("WARN", "proxy", warning));
+        counts.report(Verdict::Warn, "proxy", warning);
     }
     let mut session = Session::new(name, hosts.clone(), credentials);
     let mut unreached = 0;
     for base in &hosts.base_urls {
         let what = describe_base(base);
         match exchange.measure_skew(&session, base, poll_timeout).await {
-            Ok(skew) => report(skew.abs() <= MAX_SKEW_SECONDS, &what, &describe_clock(skew)),
+            Ok(skew) => counts.report(
+                Verdict::fail_unless(skew.abs() <= MAX_SKEW_SECONDS),
+                &what,
+                &describe_clock(skew),
+            ),
             Err(failure) => {
-                report(false, &what, &describe_failure(hosts.api, None, &failure));
+                counts.report(Verdict::Fail, &what, &describe_failure(hosts.api, None, &failure));
                 unreached += 1;
             }
         }
@@ -90,46 +122,44 @@ async fn check_account(account: AccountConfig, exchange: &Client) -> usize {
             ReadOutcome::Answered(read) => {
                 // The answer is `None` only if it equals `last_body`.
                 let answer = read.answer.unwrap_or_default();
-                report(answer.rejected == 0, &what, &describe_answer(&answer));
+                counts.report(Verdict::fail_unless(answer.rejected == 0), &what, &describe_answer(&answer));
                 for (_, watch) in watch.iter().filter(|(place, _)| *place == wallet) {
-                    let (good, finding) =
-                        describe_watched_currency(&answer, &watch.currency, watch.threshold);
-                    report(good, &format!("watch {}", watch.currency), &finding);
+                    let (verdict, finding) =
+                        describe_watched_currency(&answer, &watch.currency, watch.thresholds);
+                    counts.report(verdict, &format!("watch {}", watch.currency), &finding);
                 }
             }
             // The same problem again.
             ReadOutcome::Failed(failure)
                 if failure.is_of_clock_sync && unreached == hosts.base_urls.len() =>
             {
-                print(&format_line(false, &what, "not read because of the failure above"));
+                print(&format_line(Verdict::Fail, &what, "not read because of the failure above"));
             }
             ReadOutcome::Failed(failure) => {
-                report(false, &what, &describe_failure(hosts.api, Some(wallet), &failure));
+                counts.report(Verdict::Fail, &what, &describe_failure(hosts.api, Some(wallet), &failure));
             }
-            ReadOutcome::Skipped => print(&format_line(false, &what, SKIPPED)),
+            ReadOutcome::Skipped => print(&format_line(Verdict::Fail, &what, SKIPPED)),
         }
     }
-    problems
 }
 
-/// Reads the prices and prints the findings. Returns the number of problems.
-async fn check_prices(prices: PricesConfig, exchange: &Client) -> usize {
+/// Reads the prices and prints the finding.
+async fn check_prices(prices: PricesConfig, exchange: &Client, counts: &mut Counts) {
     let PricesConfig { hosts, poll_timeout, .. } = prices;
     let api = hosts.api;
-    let (good, finding) = match exchange.read_prices(&mut PriceClient::new(hosts), poll_timeout).await {
+    print("\n");
+    match exchange.read_prices(&mut PriceClient::new(hosts), poll_timeout).await {
         ReadOutcome::Answered(answer) => {
             let currencies = answer.prices.currencies().len();
-            (true, format!("read, {currencies} currencies have a price in {QUOTE}"))
+            let finding = format!("read, {currencies} currencies have a price in {QUOTE}");
+            counts.report(Verdict::Ok, "prices", &finding);
         }
-        ReadOutcome::Failed(failure) => (false, describe_failure(api, None, &failure)),
-        ReadOutcome::Skipped => {
-            // The rate limit was counted as a problem already.
-            print(&format!("\n{}", format_line(false, "prices", SKIPPED)));
-            return 0;
+        ReadOutcome::Failed(failure) => {
+            counts.report(Verdict::Fail, "prices", &describe_failure(api, None, &failure));
         }
-    };
-    print(&format!("\n{}", format_line(good, "prices", &finding)));
-    usize::from(!good)
+        // The rate limit was counted as a problem already.
+        ReadOutcome::Skipped => print(&format_line(Verdict::Fail, "prices", SKIPPED)),
+    }
 }
 
 /// The base URL, and the proxy on the way to it.
@@ -137,11 +167,12 @@ fn describe_base(base: &BaseUrl) -> String {
     if base.route().proxy.is_some() { format!("{base} {}", base.route()) } else { base.to_string() }
 }
 
-fn format_line(good: bool, what: &str, finding: &str) -> String {
-    format_finding(if good { "ok" } else { "FAIL" }, what, finding)
-}
-
-fn format_finding(verdict: &str, what: &str, finding: &str) -> String {
+fn format_line(verdict: Verdict, what: &str, finding: &str) -> String {
+    let verdict = match verdict {
+        Verdict::Ok => "ok",
+        Verdict::Warn => "WARN",
+        Verdict::Fail => "FAIL",
+    };
     let mut text = String::new();
     let mut lines = finding.lines();
     let _ = writeln!(text, "  {verdict:<5}{what}: {}", lines.next().unwrap_or_default());
@@ -180,27 +211,32 @@ fn count_rows(rows: u64) -> String {
 fn describe_watched_currency(
     answer: &BalanceAnswer,
     currency: &str,
-    threshold: Option<f64>,
-) -> (bool, String) {
+    thresholds: Option<Thresholds>,
+) -> (Verdict, String) {
     if answer.unreadable.iter().any(|name| &**name == currency) {
-        return (false, "its row is invalid, so the balance is unknown".to_owned());
+        return (Verdict::Fail, "its row is invalid, so the balance is unknown".to_owned());
     }
     let free = answer.balances.iter().find(|row| &*row.currency == currency).map(|row| &row.free);
     if free.is_none() && answer.nameless > 0 {
         let finding =
             "not in the answer, but a row without a valid name may belong to it, so the balance is unknown";
-        return (false, finding.to_owned());
+        return (Verdict::Fail, finding.to_owned());
     }
     let held = match free {
         Some(free) => format!("{} free", free.text()),
         None => "not in the answer, so the balance is 0: check the spelling".to_owned(),
     };
     let value = free.map_or(0.0, Amount::value);
-    match threshold {
-        Some(threshold) if value < threshold => (true, format!("{held}, below the threshold of {threshold}")),
-        Some(threshold) => (true, format!("{held}, threshold {threshold}")),
-        None => (true, held),
-    }
+    let (is_low, level) = match thresholds {
+        Some(Thresholds { page, .. }) if value < page => {
+            (true, format!(", below the page threshold of {page}"))
+        }
+        Some(Thresholds { warn, .. }) if value < warn => (true, format!(", below the threshold of {warn}")),
+        Some(Thresholds { warn, page }) => (false, format!(", threshold {warn} (page {page})")),
+        None => (false, String::new()),
+    };
+    let verdict = if is_low || free.is_none() { Verdict::Warn } else { Verdict::Ok };
+    (verdict, held + &level)
 }
 
 fn describe_failure(api: ApiVersion, wallet: Option<Wallet>, failure: &Failure) -> String {

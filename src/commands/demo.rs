@@ -20,7 +20,7 @@ use crate::{
     config::{AccountConfig, Config, PricesConfig},
     exchange::{ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Secret, Wallet},
     simulator::{self, market},
-    snapshot::wallet::{CurrencyFilter, WatchedCurrency},
+    snapshot::wallet::{CurrencyFilter, Thresholds, WatchedCurrency},
     web::WebConfigWatcher,
 };
 
@@ -30,7 +30,10 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_AGE: Duration = Duration::from_secs(20);
 
 /// Thresholds of free USDT by account.
-const THRESHOLDS: [(&str, f64); 2] = [("arbitrage", 2_000.0), ("market-maker", 500.0)];
+const THRESHOLDS: [(&str, Thresholds); 2] = [
+    ("arbitrage", Thresholds { warn: 2_000.0, page: 1_000.0 }),
+    ("market-maker", Thresholds { warn: 500.0, page: 300.0 }),
+];
 
 /// The account with API v4 and futures.
 const V4_ACCOUNT: &str = "arbitrage";
@@ -78,8 +81,8 @@ fn configure_account(
 ) -> Result<AccountConfig, String> {
     let half = |text: &str| Secret::new(&Zeroizing::new(text.to_owned())).map(KeyHalf::Given);
     let keys = KeySource { access: half(&account.access_key)?, secret: half(&account.secret_key)? };
-    let threshold =
-        THRESHOLDS.iter().find(|(name, _)| *name == account.name).map(|(_, threshold)| *threshold);
+    let thresholds =
+        THRESHOLDS.iter().find(|(name, _)| *name == account.name).map(|(_, thresholds)| *thresholds);
     let api = if account.name == V4_ACCOUNT { ApiVersion::V4 } else { ApiVersion::V1 };
     let wallets = account.wallets.keys().map(|wallet| match wallet {
         simulator::SimulatedWallet::Spot => Wallet::Spot,
@@ -99,7 +102,7 @@ fn configure_account(
         },
         credentials: Credentials::open(keys, clock.now().unix)?,
         wallets: wallets.filter(|wallet| api.wallets().any(|supported| supported == *wallet)).collect(),
-        watch: vec![(Wallet::Spot, WatchedCurrency { currency: "usdt".into(), threshold })],
+        watch: vec![(Wallet::Spot, WatchedCurrency { currency: "usdt".into(), thresholds })],
         filter: CurrencyFilter::default(),
         poll_interval: POLL_INTERVAL,
         poll_timeout: POLL_TIMEOUT,

@@ -14,15 +14,15 @@ use super::{
     routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
         self, DEFAULT_INTERVAL, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies, UnvalidatedTiming,
-        UnvalidatedUrls, parse_watched_name,
+        UnvalidatedUrls,
     },
+    watch::WatchYaml,
 };
 use crate::{
     clock::UnixTime,
     exchange::{ApiVersion, KeyHalf, KeySource, QUOTE, Wallet},
     files,
     quoting::{quote_existing_path, quote_value},
-    snapshot::wallet::WatchedCurrency,
     yaml,
 };
 
@@ -105,7 +105,7 @@ struct AccountYaml {
     #[serde(default = "default_wallets")]
     wallets: Vec<WalletYaml>,
     #[serde(default)]
-    watch: BTreeMap<String, Option<f64>>,
+    watch: BTreeMap<String, WatchYaml>,
     #[serde(default)]
     currencies: CurrenciesYaml,
     api: Option<ApiYaml>,
@@ -240,12 +240,8 @@ impl AccountYaml {
         now: UnixTime,
     ) -> Result<AccountConfig, ConfigError> {
         let context = format!("account '{}': ", self.name);
-        let watch = self.watch.iter().map(|(name, threshold)| {
-            let (wallet, currency) =
-                parse_watched_name(name).map_err(|why| ConfigError(format!("{context}watch: {why}")))?;
-            Ok((wallet, WatchedCurrency { currency, threshold: *threshold }))
-        });
-        let watch = watch.collect::<Result<Vec<_>, _>>()?;
+        let watch = self.watch.iter().map(|(name, watch)| watch.validate(name)).collect::<Result<_, _>>();
+        let watch = watch.map_err(|why| ConfigError(format!("{context}watch: {why}")))?;
         let urls = self.urls(file).map_err(|why| ConfigError(format!("{context}{why}")))?;
         let CurrenciesYaml { only, exclude, hide_zero } = &self.currencies;
         let account = UnvalidatedAccount {

@@ -10,15 +10,15 @@ use super::{
     routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
         self, DEFAULT_INTERVAL, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies, UnvalidatedTiming,
-        UnvalidatedUrls, parse_watched_name,
+        UnvalidatedUrls,
     },
+    watch::parse_watch_flag,
 };
 use crate::{
     cli::{AccountFlags, PollFlags, Quote},
     clock::UnixTime,
-    exchange::{KeyHalf, KeySource, Secret, Wallet},
+    exchange::{KeyHalf, KeySource, Secret},
     quoting::quote_existing_path,
-    snapshot::wallet::WatchedCurrency,
 };
 
 /// Where the command line and the environment may give one half of the key pair.
@@ -94,7 +94,8 @@ fn from_flags(
 ) -> Result<Config, ConfigError> {
     validate::check_account_name(&flags.account)
         .map_err(|error| ConfigError(format!("--xt.account {error}")))?;
-    let watch = flags.watch.iter().map(|text| parse_watch_flag(text)).collect::<Result<Vec<_>, _>>()?;
+    let watch = flags.watch.iter().map(|text| parse_watch_flag(text)).collect::<Result<_, _>>();
+    let watch = watch.map_err(|why| ConfigError(format!("{}: {why}", FLAG_NAMES.watch)))?;
     let timing = UnvalidatedTiming {
         // `once` and `check` have no interval: it must only be longer than the timeout.
         interval: poll.map_or(DEFAULT_INTERVAL.max(flags.timeout.saturating_mul(2)), |poll| poll.interval),
@@ -134,19 +135,6 @@ fn from_flags(
 /// `None` for a flag that is not given.
 fn non_empty(values: &[String]) -> Option<&[String]> {
     Some(values).filter(|values| !values.is_empty())
-}
-
-/// Parses `usdt`, `usdt=500` or `spot/usdt=500`.
-fn parse_watch_flag(text: &str) -> Result<(Option<Wallet>, WatchedCurrency), ConfigError> {
-    let error = |why: &str| ConfigError(format!("--balance.watch: {why}"));
-    let (name, threshold) =
-        text.rsplit_once('=').map_or((text, None), |(name, threshold)| (name, Some(threshold)));
-    let (wallet, currency) = parse_watched_name(name).map_err(|why| error(&why))?;
-    let threshold = threshold.map(|threshold| {
-        let parsed = threshold.trim().parse::<f64>();
-        parsed.map_err(|_| error("the threshold is not a number: write it like usdt=500"))
-    });
-    Ok((wallet, WatchedCurrency { currency, threshold: threshold.transpose()? }))
 }
 
 impl KeyHalfSettings {

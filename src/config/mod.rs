@@ -9,6 +9,7 @@ mod routes;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod watch;
 
 use std::{fmt, time::Duration};
 

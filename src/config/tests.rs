@@ -40,6 +40,11 @@ fn from_yaml(text: &str) -> Result<Config, String> {
     load(&format!("--config.file {}", path.display()), &[])
 }
 
+/// `=500:250`, or nothing.
+fn describe_thresholds(watch: &WatchedCurrency) -> String {
+    watch.thresholds.map(|thresholds| format!("={}:{}", thresholds.warn, thresholds.page)).unwrap_or_default()
+}
+
 fn describe(config: &Config) -> Vec<String> {
     let one = |account: &AccountConfig| {
         let AccountConfig { name, hosts, wallets, watch, filter, .. } = account;
@@ -47,7 +52,7 @@ fn describe(config: &Config) -> Vec<String> {
         let urls: Vec<_> = hosts.base_urls.iter().map(ToString::to_string).collect();
         let watch: Vec<_> = watch
             .iter()
-            .map(|(wallet, watch)| format!("{wallet}/{}={:?}", watch.currency, watch.threshold))
+            .map(|(wallet, watch)| format!("{wallet}/{}{}", watch.currency, describe_thresholds(watch)))
             .collect();
         let CurrencyFilter { only, exclude, hide_zero } = filter;
         format!(
@@ -94,7 +99,7 @@ fn an_empty_file_and_no_flags_have_the_same_defaults() -> TestResult {
 fn flags_are_parsed() -> TestResult {
     let line = "--xt.base-url https://api.a.top --xt.account desk --xt.wallet fiat --xt.wallet spot \
                 --balance.watch USDT=500.5 --balance.watch btc --balance.watch fiat/EUR=9 --poll.interval 1m --poll.timeout 5s --poll.max-age 2m";
-    let expected = r#"desk ["https://api.a.top"] [Spot, Fiat] ["spot/btc=None", "spot/usdt=Some(500.5)", "fiat/btc=None", "fiat/eur=Some(9.0)", "fiat/usdt=Some(500.5)"] [] [] false 60s 5s 120s"#;
+    let expected = r#"desk ["https://api.a.top"] [Spot, Fiat] ["spot/btc", "spot/usdt=500.5:250.25", "fiat/btc", "fiat/eur=9:4.5", "fiat/usdt=500.5:250.25"] [] [] false 60s 5s 120s"#;
     assert_eq!(describe(&load(line, KEYS)?), [expected]);
     Ok(())
 }
@@ -126,7 +131,7 @@ accounts:
 ",
     )?;
     let expected = [
-        r#"one ["https://api.a.top"] [Wallet] ["wallet/btc=None", "wallet/usdt=Some(500.0)"] ["eth"] ["doge"] true 40s 5s 120s"#,
+        r#"one ["https://api.a.top"] [Wallet] ["wallet/btc", "wallet/usdt=500:250"] ["eth"] ["doge"] true 40s 5s 120s"#,
         r#"two ["https://b.c"] [Spot] [] [] [] false 60s 6s 180s"#,
     ];
     assert_eq!(describe(&config), expected);
@@ -307,10 +312,14 @@ const INVALID_FLAGS: &[InvalidFlags] = &[
         "--xt.futures-coin-base-url is set, but --xt.base-url is not",
     ),
     ("--balance.watch usdt --balance.watch USDT=5", KEYS, "--balance.watch lists 'usdt' twice"),
-    ("--balance.watch usdt=", KEYS, "--balance.watch: the threshold is not a number: write it like usdt=500"),
-    ("--balance.watch usdt=nan", KEYS, "must be above 0"),
+    (
+        "--balance.watch usdt=",
+        KEYS,
+        "--balance.watch: the threshold of 'usdt' is not a number: write usdt, usdt=500",
+    ),
+    ("--balance.watch usdt=nan", KEYS, "is not a number"),
     ("--balance.watch usdt=0", KEYS, "the threshold of 'usdt' is 0, but must be above 0"),
-    ("--balance.watch =5", KEYS, "--balance.watch: invalid currency name"),
+    ("--balance.watch =5", KEYS, "--balance.watch: the name of a currency has only letters"),
     ("--balance.watch bank/usdt=5", KEYS, "--balance.watch: unknown wallet: the wallets are "),
     (
         "--balance.watch fiat/eur=5",
@@ -366,10 +375,13 @@ fn invalid_files_are_rejected_with_the_fix() {
         (account(", watch: {usdt: 1, USDT: 2}"), "watch lists 'usdt' twice"),
         (account(", watch: {spot/usdt: 1, usdt: 2}"), "watch lists 'usdt' twice"),
         (account(", watch: {fiat/eur: 1}"), "add it to wallets, or remove the prefix 'fiat/'"),
-        (account(", watch: {usdt: -1}"), "the threshold of 'usdt' is -1, but must be above 0"),
+        (account(", watch: {usdt: -1}"), "a threshold must be above 0"),
         (account(", watch: {usdt: 1, usdt: 2}"), "duplicate key: remove one of the two"),
         (account(", watch: {usdt: 1}, currencies: {exclude: [USDT]}"), "currencies.exclude lists 'usdt'"),
-        (account(", currencies: {only: ['']}"), "invalid currency name"),
+        (
+            account(", currencies: {only: ['']}"),
+            "account 'a': currencies.only: the name of a currency has only letters",
+        ),
         (
             account(", poll_timeout: 40s"),
             "account 'a': poll_timeout is 40s, but must be above 0 and shorter than poll_interval (30s)",

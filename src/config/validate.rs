@@ -10,12 +10,13 @@ use super::{
     AccountConfig, Config, ConfigError, PricesConfig,
     hosts::{FUTURES_COIN_BASE_URLS, FUTURES_USDT_BASE_URLS, default_base_urls, is_other_exchange},
     routes::{RouteSettingNames, RouteSettings, Routes},
+    watch::{WatchEntry, parse_currency},
 };
 use crate::{
     clock::UnixTime,
     exchange::{
         ApiVersion, BaseUrl, Credentials, ExchangeHosts, KEY_CALLS_PER_SECOND, KeyId, KeySource,
-        PROCESS_CALLS_PER_MINUTE, Wallet, currency_name,
+        PROCESS_CALLS_PER_MINUTE, Wallet,
     },
     quoting::quote_currency,
     snapshot::wallet::{CurrencyFilter, WatchedCurrency},
@@ -76,8 +77,7 @@ pub(super) struct UnvalidatedAccount<'a> {
     pub urls: UnvalidatedUrls<'a>,
     pub routes: RouteSettings<'a>,
     pub wallets: Vec<Wallet>,
-    /// `None` stands for all wallets.
-    pub watch: Vec<(Option<Wallet>, WatchedCurrency)>,
+    pub watch: Vec<WatchEntry>,
     pub currencies: UnvalidatedCurrencies<'a>,
     pub timing: UnvalidatedTiming,
 }
@@ -320,7 +320,7 @@ impl UnvalidatedAccount<'_> {
         if let Some(unread) = wallets.into_iter().find(|wallet| !self.wallets.contains(wallet)) {
             return self.fail(format!("{setting} names a currency of wallet '{unread}', which {wallet_setting} does not list: add it to {wallet_setting}, or remove the prefix '{unread}/'"));
         }
-        let expand = |(wallet, watched): &(Option<Wallet>, WatchedCurrency)| {
+        let expand = |(wallet, watched): &WatchEntry| {
             let wallets = wallet.map_or_else(|| self.wallets.clone(), |wallet| vec![wallet]);
             let watched = watched.clone();
             wallets.into_iter().map(move |wallet| (wallet, watched.clone()))
@@ -333,27 +333,16 @@ impl UnvalidatedAccount<'_> {
             let currency = quote_currency(&twice.currency);
             return self.fail(format!("{setting} lists {currency} twice: remove one of them"));
         }
-        for (_, WatchedCurrency { currency, threshold }) in &watch {
-            // An alert on a threshold of 0 or less could never fire.
-            if let Some(threshold) = threshold.filter(|threshold| !threshold.is_finite() || *threshold <= 0.0)
-            {
-                return self.fail(format!(
-                    "{setting}: the threshold of {} is {threshold}, but must be above 0: remove it to watch without a threshold",
-                    quote_currency(currency),
-                ));
-            }
-        }
         Ok(watch)
     }
 
     fn parse_filter(&self) -> Result<CurrencyFilter, ConfigError> {
         let UnvalidatedCurrencies { only, exclude, hide_zero } = self.currencies;
-        let parse = |names: &[String]| -> Result<Vec<SmolStr>, ConfigError> {
-            let parse =
-                |name: &String| parse_currency(name).or_else(|why| self.fail(format!("currencies: {why}")));
-            names.iter().map(parse).collect()
+        let parse = |list: &str, names: &[String]| -> Result<Vec<SmolStr>, ConfigError> {
+            let names = names.iter().map(|name| parse_currency(name)).collect::<Result<_, _>>();
+            names.or_else(|why| self.fail(format!("currencies.{list}: {why}: write `{list}: [usdt, btc]`")))
         };
-        let (only, exclude) = (parse(only)?, parse(exclude)?);
+        let (only, exclude) = (parse("only", only)?, parse("exclude", exclude)?);
         let wanted = self.watch.iter().map(|(_, watched)| &watched.currency).chain(&only);
         match wanted.into_iter().find(|name| exclude.contains(name)) {
             Some(both) => self.fail(format!(
@@ -375,16 +364,4 @@ fn find_duplicate<T>(sorted: &[T], same: impl Fn(&T, &T) -> bool) -> Option<&T> 
         [a, b] if same(a, b) => Some(a),
         _ => None,
     })
-}
-
-fn parse_currency(text: &str) -> Result<SmolStr, String> {
-    currency_name(text).ok_or_else(|| "invalid currency name: write one such as usdt".to_owned())
-}
-
-/// Parses `usdt`, or `spot/usdt` for one wallet only.
-pub(super) fn parse_watched_name(text: &str) -> Result<(Option<Wallet>, SmolStr), String> {
-    match text.split_once('/') {
-        Some((wallet, name)) => Ok((Some(wallet.trim().parse()?), parse_currency(name)?)),
-        None => Ok((None, parse_currency(text)?)),
-    }
 }

@@ -7,7 +7,7 @@ use crate::{
     exchange::{Amount, PriceTable, QUOTE, Reason},
     snapshot::prices::{PriceFilter, PriceSnapshot},
     snapshot::store::AccountState,
-    snapshot::wallet::{DurationHistogram, HoldingState, LastGood, WalletConfig, WalletSnapshot},
+    snapshot::wallet::{DurationHistogram, HoldingState, LastGood, Thresholds, WalletConfig, WalletSnapshot},
 };
 
 /// A metric family.
@@ -89,7 +89,7 @@ const WALLET_LABELS: &[&str] = &["account", "wallet"];
 const CURRENCY_LABELS: &[&str] = &["account", "currency", "wallet"];
 
 /// Every family, sorted by name, in the order of the exposition.
-pub static FAMILIES: [MetricFamily; 32] = [
+pub static FAMILIES: [MetricFamily; 33] = [
     exporter_family(
         "process_cpu_seconds_total",
         MetricKind::Counter,
@@ -128,19 +128,21 @@ pub static FAMILIES: [MetricFamily; 32] = [
         }),
     },
     MetricFamily {
+        name: "xt_balance_free_page_threshold",
+        kind: MetricKind::Gauge,
+        labels: CURRENCY_LABELS,
+        help: "Configured free amount below which the alerts page, in units of the currency.",
+        source: MetricSource::Config(|wallet_config, out| {
+            threshold_rows(wallet_config, out, |thresholds| thresholds.page);
+        }),
+    },
+    MetricFamily {
         name: "xt_balance_free_threshold",
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
-        help: "Configured threshold of xt_balance_free, in units of the currency.",
+        help: "Configured free amount below which the alerts warn, in units of the currency.",
         source: MetricSource::Config(|wallet_config, out| {
-            for watch in &wallet_config.watch {
-                if let Some(threshold) = watch.threshold {
-                    out.sample(
-                        &[&wallet_config.account, &watch.currency, wallet_config.wallet.label()],
-                        threshold,
-                    );
-                }
-            }
+            threshold_rows(wallet_config, out, |thresholds| thresholds.warn);
         }),
     },
     MetricFamily {
@@ -377,6 +379,15 @@ fn balance_rows(
 /// The value of a metric that is 0 without a time.
 fn timestamp_or_zero(time: Option<UnixTime>) -> f64 {
     time.map_or(0.0, UnixTime::as_secs_f64)
+}
+
+fn threshold_rows(wallet_config: &WalletConfig, out: &mut Samples, pick: fn(Thresholds) -> f64) {
+    for watch in &wallet_config.watch {
+        if let Some(thresholds) = watch.thresholds {
+            let labels = [&*wallet_config.account, &watch.currency, wallet_config.wallet.label()];
+            out.sample(&labels, pick(thresholds));
+        }
+    }
 }
 
 fn wallet_labels(snapshot: &WalletSnapshot) -> [&str; 2] {

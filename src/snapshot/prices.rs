@@ -189,7 +189,7 @@ mod tests {
 
     fn wallet_config(watch: &[&str], only: &[&str], exclude: &[&str]) -> WalletConfig {
         let names = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
-        let watch = watch.iter().map(|name| WatchedCurrency { currency: (*name).into(), threshold: None });
+        let watch = watch.iter().map(|name| WatchedCurrency { currency: (*name).into(), thresholds: None });
         WalletConfig {
             account: "a".into(),
             wallet: Wallet::Spot,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     clock::{Timestamp, UnixTime},
     snapshot::store::AccountEntry,
-    snapshot::wallet::{Freshness, Holding, HoldingState, WalletSnapshot},
+    snapshot::wallet::{Freshness, Holding, HoldingState, Thresholds, WalletConfig, WalletSnapshot},
 };
 
 /// The body: every wallet of the requested accounts.
@@ -41,6 +41,15 @@ struct CurrencyBalance<'a> {
     frozen: Option<&'a str>,
     /// Whether the exchange's answer lists the currency. A watched currency that it does not list is 0. Null if unknown.
     present: Option<bool>,
+    /// Null if none are configured.
+    thresholds: Option<CurrencyThresholds>,
+}
+
+/// The free amounts below which the alerts warn and page.
+#[derive(Serialize)]
+struct CurrencyThresholds {
+    warn: f64,
+    page: f64,
 }
 
 /// Why a query is invalid, as the text of the response.
@@ -96,17 +105,26 @@ fn wallet_balances(snapshot: &WalletSnapshot, now: Timestamp) -> WalletBalances<
         },
         answered: good.map(|good| rfc3339(good.at.unix)),
         age_seconds: good.map(|good| good.at.age(now).as_secs_f64()),
-        balances: snapshot.visible(now).map(|good| good.holdings.iter().map(currency_balance).collect()),
+        balances: snapshot.visible(now).map(|good| {
+            good.holdings.iter().map(|holding| currency_balance(&snapshot.config, holding)).collect()
+        }),
     }
 }
 
-fn currency_balance(holding: &Holding) -> CurrencyBalance<'_> {
+fn currency_balance<'a>(config: &WalletConfig, holding: &'a Holding) -> CurrencyBalance<'a> {
     let (free, frozen) = match &holding.state {
         HoldingState::Read { free, frozen } => (Some(free.text()), Some(frozen.text())),
         HoldingState::Missing => (Some("0"), Some("0")),
         HoldingState::Unreadable | HoldingState::Unnamed | HoldingState::Unconfirmed => (None, None),
     };
-    CurrencyBalance { currency: &holding.currency, free, frozen, present: holding.state.is_present() }
+    let thresholds = config.find_watch(&holding.currency).and_then(|watch| watch.thresholds);
+    CurrencyBalance {
+        currency: &holding.currency,
+        free,
+        frozen,
+        present: holding.state.is_present(),
+        thresholds: thresholds.map(|Thresholds { warn, page }| CurrencyThresholds { warn, page }),
+    }
 }
 
 fn rfc3339(time: UnixTime) -> String {

@@ -150,11 +150,11 @@ fn target_labels(edit: impl Fn(String) -> String, are_renamed: bool) {
     });
     drill.pages(
         "XtBalanceLow critical of desk/usdt",
-        "Account desk, wallet spot: 120.5 USDT are free, the threshold is 500.",
+        "Account desk, wallet spot: 120.5 USDT are free, the page threshold is 250.",
     );
     drill.pages(
         "XtBalanceLow critical of treasury/usdt",
-        "Account treasury, wallet spot: 4000 USDT are free, the threshold is 9000.",
+        "Account treasury, wallet spot: 4000 USDT are free, the page threshold is 4500.",
     );
     drill.pages(
         "XtBalanceUnknown critical of otc/usdt",
@@ -337,7 +337,7 @@ impl Scene {
         });
         drill.pages(
             "XtBalanceLow critical of market-maker/usdt",
-            "Account market-maker, wallet spot: 120.5 USDT are free, the threshold is 500.",
+            "Account market-maker, wallet spot: 120.5 USDT are free, the page threshold is 250.",
         );
 
         drill.act("otc-desk: its exchange answers 500", || {
@@ -364,7 +364,7 @@ impl Scene {
         });
         drill.pages(
             "XtBalanceLow critical of treasury/usdt",
-            "Account treasury, wallet spot: 0 USDT are free, the threshold is 500.",
+            "Account treasury, wallet spot: 0 USDT are free, the page threshold is 250.",
         );
         drill.tickets(
             "XtWatchedCurrencyMissing warning of treasury/btc",

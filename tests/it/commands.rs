@@ -383,11 +383,23 @@ fn once_does_not_change_a_file_that_it_cannot_replace() {
 fn check_succeeds_if_everything_works() {
     let exchange = Exchange::documented();
     let url = exchange.url();
-    let output = run(&format!("check --balance.watch usdt=500 --balance.watch xrp --xt.base-url {url}"));
+    let output = run(&format!("check --balance.watch usdt=500 --xt.base-url {url}"));
     ended(&output, 0, &[]);
     let states = states(&output);
-    assert!(states.len() > 5 && states.iter().all(|state| *state == "ok"), "{}", output.stdout);
+    assert!(states.len() > 4 && states.iter().all(|state| *state == "ok"), "{}", output.stdout);
     assert_golden("check_ok", &output.stdout);
+}
+
+#[test]
+fn check_warns_about_a_watched_currency_that_is_missing_or_low() {
+    let exchange = Exchange::documented();
+    let watched =
+        format!("check --balance.watch usdt=4000 --balance.watch xrp --xt.base-url {}", exchange.url());
+    let output = run(&watched);
+    ended(&output, 0, &["2 warnings", "below the threshold of 4000"]);
+    let warnings = states(&output).into_iter().filter(|state| *state == "WARN").count();
+    assert_eq!(warnings, 2, "{}", output.stdout);
+    ended(&run(&format!("{watched} --strict")), 1, &["no problems found, 2 warnings"]);
 }
 
 /// The first word of every line that tells how something is: `ok`, `WARN` or `FAIL`.

@@ -25,7 +25,12 @@ fn amounts_have_the_digits_of_the_exchange() {
     let exchange = exchange();
     let exporter = Exporter::serve(
         &exchange.url(),
-        &["--balance.watch=usdt", "--balance.watch=xrp", "--poll.interval=1s", "--poll.timeout=900ms"],
+        &[
+            "--balance.watch=usdt=500:200",
+            "--balance.watch=xrp",
+            "--poll.interval=1s",
+            "--poll.timeout=900ms",
+        ],
     );
     let all = until("the second poll confirms that xrp is missing", || {
         let all = json(&exporter, "");
@@ -34,9 +39,9 @@ fn amounts_have_the_digits_of_the_exchange() {
     let wallet = &all["wallets"][0];
     assert_eq!((&wallet["account"], &wallet["wallet"]), (&json!("main"), &json!("spot")));
     let expected = json!([
-        {"currency": "btc", "free": "0.00000001", "frozen": "0.00", "present": true},
-        {"currency": "usdt", "free": LONG, "frozen": "0.10", "present": true},
-        {"currency": "xrp", "free": "0", "frozen": "0", "present": false},
+        {"currency": "btc", "free": "0.00000001", "frozen": "0.00", "present": true, "thresholds": null},
+        {"currency": "usdt", "free": LONG, "frozen": "0.10", "present": true, "thresholds": {"warn": 500.0, "page": 200.0}},
+        {"currency": "xrp", "free": "0", "frozen": "0", "present": false, "thresholds": null},
     ]);
     assert_eq!(wallet["balances"], expected);
     let age = wallet["age_seconds"].as_f64().unwrap();

@@ -37,7 +37,7 @@ use xt_balance_exporter::{
     snapshot::store::AccountState,
     snapshot::store::{self, Store},
     snapshot::wallet::{
-        CurrencyFilter, PollOutcome, PollResult, WalletConfig, WalletSnapshot, WatchedCurrency,
+        CurrencyFilter, PollOutcome, PollResult, Thresholds, WalletConfig, WalletSnapshot, WatchedCurrency,
     },
 };
 
@@ -406,6 +406,7 @@ struct ExpectedSeries {
     frozen: BTreeMap<[String; 3], u64>,
     present: BTreeMap<[String; 3], u64>,
     thresholds: BTreeMap<[String; 3], u64>,
+    page_thresholds: BTreeMap<[String; 3], u64>,
 }
 
 impl ExpectedSeries {
@@ -414,8 +415,11 @@ impl ExpectedSeries {
         let key = |currency: &str| {
             [config.account.to_string(), currency.to_owned(), config.wallet.label().to_owned()]
         };
-        for WatchedCurrency { currency, threshold } in &config.watch {
-            self.thresholds.extend(threshold.map(|threshold| (key(currency), threshold.to_bits())));
+        for WatchedCurrency { currency, thresholds } in &config.watch {
+            if let Some(Thresholds { warn, page }) = thresholds {
+                self.thresholds.insert(key(currency), warn.to_bits());
+                self.page_thresholds.insert(key(currency), page.to_bits());
+            }
         }
         let good = (0..).zip(outcomes).filter_map(|(second, outcome)| Some((outcome.as_ref().ok()?, second)));
         let Some((answer, _)) = good.last().filter(|(_, second)| now.saturating_sub(*second) < MAX_AGE)
@@ -444,7 +448,10 @@ fn wallet_config(account: &str, wallet: exchange::Wallet, watch: &[(String, Opti
     let watch =
         watch.iter().filter_map(|(name, threshold)| Some((exchange::currency_name(name)?, *threshold)));
     let watch: BTreeMap<_, _> = watch.collect();
-    let watch = watch.into_iter().map(|(currency, threshold)| WatchedCurrency { currency, threshold });
+    let watch = watch.into_iter().map(|(currency, warn)| WatchedCurrency {
+        currency,
+        thresholds: warn.map(|warn| Thresholds { warn, page: warn * 0.4 }),
+    });
     WalletConfig {
         account: account.into(),
         wallet,
@@ -507,6 +514,7 @@ proptest! {
         prop_assert_eq!(series(&families, "xt_balance_frozen"), expected.frozen);
         prop_assert_eq!(series(&families, "xt_watch_present"), expected.present);
         prop_assert_eq!(series(&families, "xt_balance_free_threshold"), expected.thresholds);
+        prop_assert_eq!(series(&families, "xt_balance_free_page_threshold"), expected.page_thresholds);
         let ups: BTreeSet<_> = families["xt_up"].samples.iter().map(|sample| sample.label("account")).collect();
         prop_assert_eq!(ups, accounts.keys().map(String::as_str).collect());
     }

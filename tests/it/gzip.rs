@@ -23,7 +23,7 @@ use xt_balance_exporter::{
     exposition::{Exposition, cache::ExpositionCache},
     snapshot::store::AccountState,
     snapshot::store::{AccountEntry, Store},
-    snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency},
+    snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, Thresholds, WalletConfig, WatchedCurrency},
 };
 
 // The walk: what is known of a few accounts and of prices, as it changes
@@ -145,9 +145,9 @@ impl Walk {
         let now = at(5);
         let account = |name: &str, wallets: &[Wallet], max_age| {
             let subject = |wallet: &Wallet| {
-                let watch = [("gone", None), ("usdt", Some(500.0))];
+                let watch = [("gone", None), ("usdt", Some(Thresholds { warn: 500.0, page: 200.0 }))];
                 let watch =
-                    watch.map(|(name, threshold)| WatchedCurrency { currency: name.into(), threshold });
+                    watch.map(|(name, thresholds)| WatchedCurrency { currency: name.into(), thresholds });
                 Arc::new(WalletConfig {
                     account: name.into(),
                     wallet: *wallet,

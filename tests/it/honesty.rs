@@ -17,7 +17,7 @@ use xt_balance_exporter::{
     simulator::{
         self, Effect, Fault, NonceRefusal, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatorConfig,
     },
-    snapshot::wallet::WatchedCurrency,
+    snapshot::wallet::{Thresholds, WatchedCurrency},
 };
 
 const HELD: Option<f64> = Some(500.5);
@@ -53,7 +53,8 @@ fn reading(api: ApiVersion, wallet: Wallet, url: &str) -> TestPoller {
         futures_coin: base(&format!("{url}/dapi")),
     };
     ours.wallets = vec![wallet];
-    ours.watch = vec![(wallet, WatchedCurrency { currency: "usdt".into(), threshold: Some(500.0) })];
+    let thresholds = Some(Thresholds { warn: 500.0, page: 250.0 });
+    ours.watch = vec![(wallet, WatchedCurrency { currency: "usdt".into(), thresholds })];
     TestPoller::for_accounts(vec![ours]).remove(0)
 }
 

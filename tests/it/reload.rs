@@ -17,7 +17,7 @@ use xt_balance_exporter::{
     exchange::{self, ApiVersion, BaseUrl, KeyHalf, KeySource},
     poller::{PollerSet, ReloadSummary},
     simulator::{self, Effect, Fault, RefusalCause, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
-    snapshot::wallet::{CurrencyFilter, WatchedCurrency},
+    snapshot::wallet::{CurrencyFilter, Thresholds, WatchedCurrency},
 };
 
 const THRESHOLD: &str = "xt_balance_free_threshold{account=\"main\",currency=\"usdt\",wallet=\"spot\"}";
@@ -156,8 +156,8 @@ async fn other_wishes_for_an_account_are_met_from_what_is_known_of_it() {
     assert_eq!(seen(&process), [Some(3_867.4), Some(0.5), Some(0.0), None]);
 
     let mut wish = process.main();
-    wish.watch[0].1.threshold = Some(900.0);
-    wish.watch.push((exchange::Wallet::Spot, WatchedCurrency { currency: "eth".into(), threshold: None }));
+    wish.watch[0].1.thresholds = Some(Thresholds { warn: 900.0, page: 450.0 });
+    wish.watch.push((exchange::Wallet::Spot, WatchedCurrency { currency: "eth".into(), thresholds: None }));
     wish.filter =
         CurrencyFilter { hide_zero: true, exclude: vec!["btc".into()], ..CurrencyFilter::default() };
     assert_eq!(process.follow(vec![wish]).await, changed(1));
@@ -279,7 +279,7 @@ async fn a_key_that_works_stays_in_use_while_its_files_hold_one_that_does_not() 
     let polls = process.sample(POLLS).unwrap();
     process.reaches(POLLS, polls + 2.0).await;
     let mut wish = process.account("main", keys(), SECOND);
-    wish.watch[0].1.threshold = Some(900.0);
+    wish.watch[0].1.thresholds = Some(Thresholds { warn: 900.0, page: 450.0 });
     assert_eq!(process.follow(vec![wish]).await, changed(1));
     let polls = process.sample(POLLS).unwrap();
     process.reaches(POLLS, polls + 2.0).await;

@@ -176,7 +176,7 @@ fn create_config(account: &ModelAccount, host_count: usize) -> AccountConfig {
     };
     let url = |host: usize| BaseUrl::parse(&format!("https://host{host}.test"));
     let base_urls: Result<Vec<_>, String> = (0..host_count).map(url).collect();
-    let watched = WatchedCurrency { currency: "usdt".into(), threshold: None };
+    let watched = WatchedCurrency { currency: "usdt".into(), thresholds: None };
     AccountConfig {
         name: format!("account{}", account.index).into(),
         hosts: ExchangeHosts {

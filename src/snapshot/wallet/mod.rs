@@ -57,8 +57,17 @@ impl WalletConfig {
 pub struct WatchedCurrency {
     /// Lower case.
     pub currency: SmolStr,
-    /// The balance counts as low below this free amount, in units of the currency.
-    pub threshold: Option<f64>,
+    /// `None` if no balance of the currency counts as low.
+    pub thresholds: Option<Thresholds>,
+}
+
+/// The free amounts below which a watched balance is low, in units of the currency.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Thresholds {
+    /// A balance below it is a warning. Finite and above 0.
+    pub warn: f64,
+    /// A balance below it pages. Above 0 and at most `warn`.
+    pub page: f64,
 }
 
 /// The filter for currencies that are not watched.

@@ -8,8 +8,11 @@ fn wallet_config(filter: CurrencyFilter) -> Arc<WalletConfig> {
         account: "main".into(),
         wallet: Wallet::Spot,
         watch: vec![
-            WatchedCurrency { currency: "btc".into(), threshold: None },
-            WatchedCurrency { currency: "usdt".into(), threshold: Some(500.0) },
+            WatchedCurrency { currency: "btc".into(), thresholds: None },
+            WatchedCurrency {
+                currency: "usdt".into(),
+                thresholds: Some(Thresholds { warn: 500.0, page: 250.0 }),
+            },
         ],
         filter,
         max_age: Duration::from_secs(90),

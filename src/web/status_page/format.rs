@@ -1,6 +1,7 @@
 //! Text of single values on the page: amounts, times, anchors. No markup: the template adds and escapes it.
 
 use std::{
+    cmp::Ordering,
     fmt::{self, Write as _},
     time::Duration,
 };
@@ -8,31 +9,52 @@ use std::{
 use crate::{
     clock::{Timestamp, UnixTime},
     exchange::Wallet,
+    snapshot::wallet::Thresholds,
 };
+
+/// Both thresholds of a balance, as in `500 (page 250)`.
+pub(super) struct ThresholdsText(pub(super) Thresholds);
+
+impl fmt::Display for ThresholdsText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Thresholds { warn, page } = self.0;
+        write!(f, "{} (page {})", PlainNumber(warn), PlainNumber(page))
+    }
+}
 
 /// How far a balance is below its threshold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Shortfall {
     free: f64,
-    threshold: f64,
+    thresholds: Thresholds,
 }
 
 impl Shortfall {
-    /// `None` if one of the two is unknown, or if `free` is not below `threshold`.
-    pub(super) fn between(free: Option<f64>, threshold: Option<f64>) -> Option<Self> {
-        let shortfall = Self { free: free?, threshold: threshold? };
-        (shortfall.free < shortfall.threshold).then_some(shortfall)
+    /// `None` if one of the two is unknown, or if `free` is not below `thresholds.warn`.
+    pub(super) fn between(free: Option<f64>, thresholds: Option<Thresholds>) -> Option<Self> {
+        let shortfall = Self { free: free?, thresholds: thresholds? };
+        (shortfall.free < shortfall.thresholds.warn).then_some(shortfall)
     }
 
-    /// The balance as a fraction of its threshold. It orders shortfalls: the smallest is the worst.
-    pub(super) fn ratio(self) -> f64 {
-        if self.threshold > 0.0 { self.free / self.threshold } else { self.free - self.threshold }
+    /// Whether the balance is below its page threshold.
+    pub(super) fn is_critical(self) -> bool {
+        self.free < self.thresholds.page
+    }
+
+    /// The order of shortfalls, the worst first: critical ones, then the lowest fraction of the threshold.
+    pub(super) fn cmp_worst_first(&self, other: &Self) -> Ordering {
+        other.is_critical().cmp(&self.is_critical()).then_with(|| self.ratio().total_cmp(&other.ratio()))
+    }
+
+    /// The balance as a fraction of its threshold.
+    fn ratio(self) -> f64 {
+        self.free / self.thresholds.warn
     }
 }
 
 impl fmt::Display for Shortfall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.threshold > 0.0 && self.free >= 0.0 {
+        if self.free >= 0.0 {
             // Rounded down: a balance below its threshold is never shown as 100 %.
             let percent = self.ratio() * 100.0;
             match percent {
@@ -44,8 +66,8 @@ impl fmt::Display for Shortfall {
         } else {
             f.write_str("below ")?;
         }
-        let missing = round_float_noise(self.threshold - self.free);
-        write!(f, "{}, {} short", PlainNumber(self.threshold), PlainNumber(missing))
+        let missing = round_float_noise(self.thresholds.warn - self.free);
+        write!(f, "{}, {} short", ThresholdsText(self.thresholds), PlainNumber(missing))
     }
 }
 
@@ -237,20 +259,33 @@ mod tests {
     #[test]
     fn a_shortfall_is_never_rounded_up_to_the_threshold() {
         for (free, threshold, expected) in [
-            (0.0, 500.0, "0 % of 500, 500 short"),
-            (120.5, 500.0, "24 % of 500, 379.5 short"),
-            (499.999, 500.0, "99 % of 500, 0.001 short"),
-            (0.1, 0.3, "33 % of 0.3, 0.2 short"),
-            (0.001, 500.0, "under 0.1 % of 500, 499.999 short"),
-            (9.99, 100.0, "9.9 % of 100, 90.01 short"),
-            (-1.5, 500.0, "below 500, 501.5 short"),
-            (1e20, 1e21, "10 % of 1e21, 9e20 short"),
+            (0.0, 500.0, "0 % of 500 (page 200), 500 short"),
+            (120.5, 500.0, "24 % of 500 (page 200), 379.5 short"),
+            (499.999, 500.0, "99 % of 500 (page 200), 0.001 short"),
+            (0.1, 0.3, "33 % of 0.3 (page 0.12), 0.2 short"),
+            (0.001, 500.0, "under 0.1 % of 500 (page 200), 499.999 short"),
+            (9.99, 100.0, "9.9 % of 100 (page 40), 90.01 short"),
+            (-1.5, 500.0, "below 500 (page 200), 501.5 short"),
+            (1e20, 1e21, "10 % of 1e21 (page 4e20), 9e20 short"),
         ] {
-            let shortfall = Shortfall::between(Some(free), Some(threshold)).map(|found| found.to_string());
+            let shortfall = shortfall(free, threshold, threshold * 0.4).map(|found| found.to_string());
             assert_eq!(shortfall.as_deref(), Some(expected));
         }
-        assert_eq!(Shortfall::between(Some(500.0), Some(500.0)), None, "a balance at its threshold");
-        assert_eq!(Shortfall::between(None, Some(500.0)), None);
+        assert_eq!(shortfall(500.0, 500.0, 500.0), None, "a balance at its threshold");
+        assert_eq!(Shortfall::between(None, Some(Thresholds { warn: 500.0, page: 250.0 })), None);
+    }
+
+    fn shortfall(free: f64, warn: f64, page: f64) -> Option<Shortfall> {
+        Shortfall::between(Some(free), Some(Thresholds { warn, page }))
+    }
+
+    #[test]
+    fn critical_shortfalls_are_worse_than_all_others() {
+        let (critical, lower) = (shortfall(4.9, 10.0, 5.0), shortfall(2.0, 10.0, 2.0));
+        assert_eq!(critical.map(Shortfall::is_critical), Some(true));
+        assert_eq!(lower.map(Shortfall::is_critical), Some(false), "a balance at its page threshold");
+        let order = critical.zip(lower).map(|(critical, lower)| critical.cmp_worst_first(&lower));
+        assert_eq!(order, Some(Ordering::Less));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Counts and judgements of the page, without markup: which balances are low, which wallets are not fresh, which
 //! pollers have problems.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use super::format::{AmountText, Anchor, AnchorKind, HumanDuration, Quantity, Shortfall};
 use crate::{
@@ -114,7 +114,7 @@ impl<'a> StatusPageModel<'a> {
                 model.wallets.push(WalletRow::new(account, &wallet.snapshot, low_count, now));
             }
         }
-        model.low.sort_by(|a, b| a.shortfall.ratio().total_cmp(&b.shortfall.ratio()));
+        model.low.sort_by(|a, b| a.shortfall.cmp_worst_first(&b.shortfall));
         model
     }
 
@@ -122,14 +122,14 @@ impl<'a> StatusPageModel<'a> {
         let holdings = visible_holdings(snapshot, now);
         let held = snapshot.last_good.as_ref().filter(|_| !snapshot.is_last_poll_good());
         let held = held.map(|good| HumanDuration(good.at.age(now)));
-        for watch in snapshot.config.watch.iter().filter(|watch| watch.threshold.is_some()) {
+        for watch in snapshot.config.watch.iter().filter(|watch| watch.thresholds.is_some()) {
             self.threshold_count += 1;
             let state = find_holding(holdings, &watch.currency);
             let free = state.and_then(HoldingState::amounts).map(|(free, _)| free);
             if free.is_none() {
                 self.unknown_threshold_count += 1;
             }
-            if let Some(shortfall) = Shortfall::between(free, watch.threshold) {
+            if let Some(shortfall) = Shortfall::between(free, watch.thresholds) {
                 let free = match state {
                     Some(HoldingState::Read { free, .. }) => Some(AmountText::new(free.text())),
                     _ => None,
@@ -176,7 +176,14 @@ impl<'a> StatusPageModel<'a> {
     pub(super) fn threshold_banner(&self) -> Banner {
         let (all, low, unknown) = (self.threshold_count, self.low.len(), self.unknown_threshold_count);
         let thresholds = Quantity(all, "threshold");
-        let unknown_note = format!("balance unknown for {unknown} of {thresholds}");
+        let mut unknown_note = format!("balance unknown for {unknown} of {thresholds}");
+        let mut low_note = format!("of {thresholds}");
+        let critical = self.low.iter().filter(|low| low.shortfall.is_critical()).count();
+        if critical > 0 {
+            for note in [&mut low_note, &mut unknown_note] {
+                let _ = write!(note, ", {critical} critical");
+            }
+        }
         let (level, text, note) = match (low, unknown) {
             _ if all == 0 => {
                 (BannerLevel::Good, "No thresholds".to_owned(), "no balance can be low".to_owned())
@@ -186,7 +193,7 @@ impl<'a> StatusPageModel<'a> {
             }
             (0, _) if unknown == all => (BannerLevel::Warn, "Balances unknown".to_owned(), unknown_note),
             (0, _) => (BannerLevel::Warn, "None known to be low".to_owned(), unknown_note),
-            (_, 0) => (BannerLevel::Bad, format!("{low} low"), format!("of {thresholds}")),
+            (_, 0) => (BannerLevel::Bad, format!("{low} low"), low_note),
             _ => (BannerLevel::Bad, format!("{low} low"), unknown_note),
         };
         Banner { level, text, note, price_state: None }

@@ -13,16 +13,17 @@ use crate::{
     exchange::{BalanceAnswer, Failure, PriceTable, Reason, Wallet, v1},
     snapshot::store::{AccountEntry, AccountState, PriceEntry, Store},
     snapshot::wallet::{
-        CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency, tests::answer,
+        CurrencyFilter, PollOutcome, PollResult, Thresholds, WalletConfig, WatchedCurrency, tests::answer,
     },
 };
 
 const NOW: u64 = 10_000;
 
 fn account(name: &str, watch: &[(&str, Option<f64>)]) -> AccountEntry {
-    let watch = watch
-        .iter()
-        .map(|(currency, threshold)| WatchedCurrency { currency: (*currency).into(), threshold: *threshold });
+    let watch = watch.iter().map(|(currency, warn)| {
+        let thresholds = warn.map(|warn| Thresholds { warn, page: warn / 2.0 });
+        WatchedCurrency { currency: (*currency).into(), thresholds }
+    });
     let wallet_config = WalletConfig {
         account: name.into(),
         wallet: Wallet::Spot,
@@ -252,7 +253,7 @@ fn a_wallet_of_a_thousand_currencies_shows_those_that_are_watched_and_twenty_mor
     let wallet = polled(account("main", &[("c998", Some(5.0))]), NOW, Ok(answer(&rows)));
     let html = html(vec![wallet]);
     let shown = text(&html);
-    for said in ["1 low of 1 threshold", "500 zero balances", "c998 low"] {
+    for said in ["1 low of 1 threshold, 1 critical", "500 zero balances", "c998 critical"] {
         assert!(shown.contains(said), "no {said} in {shown}");
     }
     // Of 499 that are not zero and 500 that are.
@@ -272,7 +273,7 @@ fn only_what_is_under_its_threshold_is_marked_low() {
     let html = html(vec![polled(account("main", &watch), NOW, Ok(answer(&rows)))]);
     assert_eq!(html.matches("<tr class=\"low\">").count(), 2, "in the list on top and in its wallet");
     let shown = text(&html);
-    assert!(shown.contains("usdt low 499.5 0 99 % of 500, 0.5 short"), "{shown}");
+    assert!(shown.contains("usdt low 499.5 0 99 % of 500 (page 250), 0.5 short"), "{shown}");
     assert!(shown.contains("1 low of 2 thresholds"), "{shown}");
 }
 

@@ -4,13 +4,13 @@
 use std::cmp::Reverse;
 
 use super::{
-    format::{AmountText, HumanDuration, PlainNumber, Quantity, Shortfall},
+    format::{AmountText, HumanDuration, Quantity, Shortfall, ThresholdsText},
     model::{find_holding, visible_holdings},
 };
 use crate::{
     clock::Timestamp,
     exchange::{PriceTable, Wallet},
-    snapshot::wallet::{Holding, HoldingState, WalletSnapshot, WatchedCurrency},
+    snapshot::wallet::{Holding, HoldingState, Thresholds, WalletSnapshot, WatchedCurrency},
 };
 
 /// Maximum number of currencies in a table beside the watched ones, and of zero balances listed by name.
@@ -54,9 +54,8 @@ pub(super) struct BalanceTable<'a> {
 /// One currency.
 pub(super) struct BalanceRow<'a> {
     pub(super) currency: &'a str,
-    pub(super) is_low: bool,
     pub(super) amounts: Amounts<'a>,
-    pub(super) threshold: Option<ThresholdCell>,
+    pub(super) thresholds: Option<ThresholdCell>,
 }
 
 /// The amounts of a currency, or why they are unknown.
@@ -71,11 +70,11 @@ pub(super) enum Amounts<'a> {
     Unknown(&'static str),
 }
 
-/// A threshold, compared with the free balance.
+/// The thresholds, compared with the free balance.
 pub(super) enum ThresholdCell {
     Below(Shortfall),
-    Above(PlainNumber),
-    BalanceUnknown(PlainNumber),
+    Above(ThresholdsText),
+    BalanceUnknown(ThresholdsText),
 }
 
 impl<'a> WalletBalances<'a> {
@@ -110,7 +109,7 @@ impl<'a> BalanceTable<'a> {
         let holdings = visible_holdings(snapshot, now);
         let held = snapshot.visible(now).filter(|_| snapshot.last_failure.is_some());
         let watched_row = |watch: &'a WatchedCurrency| {
-            BalanceRow::new(&watch.currency, find_holding(holdings, &watch.currency), watch.threshold)
+            BalanceRow::new(&watch.currency, find_holding(holdings, &watch.currency), watch.thresholds)
         };
         let other_row =
             |holding: &&'a Holding| BalanceRow::new(&holding.currency, Some(&holding.state), None);
@@ -121,7 +120,7 @@ impl<'a> BalanceTable<'a> {
             wallet: config.wallet,
             fraction_digits: align_fractions(watched.iter().chain(&others).flat_map(BalanceRow::amounts)),
             held: held.map(|good| HumanDuration(good.at.age(now))),
-            has_thresholds: config.watch.iter().any(|watch| watch.threshold.is_some()),
+            has_thresholds: config.watch.iter().any(|watch| watch.thresholds.is_some()),
             watched,
             others,
         }
@@ -129,7 +128,7 @@ impl<'a> BalanceTable<'a> {
 }
 
 impl<'a> BalanceRow<'a> {
-    fn new(currency: &'a str, state: Option<&'a HoldingState>, threshold: Option<f64>) -> Self {
+    fn new(currency: &'a str, state: Option<&'a HoldingState>, thresholds: Option<Thresholds>) -> Self {
         let amounts = match state {
             Some(HoldingState::Read { free, frozen }) => Amounts::Read {
                 free: AmountText::new(free.text()),
@@ -147,13 +146,20 @@ impl<'a> BalanceRow<'a> {
             None => Amounts::Unknown("unknown"),
         };
         let free = state.and_then(HoldingState::amounts).map(|(free, _)| free);
-        let shortfall = Shortfall::between(free, threshold);
-        let threshold = threshold.map(|threshold| match shortfall {
+        let thresholds = thresholds.map(|thresholds| match Shortfall::between(free, Some(thresholds)) {
             Some(shortfall) => ThresholdCell::Below(shortfall),
-            None if free.is_none() => ThresholdCell::BalanceUnknown(PlainNumber(threshold)),
-            None => ThresholdCell::Above(PlainNumber(threshold)),
+            None if free.is_none() => ThresholdCell::BalanceUnknown(ThresholdsText(thresholds)),
+            None => ThresholdCell::Above(ThresholdsText(thresholds)),
         });
-        Self { currency, is_low: shortfall.is_some(), amounts, threshold }
+        Self { currency, amounts, thresholds }
+    }
+
+    /// The free balance, if it is below its threshold.
+    pub(super) fn shortfall(&self) -> Option<Shortfall> {
+        match self.thresholds {
+            Some(ThresholdCell::Below(shortfall)) => Some(shortfall),
+            _ => None,
+        }
     }
 
     fn amounts(&self) -> Vec<AmountText<'a>> {

@@ -81,8 +81,12 @@ fn valid_account(account: &AccountConfig) {
         watch.is_sorted_by(|(wallet, a), (other, b)| (wallet, &a.currency) < (other, &b.currency)),
         "{watch:?}"
     );
-    let thresholds = watch.iter().filter_map(|(_, watch)| watch.threshold);
-    assert!({ thresholds }.all(|threshold| threshold.is_finite() && threshold > 0.0), "{watch:?}");
+    let mut thresholds = watch.iter().filter_map(|(_, watch)| watch.thresholds);
+    let can_fire = |threshold: f64| threshold.is_finite() && threshold > 0.0;
+    assert!(
+        thresholds.all(|levels| can_fire(levels.warn) && can_fire(levels.page) && levels.page <= levels.warn),
+        "{watch:?}"
+    );
     let watched: Vec<_> = watch.iter().map(|(_, watch)| &watch.currency).collect();
     for currency in watched.iter().copied().chain(&filter.only).chain(&filter.exclude) {
         assert_eq!(currency_name(currency).as_ref(), Some(currency), "a name that no answer could have");
@@ -117,8 +121,9 @@ fn load(accounts: &[AccountConfig], prices: Option<&PricesConfig>) {
 fn starts(config: Config, names: &BTreeSet<Box<str>>) {
     let clock = Clock::start();
     let wallets: usize = config.accounts.iter().map(|account| account.wallets.len()).sum();
-    let marks =
-        |account: &AccountConfig| account.watch.iter().filter(|(_, watch)| watch.threshold.is_some()).count();
+    let marks = |account: &AccountConfig| {
+        account.watch.iter().filter(|(_, watch)| watch.thresholds.is_some()).count()
+    };
     let thresholds: usize = config.accounts.iter().map(marks).sum();
     let is_priced = config.prices.is_some();
     let (pollers, prices, store) = poller::create_pollers(config.accounts, config.prices, &EXCHANGE, clock);

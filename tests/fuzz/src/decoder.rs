@@ -19,7 +19,7 @@ use xt_balance_exporter::{
     exposition::cache,
     snapshot::store::AccountState,
     snapshot::store::{AccountEntry, Store},
-    snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency},
+    snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, Thresholds, WalletConfig, WatchedCurrency},
     web::status_page::{self, StatusPage},
 };
 
@@ -142,13 +142,19 @@ struct Wishes {
 const WALLETS: [(exchange::Wallet, fn() -> Wishes); 3] = [
     (exchange::Wallet::Spot, || Wishes { watch: vec![], filter: CurrencyFilter::default() }),
     (exchange::Wallet::Wallet, || Wishes {
-        watch: vec![WatchedCurrency { currency: "usdt".into(), threshold: Some(500.0) }],
+        watch: vec![WatchedCurrency {
+            currency: "usdt".into(),
+            thresholds: Some(Thresholds { warn: 500.0, page: 250.0 }),
+        }],
         filter: CurrencyFilter { only: vec!["btc".into(), "eth".into()], exclude: vec![], hide_zero: false },
     }),
     (exchange::Wallet::Fiat, || Wishes {
         watch: vec![
-            WatchedCurrency { currency: "btc".into(), threshold: None },
-            WatchedCurrency { currency: "usdt".into(), threshold: Some(0.1) },
+            WatchedCurrency { currency: "btc".into(), thresholds: None },
+            WatchedCurrency {
+                currency: "usdt".into(),
+                thresholds: Some(Thresholds { warn: 0.1, page: 0.05 }),
+            },
         ],
         filter: CurrencyFilter { only: vec![], exclude: vec!["doge".into()], hide_zero: true },
     }),
@@ -626,7 +632,7 @@ impl Model {
             .wishes
             .watch
             .iter()
-            .filter_map(|watch| Some((String::from(watch.currency.clone()), watch.threshold?)));
+            .filter_map(|watch| Some((String::from(watch.currency.clone()), watch.thresholds?.warn)));
         assert_eq!(by_currency("xt_balance_free_threshold"), thresholds.collect());
         let count = |name: &str| samples.one(name, &own);
         let exactly = |count: usize| Some(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));

@@ -15,7 +15,7 @@ use xt_balance_exporter::{
     exchange::{Wallet, v1},
     snapshot::store::AccountState,
     snapshot::store::{AccountEntry, Store},
-    snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, WalletConfig, WatchedCurrency},
+    snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, Thresholds, WalletConfig, WatchedCurrency},
     web::Server,
 };
 
@@ -95,7 +95,10 @@ fn runtime() -> Runtime {
 fn site() -> Server {
     let clock = Clock::start();
     let now = clock.now();
-    let watch = ["btc", "usdt"].map(|name| WatchedCurrency { currency: name.into(), threshold: Some(500.0) });
+    let watch = ["btc", "usdt"].map(|name| WatchedCurrency {
+        currency: name.into(),
+        thresholds: Some(Thresholds { warn: 500.0, page: 250.0 }),
+    });
     let subject = Arc::new(WalletConfig {
         account: "main".into(),
         wallet: Wallet::Spot,
@@ -307,7 +310,7 @@ const ROWS: [(&str, &str, &str, bool); 3] =
     [("<b>\"\\", "2", "0", true), ("btc", "0", "0", false), ("usdt", "1.5", "0", true)];
 
 fn row(row: &Json) -> (&str, &str, &str, bool) {
-    assert_eq!(names(row), ["currency", "free", "frozen", "present"], "{row:?}");
+    assert_eq!(names(row), ["currency", "free", "frozen", "present", "thresholds"], "{row:?}");
     let words = |name: &str| words(row, name).unwrap_or_else(|| panic!("no {name}: {row:?}"));
     let Some(Json::Bool(present)) = row.field("present") else { panic!("not told: {row:?}") };
     (words("currency"), words("free"), words("frozen"), *present)

@@ -12,7 +12,7 @@ use xt_balance_exporter::{
     exposition::cache,
     poller::{self, AccountPoller, PollStatus},
     snapshot::store::Store,
-    snapshot::wallet::{CurrencyFilter, WatchedCurrency},
+    snapshot::wallet::{CurrencyFilter, Thresholds, WatchedCurrency},
 };
 
 use super::{ACCESS_KEY, SECRET_KEY, sample};
@@ -122,7 +122,13 @@ pub fn account(name: &str, urls: &[&str], keys: KeySource) -> AccountConfig {
         },
         credentials,
         wallets: vec![Wallet::Spot],
-        watch: vec![(Wallet::Spot, WatchedCurrency { currency: "usdt".into(), threshold: Some(500.0) })],
+        watch: vec![(
+            Wallet::Spot,
+            WatchedCurrency {
+                currency: "usdt".into(),
+                thresholds: Some(Thresholds { warn: 500.0, page: 250.0 }),
+            },
+        )],
         filter: CurrencyFilter::default(),
         poll_interval: Duration::from_secs(30),
         poll_timeout: TIMEOUT,
