@@ -56,7 +56,7 @@ impl PriceSnapshot {
         self.last_good.as_ref().filter(|good| good.at.age(now) < self.max_age)
     }
 
-    /// When the answer that is visible as of `now` becomes too old, on [`Timestamp::monotonic`].
+    /// When the answer that is visible as of `now` becomes too old.
     #[must_use]
     pub fn visible_until(&self, now: Timestamp) -> Option<MonotonicTime> {
         self.visible(now).map(|good| good.at.monotonic + self.max_age)

@@ -113,7 +113,7 @@ struct ExporterState {
 #[derive(Clone, Copy, Debug)]
 struct VisibleClock {
     reading: ClockReading,
-    /// On [`Timestamp::monotonic`]: hides the clocks of hosts that no poll asks any more.
+    /// Hides the clocks of hosts that no poll asks any more.
     visible_until: MonotonicTime,
 }
 
@@ -292,7 +292,7 @@ impl Store {
         self.changes.subscribe()
     }
 
-    /// When the next visible answer becomes too old, on [`Timestamp::monotonic`]; `None` if nothing is visible as of `now`.
+    /// When the next visible answer becomes too old; `None` if nothing is visible as of `now`.
     #[must_use]
     pub fn next_expiry(&self, now: Timestamp) -> Option<MonotonicTime> {
         let Entries { accounts, prices } = self.entries();

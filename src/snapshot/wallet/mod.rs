@@ -334,7 +334,7 @@ impl WalletSnapshot {
         self.last_good.as_ref().filter(|good| good.at.age(now) < self.config.max_age)
     }
 
-    /// When the answer that is visible as of `now` becomes too old, on [`Timestamp::monotonic`].
+    /// When the answer that is visible as of `now` becomes too old.
     #[must_use]
     pub fn visible_until(&self, now: Timestamp) -> Option<MonotonicTime> {
         self.visible(now).map(|good| good.at.monotonic + self.config.max_age)
