@@ -207,7 +207,7 @@ def certify(folder):
 
 def exporter(folder, program, accounts, url, interval=30):
     (folder / "secret").write_text("made-up-secret")
-    lines = [f"base_urls: ['{url}']", f"poll_interval: {interval}s", f"poll_timeout: {min(10, interval * 0.9):.1f}s".replace(".0s", "s"), "accounts:"]
+    lines = ["api: v1", f"base_urls: ['{url}']", f"poll_interval: {interval}s", f"poll_timeout: {min(10, interval * 0.9):.1f}s".replace(".0s", "s"), "accounts:"]
     for number in range(accounts):
         (folder / f"{number}.key").write_text(f"made-up-key-{number}")
         lines.append(f"- {{name: account{number:03}, access_key_file: {number}.key, secret_key_file: secret}}")

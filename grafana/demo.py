@@ -159,7 +159,7 @@ def wait_for_log(log, pattern, child):
 def configuration(folder, exchange):
     """Writes the exporter's configuration, with the keys of the simulated exchange."""
     keys = dict(re.findall(r"^  (\S+) +(de300000-\S+ +\S+)$", http(f"{exchange}/simulator/"), re.MULTILINE))
-    lines = [f"base_urls: ['{exchange}']", "prices: usdt", "poll_interval: 1s", "poll_timeout: 900ms", "max_age: 5s"]
+    lines = ["api: v1", f"base_urls: ['{exchange}']", "prices: usdt", "poll_interval: 1s", "poll_timeout: 900ms", "max_age: 5s"]
     lines += ["accounts:"]
     for name, owner, wallet, watch in ACCOUNTS:
         for half, key in zip(("access", "secret"), keys[owner].split()):

@@ -168,22 +168,23 @@ pub struct AccountFlags {
         ],
     )]
     pub config_file: Option<PathBuf>,
-    /// API version: v4 for a key created at XT today, v1 for a sister exchange
+    /// API version; v4 if `None`.
     #[arg(
         id = "xt.api",
         long = "xt.api",
         value_name = "VERSION",
-        default_value = "v1",
+        env = "XT_API",
+        help = "API version: v4 for a key created at XT today, v1 for a sister exchange [default: v4]",
         value_parser = PossibleValuesParser::new([ApiVersion::V1.label(), ApiVersion::V4.label()]).map(|label| parse_api(&label)),
     )]
-    pub api: ApiVersion,
+    pub api: Option<ApiVersion>,
     /// Base URLs of the exchange; XT's own if empty.
     #[arg(
         id = "xt.base-url",
         long = "xt.base-url",
         value_name = "URL",
         help = "Base URL of the exchange; repeatable, tried in order. http:// only to this machine \
-                [default: https://api.xt.com and https://api.xt.pub; with v4 https://sapi.xt.com]"
+                [default: https://sapi.xt.com; with v1 https://api.xt.com and https://api.xt.pub]"
     )]
     pub base_url: Vec<String>,
     /// Base URLs for USDT-margined futures; XT's own if empty.
@@ -242,7 +243,7 @@ pub struct AccountFlags {
         long = "xt.wallet",
         value_name = "WALLET",
         default_value = "spot",
-        help = "Wallet to read: spot, wallet or fiat with v1; spot, futures_usdt or futures_coin with v4; repeatable"
+        help = "Wallet to read: spot, futures_usdt or futures_coin with v4; spot, wallet or fiat with v1; repeatable"
     )]
     pub wallet: Vec<Wallet>,
     /// Also read prices in this currency, to value the accounts; one public call per interval

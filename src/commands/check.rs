@@ -252,6 +252,7 @@ fn suggest_other_version(api: ApiVersion, wallet: Option<Wallet>, failure: &Fail
     const V4: &str =
         "or the key is for API v4, like all keys created at XT today: set --xt.api v4, or in a file api: v4";
     const V1: &str = "or the key is for API v1, created at XT before 2022 or at a sister exchange: set --xt.api v1, or in a file api: v1, and the base URL of that exchange";
+    const V1_HOST: &str = "or the base URL belongs to a sister exchange, which has API v1: set --xt.api v1, or in a file api: v1";
     let is_unknown = failure.reason == Reason::Auth && failure.detail == Some(Detail::UnknownKey);
     match (api, wallet, failure.reason) {
         (_, Some(Wallet::FuturesUsdt | Wallet::FuturesCoin), Reason::Auth) => Some(
@@ -259,8 +260,9 @@ fn suggest_other_version(api: ApiVersion, wallet: Option<Wallet>, failure: &Fail
         ),
         (ApiVersion::V4, ..) if is_unknown => Some(V1),
         (ApiVersion::V1, ..) if is_unknown => Some(V4),
-        // XT may have switched off v1.
+        // XT may have switched off v1, and a sister exchange may not have v4.
         (ApiVersion::V1, _, Reason::Http | Reason::Decode) => Some(V4),
+        (ApiVersion::V4, None | Some(Wallet::Spot), Reason::Http | Reason::Decode) => Some(V1_HOST),
         _ => None,
     }
 }
@@ -397,7 +399,8 @@ mod tests {
             );
         }
         assert_eq!(other(ApiVersion::V1, spot, Reason::Signature), None);
-        assert_eq!(other(ApiVersion::V4, None, Reason::Decode), None);
+        assert!(other(ApiVersion::V4, None, Reason::Decode).is_some_and(|text| text.contains("API v1")));
+        assert_eq!(other(ApiVersion::V4, Some(Wallet::FuturesUsdt), Reason::Decode), None);
     }
 
     #[test]

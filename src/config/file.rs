@@ -79,8 +79,7 @@ impl Config {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileYaml {
-    #[serde(default)]
-    api: ApiYaml,
+    api: Option<ApiYaml>,
     base_urls: Option<Vec<String>>,
     futures_usdt_base_urls: Option<Vec<String>>,
     futures_coin_base_urls: Option<Vec<String>>,
@@ -128,10 +127,9 @@ struct CurrenciesYaml {
     hide_zero: bool,
 }
 
-#[derive(Clone, Copy, Default, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum ApiYaml {
-    #[default]
     V1,
     V4,
 }
@@ -248,7 +246,7 @@ impl AccountYaml {
             context,
             settings: &FILE_NAMES,
             name: &self.name,
-            api: self.api.unwrap_or(file.api).into(),
+            api: self.api.or(file.api).map(ApiVersion::from),
             urls,
             routes: self.routes(file),
             wallets: self.wallets.iter().map(|WalletYaml(wallet)| *wallet).collect(),
@@ -287,7 +285,8 @@ impl AccountYaml {
         if own.base.is_some() {
             return Ok(own);
         }
-        if self.api.is_some_and(|api| api != file.api) && file.base_urls.is_some() {
+        let version = |api: Option<ApiYaml>| api.map(ApiVersion::from).unwrap_or_default();
+        if self.api.is_some() && version(self.api) != version(file.api) && file.base_urls.is_some() {
             return Err("its api differs from the api of the file, so it cannot use the base_urls of the file: set base_urls for this account".to_owned());
         }
         Ok(UnvalidatedUrls {

@@ -89,7 +89,7 @@ fn an_account_has_the_proxy_of_the_file_or_its_own_or_none() -> TestResult {
 
 #[test]
 fn an_empty_file_and_no_flags_have_the_same_defaults() -> TestResult {
-    let expected = r#"main ["https://api.xt.com", "https://api.xt.pub"] [Spot] [] [] [] false 30s 10s 90s"#;
+    let expected = r#"main ["https://sapi.xt.com"] [Spot] [] [] [] false 30s 10s 90s"#;
     assert_eq!(describe(&load("", KEYS)?), [expected]);
     assert_eq!(describe(&from_yaml(ONE)?), [expected]);
     Ok(())
@@ -97,7 +97,7 @@ fn an_empty_file_and_no_flags_have_the_same_defaults() -> TestResult {
 
 #[test]
 fn flags_are_parsed() -> TestResult {
-    let line = "--xt.base-url https://api.a.top --xt.account desk --xt.wallet fiat --xt.wallet spot \
+    let line = "--xt.api v1 --xt.base-url https://api.a.top --xt.account desk --xt.wallet fiat --xt.wallet spot \
                 --balance.watch USDT=500.5 --balance.watch btc --balance.watch fiat/EUR=9 --poll.interval 1m --poll.timeout 5s --poll.max-age 2m";
     let expected = r#"desk ["https://api.a.top"] [Spot, Fiat] ["spot/btc", "spot/usdt=500.5:250.25", "fiat/btc", "fiat/eur=9:4.5", "fiat/usdt=500.5:250.25"] [] [] false 60s 5s 120s"#;
     assert_eq!(describe(&load(line, KEYS)?), [expected]);
@@ -160,15 +160,14 @@ fn describe_hosts(config: &Config) -> Vec<String> {
 fn v4_has_its_own_hosts_and_wallets() -> TestResult {
     let own = "v4 spot,futures_usdt,futures_coin sapi.xt.com fapi.xt.com dapi.xt.com";
     let wallets = "--xt.wallet futures_coin --xt.wallet spot --xt.wallet futures_usdt";
-    assert_eq!(describe_hosts(&load(&format!("--xt.api v4 {wallets}"), KEYS)?), [own]);
+    assert_eq!(describe_hosts(&load(wallets, KEYS)?), [own]);
     let given = "--xt.base-url https://s.b --xt.futures-usdt-base-url https://f.b --xt.futures-usdt-base-url https://f.c --xt.futures-coin-base-url https://d.b";
     assert_eq!(
-        describe_hosts(&load(&format!("--xt.api v4 {wallets} {given}"), KEYS)?),
+        describe_hosts(&load(&format!("{wallets} {given}"), KEYS)?),
         ["v4 spot,futures_usdt,futures_coin s.b f.b,f.c d.b"]
     );
     let config = from_yaml(
         "
-api: v4
 accounts:
 - {name: one, access_key_file: k, secret_key_file: s, wallets: [futures_usdt]}
 - {name: two, access_key_file: k2, secret_key_file: s, api: v1, wallets: [fiat]}
@@ -207,11 +206,11 @@ fn describe_prices(config: &Config) -> Option<String> {
 fn prices_use_the_endpoints_of_the_first_account() -> TestResult {
     assert_eq!(describe_prices(&load("", KEYS)?), None);
     assert_eq!(describe_prices(&from_yaml(ONE)?), None);
-    let own = Some("v1 api.xt.com,api.xt.pub 30s 10s 90s".to_owned());
+    let own = Some("v4 sapi.xt.com 30s 10s 90s".to_owned());
     assert_eq!(describe_prices(&load("--xt.prices usdt", KEYS)?), own);
     assert_eq!(describe_prices(&from_yaml(&format!("prices: usdt\n{ONE}"))?), own);
-    let line = "--xt.prices usdt --xt.api v4 --poll.interval 1m --poll.timeout 5s --poll.max-age 2m";
-    assert_eq!(describe_prices(&load(line, KEYS)?), Some("v4 sapi.xt.com 60s 5s 120s".to_owned()));
+    let line = "--xt.prices usdt --xt.api v1 --poll.interval 1m --poll.timeout 5s --poll.max-age 2m";
+    assert_eq!(describe_prices(&load(line, KEYS)?), Some("v1 api.xt.com,api.xt.pub 60s 5s 120s".to_owned()));
     let many = |base_urls: &str| {
         from_yaml(&format!(
             "prices: usdt\npoll_interval: 40s\nmax_age: 2m\naccounts:\n\
@@ -290,24 +289,29 @@ const INVALID_FLAGS: &[InvalidFlags] = &[
         KEYS,
         "--xt.base-url lists the same URL twice: remove one of them",
     ),
+    (
+        "--xt.base-url https://api.xt.com/",
+        KEYS,
+        "--xt.base-url names a host of API v1, but the default of --xt.api is v4: set --xt.api to v1",
+    ),
     ("--xt.wallet spot --xt.wallet spot", KEYS, "--xt.wallet lists 'spot' twice"),
     (
-        "--xt.wallet futures_usdt",
+        "--xt.api v1 --xt.wallet futures_usdt",
         KEYS,
         "--xt.wallet lists 'futures_usdt', which API v1 does not have: it has spot, wallet and fiat. Choose one of these, or set --xt.api to v4",
     ),
     (
-        "--xt.api v4 --xt.wallet spot --xt.wallet fiat",
+        "--xt.wallet spot --xt.wallet fiat",
         KEYS,
         "--xt.wallet lists 'fiat', which API v4 does not have: it has spot, futures_usdt and futures_coin",
     ),
     (
-        "--xt.api v4 --xt.wallet futures_usdt --xt.base-url https://a.b",
+        "--xt.wallet futures_usdt --xt.base-url https://a.b",
         KEYS,
         "--xt.base-url is set, but --xt.futures-usdt-base-url for wallet 'futures_usdt' is not",
     ),
     (
-        "--xt.api v4 --xt.wallet futures_coin --xt.futures-coin-base-url https://a.b",
+        "--xt.wallet futures_coin --xt.futures-coin-base-url https://a.b",
         KEYS,
         "--xt.futures-coin-base-url is set, but --xt.base-url is not",
     ),
@@ -322,13 +326,13 @@ const INVALID_FLAGS: &[InvalidFlags] = &[
     ("--balance.watch =5", KEYS, "--balance.watch: the name of a currency has only letters"),
     ("--balance.watch bank/usdt=5", KEYS, "--balance.watch: unknown wallet: the wallets are "),
     (
-        "--balance.watch fiat/eur=5",
+        "--xt.api v1 --balance.watch fiat/eur=5",
         KEYS,
         "--balance.watch names a currency of wallet 'fiat', which --xt.wallet does not list",
     ),
     ("--balance.watch usdt --balance.watch spot/usdt=5", KEYS, "--balance.watch lists 'usdt' twice"),
     (
-        "--xt.wallet spot --xt.wallet wallet --xt.wallet fiat --poll.interval 1s --poll.timeout 900ms",
+        "--xt.wallet spot --xt.wallet futures_usdt --xt.wallet futures_coin --poll.interval 1s --poll.timeout 900ms",
         KEYS,
         "the key of account 'main' makes 3.0 calls per second, but the limit for one key is 2",
     ),
@@ -361,15 +365,19 @@ fn invalid_files_are_rejected_with_the_fix() {
         (account(", wallets: []"), "account 'a': wallets is empty"),
         (account(", base_urls: []"), "account 'a': base_urls is empty"),
         (
-            format!("base_urls: [https://a.b]\n{}", account(", api: v4")),
+            format!("base_urls: [https://api.xt.pub]\n{}", account("")),
+            "account 'a': base_urls names a host of API v1, but the default of api is v4: set api to v1",
+        ),
+        (
+            format!("base_urls: [https://a.b]\n{}", account(", api: v1")),
             "account 'a': its api differs from the api of the file, so it cannot use the base_urls of the file",
         ),
         (
-            format!("api: v4\nbase_urls: [https://a.b]\n{}", account(", wallets: [futures_coin]")),
+            format!("base_urls: [https://a.b]\n{}", account(", wallets: [futures_coin]")),
             "account 'a': base_urls is set, but futures_coin_base_urls for wallet 'futures_coin' is not",
         ),
         (
-            format!("api: v4\nfutures_usdt_base_urls: [https://a.b]\n{}", account("")),
+            format!("futures_usdt_base_urls: [https://a.b]\n{}", account("")),
             "account 'a': futures_usdt_base_urls is set, but base_urls is not",
         ),
         (account(", watch: {usdt: 1, USDT: 2}"), "watch lists 'usdt' twice"),
@@ -437,7 +445,7 @@ fn more_calls_than_the_rate_limits_permit_are_rejected() {
         "{error}"
     );
     let shared = "poll_interval: 1s\npoll_timeout: 500ms\naccounts:\n\
-                  - {name: a, access_key_file: k, secret_key_file: s, wallets: [spot, fiat]}\n\
+                  - {name: a, access_key_file: k, secret_key_file: s, wallets: [spot, futures_usdt]}\n\
                   - {name: b, access_key_file: k, secret_key_file: s}";
     let error = from_yaml(shared).err().unwrap_or_default();
     assert!(error.contains("the key of account 'a', 'b' makes 3.0 calls per second"), "{error}");

@@ -73,7 +73,8 @@ pub(super) struct UnvalidatedAccount<'a> {
     pub context: String,
     pub settings: &'static SettingNames,
     pub name: &'a str,
-    pub api: ApiVersion,
+    /// `None` stands for the default version.
+    pub api: Option<ApiVersion>,
     pub urls: UnvalidatedUrls<'a>,
     pub routes: RouteSettings<'a>,
     pub wallets: Vec<Wallet>,
@@ -233,9 +234,13 @@ impl UnvalidatedAccount<'_> {
         })
     }
 
+    fn api(&self) -> ApiVersion {
+        self.api.unwrap_or_default()
+    }
+
     fn check_wallets(&self) -> Result<(), ConfigError> {
         let SettingNames { wallet: setting, api: api_setting, .. } = *self.settings;
-        let (api, supported) = (self.api, self.list_supported_wallets());
+        let (api, supported) = (self.api(), self.list_supported_wallets());
         if self.wallets.is_empty() {
             return self.fail(format!("{setting} is empty: list at least one of {supported}, or remove it"));
         }
@@ -254,7 +259,7 @@ impl UnvalidatedAccount<'_> {
 
     /// Names of the API version's wallets, as in `spot, wallet and fiat`.
     fn list_supported_wallets(&self) -> String {
-        let names: Vec<_> = self.api.wallets().map(Wallet::label).collect();
+        let names: Vec<_> = self.api().wallets().map(Wallet::label).collect();
         match names.as_slice() {
             [first @ .., last] => format!("{} and {last}", first.join(", ")),
             [] => String::new(),
@@ -263,8 +268,9 @@ impl UnvalidatedAccount<'_> {
 
     /// XT's own hosts are used only if no base URL is set: the key of another exchange must not reach them.
     fn parse_hosts(&self) -> Result<ExchangeHosts, ConfigError> {
-        let Self { api, urls, .. } = self;
+        let Self { urls, .. } = self;
         let SettingNames { base_url, futures_usdt, futures_coin, .. } = *self.settings;
+        self.check_v1_hosts()?;
         for (wallet, futures_url, given) in [
             (Wallet::FuturesUsdt, futures_usdt, urls.futures_usdt),
             (Wallet::FuturesCoin, futures_coin, urls.futures_coin),
@@ -285,11 +291,22 @@ impl UnvalidatedAccount<'_> {
         let default_usdt = default_if_read(Wallet::FuturesUsdt, FUTURES_USDT_BASE_URLS);
         let default_coin = default_if_read(Wallet::FuturesCoin, FUTURES_COIN_BASE_URLS);
         Ok(ExchangeHosts {
-            api: *api,
-            base_urls: self.parse_urls(base_url, urls.base, default_base_urls(*api))?,
+            api: self.api(),
+            base_urls: self.parse_urls(base_url, urls.base, default_base_urls(self.api()))?,
             futures_usdt: self.parse_urls(futures_usdt, urls.futures_usdt, default_usdt)?,
             futures_coin: self.parse_urls(futures_coin, urls.futures_coin, default_coin)?,
         })
+    }
+
+    /// XT's hosts of v1 reject v4, so a configuration from before v4 became the default must name its version.
+    fn check_v1_hosts(&self) -> Result<(), ConfigError> {
+        let SettingNames { api, base_url, .. } = *self.settings;
+        let v1_hosts = default_base_urls(ApiVersion::V1);
+        let is_v1_host = |url: &String| v1_hosts.contains(&url.trim_end_matches('/'));
+        if self.api.is_none() && self.urls.base.is_some_and(|urls| urls.iter().any(is_v1_host)) {
+            return self.fail(format!("{base_url} names a host of API v1, but the default of {api} is v4: set {api} to v1, or remove {base_url} to use v4"));
+        }
+        Ok(())
     }
 
     fn parse_urls(

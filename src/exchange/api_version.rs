@@ -18,9 +18,9 @@ use super::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApiVersion {
     /// The first version, with signed parameters. XT withdrew its documents; sister exchanges run it.
-    #[default]
     V1,
     /// The version of keys made today, with signed headers. Its futures have hosts and an envelope of their own.
+    #[default]
     V4,
 }
 

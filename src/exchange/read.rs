@@ -352,7 +352,7 @@ mod tests {
         };
         let credentials = Credentials::open(KeySource { access: half(), secret: half() }, UnixTime::EPOCH);
         let base = BaseUrl::parse("https://host.test").unwrap_or_else(|why| panic!("{why}"));
-        let hosts = ExchangeHosts { base_urls: vec![base], ..ExchangeHosts::default() };
+        let hosts = ExchangeHosts { api: ApiVersion::V1, base_urls: vec![base], ..ExchangeHosts::default() };
         Session::new("main".into(), hosts, credentials.unwrap_or_else(|why| panic!("{why}")))
     }
 

@@ -608,7 +608,8 @@ fn say(text: &str) {
 fn config(folder: &Path, name: &str, accounts: &[(&str, &Exchange, &str, &str)]) -> String {
     let interval = shipped::short(Duration::from_secs(30));
     // The timeout is for a machine, which is not faster than it is: nearly the interval.
-    let mut text = format!("poll_interval: {}ms\npoll_timeout: 1900ms\naccounts:\n", interval.as_millis());
+    let mut text =
+        format!("api: v1\npoll_interval: {}ms\npoll_timeout: 1900ms\naccounts:\n", interval.as_millis());
     for (account, exchange, there, watch) in accounts {
         write_keys(folder, account, &exchange.key_pair(there));
         let _ = writeln!(

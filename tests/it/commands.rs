@@ -160,7 +160,7 @@ fn serve_reads_many_accounts_and_wallets_from_a_file_with_keys_beside_it() {
         folder.path(),
         "accounts.yaml",
         &format!(
-            "base_urls: [\"{url}\"]\npoll_interval: 3s\npoll_timeout: 1s\naccounts:\n\
+            "api: v1\nbase_urls: [\"{url}\"]\npoll_interval: 3s\npoll_timeout: 1s\naccounts:\n\
              - name: treasury\n  access_key_file: keys/t.key\n  secret_key_file: keys/t.secret\n  wallets: [spot, wallet, fiat]\n  watch: {{usdt: 500, wallet/xrp: ~}}\n\
              - name: bots\n  access_key_file: keys/b.key\n  secret_key_file: b.secret\n  currencies: {{exclude: [doge]}}\n"
         ),
@@ -488,7 +488,7 @@ fn check_names_a_limit_however_the_exchange_says_so() {
         let rules = SimulatorConfig { asset_calls_per_second: 0, limit_reply, ..SimulatorConfig::default() };
         let exchange = exchange_with(rules, |_| {});
         let url = exchange.url();
-        let output = run(&format!("check --xt.wallet spot --xt.wallet fiat --xt.base-url {url}"));
+        let output = run(&format!("check --xt.api v1 --xt.wallet spot --xt.wallet fiat --xt.base-url {url}"));
         ended(&output, 1, &["FAIL wallet spot: ", "[rate_limited]", "FAIL wallet fiat: "]);
         said.add_output(case, &output);
         let asked =
@@ -531,7 +531,7 @@ fn check_goes_through_every_account_and_wallet_of_a_file() {
         folder.path(),
         "accounts.yaml",
         &format!(
-            "base_urls: [\"{}\"]\naccounts:\n\
+            "api: v1\nbase_urls: [\"{}\"]\naccounts:\n\
              - {{name: good, access_key_file: key, secret_key_file: secret, wallets: [spot, fiat]}}\n\
              - {{name: bad, access_key_file: key, secret_key_file: wrong}}\n",
             exchange.url()

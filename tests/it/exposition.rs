@@ -53,7 +53,7 @@ fn write_config(folder: &Path, url: &str) -> PathBuf {
     };
     let odd = "wallets: [spot, wallet, fiat], watch: {usdt: 500, gone: 0.25, garbled: 1e-8, btc: ~}";
     let text = format!(
-        "base_urls: [\"{url}\"]\nprices: usdt\npoll_interval: 6s\npoll_timeout: 1s\naccounts:\n{}{}{}",
+        "api: v1\nbase_urls: [\"{url}\"]\nprices: usdt\npoll_interval: 6s\npoll_timeout: 1s\naccounts:\n{}{}{}",
         account(&format!("'{ODD_NAME}'"), "odd", odd),
         account("poor", "poor", "watch: {usdt: 1000000}, currencies: {hide_zero: true, exclude: [dust]}"),
         account("bots", "bots", "watch: {usdt: 20, btc: ~}"),
@@ -254,8 +254,10 @@ fn serve_many_rows(folder: &Path) -> (Exchange, Exporter) {
     }
     let exchange = Exchange::new(SimulatorConfig::default(), accounts);
     let file = folder.join("accounts.yaml");
-    let head =
-        format!("base_urls: [\"{}\"]\npoll_interval: 1s\npoll_timeout: 900ms\naccounts:\n", exchange.url());
+    let head = format!(
+        "api: v1\nbase_urls: [\"{}\"]\npoll_interval: 1s\npoll_timeout: 900ms\naccounts:\n",
+        exchange.url()
+    );
     fs::write(&file, head + &config).unwrap();
     let exporter =
         Exporter::start(&["--config.file", file.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"], &[]);
@@ -574,6 +576,7 @@ fn exposition_of(bodies: &[Body]) -> String {
     let configs = (0..bodies.len()).map(|number| config::AccountConfig {
         name: format!("a{number}").into(),
         hosts: ExchangeHosts {
+            api: exchange::ApiVersion::V1,
             base_urls: vec![BaseUrl::parse(&exchange.url()).unwrap()],
             ..ExchangeHosts::default()
         },

@@ -119,8 +119,13 @@ async fn spaces_and_invisible_characters_around_a_name_are_removed() {
 
 /// Starts the daemon with two watched currencies.
 fn serve(exchange: &Exchange) -> Exporter {
-    let flags =
-        ["--poll.interval=3s", "--poll.timeout=2s", "--balance.watch=usdt=500", "--balance.watch=btc"];
+    let flags = [
+        "--xt.api=v1",
+        "--poll.interval=3s",
+        "--poll.timeout=2s",
+        "--balance.watch=usdt=500",
+        "--balance.watch=btc",
+    ];
     Exporter::serve(&exchange.url(), &flags)
 }
 
@@ -261,7 +266,8 @@ async fn a_suspect_answer_is_confirmed_by_another_base_url_or_the_next_poll() {
 fn once_polls_again_after_two_seconds_if_an_answer_must_be_confirmed() {
     let asks = |exchange: &Exchange| {
         let url = exchange.url();
-        let output = Exporter::run(&["once", "--xt.base-url", &url, "--balance.watch=usdt"], &KEYS);
+        let output =
+            Exporter::run(&["once", "--xt.api=v1", "--xt.base-url", &url, "--balance.watch=usdt"], &KEYS);
         let calls = exchange.simulator.call_log().records;
         let times: Vec<_> = calls
             .iter()
@@ -424,7 +430,7 @@ fn check_reports_a_cache_and_the_fix() {
     let exchange = exchange();
     let proxy = Proxy::new(exchange.address);
     proxy.set_mode(ProxyMode::AddHeaders(vec![("Age", "3600".to_owned())]));
-    let output = Exporter::run(&["check", "--xt.base-url", &proxy.url()], &KEYS);
+    let output = Exporter::run(&["check", "--xt.api=v1", "--xt.base-url", &proxy.url()], &KEYS);
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.contains("[cached]"), "{}", output.stdout);
     assert_golden("check_cached", &output.stdout);

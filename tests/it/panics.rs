@@ -178,7 +178,7 @@ fn serve_two_accounts(folder: &Path) -> (Exchange, PathBuf) {
     });
     let exchange = Exchange::new(SimulatorConfig::default(), accounts.to_vec());
     let mut file = format!(
-        "base_urls: ['{}']\nprices: usdt\npoll_interval: 1s\npoll_timeout: 900ms\nmax_age: 1h\naccounts:\n",
+        "api: v1\nbase_urls: ['{}']\nprices: usdt\npoll_interval: 1s\npoll_timeout: 900ms\nmax_age: 1h\naccounts:\n",
         exchange.url()
     );
     for name in names {

@@ -426,7 +426,8 @@ impl Files {
 
 /// These accounts, polled every two seconds; USDT is watched.
 fn yaml(exchange: &Exchange, threshold: u32, names: &[&str]) -> String {
-    let head = format!("base_urls: [{}]\npoll_interval: 2s\npoll_timeout: 1s\naccounts:\n", exchange.url());
+    let head =
+        format!("api: v1\nbase_urls: [{}]\npoll_interval: 2s\npoll_timeout: 1s\naccounts:\n", exchange.url());
     let account = |name: &&str| {
         format!(
             "- {{name: {name}, access_key_file: {name}.key, secret_key_file: {name}.secret, watch: {{usdt: {threshold}}}}}\n"

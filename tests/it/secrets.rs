@@ -75,7 +75,7 @@ impl World {
             "--xt.secret-key-file",
             two.to_str().unwrap(),
         ];
-        Exporter::start_by(command, &[words, &keys].concat(), &[])
+        Exporter::start_by(command, &[words, &keys].concat(), &[("XT_API", "v1")])
     }
 
     fn run(&self, words: &[&str]) -> Output {
@@ -423,7 +423,7 @@ fn keys_of_the_environment_stay_where_the_user_put_them() {
     let url = world.proxy.url();
     let exporter = Exporter::start(
         &["--web.listen-address=127.0.0.1:0", "--log.level=trace", "--xt.base-url", &url],
-        &[("XT_ACCESS_KEY", ACCESS), ("XT_SECRET_KEY", SECRET)],
+        &[("XT_API", "v1"), ("XT_ACCESS_KEY", ACCESS), ("XT_SECRET_KEY", SECRET)],
     );
     exporter.stderr.wait_for(messages::FIRST_POLL_GOOD);
     let read = |name: &str| {

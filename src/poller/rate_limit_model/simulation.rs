@@ -180,6 +180,7 @@ fn create_config(account: &ModelAccount, host_count: usize) -> AccountConfig {
     AccountConfig {
         name: format!("account{}", account.index).into(),
         hosts: ExchangeHosts {
+            api: crate::exchange::ApiVersion::V1,
             base_urls: base_urls.unwrap_or_else(|why| panic!("{why}")),
             ..ExchangeHosts::default()
         },

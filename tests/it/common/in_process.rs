@@ -7,7 +7,8 @@ use xt_balance_exporter::{
     clock::{Clock, MonotonicTime, Timestamp, UnixTime, Uptime},
     config::AccountConfig,
     exchange::{
-        BaseUrl, Client, Credentials, ExchangeHosts, Failure, KeyHalf, KeySource, Reason, Secret, Wallet,
+        ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, Failure, KeyHalf, KeySource, Reason, Secret,
+        Wallet,
     },
     exposition::cache,
     poller::{self, AccountPoller, PollStatus},
@@ -117,6 +118,7 @@ pub fn account(name: &str, urls: &[&str], keys: KeySource) -> AccountConfig {
     AccountConfig {
         name: name.into(),
         hosts: ExchangeHosts {
+            api: ApiVersion::V1,
             base_urls: urls.iter().map(|url| BaseUrl::parse(url).unwrap()).collect(),
             ..ExchangeHosts::default()
         },
