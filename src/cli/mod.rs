@@ -1,19 +1,20 @@
 //! Commands and their flags. Parses the command line; `config` validates what the flags say about accounts. A command
 //! rejects flags that it does not use.
 
-use std::{error::Error as _, ffi::OsString, path::PathBuf, time::Duration};
+mod flags;
+
+use std::{error::Error as _, ffi::OsString};
 
 use clap::{
-    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-    builder::{PossibleValuesParser, TypedValueParser as _},
+    CommandFactory, FromArgMatches, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::{
-    exchange::{ApiVersion, Wallet},
-    quoting::is_quotable,
-    web::{self, HostName},
+pub use self::flags::{
+    AccountFlags, CheckFlags, DemoFlags, HealthcheckFlags, LogFlags, LogFormat, LogLevel, OnceFlags,
+    PollFlags, Quote, ServeFlags, SimulateFlags, WebFlags,
 };
+use crate::quoting::is_quotable;
 
 /// Prometheus exporter for account balances on XT and exchanges with the same API.
 ///
@@ -71,279 +72,6 @@ impl Command {
             Self::Demo(_) | Self::Simulate(_) | Self::Healthcheck(_) => false,
         }
     }
-}
-
-/// Flags of `serve`.
-#[derive(Args, Debug)]
-pub struct ServeFlags {
-    /// Validate the configuration and exit
-    #[arg(long = "config.check")]
-    pub config_check: bool,
-    #[command(flatten)]
-    #[expect(missing_docs)]
-    pub account: AccountFlags,
-    #[command(flatten)]
-    #[expect(missing_docs)]
-    pub poll: PollFlags,
-    #[command(flatten)]
-    #[expect(missing_docs)]
-    pub web: WebFlags,
-    /// Enable POST /-/reload, which reloads the configuration like SIGHUP does
-    #[arg(long = "web.enable-lifecycle")]
-    pub enable_lifecycle: bool,
-    #[command(flatten)]
-    #[expect(missing_docs)]
-    pub log: LogFlags,
-}
-
-/// Flags of `demo`.
-#[derive(Args, Debug)]
-#[expect(missing_docs)]
-pub struct DemoFlags {
-    #[command(flatten)]
-    pub web: WebFlags,
-    #[command(flatten)]
-    pub log: LogFlags,
-}
-
-/// Flags of `simulate`.
-#[derive(Args, Debug)]
-pub struct SimulateFlags {
-    /// Loopback address to listen on
-    #[arg(long = "listen", value_name = "ADDRESS", default_value = "127.0.0.1:8470")]
-    pub listen: String,
-}
-
-/// Flags of `once`.
-#[derive(Args, Debug)]
-pub struct OnceFlags {
-    /// Write to this file instead of standard output, for a textfile collector; replaces the file atomically
-    #[arg(long = "output", value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    #[command(flatten)]
-    #[expect(missing_docs)]
-    pub account: AccountFlags,
-    #[command(flatten)]
-    #[expect(missing_docs)]
-    pub log: LogFlags,
-}
-
-/// Flags of `check`.
-#[derive(Args, Debug)]
-pub struct CheckFlags {
-    /// Exit with 1 also if there are only warnings, such as a low balance
-    #[arg(long = "strict")]
-    pub strict: bool,
-    #[command(flatten)]
-    #[expect(missing_docs)]
-    pub account: AccountFlags,
-    #[command(flatten)]
-    #[expect(missing_docs)]
-    pub log: LogFlags,
-}
-
-/// Flags of `healthcheck`.
-#[derive(Args, Debug)]
-pub struct HealthcheckFlags {
-    /// Address that the exporter listens on
-    #[arg(
-        long = "web.listen-address",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:10770",
-        env = "XT_WEB_LISTEN_ADDRESS"
-    )]
-    pub listen_address: String,
-}
-
-/// Flags that describe the account, or name the file that describes several.
-#[derive(Args, Clone, Debug)]
-pub struct AccountFlags {
-    /// YAML file that lists the accounts; cannot be combined with --xt, --balance and --poll flags
-    #[arg(
-        long = "config.file",
-        value_name = "FILE",
-        conflicts_with_all = [
-            "xt.api", "xt.base-url", "xt.futures-usdt-base-url", "xt.futures-coin-base-url", "xt.proxy-url", "xt.proxy-credentials-file", "xt.ca-file", "xt.account", "xt.access-key-file", "xt.secret-key-file", "xt.wallet",
-            "xt.prices", "balance.watch", "poll.timeout",
-        ],
-    )]
-    pub config_file: Option<PathBuf>,
-    /// API version; v4 if `None`.
-    #[arg(
-        id = "xt.api",
-        long = "xt.api",
-        value_name = "VERSION",
-        env = "XT_API",
-        help = "API version: v4 for a key created at XT today, v1 for a sister exchange [default: v4]",
-        value_parser = PossibleValuesParser::new([ApiVersion::V1.label(), ApiVersion::V4.label()]).map(|label| parse_api(&label)),
-    )]
-    pub api: Option<ApiVersion>,
-    /// Base URLs of the exchange; XT's own if empty.
-    #[arg(
-        id = "xt.base-url",
-        long = "xt.base-url",
-        value_name = "URL",
-        help = "Base URL of the exchange; repeatable, tried in order. http:// only to this machine \
-                [default: https://sapi.xt.com; with v1 https://api.xt.com and https://api.xt.pub]"
-    )]
-    pub base_url: Vec<String>,
-    /// Base URLs for USDT-margined futures; XT's own if empty.
-    #[arg(
-        id = "xt.futures-usdt-base-url",
-        long = "xt.futures-usdt-base-url",
-        value_name = "URL",
-        help = "Base URL for USDT-margined futures; repeatable [default: https://fapi.xt.com]"
-    )]
-    pub futures_usdt_base_url: Vec<String>,
-    /// Base URLs for coin-margined futures; XT's own if empty.
-    #[arg(
-        id = "xt.futures-coin-base-url",
-        long = "xt.futures-coin-base-url",
-        value_name = "URL",
-        help = "Base URL for coin-margined futures; repeatable [default: https://dapi.xt.com]"
-    )]
-    pub futures_coin_base_url: Vec<String>,
-    /// Proxy for base URLs that are not on this machine.
-    #[arg(
-        id = "xt.proxy-url",
-        long = "xt.proxy-url",
-        value_name = "URL",
-        help = "Proxy for https:// base URLs, such as http://proxy.example.com:3128; overrides HTTPS_PROXY, ALL_PROXY \
-                and NO_PROXY. `direct` uses none"
-    )]
-    pub proxy_url: Option<String>,
-    /// File that contains user:password for the proxy
-    #[arg(id = "xt.proxy-credentials-file", long = "xt.proxy-credentials-file", value_name = "FILE")]
-    pub proxy_credentials_file: Option<PathBuf>,
-    /// PEM file of certificate authorities that the exchange's certificate may also come from
-    #[arg(id = "xt.ca-file", long = "xt.ca-file", value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
-    /// Value of the label `account`; choose any name except the key or a login
-    #[arg(id = "xt.account", long = "xt.account", value_name = "NAME", default_value = "main")]
-    pub account: String,
-    /// File that contains the access key.
-    #[arg(
-        id = "xt.access-key-file",
-        long = "xt.access-key-file",
-        value_name = "FILE",
-        help = "File that contains the access key. Or set XT_ACCESS_KEY_FILE or XT_ACCESS_KEY"
-    )]
-    pub access_key_file: Option<PathBuf>,
-    /// File that contains the secret key.
-    #[arg(
-        id = "xt.secret-key-file",
-        long = "xt.secret-key-file",
-        value_name = "FILE",
-        help = "File that contains the secret key. Or set XT_SECRET_KEY_FILE or XT_SECRET_KEY"
-    )]
-    pub secret_key_file: Option<PathBuf>,
-    /// Wallets to read.
-    #[arg(
-        id = "xt.wallet",
-        long = "xt.wallet",
-        value_name = "WALLET",
-        default_value = "spot",
-        help = "Wallet to read: spot, futures_usdt or futures_coin with v4; spot, wallet or fiat with v1; repeatable"
-    )]
-    pub wallet: Vec<Wallet>,
-    /// Also read prices in this currency, to value the accounts; one public call per interval
-    #[arg(id = "xt.prices", long = "xt.prices", value_name = "QUOTE")]
-    pub prices: Option<Quote>,
-    /// Currency to show always: usdt, usdt=500 to warn below 500 and page below 250, usdt=500:200 to page below 200,
-    /// spot/usdt=500 in one wallet only; repeatable
-    #[arg(id = "balance.watch", long = "balance.watch", value_name = "[WALLET/]CURRENCY[=WARN[:PAGE]]")]
-    pub watch: Vec<String>,
-    /// Poll timeout, failover included; shorter than the poll interval
-    #[arg(id = "poll.timeout", long = "poll.timeout", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
-    pub timeout: Duration,
-    /// Allow core dumps when the program crashes; they contain the keys
-    #[arg(long = "allow-core-dumps")]
-    pub allow_core_dumps: bool,
-}
-
-/// When to poll, and how old a balance may become.
-#[derive(Args, Clone, Debug)]
-pub struct PollFlags {
-    /// Time from one poll of an account to the next; at least 1s
-    #[arg(
-        long = "poll.interval",
-        value_name = "DURATION",
-        default_value = "30s",
-        value_parser = parse_duration,
-        conflicts_with = "config_file",
-    )]
-    pub interval: Duration,
-    /// Hide balances older than this; at least --poll.interval [default: 3 intervals]
-    #[arg(long = "poll.max-age", value_name = "DURATION", value_parser = parse_duration, conflicts_with = "config_file")]
-    pub max_age: Option<Duration>,
-}
-
-/// Flags of the web server.
-#[derive(Args, Debug)]
-pub struct WebFlags {
-    /// Address to listen on; repeatable. Without passwords, everyone who can connect can read the balances
-    #[arg(
-        long = "web.listen-address",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:10770",
-        env = "XT_WEB_LISTEN_ADDRESS"
-    )]
-    pub listen_address: Vec<String>,
-    /// Host name to accept in requests besides localhost, such as the name of a reverse proxy; repeatable or
-    /// comma-separated. If set, all other names are rejected on every address
-    #[arg(
-        long = "web.allowed-hosts",
-        value_name = "HOST",
-        value_delimiter = ',',
-        env = "XT_WEB_ALLOWED_HOSTS"
-    )]
-    pub allowed_hosts: Vec<HostName>,
-    /// YAML file for TLS, client certificates, passwords and headers, in the format of Prometheus' exporter-toolkit
-    #[arg(id = "web.config.file", long = "web.config.file", value_name = "FILE")]
-    pub config_file: Option<PathBuf>,
-    /// Path that serves the metrics
-    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = parse_telemetry_path)]
-    pub telemetry_path: String,
-    /// Maximum number of concurrent scrapes; further ones get status 503. 0 means no limit
-    #[arg(long = "web.max-requests", value_name = "N", default_value_t = 40)]
-    pub max_requests: usize,
-}
-
-/// Flags of the log, which goes to standard error.
-#[derive(Args, Clone, Debug)]
-pub struct LogFlags {
-    /// Log level
-    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
-    pub level: LogLevel,
-    /// Log format
-    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
-    pub format: LogFormat,
-}
-
-/// The currency of prices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs)]
-pub enum Quote {
-    Usdt,
-}
-
-/// Severity of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs)]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-/// Format of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs)]
-pub enum LogFormat {
-    Logfmt,
-    Json,
 }
 
 /// Parses the command line, program name first.
@@ -479,31 +207,6 @@ fn context_text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
 /// Whether `text` is too close to the known word `suggestion` to hide a secret. Requires that clap found them similar.
 fn is_typo_of(text: &str, suggestion: &str) -> bool {
     text.chars().count().abs_diff(suggestion.chars().count()) <= 2
-}
-
-fn parse_api(label: &str) -> ApiVersion {
-    if label == ApiVersion::V4.label() { ApiVersion::V4 } else { ApiVersion::V1 }
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| "not a duration: write it like 30s, 1m30s or 500ms".to_owned())
-}
-
-fn parse_telemetry_path(text: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\"<>\\".contains(&byte);
-    if !text.starts_with('/') || !text.bytes().all(plain) {
-        return Err("a path must begin with / and contain no space, quote, <, >, \\, ?, # or %: write one such as /metrics".to_owned());
-    }
-    if web::is_reserved(text) {
-        return Err(
-            "this path is reserved: / is the status page, /-/ serves health checks and /api/ balances: choose another, such as /metrics".to_owned()
-        );
-    }
-    if text.split('/').skip(1).any(|segment| ["", ".", ".."].contains(&segment)) {
-        return Err("a path must contain no empty segment, . or ..: write one such as /metrics".to_owned());
-    }
-    Ok(text.to_owned())
 }
 
 #[cfg(test)]
