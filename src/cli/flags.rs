@@ -228,6 +228,9 @@ pub struct WebFlags {
         env = "XT_WEB_LISTEN_ADDRESS"
     )]
     pub listen_address: Vec<String>,
+    /// Listen on the sockets that systemd passes, instead of --web.listen-address
+    #[arg(long = "web.systemd-socket", env = "XT_WEB_SYSTEMD_SOCKET")]
+    pub systemd_socket: bool,
     /// Host name to accept in requests besides localhost, such as the name of a reverse proxy; repeatable or
     /// comma-separated. If set, all other names are rejected on every address
     #[arg(

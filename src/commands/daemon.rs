@@ -27,6 +27,8 @@ use super::{
     descriptors::{self, DescriptorBudget},
     outcome::CommandError,
     signals::{SignalEvent, Signals},
+    socket_activation,
+    state_file::{self, StateFile},
     systemd,
 };
 use crate::{
@@ -40,8 +42,11 @@ use crate::{
     web::{ReloadRequest, Server, WebConfigWatcher},
 };
 
-/// Opens every listen address of the flags.
+/// Opens every listen address of the flags, or takes over the sockets that systemd passes.
 pub(super) async fn listen(flags: &WebFlags) -> Result<Vec<TcpListener>, CommandError> {
+    if flags.systemd_socket {
+        return socket_activation::take_listeners().map_err(CommandError::Failed);
+    }
     let mut listeners = Vec::new();
     for address in &flags.listen_address {
         let listener = bind(address).await;
@@ -123,12 +128,14 @@ pub(super) struct WebContext<'a> {
     pub listeners: Vec<TcpListener>,
 }
 
-/// Signals, and how to reload.
+/// Signals, how to reload, and the file for the next process.
 pub(super) struct Control {
     /// Signals since the start of the process.
     pub signals: Signals,
     /// `None` if the daemon does not reload.
     pub reloading: Option<ReloadContext>,
+    /// Where a restart finds pauses and refused keys; `None` if nowhere.
+    pub state_file: Option<StateFile>,
 }
 
 /// Parts of a running daemon.
@@ -164,10 +171,11 @@ pub(super) async fn run(
     web: WebContext<'_>,
     control: Control,
 ) -> Result<(), CommandError> {
-    let Control { signals, reloading } = control;
+    let Control { signals, reloading, mut state_file } = control;
+    let exchange = Arc::new(exchange);
     let polls = start_polling_thread()
         .map_err(|error| CommandError::Failed(format!("cannot start the polling thread: {error}")))?;
-    let mut pollers = PollerSet::new(Arc::new(exchange), clock, polls.clone());
+    let mut pollers = PollerSet::new(Arc::clone(&exchange), clock, polls.clone());
     let store = Arc::clone(pollers.store());
     pollers.apply_config(config).await;
     let reload_status = ReloadStatus { last_succeeded: true, last_success: clock.now().unix };
@@ -197,17 +205,20 @@ pub(super) async fn run(
         let _ = stopped.await;
     }));
 
+    let mut limit_changes = exchange.subscribe_limit_changes();
     let mut daemon = Daemon { signals, reloading, reload_status, pollers, connections, clock };
     let signal = tokio::select! {
         signal = daemon.reload_until_shutdown(&mut reload_requests) => signal,
         never = systemd::notify_loop(&store, clock) => match never {},
+        never = state_file::save_changes(&mut state_file, &exchange, &mut limit_changes) => match never {},
         _ = &mut server => return Err(CommandError::Failed("the HTTP server stopped unexpectedly".to_owned())),
     };
     tracing::info!("received {signal}, shutting down");
     // Answers a waiting reload request now, and not after the other responses have ended.
     drop(reload_requests);
     let _ = stop.send(());
-    let _ = tokio::join!(systemd::notify_stopping(), server);
+    let finish = state_file::finish(&mut state_file, &exchange, &limit_changes);
+    let _ = tokio::join!(systemd::notify_stopping(), server, finish);
     Ok(())
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn run(flags: &DemoFlags, signals: Signals) -> Result<(), Comma
     });
     let config = Config { accounts: watched, prices };
     let web = WebContext { flags: &flags.web, web_config, listeners };
-    daemon::run(exchange, config, clock, web, Control { signals, reloading: None }).await
+    daemon::run(exchange, config, clock, web, Control { signals, reloading: None, state_file: None }).await
 }
 
 /// Builds the configuration of a made-up account.

@@ -12,6 +12,8 @@ mod output;
 mod serve;
 mod signals;
 mod simulate;
+mod socket_activation;
+mod state_file;
 mod systemd;
 
 use std::process::ExitCode;

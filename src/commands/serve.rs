@@ -5,6 +5,7 @@ use super::{
     daemon::{self, Control, ReloadContext, WebContext},
     outcome::{CommandError, count, print},
     signals::Signals,
+    state_file::StateFile,
 };
 use crate::{cli::ServeFlags, clock::Clock, exchange::Client, web::WebConfigWatcher};
 
@@ -32,6 +33,10 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
     if let Some(warning) = exchange.trust_warning() {
         tracing::warn!("{warning}");
     }
+    let mut state_file = StateFile::from_env();
+    if let Some(state_file) = &mut state_file {
+        state_file.restore(&exchange, &config, clock).await;
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("XT_REVISION"),
@@ -48,5 +53,5 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
     }
     let reloading = Some(ReloadContext { loader, on_request: flags.enable_lifecycle });
     let web = WebContext { flags: &flags.web, web_config, listeners };
-    daemon::run(exchange, config, clock, web, Control { signals, reloading }).await
+    daemon::run(exchange, config, clock, web, Control { signals, reloading, state_file }).await
 }

@@ -229,6 +229,13 @@ impl FileYaml {
     }
 }
 
+/// The key file at `path`, relative to `folder`. In a directory of systemd's credentials, the file `keys/main.key` is called
+/// `keys_main.key`: `LoadCredential=keys:DIRECTORY` joins the names.
+fn key_path(folder: &Path, path: &Path) -> PathBuf {
+    let (plain, credential) = (folder.join(path), folder.join(path.to_string_lossy().replace('/', "_")));
+    if path.is_relative() && !plain.exists() && credential.exists() { credential } else { plain }
+}
+
 impl AccountYaml {
     fn validate(
         &self,
@@ -258,7 +265,7 @@ impl AccountYaml {
                 max_age: self.max_age.or(file.max_age).map(|span| span.0),
             },
         };
-        let key_half = |path: &Path| KeyHalf::File(folder.join(path));
+        let key_half = |path: &Path| KeyHalf::File(key_path(folder, path));
         let keys =
             KeySource { access: key_half(&self.access_key_file), secret: key_half(&self.secret_key_file) };
         account.validate(keys, routes, now)

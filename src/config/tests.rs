@@ -105,6 +105,23 @@ fn flags_are_parsed() -> TestResult {
 }
 
 #[test]
+fn key_files_in_a_folder_are_found_among_credentials_of_systemd() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let text = "accounts: [{name: main, access_key_file: keys/k, secret_key_file: keys/more/s}]";
+    fs::write(folder.path().join("accounts.yml"), text)?;
+    let line = format!("--config.file {}", folder.path().join("accounts.yml").display());
+    assert!(load(&line, &[]).is_err(), "there is no such file");
+    fs::write(folder.path().join("keys_k"), "flat")?;
+    fs::write(folder.path().join("keys_more_s"), "secret")?;
+    let key = |config: &Config| config.accounts.first().map(|account| account.credentials.pair().id());
+    let flat = load(&line, &[])?;
+    fs::create_dir_all(folder.path().join("keys/more"))?;
+    fs::write(folder.path().join("keys/k"), "folder")?;
+    assert_ne!(key(&flat), key(&load(&line, &[])?), "a folder comes first");
+    Ok(())
+}
+
+#[test]
 fn an_account_overrides_the_settings_of_the_file() -> TestResult {
     let config = from_yaml(
         "

@@ -9,7 +9,7 @@ use super::{balance::Wallet, secret::PairId};
 use crate::clock::MonotonicTime;
 
 /// The time from a refusal to the next try.
-const RETRY_AFTER: Duration = Duration::from_mins(5);
+pub(super) const RETRY_AFTER: Duration = Duration::from_mins(5);
 
 /// The result of each pair's last try, by wallet. Pairs that were not tried for long are removed.
 #[derive(Debug, Default)]
@@ -22,15 +22,41 @@ struct KeyResult {
     wallets: HashMap<Wallet, Option<MonotonicTime>>,
 }
 
+/// The results of a refused pair by wallet: the time until the next try, or `None` if the pair worked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal(pub Vec<(Wallet, Option<Duration>)>);
+
 impl AuthBackoff {
     /// Records the exchange's answer to a call with `pair` for `wallet`: it worked, or the exchange refused the pair.
-    pub(super) fn record(&mut self, pair: PairId, wallet: Wallet, worked: bool, now: MonotonicTime) {
+    /// Returns whether that begins or ends a refusal.
+    pub(super) fn record(&mut self, pair: PairId, wallet: Wallet, worked: bool, now: MonotonicTime) -> bool {
         self.0.retain(|known, tried| {
             *known == pair || now.saturating_duration_since(tried.last) < 12 * RETRY_AFTER
         });
         let tried = self.0.entry(pair).or_insert_with(|| KeyResult { last: now, wallets: HashMap::new() });
         tried.last = now;
-        tried.wallets.insert(wallet, (!worked).then_some(now + RETRY_AFTER));
+        let before = tried.wallets.insert(wallet, (!worked).then_some(now + RETRY_AFTER));
+        !worked || before.flatten().is_some()
+    }
+
+    /// The refusals that block a pair at `now`.
+    #[must_use]
+    pub(super) fn refusals(&self, now: MonotonicTime) -> Vec<(PairId, Refusal)> {
+        let is_blocking = |until: &Option<MonotonicTime>| until.is_none_or(|until| until > now);
+        let rest = |until: &Option<MonotonicTime>| until.map(|until| until.saturating_duration_since(now));
+        let refusals = self.0.iter().map(|(pair, KeyResult { wallets, .. })| {
+            let wallets = wallets.iter().filter(|(_, until)| is_blocking(until));
+            (*pair, Refusal(wallets.map(|(wallet, until)| (*wallet, rest(until))).collect()))
+        });
+        refusals.filter(|(_, Refusal(wallets))| wallets.iter().any(|(_, rest)| rest.is_some())).collect()
+    }
+
+    /// Adds the refusals of an earlier process.
+    pub(super) fn restore(&mut self, refusals: Vec<(PairId, Refusal)>, now: MonotonicTime) {
+        for (pair, Refusal(wallets)) in refusals {
+            let wallets = wallets.into_iter().map(|(wallet, rest)| (wallet, rest.map(|rest| now + rest)));
+            self.0.entry(pair).or_insert_with(|| KeyResult { last: now, wallets: wallets.collect() });
+        }
     }
 
     /// Removes the last refusal of `pair` for `wallet`: it was not the key's fault.

@@ -10,7 +10,8 @@ use super::{
     failover::Deadline,
     freshness::FreshnessCheck,
     http::Reply,
-    rate_limiter::{Caller, Paused, Permit},
+    pauses::{Caller, Paused},
+    rate_limiter::Permit,
     server_clock::ClockReading,
 };
 use crate::clock::{Timestamp, UnixTime};
@@ -134,6 +135,7 @@ impl Client {
         decoded.map_err(|failure| {
             if failure.reason == Reason::RateLimited {
                 self.rate_limiter.record_limit_reply(call.caller, failure.retry_after);
+                self.notify_limit_change();
             }
             // A page of the proxy may repeat its user.
             let login = call.base.route().proxy.as_ref().and_then(|proxy| proxy.credentials());

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::futures::Notified;
+use tokio::sync::{futures::Notified, watch};
 
 #[cfg(test)]
 use super::transport::Script;
@@ -19,7 +19,8 @@ use super::{
     error::Failure,
     exchange_hosts::{self, ExchangeHosts},
     failover::{HostRotation, PreferredHost},
-    rate_limiter::{Caller, PACE_SPAN, Paused, RateLimiter},
+    pauses::{Caller, Paused},
+    rate_limiter::{PACE_SPAN, RateLimiter},
     secret::KeyPair,
     server_clock::ServerClock,
     transport::Transport,
@@ -38,6 +39,8 @@ pub struct Client {
     /// The key pair that each account sent last. Redacted from unsigned replies too: the server may echo a key.
     last_sent_keys: Mutex<HashMap<Box<str>, KeyPair>>,
     startup_delay: Duration,
+    /// Counts changes of pauses and refused keys.
+    limit_changes: watch::Sender<u64>,
 }
 
 /// The clock of one host. One task at a time asks the host for its time; the stored clock is always available.
@@ -155,6 +158,7 @@ impl Client {
             host_clocks: Mutex::default(),
             last_sent_keys: Mutex::default(),
             startup_delay: if is_real { PACE_SPAN } else { Duration::ZERO },
+            limit_changes: watch::Sender::default(),
         }
     }
 
@@ -186,6 +190,15 @@ impl Client {
     /// Completes when any pause begins after this call.
     pub fn wait_for_pause(&self) -> Notified<'_> {
         self.rate_limiter.wait_for_pause()
+    }
+
+    /// Changes whenever a pause begins, or the exchange refuses a key or accepts a refused one.
+    pub fn subscribe_limit_changes(&self) -> watch::Receiver<u64> {
+        self.limit_changes.subscribe()
+    }
+
+    pub(super) fn notify_limit_change(&self) {
+        self.limit_changes.send_modify(|count| *count += 1);
     }
 
     /// When the session's key pair may be tried again for `wallet` after the exchange refused it, which may be in the

@@ -19,6 +19,7 @@ mod failover;
 mod freshness;
 pub mod futures;
 mod http;
+mod pauses;
 mod price;
 mod proxy;
 mod rate_limiter;
@@ -28,6 +29,7 @@ mod request;
 mod reread;
 mod root_store;
 mod route;
+mod saved_limits;
 mod secret;
 mod server_clock;
 mod signing;
@@ -48,14 +50,14 @@ pub use self::{
     currency::currency_name,
     error::{Detail, Failure, Reason},
     exchange_hosts::ExchangeHosts,
+    pauses::Paused,
     price::{PriceTable, QUOTE},
     proxy::{Proxy, ProxyCredentials},
-    rate_limiter::{
-        KEY_CALLS_PER_SECOND, KEY_SPAN, PACE_SPAN, PROCESS_CALLS_PER_MINUTE, PROCESS_SPAN, Paused,
-    },
+    rate_limiter::{KEY_CALLS_PER_SECOND, KEY_SPAN, PACE_SPAN, PROCESS_CALLS_PER_MINUTE, PROCESS_SPAN},
     read::{PricesAnswer, ReadAnswer, ReadOutcome, ReadRequest, WalletRead},
     root_store::RootStore,
     route::Route,
+    saved_limits::{SAVED_LIMITS_MAX_BYTES, SavedLimits},
     secret::{KeyId, KeyPair, Secret},
     server_clock::ClockReading,
 };

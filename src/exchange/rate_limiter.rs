@@ -5,19 +5,23 @@
 //!
 //! Its state ends with the process. A new process assumes that the previous one was killed just now after a second's
 //! worth of calls, and sends nothing for a second. Because no second has more than 15 calls, both limits hold over any
-//! number of restarts. A pause is forgotten: after a restart each account is tried once, and the reply pauses it again.
+//! number of restarts. Without a state file a pause is forgotten: after a restart each account is tried once, and the
+//! reply pauses it again.
 //! Another process with the same key, such as a `check` beside the daemon, has limits of its own.
 //! Depends on neither HTTP nor JSON. `poller/rate_limit_model` proves the limits.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::{Notify, OwnedMutexGuard, futures::Notified};
 
-use super::secret::KeyId;
+use super::{
+    pauses::{ActivePauses, Caller, PAUSE, PAUSE_MAX, Paused, Pauses},
+    secret::KeyId,
+};
 use crate::clock::{Clock, MonotonicTime};
 
 /// Calls per key in any [`KEY_SPAN`]. XT allows 3.
@@ -33,12 +37,6 @@ pub const PROCESS_SPAN: Duration = Duration::from_mins(1);
 const PACE_CALLS: usize = 15;
 /// The window of `PACE_CALLS`, and the time in which a new process sends nothing.
 pub const PACE_SPAN: Duration = KEY_SPAN;
-/// The pause after a limit reply: as long as XT's lock.
-pub(super) const PAUSE: Duration = Duration::from_mins(10);
-/// The longest `Retry-After` that is respected.
-const PAUSE_MAX: Duration = Duration::from_hours(24);
-/// If two accounts get a limit reply within this time, the address is limited and all accounts pause.
-const ADDRESS_LIMIT_WINDOW: Duration = Duration::from_mins(1);
 
 /// The most that a nonce may be ahead of the exchange's time, because of calls within one millisecond or a small
 /// correction of the clock. A nonce that is further ahead came from a wrong clock.
@@ -57,38 +55,6 @@ pub(super) struct RateLimiter {
     pause_began: Notify,
 }
 
-/// The account that a call is made for, if any.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Caller<'a> {
-    /// A call for an account, with its key.
-    Account {
-        /// The key.
-        key: KeyId,
-        /// The account's name.
-        name: &'a str,
-    },
-    /// A call without an account and a key, for prices. The limits of keys do not apply to it. It pauses like one more
-    /// account.
-    Anyone,
-}
-
-impl<'a> Caller<'a> {
-    fn key(self) -> Option<KeyId> {
-        match self {
-            Self::Account { key, .. } => Some(key),
-            Self::Anyone => None,
-        }
-    }
-
-    /// The account's name.
-    fn name(self) -> Option<&'a str> {
-        match self {
-            Self::Account { name, .. } => Some(name),
-            Self::Anyone => None,
-        }
-    }
-}
-
 /// A permit for one call. The caller holds it until the call has ended.
 #[derive(Debug)]
 pub(super) struct Permit {
@@ -97,13 +63,6 @@ pub(super) struct Permit {
     key_slot: Option<(KeyId, OwnedMutexGuard<KeySlot>)>,
     /// The host of this call's nonce, and the previous nonce for that host.
     previous_nonce: Option<(Box<str>, u64)>,
-}
-
-/// The pause of an account: nothing is sent for it until the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Paused {
-    /// When the pause ends.
-    pub until: MonotonicTime,
 }
 
 #[derive(Debug)]
@@ -199,6 +158,19 @@ impl RateLimiter {
     pub(super) fn pause(&self, caller: Caller<'_>) -> Option<Paused> {
         let now = self.clock.now().monotonic;
         self.state().pauses.active(caller, now)
+    }
+
+    /// All active pauses.
+    #[must_use]
+    pub(super) fn active_pauses(&self) -> ActivePauses {
+        let now = self.clock.now().monotonic;
+        self.state().pauses.all_active(now)
+    }
+
+    /// Adds the pauses of an earlier process.
+    pub(super) fn restore_pauses(&self, saved: ActivePauses) {
+        let now = self.clock.now().monotonic;
+        self.state().pauses.restore(saved, now);
     }
 
     /// Completes when any pause begins after this call.
@@ -344,62 +316,13 @@ impl Window {
     }
 }
 
-/// The pauses, by account and by key.
-#[derive(Debug, Default)]
-struct Pauses {
-    accounts: BTreeMap<Box<str>, Pause>,
-    /// The pause of calls without an account.
-    anyone: Option<Pause>,
-    /// Two accounts with the same key count as one.
-    keys: HashMap<KeyId, MonotonicTime>,
-    /// The end of the last pause of all accounts, if there was one.
-    all_until: Option<MonotonicTime>,
-}
-
-#[derive(Debug)]
-struct Pause {
-    replied: MonotonicTime,
-    until: MonotonicTime,
-}
-
-impl Pauses {
-    fn record_limit_reply(&mut self, caller: Caller<'_>, now: MonotonicTime, length: Duration) {
-        let until = now + length;
-        let is_recent = |pause: &Pause| now.saturating_duration_since(pause.replied) <= ADDRESS_LIMIT_WINDOW;
-        let accounts = self.accounts.iter().map(|(name, pause)| (Some(&**name), pause));
-        let mut pauses = accounts.chain(self.anyone.iter().map(|pause| (None, pause)));
-        if pauses.any(|(name, pause)| name != caller.name() && is_recent(pause)) {
-            self.all_until = self.all_until.max(Some(until));
-        }
-        let new = Pause { replied: now, until };
-        let pause = match caller.name() {
-            Some(name) => self.accounts.entry(name.into()).or_insert(new),
-            None => self.anyone.get_or_insert(new),
-        };
-        pause.replied = now;
-        pause.until = pause.until.max(until);
-        if let Some(key) = caller.key() {
-            let key_until = self.keys.entry(key).or_insert(until);
-            *key_until = until.max(*key_until);
-        }
-    }
-
-    fn active(&self, caller: Caller<'_>, now: MonotonicTime) -> Option<Paused> {
-        let own_pause = match caller.name() {
-            Some(name) => self.accounts.get(name),
-            None => self.anyone.as_ref(),
-        };
-        let own_until = own_pause.map(|pause| pause.until);
-        let key_until = caller.key().and_then(|key| self.keys.get(&key)).copied();
-        let until = own_until.max(key_until).max(self.all_until)?;
-        (until > now).then_some(Paused { until })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::secret::{KeyPair, Secret};
+    use crate::exchange::{
+        pauses::ADDRESS_LIMIT_WINDOW,
+        secret::{KeyPair, Secret},
+    };
     use zeroize::Zeroizing;
 
     /// The caller of an account with this key.
@@ -584,13 +507,5 @@ mod tests {
         tokio::task::yield_now().await;
         limiter.record_limit_reply(caller("a", "a"), None);
         assert!(waiting.await.is_ok_and(|permit| permit.is_err()));
-    }
-
-    #[test]
-    fn an_absurd_retry_after_is_limited_to_a_day() {
-        let mut pauses = Pauses::default();
-        let now = MonotonicTime::START;
-        pauses.record_limit_reply(caller("a", "a"), now, Duration::MAX.clamp(PAUSE, PAUSE_MAX));
-        assert_eq!(pauses.active(caller("a", "a"), now), Some(Paused { until: now + PAUSE_MAX }));
     }
 }

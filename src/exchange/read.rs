@@ -12,8 +12,8 @@ use super::{
     clock_sync::HostAttempt,
     error::{Failure, Reason},
     failover::{Deadline, HostRotation},
+    pauses::Caller,
     price::PriceTable,
-    rate_limiter::Caller,
     server_clock::{ClockReading, ServerClock},
 };
 use crate::clock::{MonotonicTime, Timestamp};
@@ -234,6 +234,7 @@ impl Client {
                     // The key may be a good one.
                     let pair = state.session.credentials.pair().pair_id();
                     self.auth_backoff().forget(pair, attempt.wallet);
+                    self.notify_limit_change();
                     continue;
                 }
             }
@@ -301,7 +302,10 @@ impl Client {
         };
         if let Some(has_worked) = has_worked {
             let now = self.clock.now().monotonic;
-            self.auth_backoff().record(pair.pair_id(), wallet, has_worked, now);
+            let is_change = self.auth_backoff().record(pair.pair_id(), wallet, has_worked, now);
+            if is_change {
+                self.notify_limit_change();
+            }
         }
         let may_be_clock_fault =
             |failure: &Failure| failure.reason.may_be_clock_fault() && failure.reason != Reason::Cached;

@@ -3,6 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -56,9 +57,28 @@ struct Halves {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyId([u8; 32]);
 
-/// Identifies a pair without showing it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Identifies a pair without showing it. As text: 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub(super) struct PairId([u8; 32]);
+
+impl From<PairId> for String {
+    fn from(PairId(bytes): PairId) -> Self {
+        bytes.iter().fold(Self::new(), |text, byte| text + &format!("{byte:02x}"))
+    }
+}
+
+impl TryFrom<String> for PairId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        const ERROR: &str = "is not 64 hexadecimal digits";
+        let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16)?.try_into().ok()).collect();
+        let (pairs, []) = digits.as_deref().ok_or(ERROR)?.as_chunks::<2>() else { return Err(ERROR) };
+        let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
+        bytes.try_into().map(Self).map_err(|_| ERROR)
+    }
+}
 
 impl KeyPair {
     /// The pair of `access`, which every request holds, and `secret`, which signs and is never sent.

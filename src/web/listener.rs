@@ -3,19 +3,17 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
+    pin::pin,
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_io_timeout::TimeoutStream;
@@ -42,6 +40,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const RESPONSE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Minimum time between two log lines about failed accepts.
 const ACCEPT_WARNING_INTERVAL: Duration = Duration::from_mins(1);
+/// Time that a new connection gets at shutdown to send its first request: the client was told that it is connected, so
+/// it does not try again.
+const SHUTDOWN_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum time that running responses get at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after a failed accept, for example when there is no file descriptor left.
@@ -59,31 +60,28 @@ pub(super) async fn serve<F, A>(
     F: Fn(Request<Incoming>, PeerInfo) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
-    let graceful = Arc::new(GracefulShutdown::new());
     let connections = Connections::new(connection_limit);
-    let (running, shutting_down) = watch::channel(());
+    let (stop, shutting_down) = watch::channel(false);
     let web_config = web_config.filter(|web_config| web_config.is_tls());
-    let acceptor = TlsAcceptor { web_config, shutting_down };
-    let accept_tasks: Vec<_> = listeners
-        .into_iter()
-        .map(|listener| {
-            let (connections, graceful) = (Arc::clone(&connections), Arc::clone(&graceful));
-            tokio::spawn(accept(listener, acceptor.clone(), respond.clone(), connections, graceful))
-        })
-        .collect();
-    shutdown.await;
-    drop(running);
-    for task in accept_tasks {
-        task.abort();
-        let _ = task.await;
+    let acceptor = TlsAcceptor { web_config };
+    for listener in listeners {
+        let (connections, shutting_down) = (Arc::clone(&connections), shutting_down.clone());
+        tokio::spawn(accept(listener, acceptor.clone(), respond.clone(), connections, shutting_down));
     }
-    // The tasks held the other handles, so this is the last one.
-    let Some(graceful) = Arc::into_inner(graceful) else { return };
-    if timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    drop(shutting_down);
+    shutdown.await;
+    stop.send_replace(true);
+    // Every listener and every connection holds a receiver until it ends.
+    if timeout(DRAIN_TIMEOUT, stop.closed()).await.is_err() {
         tracing::warn!(
             "closed connections at shutdown: their clients had not received the responses within 5 s"
         );
     }
+}
+
+/// Resolves when `state` becomes true, or its sender is gone.
+async fn wait_until_true(state: &mut watch::Receiver<bool>) {
+    let _ = state.wait_for(|state| *state).await;
 }
 
 /// Addresses of a connection, and the client certificates that were allowed when it was opened.
@@ -113,33 +111,29 @@ type Stream = Either<TcpStream, TlsStream<TcpStream>>;
 struct TlsAcceptor {
     /// `None` without TLS.
     web_config: Option<Arc<WebConfigWatcher>>,
-    /// Closed at shutdown.
-    shutting_down: watch::Receiver<()>,
 }
 
 impl TlsAcceptor {
-    /// `None` if the handshake fails or takes too long, or the server shuts down.
-    async fn accept(mut self, stream: TcpStream) -> Option<(Stream, Option<ClientTrust>)> {
+    /// `None` if the handshake fails or takes too long.
+    async fn accept(&self, stream: TcpStream) -> Option<(Stream, Option<ClientTrust>)> {
         let Some(web_config) = &self.web_config else { return Some((Either::Left(stream), None)) };
         let tls = web_config.tls().await?;
-        tokio::select! {
-            result = timeout(HANDSHAKE_TIMEOUT, tls.handshake(stream)) => match result {
-                Ok(Ok(stream)) => return Some((Either::Right(stream), Some(tls.trust().clone()))),
-                Ok(Err(error)) => tracing::debug!("TLS handshake failed: {error}"),
-                Err(_) => tracing::debug!("TLS handshake not complete within 10 s"),
-            },
-            _ = self.shutting_down.changed() => {}
+        match timeout(HANDSHAKE_TIMEOUT, tls.handshake(stream)).await {
+            Ok(Ok(stream)) => return Some((Either::Right(stream), Some(tls.trust().clone()))),
+            Ok(Err(error)) => tracing::debug!("TLS handshake failed: {error}"),
+            Err(_) => tracing::debug!("TLS handshake not complete within 10 s"),
         }
         None
     }
 }
 
+/// Accepts connections until the server shuts down.
 async fn accept<F, A>(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     respond: F,
     connections: Arc<Connections>,
-    graceful: Arc<GracefulShutdown>,
+    mut shutting_down: watch::Receiver<bool>,
 ) where
     F: Fn(Request<Incoming>, PeerInfo) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<ResponseBody>> + Send + 'static,
@@ -147,7 +141,13 @@ async fn accept<F, A>(
     let unavailable = raw_response("503 Service Unavailable", "too many connections: try again later");
     let mut last_warning: Option<Instant> = None;
     loop {
-        let (stream, peer) = match listener.accept().await {
+        // Nothing else is cancelled at shutdown: a connection that was accepted is served.
+        let accepted = tokio::select! {
+            biased;
+            () = wait_until_true(&mut shutting_down) => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 if last_warning.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING_INTERVAL) {
@@ -168,20 +168,29 @@ async fn accept<F, A>(
         let Ok(local) = stream.local_addr() else { continue };
         let peer_info = PeerInfo { local: local.ip(), peer: peer.ip(), trust: None };
         let _ = stream.set_nodelay(true);
-        let (acceptor, respond, watcher) = (acceptor.clone(), respond.clone(), graceful.watcher());
+        let (acceptor, respond, shutting_down) = (acceptor.clone(), respond.clone(), shutting_down.clone());
         tokio::spawn(async move {
-            let Some((stream, trust)) = run_unless_evicted(&slot, acceptor.accept(stream)).await.flatten()
-            else {
-                return;
+            let handshake = async {
+                tokio::select! {
+                    accepted = acceptor.accept(stream) => accepted,
+                    () = wait_for_late_request(shutting_down.clone()) => None,
+                }
             };
+            let Some((stream, trust)) = run_unless_evicted(&slot, handshake).await.flatten() else { return };
             let peer_info = PeerInfo { trust, ..peer_info };
             let respond = |request| {
                 let (busy, response) = (slot.set_busy(), respond(request, peer_info.clone()));
                 async { response.await.map(|body| body.with_busy(busy)) }
             };
-            run_unless_evicted(&slot, serve_connection(stream, respond, watcher)).await;
+            run_unless_evicted(&slot, serve_connection(stream, respond, shutting_down)).await;
         });
     }
+}
+
+/// Resolves when the server has been shutting down for so long that a connection without a request is closed.
+async fn wait_for_late_request(mut shutting_down: watch::Receiver<bool>) {
+    wait_until_true(&mut shutting_down).await;
+    sleep(SHUTDOWN_REQUEST_TIMEOUT).await;
 }
 
 /// Runs `future` until it ends or the connection must make room for another; `None` in the second case.
@@ -195,8 +204,9 @@ async fn run_unless_evicted<T>(slot: &ConnectionSlot, future: impl Future<Output
     }
 }
 
-/// Serves requests on `stream` until it ends or exceeds a timeout.
-pub(super) async fn serve_connection<S, F, A>(stream: S, respond: F, watcher: Watcher)
+/// Serves requests on `stream` until it ends or exceeds a timeout. `shutting_down` becomes true when the server shuts
+/// down: the connection ends after the response to its current or first request.
+pub(super) async fn serve_connection<S, F, A>(stream: S, respond: F, mut shutting_down: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + 'static,
     F: Fn(Request<Incoming>) -> A + Sync,
@@ -204,10 +214,11 @@ where
 {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
-    let first_request = Notify::new();
+    let (has_request, mut request_receiver) = watch::channel(false);
+    let mut second_request_receiver = request_receiver.clone();
     let (sending_since, sending_since_receiver) = watch::channel(None::<Instant>);
     let service = service_fn(|request| {
-        first_request.notify_one();
+        has_request.send_replace(true);
         let response = respond(request);
         async {
             let response = response.await;
@@ -229,22 +240,43 @@ where
         .half_close(true)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
-    let first_request_timeout = async {
-        if timeout(FIRST_REQUEST_TIMEOUT, first_request.notified()).await.is_ok() {
-            std::future::pending::<()>().await;
+    let late_request = wait_for_late_request(shutting_down.clone());
+    let no_request = async {
+        tokio::select! {
+            biased;
+            () = wait_until_true(&mut request_receiver) => std::future::pending().await,
+            () = sleep(FIRST_REQUEST_TIMEOUT) => {}
+            () = late_request => {}
         }
     };
-    tokio::select! {
-        result = watcher.watch(connection) => {
-            if let Err(error) = result {
-                tracing::debug!("connection ended early: {}", io::Error::other(error));
+    // hyper would close a connection without a request at once.
+    let drain = async {
+        wait_until_true(&mut second_request_receiver).await;
+        wait_until_true(&mut shutting_down).await;
+    };
+    let (mut connection, mut no_request, mut drain) = (pin!(connection), pin!(no_request), pin!(drain));
+    let mut too_slow = pin!(response_timeout(sending_since_receiver));
+    let mut is_draining = false;
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!("connection ended early: {}", io::Error::other(error));
+                }
+                return;
             }
-        }
-        () = response_timeout(sending_since_receiver) => {
-            tracing::debug!("closed a connection: response not received within 2 min");
-        }
-        () = first_request_timeout => {
-            tracing::debug!("closed a connection: no request received within 10 s");
+            () = &mut drain, if !is_draining => {
+                is_draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = &mut too_slow => {
+                tracing::debug!("closed a connection: response not received within 2 min");
+                return;
+            }
+            () = &mut no_request => {
+                tracing::debug!("closed a connection: no request received in time");
+                return;
+            }
         }
     }
 }
@@ -275,8 +307,8 @@ mod tests {
         let (mut client, server) = duplex(16);
         let respond =
             |_| std::future::ready(Response::new(ResponseBody::shared(vec![b'x'; 10_000_000].into())));
-        let graceful = GracefulShutdown::new();
-        let serving = serve_connection(server, respond, graceful.watcher());
+        let (_running, shutting_down) = watch::channel(false);
+        let serving = serve_connection(server, respond, shutting_down);
         let reading = async {
             let sent = client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
             assert!(sent.is_ok());
@@ -289,5 +321,37 @@ mod tests {
         };
         let (elapsed, ()) = tokio::join!(reading, serving);
         assert!(elapsed >= RESPONSE_TIMEOUT, "{elapsed:?}");
+    }
+
+    /// Serves a client that connects just before the server shuts down and sends `request` after `delay`. Returns the
+    /// response.
+    async fn ask_at_shutdown(request: &[u8], delay: Duration) -> String {
+        let (mut client, server) = duplex(1024);
+        let respond =
+            |_| std::future::ready(Response::new(ResponseBody::shared(b"balances".to_vec().into())));
+        let (stop, shutting_down) = watch::channel(false);
+        let serving = serve_connection(server, respond, shutting_down);
+        let asking = async {
+            tokio::task::yield_now().await;
+            stop.send_replace(true);
+            sleep(delay).await;
+            let _ = client.write_all(request).await;
+            let mut response = String::new();
+            let _ = client.read_to_string(&mut response).await;
+            response
+        };
+        tokio::join!(asking, serving).0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_connected_before_the_shutdown_gets_its_response() {
+        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        for delay in [Duration::ZERO, SHUTDOWN_REQUEST_TIMEOUT / 2] {
+            let response = ask_at_shutdown(request, delay).await;
+            assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+            assert!(response.ends_with("balances"), "{response}");
+        }
+        assert_eq!(ask_at_shutdown(request, SHUTDOWN_REQUEST_TIMEOUT * 2).await, "");
+        assert_eq!(ask_at_shutdown(b"GET /metr", Duration::ZERO).await, "", "it does not wait for the rest");
     }
 }

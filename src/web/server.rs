@@ -3,11 +3,10 @@
 use std::sync::{Arc, atomic::AtomicUsize};
 
 use hyper::{Request, Response, StatusCode, header};
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use super::{
@@ -91,10 +90,10 @@ impl Server {
 
     /// Serves one connection over any `stream` until it ends or times out. Without TLS and connection limit.
     pub async fn serve_connection(&self, stream: impl AsyncRead + AsyncWrite + 'static) {
-        // Never shut down.
-        let graceful = GracefulShutdown::new();
+        // The sender lives until the end of this function, so the server never shuts down.
+        let (_running, shutting_down) = watch::channel(false);
         let respond = |request| async move { self.respond(&request, PeerInfo::unspecified()).await };
-        listener::serve_connection(stream, respond, graceful.watcher()).await;
+        listener::serve_connection(stream, respond, shutting_down).await;
     }
 
     async fn respond<B>(&self, request: &Request<B>, peer_info: PeerInfo) -> Response<ResponseBody> {

@@ -43,6 +43,8 @@ mod proxies;
 mod reload;
 mod secrets;
 mod simulator;
+mod socket_activation;
+mod state_file;
 mod status_page;
 mod structure;
 mod stuck;

@@ -1,16 +1,28 @@
 //! The unit under a real systemd: judged by its tools, then started in a machine made of namespaces
-//! (see `machine`): credentials, hardening, watchdog, restarts. Needs root and systemd.
+//! (see `machine`): credentials, reloads, socket, hardening, watchdog, restarts. Needs root and systemd.
 
 use std::{
     io::Write as _,
     process::{Child, Command, Stdio},
+    thread,
 };
 
-use crate::common::until;
+use crate::common::{messages, until};
 
 const UNIT: &str = "deploy/systemd/xt-balance-exporter.service";
+const SOCKET: &str = "deploy/systemd/xt-balance-exporter.socket";
 const SERVICE: &str = "xt-balance-exporter";
 const FOLDER: &str = "/etc/xt-balance-exporter";
+
+/// Name, access key and secret key of an account.
+type KeyPair = (String, String, String);
+
+/// Requests the metrics ten times a second until the file /tmp/enough exists, and prints the first line of each response.
+const SCRAPER: &str = "
+    while [ ! -e /tmp/enough ]; do
+        (exec 3<>/dev/tcp/127.0.0.1/10770 && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && head -n 1 <&3) || echo failed
+        sleep 0.1
+    done";
 
 /// A machine that runs systemd. Switched off when dropped.
 struct Machine {
@@ -22,7 +34,8 @@ struct Machine {
 impl Machine {
     fn boot() -> Self {
         let mut command = as_root("tests/machine");
-        let power = command.args([env!("CARGO_BIN_EXE_xt-balance-exporter"), UNIT]).stdin(Stdio::piped());
+        let power =
+            command.args([env!("CARGO_BIN_EXE_xt-balance-exporter"), UNIT, SOCKET]).stdin(Stdio::piped());
         let power = power.spawn().unwrap();
         let child = |of: &str, what: &str| {
             until(what, || {
@@ -76,6 +89,28 @@ impl Machine {
             &format!("[Service]\n{text}"),
         );
         self.run(&["systemctl", "daemon-reload"]);
+    }
+
+    /// Waits until the status of the service is `text`.
+    fn wait_for_status(&self, text: &str) {
+        until(text, || (self.property("StatusText") == text).then_some(()));
+    }
+
+    /// Writes the configuration with the accounts `names`.
+    fn write_accounts(&self, names: &[&str]) {
+        let account = |name: &&str| {
+            format!(
+                "- {{name: {name}, access_key_file: keys/{name}.key, secret_key_file: keys/{name}.secret}}\n"
+            )
+        };
+        let accounts: String = names.iter().map(account).collect();
+        self.write(&format!("{FOLDER}/accounts.yml"), &format!("{CONFIG_HEAD}{accounts}"));
+    }
+
+    /// Writes the key files of the account `name`.
+    fn write_keys(&self, name: &str, (_, access, secret): &KeyPair) {
+        self.write(&format!("{FOLDER}/keys/{name}.key"), access);
+        self.write(&format!("{FOLDER}/keys/{name}.secret"), secret);
     }
 
     fn property(&self, name: &str) -> String {
@@ -139,18 +174,18 @@ fn systemd_runs_the_shipped_unit() {
     machine.run(&["systemctl", "start", "exchange"]);
     let pairs = until("the exchange prints its key pairs", || {
         let text = machine.say(&["journalctl", "--no-pager", "--output=cat", "--unit=exchange"]);
-        Some(key_pairs(&text)).filter(|pairs| pairs.len() >= 2)
+        Some(key_pairs(&text)).filter(|pairs| pairs.len() >= 3)
     });
 
     // Without its files the unit fails, and systemd tries again.
     assert!(!machine.command(&["systemctl", "start", SERVICE]).output().unwrap().status.success());
     assert_eq!(machine.property("ActiveState"), "activating");
 
-    let (_, key, secret) = &pairs[0];
-    check_one_account(&machine, [key, secret]);
+    check_one_account(&machine, &pairs[0]);
     check_confinement(&machine);
-    let (_, key, secret) = &pairs[1];
-    let drop_in = check_two_accounts(&machine, [key, secret]);
+    check_reload(&machine, &pairs[1], &pairs[2]);
+    check_restart(&machine);
+    let drop_in = check_instructions(&machine);
     check_watchdog(&machine, &drop_in);
     check_repeated_failures(&machine);
 
@@ -158,26 +193,22 @@ fn systemd_runs_the_shipped_unit() {
     assert_eq!([machine.property("ActiveState"), machine.property("Result")], ["inactive", "success"]);
 }
 
-/// The configuration without accounts, and the lines of two accounts.
+/// The configuration without accounts.
 const CONFIG_HEAD: &str =
     "base_urls: ['http://127.0.0.1:8470']\npoll_interval: 1s\npoll_timeout: 900ms\naccounts:\n";
-const FIRST_ACCOUNT: &str = "- {name: main, access_key_file: main.key, secret_key_file: main.secret}\n";
-const SECOND_ACCOUNT: &str =
-    "- {name: market-maker, access_key_file: market-maker.key, secret_key_file: market-maker.secret}\n";
+const BOTH: [&str; 2] = ["main", "market-maker"];
+const BOTH_POLLED: &str = "2 accounts; all last polls succeeded";
 
 /// Runs the unit with one account: it polls, reports its status, and logs neither a warning nor a key.
-fn check_one_account(machine: &Machine, [key, secret]: [&str; 2]) {
-    machine.write(&format!("{FOLDER}/accounts.yml"), &format!("{CONFIG_HEAD}{FIRST_ACCOUNT}"));
-    machine.write(&format!("{FOLDER}/main.key"), key);
-    machine.write(&format!("{FOLDER}/main.secret"), secret);
+fn check_one_account(machine: &Machine, pair: &KeyPair) {
+    machine.write_accounts(&["main"]);
+    machine.write_keys("main", pair);
     machine.run(&["systemctl", "restart", SERVICE]);
     assert_eq!(machine.property("ActiveState"), "active");
     until("the account is polled", || {
         machine.get("/metrics").contains("\nxt_up{account=\"main\",wallet=\"spot\"} 1").then_some(())
     });
-    until("the status says so", || {
-        (machine.property("StatusText") == "1 account; all last polls succeeded").then_some(())
-    });
+    machine.wait_for_status("1 account; all last polls succeeded");
     let metrics = machine.get("/metrics");
     assert!(
         metrics.contains("\nprocess_resident_memory_bytes ") && metrics.contains("\nprocess_open_fds "),
@@ -185,7 +216,7 @@ fn check_one_account(machine: &Machine, [key, secret]: [&str; 2]) {
     );
     let log = machine.log();
     assert!(!log.contains("level=warn"), "credentials of systemd cause no warning: {log}");
-    for key in [key, secret] {
+    for key in [&*pair.1, &*pair.2] {
         assert!(!log.contains(key), "{log}");
     }
     assert!(machine.get("/-/healthy").contains("all pollers are running"));
@@ -203,22 +234,52 @@ fn check_confinement(machine: &Machine) {
     assert!(user.is_some_and(|user| (61_184..=65_519).contains(&user)), "{facts}");
 }
 
-/// Adds an account according to the instructions at the top of the unit. Returns the drop-in file.
-fn check_two_accounts(machine: &Machine, [key, secret]: [&str; 2]) -> String {
-    machine
-        .write(&format!("{FOLDER}/accounts.yml"), &format!("{CONFIG_HEAD}{FIRST_ACCOUNT}{SECOND_ACCOUNT}"));
-    machine.write(&format!("{FOLDER}/market-maker.key"), key);
-    machine.write(&format!("{FOLDER}/market-maker.secret"), secret);
+/// Adds an account and replaces a key by reloads of one process. A reload with an invalid file fails and changes nothing.
+fn check_reload(machine: &Machine, second: &KeyPair, third: &KeyPair) {
+    let process = machine.property("MainPID");
+    machine.write_accounts(&BOTH);
+    machine.write_keys("market-maker", second);
+    machine.run(&["systemctl", "reload", SERVICE]);
+    machine.wait_for_status(BOTH_POLLED);
+    machine.write_keys("main", third);
+    machine.run(&["systemctl", "reload", SERVICE]);
+    until("the new key is used", || machine.log().contains(messages::NEW_KEYS_IN_USE).then_some(()));
+
+    machine.write(&format!("{FOLDER}/accounts.yml"), "accounts: []\n");
+    assert!(!machine.command(&["systemctl", "reload", SERVICE]).output().unwrap().status.success());
+    let reloads = machine.log().matches(messages::RELOADED).count();
+    machine.run(&["kill", "-HUP", &process]);
+    until("the previous files are reloaded", || {
+        (machine.log().matches(messages::RELOADED).count() > reloads).then_some(())
+    });
+    assert!(!machine.log().contains(messages::RELOAD_FAILED), "{}", machine.log());
+    assert_eq!([machine.property("ActiveState"), machine.property("MainPID")], ["active", &process]);
+    machine.write_accounts(&BOTH);
+}
+
+/// Restarts the service while a client scrapes it: every scrape is answered.
+fn check_restart(machine: &Machine) {
+    let client = machine.command(&["bash", "-c", SCRAPER]).stdout(Stdio::piped()).spawn().unwrap();
+    for _ in 0..3 {
+        machine.run(&["systemctl", "restart", SERVICE]);
+        machine.wait_for_status(BOTH_POLLED);
+    }
+    machine.write("/tmp/enough", "");
+    let scrapes = String::from_utf8(client.wait_with_output().unwrap().stdout).unwrap();
+    assert!(scrapes.lines().count() > 3 && scrapes.lines().all(|line| line.contains(" 200 ")), "{scrapes}");
+}
+
+/// Adds a flag and its file according to the instructions at the top of the unit. Returns the drop-in file.
+fn check_instructions(machine: &Machine) -> String {
     let instructions = std::fs::read_to_string(UNIT).unwrap();
     let drop_in =
         instructions.lines().filter_map(|line| line.strip_prefix("#   ")).filter(|line| *line != "[Service]");
     let drop_in: String = drop_in.flat_map(|line| [line, "\n"]).collect();
-    let drop_in = drop_in.replace("10.0.0.5", "127.0.0.1");
+    let web_config = "http_server_config: {headers: {X-Frame-Options: deny}}\n";
+    machine.write(&format!("{FOLDER}/web.yml"), web_config);
     machine.edit(&drop_in);
     machine.run(&["systemctl", "restart", SERVICE]);
-    until("both accounts are polled", || {
-        (machine.property("StatusText") == "2 accounts; all last polls succeeded").then_some(())
-    });
+    assert!(machine.get("/metrics").to_lowercase().contains("x-frame-options: deny"));
     drop_in
 }
 
@@ -235,20 +296,24 @@ fn check_watchdog(machine: &Machine, drop_in: &str) {
     assert_ne!(machine.property("MainPID"), process);
 }
 
-/// Lets the start fail many times: systemd tries again beyond its default limit of five times in ten seconds.
+/// Lets the start fail many times: systemd tries again beyond its default limit of five times in ten seconds. A client that
+/// connects meanwhile waits, and does not stop the socket.
 fn check_repeated_failures(machine: &Machine) {
+    let has_failed = |times: u32| machine.property("NRestarts").parse().ok().filter(|n: &u32| *n >= times);
     machine.write(&format!("{FOLDER}/accounts.yml"), "accounts: []\n");
     machine.run(&["kill", "-KILL", &machine.property("MainPID")]);
-    until("the start has failed many times", || {
-        machine.property("NRestarts").parse::<u32>().ok().filter(|n| *n >= 8)
+    until("the start has failed", || has_failed(3));
+    let response = thread::scope(|scope| {
+        let client = scope.spawn(|| machine.get("/-/healthy"));
+        until("the start has failed many times", || has_failed(12));
+        machine.write_accounts(&BOTH);
+        client.join().unwrap()
     });
-    machine
-        .write(&format!("{FOLDER}/accounts.yml"), &format!("{CONFIG_HEAD}{FIRST_ACCOUNT}{SECOND_ACCOUNT}"));
-    until("the daemon runs again", || (machine.property("ActiveState") == "active").then_some(()));
+    assert!(response.contains("all pollers are running"), "{response}");
 }
 
 /// Name, access key and secret key of each account that the simulated exchange tells of.
-fn key_pairs(text: &str) -> Vec<(String, String, String)> {
+fn key_pairs(text: &str) -> Vec<KeyPair> {
     let pair = |line: &str| match line.split_whitespace().collect::<Vec<_>>()[..] {
         [name, key, secret] if key.starts_with("de30") => Some((name.into(), key.into(), secret.into())),
         _ => None,

@@ -7,6 +7,7 @@ pub const LISTENING: &str = "listening";
 pub const SHUTTING_DOWN: &str = "received SIGTERM, shutting down";
 pub const CUT_OFF: &str = "closed connections at shutdown";
 pub const FEW_FILES: &str = "polls reserve";
+pub const STATE_FILE: &str = "the state file limits.json in $STATE_DIRECTORY";
 pub const NOT_NOTIFIED: &str = "cannot notify the service manager";
 
 // Polls

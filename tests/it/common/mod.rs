@@ -18,7 +18,7 @@ use std::{
     env, fs,
     io::{BufRead as _, BufReader, Read, Write as _},
     net::{SocketAddr, TcpStream},
-    os::unix::fs::PermissionsExt as _,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
@@ -90,8 +90,20 @@ impl Exporter {
     }
 
     /// The same, by way of a `command` that becomes it.
-    pub fn start_by(mut command: Command, args: &[&str], env: &[(&str, &str)]) -> Self {
-        command.args(args).env_clear().envs(env.iter().copied()).stdin(Stdio::null());
+    pub fn start_by(command: Command, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::start_with_input(command, Stdio::null(), args, env)
+    }
+
+    /// Starts the program with a `socket` that it inherits as from systemd.
+    pub fn start_with_socket(socket: OwnedFd, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("sh");
+        let script = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3<&0 < /dev/null";
+        shell.args(["-c", script, PROGRAM]);
+        Self::start_with_input(shell, Stdio::from(socket), args, env)
+    }
+
+    fn start_with_input(mut command: Command, input: Stdio, args: &[&str], env: &[(&str, &str)]) -> Self {
+        command.args(args).env_clear().envs(env.iter().copied()).stdin(input);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = Lines::of(child.stdout.take().unwrap());
         let stderr = Lines::of(child.stderr.take().unwrap());
