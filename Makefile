@@ -1,12 +1,12 @@
 # The commands of a developer. For everything else, use cargo.
 
-.PHONY: check test drill bench demo static
+.PHONY: check test drill bench demo static dist
 
 # Most integration tests wait for timers, sockets and processes, so they run several per core.
 TEST_THREADS = $(shell expr 4 \* $$(nproc))
 
 # Tests that need other tools than cargo, root or more than a minute. `make test` runs them.
-SLOW = alert_e2e:: alerts:: ccxt:: dashboard_ deployment:: gzip::chromium image:: network:: prometheus:: secrets:: status_page:: \
+SLOW = alert_e2e:: alerts:: ccxt:: dashboard_ deployment:: gzip::chromium image:: network:: packages:: prometheus:: release:: secrets:: status_page:: \
 	stuck:: systemd:: textfile:: web:: web_config::
 # Tests of the rate limits, which simulate thousands of hours.
 MODEL = rate_limit_model
@@ -36,10 +36,21 @@ bench:
 demo:
 	cargo run --release --locked -- demo
 
-# Builds one static program for an empty container image: target/static/xt-balance-exporter.
-# --target keeps RUSTFLAGS away from build scripts and macros.
-static: export RUSTFLAGS = -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
+TARGET_DIR = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+# Builds one static program for an empty container image and for releases: target/static/xt-balance-exporter.
+# --target keeps RUSTFLAGS away from build scripts and macros. The same commit gives the same program in every folder,
+# because no path of this machine stays in it.
+static: export RUSTFLAGS = -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs \
+	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/source \
+	--remap-path-prefix=$(TARGET_DIR)=/target --remap-path-prefix=$(RUST_SOURCE)=/rustc/$(RUST_COMMIT)
+# If the source of Rust's standard library is installed, its paths are in the program. Without it they begin like this.
+static: RUST_SOURCE = $(realpath $(shell rustc --print sysroot))/lib/rustlib/src/rust
+static: RUST_COMMIT = $(shell rustc --version --verbose | sed -n 's/^commit-hash: //p')
 static: TARGET = $(shell rustc --print host-tuple)
 static:
 	cargo build --release --locked --target $(TARGET)
-	install -D $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/xt-balance-exporter $(or $(CARGO_TARGET_DIR),target)/static/xt-balance-exporter
+	install -D $(TARGET_DIR)/$(TARGET)/release/xt-balance-exporter $(TARGET_DIR)/static/xt-balance-exporter
+
+# Packs a release into dist/: tarball, Debian package, bill of materials, SHA256SUMS.
+dist: static
+	packaging/dist $(TARGET_DIR)/static/xt-balance-exporter dist

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::common::messages;
+use crate::common::static_program::static_program;
 use crate::common::{Lines, until};
 use serde_json::{Value, json};
 
@@ -60,11 +61,9 @@ struct Image {
 
 impl Image {
     fn build() -> Self {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        run(Command::new("make").arg("static").env("CARGO_TARGET_DIR", target));
-        let image =
-            Self { folder: tempfile::tempdir().unwrap(), program: target.join("static/xt-balance-exporter") };
-        let context = format!("build={}", target.join("static").display());
+        let program = static_program();
+        let image = Self { folder: tempfile::tempdir().unwrap(), program: program.to_owned() };
+        let context = format!("build={}", program.parent().unwrap().display());
         run(image
             .buildah()
             .args(["build", "--isolation=chroot", "--format=docker", "--tag=image", "--quiet"])

@@ -3,6 +3,7 @@
 
 use std::{
     io::Write as _,
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
 };
@@ -15,7 +16,7 @@ const SERVICE: &str = "xt-balance-exporter";
 const FOLDER: &str = "/etc/xt-balance-exporter";
 
 /// Name, access key and secret key of an account.
-type KeyPair = (String, String, String);
+pub type KeyPair = (String, String, String);
 
 /// Requests the metrics ten times a second until the file /tmp/enough exists, and prints the first line of each response.
 const SCRAPER: &str = "
@@ -25,7 +26,7 @@ const SCRAPER: &str = "
     done";
 
 /// A machine that runs systemd. Switched off when dropped.
-struct Machine {
+pub struct Machine {
     power: Child,
     /// The process that is the first one in there.
     init: String,
@@ -34,9 +35,19 @@ struct Machine {
 impl Machine {
     fn boot() -> Self {
         let mut command = as_root("tests/machine");
-        let power =
-            command.args([env!("CARGO_BIN_EXE_xt-balance-exporter"), UNIT, SOCKET]).stdin(Stdio::piped());
-        let power = power.spawn().unwrap();
+        command.args([env!("CARGO_BIN_EXE_xt-balance-exporter"), UNIT, SOCKET]);
+        Self::start(command)
+    }
+
+    /// The same with the files of another system, the one in the folder `root`. The exporter is not in it.
+    pub fn boot_in(root: &Path) -> Self {
+        let mut command = as_root("tests/machine");
+        command.arg("--root").arg(root);
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Self {
+        let power = command.stdin(Stdio::piped()).spawn().unwrap();
         let child = |of: &str, what: &str| {
             until(what, || {
                 let found = Command::new("pgrep").args(["-P", of, "unshare|systemd"]).output().unwrap();
@@ -53,20 +64,20 @@ impl Machine {
         machine
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut command = as_root("nsenter");
         command.args(["--all", "--target", &self.init, "--"]).args(words);
         command
     }
 
     /// What a command prints in there, however it ends.
-    fn say(&self, words: &[&str]) -> String {
+    pub fn say(&self, words: &[&str]) -> String {
         let output = self.command(words).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
 
     /// Runs a command in there that must succeed.
-    fn run(&self, words: &[&str]) -> String {
+    pub fn run(&self, words: &[&str]) -> String {
         let output = self.command(words).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -75,11 +86,18 @@ impl Machine {
     }
 
     /// Writes a file that only root may read.
-    fn write(&self, path: &str, text: &str) {
+    pub fn write(&self, path: &str, text: &str) {
         let script = "umask 077; mkdir -p \"$(dirname \"$0\")\"; cat > \"$0\"";
         let mut child = self.command(&["sh", "-c", script, path]).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success());
+    }
+
+    /// Copies a file into a folder in there.
+    pub fn copy(&self, file: &Path, folder: &str) {
+        let path = format!("{folder}/{}", file.file_name().unwrap().display());
+        let mut command = self.command(&["sh", "-c", "cat > \"$0\"", &path]);
+        assert!(command.stdin(std::fs::File::open(file).unwrap()).status().unwrap().success(), "{path}");
     }
 
     /// Changes the unit as `systemctl edit` does.
@@ -113,7 +131,7 @@ impl Machine {
         self.write(&format!("{FOLDER}/keys/{name}.secret"), secret);
     }
 
-    fn property(&self, name: &str) -> String {
+    pub fn property(&self, name: &str) -> String {
         self.run(&["systemctl", "show", "--value", "--property", name, SERVICE]).trim().to_owned()
     }
 
@@ -122,7 +140,7 @@ impl Machine {
     }
 
     /// Asks the exporter, from inside: it listens on the machine's own loopback.
-    fn get(&self, path: &str) -> String {
+    pub fn get(&self, path: &str) -> String {
         let script =
             "exec 3<>/dev/tcp/127.0.0.1/10770 && printf 'GET %s HTTP/1.0\\r\\n\\r\\n' \"$0\" >&3 && cat <&3";
         self.say(&["bash", "-c", script, path])
@@ -313,7 +331,7 @@ fn check_repeated_failures(machine: &Machine) {
 }
 
 /// Name, access key and secret key of each account that the simulated exchange tells of.
-fn key_pairs(text: &str) -> Vec<KeyPair> {
+pub fn key_pairs(text: &str) -> Vec<KeyPair> {
     let pair = |line: &str| match line.split_whitespace().collect::<Vec<_>>()[..] {
         [name, key, secret] if key.starts_with("de30") => Some((name.into(), key.into(), secret.into())),
         _ => None,

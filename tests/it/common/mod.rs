@@ -12,6 +12,7 @@ pub mod messages;
 pub mod notify_socket;
 pub mod promql;
 pub mod proxy;
+pub mod static_program;
 pub mod text_format;
 
 use std::{
