@@ -153,7 +153,7 @@ fn an_unknown_wallet_shows_no_number_it_once_had() {
     for old in ["4242", "7171", "3131", "1868", "62 %", "eth"] {
         assert!(!shown.contains(old), "{old} in {shown}");
     }
-    assert!(shown.contains("5000, balance unknown") && shown.contains("Balances unknown"), "{shown}");
+    assert!(shown.contains("5000 (page 2500), balance unknown") && shown.contains("Balances unknown"), "{shown}");
     let failed = text(&html(vec![polled(known, NOW - 1, timeout())]));
     assert!(failed.contains("unknown") && !failed.contains("3131"), "{failed}");
     let never = text(&html(vec![polled(account("main", &[]), NOW, timeout())]));
@@ -226,8 +226,8 @@ fn missing_is_a_zero_and_unreadable_is_none() {
     let watch = [("btc", Some(1.0)), ("usdt", Some(500.0))];
     let html = html(vec![polled(account("main", &watch), NOW - 4, Ok(half))]);
     let shown = text(&html);
-    assert!(shown.contains("btc low 0 (not in the answer) 0 0 % of 1, 1 short"), "{shown}");
-    assert!(shown.contains("usdt unreadable 500, balance unknown"), "{shown}");
+    assert!(shown.contains("btc critical 0 (not in the answer) 0 0 % of 1 (page 0.5), 1 short"), "{shown}");
+    assert!(shown.contains("usdt unreadable 500 (page 250), balance unknown"), "{shown}");
     assert_eq!(title(&html), "1 low, 1 unreadable · xt-balance-exporter");
 }
 
