@@ -153,7 +153,10 @@ fn an_unknown_wallet_shows_no_number_it_once_had() {
     for old in ["4242", "7171", "3131", "1868", "62 %", "eth"] {
         assert!(!shown.contains(old), "{old} in {shown}");
     }
-    assert!(shown.contains("5000 (page 2500), balance unknown") && shown.contains("Balances unknown"), "{shown}");
+    assert!(
+        shown.contains("5000 (page 2500), balance unknown") && shown.contains("Balances unknown"),
+        "{shown}"
+    );
     let failed = text(&html(vec![polled(known, NOW - 1, timeout())]));
     assert!(failed.contains("unknown") && !failed.contains("3131"), "{failed}");
     let never = text(&html(vec![polled(account("main", &[]), NOW, timeout())]));
