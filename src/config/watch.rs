@@ -214,11 +214,11 @@ fn validate_entry(
     levels: Option<Levels>,
     syntax: Syntax,
 ) -> Result<WatchEntry, String> {
-    // A list splits 1,000 into the threshold 1 and the currency 000.
-    let is_end_of_number = currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_digit());
+    // A list splits 1,000 into the threshold 1 and the currency 000, 1,500.50 and 0,05 likewise.
+    let is_end_of_number = currency.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if levels.is_none() && wallet.is_none() && is_end_of_number {
         return Err(format!(
-            "'{currency}' may be the end of a number such as 1,{currency}: write numbers without commas, and a currency of this name with its wallet, such as spot/{currency}",
+            "'{currency}' may be the end of a number such as 1,{currency}: write numbers without commas (1500.50), and a currency of this name with its wallet, such as spot/{currency}",
         ));
     }
     let thresholds = levels.map(|levels| levels.validate(&currency, syntax)).transpose()?;
@@ -284,7 +284,7 @@ mod tests {
             ("4=1", "4=1:0.5"),
             ("404=1", "404=1:0.5"),
             ("spot/404", "spot/404"),
-            ("1000", "1000"),
+            ("spot/1000", "spot/1000"),
         ] {
             assert_eq!(
                 parse_watch_flag(text).map(|entry| describe(&entry)),
@@ -347,6 +347,7 @@ mod tests {
                 "must not be above its threshold, which is 200: write the higher one first, as in usdt=500:200",
             ),
             ("000", "'000' may be the end of a number such as 1,000"),
+            ("1000", "'1000' may be the end of a number"),
         ] {
             let error = parse_watch_flag(text).err().unwrap_or_default();
             assert!(error.contains(expected), "{text}: {error}");
@@ -402,6 +403,8 @@ mod tests {
             "usdt: {warn: {warn: 1}}",
             "{usdt:500}",
             "{usdt: 1,000}",
+            "{usdt: 1,500.50}",
+            "{usdt: 2,5}",
             "usdt=500: ~",
             "usdt 500: ~",
             "'': 1",

@@ -21,5 +21,9 @@ pub(super) fn parse_host(scheme: &str, authority: &str, path: &str) -> Option<Ur
     {
         return None;
     }
-    Url::parse(&format!("{scheme}://{}{path}", authority.to_ascii_lowercase())).ok()
+    let authority = authority.to_ascii_lowercase();
+    let url = Url::parse(&format!("{scheme}://{authority}{path}")).ok()?;
+    // The parser reads 010.1.2.3 as 8.1.2.3, and 10.1 as 10.0.0.1. An IPv6 address has many spellings of one address.
+    let host = authority.split_once(':').map_or(&*authority, |(host, _)| host);
+    (authority.starts_with('[') || url.host_str() == Some(host)).then_some(url)
 }
