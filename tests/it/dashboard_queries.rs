@@ -346,9 +346,9 @@ fn every_query_returns_data(demo: &DemoDay, all: &[PanelQuery]) {
 
 fn queries_return_values_of_the_demo_day(demo: &DemoDay, all: &[PanelQuery]) -> Outcome {
     for (uid, title, value) in [
-        ("xt-balances", "TestPoller balances unknown", "1"),
-        ("xt-balances", "TestPoller balances low", "1"),
-        ("xt-balances", "TestPoller currencies missing", "1"),
+        ("xt-balances", "Watched balances unknown", "1"),
+        ("xt-balances", "Watched balances low", "1"),
+        ("xt-balances", "Watched currencies missing", "1"),
         ("xt-balances", "Exporters down", "0"),
         ("xt-exporter", "Exporters down", "0"),
         ("xt-exporter", "Wallets not fresh", "1"),
@@ -359,11 +359,11 @@ fn queries_return_values_of_the_demo_day(demo: &DemoDay, all: &[PanelQuery]) -> 
     for (title, ref_id, account, currency, value) in [
         ("Wallet states", "A", "grid-bot", "usdt", Some("2")),
         ("Wallet states", "A", "treasury", "usdt", Some("0")),
-        ("TestPoller balances", "B", "treasury-fiat", "usd", Some("481203.5")),
-        ("TestPoller balances", "C", "grid-bot", "usdt", Some("300")),
-        ("TestPoller balances", "B", "grid-bot", "usdt", None),
-        ("TestPoller balances", "D", "grid-bot", "usdt", None),
-        ("TestPoller balances", "D", "cold-storage", "btc", Some("NaN")),
+        ("Watched balances", "B", "treasury-fiat", "usd", Some("481203.5")),
+        ("Watched balances", "C", "grid-bot", "usdt", Some("300")),
+        ("Watched balances", "B", "grid-bot", "usdt", None),
+        ("Watched balances", "D", "grid-bot", "usdt", None),
+        ("Watched balances", "D", "cold-storage", "btc", Some("NaN")),
         ("Frozen amounts", "C", "treasury", "usdt", Some("1")),
         ("Frozen amounts", "C", "market-maker", "usdt", Some("0")),
         ("Balances by wallet", "A", "grid-bot", "usdt", None),
@@ -427,10 +427,10 @@ fn grafana_shows_unknown_values_as_unknown(demo: &DemoDay) -> Outcome {
         let cells = row.split("</td>").filter_map(|cell| cell.rsplit('>').next());
         cells.filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
     };
-    let unknown = row("TestPoller balances", "grid-bot");
+    let unknown = row("Watched balances", "grid-bot");
     let expected = ["grid-bot", "spot", "usdt", "unknown", "unknown", "300", "unknown", "unknown"];
     assert_eq!(unknown.get(..8), Some(&expected[..]));
-    let not_falling = row("TestPoller balances", "cold-storage");
+    let not_falling = row("Watched balances", "cold-storage");
     let expected = ["cold-storage", "spot", "btc", "415%", "41.5", "10", "not falling", "0"];
     assert_eq!(not_falling.get(..8), Some(&expected[..]));
     assert_eq!(row("Wallet states", "grid-bot").get(2), Some(&"unknown"));
@@ -440,7 +440,7 @@ fn grafana_shows_unknown_values_as_unknown(demo: &DemoDay) -> Outcome {
     let expected = ["treasury-fiat", "fiat", "usd", "no price", "unknown", "no price", "481,203.5"];
     assert_eq!(unpriced.get(..7), Some(&expected[..]));
     assert!(panel("Balances by currency").contains("unknown"));
-    assert!(panel("TestPoller balances unknown").contains(">1<"));
+    assert!(panel("Watched balances unknown").contains(">1<"));
     assert!(panel("Shortest runway").contains(">below threshold<"));
     Ok(())
 }
