@@ -434,7 +434,10 @@ fn keys_of_the_environment_stay_where_the_user_put_them() {
     let environ = read("environ");
     let mut variables: Vec<_> = environ.split_terminator('\0').collect();
     variables.sort_unstable();
-    assert_eq!(variables, [format!("XT_ACCESS_KEY={ACCESS}"), format!("XT_SECRET_KEY={SECRET}")]);
+    assert_eq!(
+        variables,
+        [format!("XT_ACCESS_KEY={ACCESS}"), "XT_API=v1".to_owned(), format!("XT_SECRET_KEY={SECRET}")]
+    );
     exporter.signal("TERM");
     world.assert_output_kept("environment", &exporter.wait());
 }

@@ -77,7 +77,7 @@ fn an_untrusted_certificate_has_its_own_error_and_gets_no_key() {
         assert_eq!((sample(&output.stdout, UP), sample(&output.stdout, FREE)), (Some(0.0), None), "{says}");
         let others = output.stdout.lines().filter(|line| line.starts_with("xt_poll_failures_total{"));
         assert_eq!(others.filter(|line| !line.ends_with(" 0")).count(), 1, "{says}: {}", output.stdout);
-        let place = format!("https://localhost:{}/trade/api/v1/getServerTime: ", world.proxy.address.port());
+        let place = format!("https://localhost:{}/v4/public/time: ", world.proxy.address.port());
         assert!(output.stderr.contains(&place) && output.stderr.contains(says), "{says}: {}", output.stderr);
         assert_eq!(world.proxy.requests().len(), 0, "{says}");
     }
