@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     AccountConfig, Config, ConfigError,
+    paths::resolve_path,
     routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
         self, DEFAULT_INTERVAL, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies, UnvalidatedTiming,
@@ -229,13 +230,6 @@ impl FileYaml {
     }
 }
 
-/// The key file at `path`, relative to `folder`. In a directory of systemd's credentials, the file `keys/main.key` is called
-/// `keys_main.key`: `LoadCredential=keys:DIRECTORY` joins the names.
-fn key_path(folder: &Path, path: &Path) -> PathBuf {
-    let (plain, credential) = (folder.join(path), folder.join(path.to_string_lossy().replace('/', "_")));
-    if path.is_relative() && !plain.exists() && credential.exists() { credential } else { plain }
-}
-
 impl AccountYaml {
     fn validate(
         &self,
@@ -265,7 +259,7 @@ impl AccountYaml {
                 max_age: self.max_age.or(file.max_age).map(|span| span.0),
             },
         };
-        let key_half = |path: &Path| KeyHalf::File(key_path(folder, path));
+        let key_half = |path: &Path| KeyHalf::File(resolve_path(folder, path));
         let keys =
             KeySource { access: key_half(&self.access_key_file), secret: key_half(&self.secret_key_file) };
         account.validate(keys, routes, now)

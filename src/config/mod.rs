@@ -5,6 +5,7 @@
 mod file;
 mod flags;
 mod hosts;
+mod paths;
 mod routes;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::paths::resolve_path;
 use crate::{
     exchange::{BaseUrl, Proxy, RootStore, Route},
     quoting::quote_existing_path,
@@ -194,7 +195,7 @@ impl Routes {
     }
 
     fn open_roots(&mut self, path: &Path, names: RouteSettingNames) -> Result<Arc<RootStore>, String> {
-        let path = self.folder.join(path);
+        let path = resolve_path(&self.folder, path);
         if let Some(roots) = self.roots.get(&path) {
             return Ok(Arc::clone(roots));
         }
@@ -213,7 +214,7 @@ impl Routes {
         settings: RouteSettings<'_>,
         names: RouteSettingNames,
     ) -> Result<Arc<Proxy>, String> {
-        let file = settings.proxy_credentials_file.map(|path| self.folder.join(path));
+        let file = settings.proxy_credentials_file.map(|path| resolve_path(&self.folder, path));
         let key = (url.to_owned(), file.clone());
         if let Some(proxy) = self.proxies.get(&key) {
             return Ok(Arc::clone(proxy));

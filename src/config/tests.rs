@@ -105,14 +105,19 @@ fn flags_are_parsed() -> TestResult {
 }
 
 #[test]
-fn key_files_in_a_folder_are_found_among_credentials_of_systemd() -> TestResult {
+fn files_in_a_folder_are_found_among_credentials_of_systemd() -> TestResult {
     let folder = tempfile::tempdir()?;
-    let text = "accounts: [{name: main, access_key_file: keys/k, secret_key_file: keys/more/s}]";
+    let text = "
+proxy_url: http://proxy.example.com:3128
+proxy_credentials_file: keys/proxy
+accounts: [{name: main, access_key_file: keys/k, secret_key_file: keys/more/s}]";
     fs::write(folder.path().join("accounts.yml"), text)?;
     let line = format!("--config.file {}", folder.path().join("accounts.yml").display());
     assert!(load(&line, &[]).is_err(), "there is no such file");
     fs::write(folder.path().join("keys_k"), "flat")?;
     fs::write(folder.path().join("keys_more_s"), "secret")?;
+    assert!(load(&line, &[]).is_err(), "there is no proxy password");
+    fs::write(folder.path().join("keys_proxy"), "user:password")?;
     let key = |config: &Config| config.accounts.first().map(|account| account.credentials.pair().id());
     let flat = load(&line, &[])?;
     fs::create_dir_all(folder.path().join("keys/more"))?;
