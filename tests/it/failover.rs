@@ -1,20 +1,21 @@
 //! What the program does about a failure: which ones lead to the next base URL and which to silence,
 //! and what it takes for an answer or a new key to be believed.
 
+mod clock;
+mod key_files;
+mod pauses;
+
 use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::common::golden::Transcript;
 use crate::common::in_process::{
-    FREE, FrozenClock, LOADED, PAUSED, POLLS, TestPoller, UP, account, advance_clock, exposition, key_source,
-    to_millis,
+    FREE, POLLS, TestPoller, UP, account, advance_clock, exposition, key_source, to_millis,
 };
 use crate::common::proxy::{Proxy, ProxyMode, http_response};
-use crate::common::{ACCESS_KEY, Exchange, SECRET_KEY, get, replace, sample};
+use crate::common::{ACCESS_KEY, Exchange, SECRET_KEY, get, sample};
 use flate2::{Compression, write::GzEncoder};
-use tokio::{net::TcpSocket, task::JoinSet, task::yield_now};
+use tokio::{net::TcpSocket, task::JoinSet};
 use xt_balance_exporter::{
-    clock::{MonotonicTime, UnixTime},
-    exchange::{KeyHalf, KeySource},
     simulator::{
         Effect, Fault, RefusalCause, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
     },
@@ -42,6 +43,17 @@ fn patient(accounts: Vec<SimulatedAccount>) -> Exchange {
 
 fn body(text: &str) -> Effect {
     Effect::Body(text.to_owned())
+}
+
+/// An exchange where `main` has the key of always, and `next` another with 7 USDT.
+fn two_keys() -> Exchange {
+    let next = SimulatedAccount::new("next", "nextKey", "nextSecret").with_balance(
+        SimulatedWallet::Spot,
+        "usdt",
+        "7",
+        "0",
+    );
+    patient(vec![main_account(), next])
 }
 
 /// How many calls of balances the exchange has seen.
@@ -450,367 +462,6 @@ async fn every_call_has_a_connection_of_its_own() {
 }
 
 // Pauses.
-
-#[tokio::test]
-async fn after_a_limit_reply_nothing_is_sent_for_ten_minutes_or_as_long_as_was_asked_for() {
-    for (retry_after, minutes) in [(None, 10), (Some("5"), 10), (Some("1200"), 20)] {
-        let exchange = patient(vec![main_account()]);
-        let mut poller = TestPoller::new(&[&exchange.url()]);
-        assert!(poller.poll().await, "{:?}", poller.failure());
-        let limited = Effect::Status {
-            status: 429,
-            body: String::new(),
-            content_type: None,
-            retry_after: retry_after.map(str::to_owned),
-            location: None,
-        };
-        exchange.simulator.inject_fault(Fault::new(limited).for_calls(1));
-        let begin = poller.clock.now().unix;
-        assert!(!poller.poll().await);
-        let end = poller.clock.now().unix;
-        assert!(poller.failure().unwrap().text.contains("HTTP 429"));
-        assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![("rate_limited", 1.0)]));
-        let until = UnixTime::EPOCH + Duration::from_secs_f64(poller.sample(PAUSED).unwrap());
-        let span = Duration::from_mins(minutes);
-        // What is read of a number of seconds is rounded.
-        let rounding = Duration::from_millis(1);
-        assert!(begin + span <= until + rounding && until <= end + span + rounding, "{until:?}");
-
-        let sent = exchange.simulator.call_log().records.len();
-        advance_clock(span.saturating_sub(Duration::from_secs(20))).await;
-        exchange.simulator.set_clock_offset_ms(to_millis(span));
-        assert!(!poller.poll().await);
-        assert_eq!(exchange.simulator.call_log().records.len(), sent, "nothing is sent");
-        assert_eq!(poller.sample(POLLS), Some(2.0), "and no poll is counted");
-        advance_clock(Duration::from_secs(20)).await;
-        assert!(poller.poll().await, "{:?}", poller.failure());
-        assert_eq!((poller.sample(FREE), poller.sample(PAUSED)), (HELD, Some(0.0)));
-    }
-}
-
-#[tokio::test]
-async fn limit_replies_to_two_accounts_within_a_minute_pause_all() {
-    let names = ["a", "b", "c"];
-    let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
-    let theirs = names.map(|name| SimulatedAccount::new(name, &keys(name).0, &keys(name).1));
-    let exchange = Exchange::new(SimulatorConfig::default(), theirs.to_vec());
-    let url = exchange.url();
-    let ours = names.map(|name| account(name, &[&url], key_source(&keys(name).0, &keys(name).1)));
-    let mut pollers = TestPoller::for_accounts(ours.into());
-    for name in ["a", "b"] {
-        exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)).for_account(name));
-    }
-    for poller in &mut pollers {
-        assert!(!poller.poll().await);
-    }
-    let calls = exchange.simulator.call_log();
-    assert_eq!(names.map(|name| calls.accounts[name].total()), [1, 1, 0]);
-    let text = pollers[0].text();
-    for name in names {
-        let until = sample(&text, &PAUSED.replace("main", name));
-        assert!(until.is_some_and(|until| until > 0.0), "{name}: {until:?}");
-    }
-}
-
-#[tokio::test]
-async fn an_error_text_that_resembles_a_lock_pauses_no_account() {
-    let names = ["a", "b", "c"];
-    let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
-    let theirs = names.map(|name| {
-        SimulatedAccount::new(name, &keys(name).0, &keys(name).1).with_balance(
-            SimulatedWallet::Spot,
-            "usdt",
-            "3867.43650012",
-            "0",
-        )
-    });
-    let exchange = Exchange::new(SimulatorConfig::default(), theirs.to_vec());
-    let url = exchange.url();
-    let ours = names.map(|name| account(name, &[&url], key_source(&keys(name).0, &keys(name).1)));
-    let mut pollers = TestPoller::for_accounts(ours.into());
-    for name in ["a", "b"] {
-        exchange.simulator.inject_fault(Fault::new(body(r#"{"code":0,"info":"blocked"}"#)).for_account(name));
-    }
-    let mut good = Vec::new();
-    for poller in &mut pollers {
-        good.push(poller.poll().await);
-    }
-    assert_eq!(good, [false, false, true], "{:?}", pollers[2].failure());
-    let text = pollers[0].text();
-    for name in names {
-        assert_eq!(sample(&text, &PAUSED.replace("main", name)), Some(0.0), "{name}");
-    }
-    assert_eq!(sample(&text, &FREE.replace("main", "c")), HELD);
-    let api = "xt_poll_failures_total{account=\"a\",reason=\"api\",wallet=\"spot\"}";
-    assert_eq!(sample(&text, api), Some(1.0));
-}
-
-#[tokio::test]
-async fn after_a_restart_a_locked_account_is_tried_once_and_no_more() {
-    let exchange = Exchange::documented();
-    exchange
-        .simulator
-        .inject_fault(Fault::new(Effect::from_status(429)).for_endpoint(SimulatedEndpoint::GetBalance));
-    for restarts in 1..=2 {
-        let mut poller = TestPoller::new(&[&exchange.url()]);
-        for _ in 0..3 {
-            assert!(!poller.poll().await);
-        }
-        assert_eq!(asset_calls(&exchange), restarts);
-    }
-}
-
-/// A host that is silent about its time delays all accounts once, not each after the other.
-#[tokio::test]
-async fn accounts_that_wait_for_the_same_clock_share_its_failure() {
-    let exchange = Exchange::documented();
-    exchange
-        .simulator
-        .inject_fault(Fault::new(Effect::Silence).for_endpoint(SimulatedEndpoint::GetServerTime));
-    let url = exchange.url();
-    let ours = (0..5).map(|n| {
-        let mut account = account(&format!("a{n}"), &[&url], key_source(&format!("key{n}"), "s"));
-        account.poll_timeout = Duration::from_secs(1);
-        account
-    });
-    let mut polls = JoinSet::new();
-    for mut poller in TestPoller::for_accounts(ours.collect()) {
-        polls.spawn(async move { poller.poll().await });
-    }
-    assert_eq!(polls.join_all().await, [false; 5]);
-    assert_eq!(clock_calls(&exchange), 1);
-}
-
-// Keys.
-
-struct KeyFiles(tempfile::TempDir);
-
-impl KeyFiles {
-    fn new(access: &str, secret: &str) -> Self {
-        let files = Self(tempfile::tempdir().unwrap());
-        files.write(access, secret);
-        files
-    }
-
-    fn write(&self, access: &str, secret: &str) {
-        replace(&self.0.path().join("key"), access);
-        replace(&self.0.path().join("secret"), secret);
-    }
-
-    fn source(&self) -> KeySource {
-        let half = |name: &str| KeyHalf::File(self.0.path().join(name));
-        KeySource { access: half("key"), secret: half("secret") }
-    }
-}
-
-/// An exchange where `main` has the key of always, and `next` another with 7 USDT.
-fn two_keys() -> Exchange {
-    let next = SimulatedAccount::new("next", "nextKey", "nextSecret").with_balance(
-        SimulatedWallet::Spot,
-        "usdt",
-        "7",
-        "0",
-    );
-    patient(vec![main_account(), next])
-}
-
-fn refused(exchange: &Exchange) -> u64 {
-    exchange.simulator.call_log().ips.values().map(|counts| counts.refused.values().sum::<u64>()).sum()
-}
-
-#[tokio::test]
-async fn new_key_files_are_used_from_the_next_poll_on() {
-    let exchange = two_keys();
-    let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
-    let mut poller = TestPoller::for_account(account("main", &[&exchange.url()], files.source()));
-    assert!(poller.poll().await, "{:?}", poller.failure());
-    let loaded = poller.sample(LOADED);
-    files.write("nextKey\n", "nextSecret\n");
-    assert!(poller.poll().await, "{:?}", poller.failure());
-    assert_eq!((poller.sample(FREE), poller.failures(), refused(&exchange)), (Some(7.0), vec![], 0));
-    assert!(poller.sample(LOADED) > loaded);
-}
-
-#[tokio::test]
-async fn after_invalid_new_key_files_the_old_pair_stays_in_use() {
-    let exchange = two_keys();
-    let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
-    let mut poller = TestPoller::for_account(account("main", &[&exchange.url()], files.source()));
-    assert!(poller.poll().await, "{:?}", poller.failure());
-    let loaded = poller.sample(LOADED);
-    files.write("noKey", "noSecret");
-    for _ in 0..3 {
-        assert!(poller.poll().await, "{:?}", poller.failure());
-        assert_eq!((poller.sample(FREE), poller.failures(), refused(&exchange)), (HELD, vec![], 1));
-        assert_eq!(poller.sample(LOADED), loaded);
-    }
-}
-
-/// The codes of a refused key are documented since 2021 and were others before.
-#[tokio::test]
-async fn a_new_pair_is_not_trusted_either_when_the_exchange_words_its_refusal_in_its_own_way() {
-    for reply in [
-        http_response(200, &[], br#"{"code":400,"info":"request error"}"#),
-        http_response(403, &[], b"<html>Forbidden</html>"),
-    ] {
-        let exchange = two_keys();
-        let proxy = Proxy::new(exchange.address);
-        let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
-        let mut poller = TestPoller::for_account(account("main", &[&proxy.url()], files.source()));
-        assert!(poller.poll().await, "{:?}", poller.failure());
-        files.write("nextKey", "nextSecret");
-        let old = Proxy::new(exchange.address);
-        proxy.set_mode(ProxyMode::Respond(Arc::new(move |request| {
-            if request.parameter("accesskey") == Some(ACCESS_KEY) {
-                old.forward(request)
-            } else {
-                reply.clone()
-            }
-        })));
-        for _ in 0..2 {
-            assert!(poller.poll().await, "{:?}", poller.failure());
-            assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![]));
-        }
-        proxy.set_mode(ProxyMode::Relay);
-        assert!(poller.poll().await, "{:?}", poller.failure());
-        assert_eq!(poller.sample(FREE), Some(7.0), "it is taken once it works");
-    }
-}
-
-#[tokio::test]
-async fn a_torn_change_of_the_key_files_leaves_no_gap() {
-    let exchange = two_keys();
-    let files = KeyFiles::new(ACCESS_KEY, SECRET_KEY);
-    let mut poller = TestPoller::for_account(account("main", &[&exchange.url()], files.source()));
-    assert!(poller.poll().await, "{:?}", poller.failure());
-    for (access, secret) in [("nextKey", SECRET_KEY), ("", SECRET_KEY), ("nextKey", "")] {
-        files.write(access, secret);
-        for _ in 0..2 {
-            assert!(poller.poll().await, "{:?}", poller.failure());
-            assert_eq!(poller.sample(FREE), HELD);
-        }
-    }
-    files.write("nextKey", "nextSecret");
-    assert!(poller.poll().await, "{:?}", poller.failure());
-    assert_eq!((poller.sample(FREE), poller.failures()), (Some(7.0), vec![]));
-}
-
-#[tokio::test]
-async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_change() {
-    let exchange = two_keys();
-    // Its clock does not leap: calls go by this machine's, which does not either.
-    exchange
-        .simulator
-        .inject_fault(Fault::new(Effect::from_status(404)).for_endpoint(SimulatedEndpoint::GetServerTime));
-    let files = KeyFiles::new("nextKey", "wrongSecret");
-    let ours = account("main", &[&exchange.url()], files.source());
-    let interval = ours.poll_interval;
-    let mut ours = TestPoller::for_accounts(vec![ours]);
-    let TestPoller { mut poller, store, clock } = ours.remove(0);
-    let frozen = FrozenClock::new();
-    let running = tokio::spawn(async move { poller.run().await });
-    let (mut tries, mut foretold) = (Vec::new(), MonotonicTime::START);
-    while tries.len() < 3 {
-        if tries.len() == 1 {
-            foretold = store.accounts()[0].next_poll().unwrap();
-        }
-        step(&store, clock).await;
-        if asset_calls(&exchange) > tries.len() {
-            tries.push(clock.now().monotonic);
-        }
-    }
-    let jitter = Duration::from_secs(2);
-    // The jitter of the slot before can carry it past the end of the block.
-    let is_foretold = |time: MonotonicTime| {
-        [time, time + interval].iter().any(|time| {
-            time.saturating_duration_since(foretold) <= jitter
-                && foretold.saturating_duration_since(*time) <= jitter
-        })
-    };
-    assert!(is_foretold(tries[1]) && !is_foretold(tries[2]), "{foretold:?} {tries:?}");
-    for pair in tries.windows(2) {
-        let gap = pair[1].saturating_duration_since(pair[0]);
-        assert!(gap >= Duration::from_mins(5) && gap <= Duration::from_mins(6), "{tries:?}");
-    }
-    assert_eq!(sample(&exposition(&store, clock.now()), FREE), None);
-
-    files.write("nextKey", "nextSecret");
-    let changed = clock.now().monotonic;
-    while sample(&exposition(&store, clock.now()), FREE) != Some(7.0) {
-        step(&store, clock).await;
-        let waited = clock.now().monotonic.saturating_duration_since(changed);
-        assert!(waited < interval * 2, "{waited:?}");
-    }
-    assert_eq!(asset_calls(&exchange), 4);
-    running.abort();
-    drop(frozen);
-}
-
-/// Lets half a second pass, and whatever that has set off come to its end. A longer leap would make
-/// every poller late for its slot, and a late one leaves the slot out.
-async fn step(store: &xt_balance_exporter::snapshot::store::Store, clock: xt_balance_exporter::clock::Clock) {
-    tokio::time::advance(Duration::from_millis(500)).await;
-    let busy = || {
-        let next = store.accounts()[0].next_poll();
-        next.is_none_or(|next| next <= clock.now().monotonic)
-    };
-    // Key files are read on a thread that knows nothing of the paused clock: it has a few milliseconds in any case. What
-    // waits for a limit waits for a later step.
-    for round in 0..200 {
-        if round > 4 && !busy() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-        yield_now().await;
-    }
-}
-
-// The clock.
-
-#[tokio::test]
-async fn a_machine_whose_clock_is_off_polls_without_a_failure() {
-    for offset in [90, -90] {
-        let exchange = Exchange::new(
-            SimulatorConfig { clock_offset_ms: offset * 1_000, ..SimulatorConfig::default() },
-            vec![main_account()],
-        );
-        let mut poller = TestPoller::new(&[&exchange.url()]);
-        assert!(poller.poll().await, "{:?}", poller.failure());
-        assert!(poller.poll().await, "{:?}", poller.failure());
-        // A clock so far from ours is read twice before it is believed.
-        assert_eq!((poller.failures(), clock_calls(&exchange)), (vec![], 2));
-        let series = format!("xt_clock_skew_seconds{{host=\"{}\"}}", exchange.address);
-        let skew = poller.sample(&series).unwrap();
-        // Half a round trip is what the reading may be off by, and no round trip takes this long.
-        assert!((skew - f64::from(i32::try_from(offset).unwrap())).abs() < 5.0, "{skew}");
-    }
-}
-
-#[tokio::test]
-async fn after_a_refused_nonce_the_clock_is_read_again_before_the_next_call() {
-    let exchange = Exchange::documented();
-    let mut poller = TestPoller::new(&[&exchange.url()]);
-    assert!(poller.poll().await, "{:?}", poller.failure());
-    assert_eq!(clock_calls(&exchange), 1);
-    let nonce = body(r#"{"code":400,"info":"nonce is outside the window"}"#);
-    exchange.simulator.inject_fault(Fault::new(nonce).for_calls(1));
-    assert!(!poller.poll().await);
-    assert!(poller.poll().await, "{:?}", poller.failure());
-    assert_eq!((clock_calls(&exchange), poller.failures()), (2, vec![("clock", 1.0)]));
-}
-
-#[tokio::test]
-async fn without_the_exchanges_time_this_machines_clock_is_used() {
-    let exchange = Exchange::documented();
-    exchange
-        .simulator
-        .inject_fault(Fault::new(Effect::from_status(404)).for_endpoint(SimulatedEndpoint::GetServerTime));
-    let mut poller = TestPoller::new(&[&exchange.url()]);
-    assert!(poller.poll().await, "{:?}", poller.failure());
-    assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![]));
-    assert!(!poller.text().contains("xt_clock_skew_seconds"));
-}
-
 // A poller that is stuck.
 
 #[tokio::test]
