@@ -7,6 +7,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser as _},
 };
 
+use super::listen_address::ListenAddress;
 use crate::{
     exchange::{ApiVersion, Wallet},
     web::{self, HostName},
@@ -30,6 +31,9 @@ pub struct ServeFlags {
     /// Enable POST /-/reload, which reloads the configuration like SIGHUP does
     #[arg(long = "web.enable-lifecycle")]
     pub enable_lifecycle: bool,
+    /// Do not warn if other machines can connect without a password or client certificate
+    #[arg(long = "web.allow-insecure", env = "XT_WEB_ALLOW_INSECURE")]
+    pub allow_insecure: bool,
     #[command(flatten)]
     #[expect(missing_docs)]
     pub log: LogFlags,
@@ -50,7 +54,7 @@ pub struct DemoFlags {
 pub struct SimulateFlags {
     /// Loopback address to listen on
     #[arg(long = "listen", value_name = "ADDRESS", default_value = "127.0.0.1:8470")]
-    pub listen: String,
+    pub listen: ListenAddress,
 }
 
 /// Flags of `once`.
@@ -227,7 +231,7 @@ pub struct WebFlags {
         default_value = "127.0.0.1:10770",
         env = "XT_WEB_LISTEN_ADDRESS"
     )]
-    pub listen_address: Vec<String>,
+    pub listen_address: Vec<ListenAddress>,
     /// Listen on the sockets that systemd passes, instead of --web.listen-address
     #[arg(long = "web.systemd-socket", env = "XT_WEB_SYSTEMD_SOCKET")]
     pub systemd_socket: bool,

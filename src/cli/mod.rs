@@ -2,6 +2,7 @@
 //! rejects flags that it does not use.
 
 mod flags;
+mod listen_address;
 
 use std::{error::Error as _, ffi::OsString};
 
@@ -14,6 +15,7 @@ pub use self::flags::{
     AccountFlags, CheckFlags, DemoFlags, HealthcheckFlags, LogFlags, LogFormat, LogLevel, OnceFlags,
     PollFlags, Quote, ServeFlags, SimulateFlags, WebFlags,
 };
+pub use self::listen_address::ListenAddress;
 use crate::quoting::is_quotable;
 
 /// Prometheus exporter for account balances on XT and exchanges with the same API.

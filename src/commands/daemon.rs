@@ -32,7 +32,7 @@ use super::{
     systemd,
 };
 use crate::{
-    cli::WebFlags,
+    cli::{ListenAddress, WebFlags},
     clock::Clock,
     config::Config,
     exchange::Client,
@@ -47,15 +47,37 @@ pub(super) async fn listen(flags: &WebFlags) -> Result<Vec<TcpListener>, Command
     if flags.systemd_socket {
         return socket_activation::take_listeners().map_err(CommandError::Failed);
     }
+    check_listen_addresses(flags)?;
     let mut listeners = Vec::new();
     for address in &flags.listen_address {
         let listener = bind(address).await;
-        listeners.push(
-            listener
-                .map_err(|error| bind_error("--web.listen-address", address, &error, "127.0.0.1:10770"))?,
-        );
+        listeners.push(listener.map_err(|error| bind_error("--web.listen-address", address, &error))?);
     }
     Ok(listeners)
+}
+
+/// Rejects listen addresses that cannot be used together. Opens none.
+pub(super) fn check_listen_addresses(flags: &WebFlags) -> Result<(), CommandError> {
+    if flags.systemd_socket {
+        return Ok(());
+    }
+    let addresses = &flags.listen_address;
+    let conflict = addresses.iter().enumerate().find_map(|(index, first)| {
+        let second = addresses.iter().skip(index + 1).find(|second| first.conflicts_with(second))?;
+        Some((first, second))
+    });
+    match conflict {
+        None => Ok(()),
+        Some((first, second)) if first == second => Err(CommandError::Usage(format!(
+            "--web.listen-address{} is set twice: remove one of them",
+            quoting::quote_address(&first.to_string())
+        ))),
+        Some((first, second)) => Err(CommandError::Usage(format!(
+            "--web.listen-address{} and{} overlap, because one of them means all addresses: remove one of them",
+            quoting::quote_address(&first.to_string()),
+            quoting::quote_address(&second.to_string())
+        ))),
+    }
 }
 
 /// Opens the file of `--web.config.file`, if the flag is set.
@@ -69,27 +91,28 @@ pub(super) async fn open_web_config(flags: &WebFlags) -> Result<Option<WebConfig
 }
 
 /// The error for the `address` of `flag` on which the process cannot listen, with the fix.
-pub(super) fn bind_error(flag: &str, address: &str, error: &io::Error, example: &str) -> CommandError {
+pub(super) fn bind_error(flag: &str, address: &ListenAddress, error: &io::Error) -> CommandError {
     let advice = match error.kind() {
-        ErrorKind::AddrInUse => "stop the process that uses it, or choose another port".to_owned(),
-        ErrorKind::AddrNotAvailable => "choose an address of this machine".to_owned(),
-        ErrorKind::PermissionDenied => "choose a port above 1023".to_owned(),
-        _ => format!("write it like {example}"),
+        ErrorKind::AddrInUse => "stop the process that uses it, or choose another port",
+        ErrorKind::PermissionDenied => "choose a port above 1023",
+        ErrorKind::AddrNotAvailable => "choose an address of this machine",
+        _ => "choose an IP address of this machine, such as 127.0.0.1",
     };
     CommandError::Failed(format!(
         "cannot listen on {flag}{}: {error}: {advice}",
-        quoting::quote_address(address)
+        quoting::quote_address(&address.to_string())
     ))
 }
 
-/// Binds `host:port`, or `:port` for all addresses of this machine.
-pub(super) async fn bind(address: &str) -> io::Result<TcpListener> {
-    let Some(port) = address.strip_prefix(':') else { return TcpListener::bind(address).await };
-    let port =
-        port.parse().map_err(|_| io::Error::new(ErrorKind::InvalidInput, "the port is not a number"))?;
-    match bind_both_families(port) {
-        Err(error) if has_no_ipv6(&error) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
-        bound => bound,
+/// Listens on `address`.
+pub(super) async fn bind(address: &ListenAddress) -> io::Result<TcpListener> {
+    match address {
+        ListenAddress::Socket(address) => TcpListener::bind(address).await,
+        ListenAddress::Name(name, port) => TcpListener::bind((&**name, *port)).await,
+        ListenAddress::AllAddresses(port) => match bind_both_families(*port) {
+            Err(error) if has_no_ipv6(&error) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).await,
+            bound => bound,
+        },
     }
 }
 

@@ -1,5 +1,9 @@
 //! `serve`: loads the configuration, then runs the daemon.
 
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+
 use super::{
     config_loader::ConfigLoader,
     daemon::{self, Control, ReloadContext, WebContext},
@@ -7,7 +11,12 @@ use super::{
     signals::Signals,
     state_file::StateFile,
 };
-use crate::{cli::ServeFlags, clock::Clock, exchange::Client, web::WebConfigWatcher};
+use crate::{
+    cli::ServeFlags,
+    clock::Clock,
+    exchange::Client,
+    web::{OPEN_WARNING, WebConfigWatcher},
+};
 
 pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), CommandError> {
     let clock = Clock::start();
@@ -16,7 +25,7 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
         let config = loader.load().await.map_err(CommandError::Usage)?;
         Ok((config, daemon::open_web_config(&flags.web).await?))
     };
-    let (config, web_config) = tokio::select! {
+    let (config, mut web_config) = tokio::select! {
         read = read => read?,
         name = signals.shutdown() => {
             tracing::info!("received {name}, shutting down");
@@ -24,15 +33,16 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
         }
     };
     daemon::warn_about_key_files(&config);
+    daemon::check_listen_addresses(&flags.web)?;
+    let exchange = Client::new(clock).map_err(CommandError::Failed)?;
+    if let Some(warning) = exchange.trust_warning() {
+        tracing::warn!("{warning}");
+    }
     if flags.config_check {
         print(&format!("configuration is valid: {}\n", count(config.accounts.len(), "account")));
         return Ok(());
     }
     let listeners = daemon::listen(&flags.web).await?;
-    let exchange = Client::new(clock).map_err(CommandError::Failed)?;
-    if let Some(warning) = exchange.trust_warning() {
-        tracing::warn!("{warning}");
-    }
     let mut state_file = StateFile::from_env();
     if let Some(state_file) = &mut state_file {
         state_file.restore(&exchange, &config, clock).await;
@@ -51,7 +61,27 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
             tracing::info!(%address, path = flags.web.telemetry_path, tls, users, "listening");
         }
     }
+    if !flags.allow_insecure {
+        warn_if_open(&listeners, web_config.as_mut());
+    }
     let reloading = Some(ReloadContext { loader, on_request: flags.enable_lifecycle });
     let web = WebContext { flags: &flags.web, web_config, listeners };
     daemon::run(exchange, config, clock, web, Control { signals, reloading, state_file }).await
+}
+
+/// Warns if other machines can connect without a password or certificate, now and after each change of the web
+/// configuration.
+fn warn_if_open(listeners: &[TcpListener], web_config: Option<&mut WebConfigWatcher>) {
+    let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    let is_exposed = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+    let exposed: Vec<_> = addresses.filter(is_exposed).map(|address| address.to_string()).collect();
+    if exposed.is_empty() {
+        return;
+    }
+    if !web_config.as_deref().is_some_and(WebConfigWatcher::requires_authentication) {
+        tracing::warn!(address = exposed.join(","), "{OPEN_WARNING}");
+    }
+    if let Some(web_config) = web_config {
+        web_config.warn_if_open();
+    }
 }

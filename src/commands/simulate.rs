@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(super) async fn run(flags: &SimulateFlags, mut signals: Signals) -> Result<(), CommandError> {
-    let refuse_listener = |error: &_| daemon::bind_error("--listen", &flags.listen, error, "127.0.0.1:8470");
+    let refuse_listener = |error: &_| daemon::bind_error("--listen", &flags.listen, error);
     let listener = daemon::bind(&flags.listen).await.map_err(|error| refuse_listener(&error))?;
     let address = listener.local_addr().map_err(|error| refuse_listener(&error))?;
     if !address.ip().is_loopback() {

@@ -45,6 +45,14 @@ pub(super) struct WebConfig {
     pub authenticator: Authenticator,
 }
 
+impl WebConfig {
+    /// Whether clients need a password, or a certificate if connections use TLS.
+    pub(super) fn requires_authentication(&self, is_tls: bool) -> bool {
+        let needs_certificate = self.tls.as_ref().is_some_and(|tls| tls.trust().is_required());
+        self.authenticator.user_count() > 0 || (is_tls && needs_certificate)
+    }
+}
+
 /// The result of reading the file and the files that it names.
 #[derive(Debug)]
 pub(super) struct LoadedConfig {

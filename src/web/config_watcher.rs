@@ -21,12 +21,18 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time that a request waits for a check of the files; after that the last configuration stays active.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The warning about an address that other machines can connect to without a password or certificate.
+pub const OPEN_WARNING: &str = "other machines can read the balances without a password: set basic_auth_users in --web.config.file, \
+     listen on 127.0.0.1, or set --web.allow-insecure if the network admits only machines that may read them";
+
 /// The web configuration file, and the last result of reading it.
 #[derive(Debug)]
 pub struct WebConfigWatcher {
     path: PathBuf,
     /// Whether connections use TLS; fixed at the start.
     is_tls: bool,
+    /// Whether to warn when clients no longer need a password or certificate.
+    warns_if_open: bool,
     loaded: ArcSwap<LoadedConfig>,
     /// One check runs at a time.
     check: Mutex<FileCheck>,
@@ -60,6 +66,7 @@ impl WebConfigWatcher {
         Ok(Self {
             path: path.to_owned(),
             is_tls,
+            warns_if_open: false,
             loaded: ArcSwap::from_pointee(loaded),
             check: Mutex::default(),
         })
@@ -75,6 +82,18 @@ impl WebConfigWatcher {
     #[must_use]
     pub fn user_count(&self) -> usize {
         self.loaded.load().config.as_ref().map_or(0, |config| config.authenticator.user_count())
+    }
+
+    /// Whether clients need a password or a certificate.
+    #[must_use]
+    pub fn requires_authentication(&self) -> bool {
+        let loaded = self.loaded.load();
+        loaded.config.as_ref().is_ok_and(|config| config.requires_authentication(self.is_tls))
+    }
+
+    /// Warns from now on when a changed configuration needs neither password nor certificate.
+    pub fn warn_if_open(&mut self) {
+        self.warns_if_open = true;
     }
 
     /// Warnings about secret files that other users of the system could read when they were loaded.
@@ -136,6 +155,11 @@ impl WebConfigWatcher {
                 tracing::warn!(%file, "the web configuration enables TLS, which needs a restart: restart the exporter");
             }
             (_, Ok(_)) => tracing::info!(%file, "web configuration reloaded"),
+        }
+        let is_open = |config: &Arc<WebConfig>| !config.requires_authentication(self.is_tls);
+        let was_open = before.as_ref().is_ok_and(is_open);
+        if self.warns_if_open && !was_open && now.as_ref().is_ok_and(is_open) {
+            tracing::warn!(%file, "{OPEN_WARNING}");
         }
     }
 }

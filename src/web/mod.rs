@@ -35,7 +35,7 @@ pub mod status_page;
 mod tls;
 
 pub use self::{
-    config_watcher::WebConfigWatcher,
+    config_watcher::{OPEN_WARNING, WebConfigWatcher},
     request_policy::HostName,
     routes::{ReloadRequest, is_reserved},
     server::Server,

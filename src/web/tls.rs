@@ -73,6 +73,13 @@ pub(super) struct Tls {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClientTrust(Option<Arc<ClientAuthOptions>>);
 
+impl ClientTrust {
+    /// Whether clients without a certificate are rejected.
+    pub(super) fn is_required(&self) -> bool {
+        self.0.as_ref().is_some_and(|options| !options.is_optional)
+    }
+}
+
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Tls")

@@ -192,7 +192,7 @@ fn serve_says_which_address_it_cannot_listen_on() {
     ended(&output, 1, &[&address.to_string()]);
     said.add_output("an address that is in use", &output);
     let output = run(&format!("--xt.base-url {NOBODY} --web.listen-address nowhere"));
-    ended(&output, 1, &["--web.listen-address"]);
+    ended(&output, 2, &["--web.listen-address"]);
     said.add_output("--web.listen-address nowhere", &output);
     said.assert("serve_listen_address");
 }
@@ -449,7 +449,7 @@ fn simulate_refuses_to_be_reached_from_other_machines() {
         said.add_output(address, &output);
     }
     let output = Exporter::run(&["simulate", "--listen", "nowhere"], &[]);
-    ended(&output, 1, &["--listen"]);
+    ended(&output, 2, &["--listen"]);
     said.add_output("nowhere", &output);
     said.assert("simulate_listen");
 }

@@ -35,6 +35,7 @@ mod fuzz_corpus;
 mod gzip;
 mod honesty;
 mod image;
+mod listen_address;
 mod network;
 mod packages;
 mod panics;

@@ -4,6 +4,7 @@
 // Start and end
 pub const STARTING: &str = "starting xt-balance-exporter";
 pub const LISTENING: &str = "listening";
+pub const OPEN_TO_OTHER_MACHINES: &str = "other machines can read the balances without a password";
 pub const SHUTTING_DOWN: &str = "received SIGTERM, shutting down";
 pub const CUT_OFF: &str = "closed connections at shutdown";
 pub const FEW_FILES: &str = "polls reserve";
