@@ -151,8 +151,20 @@ async fn check_prices(prices: PricesConfig, exchange: &Client, counts: &mut Coun
     match exchange.read_prices(&mut PriceClient::new(hosts), poll_timeout).await {
         ReadOutcome::Answered(answer) => {
             let currencies = answer.prices.currencies().len();
-            let finding = format!("read, {currencies} currencies have a price in {QUOTE}");
+            let closed = match answer.prices.closed() {
+                Some(closed) => format!(", {closed} markets are closed or not listed"),
+                None => String::new(),
+            };
+            let finding = format!("read, {currencies} currencies have a price in {QUOTE}{closed}");
             counts.report(Verdict::Ok, "prices", &finding);
+            if let Some(failure) = answer.market_list.failure {
+                let finding = format!(
+                    "cannot be read, so prices of closed markets are not left out: [{}] {}",
+                    failure.reason.label(),
+                    failure.text
+                );
+                counts.report(Verdict::Warn, "list of markets", &finding);
+            }
         }
         ReadOutcome::Failed(failure) => {
             counts.report(Verdict::Fail, "prices", &describe_failure(api, None, &failure));

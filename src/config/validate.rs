@@ -16,7 +16,7 @@ use crate::{
     clock::UnixTime,
     exchange::{
         ApiVersion, BaseUrl, Credentials, ExchangeHosts, KEY_CALLS_PER_SECOND, KeyId, KeySource,
-        PROCESS_CALLS_PER_MINUTE, Wallet,
+        MARKET_LIST_RETRY_INTERVAL, PROCESS_CALLS_PER_MINUTE, Wallet,
     },
     quoting::quote_currency,
     snapshot::wallet::{CurrencyFilter, WatchedCurrency},
@@ -134,7 +134,9 @@ fn calls_per_second(account: &AccountConfig) -> f64 {
 /// Rejects more calls than the exchange permits one IP address.
 fn check_address_limit(config: &Config) -> Result<(), ConfigError> {
     let Config { accounts, prices } = config;
-    let price_calls = prices.iter().map(|prices| 1.0 / prices.poll_interval.as_secs_f64());
+    let price_calls = prices.iter().map(|prices| {
+        1.0 / prices.poll_interval.as_secs_f64() + 1.0 / MARKET_LIST_RETRY_INTERVAL.as_secs_f64()
+    });
     let per_minute = accounts.iter().map(calls_per_second).chain(price_calls).sum::<f64>() * 60.0;
     if per_minute <= to_f64(PROCESS_CALLS_PER_MINUTE) + 1e-6 {
         return Ok(());

@@ -8,6 +8,7 @@ use super::{
     balance::{BalanceAnswer, RawBody, Wallet},
     error::Failure,
     futures,
+    market_list::MarketList,
     price::PriceTable,
     request::Request,
     secret::KeyPair,
@@ -66,6 +67,26 @@ impl ApiVersion {
             Self::V1 => v1::PRICES_PATH,
             Self::V4 => v4::PRICES_PATH,
         })
+    }
+
+    /// The unsigned request for the list of markets.
+    #[must_use]
+    pub(super) fn markets_request(self) -> Request {
+        Request::unsigned(match self {
+            Self::V1 => v1::MARKETS_PATH,
+            Self::V4 => v4::MARKETS_PATH,
+        })
+    }
+
+    /// Decodes the reply with the list of markets.
+    ///
+    /// # Errors
+    /// Any reply except the documented one, with its reason.
+    pub(super) fn decode_markets(self, status: u16, body: &[u8]) -> Result<MarketList, Failure> {
+        match self {
+            Self::V1 => v1::decode_markets(status, body),
+            Self::V4 => v4::decode_markets(status, body),
+        }
     }
 
     /// Decodes the reply with the prices.

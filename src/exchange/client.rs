@@ -19,6 +19,7 @@ use super::{
     error::Failure,
     exchange_hosts::{self, ExchangeHosts},
     failover::{HostRotation, PreferredHost},
+    market_list::MarketListCache,
     pauses::{Caller, Paused},
     rate_limiter::{PACE_SPAN, RateLimiter},
     secret::KeyPair,
@@ -114,13 +115,14 @@ pub struct PriceClient {
     /// The hosts and the API version.
     pub hosts: ExchangeHosts,
     pub(super) preferred_host: PreferredHost,
+    pub(super) market_list: MarketListCache,
 }
 
 impl PriceClient {
     /// A price client without any calls yet.
     #[must_use]
     pub fn new(hosts: ExchangeHosts) -> Self {
-        Self { hosts, preferred_host: PreferredHost::default() }
+        Self { hosts, preferred_host: PreferredHost::default(), market_list: MarketListCache::default() }
     }
 }
 

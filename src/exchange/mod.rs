@@ -19,11 +19,13 @@ mod failover;
 mod freshness;
 pub mod futures;
 mod http;
+mod market_list;
 mod pauses;
 mod price;
 mod proxy;
 mod rate_limiter;
 mod read;
+mod read_prices;
 mod redact;
 mod request;
 mod reread;
@@ -50,11 +52,13 @@ pub use self::{
     currency::currency_name,
     error::{Detail, Failure, Reason},
     exchange_hosts::ExchangeHosts,
+    market_list::MARKET_LIST_RETRY_INTERVAL,
     pauses::Paused,
     price::{PriceTable, QUOTE},
     proxy::{Proxy, ProxyCredentials},
     rate_limiter::{KEY_CALLS_PER_SECOND, KEY_SPAN, PACE_SPAN, PROCESS_CALLS_PER_MINUTE, PROCESS_SPAN},
-    read::{PricesAnswer, ReadAnswer, ReadOutcome, ReadRequest, WalletRead},
+    read::{ReadAnswer, ReadOutcome, ReadRequest, WalletRead},
+    read_prices::{MarketListStatus, PricesAnswer},
     root_store::RootStore,
     route::Route,
     saved_limits::{SAVED_LIMITS_MAX_BYTES, SavedLimits},

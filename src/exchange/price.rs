@@ -18,6 +18,8 @@ pub struct PriceTable {
     currencies: Arc<[SmolStr]>,
     /// Finite and above 0, in the order of the currencies.
     values: Vec<f64>,
+    /// The number of prices that were left out because their markets are closed; `None` if that was not checked.
+    closed: Option<usize>,
 }
 
 impl PriceTable {
@@ -58,6 +60,25 @@ impl PriceTable {
         self
     }
 
+    /// How many currencies have no price because their markets against USDT are closed; `None` if no list of markets
+    /// was ever read.
+    #[must_use]
+    pub fn closed(&self) -> Option<usize> {
+        self.closed
+    }
+
+    /// Leaves out the price of every currency whose market against USDT is not open. The price of USDT stays.
+    #[must_use]
+    pub(super) fn without_closed(self, is_open: impl Fn(&str) -> bool) -> Self {
+        let is_kept = |currency: &str| currency == QUOTE || is_open(currency);
+        if self.currencies.iter().all(|currency| is_kept(currency)) {
+            return Self { closed: Some(0), ..self };
+        }
+        let rows = self.currencies.iter().cloned().zip(self.values);
+        let (currencies, values): (Vec<_>, Vec<_>) = rows.filter(|(currency, _)| is_kept(currency)).unzip();
+        Self { closed: Some(self.currencies.len() - currencies.len()), currencies: currencies.into(), values }
+    }
+
     /// Builds the table from markets and their last prices, `None` for an unusable price. Only markets against USDT
     /// count. A market with an unusable price gives no price, and neither do two markets with the same name, because
     /// neither can be trusted.
@@ -84,13 +105,13 @@ impl PriceTable {
         let place = fit.partition_point(|(currency, _)| **currency < *QUOTE);
         fit.insert(place, (QUOTE.into(), 1.0));
         let (currencies, values): (Vec<_>, _) = fit.into_iter().unzip();
-        Ok(Self { currencies: currencies.into(), values })
+        Ok(Self { currencies: currencies.into(), values, closed: None })
     }
 }
 
 /// The base currency of `market`, if its quote is USDT: `btc` of `btc_usdt`. Currency names may hold an underscore, so
 /// the last one separates them.
-fn base_currency(market: &str) -> Option<SmolStr> {
+pub(super) fn base_currency(market: &str) -> Option<SmolStr> {
     let (base, quote) = market.rsplit_once('_')?;
     if quote.to_lowercase() != QUOTE {
         return None;

@@ -1,19 +1,16 @@
-//! Reads one wallet, or all prices: over the base URLs in turn, with a new key pair first, and with a fresh clock.
+//! Reads one wallet: over the base URLs in turn, with a new key pair first, and with a fresh clock.
 //! Depends on neither metrics nor the schedule.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    api_version::{ApiVersion, Endpoint},
+    api_version::Endpoint,
     balance::{BalanceAnswer, RawBody, Wallet},
-    base_url::BaseUrl,
     call::{CallContext, CallError},
-    client::{Client, HostClock, PriceClient, Session},
+    client::{Client, HostClock, Session},
     clock_sync::HostAttempt,
     error::{Failure, Reason},
-    failover::{Deadline, HostRotation},
-    pauses::Caller,
-    price::PriceTable,
+    failover::Deadline,
     server_clock::{ClockReading, ServerClock},
 };
 use crate::clock::{MonotonicTime, Timestamp};
@@ -67,15 +64,6 @@ pub struct ReadAnswer {
     pub answer: Option<BalanceAnswer>,
 }
 
-/// A good answer to the call for prices.
-#[derive(Debug)]
-pub struct PricesAnswer {
-    /// When its request was sent.
-    pub sent: Timestamp,
-    /// The prices.
-    pub prices: PriceTable,
-}
-
 /// The state of one read.
 struct ReadState<'a> {
     session: &'a mut Session,
@@ -116,72 +104,6 @@ impl Client {
         let clocks = clocks.filter_map(|host| Some((host.name.clone(), host.clock().reading()?))).collect();
         let rotated = matches!(outcome, ReadOutcome::Answered(_)) && session.credentials.record_success();
         WalletRead { outcome, took, clocks, rotated }
-    }
-
-    /// Reads the prices: from the base URL that worked last and, if the host fails, from the others, all within
-    /// `timeout`. Sends no key.
-    pub async fn read_prices(
-        &self,
-        prices: &mut PriceClient,
-        timeout: Duration,
-    ) -> ReadOutcome<PricesAnswer> {
-        let mut deadline = Deadline::new(timeout);
-        let result = self.read_prices_from_hosts(prices, &mut deadline).await;
-        finish(result, &deadline)
-    }
-
-    async fn read_prices_from_hosts(
-        &self,
-        prices: &mut PriceClient,
-        deadline: &mut Deadline,
-    ) -> Result<PricesAnswer, CallError> {
-        let api = prices.hosts.api;
-        let bases = &prices.hosts.base_urls;
-        let mut rotation = HostRotation::new(prices.preferred_host, bases.len(), self.clock.now().monotonic);
-        while let Some((host, hosts_left)) = rotation.next(deadline.remaining()) {
-            let Some(base) = bases.get(host) else { continue };
-            match self.read_prices_from(deadline, base, api, hosts_left).await {
-                Ok(answer) => {
-                    prices.preferred_host.record_success(host, self.clock.now().monotonic);
-                    return Ok(answer);
-                }
-                Err(CallError::Failed(failure)) => rotation.record_failure(failure)?,
-                Err(stop) => return Err(stop),
-            }
-        }
-        Err(rotation.into_failure().into())
-    }
-
-    async fn read_prices_from(
-        &self,
-        deadline: &mut Deadline,
-        base: &BaseUrl,
-        api: ApiVersion,
-        hosts_left: u32,
-    ) -> Result<PricesAnswer, CallError> {
-        let request = api.prices_request();
-        let timeout = deadline.call_timeout(base, hosts_left)?;
-        let permit = self.permit(deadline, Caller::Anyone).await?;
-        let sent = self.clock.now();
-        let reply = self.transport.get(base, &request, timeout).await;
-        deadline.spend(sent.age(self.clock.now()));
-        let prices = {
-            let pairs = self.last_sent_keys();
-            let secrets: Vec<_> = pairs.values().flat_map(|pair| [pair.access(), pair.secret()]).collect();
-            let call = CallContext {
-                caller: Caller::Anyone,
-                base,
-                path: request.path,
-                secrets: &secrets,
-                sent,
-                timeout,
-                max_cached: timeout,
-                date_clock: self.host_clock(base).clock().reading().into(),
-            };
-            self.check_reply(&call, reply, |status, body| api.decode_prices(status, &body))
-        };
-        drop(permit);
-        Ok(PricesAnswer { sent, prices: prices? })
     }
 
     async fn read_from_hosts(
@@ -319,7 +241,7 @@ impl Client {
 }
 
 /// The public outcome of a read.
-fn finish<T>(result: Result<T, CallError>, deadline: &Deadline) -> ReadOutcome<T> {
+pub(super) fn finish<T>(result: Result<T, CallError>, deadline: &Deadline) -> ReadOutcome<T> {
     match result {
         Ok(answer) => ReadOutcome::Answered(answer),
         Err(CallError::Failed(failure)) => ReadOutcome::Failed(failure),
@@ -341,6 +263,9 @@ mod tests {
     use crate::{
         clock::{Clock, UnixTime, simulated},
         exchange::{
+            api_version::ApiVersion,
+            base_url::BaseUrl,
+            client::PriceClient,
             credentials::{Credentials, KeyHalf, KeySource},
             exchange_hosts::ExchangeHosts,
             secret::Secret,

@@ -19,6 +19,7 @@ use super::{
     },
     error::{Failure, Reason},
     error_text::ErrorText,
+    market_list::MarketList,
     price::PriceTable,
 };
 
@@ -26,6 +27,8 @@ use super::{
 pub(super) const SERVER_TIME_PATH: &str = "/trade/api/v1/getServerTime";
 /// Path of the unsigned call for the tickers of all markets.
 pub(super) const PRICES_PATH: &str = "/data/api/v1/getTickers";
+/// Path of the unsigned call for the list of markets.
+pub(super) const MARKETS_PATH: &str = "/data/api/v1/getMarketConfig";
 
 /// Path and parameters of a signed call, without the parameters that the signature adds.
 pub(super) type V1Call = (&'static str, &'static [(&'static str, &'static str)]);
@@ -80,24 +83,40 @@ pub fn decode_server_time(status: u16, body: &[u8]) -> Result<u64, Failure> {
 /// # Errors
 /// Any other reply, and one without a usable price, with its reason. The text may hold anything that the exchange sent.
 pub fn decode_prices(status: u16, body: &[u8]) -> Result<PriceTable, Failure> {
-    // Names are read as bytes without validation, so the whole body is validated first.
-    let whole: &RawValue = decode::decode_envelope(status, body)?;
-    let V1Rows(rows) = parse_object(whole).ok_or_else(|| failure_from_status(status, body))?;
-    // Errors come in the envelope of the other calls. No market is called `code`, and no market is a number.
-    if rows.iter().any(|(V1Name(name), row)| **name == *b"code" && !row.get().starts_with('{')) {
-        unwrap_envelope(status, body)?;
-        return Err(decode_failure("an envelope came in place of the tickers"));
-    }
-    if !is_success(status) {
-        return Err(failure_from_status(status, body));
-    }
+    let V1Rows(rows) = parse_markets(status, body)?;
     PriceTable::from_markets(
         rows.iter()
             .filter_map(|(V1Name(name), row)| Some((std::str::from_utf8(name).ok()?, parse_price(row)))),
     )
 }
 
-/// The envelope around every reply except the tickers. Unknown fields are ignored, because new ones appear without
+/// Decodes the reply of getMarketConfig, an object of markets without an envelope. It has no state of a market: every
+/// listed market is open.
+///
+/// # Errors
+/// Any other reply, and one without a market against USDT, with its reason.
+pub fn decode_markets(status: u16, body: &[u8]) -> Result<MarketList, Failure> {
+    let V1Rows(rows) = parse_markets(status, body)?;
+    let is_config = |row: &RawValue| row.get().starts_with('{');
+    MarketList::from_markets(
+        rows.iter().filter_map(|(V1Name(name), row)| Some((std::str::from_utf8(name).ok()?, is_config(row)))),
+    )
+}
+
+/// The rows of an object of markets. Errors come in the envelope of the other calls.
+fn parse_markets(status: u16, body: &[u8]) -> Result<V1Rows<'_>, Failure> {
+    // Names are read as bytes without validation, so the whole body is validated first.
+    let whole: &RawValue = decode::decode_envelope(status, body)?;
+    let V1Rows(rows) = parse_object(whole).ok_or_else(|| failure_from_status(status, body))?;
+    // No market is called `code`, and no market is a number.
+    if rows.iter().any(|(V1Name(name), row)| **name == *b"code" && !row.get().starts_with('{')) {
+        unwrap_envelope(status, body)?;
+        return Err(decode_failure("an envelope came in place of the markets"));
+    }
+    if is_success(status) { Ok(V1Rows(rows)) } else { Err(failure_from_status(status, body)) }
+}
+
+/// The envelope around every reply except the objects of markets. Unknown fields are ignored, because new ones appear without
 /// notice.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -545,6 +564,26 @@ mod tests {
                 answer.unreadable.retain(|name| name != "x");
             }
             prop_assert_eq!(without, with);
+        }
+    }
+
+    #[test]
+    fn a_market_is_open_if_it_is_listed() {
+        let list = |body: &str| decode_markets(200, body.as_bytes());
+        let good = list(r#"{"btc_usdt":{"minAmount":0.1,"pricePoint":4},"eth_usdt":null}"#);
+        assert_eq!(
+            good.map(|list| (list.is_open("btc"), list.is_open("eth"), list.is_open("xt"))),
+            Ok((true, false, false))
+        );
+        for (body, reason) in [
+            ("{}", Reason::Decode),
+            (r#"{"btc_usdt":7}"#, Reason::Decode),
+            (r#"{"eth_btc":{}}"#, Reason::Decode),
+            (r#"{"code":404,"info":"Account locked"}"#, Reason::RateLimited),
+            (r#"{"code":200,"data":{"btc_usdt":{}}}"#, Reason::Decode),
+            ("[]", Reason::Decode),
+        ] {
+            assert_eq!(list(body).map_err(|failure| failure.reason), Err(reason), "{body}");
         }
     }
 }

@@ -14,6 +14,7 @@ use super::{
         parse_amount, parse_integer, parse_object, parse_text,
     },
     error::{Detail, Failure, Reason},
+    market_list::MarketList,
     price::PriceTable,
 };
 
@@ -24,6 +25,8 @@ pub(super) const BALANCES_PATH: &str = "/v4/balances";
 pub(super) const SERVER_TIME_PATH: &str = "/v4/public/time";
 /// Path of the unsigned call for the last prices of all markets.
 pub(super) const PRICES_PATH: &str = "/v4/public/ticker/price";
+/// Path of the unsigned call for the list of markets.
+pub(super) const MARKETS_PATH: &str = "/v4/public/symbol";
 
 /// Decodes the reply with balances. An unusable row is dropped and counted.
 ///
@@ -65,6 +68,23 @@ pub fn decode_prices(status: u16, body: &[u8]) -> Result<PriceTable, Failure> {
     let tickers = tickers.ok_or_else(|| decode_failure("`result` is not a list of markets"))?;
     let markets: Vec<_> = tickers.into_iter().filter_map(parse_market).collect();
     PriceTable::from_markets(markets.iter().map(|(name, price)| (&**name, price.clone())))
+}
+
+/// Decodes the reply with the list of markets. A market is open if its `state` is ONLINE and it has `tradingEnabled`;
+/// whether the API may trade it does not matter, because its price moves in any case.
+///
+/// # Errors
+/// As [`decode_balances`], and if no market against USDT is open.
+pub fn decode_markets(status: u16, body: &[u8]) -> Result<MarketList, Failure> {
+    #[derive(Deserialize)]
+    struct V4Symbols<'a> {
+        #[serde(borrow)]
+        symbols: Vec<&'a RawValue>,
+    }
+    let list: Option<V4Symbols<'_>> = parse_object(unwrap_envelope(status, body)?);
+    let rows = list.ok_or_else(|| decode_failure("`result.symbols` is not a list of markets"))?.symbols;
+    let markets: Vec<_> = rows.into_iter().filter_map(parse_market_state).collect();
+    MarketList::from_markets(markets.iter().map(|(market, is_open)| (&**market, *is_open)))
 }
 
 /// The envelope around every reply. Unknown fields are ignored, because new ones appear without notice.
@@ -202,6 +222,27 @@ fn parse_market(raw: &RawValue) -> Option<(Cow<'_, str>, Option<Amount>)> {
     }
     let name = parse_text(parse_object::<V4MarketName<'_>>(raw)?.s)?;
     Some((name, parse_object::<V4PriceRow<'_>>(raw).and_then(|price| parse_amount(price.p))))
+}
+
+/// A market's name, and whether it is open. A market whose state cannot be read is closed.
+fn parse_market_state(raw: &RawValue) -> Option<(Cow<'_, str>, bool)> {
+    #[derive(Deserialize)]
+    struct V4SymbolName<'a> {
+        #[serde(borrow)]
+        symbol: &'a RawValue,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct V4SymbolState<'a> {
+        #[serde(borrow)]
+        state: &'a RawValue,
+        trading_enabled: bool,
+    }
+    let name = parse_text(parse_object::<V4SymbolName<'_>>(raw)?.symbol)?;
+    let is_open = |market: V4SymbolState<'_>| {
+        market.trading_enabled && parse_text(market.state).as_deref() == Some("ONLINE")
+    };
+    Some((name, parse_object(raw).is_some_and(is_open)))
 }
 
 #[cfg(test)]
@@ -485,6 +526,31 @@ mod tests {
                 answer.unreadable.retain(|name| name != "x");
             }
             prop_assert_eq!(without, with);
+        }
+    }
+
+    #[test]
+    fn a_market_is_open_if_it_is_online_and_trading_is_enabled() {
+        let list = |rows: &str| {
+            let body =
+                format!(r#"{{"rc":0,"mc":"SUCCESS","ma":[],"result":{{"time":1,"symbols":[{rows}]}}}}"#);
+            decode_markets(200, body.as_bytes())
+        };
+        let open = r#"{"symbol":"ok_usdt","state":"ONLINE","tradingEnabled":true,"openapiEnabled":false}"#;
+        for closed in [
+            r#"{"symbol":"b_usdt","state":"OFFLINE","tradingEnabled":true}"#,
+            r#"{"symbol":"b_usdt","state":"ONLINE","tradingEnabled":false}"#,
+            r#"{"symbol":"b_usdt","state":"ONLINE","tradingEnabled":null}"#,
+            r#"{"symbol":"b_usdt","state":"ONLINE"}"#,
+            r#"{"symbol":"b_usdt","tradingEnabled":true}"#,
+            r#"{"symbol":"b_usdt","state":7,"tradingEnabled":true}"#,
+            r#"{"symbol":7,"state":"ONLINE","tradingEnabled":true}"#,
+            "null",
+        ] {
+            let markets =
+                list(&format!("{closed},{open}")).map(|list| (list.is_open("ok"), list.is_open("b")));
+            assert_eq!(markets, Ok((true, false)), "{closed}");
+            assert_eq!(list(closed).map_err(|failure| failure.reason), Err(Reason::Decode), "{closed}");
         }
     }
 }

@@ -89,7 +89,7 @@ const WALLET_LABELS: &[&str] = &["account", "wallet"];
 const CURRENCY_LABELS: &[&str] = &["account", "currency", "wallet"];
 
 /// Every family, sorted by name, in the order of the exposition.
-pub static FAMILIES: [MetricFamily; 33] = [
+pub static FAMILIES: [MetricFamily; 35] = [
     exporter_family(
         "process_cpu_seconds_total",
         MetricKind::Counter,
@@ -215,6 +215,27 @@ pub static FAMILIES: [MetricFamily; 33] = [
         &[],
         "Log lines dropped because standard error was not read fast enough.",
     ),
+    MetricFamily {
+        name: "xt_market_list_last_success_timestamp_seconds",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        help: "Unix time at which the request of the last good list of markets was sent; 0 before the first.",
+        source: MetricSource::PricePoll(|price_snapshot, out| {
+            let at = price_snapshot.market_list.last_success.map(|sent| sent.unix);
+            out.sample(&[], timestamp_or_zero(at));
+        }),
+    },
+    MetricFamily {
+        name: "xt_markets_closed",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        help: "Markets against USDT that are closed or not listed, whose last prices are not used; absent while unknown.",
+        source: MetricSource::Price(|_, prices, out| {
+            if let Some(closed) = prices.closed() {
+                out.sample(&[], count_to_float(closed as u64));
+            }
+        }),
+    },
     MetricFamily {
         name: "xt_paused_until_timestamp_seconds",
         kind: MetricKind::Gauge,

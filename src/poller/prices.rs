@@ -7,7 +7,7 @@ use crate::{
     clock::{MonotonicTime, Timestamp, Uptime},
     config::PricesConfig,
     exchange::{Paused, PriceClient, ReadOutcome},
-    snapshot::prices::PriceSnapshot,
+    snapshot::prices::{MarketListState, PriceSnapshot},
 };
 
 /// The poller of prices.
@@ -48,18 +48,24 @@ impl PriceTarget {
     /// Reads prices and publishes the result. Returns whether the read was good.
     async fn poll(&mut self, context: &PollContext) -> bool {
         let PollContext { exchange, store, clock } = context;
-        let result = match exchange.read_prices(&mut self.client, self.config.poll_timeout).await {
-            ReadOutcome::Answered(answer) => Ok((answer.sent, answer.prices)),
-            ReadOutcome::Failed(failure) => Err(failure),
-            ReadOutcome::Skipped => return false,
-        };
+        let (result, market_list) =
+            match exchange.read_prices(&mut self.client, self.config.poll_timeout).await {
+                ReadOutcome::Answered(answer) => (Ok((answer.sent, answer.prices)), Some(answer.market_list)),
+                ReadOutcome::Failed(failure) => (Err(failure), None),
+                ReadOutcome::Skipped => return false,
+            };
         let Some(entry) = store.prices() else { return false };
         let is_good = result.is_ok();
         let before = &entry.snapshot;
-        let after = before.apply(clock.now(), result);
+        let now = clock.now();
+        let mut after = before.apply(now, result);
+        if let Some(market_list) = market_list {
+            after = after.apply_market_list(now, market_list);
+        }
         store.update_prices(|prices| prices.set_snapshot(after.clone()));
         // Update the store before logging: a reader of the line may look at once.
         log_transition(before, &after);
+        log_market_list(&before.market_list, &after.market_list);
         is_good
     }
 }
@@ -92,5 +98,22 @@ fn log_transition(before: &PriceSnapshot, after: &PriceSnapshot) {
                 tracing::warn!(reason, "cannot read prices: {text}");
             }
         }
+    }
+}
+
+/// Logs when the list of markets cannot be read, and when it can be read again.
+fn log_market_list(before: &MarketListState, after: &MarketListState) {
+    match (&before.last_failure, &after.last_failure) {
+        (None, Some(new)) => {
+            let (reason, text) = (new.failure.reason.label(), &new.failure.text);
+            let consequence = if after.last_success.is_some() {
+                "prices are checked against the last list"
+            } else {
+                "prices of closed markets are not left out"
+            };
+            tracing::warn!(reason, "cannot read the list of markets, {consequence}: {text}");
+        }
+        (Some(_), None) => tracing::info!("the list of markets can be read again"),
+        _ => {}
     }
 }

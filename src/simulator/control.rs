@@ -15,8 +15,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use super::{
-    account::SimulatedWallet, decimal::is_decimal, fault::Fault, handle::Simulator, query::decode_percent,
-    reply::SimulatedReply,
+    account::SimulatedWallet, decimal::is_decimal, fault::Fault, handle::Simulator,
+    market_state::SimulatedMarketState, query::decode_percent, reply::SimulatedReply,
 };
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -62,9 +62,13 @@ async fn route_request(
             set_price(simulator, &market, &read_body(request).await?)
         }
         (["prices", market], Method::DELETE) => remove_price(simulator, &parse_market(market)?),
+        (["markets", market], Method::PUT) => {
+            let market = parse_market(market)?;
+            set_market_state(simulator, &market, &read_body(request).await?)
+        }
         ([] | ["" | "state"], _) => Err(refuse_method("GET")),
         (["faults"], _) => Err(refuse_method("POST, DELETE")),
-        (["clock"], _) => Err(refuse_method("PUT")),
+        (["clock"] | ["markets", _], _) => Err(refuse_method("PUT")),
         (["accounts", _, _, _] | ["prices", _], _) => Err(refuse_method("PUT, DELETE")),
         _ => Err(SimulatedReply::text(404, "No such page. /simulator/ lists all pages.\n")),
     }
@@ -151,6 +155,18 @@ fn remove_price(simulator: &Simulator, market: &str) -> Result<SimulatedReply, S
     Err(SimulatedReply::text(404, format!("There is no market {market}.\n")))
 }
 
+fn set_market_state(
+    simulator: &Simulator,
+    market: &str,
+    body: &[u8],
+) -> Result<SimulatedReply, SimulatedReply> {
+    let MarketUpdate { state } = parse_body(body, "market", r#"{"state":"halted"}"#)?;
+    if simulator.set_market_state(market, state) {
+        return Ok(SimulatedReply::text(200, format!("{market}: {state:?}.\n")));
+    }
+    Err(SimulatedReply::text(404, format!("There is no market {market}.\n")))
+}
+
 /// Ten years.
 const MAX_CLOCK_AHEAD_MS: u64 = 315_360_000_000;
 
@@ -159,6 +175,13 @@ const MAX_CLOCK_AHEAD_MS: u64 = 315_360_000_000;
 #[serde(deny_unknown_fields)]
 struct ClockUpdate {
     ahead_ms: i64,
+}
+
+/// Body of `PUT /simulator/markets/…`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MarketUpdate {
+    state: SimulatedMarketState,
 }
 
 /// Body of `PUT /simulator/prices/…`.

@@ -14,6 +14,8 @@ pub enum SimulatedEndpoint {
     GetAccounts,
     /// `/data/api/v1/getTickers`, unsigned.
     GetTickers,
+    /// `/data/api/v1/getMarketConfig`, unsigned: the listed markets.
+    GetMarketConfig,
     /// `/trade/api/v1/getBalance`, signed: the spot wallet.
     GetBalance,
     /// `/trade/api/v1/getFunds`, signed: the wallet selected by `account`.
@@ -69,6 +71,7 @@ impl SimulatedEndpoint {
             "/trade/api/v1/getServerTime" => Self::GetServerTime,
             "/trade/api/v1/getAccounts" => Self::GetAccounts,
             "/data/api/v1/getTickers" => Self::GetTickers,
+            "/data/api/v1/getMarketConfig" => Self::GetMarketConfig,
             "/trade/api/v1/getBalance" => Self::GetBalance,
             "/trade/api/v1/getFunds" => Self::GetFunds,
             "/v4/public/time" => Self::V4Time,
@@ -120,6 +123,7 @@ impl SimulatedEndpoint {
             Self::GetServerTime
             | Self::GetAccounts
             | Self::GetTickers
+            | Self::GetMarketConfig
             | Self::GetBalance
             | Self::GetFunds => WireFormat::V1,
             Self::V4Time

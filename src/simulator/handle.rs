@@ -16,6 +16,7 @@ use super::{
     config::SimulatorConfig,
     exchange::ExchangeState,
     fault::Fault,
+    market_state::SimulatedMarketState,
 };
 
 /// The simulated exchange. Clones are handles on the same exchange.
@@ -73,6 +74,18 @@ impl Simulator {
     #[must_use]
     pub fn remove_price(&self, market: &str) -> bool {
         self.lock_exchange().prices.remove(market).is_some()
+    }
+
+    /// Sets the state of a market, such as `btc_usdt`, in the lists of markets. Its last price is served in every state.
+    /// Returns whether the market exists.
+    #[must_use]
+    pub fn set_market_state(&self, market: &str, state: SimulatedMarketState) -> bool {
+        let mut exchange = self.lock_exchange();
+        let exists = exchange.prices.contains_key(market);
+        if exists {
+            exchange.market_states.insert(market.to_owned(), state);
+        }
+        exists
     }
 
     /// Activates a fault from now on.

@@ -25,6 +25,7 @@ mod fault;
 mod fault_reply;
 mod handle;
 pub mod market;
+mod market_state;
 mod query;
 mod reply;
 mod server;
@@ -41,5 +42,6 @@ pub use self::{
     endpoint::SimulatedEndpoint,
     fault::{Effect, Fault},
     handle::Simulator,
+    market_state::SimulatedMarketState,
     sliding_window::max_calls_in_window,
 };

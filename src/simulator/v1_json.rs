@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::decimal;
+use super::{decimal, market_state::SimulatedMarketState};
 
 /// A good answer, its members in the documented order.
 pub(super) fn success(data: &impl Serialize) -> String {
@@ -39,4 +39,20 @@ pub(super) fn tickers(prices: &BTreeMap<String, String>) -> String {
         )
     };
     format!("{{{}}}", prices.iter().map(ticker).collect::<Vec<_>>().join(","))
+}
+
+/// Answer of getMarketConfig, as in the documentation's sample: amounts are numbers, and there is no envelope and no
+/// state. It holds every market except the unlisted ones.
+pub(super) fn market_configs(
+    prices: &BTreeMap<String, String>,
+    states: &BTreeMap<String, SimulatedMarketState>,
+) -> String {
+    let is_listed = |market: &&String| states.get(*market) != Some(&SimulatedMarketState::Unlisted);
+    let config = |market: &String| {
+        let market = json!(market);
+        format!(
+            r#"{market}:{{"minAmount":0.00010,"minMoney":5,"pricePoint":4,"coinPoint":4,"maker":0.00100000,"taker":0.00100000}}"#
+        )
+    };
+    format!("{{{}}}", prices.keys().filter(is_listed).map(config).collect::<Vec<_>>().join(","))
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{account::SimulatedBalance, decimal};
+use super::{account::SimulatedBalance, decimal, market_state::SimulatedMarketState};
 
 /// A good answer to a spot or public call.
 pub(super) fn spot_success(result: &impl Serialize) -> String {
@@ -130,19 +130,24 @@ pub(super) fn day_ticker(time: i64, market: &str, price: &str) -> Value {
 }
 
 /// Result of symbol: the markets, as in the documentation's sample.
-pub(super) fn symbols(time: i64, prices: &BTreeMap<String, String>) -> Value {
+pub(super) fn symbols(
+    time: i64,
+    prices: &BTreeMap<String, String>,
+    states: &BTreeMap<String, SimulatedMarketState>,
+) -> Value {
     let symbol = |(index, market): (usize, &String)| {
         let (base, quote) = market.rsplit_once('_').unwrap_or((market, "usdt"));
-        json!({
-            "id": 640 + index, "symbol": market, "state": "ONLINE", "stateTime": 1_554_048_000_000_i64,
-            "tradingEnabled": true, "openapiEnabled": true, "nextStateTime": null, "nextState": null,
+        let (state, is_enabled) = states.get(market).copied().unwrap_or_default().listed_as()?;
+        Some(json!({
+            "id": 640 + index, "symbol": market, "state": state, "stateTime": 1_554_048_000_000_i64,
+            "tradingEnabled": is_enabled, "openapiEnabled": true, "nextStateTime": null, "nextState": null,
             "depthMergePrecision": 5, "baseCurrency": base, "baseCurrencyPrecision": 8, "baseCurrencyId": 128 + index,
             "quoteCurrency": quote, "quoteCurrencyPrecision": 8, "quoteCurrencyId": 11, "pricePrecision": 4,
             "quantityPrecision": 2, "orderTypes": ["LIMIT", "MARKET"], "timeInForces": ["GTC", "IOC"],
             "displayWeight": 10_002, "displayLevel": "FULL", "plates": [], "filters": [{"filter": "QUOTE_QTY", "min": "1"}],
-        })
+        }))
     };
-    let symbols: Vec<_> = prices.keys().enumerate().map(symbol).collect();
+    let symbols: Vec<_> = prices.keys().enumerate().filter_map(symbol).collect();
     json!({"time": time, "version": "abb101d1543e54bee40687b135411ba0", "symbols": symbols})
 }
 

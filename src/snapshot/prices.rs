@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 pub use crate::exchange::QUOTE;
 use crate::{
     clock::{MonotonicTime, Timestamp},
-    exchange::{Failure, PriceTable},
+    exchange::{Failure, MarketListStatus, PriceTable},
     snapshot::wallet::{Freshness, Holding, HoldingState, LastFailure, LastGood, WalletConfig},
 };
 
@@ -26,6 +26,17 @@ pub struct PriceSnapshot {
     /// The last good answer, however old.
     pub last_good: Option<LastGoodPrices>,
     /// The last poll's failure; `None` if it did not fail, and before the first.
+    pub last_failure: Option<LastFailure>,
+    /// The list of markets that prices are checked against.
+    pub market_list: MarketListState,
+}
+
+/// When the list of markets was last read, and why it cannot be read now. Its failures change no price.
+#[derive(Clone, Debug, Default)]
+pub struct MarketListState {
+    /// When the request of the last good list was sent, however long ago.
+    pub last_success: Option<Timestamp>,
+    /// The last read's failure; `None` if it did not fail, and before the first.
     pub last_failure: Option<LastFailure>,
 }
 
@@ -47,6 +58,7 @@ impl PriceSnapshot {
             filter: Arc::new(PriceFilter::new(wallet_configs)),
             last_good: None,
             last_failure: None,
+            market_list: MarketListState::default(),
         }
     }
 
@@ -94,6 +106,21 @@ impl PriceSnapshot {
             }
         }
         next
+    }
+
+    /// The snapshot after a poll that ended at `at` and used the list of markets, or failed to read it.
+    #[must_use]
+    pub fn apply_market_list(self, at: Timestamp, status: MarketListStatus) -> Self {
+        let MarketListStatus { last_success, failure } = status;
+        let old = &self.market_list;
+        let since = old.last_failure.as_ref().map_or(at, |failure| failure.since);
+        let is_new = last_success != old.last_success;
+        let last_failure = match failure {
+            Some(failure) => Some(LastFailure { at, since, failure }),
+            None if is_new => None,
+            None => old.last_failure.clone(),
+        };
+        Self { market_list: MarketListState { last_success, last_failure }, ..self }
     }
 }
 

@@ -391,6 +391,7 @@ impl PriceEntry {
         if let Some(previous) = previous.filter(|_| config.keeps_prices) {
             snapshot.last_good.clone_from(&previous.snapshot.last_good);
             snapshot.last_failure.clone_from(&previous.snapshot.last_failure);
+            snapshot.market_list.clone_from(&previous.snapshot.market_list);
         }
         Self {
             snapshot: Arc::new(snapshot),

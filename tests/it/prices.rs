@@ -15,7 +15,10 @@ use xt_balance_exporter::{
     config::PricesConfig,
     exchange::{self, ApiVersion},
     poller::{self, AccountPoller, PricePoller},
-    simulator::{Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
+    simulator::{
+        Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedMarketState, SimulatedWallet,
+        SimulatorConfig,
+    },
     snapshot::store::Store,
     snapshot::wallet::CurrencyFilter,
 };
@@ -28,7 +31,9 @@ const APIS: [(ApiVersion, SimulatedEndpoint, &str); 2] = [
 ];
 const UNPRICED: &str = "xt_unpriced_currencies{account=\"main\",wallet=\"spot\"}";
 const SINCE: &str = "xt_price_last_success_timestamp_seconds";
-const FAMILIES: [&str; 3] = ["xt_price", SINCE, "xt_unpriced_currencies"];
+const LIST_READ: &str = "xt_market_list_last_success_timestamp_seconds";
+const CLOSED: &str = "xt_markets_closed";
+const FAMILIES: [&str; 5] = [LIST_READ, CLOSED, "xt_price", SINCE, "xt_unpriced_currencies"];
 
 /// What `main` holds: priced, a stablecoin, nothing, and what has no market against USDT.
 fn holder() -> SimulatedAccount {
@@ -130,6 +135,7 @@ async fn every_market_against_usdt_gives_a_price_and_what_has_none_is_counted() 
             ("gal(ft)_btc", "0.0001"),
             ("1inch_usdt", "0.402"),
             ("zero_usdt", "0.00"),
+            ("gal(ft)_usdt", "0"),
         ] {
             exchange.simulator.set_price(market, price);
         }
@@ -339,6 +345,74 @@ async fn paused_alone_and_with_all((api, endpoint, _): (ApiVersion, SimulatedEnd
     let asked = calls_of(&exchange, endpoint);
     assert!(!process.quote().await);
     assert_eq!(calls_of(&exchange, endpoint), asked);
+}
+
+#[tokio::test]
+async fn a_closed_market_gives_no_price_and_is_counted() {
+    let closed_in_v4 = [
+        SimulatedMarketState::Halted,
+        SimulatedMarketState::Offline,
+        SimulatedMarketState::Delisted,
+        SimulatedMarketState::Unlisted,
+    ];
+    // The list of v1 has no states.
+    for (api, states) in
+        [(ApiVersion::V1, &[SimulatedMarketState::Unlisted][..]), (ApiVersion::V4, &closed_in_v4)]
+    {
+        for state in states {
+            let exchange = exchange();
+            assert!(exchange.simulator.set_market_state("btc_usdt", *state));
+            exchange.simulator.set_price("usdc_usdt", "1");
+            let mut process = Process::new(api, &[&exchange.url()]);
+            assert_eq!((process.sample(LIST_READ), process.sample(CLOSED)), (Some(0.0), None));
+            assert!(process.poll().await && process.quote().await, "{}", process.trouble());
+            assert_eq!((process.price("btc"), process.price("usdc")), (None, Some(1.0)), "{state:?}");
+            // gal(ft), which has no market, and now btc.
+            assert_eq!((process.sample(CLOSED), process.sample(UNPRICED)), (Some(1.0), Some(2.0)));
+            assert!(process.sample(LIST_READ).is_some_and(|read| read > 0.0));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_markets_is_read_once_an_hour_and_its_failure_changes_no_price() {
+    for (api, endpoint) in
+        [(ApiVersion::V1, SimulatedEndpoint::GetMarketConfig), (ApiVersion::V4, SimulatedEndpoint::V4Symbols)]
+    {
+        let exchange = exchange();
+        let fault = || Fault::new(Effect::Maintenance).for_endpoint(endpoint);
+        exchange.simulator.inject_fault(fault());
+        let mut process = Process::new(api, &[&exchange.url()]);
+        let mut elapsed = Duration::ZERO;
+        let mut step = async |seconds| {
+            let time = Duration::from_secs(seconds);
+            advance_clock(time).await;
+            elapsed += time;
+            exchange.simulator.set_clock_offset_ms(to_millis(elapsed));
+        };
+        assert!(process.quote().await && process.quote().await, "{}", process.trouble());
+        assert_eq!((process.price("btc"), process.sample(CLOSED)), (Some(64_210.0), None), "unchecked");
+        assert_eq!((calls_of(&exchange, endpoint), process.sample(LIST_READ)), (1, Some(0.0)));
+
+        // After five minutes it is read again, and then once an hour.
+        step(300).await;
+        exchange.simulator.clear_faults();
+        assert!(exchange.simulator.set_market_state("btc_usdt", SimulatedMarketState::Unlisted));
+        assert!(process.quote().await);
+        assert_eq!((process.price("btc"), process.sample(CLOSED)), (None, Some(1.0)));
+        let read_at = process.sample(LIST_READ);
+        step(3_590).await;
+        assert!(process.quote().await);
+        assert_eq!((calls_of(&exchange, endpoint), process.sample(LIST_READ)), (2, read_at));
+
+        // A list that cannot be read leaves the last one in use.
+        exchange.simulator.inject_fault(fault());
+        step(20).await;
+        assert!(process.quote().await);
+        assert_eq!(calls_of(&exchange, endpoint), 3);
+        assert_eq!((process.price("btc"), process.price("eth")), (None, Some(3_180.0)));
+        assert_eq!((process.sample(CLOSED), process.sample(LIST_READ)), (Some(1.0), read_at));
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ use super::{
     endpoint::{SimulatedEndpoint, WireFormat},
     fault::{Effect, Fault, FaultTarget},
     fault_reply,
+    market_state::SimulatedMarketState,
     query::QueryParameters,
     reply::{ReplyDate, SimulatedReply},
     sliding_window::SlidingWindow,
@@ -48,6 +49,8 @@ pub(super) struct ExchangeState {
     accounts: Vec<AccountState>,
     /// Last price by market.
     pub(super) prices: BTreeMap<String, String>,
+    /// State of each market that is not open.
+    pub(super) market_states: BTreeMap<String, SimulatedMarketState>,
     callers: HashMap<IpAddr, CallerState>,
     faults: ActiveFaults,
     records: VecDeque<CallRecord>,
@@ -93,6 +96,7 @@ impl ExchangeState {
             clock: SimulatedClock::new(&config, now),
             accounts: accounts.into_iter().map(|account| AccountState::new(account, &config)).collect(),
             prices: PRICES.map(|(market, price)| (market.to_owned(), price.to_owned())).into(),
+            market_states: BTreeMap::new(),
             callers: HashMap::new(),
             faults: ActiveFaults::default(),
             records: VecDeque::new(),
@@ -269,6 +273,7 @@ impl ExchangeState {
             "server_time_ms": self.server_time_ms(now),
             "accounts": accounts,
             "prices": self.prices,
+            "markets": self.market_states,
             "ips": log.ips,
             "strays": log.unknown_requests,
             "faults": self.faults.to_json(now),

@@ -26,6 +26,9 @@ impl ExchangeState {
         let query = call.query.as_ref().map_err(|error| CallRefusal::v1_parameter(error))?;
         match call.endpoint {
             SimulatedEndpoint::GetTickers => Ok(v1_json::tickers(&self.prices)),
+            SimulatedEndpoint::GetMarketConfig => {
+                Ok(v1_json::market_configs(&self.prices, &self.market_states))
+            }
             SimulatedEndpoint::GetServerTime => {
                 Ok(v1_json::success(&json!({"serverTime": self.answered_time_ms(call)})))
             }

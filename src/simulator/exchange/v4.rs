@@ -41,7 +41,10 @@ impl ExchangeState {
                 v4_json::spot_success(&json!({"serverTime": self.answered_time_ms(call)}))
             }
             SimulatedEndpoint::V4Client => v4_json::spot_success(&json!({"ip": call.ip})),
-            SimulatedEndpoint::V4Symbols => v4_json::spot_success(&v4_json::symbols(time_ms, &self.prices)),
+            SimulatedEndpoint::V4Symbols => {
+                let symbols = v4_json::symbols(time_ms, &self.prices, &self.market_states);
+                v4_json::spot_success(&symbols)
+            }
             SimulatedEndpoint::V4Currencies => {
                 v4_json::spot_success(&v4_json::currencies(time_ms, &self.prices))
             }
