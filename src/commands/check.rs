@@ -208,7 +208,11 @@ fn describe_clock(skew: f64) -> String {
 }
 
 fn describe_answer(answer: &BalanceAnswer) -> String {
-    let held = answer.balances.iter().filter(|row| row.free.value() + row.frozen.value() > 0.0).count();
+    let held = answer
+        .balances
+        .iter()
+        .filter(|row| row.amounts.free.value() + row.amounts.frozen.value() > 0.0)
+        .count();
     let mut text = format!("read, {held} of {} currencies above zero", answer.balances.len());
     if answer.rejected > 0 {
         let _ = write!(text, "\n{} invalid and ignored", count_rows(answer.rejected));
@@ -228,7 +232,7 @@ fn describe_watched_currency(
     if answer.unreadable.iter().any(|name| &**name == currency) {
         return (Verdict::Fail, "its row is invalid, so the balance is unknown".to_owned());
     }
-    let free = answer.balances.iter().find(|row| &*row.currency == currency).map(|row| &row.free);
+    let free = answer.balances.iter().find(|row| &*row.currency == currency).map(|row| &row.amounts.free);
     if free.is_none() && answer.nameless > 0 {
         let finding =
             "not in the answer, but a row without a valid name may belong to it, so the balance is unknown";

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 
 use smol_str::SmolStr;
 
-use super::amount::Amount;
+use super::{amount::Amount, frozen::FrozenParts};
 
 /// A wallet of an account; the `wallet` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,12 +60,35 @@ impl std::str::FromStr for Wallet {
 pub struct Balance {
     /// Lower case, 1 to 64 bytes, no control characters.
     pub currency: SmolStr,
+    /// The amounts.
+    pub amounts: BalanceAmounts,
+}
+
+/// The amounts of a balance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BalanceAmounts {
     /// The amount that can be traded or withdrawn: `available` of v1, `availableAmount` of v4, `availableBalance` of
     /// futures.
     pub free: Amount,
     /// The amount locked in orders, withdrawals or positions: `freeze` of v1, `frozenAmount` of v4, the margins of
     /// futures.
     pub frozen: Amount,
+    /// Why it is frozen, as far as the exchange says so.
+    pub frozen_parts: FrozenParts,
+}
+
+impl BalanceAmounts {
+    /// Amounts without a word about why something is frozen.
+    #[must_use]
+    pub fn new(free: Amount, frozen: Amount) -> Self {
+        Self { free, frozen, frozen_parts: FrozenParts::default() }
+    }
+
+    /// Whether both amounts are 0.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.free.value() == 0.0 && self.frozen.value() == 0.0
+    }
 }
 
 /// A good answer with balances.
@@ -80,6 +103,8 @@ pub struct BalanceAnswer {
     pub unreadable: Vec<SmolStr>,
     /// The number of unusable rows without a usable name.
     pub nameless: u64,
+    /// The exchange's own value of the wallet in USDT: `totalUsdtAmount` of v4 spot; `None` if it was not sent.
+    pub exchange_total: Option<Amount>,
     /// The body that it was decoded from; `None` if it did not come from an exchange.
     pub raw_body: Option<RawBody>,
 }

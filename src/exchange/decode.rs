@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 
 use super::{
     amount::Amount,
-    balance::{Balance, BalanceAnswer},
+    balance::{Balance, BalanceAmounts, BalanceAnswer},
     currency::currency_name,
     error::{Detail, Failure, Reason},
 };
@@ -19,8 +19,8 @@ use super::{
 pub(super) struct DecodedRow {
     /// The currency as its label; `None` if its name is unusable.
     pub currency: Option<SmolStr>,
-    /// The free and frozen amounts; `None` if one of them is unusable.
-    pub amounts: Option<(Amount, Amount)>,
+    /// `None` if the free or the frozen amount is unusable.
+    pub amounts: Option<BalanceAmounts>,
 }
 
 /// Builds an answer from rows. Unusable rows are dropped and counted.
@@ -32,7 +32,7 @@ pub(super) fn build_answer(rows: impl IntoIterator<Item = DecodedRow>) -> Result
     let (rejected, nameless, unreadable) =
         (&mut answer.rejected, &mut answer.nameless, &mut answer.unreadable);
     let accept = |DecodedRow { currency, amounts }| match (currency, amounts) {
-        (Some(currency), Some((free, frozen))) => Some(Balance { currency, free, frozen }),
+        (Some(currency), Some(amounts)) => Some(Balance { currency, amounts }),
         (name, _) => {
             *rejected += 1;
             *nameless += u64::from(name.is_none());
@@ -119,7 +119,7 @@ pub(super) fn or_unavailable(reason: Reason, status: u16) -> Reason {
 /// If the row has no currency: it might belong to a watched currency, which would then count as missing and be 0.
 pub(super) fn decode_named_row(
     name: Option<&RawValue>,
-    amounts: Option<(Amount, Amount)>,
+    amounts: Option<BalanceAmounts>,
     list: &str,
     field: &str,
 ) -> Result<DecodedRow, Failure> {

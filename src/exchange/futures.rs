@@ -6,14 +6,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    amount::Amount,
-    balance::BalanceAnswer,
+    balance::{BalanceAmounts, BalanceAnswer},
     decode::{
         self, DecodedRow, decode_failure, decode_named_row, failure_from_status, is_success, or_unavailable,
         parse_amount, parse_integer, parse_object, parse_text,
     },
     error::{Detail, Failure, Reason},
     error_text::ErrorText,
+    frozen::{FrozenParts, FrozenReason},
 };
 
 /// Path of the signed call that reads a futures wallet.
@@ -128,7 +128,9 @@ fn decode_row(raw: &RawValue) -> Result<DecodedRow, Failure> {
     decode_named_row(name, parse_amounts(raw), "result", "coin")
 }
 
-fn parse_amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
+/// The amounts of a row. The fee held for open orders is not in the frozen amount: how the exchange counts it is not
+/// documented.
+fn parse_amounts(raw: &RawValue) -> Option<BalanceAmounts> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct FuturesBalanceRow<'a> {
@@ -143,14 +145,28 @@ fn parse_amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
         #[serde(borrow)]
         available_balance: Option<&'a RawValue>,
     }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct FuturesOrderFee<'a> {
+        #[serde(borrow)]
+        open_order_fee_frozen: Option<&'a RawValue>,
+    }
     let row: FuturesBalanceRow<'_> = parse_object(raw)?;
-    let margins = parse_amount(row.isolated_margin)?.plus(&parse_amount(row.crossed_margin)?)?;
-    let frozen = parse_amount(row.open_order_margin_frozen)?.plus(&margins)?;
+    let in_orders = parse_amount(row.open_order_margin_frozen)?;
+    let (isolated, crossed) = (parse_amount(row.isolated_margin)?, parse_amount(row.crossed_margin)?);
+    let frozen = in_orders.plus(&isolated.plus(&crossed)?)?;
     let free = match row.available_balance {
         Some(free) => parse_amount(free)?,
         None => parse_amount(row.wallet_balance?)?.minus(&frozen)?,
     };
-    Some((free, frozen))
+    let held_fee = parse_object::<FuturesOrderFee<'_>>(raw).and_then(|row| row.open_order_fee_frozen);
+    let frozen_parts = FrozenParts::new([
+        (FrozenReason::OrderMargin, Some(in_orders)),
+        (FrozenReason::IsolatedMargin, Some(isolated)),
+        (FrozenReason::CrossedMargin, Some(crossed)),
+        (FrozenReason::OrderFee, held_fee.and_then(parse_amount)),
+    ]);
+    Some(BalanceAmounts { free, frozen, frozen_parts })
 }
 
 #[cfg(test)]
@@ -180,7 +196,7 @@ mod tests {
     fn decode_to_list(body: &str) -> Result<Vec<String>, Failure> {
         let answer = decode_body(body)?;
         let format_row = |row: &super::super::Balance| {
-            format!("{} {} {}", row.currency, row.free.text(), row.frozen.text())
+            format!("{} {} {}", row.currency, row.amounts.free.text(), row.amounts.frozen.text())
         };
         Ok(answer.balances.iter().map(format_row).collect())
     }
@@ -199,6 +215,28 @@ mod tests {
             assert_eq!(decode_to_list(&balance_reply(&row))?, ["btc 0.69999999 0.30000001"]);
         }
         assert_eq!(decode_to_list(&balance_reply(""))?, [""; 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn the_margins_and_the_fee_are_parts_as_they_were_sent() -> Result<(), Failure> {
+        let margins = r#""coin":"usdt","openOrderMarginFrozen":"11.419247","isolatedMargin":"0","crossedMargin":"19.62351083","availableBalance":"1""#;
+        let margin_parts = ["order_margin 11.419247", "isolated_margin 0", "crossed_margin 19.62351083"];
+        for (fee, part) in [
+            ("", None),
+            (r#","openOrderFeeFrozen":null"#, None),
+            (r#","openOrderFeeFrozen":"x""#, None),
+            (r#","openOrderFeeFrozen":"1","openOrderFeeFrozen":"1""#, None),
+            (r#","openOrderFeeFrozen":"0.50""#, Some("order_fee 0.50")),
+        ] {
+            let answer = decode_body(&balance_reply(&format!("{{{margins}{fee}}}")))?;
+            let parts = answer.balances.iter().flat_map(|row| row.amounts.frozen_parts.iter());
+            let parts: Vec<_> =
+                parts.map(|part| format!("{} {}", part.reason.label(), part.amount.text())).collect();
+            assert_eq!(parts, margin_parts.into_iter().chain(part).collect::<Vec<_>>(), "{fee}");
+            let frozen = answer.balances.first().map(|row| row.amounts.frozen.text());
+            assert_eq!(frozen, Some("31.04275783"), "{fee}");
+        }
         Ok(())
     }
 

@@ -17,6 +17,7 @@ mod error_text;
 mod exchange_hosts;
 mod failover;
 mod freshness;
+mod frozen;
 pub mod futures;
 mod http;
 mod market_list;
@@ -45,13 +46,14 @@ pub(crate) use self::transport::{Script, ScriptedRequest, ScriptedResponse};
 pub use self::{
     amount::Amount,
     api_version::{ApiVersion, decode_again},
-    balance::{Balance, BalanceAnswer, RawBody, Wallet},
+    balance::{Balance, BalanceAmounts, BalanceAnswer, RawBody, Wallet},
     base_url::BaseUrl,
     client::{Client, PriceClient, Session},
     credentials::{Credentials, KeyHalf, KeySource},
     currency::currency_name,
     error::{Detail, Failure, Reason},
     exchange_hosts::ExchangeHosts,
+    frozen::{FrozenPart, FrozenParts, FrozenReason},
     market_list::MARKET_LIST_RETRY_INTERVAL,
     pauses::Paused,
     price::{PriceTable, QUOTE},

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     amount::Amount,
-    balance::{BalanceAnswer, Wallet},
+    balance::{BalanceAmounts, BalanceAnswer, Wallet},
     currency::currency_name,
     decode::{
         self, DecodedRow, decode_failure, failure_from_status, is_success, or_unavailable, parse_amount,
@@ -251,7 +251,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for V1Name<'a> {
     }
 }
 
-fn parse_amounts(row: &RawValue) -> Option<(Amount, Amount)> {
+fn parse_amounts(row: &RawValue) -> Option<BalanceAmounts> {
     #[derive(Deserialize)]
     struct V1BalanceRow<'a> {
         #[serde(borrow)]
@@ -260,7 +260,7 @@ fn parse_amounts(row: &RawValue) -> Option<(Amount, Amount)> {
         freeze: &'a RawValue,
     }
     let row: V1BalanceRow<'_> = parse_object(row)?;
-    Some((parse_amount(row.available)?, parse_amount(row.freeze)?))
+    Some(BalanceAmounts::new(parse_amount(row.available)?, parse_amount(row.freeze)?))
 }
 
 fn parse_price(row: &RawValue) -> Option<Amount> {
@@ -300,7 +300,7 @@ mod tests {
         let answer = decode_body(body)?;
         let names: Vec<_> = answer.balances.iter().map(|row| &*row.currency).collect();
         assert_eq!(names, ["btc", "eth", "ltc", "usdt"]);
-        let usdt = answer.balances.last().map(|row| (row.free.value(), row.frozen.text()));
+        let usdt = answer.balances.last().map(|row| (row.amounts.free.value(), row.amounts.frozen.text()));
         assert_eq!(usdt, Some((3_867.436_500_12, "3062.17437341")));
         assert_eq!((answer.rejected, answer.unreadable.len()), (0, 0));
         Ok(())
@@ -313,7 +313,7 @@ mod tests {
                 r#"{{"code":200,"new":[{{}}],"data":{{"a":{{"freeze":1,"available":2.50}}}},"info":{info}}}"#
             );
             assert_eq!(
-                decode_body(&body)?.balances.first().map(|row| row.free.text()),
+                decode_body(&body)?.balances.first().map(|row| row.amounts.free.text()),
                 Some("2.50"),
                 "{info}"
             );

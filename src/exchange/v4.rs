@@ -8,12 +8,13 @@ use serde_json::value::RawValue;
 
 use super::{
     amount::Amount,
-    balance::BalanceAnswer,
+    balance::{BalanceAmounts, BalanceAnswer},
     decode::{
         self, DecodedRow, decode_failure, decode_named_row, failure_from_status, is_success, or_unavailable,
         parse_amount, parse_integer, parse_object, parse_text,
     },
     error::{Detail, Failure, Reason},
+    frozen::{FrozenParts, FrozenReason},
     market_list::MarketList,
     price::PriceTable,
 };
@@ -35,13 +36,18 @@ pub(super) const MARKETS_PATH: &str = "/v4/public/symbol";
 /// unusable, or with a row without a currency. The text may hold anything that the exchange sent.
 pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failure> {
     #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
     struct V4Assets<'a> {
         #[serde(borrow)]
         assets: Vec<&'a RawValue>,
+        #[serde(borrow)]
+        total_usdt_amount: Option<&'a RawValue>,
     }
     let assets: Option<V4Assets<'_>> = parse_object(unwrap_envelope(status, body)?);
-    let rows = assets.ok_or_else(|| decode_failure("`result.assets` is not a list of currencies"))?.assets;
-    decode::build_answer(rows.into_iter().map(decode_row).collect::<Result<Vec<_>, _>>()?)
+    let assets = assets.ok_or_else(|| decode_failure("`result.assets` is not a list of currencies"))?;
+    let rows: Result<Vec<_>, _> = assets.assets.into_iter().map(decode_row).collect();
+    let answer = decode::build_answer(rows?)?;
+    Ok(BalanceAnswer { exchange_total: assets.total_usdt_amount.and_then(parse_amount), ..answer })
 }
 
 /// Decodes the reply with the exchange's time, in Unix milliseconds.
@@ -194,7 +200,8 @@ fn decode_row(raw: &RawValue) -> Result<DecodedRow, Failure> {
     decode_named_row(name, parse_amounts(raw), "result.assets", "currency")
 }
 
-fn parse_amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
+/// The amounts of a row. A part of the frozen amount that is missing, null or unusable is unknown.
+fn parse_amounts(raw: &RawValue) -> Option<BalanceAmounts> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct V4BalanceRow<'a> {
@@ -203,8 +210,43 @@ fn parse_amounts(raw: &RawValue) -> Option<(Amount, Amount)> {
         #[serde(borrow)]
         frozen_amount: &'a RawValue,
     }
-    let row: V4BalanceRow<'_> = parse_object(raw)?;
-    Some((parse_amount(row.available_amount)?, parse_amount(row.frozen_amount)?))
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct V4PartedRow<'a> {
+        #[serde(borrow)]
+        available_amount: &'a RawValue,
+        #[serde(borrow)]
+        frozen_amount: &'a RawValue,
+        #[serde(borrow)]
+        trade: Option<&'a RawValue>,
+        #[serde(borrow)]
+        withdraw: Option<&'a RawValue>,
+        #[serde(borrow)]
+        lock: Option<&'a RawValue>,
+        #[serde(borrow)]
+        freeze: Option<&'a RawValue>,
+        #[serde(borrow)]
+        copy_trade: Option<&'a RawValue>,
+    }
+    let Some(row) = parse_object::<V4PartedRow<'_>>(raw) else {
+        // A part that occurs twice does not make the amounts unusable.
+        let row: V4BalanceRow<'_> = parse_object(raw)?;
+        return Some(BalanceAmounts::new(
+            parse_amount(row.available_amount)?,
+            parse_amount(row.frozen_amount)?,
+        ));
+    };
+    let (free, frozen) = (parse_amount(row.available_amount)?, parse_amount(row.frozen_amount)?);
+    let parts = [
+        (FrozenReason::Trade, row.trade),
+        (FrozenReason::Withdraw, row.withdraw),
+        (FrozenReason::Lock, row.lock),
+        (FrozenReason::Freeze, row.freeze),
+        (FrozenReason::CopyTrade, row.copy_trade),
+    ];
+    let parts = parts.map(|(reason, part)| (reason, part.and_then(parse_amount)));
+    let frozen_parts = FrozenParts::new(parts).with_rest_of(&frozen);
+    Some(BalanceAmounts { free, frozen, frozen_parts })
 }
 
 /// A market's name and last price, as far as they are usable. A market without a name gives no price, and no known
@@ -277,7 +319,7 @@ mod tests {
     fn the_captured_and_the_documented_answer_are_decoded() -> Result<(), Failure> {
         let list = |answer: BalanceAnswer| -> Vec<_> {
             let format_row = |row: &super::super::Balance| {
-                format!("{} {} {}", row.currency, row.free.text(), row.frozen.text())
+                format!("{} {} {}", row.currency, row.amounts.free.text(), row.amounts.frozen.text())
             };
             answer.balances.iter().map(format_row).collect()
         };
@@ -289,6 +331,46 @@ mod tests {
             {"currency":"btc","frozenAmount":"1E-8","availableAmount":"0"}]}}"#;
         assert_eq!(list(decode_body(documented)?), ["btc 0 1E-8", "usdt 2.50 0"]);
         assert_eq!(list(decode_body(&balance_reply(""))?), [""; 0]);
+        Ok(())
+    }
+
+    /// The parts of the only row, which has this JSON besides its name and free amount.
+    fn parts(fields: &str) -> Result<Vec<String>, Failure> {
+        let row = format!(r#"{{"currency":"usdt","availableAmount":"1",{fields}}}"#);
+        let answer = decode_body(&balance_reply(&row))?;
+        let parts = answer.balances.iter().flat_map(|row| row.amounts.frozen_parts.iter());
+        Ok(parts.map(|part| format!("{} {}", part.reason.label(), part.amount.text())).collect())
+    }
+
+    #[test]
+    fn parts_and_total_are_read_as_sent_and_what_was_not_sent_is_unknown() -> Result<(), Failure> {
+        // Captured from the exchange, as far as the fields go.
+        let sent = r#""frozenAmount":"4.50000000","freeze":"0.00000000","lock":"1.00000000","copyTrade":"0.50000000","trade":"2","withdraw":"1.0""#;
+        let expected =
+            ["trade 2", "withdraw 1.0", "lock 1.00000000", "freeze 0.00000000", "copy_trade 0.50000000"];
+        assert_eq!(parts(sent)?, expected);
+        assert_eq!(parts(r#""frozenAmount":"3","withdraw":null"#)?, [""; 0]);
+        assert_eq!(parts(r#""frozenAmount":"3""#)?, [""; 0]);
+        assert_eq!(parts(r#""frozenAmount":"3","withdraw":null,"trade":1.5"#)?, ["trade 1.5", "other 1.5"]);
+        let totals = |total: &str| {
+            let body = balance_reply("").replace("\"assets\"", &format!("{total}\"assets\""));
+            Ok(decode_body(&body)?.exchange_total.map(|total| total.text().to_owned()))
+        };
+        assert_eq!(totals(r#""totalUsdtAmount":"200.0000","#)?.as_deref(), Some("200.0000"));
+        for unknown in
+            ["", r#""totalUsdtAmount":null,"#, r#""totalUsdtAmount":[],"#, r#""totalUsdtAmount":"","#]
+        {
+            assert_eq!(totals(unknown)?, None, "{unknown}");
+        }
+        for unusable in ["[]", "{}", "true", r#""NaN""#, r#""""#, r#"" 1""#, "1e999"] {
+            let row = format!(r#""frozenAmount":"3","lock":{unusable},"trade":"3""#);
+            assert_eq!(parts(&row)?, ["trade 3"], "{unusable}");
+        }
+        assert_eq!(
+            parts(r#""frozenAmount":"3","trade":"3","trade":"3""#)?,
+            [""; 0],
+            "a part that occurs twice"
+        );
         Ok(())
     }
 

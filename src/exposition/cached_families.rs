@@ -31,16 +31,21 @@ impl CachedFamilies {
     /// Renders a wallet. Chunks that cannot have changed are taken from `before`.
     #[must_use]
     pub fn for_wallet(snapshot: &WalletSnapshot, before: Option<(&WalletSnapshot, &CachedFamilies)>) -> Self {
-        let answer = |snapshot: &WalletSnapshot| {
-            snapshot.last_good.as_ref().map(|good| (good.holdings.as_ptr(), good.currencies))
-        };
-        let same_answer = before.filter(|(old, _)| answer(old) == answer(snapshot));
+        let rows = |snapshot: &WalletSnapshot| snapshot.last_good.as_ref().map(|good| good.holdings.as_ptr());
+        let same_rows = before.filter(|(old, _)| rows(old) == rows(snapshot));
         let old = |index| before.map(|(_, old)| old.shared(index)).unwrap_or_default();
-        Self::from_families(|index, family| match (family.source, before, same_answer) {
+        Self::from_families(|index, family| match (family.source, before, same_rows) {
             // set_unpriced renders the count of currencies without a price.
             (MetricSource::Config(_) | MetricSource::Unpriced(_), Some((_, old)), _)
-            | (MetricSource::Answer(_), _, Some((_, old))) => old.shared(index),
+            | (MetricSource::Holdings(_), _, Some((_, old))) => old.shared(index),
             (MetricSource::Config(write), ..) => render_family(family, |out| write(&snapshot.config, out)),
+            (MetricSource::Holdings(write), ..) => match &snapshot.last_good {
+                Some(good) => {
+                    let rows = &good.holdings;
+                    render_if_changed(&old(index), family, |out| write(&snapshot.config, rows, out))
+                }
+                None => Chunk::default(),
+            },
             (MetricSource::Answer(write), ..) => match &snapshot.last_good {
                 Some(good) => {
                     render_if_changed(&old(index), family, |out| write(&snapshot.config, good, out))

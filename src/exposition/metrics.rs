@@ -4,10 +4,12 @@
 use super::text::{self, Samples, count_to_float};
 use crate::{
     clock::UnixTime,
-    exchange::{Amount, PriceTable, QUOTE, Reason},
+    exchange::{Amount, BalanceAmounts, PriceTable, QUOTE, Reason},
     snapshot::prices::{PriceFilter, PriceSnapshot},
     snapshot::store::AccountState,
-    snapshot::wallet::{DurationHistogram, HoldingState, LastGood, Thresholds, WalletConfig, WalletSnapshot},
+    snapshot::wallet::{
+        DurationHistogram, Holding, HoldingState, LastGood, Thresholds, WalletConfig, WalletSnapshot,
+    },
 };
 
 /// A metric family.
@@ -67,7 +69,10 @@ impl MetricKind {
 pub enum MetricSource {
     /// The settings of a wallet, which never change.
     Config(fn(&WalletConfig, &mut Samples)),
-    /// The last good answer of a wallet. Hidden when it is too old.
+    /// The rows of the last good answer of a wallet. Hidden when it is too old.
+    Holdings(fn(&WalletConfig, &[Holding], &mut Samples)),
+    /// The last good answer of a wallet apart from its rows: a few samples, which may change while the rows stay the same.
+    /// Hidden when it is too old.
     Answer(fn(&WalletConfig, &LastGood, &mut Samples)),
     /// The polls of a wallet: changes with every poll.
     Poll(fn(&WalletSnapshot, &mut Samples)),
@@ -89,7 +94,7 @@ const WALLET_LABELS: &[&str] = &["account", "wallet"];
 const CURRENCY_LABELS: &[&str] = &["account", "currency", "wallet"];
 
 /// Every family, sorted by name, in the order of the exposition.
-pub static FAMILIES: [MetricFamily; 35] = [
+pub static FAMILIES: [MetricFamily; 37] = [
     exporter_family(
         "process_cpu_seconds_total",
         MetricKind::Counter,
@@ -123,8 +128,8 @@ pub static FAMILIES: [MetricFamily; 35] = [
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
         help: "Amount that can be traded or withdrawn, in units of the currency; absent while unknown.",
-        source: MetricSource::Answer(|wallet_config, good, out| {
-            balance_rows(wallet_config, good, out, |free, _| free);
+        source: MetricSource::Holdings(|wallet_config, holdings, out| {
+            balance_rows(wallet_config, holdings, out, |amounts| &amounts.free);
         }),
     },
     MetricFamily {
@@ -150,8 +155,26 @@ pub static FAMILIES: [MetricFamily; 35] = [
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
         help: "Amount locked in orders, withdrawals or positions, in units of the currency; absent while unknown.",
-        source: MetricSource::Answer(|wallet_config, good, out| {
-            balance_rows(wallet_config, good, out, |_, frozen| frozen);
+        source: MetricSource::Holdings(|wallet_config, holdings, out| {
+            balance_rows(wallet_config, holdings, out, |amounts| &amounts.frozen);
+        }),
+    },
+    MetricFamily {
+        name: "xt_balance_frozen_part",
+        kind: MetricKind::Gauge,
+        labels: &["account", "currency", "reason", "wallet"],
+        help: "Part of the frozen amount by reason, in units of the currency; absent while unknown and if it was not sent.",
+        source: MetricSource::Holdings(|wallet_config, holdings, out| {
+            for holding in holdings {
+                let HoldingState::Read(amounts) = &holding.state else { continue };
+                for part in amounts.frozen_parts.iter() {
+                    let (account, wallet) = (&wallet_config.account, wallet_config.wallet.label());
+                    out.sample(
+                        &[account, &holding.currency, part.reason.label(), wallet],
+                        part.amount.value(),
+                    );
+                }
+            }
         }),
     },
     exporter_family(
@@ -179,6 +202,17 @@ pub static FAMILIES: [MetricFamily; 35] = [
                 &[&wallet_config.account, wallet_config.wallet.label()],
                 count_to_float(good.currencies),
             );
+        }),
+    },
+    MetricFamily {
+        name: "xt_exchange_total_usdt",
+        kind: MetricKind::Gauge,
+        labels: WALLET_LABELS,
+        help: "Value of the wallet in USDT as the exchange computes it; absent while unknown and if it was not sent.",
+        source: MetricSource::Answer(|wallet_config, good, out| {
+            if let Some(total) = &good.exchange_total {
+                out.sample(&[&wallet_config.account, wallet_config.wallet.label()], total.value());
+            }
         }),
     },
     exporter_family(
@@ -359,9 +393,9 @@ pub static FAMILIES: [MetricFamily; 35] = [
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
         help: "1 if the last good answer had a row for the watched currency, 0 if not; absent while unknown.",
-        source: MetricSource::Answer(|wallet_config, good, out| {
+        source: MetricSource::Holdings(|wallet_config, holdings, out| {
             for holding in
-                good.holdings.iter().filter(|holding| wallet_config.find_watch(&holding.currency).is_some())
+                holdings.iter().filter(|holding| wallet_config.find_watch(&holding.currency).is_some())
             {
                 let labels = [&*wallet_config.account, &holding.currency, wallet_config.wallet.label()];
                 if let Some(is_present) = holding.state.is_present() {
@@ -383,13 +417,13 @@ const fn exporter_family(
 
 fn balance_rows(
     wallet_config: &WalletConfig,
-    good: &LastGood,
+    holdings: &[Holding],
     out: &mut Samples,
-    pick: for<'a> fn(&'a Amount, &'a Amount) -> &'a Amount,
+    pick: fn(&BalanceAmounts) -> &Amount,
 ) {
-    for holding in &*good.holdings {
+    for holding in holdings {
         let value = match &holding.state {
-            HoldingState::Read { free, frozen } => pick(free, frozen).value(),
+            HoldingState::Read(amounts) => pick(amounts).value(),
             HoldingState::Missing => 0.0,
             HoldingState::Unreadable | HoldingState::Unnamed | HoldingState::Unconfirmed => continue,
         };

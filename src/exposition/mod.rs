@@ -57,7 +57,7 @@ pub fn assemble(visible: &[VisibleFamilies<'_>], facts: &ExporterFacts<'_>) -> E
             continue;
         }
         let is_hidden = |samples: &VisibleFamilies<'_>| match family.source {
-            MetricSource::Answer(_) => !samples.balances_visible,
+            MetricSource::Holdings(_) | MetricSource::Answer(_) => !samples.balances_visible,
             MetricSource::Price(_) => !samples.prices_visible,
             MetricSource::Unpriced(_) => !(samples.balances_visible && samples.prices_visible),
             _ => false,

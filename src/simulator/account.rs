@@ -11,6 +11,7 @@ use serde::{
         value::{Error as ValueError, StrDeserializer},
     },
 };
+use serde_json::Value;
 
 /// An account of the exchange and the key pair that reads it.
 #[derive(Clone, Debug)]
@@ -49,14 +50,19 @@ impl SimulatedAccount {
     /// Adds a balance.
     #[must_use]
     pub fn with_balance(
-        mut self,
+        self,
         wallet: SimulatedWallet,
         currency: &str,
         available: &str,
         freeze: &str,
     ) -> Self {
-        let rows = self.wallets.entry(wallet).or_default();
-        rows.insert(currency.to_owned(), SimulatedBalance::new(available, freeze));
+        self.with_row(wallet, currency, SimulatedBalance::new(available, freeze))
+    }
+
+    /// Adds a balance with its parts.
+    #[must_use]
+    pub fn with_row(mut self, wallet: SimulatedWallet, currency: &str, balance: SimulatedBalance) -> Self {
+        self.wallets.entry(wallet).or_default().insert(currency.to_owned(), balance);
         self
     }
 }
@@ -114,13 +120,34 @@ pub struct SimulatedBalance {
     pub freeze: String,
     /// Amount free to trade or withdraw.
     pub available: String,
+    /// Parts of the frozen amount in v4, by field, such as `withdraw` of spot or `isolatedMargin` of futures; any JSON, served
+    /// unchanged. With `None`, all of it is held by orders, and futures split it among orders and margins.
+    #[serde(skip)]
+    pub parts: Option<BTreeMap<String, Value>>,
+    /// Whether v4's list leaves the currency out, as it does with a delisted one. The call for one currency has it.
+    #[serde(skip)]
+    pub is_hidden: bool,
 }
 
 impl SimulatedBalance {
     /// Creates a row with these amounts.
     #[must_use]
     pub fn new(available: &str, freeze: &str) -> Self {
-        Self { freeze: freeze.to_owned(), available: available.to_owned() }
+        Self { freeze: freeze.to_owned(), available: available.to_owned(), parts: None, is_hidden: false }
+    }
+
+    /// Replaces the parts of the frozen amount.
+    #[must_use]
+    pub fn with_parts<const N: usize>(mut self, parts: [(&str, Value); N]) -> Self {
+        self.parts = Some(parts.map(|(field, part)| (field.to_owned(), part)).into());
+        self
+    }
+
+    /// Hides the currency from v4's list.
+    #[must_use]
+    pub fn hidden(mut self) -> Self {
+        self.is_hidden = true;
+        self
     }
 }
 

@@ -21,6 +21,8 @@ pub struct SimulatorConfig {
     pub futures_ahead: Duration,
     /// Whether v4 serves amounts as bare numbers, as its documentation shows them, or as texts.
     pub v4_numbers: bool,
+    /// Reply of v4 to the call for one currency that the account does not have.
+    pub unknown_currency: UnknownCurrency,
     /// Limit of getBalance, getFunds and futures balance calls, per second and key.
     pub asset_calls_per_second: usize,
     /// Limit of each v4 spot balance endpoint, per second and key.
@@ -52,6 +54,7 @@ impl Default for SimulatorConfig {
             v4_ahead: Duration::from_secs(1),
             futures_ahead: Duration::from_millis(50),
             v4_numbers: false,
+            unknown_currency: UnknownCurrency::Error,
             asset_calls_per_second: 3,
             v4_calls_per_second: 10,
             other_calls_per_second: 10,
@@ -64,6 +67,17 @@ impl Default for SimulatorConfig {
             clock_offset_ms: 0,
         }
     }
+}
+
+/// Reply of v4 to the call for one currency that the account does not have. The documents do not say which one it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownCurrency {
+    /// `CURRENCY_001`, and `invalid_coin` of futures.
+    Error,
+    /// A good answer with `null` in place of a row.
+    NoRow,
+    /// A row of zeros.
+    Zeros,
 }
 
 /// Formats of v1 errors that the real exchange has sent. All have HTTP status 200.

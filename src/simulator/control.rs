@@ -3,7 +3,7 @@
 //!
 //! Only HTTP and texts. Every change is a call on [`Simulator`].
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr};
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{
@@ -12,11 +12,17 @@ use hyper::{
     header::ALLOW,
 };
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    account::SimulatedWallet, decimal::is_decimal, fault::Fault, handle::Simulator,
-    market_state::SimulatedMarketState, query::decode_percent, reply::SimulatedReply,
+    account::{SimulatedBalance, SimulatedWallet},
+    decimal::is_decimal,
+    fault::Fault,
+    handle::Simulator,
+    market_state::SimulatedMarketState,
+    query::decode_percent,
+    reply::SimulatedReply,
 };
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -197,6 +203,9 @@ struct PriceUpdate {
 struct BalanceUpdate {
     available: String,
     freeze: String,
+    parts: Option<BTreeMap<String, Value>>,
+    #[serde(default)]
+    hidden: bool,
 }
 
 /// A balance in the path of a request.
@@ -223,16 +232,35 @@ impl BalancePath {
     }
 
     fn set_balance(&self, simulator: &Simulator, body: &[u8]) -> Result<SimulatedReply, SimulatedReply> {
-        let BalanceUpdate { available, freeze } =
+        let BalanceUpdate { available, freeze, parts, hidden } =
             parse_body(body, "balance", r#"{"available":"120.5","freeze":"0"}"#)?;
         check_decimal("available", &available, "120.5", "row")?;
         check_decimal("freeze", &freeze, "120.5", "row")?;
+        if let Some(field) = parts.iter().flatten().find_map(|(field, _)| self.refuse_part(field)) {
+            return Err(field);
+        }
+        let balance =
+            SimulatedBalance { parts, is_hidden: hidden, ..SimulatedBalance::new(&available, &freeze) };
         simulator
-            .set_balance(&self.account, self.wallet, &self.currency, &available, &freeze)
+            .set_row(&self.account, self.wallet, &self.currency, balance)
             .map_err(|error| SimulatedReply::text(404, format!("{error}.\n")))?;
         let text =
             format!("{} of {}: {available} available, {freeze} frozen.\n", self.currency, self.account);
         Ok(SimulatedReply::text(200, text))
+    }
+
+    /// The error, if the wallet has no part of this name.
+    fn refuse_part(&self, field: &str) -> Option<SimulatedReply> {
+        let known: &[&str] = match self.wallet {
+            SimulatedWallet::Spot => &["trade", "withdraw", "lock", "freeze", "copyTrade"],
+            SimulatedWallet::FuturesUsdt | SimulatedWallet::FuturesCoin => {
+                &["openOrderMarginFrozen", "isolatedMargin", "crossedMargin", "openOrderFeeFrozen"]
+            }
+            SimulatedWallet::Wallet | SimulatedWallet::Fiat => &[],
+        };
+        let names = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let text = format!("The wallet has no part {field:?} of a frozen amount. Its parts: {names}.\n");
+        (!known.contains(&field)).then(|| SimulatedReply::text(400, text))
     }
 
     fn remove_balance(&self, simulator: &Simulator) -> Result<SimulatedReply, SimulatedReply> {

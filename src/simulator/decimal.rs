@@ -20,6 +20,18 @@ pub(super) fn sum(a: &str, b: &str) -> String {
     sum.unwrap_or_else(|| a.to_owned())
 }
 
+/// `amount` times `price`; 0 if one of them is not a decimal.
+pub(super) fn worth(amount: &str, price: &str) -> String {
+    let product = parse(amount).zip(parse(price)).map(|(amount, price)| (amount * price).normalized());
+    product.map_or_else(|| "0".to_owned(), |product| product.to_plain_string())
+}
+
+/// The sum of decimals with at most four digits after the point.
+pub(super) fn total<'a>(amounts: impl IntoIterator<Item = &'a str>) -> String {
+    let sum: BigDecimal = amounts.into_iter().filter_map(parse).sum();
+    sum.with_scale_round(4, RoundingMode::Down).normalized().to_plain_string()
+}
+
 /// Splits `whole` into three parts that add up to it: a half, a quarter and the rest. If `whole` is not a decimal, the
 /// rest is `whole`.
 pub(super) fn split(whole: &str) -> [String; 3] {
@@ -47,7 +59,7 @@ fn parse(text: &str) -> Option<BigDecimal> {
 
 #[cfg(test)]
 mod tests {
-    use super::{split, sum};
+    use super::{split, sum, total, worth};
 
     #[test]
     fn sums_keep_every_digit() {
@@ -63,6 +75,15 @@ mod tests {
         ] {
             assert_eq!(sum(a, b), expected);
         }
+    }
+
+    #[test]
+    fn worths_are_exact_and_their_total_has_four_digits() {
+        assert_eq!(worth("0.00000001", "64210.00"), "0.0006421");
+        assert_eq!([worth("NaN", "2"), worth("2", ""), worth("0.00", "3")], ["0", "0", "0"]);
+        assert_eq!(total(["1.00009", "2", "x"]), "3");
+        assert_eq!(total(["1.0001", "2.5"]), "3.5001");
+        assert_eq!(total([]), "0");
     }
 
     #[test]

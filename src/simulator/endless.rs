@@ -20,7 +20,7 @@ fn render_row(currency: &str, format: WireFormat) -> String {
     let balance = SimulatedBalance::new("1.00", "0.00");
     match format {
         WireFormat::V1 => format!(r#""{currency}":{{"freeze":"0.00","available":"1.00"}}"#),
-        WireFormat::V4Spot => v4_json::spot_row(0, currency, &balance, false),
+        WireFormat::V4Spot => v4_json::spot_row(0, currency, &balance, "1", false),
         WireFormat::Futures => v4_json::futures_row(currency, &balance, false),
     }
 }

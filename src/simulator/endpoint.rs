@@ -144,6 +144,11 @@ impl SimulatedEndpoint {
         }
     }
 
+    /// Whether the endpoint reads one row.
+    pub(super) fn is_single_row(self) -> bool {
+        matches!(self, Self::V4Balance | Self::FuturesUsdtBalance | Self::FuturesCoinBalance)
+    }
+
     /// Whether the endpoint reads assets. Such calls are signed and have limits per key.
     pub(super) fn is_asset_call(self) -> bool {
         matches!(

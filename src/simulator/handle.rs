@@ -42,10 +42,21 @@ impl Simulator {
         available: &str,
         freeze: &str,
     ) -> Result<(), UnknownAccount> {
-        let balance = SimulatedBalance::new(available, freeze);
-        let mut exchange = self.lock_exchange();
-        let rows = exchange.rows_mut(account, wallet)?;
-        rows.insert(currency.to_owned(), balance);
+        self.set_row(account, wallet, currency, SimulatedBalance::new(available, freeze))
+    }
+
+    /// Sets one balance with its parts.
+    ///
+    /// # Errors
+    /// No account has this name.
+    pub fn set_row(
+        &self,
+        account: &str,
+        wallet: SimulatedWallet,
+        currency: &str,
+        balance: SimulatedBalance,
+    ) -> Result<(), UnknownAccount> {
+        self.lock_exchange().rows_mut(account, wallet)?.insert(currency.to_owned(), balance);
         Ok(())
     }
 

@@ -38,7 +38,7 @@ pub use self::{
         SimulatedAccount, SimulatedApi, SimulatedBalance, SimulatedKeyState, SimulatedWallet, UnknownAccount,
     },
     call_log::{CallCounts, CallLog, CallOutcome, CallRecord, RefusalCause},
-    config::{ErrorShape, LimitReply, NonceRefusal, SimulatorConfig},
+    config::{ErrorShape, LimitReply, NonceRefusal, SimulatorConfig, UnknownCurrency},
     endpoint::SimulatedEndpoint,
     fault::{Effect, Fault},
     handle::Simulator,

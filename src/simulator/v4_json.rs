@@ -49,37 +49,59 @@ pub(super) fn futures_error(code: &str, msg: &str) -> String {
     )
 }
 
-/// A spot row. `index` counts the rows of the answer from 0. The documentation shows bare numbers, the exchange sends texts.
-pub(super) fn spot_row(index: usize, currency: &str, row: &SimulatedBalance, as_numbers: bool) -> String {
+/// A spot row. `index` counts the rows of the answer from 0, and `worth` is its value in USDT. The documentation shows bare
+/// numbers, the exchange sends texts.
+pub(super) fn spot_row(
+    index: usize,
+    currency: &str,
+    row: &SimulatedBalance,
+    worth: &str,
+    as_numbers: bool,
+) -> String {
     let amount = |text: &str| decimal::to_json(text, as_numbers);
     let (currency, id) = (json!(currency), index + 2);
-    let (free, frozen) = (amount(&row.available), amount(&row.freeze));
+    let (free, frozen, worth) = (amount(&row.available), amount(&row.freeze), amount(worth));
     let (total, zero) = (amount(&decimal::sum(&row.available, &row.freeze)), amount("0"));
+    let parts = parts(row, || {
+        format!(r#""withdraw":{zero},"trade":{frozen},"copyTrade":{zero},"lock":{zero},"freeze":{zero}"#)
+    });
     format!(
-        r#"{{"currency":{currency},"currencyId":{id},"frozenAmount":{frozen},"availableAmount":{free},"totalAmount":{total},"convertBtcAmount":{zero},"convertUsdtAmount":{zero},"withdraw":{free},"trade":{free},"copyTrade":{zero},"lock":null,"freeze":{frozen},"predictAmount":null}}"#
+        r#"{{"currency":{currency},"currencyId":{id},"frozenAmount":{frozen},"availableAmount":{free},"totalAmount":{total},"convertBtcAmount":{zero},"convertUsdtAmount":{worth}{parts},"predictAmount":null}}"#
     )
 }
 
-/// Answer of balances.
-pub(super) fn spot_rows(rows: &[&str]) -> String {
+/// The parts of a frozen amount as fields, each after a comma.
+fn parts(row: &SimulatedBalance, default: impl FnOnce() -> String) -> String {
+    let Some(parts) = &row.parts else { return format!(",{}", default()) };
+    let fields: Vec<_> = parts.iter().map(|(field, part)| format!(",{}:{part}", json!(field))).collect();
+    fields.concat()
+}
+
+/// Answer of balances; `worth` is the value of the account in USDT.
+pub(super) fn spot_rows(rows: &[&str], worth: &str) -> String {
     let rows = rows.join(",");
-    let result = format!(r#"{{"totalUsdtAmount":"0","totalBtcAmount":"0","assets":[{rows}]}}"#);
+    let result = format!(r#"{{"totalUsdtAmount":"{worth}","totalBtcAmount":"0","assets":[{rows}]}}"#);
     spot_success(&RawValue::from_string(result).ok())
 }
 
-/// Answer of balance.
-pub(super) fn single_spot_row(row: String) -> String {
-    spot_success(&RawValue::from_string(row).ok())
+/// Answer of balance; `None` is an answer without a row.
+pub(super) fn single_spot_row(row: Option<String>) -> String {
+    spot_success(&row.and_then(|row| RawValue::from_string(row).ok()))
 }
 
-/// A futures row. The frozen amount is split among the three margins.
+/// A futures row. Without parts, the frozen amount is split among the three margins.
 pub(super) fn futures_row(currency: &str, row: &SimulatedBalance, as_numbers: bool) -> String {
     let amount = |text: &str| decimal::to_json(text, as_numbers);
     let [isolated, crossed, in_orders] = decimal::split(&row.freeze).map(|part| amount(&part));
     let (currency, free, zero) = (json!(currency), amount(&row.available), amount("0"));
     let total = amount(&decimal::sum(&row.available, &row.freeze));
+    let parts = parts(row, || {
+        format!(
+            r#""openOrderMarginFrozen":{in_orders},"openOrderFeeFrozen":{zero},"isolatedMargin":{isolated},"crossedMargin":{crossed}"#
+        )
+    });
     format!(
-        r#"{{"coin":{currency},"walletBalance":{total},"openOrderMarginFrozen":{in_orders},"openOrderFeeFrozen":{zero},"isolatedMargin":{isolated},"crossedMargin":{crossed},"availableBalance":{free},"bonus":{zero},"bonusCumPnl":null,"coupon":{zero}}}"#
+        r#"{{"coin":{currency},"walletBalance":{total}{parts},"availableBalance":{free},"bonus":{zero},"bonusCumPnl":null,"coupon":{zero}}}"#
     )
 }
 
@@ -88,9 +110,9 @@ pub(super) fn futures_rows(rows: &[&str]) -> String {
     futures_success(&RawValue::from_string(format!("[{}]", rows.join(","))).ok())
 }
 
-/// Answer of balance/detail.
-pub(super) fn single_futures_row(row: String) -> String {
-    futures_success(&RawValue::from_string(row).ok())
+/// Answer of balance/detail; `None` is an answer without a row.
+pub(super) fn single_futures_row(row: Option<String>) -> String {
+    futures_success(&row.and_then(|row| RawValue::from_string(row).ok()))
 }
 
 /// A row whose value a fault replaces. An object without the field `currency_field` gets that field.

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::simulated::at,
-        exchange::{Amount, Reason, Wallet, v1},
+        exchange::{Amount, BalanceAmounts, Reason, Wallet, v1},
         snapshot::wallet::{CurrencyFilter, WatchedCurrency},
     };
 
@@ -253,7 +253,7 @@ mod tests {
         let prices = prices(r#"{"btc_usdt":{"price":7}}"#)?;
         let amount = |text: &str| Amount::parse(text).unwrap_or_else(|| panic!("{text}"));
         let read =
-            |free: &str, frozen: &str| HoldingState::Read { free: amount(free), frozen: amount(frozen) };
+            |free: &str, frozen: &str| HoldingState::Read(BalanceAmounts::new(amount(free), amount(frozen)));
         for (currency, row, counted) in [
             ("btc", read("1", "1"), 0),
             ("usdt", read("1", "0"), 0),
@@ -275,6 +275,7 @@ mod tests {
                 rejected: 0,
                 holds_anything: true,
                 unusable,
+                exchange_total: None,
                 raw_body: None,
             };
             assert_eq!(count_unpriced(&good(0), &prices), counted, "{holdings:?}");

@@ -113,7 +113,7 @@ fn wallet_balances(snapshot: &WalletSnapshot, now: Timestamp) -> WalletBalances<
 
 fn currency_balance<'a>(config: &WalletConfig, holding: &'a Holding) -> CurrencyBalance<'a> {
     let (free, frozen) = match &holding.state {
-        HoldingState::Read { free, frozen } => (Some(free.text()), Some(frozen.text())),
+        HoldingState::Read(amounts) => (Some(amounts.free.text()), Some(amounts.frozen.text())),
         HoldingState::Missing => (Some("0"), Some("0")),
         HoldingState::Unreadable | HoldingState::Unnamed | HoldingState::Unconfirmed => (None, None),
     };

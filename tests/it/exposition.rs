@@ -18,6 +18,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
+
 use crate::common::golden::assert_golden;
 use crate::common::{
     Exchange, Exporter, get, sample,
@@ -26,13 +28,16 @@ use crate::common::{
 };
 use xt_balance_exporter::{
     exposition::metrics::FAMILIES,
-    simulator::{Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
+    simulator::{
+        Effect, Fault, SimulatedAccount, SimulatedBalance, SimulatedEndpoint, SimulatedWallet,
+        SimulatorConfig,
+    },
 };
 
 const ODD_NAME: &str = r#"a "quoted" back\slash"#;
 
 fn write_config(folder: &Path, url: &str) -> PathBuf {
-    for name in ["odd", "poor", "bots"] {
+    for name in ["odd", "poor", "bots", "margin"] {
         fs::write(folder.join(format!("{name}.key")), format!("key-{name}")).unwrap();
         fs::write(folder.join(format!("{name}.secret")), format!("secret-{name}")).unwrap();
     }
@@ -40,11 +45,15 @@ fn write_config(folder: &Path, url: &str) -> PathBuf {
         format!("- {{name: {name}, access_key_file: {files}.key, secret_key_file: {files}.secret, {more}}}\n")
     };
     let odd = "wallets: [spot, wallet, fiat], watch: {usdt: 500, gone: 0.25, garbled: 1e-8, btc: ~}";
+    let margin = format!(
+        "api: v4, base_urls: ['{url}'], futures_usdt_base_urls: ['{url}/fapi'], wallets: [spot, futures_usdt], watch: {{spot/usdt: ~, spot/xt: ~}}"
+    );
     let text = format!(
-        "api: v1\nbase_urls: [\"{url}\"]\nprices: usdt\npoll_interval: 6s\npoll_timeout: 1s\naccounts:\n{}{}{}",
+        "api: v1\nbase_urls: [\"{url}\"]\nprices: usdt\npoll_interval: 6s\npoll_timeout: 1s\naccounts:\n{}{}{}{}",
         account(&format!("'{ODD_NAME}'"), "odd", odd),
         account("poor", "poor", "watch: {usdt: 1000000}, currencies: {hide_zero: true, exclude: [dust]}"),
         account("bots", "bots", "watch: {usdt: 20, btc: ~}"),
+        account("margin", "margin", &margin),
     );
     let file = folder.join("accounts.yaml");
     fs::write(&file, text).unwrap();
@@ -78,9 +87,34 @@ fn odd_exchange() -> Exchange {
         "1",
         "0",
     );
-    let exchange = Exchange::new(SimulatorConfig::default(), vec![odd, poor, bots]);
+    let exchange = Exchange::new(SimulatorConfig::default(), vec![odd, poor, bots, parted_account()]);
     exchange.simulator.inject_fault(Fault::new(Effect::Revoked).for_account("bots"));
     exchange
+}
+
+/// An account of v4: parts that add up and parts that do not, null, missing, unusable and hidden ones.
+fn parted_account() -> SimulatedAccount {
+    let row = |free: &str, frozen: &str| SimulatedBalance::new(free, frozen);
+    let all = [("trade", "2"), ("withdraw", "0.30"), ("lock", "0.2"), ("freeze", "0"), ("copyTrade", "1e-8")];
+    let all = all.map(|(field, part)| (field, json!(part)));
+    let some =
+        [("trade", json!(null)), ("withdraw", json!("5")), ("lock", json!([])), ("freeze", json!(0.25))];
+    let margins = [
+        ("openOrderMarginFrozen", json!("11.5")),
+        ("isolatedMargin", json!("0")),
+        ("crossedMargin", json!("19.25")),
+        ("openOrderFeeFrozen", json!("0.125")),
+    ];
+    SimulatedAccount::new("margin", "key-margin", "secret-margin")
+        .with_row(SimulatedWallet::Spot, "btc", row("1", "2.5").with_parts(all))
+        .with_row(SimulatedWallet::Spot, "eth", row("3", "5").with_parts(some))
+        .with_row(SimulatedWallet::Spot, "ltc", row("1", "0").with_parts([("trade", json!("0.5"))]))
+        .with_row(SimulatedWallet::Spot, "sol", row("1", "4").with_parts([]))
+        .with_row(SimulatedWallet::Spot, "usdt", row("100", "0.00"))
+        .with_row(SimulatedWallet::Spot, "xrp", row("1", "0"))
+        .with_row(SimulatedWallet::Spot, "xt", row("1", "0").with_parts([("withdraw", json!(null))]))
+        .with_row(SimulatedWallet::FuturesUsdt, "btc", row("2", "0"))
+        .with_row(SimulatedWallet::FuturesUsdt, "usdt", row("50", "30.75").with_parts(margins))
 }
 
 /// What differs from run to run, made the same: the values of what measures time or the process are
@@ -118,7 +152,7 @@ fn polled_twice(config: &Path) -> String {
         until("every wallet and the prices have been polled", || {
             let metrics = get(address, "/metrics", &[]).text();
             let polls: Vec<_> = metrics.lines().filter(|line| line.starts_with("xt_polls_total{")).collect();
-            assert_eq!(polls.len(), 5, "{metrics}");
+            assert_eq!(polls.len(), 7, "{metrics}");
             let wanted = |line: &&str| if line.contains("\"bots\"") { 1 } else { 2 };
             let count =
                 |line: &&str| line.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0);

@@ -19,7 +19,7 @@ use serde_json::json;
 use smol_str::SmolStr;
 use xt_balance_exporter::{
     clock::Timestamp,
-    exchange::{Amount, Balance, BalanceAnswer, Failure, Reason, Wallet, currency_name, v1},
+    exchange::{Amount, Balance, BalanceAmounts, BalanceAnswer, Failure, Reason, Wallet, currency_name, v1},
     exposition::{Exposition, cache::ExpositionCache},
     snapshot::store::AccountState,
     snapshot::store::{AccountEntry, Store},
@@ -229,7 +229,7 @@ fn answer(account: &str, random: &mut fastrand::Rng) -> BalanceAnswer {
         let text = format!("{}.{:08}", random.u32(..1_000_000), random.u32(..100_000_000));
         Amount::parse(&text).unwrap()
     };
-    let balance = |currency: SmolStr| Balance { currency, free: amount(), frozen: amount() };
+    let balance = |currency: SmolStr| Balance { currency, amounts: BalanceAmounts::new(amount(), amount()) };
     BalanceAnswer {
         balances: currencies(account).into_iter().map(balance).collect(),
         ..BalanceAnswer::default()

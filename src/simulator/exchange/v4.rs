@@ -8,8 +8,10 @@ use serde_json::json;
 
 use super::{
     super::{
-        account::{SimulatedAccount, SimulatedKeyState, SimulatedWallet},
+        account::{SimulatedAccount, SimulatedBalance, SimulatedKeyState, SimulatedWallet},
         call_log::RefusalCause,
+        config::UnknownCurrency,
+        decimal,
         endpoint::{SimulatedEndpoint, WireFormat},
         fault::FaultTarget,
         query::QueryParameters,
@@ -19,6 +21,14 @@ use super::{
     call::ParsedCall,
     refusal::CallRefusal,
 };
+
+/// The rows of a wallet.
+struct RenderedRows {
+    /// Currency and JSON of each row, in the order of currencies.
+    rows: Vec<(String, String)>,
+    /// The value of all rows in USDT, hidden ones included.
+    total: String,
+}
 
 impl ExchangeState {
     /// The body of the answer to an admitted v4 call. The exchange checks the headers of a signed call before its
@@ -74,13 +84,26 @@ impl ExchangeState {
         account_index: usize,
         query: &QueryParameters,
     ) -> Result<String, CallRefusal> {
-        let rows = self.render_v4_rows(call, account_index);
-        let find_row = |parameter: &str, unknown: CallRefusal| {
+        let RenderedRows { rows, total } = self.render_v4_rows(call, account_index);
+        let (unknown_currency, as_numbers) = (self.config.unknown_currency, self.config.v4_numbers);
+        let find_row = |parameter: &str, refusal: CallRefusal| {
             let requested = query
                 .get(parameter)
                 .ok_or_else(|| call.refuse_v4_parameter(&format!("parameter {parameter} is missing")))?;
             let row = rows.iter().find(|(currency, _)| currency == requested);
-            row.map(|(_, row)| row.clone()).ok_or(unknown)
+            match (row, unknown_currency) {
+                (Some((_, row)), _) => Ok(Some(row.clone())),
+                (None, UnknownCurrency::Error) => Err(refusal),
+                (None, UnknownCurrency::NoRow) => Ok(None),
+                (None, UnknownCurrency::Zeros) => {
+                    let zero = SimulatedBalance::new("0", "0");
+                    Ok(Some(if call.endpoint.wire_format() == WireFormat::Futures {
+                        v4_json::futures_row(requested, &zero, as_numbers)
+                    } else {
+                        v4_json::spot_row(rows.len(), requested, &zero, "0", as_numbers)
+                    }))
+                }
+            }
         };
         match call.endpoint {
             SimulatedEndpoint::V4Balances => {
@@ -90,7 +113,7 @@ impl ExchangeState {
                 };
                 let requested_rows = rows.iter().filter(|(currency, _)| is_requested(currency));
                 let texts: Vec<_> = requested_rows.map(|(_, row)| row.as_str()).collect();
-                Ok(v4_json::spot_rows(&texts))
+                Ok(v4_json::spot_rows(&texts, &total))
             }
             SimulatedEndpoint::V4Balance => {
                 let unknown = CallRefusal::v4_spot(RefusalCause::Parameters, "CURRENCY_001");
@@ -107,8 +130,8 @@ impl ExchangeState {
         }
     }
 
-    /// Renders the rows of the call's wallet in JSON, changed by faults: currency and row, in the order of currencies.
-    fn render_v4_rows(&mut self, call: &ParsedCall, account_index: usize) -> Vec<(String, String)> {
+    /// Renders the rows of the call's wallet in JSON, changed by faults. A list has no hidden rows.
+    fn render_v4_rows(&mut self, call: &ParsedCall, account_index: usize) -> RenderedRows {
         let wallet = match call.endpoint {
             SimulatedEndpoint::FuturesUsdtBalances | SimulatedEndpoint::FuturesUsdtBalance => {
                 SimulatedWallet::FuturesUsdt
@@ -122,15 +145,34 @@ impl ExchangeState {
         let currency_field = if is_futures { "coin" } else { "currency" };
         let effects = self.apply_row_faults(call);
         let as_numbers = self.config.v4_numbers;
-        let render = |(index, (currency, row)): (usize, (&str, ServedRow))| {
+        let is_single = call.endpoint.is_single_row();
+        let (mut rows, mut worths) = (Vec::new(), Vec::new());
+        for (currency, row) in self.served_rows(account_index, wallet, &effects) {
             let text = match row {
                 ServedRow::Stored(row) if is_futures => v4_json::futures_row(currency, row, as_numbers),
-                ServedRow::Stored(row) => v4_json::spot_row(index, currency, row, as_numbers),
+                ServedRow::Stored(row) => {
+                    let total = decimal::sum(&row.available, &row.freeze);
+                    let worth = decimal::worth(&total, self.price_of(currency));
+                    let text = v4_json::spot_row(rows.len(), currency, row, &worth, as_numbers);
+                    worths.push(worth);
+                    text
+                }
                 ServedRow::Replaced(value) => v4_json::replaced_row(currency_field, currency, value),
             };
-            (currency.to_owned(), text)
-        };
-        self.served_rows(account_index, wallet, &effects).into_iter().enumerate().map(render).collect()
+            let is_hidden = matches!(row, ServedRow::Stored(SimulatedBalance { is_hidden: true, .. }));
+            if is_single || !is_hidden {
+                rows.push((currency.to_owned(), text));
+            }
+        }
+        RenderedRows { rows, total: decimal::total(worths.iter().map(String::as_str)) }
+    }
+
+    /// The last price of a currency in USDT; 0 if it has no market.
+    fn price_of(&self, currency: &str) -> &str {
+        if currency == "usdt" {
+            return "1";
+        }
+        self.prices.get(&format!("{currency}_usdt")).map_or("0", String::as_str)
     }
 
     /// Checks the headers of a signed call in the order of the documented error numbers. Returns the position of its

@@ -10,7 +10,9 @@ use smol_str::SmolStr;
 
 use crate::{
     clock::{MonotonicTime, Timestamp},
-    exchange::{Amount, Balance, BalanceAnswer, Failure, RawBody, Reason, Wallet},
+    exchange::{
+        Amount, Balance, BalanceAmounts, BalanceAnswer, Failure, FrozenParts, RawBody, Reason, Wallet,
+    },
 };
 
 /// A wallet's last good answer, last failure, open suspicion and counters. Every poll makes a new snapshot from the previous
@@ -105,6 +107,8 @@ pub struct LastGood {
     pub holds_anything: bool,
     /// Currencies that are not visible only because their rows are unusable. Watched ones are visible.
     pub unusable: u64,
+    /// The exchange's own value of the wallet in USDT; `None` if it was not sent.
+    pub exchange_total: Option<Amount>,
     /// The body of the answer.
     pub raw_body: Option<RawBody>,
 }
@@ -121,13 +125,8 @@ pub struct Holding {
 /// What an answer holds for a currency.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HoldingState {
-    /// Both amounts.
-    Read {
-        /// Free to trade or withdraw.
-        free: Amount,
-        /// Locked in orders or withdrawals.
-        frozen: Amount,
-    },
+    /// Its amounts.
+    Read(BalanceAmounts),
     /// Watched and missing from the answer, which another answer confirmed: a zero.
     Missing,
     /// Watched and present, but without usable amounts: neither a zero nor another number.
@@ -143,7 +142,7 @@ impl HoldingState {
     #[must_use]
     pub fn is_present(&self) -> Option<bool> {
         match self {
-            Self::Read { .. } | Self::Unreadable => Some(true),
+            Self::Read(_) | Self::Unreadable => Some(true),
             Self::Missing => Some(false),
             Self::Unnamed | Self::Unconfirmed => None,
         }
@@ -153,7 +152,7 @@ impl HoldingState {
     #[must_use]
     pub fn amounts(&self) -> Option<(f64, f64)> {
         match self {
-            Self::Read { free, frozen } => Some((free.value(), frozen.value())),
+            Self::Read(amounts) => Some((amounts.free.value(), amounts.frozen.value())),
             Self::Missing => Some((0.0, 0.0)),
             Self::Unreadable | Self::Unnamed | Self::Unconfirmed => None,
         }
@@ -162,7 +161,7 @@ impl HoldingState {
     /// Whether the amounts are known.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Missing)
+        matches!(self, Self::Read(_) | Self::Missing)
     }
 
     fn is_zero(&self) -> bool {
@@ -453,13 +452,14 @@ impl LastGood {
         previous: Option<&Self>,
     ) -> Self {
         let (rejected, raw_body) = (answer.rejected, answer.raw_body.clone());
+        let exchange_total = answer.exchange_total.clone();
         let currencies = answer.balances.len() as u64 + rejected;
         let holds_anything = holds_anything(&answer);
         let unusable = count_unusable(wallet_config, &answer);
         let holdings = visible_holdings(wallet_config, answer);
         let unchanged = previous.map(|good| &good.holdings).filter(|old| ***old == *holdings);
         let holdings = unchanged.cloned().unwrap_or_else(|| holdings.into());
-        Self { at, holdings, currencies, rejected, holds_anything, unusable, raw_body }
+        Self { at, holdings, currencies, rejected, holds_anything, unusable, exchange_total, raw_body }
     }
 
     /// The body to compare the next answer with; `None` while a row is unconfirmed, because then an equal answer must be
@@ -480,7 +480,7 @@ impl LastGood {
 fn state_in_answer(answer: &BalanceAnswer, currency: &str) -> HoldingState {
     let found = answer.balances.binary_search_by(|row| (*row.currency).cmp(currency)).ok();
     match found.and_then(|at| answer.balances.get(at)) {
-        Some(row) => HoldingState::Read { free: row.free.clone(), frozen: row.frozen.clone() },
+        Some(row) => HoldingState::Read(row.amounts.clone()),
         None => state_without_amounts(answer, currency),
     }
 }
@@ -496,7 +496,7 @@ fn state_without_amounts(answer: &BalanceAnswer, currency: &str) -> HoldingState
 
 /// Whether any balance of `answer`, visible or not, is not 0.
 fn holds_anything(answer: &BalanceAnswer) -> bool {
-    answer.balances.iter().any(|row| row.free.value() != 0.0 || row.frozen.value() != 0.0)
+    answer.balances.iter().any(|row| !row.amounts.is_zero())
 }
 
 /// The number of currencies that are not visible only because their rows are unusable. A row without a name counts if
@@ -513,17 +513,16 @@ fn count_unusable(wallet_config: &WalletConfig, answer: &BalanceAnswer) -> u64 {
 
 /// The visible rows: watched currencies, and others that pass the filter.
 fn visible_holdings(wallet_config: &WalletConfig, mut answer: BalanceAnswer) -> Vec<Holding> {
-    let is_shown = |row: &Balance| {
-        let is_zero = || row.free.value() == 0.0 && row.frozen.value() == 0.0;
-        wallet_config.find_watch(&row.currency).is_some()
-            || wallet_config.filter.is_visible(&row.currency, is_zero)
+    let show = |mut row: Balance| {
+        if wallet_config.find_watch(&row.currency).is_none() {
+            if !wallet_config.filter.is_visible(&row.currency, || row.amounts.is_zero()) {
+                return None;
+            }
+            drop_zero_parts(&mut row.amounts);
+        }
+        Some(Holding { currency: row.currency, state: HoldingState::Read(row.amounts) })
     };
-    let holding = |row: Balance| Holding {
-        currency: row.currency,
-        state: HoldingState::Read { free: row.free, frozen: row.frozen },
-    };
-    let mut shown: Vec<_> =
-        std::mem::take(&mut answer.balances).into_iter().filter(is_shown).map(holding).collect();
+    let mut shown: Vec<_> = std::mem::take(&mut answer.balances).into_iter().filter_map(show).collect();
     for watch in &wallet_config.watch {
         if let Err(place) = shown.binary_search_by(|holding| holding.currency.cmp(&watch.currency)) {
             let row = state_without_amounts(&answer, &watch.currency);
@@ -531,4 +530,12 @@ fn visible_holdings(wallet_config: &WalletConfig, mut answer: BalanceAnswer) -> 
         }
     }
     shown
+}
+
+/// Drops the parts of the frozen amount of a currency that is not watched, if nothing of it is frozen. Otherwise the
+/// exposition would have five lines of zeros for most currencies.
+fn drop_zero_parts(amounts: &mut BalanceAmounts) {
+    if amounts.frozen.value() == 0.0 && amounts.frozen_parts.is_zero() {
+        amounts.frozen_parts = FrozenParts::default();
+    }
 }

@@ -21,11 +21,10 @@ fn wallet_config(filter: CurrencyFilter) -> Arc<WalletConfig> {
 
 /// An answer of these rows, which must be sorted by currency.
 pub(crate) fn answer(rows: &[(&str, &str, &str)]) -> BalanceAnswer {
-    let amount = |text: &str| Amount::parse(text).unwrap_or_else(|| panic!("{text}"));
+    let amount = |text: &str| crate::exchange::Amount::parse(text).unwrap_or_else(|| panic!("{text}"));
     let row = |(currency, free, frozen): &(&str, &str, &str)| Balance {
         currency: (*currency).into(),
-        free: amount(free),
-        frozen: amount(frozen),
+        amounts: BalanceAmounts::new(amount(free), amount(frozen)),
     };
     BalanceAnswer { balances: rows.iter().map(row).collect(), ..BalanceAnswer::default() }
 }
@@ -113,6 +112,34 @@ fn a_watched_currency_is_zero_when_left_out_but_not_when_unreadable() {
     assert_eq!(shown(&snapshot), expected);
     assert_eq!(snapshot.counters.rows_rejected, 1);
     assert_eq!(snapshot.last_good.map(|good| good.currencies), Some(2));
+}
+
+#[test]
+fn parts_are_kept_of_watched_currencies_and_of_others_while_anything_is_frozen() {
+    let row = |currency: &str, frozen: &str, trade: &str| {
+        format!(
+            r#"{{"currency":"{currency}","availableAmount":"1","frozenAmount":"{frozen}","trade":"{trade}"}}"#
+        )
+    };
+    let rows =
+        [row("eth", "0", "0.00"), row("ltc", "0", "2"), row("usdt", "0", "0.00"), row("xrp", "5", "5")];
+    let body = format!(r#"{{"rc":0,"mc":"SUCCESS","result":{{"assets":[{}]}}}}"#, rows.join(","));
+    let answer = crate::exchange::v4::decode_balances(200, body.as_bytes()).map_err(|failure| failure.text);
+    let answer = answer.unwrap_or_else(|why| panic!("{why}"));
+    let known = WalletSnapshot::new(wallet_config(CurrencyFilter::default())).apply(ended(10, Ok(answer)));
+    let parts = |holding: &Holding| match &holding.state {
+        HoldingState::Read(amounts) => amounts
+            .frozen_parts
+            .iter()
+            .map(|part| format!("{} {}", part.reason.label(), part.amount.text()))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let holdings = known.last_good.iter().flat_map(|good| good.holdings.iter());
+    let parts: Vec<_> = holdings.map(|holding| (&*holding.currency, parts(holding).join(", "))).collect();
+    let expected =
+        [("btc", ""), ("eth", ""), ("ltc", "trade 2, other -2"), ("usdt", "trade 0.00"), ("xrp", "trade 5")];
+    assert_eq!(parts, expected.map(|(name, parts)| (name, parts.to_owned())));
 }
 
 #[test]

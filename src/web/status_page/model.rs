@@ -131,7 +131,7 @@ impl<'a> StatusPageModel<'a> {
             }
             if let Some(shortfall) = Shortfall::between(free, watch.thresholds) {
                 let free = match state {
-                    Some(HoldingState::Read { free, .. }) => Some(AmountText::new(free.text())),
+                    Some(HoldingState::Read(amounts)) => Some(AmountText::new(amounts.free.text())),
                     _ => None,
                 };
                 let link = WalletLink::new(&snapshot.config);

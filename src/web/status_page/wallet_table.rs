@@ -130,10 +130,10 @@ impl<'a> BalanceTable<'a> {
 impl<'a> BalanceRow<'a> {
     fn new(currency: &'a str, state: Option<&'a HoldingState>, thresholds: Option<Thresholds>) -> Self {
         let amounts = match state {
-            Some(HoldingState::Read { free, frozen }) => Amounts::Read {
-                free: AmountText::new(free.text()),
-                frozen: AmountText::new(frozen.text()),
-                is_nothing_frozen: frozen.value() == 0.0,
+            Some(HoldingState::Read(amounts)) => Amounts::Read {
+                free: AmountText::new(amounts.free.text()),
+                frozen: AmountText::new(amounts.frozen.text()),
+                is_nothing_frozen: amounts.frozen.value() == 0.0,
             },
             Some(HoldingState::Missing) => Amounts::Missing,
             Some(HoldingState::Unreadable) => Amounts::Unknown("unreadable"),
@@ -206,7 +206,7 @@ mod tests {
     fn shown(rows: &[(&str, &str, &str)], prices: Option<&PriceTable>) -> Vec<String> {
         let row = |balance: crate::exchange::Balance| Holding {
             currency: balance.currency,
-            state: HoldingState::Read { free: balance.free, frozen: balance.frozen },
+            state: HoldingState::Read(balance.amounts),
         };
         let holdings: Vec<_> = answer(rows).balances.into_iter().map(row).collect();
         let chosen = select_largest(holdings.iter().collect(), prices);

@@ -16,8 +16,8 @@ use xt_balance_exporter::{
     clock::{Clock, MonotonicTime, UnixTime},
     config,
     exchange::{
-        self, Amount, Balance, BalanceAnswer, BaseUrl, Credentials, ExchangeHosts, Failure, KeyHalf,
-        KeySource, Reason, Secret,
+        self, Amount, Balance, BalanceAmounts, BalanceAnswer, BaseUrl, Credentials, ExchangeHosts, Failure,
+        KeyHalf, KeySource, Reason, Secret,
     },
     exposition::{cache, metrics::FAMILIES},
     poller,
@@ -66,7 +66,8 @@ fn any_answer() -> impl Strategy<Value = BalanceAnswer> {
             let mut answer = BalanceAnswer { rejected: nameless, nameless, ..BalanceAnswer::default() };
             for (currency, amounts) in rows {
                 if let Some((free, frozen)) = amounts {
-                    answer.balances.push(Balance { currency, free, frozen });
+                    let amounts = BalanceAmounts::new(free, frozen);
+                    answer.balances.push(Balance { currency, amounts });
                 } else {
                     answer.rejected += 1;
                     answer.unreadable.push(currency);
@@ -142,8 +143,8 @@ impl ExpectedSeries {
             return;
         };
         for row in &answer.balances {
-            self.free.insert(key(&row.currency), row.free.value().to_bits());
-            self.frozen.insert(key(&row.currency), row.frozen.value().to_bits());
+            self.free.insert(key(&row.currency), row.amounts.free.value().to_bits());
+            self.frozen.insert(key(&row.currency), row.amounts.frozen.value().to_bits());
         }
         for WatchedCurrency { currency, .. } in &config.watch {
             let is_readable = answer.balances.iter().any(|row| row.currency == *currency);

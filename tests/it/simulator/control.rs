@@ -166,6 +166,8 @@ async fn bad_balances_are_refused_with_a_sentence() {
         ("main/spot/usdt", r#"{"available":"1","freeze":"0","x":1}"#, 400),
         ("main/spot/usdt", r#"{"available":"-1","freeze":"0"}"#, 400),
         ("main/spot/usdt", r#"{"available":"1","freeze":"1."}"#, 400),
+        ("main/spot/usdt", r#"{"available":"1","freeze":"1","parts":{"isolatedMargin":"1"}}"#, 400),
+        ("main/wallet/usdt", r#"{"available":"1","freeze":"1","parts":{"trade":"1"}}"#, 400),
     ] {
         let response = exchange.request("PUT", &format!("/simulator/accounts/{path}"), body).await;
         assert_eq!(response.status, status, "{path} {body}");

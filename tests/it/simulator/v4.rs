@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use crate::common::{Answer, Exchange, get};
 use serde_json::{Value, json};
 use xt_balance_exporter::simulator::{
-    Effect, Fault, LimitReply, NonceRefusal, RefusalCause, SimulatedAccount, SimulatedApi, SimulatedEndpoint,
-    SimulatedKeyState, SimulatedWallet, SimulatorConfig,
+    Effect, Fault, LimitReply, NonceRefusal, RefusalCause, SimulatedAccount, SimulatedApi, SimulatedBalance,
+    SimulatedEndpoint, SimulatedKeyState, SimulatedWallet, SimulatorConfig, UnknownCurrency,
 };
 
 const KEY: &str = "3976eb88-76d0-4f6e-a6b2-a57980770085";
@@ -324,9 +324,8 @@ fn a_call_over_the_limit_gets_status_429_and_locks_the_account() {
 fn each_balance_endpoint_has_its_own_window() {
     let config = SimulatorConfig { v4_calls_per_second: 1, asset_calls_per_second: 1, ..test_config() };
     let exchange = Exchange::new(config, vec![test_account()]);
-    let one = "6a5b72135f382ab8f1f1d99e404eb750c5a12236091830eba40de9f819ea0522";
     assert_eq!(Signed::new(BALANCES).ask(&exchange, "/v4/balances").status, 200);
-    assert_eq!(Signed::new(one).ask(&exchange, "/v4/balance?currency=usdt").status, 200);
+    assert_eq!(Signed::new(USDT_BALANCE).ask(&exchange, "/v4/balance?currency=usdt").status, 200);
     assert_eq!(Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")).status, 200);
     assert_eq!(exchange.simulator.call_log().count_breaches(), 0);
 }
@@ -398,6 +397,65 @@ fn faults_have_the_format_of_the_called_endpoint() {
     assert_eq!(Signed::new(FUTURES).ask(&exchange, &format!("/dapi{LIST}")).status, 503);
 }
 
+/// The signature of the call for one currency, usdt.
+const USDT_BALANCE: &str = "6a5b72135f382ab8f1f1d99e404eb750c5a12236091830eba40de9f819ea0522";
+
+#[test]
+fn parts_are_served_unchanged_and_a_hidden_row_is_only_in_the_call_for_one_currency() {
+    let exchange = exchange();
+    let list = || json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["result"].take();
+    let single = || json_of(&Signed::new(USDT_BALANCE).ask(&exchange, "/v4/balance?currency=usdt"));
+    let default =
+        json!({"trade": "0.03834082", "withdraw": "0", "lock": "0", "freeze": "0", "copyTrade": "0"});
+    for (field, part) in default.as_object().unwrap() {
+        assert_eq!(&list()["assets"][1][field], part, "{field}");
+    }
+    assert_eq!(list()["totalUsdtAmount"], "96346.7483", "1.5 BTC for 64 210 USDT, and 31.74830047 USDT");
+    let row = SimulatedBalance::new("2", "5").with_parts([
+        ("withdraw", json!("1.50")),
+        ("lock", json!(null)),
+        ("freeze", json!(7)),
+    ]);
+    exchange.simulator.set_row("main", SimulatedWallet::Spot, "usdt", row.clone()).unwrap();
+    let text = Signed::new(BALANCES).ask(&exchange, "/v4/balances").text();
+    assert!(text.contains(r#","freeze":7,"lock":null,"withdraw":"1.50","predictAmount""#), "{text}");
+    assert!(!text.contains(r#""trade":"5""#), "{text}");
+
+    exchange.simulator.set_row("main", SimulatedWallet::Spot, "usdt", row.hidden()).unwrap();
+    let hidden = list();
+    assert_eq!(
+        (hidden["assets"].as_array().unwrap().len(), &hidden["assets"][0]["currency"]),
+        (1, &json!("btc"))
+    );
+    assert_eq!(hidden["totalUsdtAmount"], "96322", "the total knows the hidden row");
+    assert_eq!(single()["result"]["frozenAmount"], "5");
+
+    let margins = [("openOrderMarginFrozen", json!("1")), ("isolatedMargin", json!("2"))];
+    let row = SimulatedBalance::new("2", "3").with_parts(margins);
+    exchange.simulator.set_row("main", SimulatedWallet::FuturesUsdt, "usdt", row).unwrap();
+    let text = Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")).text();
+    assert!(
+        text.contains(r#","isolatedMargin":"2","openOrderMarginFrozen":"1","availableBalance""#),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_call_for_a_currency_without_a_balance_has_three_replies() {
+    for (unknown_currency, code, result) in [
+        (UnknownCurrency::Error, "CURRENCY_001", json!(null)),
+        (UnknownCurrency::NoRow, "SUCCESS", json!(null)),
+        (UnknownCurrency::Zeros, "SUCCESS", json!("0")),
+    ] {
+        let account = SimulatedAccount::new("main", KEY, SECRET);
+        let exchange = Exchange::new(SimulatorConfig { unknown_currency, ..test_config() }, vec![account]);
+        let mut body = json_of(&Signed::new(USDT_BALANCE).ask(&exchange, "/v4/balance?currency=usdt"));
+        let result_of =
+            if body["result"].is_null() { json!(null) } else { body["result"]["totalAmount"].take() };
+        assert_eq!((&body["mc"], result_of), (&json!(code), result));
+    }
+}
+
 #[test]
 fn every_amount_may_be_zero() {
     let exchange = exchange();
@@ -405,7 +463,7 @@ fn every_amount_may_be_zero() {
     let spot = Signed::new(BALANCES).ask(&exchange, "/v4/balances").text();
     let row = |name: &str, id: u8| {
         format!(
-            r#"{{"currency":"{name}","currencyId":{id},"frozenAmount":"0","availableAmount":"0","totalAmount":"0","convertBtcAmount":"0","convertUsdtAmount":"0","withdraw":"0","trade":"0","copyTrade":"0","lock":null,"freeze":"0","predictAmount":null}}"#
+            r#"{{"currency":"{name}","currencyId":{id},"frozenAmount":"0","availableAmount":"0","totalAmount":"0","convertBtcAmount":"0","convertUsdtAmount":"0","withdraw":"0","trade":"0","copyTrade":"0","lock":"0","freeze":"0","predictAmount":null}}"#
         )
     };
     assert!(spot.contains(&format!("[{},{}]", row("btc", 2), row("usdt", 3))), "{spot}");
