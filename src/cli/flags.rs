@@ -41,11 +41,15 @@ pub struct ServeFlags {
 
 /// Flags of `demo`.
 #[derive(Args, Debug)]
-#[expect(missing_docs)]
 pub struct DemoFlags {
+    /// Exit with 0 at the end of the story, after four minutes
+    #[arg(long = "once-through")]
+    pub once_through: bool,
     #[command(flatten)]
+    #[expect(missing_docs)]
     pub web: WebFlags,
     #[command(flatten)]
+    #[expect(missing_docs)]
     pub log: LogFlags,
 }
 

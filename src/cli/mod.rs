@@ -40,6 +40,8 @@ pub enum Command {
     /// Poll the accounts and serve /metrics; the default command
     Serve(ServeFlags),
     /// Try the exporter with a simulated exchange; needs no keys and no network
+    // Prints what happens in plain words, so that log lines would only repeat it.
+    #[command(mut_arg("level", |level| level.default_value("error")))]
     Demo(DemoFlags),
     /// Run only the simulated exchange, to test alerts and other clients
     Simulate(SimulateFlags),

@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use super::{
+    change_printer::{self, ChangePrinter},
     config_loader::ConfigLoader,
     descriptors::{self, DescriptorBudget},
     outcome::CommandError,
@@ -151,7 +152,7 @@ pub(super) struct WebContext<'a> {
     pub listeners: Vec<TcpListener>,
 }
 
-/// Signals, how to reload, and the file for the next process.
+/// Signals, how to reload, the file for the next process, and what to print.
 pub(super) struct Control {
     /// Signals since the start of the process.
     pub signals: Signals,
@@ -159,6 +160,8 @@ pub(super) struct Control {
     pub reloading: Option<ReloadContext>,
     /// Where a restart finds pauses and refused keys; `None` if nowhere.
     pub state_file: Option<StateFile>,
+    /// Prints changes, and ends the daemon when it has printed the last one; `None` prints nothing.
+    pub change_printer: Option<ChangePrinter>,
 }
 
 /// Parts of a running daemon.
@@ -186,7 +189,7 @@ impl ConnectionLimit {
     }
 }
 
-/// Polls and serves according to `config` until a signal asks the process to shut down.
+/// Polls and serves according to `config` until a signal asks the process to shut down, or the last change is printed.
 pub(super) async fn run(
     exchange: Client,
     config: Config,
@@ -194,7 +197,7 @@ pub(super) async fn run(
     web: WebContext<'_>,
     control: Control,
 ) -> Result<(), CommandError> {
-    let Control { signals, reloading, mut state_file } = control;
+    let Control { signals, reloading, mut state_file, change_printer } = control;
     let exchange = Arc::new(exchange);
     let polls = start_polling_thread()
         .map_err(|error| CommandError::Failed(format!("cannot start the polling thread: {error}")))?;
@@ -230,13 +233,14 @@ pub(super) async fn run(
 
     let mut limit_changes = exchange.subscribe_limit_changes();
     let mut daemon = Daemon { signals, reloading, reload_status, pollers, connections, clock };
-    let signal = tokio::select! {
-        signal = daemon.reload_until_shutdown(&mut reload_requests) => signal,
+    let why = tokio::select! {
+        signal = daemon.reload_until_shutdown(&mut reload_requests) => format!("received {signal}"),
+        () = change_printer::print_changes(change_printer, &store, clock) => "printed the last change".to_owned(),
         never = systemd::notify_loop(&store, clock) => match never {},
         never = state_file::save_changes(&mut state_file, &exchange, &mut limit_changes) => match never {},
         _ = &mut server => return Err(CommandError::Failed("the HTTP server stopped unexpectedly".to_owned())),
     };
-    tracing::info!("received {signal}, shutting down");
+    tracing::info!("{why}, shutting down");
     // Answers a waiting reload request now, and not after the other responses have ended.
     drop(reload_requests);
     let _ = stop.send(());

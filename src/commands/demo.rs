@@ -1,6 +1,7 @@
 //! `demo`: the daemon with a simulated exchange in the same process. It needs no keys and no network.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
@@ -10,6 +11,7 @@ use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
 use super::{
+    change_printer::ChangePrinter,
     daemon::{self, Control, WebContext},
     outcome::{CommandError, print},
     signals::Signals,
@@ -19,7 +21,7 @@ use crate::{
     clock::Clock,
     config::{AccountConfig, Config, PricesConfig},
     exchange::{ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Secret, Wallet},
-    simulator::{self, market},
+    simulator::{SimulatedAccount, SimulatedWallet, market},
     snapshot::wallet::{CurrencyFilter, Thresholds, WatchedCurrency},
     web::WebConfigWatcher,
 };
@@ -29,14 +31,16 @@ const POLL_INTERVAL: Duration = Duration::from_secs(5);
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_AGE: Duration = Duration::from_secs(20);
 
-/// Thresholds of free USDT by account.
-const THRESHOLDS: [(&str, Thresholds); 2] = [
-    ("arbitrage", Thresholds { warn: 2_000.0, page: 1_000.0 }),
+/// Thresholds of free USDT in the spot wallet, by account. The balance of arbitrage is always below its page threshold.
+const THRESHOLDS: [(&str, Thresholds); 4] = [
+    ("arbitrage", Thresholds { warn: 30_000.0, page: 20_000.0 }),
     ("market-maker", Thresholds { warn: 500.0, page: 300.0 }),
+    ("otc-desk", Thresholds { warn: 10_000.0, page: 5_000.0 }),
+    ("treasury", Thresholds { warn: 50_000.0, page: 20_000.0 }),
 ];
 
-/// The account with API v4 and futures.
-const V4_ACCOUNT: &str = "arbitrage";
+/// The accounts with API v4. The others have v1.
+const V4_ACCOUNTS: [&str; 3] = ["arbitrage", "market-maker", "otc-desk"];
 
 pub(super) async fn run(flags: &DemoFlags, signals: Signals) -> Result<(), CommandError> {
     let clock = Clock::start();
@@ -52,8 +56,10 @@ pub(super) async fn run(flags: &DemoFlags, signals: Signals) -> Result<(), Comma
 
     let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let scheme = if web_config.as_ref().is_some_and(WebConfigWatcher::is_tls) { "https" } else { "http" };
-    print(&format_welcome(scheme, &addresses, exchange_address, &flags.web.telemetry_path, &accounts));
-    let watched = accounts.iter().map(|account| configure_account(account, exchange_address, clock));
+    print(&format_welcome(scheme, &addresses, exchange_address, flags));
+    let unknown_account = create_unknown_account();
+    let watched = accounts.iter().chain([&unknown_account]);
+    let watched = watched.map(|account| configure_account(account, exchange_address, clock));
     let watched = watched.collect::<Result<Vec<_>, _>>().map_err(CommandError::Failed)?;
 
     let simulator = market::create_simulator(accounts);
@@ -70,12 +76,23 @@ pub(super) async fn run(flags: &DemoFlags, signals: Signals) -> Result<(), Comma
     });
     let config = Config { accounts: watched, prices };
     let web = WebContext { flags: &flags.web, web_config, listeners };
-    daemon::run(exchange, config, clock, web, Control { signals, reloading: None, state_file: None }).await
+    let change_printer = Some(ChangePrinter { stop_after: flags.once_through.then_some(market::STORY) });
+    let control = Control { signals, reloading: None, state_file: None, change_printer };
+    daemon::run(exchange, config, clock, web, control).await
+}
+
+/// Creates an account whose key the exchange does not know.
+fn create_unknown_account() -> SimulatedAccount {
+    let access_key = "de300000-0000-4000-8000-00000000dead";
+    let mut account =
+        SimulatedAccount::new("otc-desk", access_key, "de3000000000000000000000000000000000dead");
+    account.wallets.insert(SimulatedWallet::Spot, BTreeMap::new());
+    account
 }
 
 /// Builds the configuration of a made-up account.
 fn configure_account(
-    account: &simulator::SimulatedAccount,
+    account: &SimulatedAccount,
     exchange: SocketAddr,
     clock: Clock,
 ) -> Result<AccountConfig, String> {
@@ -83,13 +100,13 @@ fn configure_account(
     let keys = KeySource { access: half(&account.access_key)?, secret: half(&account.secret_key)? };
     let thresholds =
         THRESHOLDS.iter().find(|(name, _)| *name == account.name).map(|(_, thresholds)| *thresholds);
-    let api = if account.name == V4_ACCOUNT { ApiVersion::V4 } else { ApiVersion::V1 };
+    let api = if V4_ACCOUNTS.contains(&&*account.name) { ApiVersion::V4 } else { ApiVersion::V1 };
     let wallets = account.wallets.keys().map(|wallet| match wallet {
-        simulator::SimulatedWallet::Spot => Wallet::Spot,
-        simulator::SimulatedWallet::Wallet => Wallet::Wallet,
-        simulator::SimulatedWallet::Fiat => Wallet::Fiat,
-        simulator::SimulatedWallet::FuturesUsdt => Wallet::FuturesUsdt,
-        simulator::SimulatedWallet::FuturesCoin => Wallet::FuturesCoin,
+        SimulatedWallet::Spot => Wallet::Spot,
+        SimulatedWallet::Wallet => Wallet::Wallet,
+        SimulatedWallet::Fiat => Wallet::Fiat,
+        SimulatedWallet::FuturesUsdt => Wallet::FuturesUsdt,
+        SimulatedWallet::FuturesCoin => Wallet::FuturesCoin,
     });
     let url = |path: &str| BaseUrl::parse(&format!("http://{exchange}{path}")).map(|url| vec![url]);
     Ok(AccountConfig {
@@ -110,15 +127,12 @@ fn configure_account(
     })
 }
 
-fn format_welcome(
-    scheme: &str,
-    addresses: &[SocketAddr],
-    exchange: SocketAddr,
-    path: &str,
-    accounts: &[simulator::SimulatedAccount],
-) -> String {
-    let mut text =
-        "This is a demo. It watches made-up accounts on a simulated exchange in this process. Press Ctrl-C to stop.\n\n".to_owned();
+/// Formats the text at the start, for a terminal of 80 columns.
+fn format_welcome(scheme: &str, addresses: &[SocketAddr], exchange: SocketAddr, flags: &DemoFlags) -> String {
+    let path = &flags.web.telemetry_path;
+    let mut text = "This is a demo: the exporter watches six made-up accounts on a simulated\n\
+                    exchange in this process. Press Ctrl-C to stop.\n\n"
+        .to_owned();
     for address in addresses {
         let mut address = *address;
         if address.ip().is_unspecified() {
@@ -130,10 +144,11 @@ fn format_welcome(
         );
     }
     let _ = writeln!(text, "  simulated exchange  http://{exchange}/simulator/\n");
-    text.push_str(
-        "In the first two minutes, the free USDT of market-maker falls below its threshold of 500 and is topped up.\n\
-         After one minute, the exchange is down for grid-bot: its balances are held, then unknown, then fresh again.\n\n",
+    let end = if flags.once_through { "the demo ends" } else { "it starts again" };
+    let _ = write!(
+        text,
+        "The story takes four minutes, then {end}. Each change of the status\n\
+         page is printed here; --log.level=info prints the exporter's log too.\n\n"
     );
-    text.push_str(&super::simulate::format_key_pairs(accounts));
     text
 }

@@ -1,5 +1,6 @@
 //! One file per command: connects the other modules, and turns the result into an exit code. A command parses nothing.
 
+mod change_printer;
 mod check;
 mod config_loader;
 mod daemon;

@@ -66,7 +66,14 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
     }
     let reloading = Some(ReloadContext { loader, on_request: flags.enable_lifecycle });
     let web = WebContext { flags: &flags.web, web_config, listeners };
-    daemon::run(exchange, config, clock, web, Control { signals, reloading, state_file }).await
+    daemon::run(
+        exchange,
+        config,
+        clock,
+        web,
+        Control { signals, reloading, state_file, change_printer: None },
+    )
+    .await
 }
 
 /// Warns if other machines can connect without a password or certificate, now and after each change of the web

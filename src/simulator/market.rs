@@ -17,6 +17,9 @@ use super::{
 /// One unit of a currency in the integers of this module: amounts have 8 decimals.
 const UNIT: u64 = 100_000_000;
 
+/// Time from the start to the moment at which the incidents repeat.
+pub const STORY: Duration = Duration::from_mins(4);
+
 /// Creates the accounts with their balances at the start.
 #[must_use]
 pub fn create_accounts() -> Vec<SimulatedAccount> {
@@ -106,13 +109,12 @@ fn update_prices(simulator: &Simulator, old: &BTreeMap<String, String>, new: &BT
 
 const OUTAGE_ACCOUNT: &str = "grid-bot";
 const FIRST_OUTAGE: Duration = Duration::from_mins(1);
-const OUTAGE_INTERVAL: Duration = Duration::from_mins(4);
 const OUTAGE_DURATION: Duration = Duration::from_secs(45);
 
 /// The number of the current outage, counted from 1, and the time until its end.
 fn find_outage(elapsed: Duration) -> Option<(u128, Duration)> {
     let since = elapsed.checked_sub(FIRST_OUTAGE)?.as_millis();
-    let interval = OUTAGE_INTERVAL.as_millis();
+    let interval = STORY.as_millis();
     let elapsed_in_outage = Duration::from_millis(u64::try_from(since % interval).ok()?);
     let left = OUTAGE_DURATION.checked_sub(elapsed_in_outage).filter(|left| !left.is_zero())?;
     Some((since / interval + 1, left))
@@ -324,13 +326,13 @@ fn compute_amounts(profile: &AccountProfile, currency: &CurrencyProfile, second:
     (total - frozen, frozen)
 }
 
-/// The balance that runs low. It falls from 1 800 below 500 after some 75 seconds and to about 200 after 110 seconds. After
-/// 130 seconds it is topped up. The cycle repeats every three minutes.
+/// The balance that runs low. It falls from 1 800 below 500 after 40 seconds and to about 200 after 60 seconds. After 130
+/// seconds it is topped up.
 fn compute_market_maker_usdt(second: u64) -> (u64, u64) {
-    const CYCLE: u64 = 180;
+    const CYCLE: u64 = STORY.as_secs();
     /// Seconds since the start of the cycle and whole USDT. The last point is the first point of the next cycle.
     const COURSE: [(u64, u64); 6] =
-        [(0, 1_800), (75, 480), (110, 205), (130, 203), (131, 1_790), (CYCLE, 1_800)];
+        [(0, 1_800), (40, 490), (60, 205), (130, 203), (131, 1_790), (CYCLE, 1_800)];
     let elapsed = second % CYCLE;
     let legs = COURSE.iter().zip(COURSE.iter().skip(1));
     let mut available = 0;
@@ -371,6 +373,8 @@ fn hash(values: &[u64]) -> u64 {
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     fn free_usdt(second: u64) -> u64 {
@@ -379,12 +383,27 @@ mod tests {
 
     #[test]
     fn the_market_maker_runs_low_and_is_topped_up_every_cycle() {
-        for cycle in [0, 180, 1_800] {
+        for cycle in [0, 240, 2_400] {
+            let free = |seconds: Range<u64>| seconds.map(|second| free_usdt(cycle + second));
             assert!(free_usdt(cycle) >= 1_800 * UNIT);
-            assert!((0..60).all(|second| free_usdt(cycle + second) > 500 * UNIT));
-            assert!((90..130).all(|second| free_usdt(cycle + second) < 500 * UNIT));
-            assert!((110..130).any(|second| free_usdt(cycle + second) < 210 * UNIT));
-            assert!((150..180).all(|second| free_usdt(cycle + second) > 1_700 * UNIT));
+            assert!(free(0..40).all(|free| free > 500 * UNIT));
+            // More than one poll of the demo sees each level.
+            assert!(free(41..52).all(|free| free < 500 * UNIT && free > 300 * UNIT));
+            assert!(free(56..131).all(|free| free < 300 * UNIT && free > 200 * UNIT));
+            assert!(free(131..240).all(|free| free > 1_700 * UNIT));
+        }
+    }
+
+    /// The demo has a page threshold of 20 000.
+    #[test]
+    fn the_free_usdt_of_arbitrage_stays_below_20_000() {
+        let is_spot = |profile: &&AccountProfile| {
+            profile.account == "arbitrage" && profile.wallet == SimulatedWallet::Spot
+        };
+        let profile = PROFILES.iter().find(is_spot).unwrap_or_else(|| panic!("no profile"));
+        for second in 0..86_400 {
+            let (free, _) = compute_amounts(profile, &CURRENCIES[0], second);
+            assert!(free < 19_000 * UNIT, "{free} after {second} s");
         }
     }
 

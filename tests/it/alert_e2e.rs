@@ -8,6 +8,7 @@
 //! `make drill` shows the story as it happens and a table of what arrived, when.
 //! Needs the Debian packages prometheus and prometheus-alertmanager.
 
+mod demo;
 mod drill;
 mod servers;
 mod shipped;

@@ -6,7 +6,9 @@ mod check;
 use std::{fs, net::SocketAddr, path::Path, process::Command};
 
 use crate::common::golden::{Transcript, assert_golden, errors};
-use crate::common::{ACCESS_KEY, Exchange, Exporter, Output, PROGRAM, SECRET_KEY, get, sample, until};
+use crate::common::{
+    ACCESS_KEY, Exchange, Exporter, Output, PROGRAM, SECRET_KEY, get, messages, sample, until,
+};
 use xt_balance_exporter::simulator::{
     Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
 };
@@ -410,15 +412,32 @@ fn demo_shows_every_account_without_a_key_or_an_environment() {
     until("every account has been polled", || (get(site, "/-/ready", &[]).status == 200).then_some(()));
     let metrics = get(site, "/metrics", &[]).text();
     let ups: Vec<_> = metrics.lines().filter(|line| line.starts_with("xt_up{")).collect();
-    for account in ["treasury", "market-maker", "arbitrage", "cold-storage", "grid-bot"] {
+    for account in ["treasury", "market-maker", "arbitrage", "cold-storage", "grid-bot", "otc-desk"] {
         let mine: Vec<_> =
             ups.iter().filter(|line| line.contains(&format!("account=\"{account}\""))).collect();
-        assert!(!mine.is_empty() && mine.iter().all(|line| line.ends_with(" 1")), "{account}: {ups:?}");
-        exporter.stdout.wait_for(&format!("  {account} "));
+        let up = if account == "otc-desk" { " 0" } else { " 1" };
+        assert!(!mine.is_empty() && mine.iter().all(|line| line.ends_with(up)), "{account}: {ups:?}");
     }
     assert!(get(site, "/", &[]).text().contains("market-maker"));
+    // What the demo shows from the start on.
+    exporter.stdout.wait_for(messages::DEMO_LOW);
+    exporter.stdout.wait_for(messages::DEMO_REFUSED);
     exporter.signal("INT");
-    ended(&exporter.wait(), 0, &[]);
+    let output = exporter.wait();
+    ended(&output, 0, &[]);
+    assert_eq!(output.stderr, "", "the log would hide the lines of the demo");
+    let widest = output.stdout.lines().max_by_key(|line| line.chars().count()).unwrap();
+    assert!(widest.chars().count() <= 80, "{widest}");
+}
+
+#[test]
+fn demo_prints_the_log_on_request() {
+    let exporter = Exporter::start(&["demo", "--web.listen-address=127.0.0.1:0", "--log.level=info"], &[]);
+    exporter.stderr.wait_for(messages::FIRST_POLL_GOOD);
+    exporter.signal("TERM");
+    let output = exporter.wait();
+    ended(&output, 0, &[]);
+    assert!(output.stderr.contains(messages::SHUTTING_DOWN), "{}", output.stderr);
 }
 
 #[test]

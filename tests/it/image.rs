@@ -185,7 +185,7 @@ fn the_image_is_small_and_runs_read_only_without_a_privilege() {
     assert_eq!(check[0], "CMD", "there is no shell");
     let check: Vec<_> = check[1..].iter().filter_map(Value::as_str).collect();
 
-    let demo = image.container("demo", &["demo"], &[], None);
+    let demo = image.container("demo", &["demo", "--log.level=info"], &[], None);
     demo.stdout.wait_for("metrics");
     demo.stderr.wait_for(messages::FIRST_POLL_GOOD);
     let files = run(Command::new("find").args([&image.path("demo/rootfs"), "-type", "f"]));

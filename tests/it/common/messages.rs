@@ -44,3 +44,8 @@ pub const TLS_WANTED: &str = "the web configuration enables TLS, which needs a r
 pub const STATUS_GOOD: &str = "STATUS=1 account; all last polls succeeded";
 pub const STATUS_ONE_STUCK: &str = "STATUS=2 accounts; the poller of 1 is stuck or dead";
 pub const STATUS_ENDING: &str = "STATUS=shutting down";
+
+// What the demo prints
+pub const DEMO_LOW: &str = " arbitrage/spot: USDT ";
+pub const DEMO_REFUSED: &str = " otc-desk/spot: the exchange refuses the key (auth), balances are unknown";
+pub const DEMO_END: &str = "The story is over.";

@@ -213,9 +213,14 @@ impl Lines {
 
     /// Waits for a line that contains `part`, and returns it.
     pub fn wait_for(&self, part: &str) -> String {
+        self.wait_for_within(part, PATIENCE)
+    }
+
+    /// Waits at most `deadline` for a line that contains `part`, and returns it.
+    pub fn wait_for_within(&self, part: &str, deadline: Duration) -> String {
         let state = self.0.0.lock().unwrap();
         let misses = |(lines, ended): &mut Written| !*ended && !lines.iter().any(|line| line.contains(part));
-        let (state, _) = self.0.1.wait_timeout_while(state, PATIENCE, misses).unwrap();
+        let (state, _) = self.0.1.wait_timeout_while(state, deadline, misses).unwrap();
         let found = state.0.iter().find(|line| line.contains(part)).cloned();
         found.unwrap_or_else(|| panic!("no line with {part:?} in:\n{}", state.0.join("\n")))
     }

@@ -195,7 +195,8 @@ fn a_demo_ends_with_its_terminal() {
     // The shell that runs the tests may have told its children to ignore SIGHUP.
     let mut minding = Command::new("/usr/bin/env");
     minding.args(["--default-signal=HUP", PROGRAM]);
-    let demo = Exporter::start_by(minding, &["demo", "--web.listen-address=127.0.0.1:0"], &[]);
+    let demo =
+        Exporter::start_by(minding, &["demo", "--web.listen-address=127.0.0.1:0", "--log.level=info"], &[]);
     demo.stderr.wait_for(messages::FIRST_POLL_GOOD);
     demo.signal("HUP");
     assert_eq!(demo.wait().status.signal(), Some(1));
