@@ -81,6 +81,10 @@ pub struct CheckFlags {
     /// Exit with 1 also if there are only warnings, such as a low balance
     #[arg(long = "strict")]
     pub strict: bool,
+    /// Read the permissions of each key, and warn if it can trade or withdraw, has no IP list, or is locked. The answer
+    /// of the exchange holds secret keys; check keeps nothing of them
+    #[arg(long = "permissions")]
+    pub permissions: bool,
     #[command(flatten)]
     #[expect(missing_docs)]
     pub account: AccountFlags,
@@ -150,6 +154,14 @@ pub struct AccountFlags {
         help = "Base URL for coin-margined futures; repeatable [default: https://dapi.xt.com]"
     )]
     pub futures_coin_base_url: Vec<String>,
+    /// Base URL of the user center, which only `check --permissions` calls.
+    #[arg(
+        id = "xt.user-center-base-url",
+        long = "xt.user-center-base-url",
+        value_name = "URL",
+        help = "Base URL of the user center, which only check --permissions calls [default: https://api.xt.com]"
+    )]
+    pub user_center_base_url: Option<String>,
     /// Proxy for base URLs that are not on this machine.
     #[arg(
         id = "xt.proxy-url",

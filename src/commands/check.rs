@@ -8,6 +8,7 @@ use humantime::format_duration;
 use super::{
     config_loader::ConfigLoader,
     outcome::{CommandError, count, print},
+    permissions,
 };
 use crate::{
     cli::CheckFlags,
@@ -72,7 +73,7 @@ pub(super) async fn run(flags: &CheckFlags) -> Result<(), CommandError> {
         counts.report(Verdict::Fail, "certificate authorities", warning);
     }
     for account in config.accounts {
-        check_account(account, &exchange, &mut counts).await;
+        check_account(account, &exchange, flags.permissions, &mut counts).await;
     }
     if let Some(prices) = config.prices {
         check_prices(prices, &exchange, &mut counts).await;
@@ -88,7 +89,12 @@ fn summarize(Counts { problems, warnings }: Counts) -> String {
 }
 
 /// Checks one account and prints the findings.
-async fn check_account(account: AccountConfig, exchange: &Client, counts: &mut Counts) {
+async fn check_account(
+    account: AccountConfig,
+    exchange: &Client,
+    with_permissions: bool,
+    counts: &mut Counts,
+) {
     let AccountConfig { name, hosts, credentials, wallets, watch, poll_timeout, .. } = account;
     print(&format!("\naccount '{name}'\n"));
     match credentials.warnings() {
@@ -115,7 +121,7 @@ async fn check_account(account: AccountConfig, exchange: &Client, counts: &mut C
             }
         }
     }
-    for wallet in wallets {
+    for wallet in wallets.iter().copied() {
         let what = format!("wallet {wallet}");
         let request = ReadRequest { wallet, last_body: None, timeout: poll_timeout, excluded_host: None };
         match exchange.read(&mut session, request).await.outcome {
@@ -139,6 +145,36 @@ async fn check_account(account: AccountConfig, exchange: &Client, counts: &mut C
                 counts.report(Verdict::Fail, &what, &describe_failure(hosts.api, Some(wallet), &failure));
             }
             ReadOutcome::Skipped => print(&format_line(Verdict::Fail, &what, SKIPPED)),
+        }
+    }
+    if with_permissions {
+        check_permissions(&session, &wallets, exchange, poll_timeout, counts).await;
+    }
+}
+
+/// Reads the permissions of the session's key and prints the findings.
+async fn check_permissions(
+    session: &Session,
+    wallets: &[Wallet],
+    exchange: &Client,
+    timeout: Duration,
+    counts: &mut Counts,
+) {
+    let Some(base) = session.hosts.user_center.first() else {
+        let finding = permissions::describe_missing_user_center(&session.hosts);
+        counts.report(Verdict::Warn, "permissions", finding);
+        return;
+    };
+    match exchange.read_key_permissions(session, base, timeout).await {
+        Ok(key) => {
+            for (is_warning, finding) in permissions::describe_permissions(&key, wallets) {
+                let verdict = if is_warning { Verdict::Warn } else { Verdict::Ok };
+                counts.report(verdict, "permissions", &finding);
+            }
+        }
+        Err(failure) => {
+            let finding = permissions::describe_unread_permissions(&failure);
+            counts.report(Verdict::Warn, "permissions", &finding);
         }
     }
 }

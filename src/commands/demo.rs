@@ -116,6 +116,7 @@ fn configure_account(
             base_urls: url("")?,
             futures_usdt: url("/fapi")?,
             futures_coin: url("/dapi")?,
+            user_center: Vec::new(),
         },
         credentials: Credentials::open(keys, clock.now().unix)?,
         wallets: wallets.filter(|wallet| api.wallets().any(|supported| supported == *wallet)).collect(),

@@ -10,6 +10,7 @@ mod healthcheck;
 mod once;
 mod outcome;
 mod output;
+mod permissions;
 mod serve;
 mod signals;
 mod simulate;

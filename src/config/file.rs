@@ -36,6 +36,7 @@ const FILE_NAMES: SettingNames = SettingNames {
     base_url: "base_urls",
     futures_usdt: "futures_usdt_base_urls",
     futures_coin: "futures_coin_base_urls",
+    user_center: "user_center_base_url",
     route: RouteSettingNames {
         proxy_url: "proxy_url",
         proxy_credentials_file: "proxy_credentials_file",
@@ -84,6 +85,7 @@ struct FileYaml {
     base_urls: Option<Vec<String>>,
     futures_usdt_base_urls: Option<Vec<String>>,
     futures_coin_base_urls: Option<Vec<String>>,
+    user_center_base_url: Option<String>,
     proxy_url: Option<String>,
     proxy_credentials_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
@@ -112,6 +114,7 @@ struct AccountYaml {
     base_urls: Option<Vec<String>>,
     futures_usdt_base_urls: Option<Vec<String>>,
     futures_coin_base_urls: Option<Vec<String>>,
+    user_center_base_url: Option<String>,
     proxy_url: Option<String>,
     proxy_credentials_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
@@ -281,6 +284,7 @@ impl AccountYaml {
             base: self.base_urls.as_deref(),
             futures_usdt: self.futures_usdt_base_urls.as_deref(),
             futures_coin: self.futures_coin_base_urls.as_deref(),
+            user_center: self.user_center_base_url.as_deref(),
         };
         // The file's futures hosts may belong to another exchange than the account's own hosts.
         if own.base.is_some() {
@@ -290,10 +294,14 @@ impl AccountYaml {
         if self.api.is_some() && version(self.api) != version(file.api) && file.base_urls.is_some() {
             return Err("its api differs from the api of the file, so it cannot use the base_urls of the file: set base_urls for this account".to_owned());
         }
+        // An account with another version than the file cannot use the file's user center, which only v4 has.
+        let is_v4 = version(self.api.or(file.api)) == ApiVersion::V4;
+        let file_user_center = file.user_center_base_url.as_deref().filter(|_| is_v4);
         Ok(UnvalidatedUrls {
             base: file.base_urls.as_deref(),
             futures_usdt: own.futures_usdt.or(file.futures_usdt_base_urls.as_deref()),
             futures_coin: own.futures_coin.or(file.futures_coin_base_urls.as_deref()),
+            user_center: own.user_center.or(file_user_center),
         })
     }
 }

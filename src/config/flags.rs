@@ -49,6 +49,7 @@ const FLAG_NAMES: SettingNames = SettingNames {
     base_url: "--xt.base-url",
     futures_usdt: "--xt.futures-usdt-base-url",
     futures_coin: "--xt.futures-coin-base-url",
+    user_center: "--xt.user-center-base-url",
     route: RouteSettingNames {
         proxy_url: "--xt.proxy-url",
         proxy_credentials_file: "--xt.proxy-credentials-file",
@@ -111,6 +112,7 @@ fn from_flags(
             base: non_empty(&flags.base_url),
             futures_usdt: non_empty(&flags.futures_usdt_base_url),
             futures_coin: non_empty(&flags.futures_coin_base_url),
+            user_center: flags.user_center_base_url.as_deref(),
         },
         routes: RouteSettings {
             proxy_url: flags.proxy_url.as_deref(),

@@ -7,6 +7,9 @@ pub(super) const FUTURES_USDT_BASE_URLS: &[&str] = &["https://fapi.xt.com"];
 /// XT's own hosts for coin-margined futures.
 pub(super) const FUTURES_COIN_BASE_URLS: &[&str] = &["https://dapi.xt.com"];
 
+/// XT's own host of the user center.
+pub(super) const USER_CENTER_BASE_URL: &str = "https://api.xt.com";
+
 /// XT's own hosts for everything except futures.
 pub(super) fn default_base_urls(api: ApiVersion) -> &'static [&'static str] {
     match api {

@@ -165,7 +165,7 @@ fn describe_hosts(config: &Config) -> Vec<String> {
     let one = |AccountConfig { hosts, wallets, .. }: &AccountConfig| {
         let join_hosts = |urls: &[BaseUrl]| urls.iter().map(BaseUrl::host).collect::<Vec<_>>().join(",");
         let wallets: Vec<_> = wallets.iter().map(|wallet| wallet.label()).collect();
-        let ExchangeHosts { api, base_urls, futures_usdt, futures_coin } = hosts;
+        let ExchangeHosts { api, base_urls, futures_usdt, futures_coin, user_center: _ } = hosts;
         format!(
             "{} {} {} {} {}",
             api.label(),

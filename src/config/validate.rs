@@ -8,7 +8,10 @@ use smol_str::SmolStr;
 
 use super::{
     AccountConfig, Config, ConfigError, PricesConfig,
-    hosts::{FUTURES_COIN_BASE_URLS, FUTURES_USDT_BASE_URLS, default_base_urls, is_other_exchange},
+    hosts::{
+        FUTURES_COIN_BASE_URLS, FUTURES_USDT_BASE_URLS, USER_CENTER_BASE_URL, default_base_urls,
+        is_other_exchange,
+    },
     routes::{RouteSettingNames, RouteSettings, Routes},
     watch::{WatchEntry, parse_currency},
 };
@@ -34,6 +37,7 @@ pub(super) struct SettingNames {
     pub base_url: &'static str,
     pub futures_usdt: &'static str,
     pub futures_coin: &'static str,
+    pub user_center: &'static str,
     pub route: RouteSettingNames,
     pub wallet: &'static str,
     pub watch: &'static str,
@@ -57,6 +61,7 @@ pub(super) struct UnvalidatedUrls<'a> {
     pub base: Option<&'a [String]>,
     pub futures_usdt: Option<&'a [String]>,
     pub futures_coin: Option<&'a [String]>,
+    pub user_center: Option<&'a str>,
 }
 
 /// Which currencies to show.
@@ -297,7 +302,21 @@ impl UnvalidatedAccount<'_> {
             base_urls: self.parse_urls(base_url, urls.base, default_base_urls(self.api()))?,
             futures_usdt: self.parse_urls(futures_usdt, urls.futures_usdt, default_usdt)?,
             futures_coin: self.parse_urls(futures_coin, urls.futures_coin, default_coin)?,
+            user_center: self.parse_user_center()?,
         })
+    }
+
+    fn parse_user_center(&self) -> Result<Vec<BaseUrl>, ConfigError> {
+        let name = self.settings.user_center;
+        let url = match (self.urls.user_center, self.urls.base) {
+            (Some(_), _) if self.api() == ApiVersion::V1 => {
+                return self.fail(format!("{name} is set, but API v1 has no user center: remove it"));
+            }
+            (Some(given), _) => given,
+            (None, None) if self.api() == ApiVersion::V4 => USER_CENTER_BASE_URL,
+            (None, _) => return Ok(Vec::new()),
+        };
+        BaseUrl::parse(url).map(|base| vec![base]).or_else(|why| self.fail(format!("{name}: {why}")))
     }
 
     /// XT's hosts of v1 reject v4, so a configuration from before v4 became the default must name its version.

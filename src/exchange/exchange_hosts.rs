@@ -16,10 +16,13 @@ pub struct ExchangeHosts {
     pub futures_usdt: Vec<BaseUrl>,
     /// The base URLs of coin-margined futures; not empty if that wallet is read.
     pub futures_coin: Vec<BaseUrl>,
+    /// The base URL of the user center, which lists the permissions of keys. No poll uses it. Empty for v1, and if the
+    /// base URLs are not XT's own and no user center is set.
+    pub user_center: Vec<BaseUrl>,
 }
 
 impl ExchangeHosts {
-    /// Every base URL of every wallet.
+    /// Every base URL of every wallet, without the user center.
     pub fn all(&self) -> impl Iterator<Item = &BaseUrl> {
         self.base_urls.iter().chain(&self.futures_usdt).chain(&self.futures_coin)
     }
@@ -38,6 +41,7 @@ impl ExchangeHosts {
             base_urls: route(self.base_urls)?,
             futures_usdt: route(self.futures_usdt)?,
             futures_coin: route(self.futures_coin)?,
+            user_center: route(self.user_center)?,
         })
     }
 

@@ -20,6 +20,7 @@ mod freshness;
 mod frozen;
 pub mod futures;
 mod http;
+mod key_permissions;
 mod market_list;
 mod pauses;
 mod price;
@@ -54,6 +55,7 @@ pub use self::{
     error::{Detail, Failure, Reason},
     exchange_hosts::ExchangeHosts,
     frozen::{FrozenPart, FrozenParts, FrozenReason},
+    key_permissions::{KeyPermissions, KeyScope},
     market_list::MARKET_LIST_RETRY_INTERVAL,
     pauses::Paused,
     price::{PriceTable, QUOTE},

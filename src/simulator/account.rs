@@ -28,6 +28,10 @@ pub struct SimulatedAccount {
     pub api: Option<SimulatedApi>,
     /// State of the key.
     pub key: SimulatedKeyState,
+    /// Permissions in the user center's list of keys, joined by `_`.
+    pub scopes: String,
+    /// Whether the user center's list of keys calls the key locked.
+    pub is_key_locked: bool,
     /// Rows of each wallet by currency.
     pub wallets: BTreeMap<SimulatedWallet, BTreeMap<String, SimulatedBalance>>,
 }
@@ -43,6 +47,8 @@ impl SimulatedAccount {
             ips: None,
             api: None,
             key: SimulatedKeyState::Active,
+            scopes: "QUERY".to_owned(),
+            is_key_locked: false,
             wallets: BTreeMap::new(),
         }
     }

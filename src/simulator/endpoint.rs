@@ -38,6 +38,8 @@ pub enum SimulatedEndpoint {
     V4Balances,
     /// `/v4/balance`, signed: one `currency` of the spot wallet.
     V4Balance,
+    /// `/v4/user/account/api-key` of the user center, signed: the account's keys, with their secret keys.
+    V4ApiKeys,
     /// `/future/market/v1/public/symbol/list` of USDT-margined futures.
     FuturesUsdtSymbols,
     /// `/future/market/v1/public/symbol/list` of coin-margined futures.
@@ -83,6 +85,7 @@ impl SimulatedEndpoint {
             "/v4/public/ticker/24h" => Self::V4Days,
             "/v4/balances" => Self::V4Balances,
             "/v4/balance" => Self::V4Balance,
+            "/v4/user/account/api-key" => Self::V4ApiKeys,
             "/future/market/v1/public/symbol/list" => {
                 futures(Self::FuturesUsdtSymbols, Self::FuturesCoinSymbols)
             }
@@ -100,6 +103,7 @@ impl SimulatedEndpoint {
         match self {
             Self::V4Balances => "#GET#/v4/balances",
             Self::V4Balance => "#GET#/v4/balance",
+            Self::V4ApiKeys => "#GET#/v4/user/account/api-key",
             Self::FuturesUsdtBalances | Self::FuturesCoinBalances => "#/future/user/v1/balance/list",
             Self::FuturesUsdtBalance | Self::FuturesCoinBalance => "#/future/user/v1/balance/detail",
             _ => "",
@@ -111,6 +115,7 @@ impl SimulatedEndpoint {
         match self {
             Self::V4Balances => &["currencies"],
             Self::V4Balance => &["currency"],
+            Self::V4ApiKeys => &["userAccountId", "keyName", "isLock"],
             Self::V4Symbols => &["symbol", "symbols", "tags", "version"],
             Self::V4Prices | Self::V4Days => &["symbol", "symbols", "tags"],
             Self::FuturesUsdtBalance | Self::FuturesCoinBalance => &["coin"],
@@ -134,7 +139,8 @@ impl SimulatedEndpoint {
             | Self::V4Prices
             | Self::V4Days
             | Self::V4Balances
-            | Self::V4Balance => WireFormat::V4Spot,
+            | Self::V4Balance
+            | Self::V4ApiKeys => WireFormat::V4Spot,
             Self::FuturesUsdtSymbols
             | Self::FuturesCoinSymbols
             | Self::FuturesUsdtBalances
@@ -149,7 +155,7 @@ impl SimulatedEndpoint {
         matches!(self, Self::V4Balance | Self::FuturesUsdtBalance | Self::FuturesCoinBalance)
     }
 
-    /// Whether the endpoint reads assets. Such calls are signed and have limits per key.
+    /// Whether the endpoint reads assets, or the keys of an account. Such calls are signed and have limits per key.
     pub(super) fn is_asset_call(self) -> bool {
         matches!(
             self,
@@ -157,6 +163,7 @@ impl SimulatedEndpoint {
                 | Self::GetFunds
                 | Self::V4Balances
                 | Self::V4Balance
+                | Self::V4ApiKeys
                 | Self::FuturesUsdtBalances
                 | Self::FuturesCoinBalances
                 | Self::FuturesUsdtBalance

@@ -7,7 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{account::SimulatedBalance, decimal, market_state::SimulatedMarketState};
+use super::{
+    account::{SimulatedAccount, SimulatedBalance},
+    decimal,
+    market_state::SimulatedMarketState,
+};
+
+/// The secret key of another key of every account, which no program should ever show.
+pub(super) const OTHER_SECRET_KEY: &str = "c4na7yc4na7yc4na7yc4na7yc4na7yc4na7yc4na";
 
 /// A good answer to a spot or public call.
 pub(super) fn spot_success(result: &impl Serialize) -> String {
@@ -149,6 +156,29 @@ pub(super) fn day_ticker(time: i64, market: &str, price: &str) -> Value {
         "s": market, "t": time, "cv": "0", "cr": "0", "o": price, "l": price, "h": price, "c": price,
         "q": "2944.20", "v": "33765013.61",
     })
+}
+
+/// Result of api-key: a withdrawn key of the account and the one in use, both with their secret keys, as in the
+/// documentation's sample.
+pub(super) fn api_keys(account: Option<&SimulatedAccount>) -> Value {
+    let row = |id: u64, name: &str, account: &SimulatedAccount, access: &str, secret: &str| {
+        let ips: Vec<_> = account.ips.iter().flatten().map(ToString::to_string).collect();
+        json!({
+            "id": id, "userAccountId": "1352123154435", "userAccountLevel": 1, "userId": 1_352_123_154_435_i64,
+            "keyName": name, "bindIps": ips.join(","), "accessKey": access, "secretKey": secret,
+            "isLock": u8::from(account.is_key_locked), "roleScopes": account.scopes, "tags": null,
+            "createTime": "2023-02-17 05:41:43", "updateTime": "2023-02-17 05:41:43",
+        })
+    };
+    account.map_or_else(
+        || json!([]),
+        |account| {
+            json!([
+                row(1, "old", account, "11111111-2222-3333-4444-555555555555", OTHER_SECRET_KEY),
+                row(2, "exporter", account, &account.access_key, &account.secret_key),
+            ])
+        },
+    )
 }
 
 /// Result of symbol: the markets, as in the documentation's sample.

@@ -47,6 +47,7 @@ fn reading(api: ApiVersion, wallet: Wallet, url: &str) -> TestPoller {
         base_urls: base(url),
         futures_usdt: base(&format!("{url}/fapi")),
         futures_coin: base(&format!("{url}/dapi")),
+        ..ExchangeHosts::default()
     };
     ours.wallets = vec![wallet];
     let thresholds = Some(Thresholds { warn: 500.0, page: 250.0 });

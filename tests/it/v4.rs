@@ -52,6 +52,7 @@ fn reading(url: &str, wallets: &[Wallet]) -> config::AccountConfig {
         base_urls: urls(&[url]),
         futures_usdt: urls(&[&format!("{url}/fapi")]),
         futures_coin: urls(&[&format!("{url}/dapi")]),
+        ..ExchangeHosts::default()
     };
     config::AccountConfig {
         hosts,
@@ -394,6 +395,7 @@ async fn each_wallet_goes_to_its_own_hosts_and_fails_over_among_them() {
         base_urls: urls(&[&spot.url()]),
         futures_usdt: urls(&[&format!("{}/fapi", usdt.url())]),
         futures_coin: urls(&[&closed, &format!("{}/dapi", spare.url()), &format!("{}/dapi", coin.url())]),
+        ..ExchangeHosts::default()
     };
     let account = config::AccountConfig { hosts, ..reading(&exchange.url(), &wallets) };
     let mut poller = TestPoller::for_account(account);

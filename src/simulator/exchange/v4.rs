@@ -42,6 +42,10 @@ impl ExchangeState {
             let text = format!("parameter {name} is unknown or given more than once");
             return Err(call.refuse_v4_parameter(&text));
         }
+        if let Some(account_index) = account_index.filter(|_| call.endpoint == SimulatedEndpoint::V4ApiKeys) {
+            let account = self.accounts.get(account_index).map(|state| &state.account);
+            return Ok(v4_json::spot_success(&v4_json::api_keys(account)));
+        }
         if let Some(account_index) = account_index {
             return self.answer_v4_balances(call, account_index, query);
         }

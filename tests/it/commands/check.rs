@@ -8,7 +8,8 @@ use crate::common::{
     golden::{Transcript, assert_golden},
 };
 use xt_balance_exporter::simulator::{
-    Effect, Fault, LimitReply, SimulatedAccount, SimulatedKeyState, SimulatedWallet, SimulatorConfig,
+    Effect, Fault, LimitReply, SimulatedAccount, SimulatedEndpoint, SimulatedKeyState, SimulatedWallet,
+    SimulatorConfig,
 };
 
 #[test]
@@ -177,4 +178,50 @@ fn check_goes_through_every_account_and_wallet_of_a_file() {
     let (good, bad) = output.stdout.split_once("account 'bad'").unwrap();
     assert!(good.contains("ok   wallet spot: ") && good.contains("ok   wallet fiat: "), "{good}");
     assert!(!good.contains("FAIL") && bad.contains("FAIL wallet spot"), "{}", output.stdout);
+}
+
+#[test]
+fn check_permissions_warns_about_a_key_that_can_do_more_than_read_and_keeps_no_secret() {
+    let mut said = Transcript::default();
+    let mut names = |case: &str, code: i32, change: &dyn Fn(&mut SimulatedAccount)| {
+        let exchange = exchange_with(SimulatorConfig::default(), change);
+        let url = exchange.url();
+        let output = run(&format!(
+            "check --permissions --strict --log.level debug --xt.base-url {url} --xt.user-center-base-url {url}"
+        ));
+        ended(&output, code, &["permissions: "]);
+        // The other key's secret is in the answer too.
+        for secret in [ACCESS_KEY, SECRET_KEY, "c4na7y"] {
+            assert!(!format!("{}{}", output.stdout, output.stderr).contains(secret), "{}", output.stdout);
+        }
+        said.add_output(case, &output);
+    };
+    let loopback = || Some(vec![IpAddr::from([127, 0, 0, 1])]);
+    names("a key that can only read", 0, &|account| account.ips = loopback());
+    names("a key that can trade and withdraw", 1, &|account| {
+        account.ips = loopback();
+        account.scopes = "QUERY_TRADE_WITHDRAW".to_owned();
+    });
+    names("a key for every address", 1, &|_| {});
+    names("a locked key with a permission that is new", 1, &|account| {
+        account.ips = loopback();
+        account.scopes = "QUERY_ADMIN".to_owned();
+        account.is_key_locked = true;
+    });
+    said.assert("check_permissions");
+
+    // Without the flag, and without a user center of the same exchange, the key is not sent to one.
+    let exchange = exchange_with(SimulatorConfig::default(), |_| {});
+    let url = exchange.url();
+    ended(&run(&format!("check --strict --xt.base-url {url}")), 0, &[]);
+    let output = run(&format!("check --permissions --xt.base-url {url}"));
+    ended(&output, 0, &["permissions: cannot be told", "1 warning"]);
+    let calls = exchange.simulator.call_log().records;
+    assert!(calls.iter().all(|call| call.endpoint != SimulatedEndpoint::V4ApiKeys));
+    exchange.simulator.inject_fault(
+        Fault::new(Effect::Body("c4na7y".to_owned())).for_endpoint(SimulatedEndpoint::V4ApiKeys),
+    );
+    let output = run(&format!("check --permissions --xt.base-url {url} --xt.user-center-base-url {url}"));
+    ended(&output, 0, &["permissions: cannot be told"]);
+    assert!(!format!("{}{}", output.stdout, output.stderr).contains("c4na7y"), "{}", output.stdout);
 }
