@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 pub(crate) fn read(path: &Path, max_bytes: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     // Without this flag, opening a FIFO waits for a writer.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(add_fix)?;
     if !file.metadata()?.is_file() {
         let text = "not a regular file: choose a regular file";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -32,6 +32,16 @@ pub(crate) fn read(path: &Path, max_bytes: u64) -> io::Result<Zeroizing<Vec<u8>>
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
     Ok(bytes)
+}
+
+/// Adds the fix to the text of an error.
+fn add_fix(error: io::Error) -> io::Error {
+    let fix = match error.kind() {
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::PermissionDenied => "let the user of the exporter read it",
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{error}: {fix}"))
 }
 
 /// Inode, device, modification time (seconds, nanoseconds) and size in bytes of a file; `None` if it cannot be read.

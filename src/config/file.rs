@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     AccountConfig, Config, ConfigError,
+    examples::{ACCOUNTS_EXAMPLE, EXAMPLES},
     paths::resolve_path,
     routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
@@ -24,7 +25,7 @@ use crate::{
     exchange::{ApiVersion, KeyHalf, KeySource, QUOTE, Wallet},
     files,
     quoting::{quote_existing_path, quote_value},
-    yaml,
+    yaml::{self, required_value},
 };
 
 /// The longest configuration file that is read; one with 5 000 accounts is shorter.
@@ -70,7 +71,7 @@ impl Config {
     /// # Errors
     /// The first error found.
     pub fn from_yaml(text: &str, folder: &Path, env: Env<'_>, now: UnixTime) -> Result<Self, ConfigError> {
-        let file: FileYaml = yaml::read(text).map_err(ConfigError)?;
+        let file: FileYaml = yaml::read(text, &EXAMPLES).map_err(ConfigError)?;
         let mut routes = Routes::new(ProxyEnvironment::read(env), folder);
         let accounts = file.validate_accounts(folder, &mut routes, now)?;
         let prices_timing = file.prices.is_some().then(|| file.timing());
@@ -81,19 +82,29 @@ impl Config {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileYaml {
+    #[serde(default, deserialize_with = "required_value")]
     api: Option<ApiYaml>,
+    #[serde(default, deserialize_with = "required_value")]
     base_urls: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "required_value")]
     futures_usdt_base_urls: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "required_value")]
     futures_coin_base_urls: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "required_value")]
     user_center_base_url: Option<String>,
+    #[serde(default, deserialize_with = "required_value")]
     proxy_url: Option<String>,
+    #[serde(default, deserialize_with = "required_value")]
     proxy_credentials_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "required_value")]
     ca_file: Option<PathBuf>,
     #[serde(default = "default_interval")]
     poll_interval: DurationYaml,
     #[serde(default = "default_timeout")]
     poll_timeout: DurationYaml,
+    #[serde(default, deserialize_with = "required_value")]
     max_age: Option<DurationYaml>,
+    #[serde(default, deserialize_with = "required_value")]
     prices: Option<QuoteYaml>,
     accounts: Vec<AccountYaml>,
 }
@@ -110,16 +121,27 @@ struct AccountYaml {
     watch: BTreeMap<String, WatchYaml>,
     #[serde(default)]
     currencies: CurrenciesYaml,
+    #[serde(default, deserialize_with = "required_value")]
     api: Option<ApiYaml>,
+    #[serde(default, deserialize_with = "required_value")]
     base_urls: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "required_value")]
     futures_usdt_base_urls: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "required_value")]
     futures_coin_base_urls: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "required_value")]
     user_center_base_url: Option<String>,
+    #[serde(default, deserialize_with = "required_value")]
     proxy_url: Option<String>,
+    #[serde(default, deserialize_with = "required_value")]
     proxy_credentials_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "required_value")]
     ca_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "required_value")]
     poll_interval: Option<DurationYaml>,
+    #[serde(default, deserialize_with = "required_value")]
     poll_timeout: Option<DurationYaml>,
+    #[serde(default, deserialize_with = "required_value")]
     max_age: Option<DurationYaml>,
 }
 
@@ -168,9 +190,7 @@ impl TryFrom<String> for QuoteYaml {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        (text == QUOTE)
-            .then_some(Self)
-            .ok_or_else(|| format!("prices can only be {QUOTE}: write `prices: {QUOTE}`, or remove it"))
+        (text == QUOTE).then_some(Self).ok_or_else(|| format!("the only currency of prices is {QUOTE}"))
     }
 }
 
@@ -182,10 +202,8 @@ impl<'de> Deserialize<'de> for DurationYaml {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text).map(Self).map_err(|_| {
-            de::Error::custom(format!(
-                "{} is not a duration: write it like 30s, 1m30s or 500ms",
-                quote_value(&text)
-            ))
+            let why = if text.parse::<f64>().is_ok() { "has no unit" } else { "is not a duration" };
+            de::Error::custom(format!("{} {why}", quote_value(&text)))
         })
     }
 }
@@ -219,12 +237,12 @@ impl FileYaml {
         now: UnixTime,
     ) -> Result<Vec<AccountConfig>, ConfigError> {
         if self.accounts.is_empty() {
-            return Err(ConfigError("accounts is empty: list at least one account".to_owned()));
+            return Err(ConfigError(format!("accounts is empty: write `{ACCOUNTS_EXAMPLE}`")));
         }
         let mut names = HashSet::new();
-        for (number, AccountYaml { name, .. }) in (1..).zip(&self.accounts) {
+        for (index, AccountYaml { name, .. }) in self.accounts.iter().enumerate() {
             validate::check_account_name(name)
-                .map_err(|error| ConfigError(format!("account number {number}: name {error}")))?;
+                .map_err(|error| ConfigError(format!("accounts[{index}].name: the name {error}")))?;
             if !names.insert(name) {
                 return Err(ConfigError(format!("two accounts are named '{name}': rename one of them")));
             }
@@ -303,5 +321,59 @@ impl AccountYaml {
             futures_coin: own.futures_coin.or(file.futures_coin_base_urls.as_deref()),
             user_center: own.user_center.or(file_user_center),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::yaml::accepted_keys;
+
+    const KEYS: &str = "access_key_file: k, secret_key_file: s";
+
+    #[test]
+    fn every_key_has_an_example() {
+        for (parent, text) in [
+            ("", "unknown: 1"),
+            ("accounts[].", "accounts: [{unknown: 1}]"),
+            ("accounts[].currencies.", "accounts: [{currencies: {unknown: 1}}]"),
+            ("accounts[].watch.*.", "accounts: [{watch: {usdt: {unknown: 1}}}]"),
+        ] {
+            let accepted: BTreeSet<_> = accepted_keys::<FileYaml>(text).into_iter().collect();
+            let paths = EXAMPLES.lines.iter().filter_map(|(path, _)| path.strip_prefix(parent));
+            let in_table: BTreeSet<_> =
+                paths.filter(|key| !key.is_empty() && !key.contains(['.', '[', '*'])).collect();
+            assert!(!accepted.is_empty());
+            assert_eq!(in_table, accepted, "{parent}");
+        }
+    }
+
+    #[test]
+    fn every_example_is_right_in_its_place() {
+        for (path, lines) in EXAMPLES.lines {
+            for line in lines.split('`').step_by(2) {
+                let account = |key: &str| match key {
+                    "name" => format!("accounts: [{{{line}, {KEYS}}}]"),
+                    "access_key_file" => format!("accounts: [{{name: a, {line}, secret_key_file: s}}]"),
+                    "secret_key_file" => format!("accounts: [{{name: a, access_key_file: k, {line}}}]"),
+                    _ => format!("accounts: [{{name: a, {KEYS}, {line}}}]"),
+                };
+                let text = match path.split('.').collect::<Vec<_>>().as_slice() {
+                    ["" | "accounts"] => line.to_owned(),
+                    ["accounts[]"] => format!("accounts:\n{line}"),
+                    ["accounts[]", key] => account(key),
+                    ["accounts[]", key, "*", level] => {
+                        let other = if *level == "warn" { "page: 1" } else { "warn: 1" };
+                        format!("accounts: [{{name: a, {KEYS}, {key}: {{usdt: {{{line}, {other}}}}}}}]")
+                    }
+                    ["accounts[]", key, _] => format!("accounts: [{{name: a, {KEYS}, {key}: {{{line}}}}}]"),
+                    _ => format!("{line}\naccounts: [{{name: a, {KEYS}}}]"),
+                };
+                let read = yaml::read::<FileYaml>(&text, &EXAMPLES);
+                assert_eq!(read.err(), None, "{path}: {text}");
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! invariants in its fields' docs, so no other module validates again. `flags` and `file` read the input; the types here
 //! depend on neither.
 
+mod examples;
 mod file;
 mod flags;
 mod hosts;

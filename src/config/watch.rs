@@ -13,6 +13,7 @@ use crate::{
     exchange::{Wallet, currency_name},
     quoting::quote_currency,
     snapshot::wallet::{Thresholds, WatchedCurrency},
+    yaml::required_value,
 };
 
 /// A watched currency; `None` stands for all wallets of the account.
@@ -41,6 +42,14 @@ impl Syntax {
                 "write usdt, usdt=500 (warn) or usdt=500:200 (warn:page), and give each currency a --balance.watch of its own"
             }
             Self::Yaml => "write `watch: {usdt: 500}` or `watch: {usdt: {warn: 500, page: 200}}`",
+        }
+    }
+
+    /// The entry of `name` without a threshold.
+    fn entry_without_threshold(self, name: &str) -> String {
+        match self {
+            Self::Flag => name.to_owned(),
+            Self::Yaml => format!("`{name}: ~`"),
         }
     }
 
@@ -101,7 +110,7 @@ impl<'de> Visitor<'de> for WatchVisitor {
     type Value = Option<Levels>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number, {warn: 500, page: 200}, or ~ for no threshold")
+        f.write_str("a number, or two thresholds")
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
@@ -134,13 +143,9 @@ impl<'de> Visitor<'de> for WatchVisitor {
 #[serde(deny_unknown_fields)]
 struct LevelsYaml {
     warn: AmountYaml,
-    // Not an `Option` that reads `page: ~`, which could mean "half of warn" as well as "never page".
-    #[serde(default, deserialize_with = "some_amount")]
+    // `page: ~` could mean "half of warn" as well as "never page".
+    #[serde(default, deserialize_with = "required_value")]
     page: Option<AmountYaml>,
-}
-
-fn some_amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AmountYaml>, D::Error> {
-    AmountYaml::deserialize(deserializer).map(Some)
 }
 
 struct AmountYaml(f64);
@@ -233,7 +238,8 @@ impl Levels {
         let name = quote_currency(currency);
         if !can_fire(warn) {
             return Err(format!(
-                "the threshold of {name} is {warn}, but must be above 0: remove it to watch without a threshold"
+                "the threshold of {name} is {warn}, but must be above 0: write {} to watch without a threshold",
+                syntax.entry_without_threshold(name.trim_matches('\''))
             ));
         }
         let page = page.unwrap_or(warn / 2.0);
@@ -255,6 +261,7 @@ impl Levels {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::yaml::KeyExamples;
 
     /// Wallet, currency and thresholds, as in `spot/usdt=500:250`.
     fn describe((wallet, watch): &WatchEntry) -> String {
@@ -264,7 +271,8 @@ mod tests {
     }
 
     fn parse_yaml(text: &str) -> Result<String, String> {
-        let watch: std::collections::BTreeMap<String, WatchYaml> = crate::yaml::read(text)?;
+        let watch: std::collections::BTreeMap<String, WatchYaml> =
+            crate::yaml::read(text, &KeyExamples { lines: &[], currencies: "" })?;
         let entries = watch.iter().map(|(name, watch)| watch.validate(name).map(|entry| describe(&entry)));
         entries.collect::<Result<Vec<_>, _>>().map(|entries| entries.join(" "))
     }
@@ -386,6 +394,7 @@ mod tests {
             "usdt: 500:200",
             "usdt: yes",
             "usdt: 1 000",
+            "usdt: 1_000",
             "usdt: .nan",
             "usdt: .inf",
             "usdt: -.inf",

@@ -24,7 +24,7 @@ impl BaseUrl {
     /// A sentence that says what is wrong with it and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
         let refuse = |why: &str| Err(format!("the base URL {why}"));
-        let no_url = || refuse("is no URL: give one such as https://api.xt.com");
+        let no_url = || refuse("is not a valid URL: write it like https://sapi.xt.com");
         if text.contains('@') {
             return Err("a base URL must not hold a user name or password: remove it".to_owned());
         }
@@ -42,9 +42,9 @@ impl BaseUrl {
         match url.scheme() {
             "https" => Ok(Self { url, route: Route::default() }),
             "http" if is_loopback(&url) => Ok(Self { url, route: Route::default() }),
-            "http" => {
-                refuse("would send the key in the clear: use https:// (http:// is for this machine alone)")
-            }
+            "http" => refuse(
+                "would send the key in the clear: use https://, because http:// is for hosts on this machine only",
+            ),
             _ => refuse("must begin with https://"),
         }
     }
@@ -130,18 +130,18 @@ mod tests {
             ("http://127.0.0.1.example.com", "in the clear"),
             ("http://localhost.example.com", "in the clear"),
             ("ftp://api.xt.com", "must begin with https://"),
-            ("api.xt.com", "is no URL"),
-            ("", "is no URL"),
-            ("https:/A%C3%84.example", "is no URL"),
-            ("https:\\\\A%C3%84.example", "is no URL"),
-            ("https:///api.xt.com", "is no URL"),
-            ("https:A%C3%84.example/://a.b", "is no URL"),
-            ("https://api.xt.com\\x", "is no URL"),
-            ("https://api .xt.com", "is no URL"),
-            ("https://010.1.2.3", "is no URL"),
-            ("https://10.1:8443", "is no URL"),
-            ("https://0x7f000001", "is no URL"),
-            ("https://api.xt.com/\u{e4}", "is no URL"),
+            ("api.xt.com", "is not a valid URL"),
+            ("", "is not a valid URL"),
+            ("https:/A%C3%84.example", "is not a valid URL"),
+            ("https:\\\\A%C3%84.example", "is not a valid URL"),
+            ("https:///api.xt.com", "is not a valid URL"),
+            ("https:A%C3%84.example/://a.b", "is not a valid URL"),
+            ("https://api.xt.com\\x", "is not a valid URL"),
+            ("https://api .xt.com", "is not a valid URL"),
+            ("https://010.1.2.3", "is not a valid URL"),
+            ("https://10.1:8443", "is not a valid URL"),
+            ("https://0x7f000001", "is not a valid URL"),
+            ("https://api.xt.com/\u{e4}", "is not a valid URL"),
             ("https:/user:hunter2@api.xt.com", "user name or password"),
             ("https://api.xt.com/?a=b", "remove what follows"),
             ("https://user:hunter2@api.xt.com", "user name or password"),

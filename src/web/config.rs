@@ -20,7 +20,7 @@ use super::{
 use crate::{
     files::{self, Fingerprint},
     quoting::{quote_existing_path, quote_value},
-    yaml,
+    yaml::{self, KeyExamples},
 };
 
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -33,6 +33,35 @@ const HEADERS: [(&str, HeaderName, &[&str]); 5] = [
     ("X-Frame-Options", header::X_FRAME_OPTIONS, &["deny", "sameorigin"]),
     ("X-XSS-Protection", header::X_XSS_PROTECTION, &[]),
 ];
+
+/// Every key of the file; a test compares them with the types that read it.
+const EXAMPLES: KeyExamples = KeyExamples {
+    lines: &[
+        ("", "tls_server_config: {cert_file: web.crt, key_file: web.key}"),
+        ("tls_server_config", "tls_server_config: {cert_file: web.crt, key_file: web.key}"),
+        ("tls_server_config.cert", "cert_file: web.crt"),
+        ("tls_server_config.cert_file", "cert_file: web.crt"),
+        ("tls_server_config.key", "key_file: web.key"),
+        ("tls_server_config.key_file", "key_file: web.key"),
+        ("tls_server_config.client_ca", "client_ca_file: clients.crt"),
+        ("tls_server_config.client_ca_file", "client_ca_file: clients.crt"),
+        ("tls_server_config.client_auth_type", "client_auth_type: RequireAndVerifyClientCert"),
+        ("tls_server_config.client_allowed_sans", "client_allowed_sans: [prometheus.example.com]"),
+        ("tls_server_config.cipher_suites", "cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]"),
+        ("tls_server_config.curve_preferences", "curve_preferences: [X25519]"),
+        ("tls_server_config.min_version", "min_version: TLS12"),
+        ("tls_server_config.max_version", "max_version: TLS13"),
+        ("tls_server_config.prefer_server_cipher_suites", "prefer_server_cipher_suites: true"),
+        ("http_server_config", "http_server_config: {headers: {X-Frame-Options: deny}}"),
+        ("http_server_config.http2", "http2: false"),
+        ("http_server_config.headers", "headers: {X-Frame-Options: deny}"),
+        ("basic_auth_users", "basic_auth_users: {prometheus: HASH}"),
+        ("rate_limit", "rate_limit: {interval: 1s, burst: 20}"),
+        ("rate_limit.interval", "interval: 1s"),
+        ("rate_limit.burst", "burst: 20"),
+    ],
+    currencies: "",
+};
 
 /// A valid web configuration.
 #[derive(Debug)]
@@ -95,7 +124,7 @@ impl ConfigReader<'_> {
         let text =
             std::str::from_utf8(&text).map_err(|_| "the file is not UTF-8: write it as YAML in UTF-8")?;
         // An empty file, or one with comments only, is valid.
-        let file: WebConfigYaml = yaml::read::<Option<_>>(text)?.unwrap_or_default();
+        let file: WebConfigYaml = yaml::read::<Option<_>>(text, &EXAMPLES)?.unwrap_or_default();
         let rate_limit = file.rate_limit.map(RateLimitYaml::into_rate_limit).transpose()?.flatten();
         let users = file.basic_auth_users.unwrap_or_default();
         let tls = file.tls_server_config.unwrap_or_default();
@@ -321,6 +350,36 @@ impl RateLimitYaml {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_key_has_an_example() {
+        for (parent, text) in [
+            ("", "unknown: 1"),
+            ("tls_server_config.", "tls_server_config: {unknown: 1}"),
+            ("http_server_config.", "http_server_config: {unknown: 1}"),
+            ("rate_limit.", "rate_limit: {unknown: 1}"),
+        ] {
+            let mut accepted = yaml::accepted_keys::<WebConfigYaml>(text);
+            let paths = EXAMPLES.lines.iter().filter_map(|(path, _)| path.strip_prefix(parent));
+            let mut in_table: Vec<_> = paths.filter(|key| !key.is_empty() && !key.contains('.')).collect();
+            accepted.sort_unstable();
+            in_table.sort_unstable();
+            assert!(!accepted.is_empty());
+            assert_eq!(in_table, accepted, "{parent}");
+        }
+    }
+
+    #[test]
+    fn every_example_is_right_in_its_place() {
+        for (path, line) in EXAMPLES.lines {
+            let text = match path.split_once('.') {
+                Some((parent, _)) => format!("{parent}: {{{line}}}"),
+                None => (*line).to_owned(),
+            };
+            let read = yaml::read::<WebConfigYaml>(&text, &EXAMPLES);
+            assert!(read.is_ok(), "{path}: {text}");
+        }
+    }
 
     #[test]
     fn an_invalid_file_is_read_again_although_it_has_not_changed() {

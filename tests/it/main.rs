@@ -22,6 +22,7 @@ mod alert_e2e;
 mod alerts;
 mod ccxt;
 mod commands;
+mod config_mistakes;
 mod dashboard_json;
 mod dashboard_queries;
 mod deployment;
