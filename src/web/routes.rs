@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, header};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    header::{self, HeaderValue},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
@@ -99,7 +102,9 @@ impl Routes {
         if path == RELOAD_PATH {
             return self.reload(request.method()).await;
         }
-        if ![&*self.telemetry_path, "/", HEALTHY_PATH, READY_PATH, BALANCES_PATH].contains(&path) {
+        let is_metrics_folder = path.strip_suffix('/') == Some(&self.telemetry_path);
+        let is_known = [&*self.telemetry_path, "/", HEALTHY_PATH, READY_PATH, BALANCES_PATH].contains(&path);
+        if !is_known && !is_metrics_folder {
             return text_response(StatusCode::NOT_FOUND, self.list_paths());
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
@@ -110,6 +115,7 @@ impl Routes {
             HEALTHY_PATH => self.healthy(),
             READY_PATH => self.ready(),
             BALANCES_PATH => self.balances(request.uri().query().unwrap_or_default(), headers).await,
+            _ if is_metrics_folder => self.redirect_to_metrics(request.uri().query()),
             _ => self.metrics(headers),
         }
     }
@@ -123,6 +129,19 @@ impl Routes {
         let is_gzip = accepts_gzip(headers);
         let body = ResponseBody::new(if is_gzip { whole.gzip } else { whole.plain });
         encoded_response(CONTENT_TYPE, body.with_permit(permit), is_gzip)
+    }
+
+    /// The response to the telemetry path with a slash at its end. The location is relative, because a reverse proxy may
+    /// serve the metrics under a longer path.
+    fn redirect_to_metrics(&self, query: Option<&str>) -> Response<ResponseBody> {
+        let name = self.telemetry_path.rsplit('/').next().unwrap_or_default();
+        let query = query.map_or_else(String::new, |query| format!("?{query}"));
+        let text = format!("the metrics are at {}\n", self.telemetry_path);
+        let mut response = text_response(StatusCode::TEMPORARY_REDIRECT, text);
+        if let Ok(location) = HeaderValue::try_from(format!("../{name}{query}")) {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        response
     }
 
     /// `Ok(None)` if scrapes are not limited.

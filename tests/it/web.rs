@@ -31,6 +31,28 @@ fn daemon(more: &[&str]) -> (Exporter, Exchange) {
     (exporter, exchange)
 }
 
+#[test]
+fn a_slash_after_the_path_of_the_metrics_leads_to_them() {
+    for (flag, path, location) in [
+        ("/metrics", "/metrics/", "../metrics"),
+        ("/metrics", "/metrics/?a=b", "../metrics?a=b"),
+        ("/a/b", "/a/b/", "../b"),
+    ] {
+        let (exporter, _exchange) = daemon(&["--web.telemetry-path", flag]);
+        for method in ["GET", "HEAD"] {
+            let redirect = request(method, exporter.address(), path, &[]);
+            assert_eq!((redirect.status, redirect.header("location")), (307, Some(location)));
+        }
+        assert_eq!(request("POST", exporter.address(), path, &[]).status, 405);
+        let curl = std::process::Command::new("curl")
+            .args(["--silent", "--location", &format!("http://{}{path}", exporter.address())])
+            .output()
+            .unwrap();
+        assert!(curl.stdout.starts_with(b"# HELP "), "{}", String::from_utf8_lossy(&curl.stdout));
+        assert_eq!(exporter.get(&format!("{flag}//")).status, 404);
+    }
+}
+
 /// A daemon whose answer is larger than what sockets buffer, so that a client that does not read
 /// keeps it from being sent.
 fn daemon_of_many_currencies(more: &[&str]) -> (Exporter, Exchange) {
