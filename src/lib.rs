@@ -33,8 +33,8 @@
 //! * Each third-party crate has one home: reqwest in `exchange::http` (its URL type in `exchange::strict_url` and its users), rustls
 //!   there and in `exchange::root_store` for the client and in `web::tls` for the server, hmac in `exchange::signing`
 //!   (and separately in `simulator`), hyper in `web` and `simulator`, socket2 in `commands::daemon`, bcrypt in
-//!   `web::auth`, prometheus and procfs in `exposition::process_metrics`, clap in `cli`, serde-saphyr, `serde_path_to_error`
-//!   and strsim in `yaml`.
+//!   `web::auth`, prometheus and procfs in `exposition::process_metrics`, clap and its generators in `cli`, serde-saphyr and
+//!   `serde_path_to_error` in `yaml`, strsim in `yaml` and `cli::variables`.
 
 mod blocking;
 pub mod cli;

@@ -15,10 +15,14 @@ use crate::{
 
 /// Flags of `serve`.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct ServeFlags {
     /// Validate the configuration and exit
     #[arg(long = "config.check")]
     pub config_check: bool,
+    /// List every metric with its type, labels and meaning, and exit
+    #[arg(long = "metrics")]
+    pub metrics: bool,
     #[command(flatten)]
     #[expect(missing_docs)]
     pub account: AccountFlags,
@@ -29,10 +33,10 @@ pub struct ServeFlags {
     #[expect(missing_docs)]
     pub web: WebFlags,
     /// Enable POST /-/reload, which reloads the configuration like SIGHUP does
-    #[arg(long = "web.enable-lifecycle")]
+    #[arg(long = "web.enable-lifecycle", help_heading = "Web")]
     pub enable_lifecycle: bool,
     /// Do not warn if other machines can connect without a password or client certificate
-    #[arg(long = "web.allow-insecure", env = "XT_WEB_ALLOW_INSECURE")]
+    #[arg(long = "web.allow-insecure", help_heading = "Web")]
     pub allow_insecure: bool,
     #[command(flatten)]
     #[expect(missing_docs)]
@@ -57,8 +61,21 @@ pub struct DemoFlags {
 #[derive(Args, Debug)]
 pub struct SimulateFlags {
     /// Loopback address to listen on
-    #[arg(long = "listen", value_name = "ADDRESS", default_value = "127.0.0.1:8470")]
-    pub listen: ListenAddress,
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8470",
+        // The variable of the other commands names the address of an exporter.
+        env = "XT_SIMULATE_LISTEN_ADDRESS"
+    )]
+    pub listen_address: ListenAddress,
+}
+
+/// Flags of `completions`.
+#[derive(Args, Debug)]
+pub struct CompletionsFlags {
+    /// Shell that the completions are for
+    pub shell: Shell,
 }
 
 /// Flags of `once`.
@@ -96,23 +113,20 @@ pub struct CheckFlags {
 /// Flags of `healthcheck`.
 #[derive(Args, Debug)]
 pub struct HealthcheckFlags {
-    /// Address that the exporter listens on
-    #[arg(
-        long = "web.listen-address",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:10770",
-        env = "XT_WEB_LISTEN_ADDRESS"
-    )]
-    pub listen_address: String,
+    /// Address that the exporter listens on; of several, the first is asked
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10770")]
+    pub listen_address: Vec<String>,
 }
 
 /// Flags that describe the account, or name the file that describes several.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Exchange")]
 pub struct AccountFlags {
     /// YAML file that lists the accounts; cannot be combined with --xt, --balance and --poll flags
     #[arg(
         long = "config.file",
         value_name = "FILE",
+        help_heading = None::<&str>,
         conflicts_with_all = [
             "xt.api", "xt.base-url", "xt.futures-usdt-base-url", "xt.futures-coin-base-url", "xt.proxy-url", "xt.proxy-credentials-file", "xt.ca-file", "xt.account", "xt.access-key-file", "xt.secret-key-file", "xt.wallet",
             "xt.prices", "balance.watch", "poll.timeout",
@@ -124,7 +138,6 @@ pub struct AccountFlags {
         id = "xt.api",
         long = "xt.api",
         value_name = "VERSION",
-        env = "XT_API",
         help = "API version: v4 for a key created at XT today, v1 for a sister exchange [default: v4]",
         value_parser = PossibleValuesParser::new([ApiVersion::V1.label(), ApiVersion::V4.label()]).map(|label| parse_api(&label)),
     )]
@@ -210,22 +223,29 @@ pub struct AccountFlags {
     pub prices: Option<Quote>,
     /// Currency to show always: usdt, usdt=500 to warn below 500 and page below 250, usdt=500:200 to page below 200,
     /// spot/usdt=500 in one wallet only; repeatable
-    #[arg(id = "balance.watch", long = "balance.watch", value_name = "[WALLET/]CURRENCY[=WARN[:PAGE]]")]
+    #[arg(
+        id = "balance.watch",
+        help_heading = "Balances",
+        long = "balance.watch",
+        value_name = "[WALLET/]CURRENCY[=WARN[:PAGE]]"
+    )]
     pub watch: Vec<String>,
     /// Poll timeout, failover included; shorter than the poll interval
-    #[arg(id = "poll.timeout", long = "poll.timeout", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    #[arg(id = "poll.timeout", help_heading = "Polling", display_order = 1, long = "poll.timeout", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub timeout: Duration,
     /// Allow core dumps when the program crashes; they contain the keys
-    #[arg(long = "allow-core-dumps")]
+    #[arg(long = "allow-core-dumps", help_heading = None::<&str>)]
     pub allow_core_dumps: bool,
 }
 
 /// When to poll, and how old a balance may become.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Polling")]
 pub struct PollFlags {
     /// Time from one poll of an account to the next; at least 1s
     #[arg(
         long = "poll.interval",
+        display_order = 0,
         value_name = "DURATION",
         default_value = "30s",
         value_parser = parse_duration,
@@ -239,26 +259,17 @@ pub struct PollFlags {
 
 /// Flags of the web server.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Web")]
 pub struct WebFlags {
     /// Address to listen on; repeatable. Without passwords, everyone who can connect can read the balances
-    #[arg(
-        long = "web.listen-address",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:10770",
-        env = "XT_WEB_LISTEN_ADDRESS"
-    )]
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10770")]
     pub listen_address: Vec<ListenAddress>,
     /// Listen on the sockets that systemd passes, instead of --web.listen-address
-    #[arg(long = "web.systemd-socket", env = "XT_WEB_SYSTEMD_SOCKET")]
+    #[arg(long = "web.systemd-socket")]
     pub systemd_socket: bool,
     /// Host name to accept in requests besides localhost, such as the name of a reverse proxy; repeatable or
     /// comma-separated. If set, all other names are rejected on every address
-    #[arg(
-        long = "web.allowed-hosts",
-        value_name = "HOST",
-        value_delimiter = ',',
-        env = "XT_WEB_ALLOWED_HOSTS"
-    )]
+    #[arg(long = "web.allowed-hosts", value_name = "HOST", value_delimiter = ',')]
     pub allowed_hosts: Vec<HostName>,
     /// YAML file for TLS, client certificates, passwords and headers, in the format of Prometheus' exporter-toolkit
     #[arg(id = "web.config.file", long = "web.config.file", value_name = "FILE")]
@@ -273,6 +284,7 @@ pub struct WebFlags {
 
 /// Flags of the log, which goes to standard error.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Logging")]
 pub struct LogFlags {
     /// Log level
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
@@ -280,6 +292,15 @@ pub struct LogFlags {
     /// Log format
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
     pub format: LogFormat,
+}
+
+/// A shell that has completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 /// The currency of prices.

@@ -1,34 +1,38 @@
 //! Commands and their flags. Parses the command line; `config` validates what the flags say about accounts. A command
 //! rejects flags that it does not use.
 
+mod errors;
 mod flags;
+mod generate;
 mod listen_address;
+mod variables;
 
-use std::{error::Error as _, ffi::OsString};
+use std::{ffi::OsString, io};
 
-use clap::{
-    CommandFactory, FromArgMatches, Parser, Subcommand,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 
 pub use self::flags::{
-    AccountFlags, CheckFlags, DemoFlags, HealthcheckFlags, LogFlags, LogFormat, LogLevel, OnceFlags,
-    PollFlags, Quote, ServeFlags, SimulateFlags, WebFlags,
+    AccountFlags, CheckFlags, CompletionsFlags, DemoFlags, HealthcheckFlags, LogFlags, LogFormat, LogLevel,
+    OnceFlags, PollFlags, Quote, ServeFlags, Shell, SimulateFlags, WebFlags,
 };
+pub use self::generate::version;
 pub use self::listen_address::ListenAddress;
-use crate::quoting::is_quotable;
 
-/// Prometheus exporter for account balances on XT and exchanges with the same API.
-///
-/// Without a command it runs `serve`. Flags can stand before or after the command. `COMMAND --help` lists the flags of a
-/// command.
+/// What the program's own help explains, in lines that fit every terminal.
+const INTRODUCTION: &str = "\
+Without a command, it runs `serve`. The flags below are those of `serve`;
+`COMMAND --help` lists the flags of another command. Flags can stand before or
+after the command.
+
+Each flag has an environment variable (env). The flag wins over the variable.
+The variable of a repeatable flag separates the values by commas.";
+
+/// Prometheus exporter for account balances on XT and exchanges with the same API
 #[derive(Debug, Parser)]
-#[command(name = "xt-balance-exporter", version, subcommand_required = true)]
+#[command(name = "xt-balance-exporter", version, propagate_version = true, subcommand_required = true)]
 #[command(override_usage = "xt-balance-exporter [COMMAND] [OPTIONS]")]
-#[command(max_term_width = 100, arg_required_else_help = false, disable_help_subcommand = true)]
-#[command(long_version = concat!(
-    env!("CARGO_PKG_VERSION"), " (revision ", env!("XT_REVISION"), ", rustc ", env!("XT_RUSTVERSION"), ")"
-))]
+#[command(help_template = format!("{{about}}\n\n{INTRODUCTION}\n\n{{usage-heading}} {{usage}}\n\n{{all-args}}"))]
+#[command(max_term_width = 100, arg_required_else_help = false)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -51,6 +55,12 @@ pub enum Command {
     Check(CheckFlags),
     /// Ask a running exporter whether it is healthy; exit with 0 or 1
     Healthcheck(HealthcheckFlags),
+    /// Print the completions for a shell
+    Completions(CompletionsFlags),
+    /// Print the man page
+    Man,
+    /// Print the version
+    Version,
 }
 
 impl Command {
@@ -62,7 +72,7 @@ impl Command {
             | Self::Demo(DemoFlags { log, .. })
             | Self::Once(OnceFlags { log, .. })
             | Self::Check(CheckFlags { log, .. }) => Some(log),
-            Self::Simulate(_) | Self::Healthcheck(_) => None,
+            _ => None,
         }
     }
 
@@ -73,7 +83,7 @@ impl Command {
             Self::Serve(ServeFlags { account, .. })
             | Self::Once(OnceFlags { account, .. })
             | Self::Check(CheckFlags { account, .. }) => account.allow_core_dumps,
-            Self::Demo(_) | Self::Simulate(_) | Self::Healthcheck(_) => false,
+            _ => false,
         }
     }
 }
@@ -81,33 +91,59 @@ impl Command {
 /// Parses the command line, program name first.
 ///
 /// # Errors
-/// The text to print instead of running a command: help, the version, or an error.
+/// The text to print instead of running a command: help or an error.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
-    let words = move_command_first(words.into_iter().collect());
-    let command = without_empty_variables(Cli::command());
-    let matches = command.try_get_matches_from(&words).map_err(|error| explain_error(error, &words))?;
-    Cli::from_arg_matches(&matches).map(|cli| cli.command)
+    let words: Vec<_> = words.into_iter().collect();
+    let (command, words) = match move_command_first(words.clone()) {
+        Some(words) => (variables::read_variables(commands(), &words), words),
+        None => (definition(), words),
+    };
+    match command.clone().try_get_matches_from(&words) {
+        Ok(matches) => Cli::from_arg_matches(&matches).map(|cli| cli.command),
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => Ok(Command::Version),
+        Err(error) => Err(errors::explain_error(error, &mut { command }, &words)),
+    }
 }
 
-/// Ignores environment variables that are set to the empty text: Docker Compose does that to variables without a value.
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let is_empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
-    command
-        .mut_args(|arg| {
-            let ignored = arg.get_env().is_some_and(is_empty);
-            if ignored { arg.env(None::<&str>) } else { arg }
-        })
-        .mut_subcommands(without_empty_variables)
-}
-
-/// The clap definition of all commands, to compare documents with.
+/// The clap definition of all commands, with the variables of their flags, for help and documents. The program itself
+/// has the flags of `serve` too.
 #[must_use]
 pub fn definition() -> clap::Command {
-    Cli::command()
+    let cli = commands();
+    let serve = cli.find_subcommand("serve").into_iter().flat_map(clap::Command::get_arguments);
+    let flags: Vec<_> = serve.map(|flag| flag.clone().next_line_help(true)).collect();
+    cli.args(flags)
 }
 
-/// Moves the command before the flags, where clap expects it, and inserts `serve` if there is no command.
-fn move_command_first(mut words: Vec<OsString>) -> Vec<OsString> {
+/// The clap definition of all commands, without flags of the program itself.
+fn commands() -> clap::Command {
+    variables::add_variables(Cli::command()).mut_subcommands(|command| command.next_line_help(true))
+}
+
+/// The completions for a shell.
+#[must_use]
+pub fn completions(shell: Shell) -> String {
+    generate::completions(definition(), shell)
+}
+
+/// The man page, for section 1.
+///
+/// # Errors
+/// None in practice: it writes to memory.
+pub fn man_page() -> io::Result<String> {
+    generate::man_page(definition().long_about(INTRODUCTION))
+}
+
+/// A warning for each environment variable of this process that looks like a misspelled one of the program.
+#[must_use]
+pub fn find_misspelled_variables() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    variables::find_misspelled(&definition(), names)
+}
+
+/// Moves the command before the flags, where clap expects it, and inserts `serve` if there is no command. `None` if the
+/// words ask for the help or the version of the whole program.
+fn move_command_first(mut words: Vec<OsString>) -> Option<Vec<OsString>> {
     let cli = Cli::command();
     // Number of words after the flag that are its value; `None` for an unknown flag.
     let values = |flag: &str| {
@@ -120,97 +156,23 @@ fn move_command_first(mut words: Vec<OsString>) -> Vec<OsString> {
     while let Some(word) = words.get(place).map(|word| word.to_string_lossy().into_owned()) {
         match word.strip_prefix("--") {
             Some("") => break,
-            Some("help" | "version") => return words,
+            Some("help" | "version") => return None,
             Some(flag) => match values(flag) {
                 Some(values) => place += 1 + values,
                 // The next word may be its value or the command. clap reports the unknown flag.
                 None => break,
             },
-            None if word == "-h" || word == "-V" => return words,
+            None if ["-h", "-V", "help"].contains(&&*word) => return None,
             None if word.starts_with('-') => place += 1,
             None => {
                 let command = words.remove(place);
                 words.insert(1, command);
-                return words;
+                return Some(words);
             }
         }
     }
     words.insert(words.len().min(1), "serve".into());
-    words
-}
-
-/// Replaces an error that repeats text of the user by one that does not, because the text may be a secret. Keeps numbers,
-/// durations, and words that resemble a flag or a command. Names the commands that accept a flag.
-fn explain_error(error: clap::Error, words: &[OsString]) -> clap::Error {
-    let explanation = match error.kind() {
-        ErrorKind::UnknownArgument => explain_unknown_flag(&error, words),
-        ErrorKind::InvalidSubcommand => explain_unknown_command(&error),
-        ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::TooManyValues => {
-            explain_invalid_value(&error)
-        }
-        _ => None,
-    };
-    match explanation {
-        Some(text) => Cli::command().error(error.kind(), text),
-        None => error,
-    }
-}
-
-fn explain_unknown_flag(error: &clap::Error, words: &[OsString]) -> Option<String> {
-    let flag = context_text(error, ContextKind::InvalidArg)?;
-    let cli = Cli::command();
-    let accepts = |command: &&clap::Command| {
-        command.get_arguments().any(|arg| arg.get_long().is_some_and(|long| flag == format!("--{long}")))
-    };
-    let names: Vec<_> =
-        cli.get_subcommands().filter(accepts).map(|command| format!("`{}`", command.get_name())).collect();
-    if !names.is_empty() {
-        let command = words.get(1).and_then(|word| cli.find_subcommand(word)).map(clap::Command::get_name);
-        let command = command.unwrap_or("the command");
-        return Some(format!("`{command}` does not accept {flag}: it is a flag of {}", names.join(", ")));
-    }
-    match context_text(error, ContextKind::SuggestedArg) {
-        Some(suggestion) if is_typo_of(flag, suggestion) => None,
-        Some(suggestion) => Some(format!("unknown flag: did you mean {suggestion}?")),
-        None if flag.starts_with('-') => Some("unknown flag".to_owned()),
-        None => Some("unexpected argument: write the value of a flag as --flag VALUE".to_owned()),
-    }
-}
-
-fn explain_unknown_command(error: &clap::Error) -> Option<String> {
-    let command = context_text(error, ContextKind::InvalidSubcommand)?;
-    let cli = Cli::command();
-    let names: Vec<_> = cli.get_subcommands().map(clap::Command::get_name).collect();
-    let is_typo = names.iter().any(|name| is_typo_of(command, name))
-        && error.get(ContextKind::SuggestedSubcommand).is_some();
-    (!is_typo).then(|| format!("unknown command: the commands are {}", names.join(", ")))
-}
-
-fn explain_invalid_value(error: &clap::Error) -> Option<String> {
-    let flag = context_text(error, ContextKind::InvalidArg)?;
-    let value = context_text(error, ContextKind::InvalidValue)?;
-    if value.is_empty() || is_quotable(value) {
-        return None;
-    }
-    let why = match (error.kind(), error.get(ContextKind::ValidValue), error.source()) {
-        (ErrorKind::TooManyValues, ..) => return Some(format!("'{flag}' takes no value")),
-        (_, Some(ContextValue::Strings(values)), _) => format!("possible values: {}", values.join(", ")),
-        (_, _, Some(source)) => source.to_string(),
-        _ => "see --help".to_owned(),
-    };
-    Some(format!("invalid value for '{flag}': {why}"))
-}
-
-fn context_text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
-    match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text),
-        _ => None,
-    }
-}
-
-/// Whether `text` is too close to the known word `suggestion` to hide a secret. Requires that clap found them similar.
-fn is_typo_of(text: &str, suggestion: &str) -> bool {
-    text.chars().count().abs_diff(suggestion.chars().count()) <= 2
+    Some(words)
 }
 
 #[cfg(test)]

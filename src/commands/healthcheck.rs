@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const RESPONSE_MAX_BYTES: u64 = 64 * 1024;
 
 pub(super) async fn run(flags: &HealthcheckFlags) -> Result<(), CommandError> {
-    let address = connect_address(&flags.listen_address);
+    let address = connect_address(flags.listen_address.first().map_or("", String::as_str));
     let shown = quote_address(&address);
     let failed = |why: &dyn fmt::Display| {
         CommandError::Failed(format!("/-/healthy at --web.listen-address{shown} {why}"))

@@ -18,16 +18,16 @@ mod socket_activation;
 mod state_file;
 mod systemd;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tokio::runtime;
 
 use self::{
-    outcome::{CommandError, print_error},
+    outcome::{CommandError, print, print_error},
     signals::Signals,
 };
-use crate::cli::Command;
+use crate::cli::{self, Command};
 
 /// Runs a command. Exit codes: 0 for success, 1 for a failure, 2 for invalid flags or configuration.
 #[must_use]
@@ -35,6 +35,9 @@ pub fn run(command: Command) -> ExitCode {
     // Must come before the first key is read.
     if !command.allows_core_dumps() {
         forbid_core_dumps();
+    }
+    for warning in command.log().map_or_else(Vec::new, |_| cli::find_misspelled_variables()) {
+        tracing::warn!("{warning}");
     }
     // Two threads: a large answer to one client must not delay the others.
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -77,7 +80,15 @@ async fn dispatch(command: Command) -> Result<(), CommandError> {
         Command::Once(flags) => signals.run_until_shutdown(once::run(&flags)).await,
         Command::Check(flags) => signals.run_until_shutdown(check::run(&flags)).await,
         Command::Healthcheck(flags) => signals.run_until_shutdown(healthcheck::run(&flags)).await,
+        Command::Completions(flags) => print_text(Ok(cli::completions(flags.shell))),
+        Command::Man => print_text(cli::man_page()),
+        Command::Version => print_text(Ok(cli::version())),
     }
+}
+
+fn print_text(text: io::Result<String>) -> Result<(), CommandError> {
+    print(&text.map_err(|error| CommandError::Failed(error.to_string()))?);
+    Ok(())
 }
 
 /// Disables core dumps, and access to this process's memory by other processes of the same user: both contain the keys.

@@ -15,10 +15,15 @@ use crate::{
     cli::ServeFlags,
     clock::Clock,
     exchange::Client,
+    exposition::listing::list_metrics,
     web::{OPEN_WARNING, WebConfigWatcher},
 };
 
 pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), CommandError> {
+    if flags.metrics {
+        print(&list_metrics());
+        return Ok(());
+    }
     let clock = Clock::start();
     let mut loader = ConfigLoader::new(&flags.account, Some(&flags.poll), clock);
     let read = async {

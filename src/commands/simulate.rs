@@ -13,13 +13,14 @@ use crate::{
 };
 
 pub(super) async fn run(flags: &SimulateFlags, mut signals: Signals) -> Result<(), CommandError> {
-    let refuse_listener = |error: &_| daemon::bind_error("--listen", &flags.listen, error);
-    let listener = daemon::bind(&flags.listen).await.map_err(|error| refuse_listener(&error))?;
+    let refuse_listener =
+        |error: &_| daemon::bind_error("--web.listen-address", &flags.listen_address, error);
+    let listener = daemon::bind(&flags.listen_address).await.map_err(|error| refuse_listener(&error))?;
     let address = listener.local_addr().map_err(|error| refuse_listener(&error))?;
     if !address.ip().is_loopback() {
         return Err(CommandError::Usage(format!(
-            "--listen {} is reachable from other machines, but the simulated exchange is for this machine only: use 127.0.0.1",
-            flags.listen
+            "--web.listen-address {} is reachable from other machines, but the simulated exchange is for this machine only: use 127.0.0.1",
+            flags.listen_address
         )));
     }
     let accounts = market::create_accounts();

@@ -1,5 +1,5 @@
 //! The table of all metrics: name, type, labels, help and the source of each value.
-//! The table is the contract with dashboards and rules. A test holds README's table against it.
+//! The table is the contract with dashboards and rules. README's table is generated from it.
 
 use super::text::{self, Samples, count_to_float};
 use crate::{
@@ -21,8 +21,10 @@ pub struct MetricFamily {
     pub kind: MetricKind,
     /// Label names in the order in which they are written.
     pub labels: &'static [&'static str],
-    /// One sentence of at most 120 characters.
+    /// One sentence of at most 120 characters, for the `# HELP` line.
     pub help: &'static str,
+    /// Further sentences, for `--metrics` and README; can be empty.
+    pub details: &'static str,
     /// The data that its samples are rendered from.
     pub source: MetricSource,
 }
@@ -32,6 +34,12 @@ impl MetricFamily {
     #[must_use]
     pub fn header(&self) -> String {
         text::header(self.name, self.help, self.kind.type_name())
+    }
+
+    /// Help and details.
+    #[must_use]
+    pub fn meaning(&self) -> String {
+        format!("{} {}", self.help, self.details).trim_end().to_owned()
     }
 
     /// A writer of its samples.
@@ -100,34 +108,51 @@ pub static FAMILIES: [MetricFamily; 37] = [
         MetricKind::Counter,
         &[],
         "Total user and system CPU time spent in seconds.",
+        "",
     ),
-    exporter_family("process_max_fds", MetricKind::Gauge, &[], "Maximum number of open file descriptors."),
-    exporter_family("process_open_fds", MetricKind::Gauge, &[], "Number of open file descriptors."),
+    exporter_family(
+        "process_max_fds",
+        MetricKind::Gauge,
+        &[],
+        "Maximum number of open file descriptors.",
+        "",
+    ),
+    exporter_family("process_open_fds", MetricKind::Gauge, &[], "Number of open file descriptors.", ""),
     exporter_family(
         "process_resident_memory_bytes",
         MetricKind::Gauge,
         &[],
         "Resident memory size in bytes.",
+        "",
     ),
     exporter_family(
         "process_start_time_seconds",
         MetricKind::Gauge,
         &[],
         "Start time of the process since unix epoch in seconds.",
+        "",
     ),
-    exporter_family("process_threads", MetricKind::Gauge, &[], "Number of OS threads in the process."),
-    exporter_family("process_virtual_memory_bytes", MetricKind::Gauge, &[], "Virtual memory size in bytes."),
+    exporter_family("process_threads", MetricKind::Gauge, &[], "Number of OS threads in the process.", ""),
+    exporter_family(
+        "process_virtual_memory_bytes",
+        MetricKind::Gauge,
+        &[],
+        "Virtual memory size in bytes.",
+        "",
+    ),
     exporter_family(
         "process_virtual_memory_max_bytes",
         MetricKind::Gauge,
         &[],
         "Maximum amount of virtual memory available in bytes, -1 if unlimited.",
+        "",
     ),
     MetricFamily {
         name: "xt_balance_free",
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
         help: "Amount that can be traded or withdrawn, in units of the currency; absent while unknown.",
+        details: "`available` of v1, `availableAmount` of v4, `availableBalance` of futures or, where that is missing, `walletBalance` minus the frozen amount. 0 for a watched currency that confirmed answers leave out.",
         source: MetricSource::Holdings(|wallet_config, holdings, out| {
             balance_rows(wallet_config, holdings, out, |amounts| &amounts.free);
         }),
@@ -137,6 +162,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
         help: "Configured free amount below which the alerts page, in units of the currency.",
+        details: "By default half of the threshold. Present also while the balance is unknown.",
         source: MetricSource::Config(|wallet_config, out| {
             threshold_rows(wallet_config, out, |thresholds| thresholds.page);
         }),
@@ -146,6 +172,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
         help: "Configured free amount below which the alerts warn, in units of the currency.",
+        details: "Present also while the balance is unknown.",
         source: MetricSource::Config(|wallet_config, out| {
             threshold_rows(wallet_config, out, |thresholds| thresholds.warn);
         }),
@@ -155,6 +182,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
         help: "Amount locked in orders, withdrawals or positions, in units of the currency; absent while unknown.",
+        details: "`freeze` of v1, `frozenAmount` of v4, the sum of the margins of futures (`openOrderMarginFrozen`, `isolatedMargin`, `crossedMargin`).",
         source: MetricSource::Holdings(|wallet_config, holdings, out| {
             balance_rows(wallet_config, holdings, out, |amounts| &amounts.frozen);
         }),
@@ -164,6 +192,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Gauge,
         labels: &["account", "currency", "reason", "wallet"],
         help: "Part of the frozen amount by reason, in units of the currency; absent while unknown and if it was not sent.",
+        details: "Only of v4, for watched currencies, and for others while anything of them is frozen.",
         source: MetricSource::Holdings(|wallet_config, holdings, out| {
             for holding in holdings {
                 let HoldingState::Read(amounts) = &holding.state else { continue };
@@ -182,12 +211,14 @@ pub static FAMILIES: [MetricFamily; 37] = [
         MetricKind::Gauge,
         &["host"],
         "Clock of the exchange host minus the clock of this machine, in seconds.",
+        "Absent for a host that polls no longer use.",
     ),
     MetricFamily {
         name: "xt_credentials_loaded_timestamp_seconds",
         kind: MetricKind::Gauge,
         labels: ACCOUNT_LABELS,
         help: "Unix time at which the key pair in use was loaded.",
+        details: "",
         source: MetricSource::Account(|account, out| {
             out.sample(&[&account.name], account.credentials_loaded.as_secs_f64());
         }),
@@ -197,6 +228,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Gauge,
         labels: WALLET_LABELS,
         help: "Rows in the last good answer before any filter; absent while unknown.",
+        details: "Unusable rows count too.",
         source: MetricSource::Answer(|wallet_config, good, out| {
             out.sample(
                 &[&wallet_config.account, wallet_config.wallet.label()],
@@ -209,6 +241,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Gauge,
         labels: WALLET_LABELS,
         help: "Value of the wallet in USDT as the exchange computes it; absent while unknown and if it was not sent.",
+        details: "`totalUsdtAmount` of v4. Absent also if the exchange did not send it. Which currencies it counts is not documented.",
         source: MetricSource::Answer(|wallet_config, good, out| {
             if let Some(total) = &good.exchange_total {
                 out.sample(&[&wallet_config.account, wallet_config.wallet.label()], total.value());
@@ -220,24 +253,28 @@ pub static FAMILIES: [MetricFamily; 37] = [
         MetricKind::Gauge,
         &["revision", "rustversion", "version"],
         "A metric with the constant value 1, labeled by revision, Rust version and version.",
+        "",
     ),
     exporter_family(
         "xt_exporter_config_last_reload_success_timestamp_seconds",
         MetricKind::Gauge,
         &[],
         "Unix time of the last successful configuration reload, or of the start.",
+        "",
     ),
     exporter_family(
         "xt_exporter_config_last_reload_successful",
         MetricKind::Gauge,
         &[],
         "1 if the last configuration reload succeeded, 0 if the previous configuration stays active.",
+        "",
     ),
     MetricFamily {
         name: "xt_last_success_timestamp_seconds",
         kind: MetricKind::Gauge,
         labels: WALLET_LABELS,
         help: "Unix time at which the request of the last good answer was sent; 0 before the first.",
+        details: "",
         source: MetricSource::Poll(|snapshot, out| {
             let at = snapshot.last_good.as_ref().map(|good| good.at.unix);
             out.sample(&wallet_labels(snapshot), timestamp_or_zero(at));
@@ -248,12 +285,14 @@ pub static FAMILIES: [MetricFamily; 37] = [
         MetricKind::Counter,
         &[],
         "Log lines dropped because standard error was not read fast enough.",
+        "",
     ),
     MetricFamily {
         name: "xt_market_list_last_success_timestamp_seconds",
         kind: MetricKind::Gauge,
         labels: &[],
         help: "Unix time at which the request of the last good list of markets was sent; 0 before the first.",
+        details: "The exporter reads the list once an hour (v4 `/v4/public/symbol`, v1 `getMarketConfig`). While it cannot be read, the last list counts, and before the first list prices are not checked. Exists only with `--xt.prices`.",
         source: MetricSource::PricePoll(|price_snapshot, out| {
             let at = price_snapshot.market_list.last_success.map(|sent| sent.unix);
             out.sample(&[], timestamp_or_zero(at));
@@ -264,6 +303,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Gauge,
         labels: &[],
         help: "Markets against USDT that are closed or not listed, whose last prices are not used; absent while unknown.",
+        details: "Their currencies have no price, because a closed market keeps its last price. Absent also before the first list of markets. Exists only with `--xt.prices`.",
         source: MetricSource::Price(|_, prices, out| {
             if let Some(closed) = prices.closed() {
                 out.sample(&[], count_to_float(closed as u64));
@@ -275,6 +315,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Gauge,
         labels: ACCOUNT_LABELS,
         help: "Unix time until which no request is sent after a rate-limit reply; 0 if not paused.",
+        details: "",
         source: MetricSource::Account(|account, out| {
             out.sample(&[&account.name], timestamp_or_zero(account.paused_until));
         }),
@@ -284,6 +325,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Histogram,
         labels: WALLET_LABELS,
         help: "Duration of polls in seconds, failover and confirmation included.",
+        details: "Measured from the first byte sent to the decoded answer.",
         source: MetricSource::Poll(|snapshot, out| {
             let durations = &snapshot.counters.durations;
             out.histogram(
@@ -300,6 +342,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Counter,
         labels: &["account", "reason", "wallet"],
         help: "Failed polls by reason.",
+        details: "Every reason starts at 0.",
         source: MetricSource::Poll(|snapshot, out| {
             let [account, wallet] = wallet_labels(snapshot);
             for (reason, count) in Reason::ALL.iter().zip(snapshot.counters.failures) {
@@ -312,6 +355,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Counter,
         labels: ACCOUNT_LABELS,
         help: "Restarts of the poller after a panic, which is a bug.",
+        details: "",
         source: MetricSource::Account(|account, out| {
             out.sample(&[&account.name], count_to_float(account.poller_restarts));
         }),
@@ -321,6 +365,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Counter,
         labels: WALLET_LABELS,
         help: "Finished polls, successful or failed.",
+        details: "",
         source: MetricSource::Poll(|snapshot, out| {
             out.sample(&wallet_labels(snapshot), count_to_float(snapshot.counters.polls));
         }),
@@ -330,6 +375,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Gauge,
         labels: &["currency", "quote"],
         help: "Last price of one unit of the currency, in units of the quote currency; absent while unknown.",
+        details: "`price` of v1, `p` of v4, of the market `currency_usdt`. usdt itself is 1, every other stablecoin has its market price. Absent without a market or a price above 0. Exists only with `--xt.prices`.",
         source: MetricSource::Price(|filter, prices, out| {
             for (currency, price) in prices.iter().filter(|(currency, _)| filter.is_visible(currency)) {
                 out.sample(&[currency, QUOTE], price);
@@ -341,6 +387,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Gauge,
         labels: &[],
         help: "Unix time at which the request of the last good price answer was sent; 0 before the first.",
+        details: "Exists only with `--xt.prices`.",
         source: MetricSource::PricePoll(|price_snapshot, out| {
             let at = price_snapshot.last_good.as_ref().map(|good| good.at.unix);
             out.sample(&[], timestamp_or_zero(at));
@@ -351,12 +398,14 @@ pub static FAMILIES: [MetricFamily; 37] = [
         MetricKind::Counter,
         &[],
         "Restarts of the price poller after a panic, which is a bug.",
+        "Exists only with `--xt.prices`.",
     ),
     MetricFamily {
         name: "xt_rows_rejected_total",
         kind: MetricKind::Counter,
         labels: WALLET_LABELS,
         help: "Rows of good answers that were rejected because their name or amounts were unusable.",
+        details: "The other rows were published.",
         source: MetricSource::Poll(|snapshot, out| {
             out.sample(&wallet_labels(snapshot), count_to_float(snapshot.counters.rows_rejected));
         }),
@@ -366,6 +415,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Counter,
         labels: WALLET_LABELS,
         help: "Polls with a suspect answer, which another answer must confirm.",
+        details: "A suspect answer is empty or lacks a watched balance. It counts also if another answer confirms it.",
         source: MetricSource::Poll(|snapshot, out| {
             out.sample(&wallet_labels(snapshot), count_to_float(snapshot.counters.suspect_snapshots));
         }),
@@ -375,6 +425,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Gauge,
         labels: WALLET_LABELS,
         help: "Currencies with a balance but without a price; absent while balances or prices are unknown.",
+        details: "A currency with an unreadable row counts too. The worth of these currencies is unknown and in no sum. Exists only with `--xt.prices`.",
         source: MetricSource::Unpriced(|wallet_config, unpriced, out| {
             out.sample(&[&wallet_config.account, wallet_config.wallet.label()], count_to_float(unpriced));
         }),
@@ -384,6 +435,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Gauge,
         labels: WALLET_LABELS,
         help: "1 if the last poll succeeded and its answer is not suspect, otherwise 0.",
+        details: "Before the first poll, it is 0.",
         source: MetricSource::Poll(|snapshot, out| {
             out.sample(&wallet_labels(snapshot), f64::from(u8::from(snapshot.is_up())));
         }),
@@ -393,6 +445,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
         help: "1 if the last good answer had a row for the watched currency, 0 if not; absent while unknown.",
+        details: "It is 0 only if another answer confirms it.",
         source: MetricSource::Holdings(|wallet_config, holdings, out| {
             for holding in
                 holdings.iter().filter(|holding| wallet_config.find_watch(&holding.currency).is_some())
@@ -411,8 +464,9 @@ const fn exporter_family(
     kind: MetricKind,
     labels: &'static [&'static str],
     help: &'static str,
+    details: &'static str,
 ) -> MetricFamily {
-    MetricFamily { name, kind, labels, help, source: MetricSource::Exporter }
+    MetricFamily { name, kind, labels, help, details, source: MetricSource::Exporter }
 }
 
 fn balance_rows(
@@ -472,6 +526,9 @@ mod tests {
             );
             assert!(family.help.ends_with('.') && !family.help.contains(['\\', '\n']), "{}", family.name);
             assert!(family.help.len() <= 120 && !family.help.contains(". "), "{}", family.name);
+            let details = family.details;
+            assert!(details.is_empty() || details.ends_with('.'), "{}", family.name);
+            assert!(!details.contains(['|', '\n', '\\']), "{}: README shows it in a table", family.name);
         }
     }
 }

@@ -5,6 +5,7 @@
 pub mod cache;
 mod cached_families;
 pub mod gzip;
+pub mod listing;
 pub mod metrics;
 pub mod process_metrics;
 mod segments;

@@ -55,7 +55,7 @@ fn control(address: SocketAddr, target: &str, body: &str) {
 
 /// `simulate`, and where it listens.
 fn simulate() -> (Exporter, SocketAddr) {
-    let simulator = Exporter::start(&["simulate", "--listen=127.0.0.1:0"], &[]);
+    let simulator = Exporter::start(&["simulate", "--web.listen-address=127.0.0.1:0"], &[]);
     let line = simulator.stdout.wait_for("listens on http://");
     let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
     let address = address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line}"));

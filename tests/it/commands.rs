@@ -2,6 +2,8 @@
 //! code it ends with.
 
 mod check;
+mod help;
+mod variables;
 
 use std::{fs, net::SocketAddr, path::Path, process::Command};
 
@@ -442,7 +444,7 @@ fn demo_prints_the_log_on_request() {
 
 #[test]
 fn simulate_prints_keys_that_work_on_the_exchange_it_serves() {
-    let exporter = Exporter::start(&["simulate", "--listen", "127.0.0.1:0"], &[]);
+    let exporter = Exporter::start(&["simulate", "--web.listen-address", "127.0.0.1:0"], &[]);
     let address = printed(&exporter, "listens on");
     let line = exporter.stdout.wait_for("treasury");
     let words: Vec<_> = line.split_whitespace().collect();
@@ -462,45 +464,18 @@ fn simulate_prints_keys_that_work_on_the_exchange_it_serves() {
 fn simulate_refuses_to_be_reached_from_other_machines() {
     let mut said = Transcript::default();
     for address in ["0.0.0.0:0", "[::]:0", ":0"] {
-        let output = Exporter::run(&["simulate", "--listen", address], &[]);
-        ended(&output, 2, &[&format!("--listen {address}")]);
+        let output = Exporter::run(&["simulate", "--web.listen-address", address], &[]);
+        ended(&output, 2, &[&format!("--web.listen-address {address}")]);
         assert_eq!(output.stdout, "", "no keys, no address");
         said.add_output(address, &output);
     }
-    let output = Exporter::run(&["simulate", "--listen", "nowhere"], &[]);
-    ended(&output, 2, &["--listen"]);
+    let output = Exporter::run(&["simulate", "--web.listen-address", "nowhere"], &[]);
+    ended(&output, 2, &["--web.listen-address"]);
     said.add_output("nowhere", &output);
     said.assert("simulate_listen");
 }
 
 // words
-
-#[test]
-fn help_names_every_command_and_says_what_is_done_without_one() {
-    let commands = ["serve", "demo", "simulate", "once", "check", "healthcheck"];
-    let mut said = Transcript::default();
-    for flag in ["--help", "-h"] {
-        let output = Exporter::run(&[flag], &[]);
-        ended(&output, 0, &commands);
-        assert_eq!(output.stderr, "");
-        said.add_output(flag, &output);
-    }
-    for command in commands {
-        let output = Exporter::run(&[command, "--help"], &[]);
-        ended(&output, 0, &[&format!("Usage: xt-balance-exporter {command}")]);
-        said.add_output(&format!("{command} --help"), &output);
-    }
-    said.assert("help");
-}
-
-#[test]
-fn the_version_tells_which_build_this_is() {
-    let output = Exporter::run(&["--version"], &[]);
-    let version = format!("xt-balance-exporter {} (revision ", env!("CARGO_PKG_VERSION"));
-    ended(&output, 0, &[&version, "rustc 1."]);
-    let short = Exporter::run(&["-V"], &[]);
-    assert_eq!(short.stdout, format!("xt-balance-exporter {}\n", env!("CARGO_PKG_VERSION")));
-}
 
 #[test]
 fn a_flag_that_the_command_has_no_use_for_is_refused_and_its_owner_named() {
@@ -513,6 +488,7 @@ fn a_flag_that_the_command_has_no_use_for_is_refused_and_its_owner_named() {
         ("--xt.acount=a", &["'--xt.acount'", "'--xt.account'"]),
         ("once --xt.acount a", &["'--xt.acount'", "'--xt.account'"]),
         ("--poll.interval 30", &["--poll.interval"]),
+        ("simulate --listen 127.0.0.1:0", &["--listen", "--web.listen-address"]),
     ] {
         let output = run(words);
         ended(&output, 2, parts);
@@ -530,30 +506,6 @@ fn logs_are_json_when_asked_for() {
     let lines: Vec<serde_json::Value> = log.map(|line| serde_json::from_str(line).unwrap()).collect();
     let poll = lines.iter().find(|line| line["reason"] == "connect").unwrap();
     assert_eq!((&poll["account"], &poll["level"]), (&"main".into(), &"warn".into()));
-}
-
-/// Compose sets a variable that has no value to the empty text.
-#[test]
-fn a_variable_that_is_empty_counts_as_unset() {
-    let exchange = Exchange::documented();
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let (key, secret) = (file("key", ACCESS_KEY), file("secret", SECRET_KEY));
-    let empty = ["XT_ACCESS_KEY", "XT_SECRET_KEY", "XT_WEB_LISTEN_ADDRESS", "XT_WEB_ALLOWED_HOSTS"];
-    let mut env: Vec<_> = empty.iter().map(|name| (*name, "")).collect();
-    env.extend([("XT_ACCESS_KEY_FILE", &*key), ("XT_SECRET_KEY_FILE", &*secret)]);
-    for arguments in [&["--config.check"][..], &["once"]] {
-        let ended = Exporter::run(&[arguments, &["--xt.base-url", &exchange.url()]].concat(), &env);
-        assert!(ended.status.success(), "{}", ended.stderr);
-    }
-    let config = file("accounts.yml", "accounts: [{name: a, access_key_file: key, secret_key_file: secret}]");
-    let empty: Vec<_> = env.iter().map(|(name, _)| (*name, "")).collect();
-    let ended = Exporter::run(&["--config.check", "--config.file", &config], &empty);
-    assert!(ended.status.success(), "{}", ended.stderr);
 }
 
 /// As Docker mounts a secret: of mode 0444, which nobody can change there.

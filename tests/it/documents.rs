@@ -1,6 +1,8 @@
 //! README.md against the program: the metrics it lists, the flags it prints and the excerpt it
 //! shows are those there are.
 
+use std::fmt::Write as _;
+
 use crate::common::{Exporter, text_format};
 use xt_balance_exporter::{
     cli,
@@ -27,35 +29,41 @@ fn fenced(text: &str) -> Vec<String> {
     blocks.map(|block| block.split("\n```").next().unwrap().to_owned() + "\n").collect()
 }
 
-/// A row of the table of metrics: name, type, labels.
-fn row(name: &str, kind: &str, labels: &str) -> String {
-    format!("| `{name}` | {kind} | {labels} |")
+/// The table of metrics, as README shows it.
+fn metrics_table() -> String {
+    let mut table = "| name | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
+    for family in FAMILIES.iter().filter(|family| !family.name.starts_with("process_")) {
+        let (kind, labels) = (family.kind.type_name(), family.labels.join(", "));
+        let _ = writeln!(table, "| `{}` | {kind} | {labels} | {} |", family.name, family.meaning());
+    }
+    table + "| `process_*` | | | CPU, memory, file descriptors, threads, start time |\n"
 }
 
 #[test]
-fn the_table_of_metrics_lists_every_family_there_is_and_no_other() {
+fn the_table_of_metrics_is_made_from_the_list_of_metrics() {
+    update_readme(&metrics_table(), "\n| name | type | labels | meaning |\n", "\n\n");
     let section = section("## Metrics");
-    let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).collect();
-    let mut expected = Vec::new();
-    for family in FAMILIES.iter().filter(|family| !family.name.starts_with("process_")) {
-        let wanted = row(family.name, family.kind.type_name(), &family.labels.join(", "));
-        let found = rows.iter().find(|row| row.starts_with(&wanted));
-        let found = found.unwrap_or_else(|| {
-            panic!("the table under \"## Metrics\" in README.md needs this row:\n{wanted} {} |", family.help)
-        });
-        let meaning = found.strip_prefix(&wanted).unwrap().trim_matches(['|', ' ']);
-        assert!(!meaning.is_empty(), "README.md must say what {} means:\n{found}", family.name);
-        expected.push(*found);
-    }
-    let (own, others): (Vec<_>, Vec<_>) =
-        rows.into_iter().partition(|row| row.starts_with("| `process_*` |"));
-    assert_eq!(own.len(), 1, "the table under \"## Metrics\" in README.md needs one row for `process_*`");
-    assert_eq!(
-        others, expected,
-        "the table under \"## Metrics\" in README.md must hold the rows on the right, in this order, and no other"
-    );
     for word in Reason::ALL.map(Reason::label).into_iter().chain(Wallet::ALL.map(Wallet::label)) {
         assert!(section.contains(&format!("`{word}`")), "\"## Metrics\" in README.md must name `{word}`");
+    }
+}
+
+/// Asserts that README.md has `text` between the line break before `begin` and the one before `end`. Writes it there instead
+/// if `INSTA_UPDATE` is `always`.
+fn update_readme(text: &str, begin: &str, end: &str) {
+    let readme = readme();
+    let (before, rest) = readme.split_once(begin).unwrap_or_else(|| panic!("README.md has no {begin:?}"));
+    let found = format!("{begin}{rest}");
+    let found = &found[1..found.find(end).map_or(found.len(), |place| place + 1)];
+    if found == text {
+        return;
+    }
+    if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
+        let rest = &readme[before.len() + 1 + found.len()..];
+        let updated = format!("{before}\n{text}{rest}");
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"), updated).unwrap();
+    } else {
+        panic!("README.md is out of date: run this test with INSTA_UPDATE=always, which writes\n{text}");
     }
 }
 
@@ -63,11 +71,7 @@ fn the_table_of_metrics_lists_every_family_there_is_and_no_other() {
 fn the_flags_are_what_help_prints() {
     let output = Exporter::run(&["serve", "--help"], &[("COLUMNS", "100")]);
     let help: String = output.stdout.lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
-    let shown = fenced(&section("## Flags"));
-    assert!(
-        shown.contains(&help),
-        "the ```text block under \"## Flags\" in README.md must be what `serve --help` prints. Paste this:\n{help}"
-    );
+    update_readme(&help, "\nPoll the accounts and serve", "\n```");
 }
 
 #[test]

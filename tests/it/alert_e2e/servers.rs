@@ -33,7 +33,7 @@ pub struct Exchange {
 
 impl Exchange {
     pub fn start() -> Self {
-        let process = Exporter::start(&["simulate", "--listen=127.0.0.1:0"], &[]);
+        let process = Exporter::start(&["simulate", "--web.listen-address=127.0.0.1:0"], &[]);
         let line = process.stdout.wait_for("listens on http://");
         let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
         let address = address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line}"));

@@ -1,0 +1,154 @@
+//! The environment variables of flags: each flag has one, the flag wins, and errors name the variable.
+
+use std::collections::BTreeMap;
+
+use super::{KEYS, NOBODY, ended};
+use crate::common::{
+    ACCESS_KEY, Exchange, Exporter, Output, SECRET_KEY,
+    golden::{Transcript, errors},
+    sample, until,
+};
+use xt_balance_exporter::cli;
+
+/// Runs the program with keys and these variables.
+fn run_with(words: &str, env: &[(&str, &str)]) -> Output {
+    let words: Vec<_> = words.split(' ').filter(|word| !word.is_empty()).collect();
+    Exporter::run(&words, &[&KEYS[..], env].concat())
+}
+
+#[test]
+fn every_flag_has_a_variable_of_its_own() {
+    let definition = cli::definition();
+    let mut flags = BTreeMap::new();
+    for command in definition.get_subcommands() {
+        for arg in command.get_arguments() {
+            let Some(flag) = arg.get_long() else { continue };
+            let name = format!("{} --{flag}", command.get_name());
+            if ["metrics", "xt.access-key-file", "xt.secret-key-file"].contains(&flag) {
+                assert_eq!(arg.get_env(), None, "{name}");
+                continue;
+            }
+            let variable =
+                arg.get_env().unwrap_or_else(|| panic!("{name} has no variable")).to_str().unwrap();
+            assert_eq!(*flags.entry(variable.to_owned()).or_insert(flag), flag, "{variable}");
+            let help = Exporter::run(&[command.get_name(), "--help"], &[("COLUMNS", "100")]).stdout;
+            let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(help.contains(&format!("[env: {variable}]")), "{name}: {help}");
+        }
+    }
+    assert!(flags.len() > 25, "{flags:?}");
+}
+
+#[test]
+fn serve_is_set_up_by_variables_alone() {
+    let exchange = Exchange::documented();
+    let url = exchange.url();
+    let env = [
+        ("XT_BASE_URL", &*url),
+        ("XT_ACCOUNT", "variables"),
+        ("XT_WALLET", "spot"),
+        ("XT_BALANCE_WATCH", "usdt=500,xrp"),
+        ("XT_POLL_INTERVAL", "1s"),
+        ("XT_POLL_TIMEOUT", "900ms"),
+        ("XT_WEB_LISTEN_ADDRESS", "127.0.0.1:0,[::1]:0"),
+        ("XT_WEB_ENABLE_LIFECYCLE", "yes"),
+        ("XT_WEB_SYSTEMD_SOCKET", "0"),
+        ("XT_LOG_LEVEL", "debug"),
+    ];
+    let exporter = Exporter::start(&[], &[&KEYS[..], &env].concat());
+    let watched = until("the second poll confirms that xrp is missing", || {
+        sample(&exporter.metrics(), r#"xt_watch_present{account="variables",currency="xrp",wallet="spot"}"#)
+    });
+    assert!(watched < 1.0, "{watched}");
+    exporter.stderr.wait_for("address=[::1]:");
+    let reloaded = crate::common::request("POST", exporter.address(), "/-/reload", &[]);
+    assert_eq!(reloaded.status, 200, "{}", reloaded.text());
+}
+
+#[test]
+fn a_flag_wins_over_its_variable_and_others_are_ignored() {
+    let exchange = Exchange::documented();
+    let flags = format!("once --xt.account flag --balance.watch usdt=7 --xt.base-url {}", exchange.url());
+    let env = [
+        ("XT_ACCOUNT", "variable"),
+        ("XT_BALANCE_WATCH", "usdt=1,btc=2"),
+        ("XT_BASE_URL", NOBODY),
+        // Of other commands.
+        ("XT_WEB_LISTEN_ADDRESS", "nowhere"),
+        ("XT_POLL_INTERVAL", "nonsense"),
+        ("XT_URL", "nonsense"),
+    ];
+    let output = run_with(&flags, &env);
+    ended(&output, 0, &[]);
+    let threshold = |currency: &str| {
+        let labels = format!(r#"{{account="flag",currency="{currency}",wallet="spot"}}"#);
+        sample(&output.stdout, &format!("xt_balance_free_threshold{labels}"))
+    };
+    assert_eq!((threshold("usdt"), threshold("btc")), (Some(7.0), None));
+    // A comma separates values only in a variable.
+    let output = run_with("--config.check --balance.watch usdt=500,btc=1", &[]);
+    ended(&output, 2, &["--balance.watch"]);
+}
+
+#[test]
+fn an_error_names_the_variable_and_the_fix() {
+    let mut said = Transcript::default();
+    for (words, variable, value) in [
+        ("--config.check", "XT_POLL_INTERVAL", "30"),
+        ("--config.check", "XT_LOG_LEVEL", "loud"),
+        ("--config.check", "XT_WEB_SYSTEMD_SOCKET", "perhaps"),
+        ("--config.check", "XT_WEB_ALLOWED_HOSTS", "a,b:80"),
+        ("--config.check --config.file x.yml", "XT_POLL_INTERVAL", "1m"),
+        ("--config.check --config.file x.yml", "XT_ACCOUNT", "a"),
+        ("check --xt.account a", "XT_CONFIG_FILE", "x.yml"),
+    ] {
+        let output = run_with(words, &[(variable, value)]);
+        ended(&output, 2, &[variable]);
+        said.add_output(&format!("{variable}={value} {words}"), &output);
+    }
+    let both = [("XT_POLL_INTERVAL", "1m"), ("XT_CONFIG_FILE", "x.yml")];
+    let output = run_with("--config.check", &both);
+    ended(&output, 2, &["XT_POLL_INTERVAL", "XT_CONFIG_FILE"]);
+    said.add_output("both", &output);
+    said.assert("wrong_variables");
+}
+
+#[test]
+fn a_misspelled_variable_is_a_warning() {
+    let output = run_with("--config.check", &[("XT_POLL_INTERVALL", "1m"), ("XT_OTHER_PROGRAM", "1")]);
+    ended(&output, 0, &["XT_POLL_INTERVALL", "did you mean XT_POLL_INTERVAL?"]);
+    assert!(!output.stderr.contains("XT_OTHER_PROGRAM"), "{}", output.stderr);
+    assert_eq!(errors(&output), "", "it is a line of the log");
+}
+
+#[test]
+fn healthcheck_asks_the_first_address_of_the_variable() {
+    let exchange = Exchange::documented();
+    let exporter = Exporter::serve(&exchange.url(), &[]);
+    let addresses = format!("{},127.0.0.1:1", exporter.address());
+    ended(&Exporter::run(&["healthcheck"], &[("XT_WEB_LISTEN_ADDRESS", &addresses)]), 0, &[]);
+}
+
+/// Compose sets a variable that has no value to the empty text.
+#[test]
+fn a_variable_that_is_empty_counts_as_unset() {
+    let exchange = Exchange::documented();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (key, secret) = (file("key", ACCESS_KEY), file("secret", SECRET_KEY));
+    let empty = ["XT_ACCESS_KEY", "XT_SECRET_KEY", "XT_WEB_LISTEN_ADDRESS", "XT_WEB_ALLOWED_HOSTS"];
+    let mut env: Vec<_> = empty.iter().map(|name| (*name, "")).collect();
+    env.extend([("XT_ACCESS_KEY_FILE", &*key), ("XT_SECRET_KEY_FILE", &*secret)]);
+    for arguments in [&["--config.check"][..], &["once"]] {
+        let ended = Exporter::run(&[arguments, &["--xt.base-url", &exchange.url()]].concat(), &env);
+        assert!(ended.status.success(), "{}", ended.stderr);
+    }
+    let config = file("accounts.yml", "accounts: [{name: a, access_key_file: key, secret_key_file: secret}]");
+    let empty: Vec<_> = env.iter().map(|(name, _)| (*name, "")).collect();
+    let ended = Exporter::run(&["--config.check", "--config.file", &config], &empty);
+    assert!(ended.status.success(), "{}", ended.stderr);
+}
