@@ -59,3 +59,4 @@ mod tls;
 mod v4;
 mod web;
 mod web_config;
+mod wex;
