@@ -290,6 +290,27 @@ fn the_daemon_accepts_the_configuration_as_the_pod_sees_it() {
 }
 
 #[test]
+fn the_next_container_of_a_crash_loop_finds_the_state_file() {
+    let pod = |args: &[&str]| the(&render(args), "Deployment")["spec"]["template"]["spec"].clone();
+    let with_keys = pod(&["--values", &format!("{CHART}/ci/full-values.yaml")]);
+    let entries = |list: &Value| list.as_array().cloned().unwrap_or_default();
+    let container = &with_keys["containers"][0];
+    let variables = entries(&container["env"]);
+    let variable = variables.iter().find(|variable| variable["name"] == "STATE_DIRECTORY").unwrap();
+    let mounts = entries(&container["volumeMounts"]);
+    let mount = mounts.iter().find(|mount| mount["mountPath"] == variable["value"]).unwrap();
+    assert_eq!(mount["readOnly"], Value::Null);
+    let volumes = entries(&with_keys["volumes"]);
+    let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
+    // An empty directory lives as long as the pod, longer than its containers.
+    assert_eq!(volume["emptyDir"], json!({"sizeLimit": "32Mi"}));
+    let demo = pod(&NEEDED);
+    for list in ["volumes", "containers"] {
+        assert!(!demo[list].to_string().contains("state"), "{}", demo[list]);
+    }
+}
+
+#[test]
 fn the_chart_ships_the_rules_that_are_tested_under_the_job_they_ask_for() {
     let objects = render(&["--values", &format!("{CHART}/ci/full-values.yaml")]);
     let mut groups = the(&objects, "PrometheusRule")["spec"]["groups"].as_array().unwrap().clone();
