@@ -136,6 +136,12 @@ impl UnixTime {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// The time from `earlier` to this; `None` if `earlier` is later.
+    #[must_use]
+    pub fn checked_duration_since(self, earlier: Self) -> Option<Duration> {
+        self.0.checked_sub(earlier.0)
+    }
+
     /// The time between this and `other`, whichever is later.
     #[must_use]
     pub fn abs_diff(self, other: Self) -> Duration {

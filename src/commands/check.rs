@@ -9,11 +9,12 @@ use super::{
     config_loader::ConfigLoader,
     outcome::{CommandError, count, print},
     permissions,
+    state_file::{self, StateFile},
 };
 use crate::{
     cli::CheckFlags,
     clock::Clock,
-    config::{AccountConfig, PricesConfig},
+    config::{AccountConfig, Config, PricesConfig},
     exchange::{
         Amount, ApiVersion, BalanceAnswer, BaseUrl, Client, Detail, Failure, PriceClient, QUOTE, ReadOutcome,
         ReadRequest, Reason, Session, Wallet,
@@ -72,12 +73,17 @@ pub(super) async fn run(flags: &CheckFlags) -> Result<(), CommandError> {
     if let Some(warning) = exchange.trust_warning() {
         counts.report(Verdict::Fail, "certificate authorities", warning);
     }
-    for account in config.accounts {
-        check_account(account, &exchange, flags.permissions, &mut counts).await;
-    }
-    if let Some(prices) = config.prices {
-        check_prices(prices, &exchange, &mut counts).await;
-    }
+    let mut state_file = StateFile::open(&exchange, clock).await;
+    let checks = async {
+        let Config { accounts, prices } = config;
+        for account in accounts {
+            check_account(account, &exchange, flags.permissions, &mut counts).await;
+        }
+        if let Some(prices) = prices {
+            check_prices(prices, &exchange, &mut counts).await;
+        }
+    };
+    state_file::save_during(&mut state_file, &exchange, Box::pin(checks)).await;
     print(&format!("\n{}\n", summarize(counts)));
     let is_good = counts.problems == 0 && (counts.warnings == 0 || !flags.strict);
     if is_good { Ok(()) } else { Err(CommandError::AlreadyReported) }

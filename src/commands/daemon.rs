@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use rustix::io::Errno;
@@ -20,6 +21,7 @@ use tokio::{
     net::TcpListener,
     runtime::{self, Handle},
     sync::{mpsc, oneshot},
+    time::timeout,
 };
 
 use super::{
@@ -42,6 +44,9 @@ use crate::{
     snapshot::store::ReloadStatus,
     web::{ReloadRequest, Server, WebConfigWatcher},
 };
+
+/// Maximum time that polls and calls to the exchange get at shutdown, as long as responses get.
+const POLLS_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Opens every listen address of the flags, or takes over the sockets that systemd passes.
 pub(super) async fn listen(flags: &WebFlags) -> Result<Vec<TcpListener>, CommandError> {
@@ -166,6 +171,7 @@ pub(super) struct Control {
 
 /// Parts of a running daemon.
 struct Daemon {
+    exchange: Arc<Client>,
     signals: Signals,
     reloading: Option<ReloadContext>,
     reload_status: ReloadStatus,
@@ -195,10 +201,23 @@ pub(super) async fn run(
     config: Config,
     clock: Clock,
     web: WebContext<'_>,
+    mut control: Control,
+) -> Result<(), CommandError> {
+    let mut state_file = control.state_file.take();
+    let exchange = Arc::new(exchange);
+    let daemon = poll_and_serve(Arc::clone(&exchange), config, clock, web, control);
+    state_file::save_during(&mut state_file, &exchange, daemon).await
+}
+
+/// The same, without the state file.
+async fn poll_and_serve(
+    exchange: Arc<Client>,
+    config: Config,
+    clock: Clock,
+    web: WebContext<'_>,
     control: Control,
 ) -> Result<(), CommandError> {
-    let Control { signals, reloading, mut state_file, change_printer } = control;
-    let exchange = Arc::new(exchange);
+    let Control { signals, reloading, change_printer, .. } = control;
     let polls = start_polling_thread()
         .map_err(|error| CommandError::Failed(format!("cannot start the polling thread: {error}")))?;
     let mut pollers = PollerSet::new(Arc::clone(&exchange), clock, polls.clone());
@@ -231,25 +250,36 @@ pub(super) async fn run(
         let _ = stopped.await;
     }));
 
-    let mut limit_changes = exchange.subscribe_limit_changes();
-    let mut daemon = Daemon { signals, reloading, reload_status, pollers, connections, clock };
+    let mut daemon = Daemon { exchange, signals, reloading, reload_status, pollers, connections, clock };
     let why = tokio::select! {
-        signal = daemon.reload_until_shutdown(&mut reload_requests) => format!("received {signal}"),
-        () = change_printer::print_changes(change_printer, &store, clock) => "printed the last change".to_owned(),
+        signal = daemon.reload_until_shutdown(&mut reload_requests) => Some(format!("received {signal}")),
+        () = change_printer::print_changes(change_printer, &store, clock) => Some("printed the last change".to_owned()),
         never = systemd::notify_loop(&store, clock) => match never {},
-        never = state_file::save_changes(&mut state_file, &exchange, &mut limit_changes) => match never {},
-        _ = &mut server => return Err(CommandError::Failed("the HTTP server stopped unexpectedly".to_owned())),
+        _ = &mut server => None,
     };
-    tracing::info!("{why}, shutting down");
     // Answers a waiting reload request now, and not after the other responses have ended.
     drop(reload_requests);
     let _ = stop.send(());
-    let finish = state_file::finish(&mut state_file, &exchange, &limit_changes);
-    let _ = tokio::join!(systemd::notify_stopping(), server, finish);
+    let Some(why) = why else {
+        daemon.stop_polls().await;
+        return Err(CommandError::Failed("the HTTP server stopped unexpectedly".to_owned()));
+    };
+    tracing::info!("{why}, shutting down");
+    let _ = tokio::join!(systemd::notify_stopping(), server, daemon.stop_polls());
     Ok(())
 }
 
 impl Daemon {
+    /// Stops all polls, and waits for the replies to the calls that were sent: they may pause an account.
+    async fn stop_polls(&mut self) {
+        let stopped = async {
+            self.pollers.stop().await;
+            self.exchange.wait_for_abandoned_calls().await;
+        };
+        // The reply that still is missing is lost.
+        let _ = timeout(POLLS_DEADLINE, stopped).await;
+    }
+
     /// Reloads on request until a signal asks the process to shut down. Returns the signal's name.
     async fn reload_until_shutdown(&mut self, requests: &mut mpsc::Receiver<ReloadRequest>) -> &'static str {
         loop {

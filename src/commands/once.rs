@@ -11,9 +11,11 @@ use super::{
     config_loader::ConfigLoader,
     outcome::{CommandError, count},
     output,
+    state_file::{self, StateFile},
 };
 use crate::{
-    cli::OnceFlags, clock::Clock, exchange::Client, exposition, poller, quoting::quote_existing_path,
+    cli::OnceFlags, clock::Clock, config::Config, exchange::Client, exposition, poller,
+    quoting::quote_existing_path,
 };
 
 /// Maximum number of concurrent polls.
@@ -23,7 +25,18 @@ pub(super) async fn run(flags: &OnceFlags) -> Result<(), CommandError> {
     let clock = Clock::start();
     let config = ConfigLoader::new(&flags.account, None, clock).load().await.map_err(CommandError::Usage)?;
     let exchange = Arc::new(Client::new(clock).map_err(CommandError::Failed)?);
-    let (pollers, prices, store) = poller::create_pollers(config.accounts, config.prices, &exchange, clock);
+    let mut state_file = StateFile::open(&exchange, clock).await;
+    let polls = poll_and_write(flags, config, &exchange, clock);
+    state_file::save_during(&mut state_file, &exchange, polls).await
+}
+
+async fn poll_and_write(
+    flags: &OnceFlags,
+    config: Config,
+    exchange: &Arc<Client>,
+    clock: Clock,
+) -> Result<(), CommandError> {
+    let (pollers, prices, store) = poller::create_pollers(config.accounts, config.prices, exchange, clock);
 
     let permits = Arc::new(Semaphore::new(CONCURRENT_POLLS));
     let mut polling = JoinSet::new();

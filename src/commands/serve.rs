@@ -48,10 +48,7 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
         return Ok(());
     }
     let listeners = daemon::listen(&flags.web).await?;
-    let mut state_file = StateFile::from_env();
-    if let Some(state_file) = &mut state_file {
-        state_file.restore(&exchange, &config, clock).await;
-    }
+    let state_file = StateFile::open(&exchange, clock).await;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("XT_REVISION"),

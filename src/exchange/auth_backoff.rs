@@ -26,6 +26,13 @@ struct KeyResult {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal(pub Vec<(Wallet, Option<Duration>)>);
 
+impl Refusal {
+    /// The time until the last try that it blocks.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        self.0.iter().filter_map(|(_, rest)| *rest).max()
+    }
+}
+
 impl AuthBackoff {
     /// Records the exchange's answer to a call with `pair` for `wallet`: it worked, or the exchange refused the pair.
     /// Returns whether that begins or ends a refusal.

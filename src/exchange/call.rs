@@ -1,9 +1,10 @@
 //! One call to the exchange: its permit, its reply and what may be wrong with that.
 //! Depends on neither wallets nor the order of hosts.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
+    balance::Wallet,
     base_url::BaseUrl,
     client::Client,
     error::{Failure, Reason},
@@ -11,7 +12,10 @@ use super::{
     freshness::FreshnessCheck,
     http::Reply,
     pauses::{Caller, Paused},
+    proxy_logins::LoginPermit,
     rate_limiter::Permit,
+    request::Request,
+    secret::PairId,
     server_clock::ClockReading,
 };
 use crate::clock::{Timestamp, UnixTime};
@@ -19,6 +23,26 @@ use crate::clock::{Timestamp, UnixTime};
 /// Maximum time that a read waits for rate-limiter permits in total. If that is not enough, other callers use up the
 /// limits: the poll fails and says so, which is better than a poll that hangs.
 const PERMIT_WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// The permission to make one call. The caller holds it until the reply is understood: no other call may start before a
+/// pause.
+#[derive(Debug)]
+pub(super) struct CallPermit {
+    /// By the rate limiter.
+    pub limiter: Permit,
+    /// For the user and password of the proxy, if it gets any.
+    login: Option<LoginPermit>,
+}
+
+/// A call to be sent.
+pub(super) struct OutgoingCall<'a> {
+    pub caller: Caller<'a>,
+    pub base: &'a BaseUrl,
+    pub request: Request,
+    pub timeout: Duration,
+    /// The key pair that signs it and the wallet that it reads, if it is signed.
+    pub signed: Option<(PairId, Wallet)>,
+}
 
 /// A call in flight: its caller, its target, and what its reply is checked against.
 pub(super) struct CallContext<'a> {
@@ -86,21 +110,59 @@ impl From<Failure> for CallError {
 }
 
 impl Client {
-    /// Waits for a permit to make one call.
+    /// Waits for a permit to make one call to `base`.
     pub(super) async fn permit(
         &self,
         deadline: &mut Deadline,
         caller: Caller<'_>,
-    ) -> Result<Permit, CallError> {
+        base: &BaseUrl,
+    ) -> Result<CallPermit, CallError> {
         let began = self.clock.now();
-        let permit = self.rate_limiter.permit(caller);
+        let permit = async {
+            // First, because a pause may begin meanwhile.
+            let login = self.transport.login_permit(base).await?;
+            Ok(CallPermit { limiter: self.limits.rate_limiter.permit(caller).await?, login })
+        };
         let permit = tokio::time::timeout(PERMIT_WAIT_MAX.saturating_sub(deadline.permit_wait), permit).await;
         deadline.permit_wait += began.age(self.clock.now());
-        let Ok(permit) = permit else {
+        permit.unwrap_or_else(|_| {
             let text = "nothing was asked: calls of other accounts or with the same key take up the limits";
-            return Err(Failure::new(Reason::Timeout, text).into());
+            Err(Failure::new(Reason::Timeout, text).into())
+        })
+    }
+
+    /// Sends a call and waits for its reply. If this future is dropped halfway, as by a reload, the call ends in the
+    /// background, and only what `decode` then finds out about limits and the key is recorded. Meanwhile it keeps its
+    /// permit.
+    pub(super) async fn send(
+        &self,
+        permit: CallPermit,
+        call: OutgoingCall<'_>,
+        decode: impl FnOnce(u16, Vec<u8>) -> Result<(), Failure> + Send + 'static,
+    ) -> (Result<Reply, Failure>, CallPermit) {
+        let OutgoingCall { caller, base, request, timeout, signed } = call;
+        let (transport, base) = (Arc::clone(&self.transport), base.clone());
+        let (limits, key, name) =
+            (Arc::clone(&self.limits), caller.key(), caller.name().map(Box::<str>::from));
+        let call = async move {
+            let reply = transport.get(&base, &request, timeout, permit.login.as_ref()).await;
+            (reply, permit)
         };
-        Ok(permit?)
+        let record = move |(reply, permit): (Result<Reply, Failure>, CallPermit)| {
+            let result = reply.and_then(|reply| decode_reply(reply, decode));
+            let caller = match (key, &name) {
+                (Some(key), Some(name)) => Caller::Account { key, name },
+                _ => Caller::Anyone,
+            };
+            if let Err(failure) = &result {
+                limits.record_failure(caller, failure);
+            }
+            if let Some((pair, wallet)) = signed {
+                limits.record_key_result(pair, wallet, &result);
+            }
+            drop(permit);
+        };
+        self.abandoned_calls.finish_if_dropped(call, record).await
     }
 
     /// Decodes a reply and checks that it is fresh. A limit reply pauses the caller. The text of a failure is redacted.
@@ -124,19 +186,15 @@ impl Client {
                 made: reply.date,
             };
             // A refusal or a limit reply counts even if it is old: only a good answer is checked.
-            let decoded = decode_reply(reply.status, reply.body, decode);
+            let decoded = decode_reply(reply, decode);
             let decoded = decoded.and_then(|value| freshness.check().map(|()| value));
             decoded.map_err(|failure| Failure {
                 text: format!("{}{}: {}", call.base, call.path, failure.text),
-                retry_after: reply.retry_after,
                 ..failure
             })
         });
         decoded.map_err(|failure| {
-            if failure.reason == Reason::RateLimited {
-                self.rate_limiter.record_limit_reply(call.caller, failure.retry_after);
-                self.notify_limit_change();
-            }
+            self.limits.record_failure(call.caller, &failure);
             // A page of the proxy may repeat its user.
             let login = call.base.route().proxy.as_ref().and_then(|proxy| proxy.credentials());
             let login = login.iter().flat_map(|login| login.secrets());
@@ -147,17 +205,19 @@ impl Client {
 
 /// Decodes a reply with `decode`. If the body did not arrive whole, the status alone decides.
 fn decode_reply<T>(
-    status: u16,
-    body: Result<Vec<u8>, String>,
+    reply: Reply,
     decode: impl FnOnce(u16, Vec<u8>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let body_error = match body {
-        Ok(body) => return decode(status, body),
-        Err(error) => error,
+    let Reply { status, body, retry_after, .. } = reply;
+    let decoded = match body {
+        Ok(body) => decode(status, body),
+        Err(error) => {
+            let text = format!("HTTP {status}, and {error}");
+            match decode(status, Vec::new()) {
+                Err(failure) => Err(Failure { text, ..failure }),
+                Ok(_) => Err(Failure::new(Reason::Body, text)),
+            }
+        }
     };
-    let text = format!("HTTP {status}, and {body_error}");
-    match decode(status, Vec::new()) {
-        Err(failure) => Err(Failure { text, ..failure }),
-        Ok(_) => Err(Failure::new(Reason::Body, text)),
-    }
+    decoded.map_err(|failure| Failure { retry_after, ..failure })
 }

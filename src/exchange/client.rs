@@ -12,16 +12,17 @@ use tokio::sync::{futures::Notified, watch};
 #[cfg(test)]
 use super::transport::Script;
 use super::{
-    auth_backoff::AuthBackoff,
     balance::Wallet,
     base_url::BaseUrl,
     credentials::Credentials,
     error::Failure,
     exchange_hosts::{self, ExchangeHosts},
     failover::{HostRotation, PreferredHost},
+    in_flight::AbandonedCalls,
+    limits::Limits,
     market_list::MarketListCache,
     pauses::{Caller, Paused},
-    rate_limiter::{PACE_SPAN, RateLimiter},
+    rate_limiter::PACE_SPAN,
     secret::KeyPair,
     server_clock::ServerClock,
     transport::Transport,
@@ -32,16 +33,14 @@ use crate::clock::{Clock, MonotonicTime};
 #[derive(Debug)]
 pub struct Client {
     pub(super) clock: Clock,
-    pub(super) transport: Transport,
-    pub(super) rate_limiter: Arc<RateLimiter>,
-    auth_backoff: Mutex<AuthBackoff>,
+    pub(super) transport: Arc<Transport>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) abandoned_calls: AbandonedCalls,
     /// By host and route.
     host_clocks: Mutex<HashMap<(String, String), Arc<HostClock>>>,
     /// The key pair that each account sent last. Redacted from unsigned replies too: the server may echo a key.
     last_sent_keys: Mutex<HashMap<Box<str>, KeyPair>>,
     startup_delay: Duration,
-    /// Counts changes of pauses and refused keys.
-    limit_changes: watch::Sender<u64>,
 }
 
 /// The clock of one host. One task at a time asks the host for its time; the stored clock is always available.
@@ -154,13 +153,12 @@ impl Client {
     fn with_transport(transport: Transport, clock: Clock, is_real: bool) -> Self {
         Self {
             clock,
-            transport,
-            rate_limiter: Arc::new(RateLimiter::new(clock, is_real)),
-            auth_backoff: Mutex::default(),
+            transport: Arc::new(transport),
+            limits: Arc::new(Limits::new(clock, is_real)),
+            abandoned_calls: AbandonedCalls::default(),
             host_clocks: Mutex::default(),
             last_sent_keys: Mutex::default(),
             startup_delay: if is_real { PACE_SPAN } else { Duration::ZERO },
-            limit_changes: watch::Sender::default(),
         }
     }
 
@@ -180,38 +178,35 @@ impl Client {
     /// The current pause of the session's account.
     #[must_use]
     pub fn pause(&self, session: &Session) -> Option<Paused> {
-        self.rate_limiter.pause(session.caller())
+        self.limits.rate_limiter.pause(session.caller())
     }
 
     /// The current pause of calls for prices.
     #[must_use]
     pub fn price_pause(&self) -> Option<Paused> {
-        self.rate_limiter.pause(Caller::Anyone)
+        self.limits.rate_limiter.pause(Caller::Anyone)
     }
 
     /// Completes when any pause begins after this call.
     pub fn wait_for_pause(&self) -> Notified<'_> {
-        self.rate_limiter.wait_for_pause()
+        self.limits.rate_limiter.wait_for_pause()
     }
 
     /// Changes whenever a pause begins, or the exchange refuses a key or accepts a refused one.
     pub fn subscribe_limit_changes(&self) -> watch::Receiver<u64> {
-        self.limit_changes.subscribe()
+        self.limits.subscribe_changes()
     }
 
-    pub(super) fn notify_limit_change(&self) {
-        self.limit_changes.send_modify(|count| *count += 1);
+    /// Completes when no call is left whose poll was dropped. Call it when no poll runs any more.
+    pub async fn wait_for_abandoned_calls(&self) {
+        self.abandoned_calls.wait().await;
     }
 
     /// When the session's key pair may be tried again for `wallet` after the exchange refused it, which may be in the
     /// past; `None` if it was not refused.
     #[must_use]
     pub fn refused_until(&self, session: &Session, wallet: Wallet) -> Option<MonotonicTime> {
-        self.auth_backoff().blocked_until(session.credentials.pair().pair_id(), wallet)
-    }
-
-    pub(super) fn auth_backoff(&self) -> MutexGuard<'_, AuthBackoff> {
-        self.auth_backoff.lock().unwrap_or_else(PoisonError::into_inner)
+        self.limits.auth_backoff().blocked_until(session.credentials.pair().pair_id(), wallet)
     }
 
     pub(super) fn last_sent_keys(&self) -> MutexGuard<'_, HashMap<Box<str>, KeyPair>> {

@@ -7,7 +7,7 @@ use super::{
     api_version::Endpoint,
     balance::Wallet,
     base_url::BaseUrl,
-    call::{CallContext, CallError, DateClock},
+    call::{CallContext, CallError, DateClock, OutgoingCall},
     client::{Client, HostClock, Session},
     error::{Failure, Reason},
     failover::Deadline,
@@ -53,7 +53,13 @@ impl Client {
             Ok(reading) => Ok(reading.skew_seconds(self.clock.now())),
             Err(CallError::Failed(failure)) => Err(failure),
             Err(CallError::Paused | CallError::KeyRefused) => {
-                Err(Failure::new(Reason::RateLimited, "paused after a limit reply"))
+                let rest = self
+                    .pause(session)
+                    .map(|paused| paused.until.saturating_duration_since(self.clock.now().monotonic));
+                let minutes = rest.unwrap_or_default().as_secs().div_ceil(60);
+                let text =
+                    format!("nothing was sent: a limit reply pauses the account for another {minutes} min");
+                Err(Failure::new(Reason::RateLimited, text))
             }
         }
     }
@@ -167,17 +173,20 @@ impl Client {
         timeout: Duration,
     ) -> Result<ClockReading, CallError> {
         let api = session.hosts.api;
-        let request = api.server_time_request();
-        let permit = self.permit(deadline, session.caller()).await?;
+        let (request, caller) = (api.server_time_request(), session.caller());
+        let path = request.path;
+        let permit = self.permit(deadline, caller, base).await?;
         let sent = self.clock.now();
-        let reply = self.transport.get(base, &request, timeout).await;
+        let call = OutgoingCall { caller, base, request, timeout, signed: None };
+        let decode = move |status, body: Vec<u8>| api.decode_server_time(status, &body).map(drop);
+        let (reply, permit) = self.send(permit, call, decode).await;
         let received = self.clock.now();
         deadline.spend(sent.age(received));
         let pair = session.credentials.pair();
         let call = CallContext {
-            caller: session.caller(),
+            caller,
             base,
-            path: request.path,
+            path,
             // The call is not signed, but the server may echo the key of an earlier call.
             secrets: &[pair.access(), pair.secret()],
             sent,

@@ -23,6 +23,7 @@ use super::{
     base_url::BaseUrl,
     error::{Detail, Failure, Reason},
     proxy::{Proxy, ProxyCredentials},
+    proxy_logins::{LoginPermit, LoginRejected, ProxyLogins},
     request::Request,
     root_store::RootStore,
     route::Route,
@@ -39,6 +40,7 @@ pub(super) const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 pub(super) struct HttpTransport {
     trust: RootStore,
     resolver: Resolver,
+    logins: ProxyLogins,
 }
 
 /// A reply with any status.
@@ -62,7 +64,8 @@ impl HttpTransport {
     /// # Errors
     /// If TLS cannot be set up.
     pub(super) fn new() -> Result<Self, String> {
-        let transport = Self { trust: RootStore::open(None)?, resolver: Resolver::default() };
+        let (resolver, logins) = (Resolver::default(), ProxyLogins::default());
+        let transport = Self { trust: RootStore::open(None)?, resolver, logins };
         transport.client(&Route::default(), None, Duration::MAX)?;
         Ok(transport)
     }
@@ -70,6 +73,18 @@ impl HttpTransport {
     /// See [`RootStore::warning`].
     pub(super) fn trust_warning(&self) -> Option<&str> {
         self.trust.warning()
+    }
+
+    /// Waits until a call to `base` may show its user and password to the proxy; `None` if there are none.
+    ///
+    /// # Errors
+    /// If the proxy rejected them a short time ago.
+    pub(super) async fn login_permit(&self, base: &BaseUrl) -> Result<Option<LoginPermit>, Failure> {
+        let Some(proxy) = &base.route().proxy else { return Ok(None) };
+        self.logins.permit(proxy).await.map_err(|LoginRejected| {
+            let failure = login_rejected(proxy);
+            Failure { text: format!("{base}: {}", failure.text), ..failure }
+        })
     }
 
     /// Creates the client for a call by `route` with this `timeout`, which shows `login` to the proxy. The addresses of a host share the connect timeout, which
@@ -107,7 +122,7 @@ impl HttpTransport {
         builder.build().map_err(failed)
     }
 
-    /// Sends `request` to `base`. Returns within `timeout`.
+    /// Sends `request` to `base`, with the user and password of `login` for the proxy. Returns within `timeout`.
     ///
     /// # Errors
     /// Why no whole reply arrived. The text names only the host and the path.
@@ -116,8 +131,9 @@ impl HttpTransport {
         base: &BaseUrl,
         request: &Request,
         timeout: Duration,
+        login: Option<&LoginPermit>,
     ) -> Result<Reply, Failure> {
-        let reply = self.send_once(base, request, timeout).await;
+        let reply = self.send_once(base, request, timeout, login).await;
         reply.map_err(|failure| Failure {
             text: format!("{base}{}: {}", request.path, failure.text),
             ..failure
@@ -129,6 +145,7 @@ impl HttpTransport {
         base: &BaseUrl,
         request: &Request,
         timeout: Duration,
+        login: Option<&LoginPermit>,
     ) -> Result<Reply, Failure> {
         // With a timeout of zero the request would still start, and count against the limits.
         if timeout.is_zero() {
@@ -138,31 +155,30 @@ impl HttpTransport {
         let route = base.route();
         let via = route.proxy.as_ref().map(|_| format!(" {route}")).unwrap_or_default();
         let too_late = || format!("no whole answer within {}{via}", format_rounded(timeout));
-        let proxy = route.proxy.as_deref();
-        let login = proxy.and_then(Proxy::credentials);
-        if let (Some(proxy), Some(login)) = (proxy, login.as_deref())
-            && proxy.is_rejected(login)
-        {
-            return Err(login_rejected(proxy));
-        }
-        let client = self.client(route, login.as_deref(), timeout);
+        let client = self.client(route, login.map(LoginPermit::credentials), timeout);
         let client = client.map_err(|text| Failure::new(Reason::Connect, text))?;
         let began = Instant::now();
-        let response = match tokio::time::timeout(timeout, send(&client, base, request)).await {
-            Ok(response) => response.inspect_err(|failure| {
-                if let (Some(proxy), Some(login), Some(Detail::ProxyLogin)) = (proxy, &login, failure.detail)
-                {
-                    proxy.record_rejection(login);
-                }
-            })?,
-            Err(_) => return Err(Failure::new(Reason::Timeout, too_late())),
-        };
+        let response = tokio::time::timeout(timeout, send(&client, base, request)).await;
+        let response = response.unwrap_or_else(|_| Err(Failure::new(Reason::Timeout, too_late())));
+        match (login, &response) {
+            (Some(login), Ok(_)) => login.record_success(),
+            (Some(login), Err(failure)) if failure.detail == Some(Detail::ProxyLogin) => {
+                login.record_rejection();
+            }
+            _ => {}
+        }
+        let response = response?;
         let status = response.status().as_u16();
         let headers = response.headers();
-        let retry_after =
-            headers.get(header::RETRY_AFTER).and_then(|value| parse_retry_after(value, SystemTime::now()));
         let age = headers.get_all(header::AGE).iter().map(parse_age).max();
         let date = headers.get_all(header::DATE).iter().filter_map(parse_date).min();
+        // Without a `Date`, this machine's clock must do, which may be wrong.
+        let made = date.or_else(|| UnixTime::from_system_time(SystemTime::now())).unwrap_or(UnixTime::EPOCH);
+        let retry_after = headers
+            .get_all(header::RETRY_AFTER)
+            .iter()
+            .filter_map(|value| parse_retry_after(value, made))
+            .max();
         let left = timeout.saturating_sub(began.elapsed());
         // With no time left, a body that is already there would still be read.
         let body = match left {
@@ -435,10 +451,9 @@ fn format_rounded(time: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(unit * u32::try_from(units).unwrap_or(u32::MAX))
 }
 
-/// Parses `Retry-After`, in seconds or as a date.
-fn parse_retry_after(value: &header::HeaderValue, now: SystemTime) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    parse_seconds(value).or_else(|| httpdate::parse_http_date(text).ok()?.duration_since(now).ok())
+/// Parses `Retry-After` of a reply that was `made` then by the clock of its server, in seconds or as a date.
+fn parse_retry_after(value: &header::HeaderValue, made: UnixTime) -> Option<Duration> {
+    parse_seconds(value).or_else(|| parse_date(value)?.checked_duration_since(made))
 }
 
 /// Parses a header with a whole number of seconds.
@@ -491,7 +506,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 90);
+        let now = UnixTime::from_secs(784_111_777 - 90);
         let read = |text: &str| {
             header::HeaderValue::from_str(text).ok().and_then(|value| parse_retry_after(&value, now))
         };

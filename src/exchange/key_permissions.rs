@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{
     base_url::BaseUrl,
-    call::{CallContext, CallError},
+    call::{CallContext, CallError, OutgoingCall},
     client::{Client, Session},
     decode::{failure_from_status, parse_integer, parse_object, parse_text},
     error::{Failure, Reason},
@@ -97,7 +97,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<KeyPermissions, Failure> {
         let pair = session.credentials.pair().clone();
-        let permit = match self.permit(&mut Deadline::new(timeout), session.caller()).await {
+        let permit = match self.permit(&mut Deadline::new(timeout), session.caller(), base).await {
             Ok(permit) => permit,
             Err(CallError::Failed(failure)) => return Err(failure),
             Err(CallError::Paused | CallError::KeyRefused) => {
@@ -109,11 +109,16 @@ impl Client {
         let clock = *self.host_clock(session.hosts.base_urls.first().unwrap_or(base)).clock();
         let request = signing::v4(&pair, KEY_LIST_PATH, clock.signing_time_ms(sent));
         self.last_sent_keys().insert(session.account.clone(), pair.clone());
-        let reply = self.transport.get(base, &request, timeout).await;
+        let (path, own) = (request.path, pair.clone());
+        let call = OutgoingCall { caller: session.caller(), base, request, timeout, signed: None };
+        let decode = move |status, body: Vec<u8>| {
+            decode_key_list(status, &Zeroizing::new(body), own.access()).map(drop)
+        };
+        let (reply, permit) = self.send(permit, call, decode).await;
         let call = CallContext {
             caller: session.caller(),
             base,
-            path: request.path,
+            path,
             secrets: &[pair.access(), pair.secret()],
             sent,
             timeout,

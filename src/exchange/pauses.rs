@@ -40,7 +40,7 @@ impl<'a> Caller<'a> {
     }
 
     /// The account's name.
-    fn name(self) -> Option<&'a str> {
+    pub(super) fn name(self) -> Option<&'a str> {
         match self {
             Self::Account { name, .. } => Some(name),
             Self::Anyone => None,
@@ -146,7 +146,7 @@ impl Pauses {
         }
     }
 
-    /// Adds the pauses of an earlier process. A pause that is longer already stays.
+    /// Adds the pauses of an earlier process. Call it before the first limit reply.
     pub(super) fn restore(&mut self, saved: ActivePauses, now: MonotonicTime) {
         let pause = |saved: ActivePause| {
             // A time before the start of this process has no representation. The start is later, so the window lasts

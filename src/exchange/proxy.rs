@@ -4,14 +4,12 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::Arc,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
-use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{reread::Reread, strict_url::parse_host};
@@ -19,8 +17,6 @@ use crate::files::{self, Fingerprint};
 
 /// The most bytes of a file with user and password.
 const FILE_MAX_BYTES: u64 = 4096;
-/// The time after which a rejected password is tried again: a proxy may lock a user after some wrong passwords.
-const RETRY_REJECTED_AFTER: Duration = Duration::from_mins(5);
 /// A shorter word is no secret, and redacting it would make every text unreadable.
 const SECRET_MIN_CHARS: usize = 4;
 
@@ -31,11 +27,7 @@ pub struct Proxy {
     url: Url,
     login: Login,
     warning: Option<String>,
-    rejected: Arc<Mutex<Option<Rejection>>>,
 }
-
-/// The user and password that a proxy rejected last, and when.
-type Rejection = (Arc<ProxyCredentials>, Instant);
 
 /// Where user and password come from. Equal if the source is.
 #[derive(Clone)]
@@ -79,7 +71,7 @@ impl Proxy {
             authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
         let url = parse_host(&scheme, host, "").ok_or_else(invalid)?;
         let credentials = login.map(ProxyCredentials::from_url).transpose()?;
-        Ok((Self { url, login: Login::None, warning: None, rejected: Arc::default() }, credentials))
+        Ok((Self { url, login: Login::None, warning: None }, credentials))
     }
 
     /// Adds the user and password that an environment variable holds.
@@ -115,19 +107,6 @@ impl Proxy {
             Login::Given(credentials) => Some(Arc::clone(credentials)),
             Login::File(_, current) => Some(current.current()),
         }
-    }
-
-    /// Records that the proxy rejected `credentials`.
-    pub(super) fn record_rejection(&self, credentials: &Arc<ProxyCredentials>) {
-        let rejected = Some((Arc::clone(credentials), Instant::now()));
-        *self.rejected.lock().unwrap_or_else(PoisonError::into_inner) = rejected;
-    }
-
-    /// Whether the proxy rejected `credentials` so recently that they must not be tried again yet.
-    pub(super) fn is_rejected(&self, credentials: &ProxyCredentials) -> bool {
-        let rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
-        let rejected = rejected.as_ref().filter(|(_, at)| at.elapsed() < RETRY_REJECTED_AFTER);
-        rejected.is_some_and(|(rejected, _)| **rejected == *credentials)
     }
 
     /// A warning if more users could read the file with the password than need to when it was first read.

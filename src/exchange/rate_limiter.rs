@@ -59,6 +59,8 @@ pub(super) struct RateLimiter {
 #[derive(Debug)]
 pub(super) struct Permit {
     limiter: Arc<RateLimiter>,
+    /// The caller's slot: a reload may replace a poller whose call is still in flight.
+    _caller_slot: OwnedMutexGuard<()>,
     /// The key's slot, for a call with a key.
     key_slot: Option<(KeyId, OwnedMutexGuard<KeySlot>)>,
     /// The host of this call's nonce, and the previous nonce for that host.
@@ -70,6 +72,8 @@ struct State {
     process: Window,
     pace: Window,
     keys: HashMap<KeyId, KeyState>,
+    /// By the name of the account; `None` for calls without one. Each has one call in flight at a time.
+    callers: HashMap<Option<Box<str>>, Arc<tokio::sync::Mutex<()>>>,
     pauses: Pauses,
 }
 
@@ -100,6 +104,7 @@ impl RateLimiter {
             process: Window::new(PROCESS_CALLS_PER_MINUTE, PROCESS_SPAN),
             pace,
             keys: HashMap::new(),
+            callers: HashMap::new(),
             pauses: Pauses::default(),
         };
         Self {
@@ -116,6 +121,11 @@ impl RateLimiter {
     /// # Errors
     /// If the caller is paused, now or when the call could start.
     pub(super) async fn permit(self: &Arc<Self>, caller: Caller<'_>) -> Result<Permit, Paused> {
+        if let Some(paused) = self.pause(caller) {
+            return Err(paused);
+        }
+        let caller_slot = Arc::clone(self.state().caller_slot(caller));
+        let caller_slot = caller_slot.lock_owned().await;
         let key_slot = match caller.key() {
             Some(key) => {
                 let key_slot = Arc::clone(&self.state().key_state(key).slot);
@@ -141,7 +151,7 @@ impl RateLimiter {
             state.key_state(*key).window.start();
         }
         drop(state);
-        Ok(Permit { limiter: Arc::clone(self), key_slot, previous_nonce: None })
+        Ok(Permit { limiter: Arc::clone(self), _caller_slot: caller_slot, key_slot, previous_nonce: None })
     }
 
     /// Records a limit reply to a call for `caller`. Nothing is sent for the caller or with its key for ten minutes, or
@@ -255,6 +265,10 @@ impl Drop for Permit {
 }
 
 impl State {
+    fn caller_slot(&mut self, caller: Caller<'_>) -> &Arc<tokio::sync::Mutex<()>> {
+        self.callers.entry(caller.name().map(Into::into)).or_default()
+    }
+
     fn key_state(&mut self, key: KeyId) -> &mut KeyState {
         let new = || KeyState { window: Window::new(KEY_CALLS_PER_SECOND, KEY_SPAN), slot: Arc::default() };
         self.keys.entry(key).or_insert_with(new)
@@ -390,7 +404,8 @@ mod tests {
         let mut in_flight = Vec::new();
         let mut sent = Vec::new();
         for call in 0..PROCESS_CALLS_PER_MINUTE {
-            in_flight.push(limiter.permit(caller(&format!("key{call}"), "main")).await);
+            let name = format!("key{call}");
+            in_flight.push(limiter.permit(caller(&name, &name)).await);
             sent.push(clock.now().monotonic);
         }
         let took = sent.last().zip(sent.first()).map(|(last, first)| last.saturating_duration_since(*first));
@@ -407,6 +422,20 @@ mod tests {
             clock.now().monotonic > ended + PROCESS_SPAN,
             "a call counts at any time between its start and end"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_call_of_a_caller_is_in_flight() {
+        let (limiter, _) = start_limiter();
+        // A reload may replace the key of an account, and prices have none.
+        for (one, other) in [(caller("a", "a"), caller("other", "a")), (Caller::Anyone, Caller::Anyone)] {
+            let permit = limiter.permit(one).await;
+            let second = limiter.permit(other);
+            tokio::pin!(second);
+            assert!(tokio::time::timeout(Duration::from_mins(1), &mut second).await.is_err());
+            drop(permit);
+            assert!(second.await.is_ok());
+        }
     }
 
     #[tokio::test(start_paused = true)]

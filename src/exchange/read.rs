@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     api_version::Endpoint,
     balance::{BalanceAnswer, RawBody, Wallet},
-    call::{CallContext, CallError},
+    call::{CallContext, CallError, OutgoingCall},
     client::{Client, HostClock, Session},
     clock_sync::HostAttempt,
     error::{Failure, Reason},
@@ -155,8 +155,7 @@ impl Client {
                 if self.resync_after_refusal(session, &mut state.deadline, attempt, &used).await {
                     // The key may be a good one.
                     let pair = state.session.credentials.pair().pair_id();
-                    self.auth_backoff().forget(pair, attempt.wallet);
-                    self.notify_limit_change();
+                    self.limits.forget_refusal(pair, attempt.wallet);
                     continue;
                 }
             }
@@ -183,27 +182,31 @@ impl Client {
         let HostAttempt { base, wallet, endpoint, hosts_left } = *attempt;
         let pair = state.session.credentials.pair().clone();
         let timeout = state.deadline.call_timeout(base, hosts_left)?;
-        let mut permit = self.permit(&mut state.deadline, state.session.caller()).await?;
-        if self.auth_backoff().was_refused_since(pair.pair_id(), wallet, state.began) {
+        let mut permit = self.permit(&mut state.deadline, state.session.caller(), base).await?;
+        if self.limits.auth_backoff().was_refused_since(pair.pair_id(), wallet, state.began) {
             return Err(CallError::KeyRefused);
         }
         let sent = self.clock.now();
         let clock = self.stamping_clock(state.session, host);
         let time_ms = if endpoint.needs_nonce() {
-            permit.next_nonce(&base.host(), clock.time_ms(sent))
+            permit.limiter.next_nonce(&base.host(), clock.time_ms(sent))
         } else {
             clock.signing_time_ms(sent)
         };
         let request = endpoint.sign(&pair, time_ms);
+        let path = request.path;
         self.last_sent_keys().insert(state.session.account.clone(), pair.clone());
-        let reply = self.transport.get(base, &request, timeout).await;
+        let signed = Some((pair.pair_id(), wallet));
+        let call = OutgoingCall { caller: state.session.caller(), base, request, timeout, signed };
+        let decode = move |status, body: Vec<u8>| endpoint.decode_balances(status, &body).map(drop);
+        let (reply, mut permit) = self.send(permit, call, decode).await;
         state.deadline.spend(sent.age(self.clock.now()));
         state.record_clock(host);
         state.used_clock = clock;
         let call = CallContext {
             caller: state.session.caller(),
             base,
-            path: request.path,
+            path,
             secrets: &[pair.access(), pair.secret()],
             sent,
             timeout,
@@ -217,22 +220,11 @@ impl Client {
             let answer = endpoint.decode_balances(status, &body)?;
             Ok(Some(BalanceAnswer { raw_body: Some(RawBody::new(status, body)), ..answer }))
         });
-        let has_worked = match &result {
-            Ok(_) => Some(true),
-            Err(failure) if failure.reason.is_key_fault() => Some(false),
-            Err(_) => None,
-        };
-        if let Some(has_worked) = has_worked {
-            let now = self.clock.now().monotonic;
-            let is_change = self.auth_backoff().record(pair.pair_id(), wallet, has_worked, now);
-            if is_change {
-                self.notify_limit_change();
-            }
-        }
+        self.limits.record_key_result(pair.pair_id(), wallet, &result);
         let may_be_clock_fault =
             |failure: &Failure| failure.reason.may_be_clock_fault() && failure.reason != Reason::Cached;
         if result.as_ref().is_err_and(may_be_clock_fault) {
-            permit.release_nonce();
+            permit.limiter.release_nonce();
         }
         // Held until the reply is understood: no other call may start before a pause.
         drop(permit);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{
     api_version::ApiVersion,
     base_url::BaseUrl,
-    call::{CallContext, CallError},
+    call::{CallContext, CallError, OutgoingCall},
     client::{Client, PriceClient},
     error::Failure,
     failover::{Deadline, HostRotation},
@@ -64,8 +64,8 @@ impl Client {
         while let Some((host, hosts_left)) = rotation.next(deadline.remaining()) {
             let Some(base) = bases.get(host) else { continue };
             let request = api.prices_request();
-            let decode = |status, body: &[u8]| api.decode_prices(status, body);
-            match self.get_unsigned(deadline, base, &request, hosts_left, decode).await {
+            let decode = move |status, body: &[u8]| api.decode_prices(status, body);
+            match self.get_unsigned(deadline, base, request, hosts_left, decode).await {
                 Ok((sent, table)) => {
                     prices.preferred_host.record_success(host, self.clock.now().monotonic);
                     let failure = self.refresh_market_list(prices, deadline, base, api).await;
@@ -97,8 +97,8 @@ impl Client {
         }
         prices.market_list.record_attempt(self.clock.now());
         let decode =
-            |status, body: &[u8]| -> Result<MarketList, Failure> { api.decode_markets(status, body) };
-        match self.get_unsigned(deadline, base, &api.markets_request(), 1, decode).await {
+            move |status, body: &[u8]| -> Result<MarketList, Failure> { api.decode_markets(status, body) };
+        match self.get_unsigned(deadline, base, api.markets_request(), 1, decode).await {
             Ok((sent, list)) => {
                 prices.market_list.record_success(sent, list);
                 None
@@ -113,14 +113,16 @@ impl Client {
         &self,
         deadline: &mut Deadline,
         base: &BaseUrl,
-        request: &Request,
+        request: Request,
         hosts_left: u32,
-        decode: impl FnOnce(u16, &[u8]) -> Result<T, Failure>,
+        decode: impl FnOnce(u16, &[u8]) -> Result<T, Failure> + Copy + Send + 'static,
     ) -> Result<(Timestamp, T), CallError> {
         let timeout = deadline.call_timeout(base, hosts_left)?;
-        let permit = self.permit(deadline, Caller::Anyone).await?;
-        let sent = self.clock.now();
-        let reply = self.transport.get(base, request, timeout).await;
+        let permit = self.permit(deadline, Caller::Anyone, base).await?;
+        let (sent, path) = (self.clock.now(), request.path);
+        let call = OutgoingCall { caller: Caller::Anyone, base, request, timeout, signed: None };
+        let decode_abandoned = move |status, body: Vec<u8>| decode(status, &body).map(drop);
+        let (reply, permit) = self.send(permit, call, decode_abandoned).await;
         deadline.spend(sent.age(self.clock.now()));
         let result = {
             let pairs = self.last_sent_keys();
@@ -128,7 +130,7 @@ impl Client {
             let call = CallContext {
                 caller: Caller::Anyone,
                 base,
-                path: request.path,
+                path,
                 secrets: &secrets,
                 sent,
                 timeout,

@@ -1,17 +1,17 @@
 //! What a restart must not forget: pauses after limit replies, and refused keys. As JSON, for a file.
 //!
-//! A key is identified by its [`PairId`], a SHA-256 of both halves. A reader of the file who has a list of access keys cannot
-//! find out which of them is meant, because that also takes the secret key, which is too long to guess.
+//! A paused key is identified by its [`KeyId`], a SHA-256 of the access key: limits belong to the access key, so the pause
+//! stays if only the secret key changes. A refused key is identified by its [`PairId`], a SHA-256 of both halves: another
+//! secret key may work. No key can be found out from its hash, because keys are too long to guess.
+//!
+//! Everything is restored, also for accounts and keys that this process does not know yet: a reload may add them.
 //!
 //! The file can only keep times of the wall clock, which may jump. So it has the time at which it was saved, and durations
 //! from there. If the clock was set back, a pause lasts as long as at that time, and if it was set forward, the pause ends
 //! early.
 //! Pure: reads no file and no clock.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,17 +20,19 @@ use super::{
     balance::Wallet,
     client::Client,
     pauses::{ActivePause, ActivePauses, PAUSE_MAX},
-    secret::{KeyId, KeyPair, PairId},
+    secret::{KeyId, PairId},
 };
 use crate::clock::UnixTime;
 
 /// The format of the file.
 const VERSION: u32 = 1;
-/// The most accounts, and the most keys, that are saved. Two limit replies within a minute pause all accounts, so that
-/// this number is never reached in practice.
-const ENTRIES_MAX: usize = 1_000;
-/// The size of a file with the most entries, rounded up.
-pub const SAVED_LIMITS_MAX_BYTES: u64 = 1024 * 1024;
+/// The most paused accounts, paused keys and refused keys that are saved: of more, those with the longest rest. There cannot
+/// be more refused keys, because each takes a call, and the rate limiter permits fewer calls in the five minutes that a
+/// refusal lasts. There cannot be more paused accounts, because two limit replies within a minute pause all accounts, and
+/// the longest pause is a day.
+const ENTRIES_MAX: usize = 5_000;
+/// More than the size of a file with the most entries.
+pub const SAVED_LIMITS_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Pauses and refused keys at one time.
 #[derive(Debug, Deserialize, Serialize)]
@@ -58,7 +60,7 @@ struct SavedAccount {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct SavedKey {
-    key: PairId,
+    key: KeyId,
     rest_ms: u64,
 }
 
@@ -95,7 +97,7 @@ impl SavedLimits {
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         // Fails only for maps whose keys are not texts.
-        serde_json::to_vec_pretty(self).unwrap_or_default()
+        serde_json::to_vec(self).unwrap_or_default()
     }
 
     /// The time from saving to `now`; `None` if the wall clock was set back.
@@ -104,25 +106,18 @@ impl SavedLimits {
         now.as_millis().checked_sub(self.saved_unix_ms).map(Duration::from_millis)
     }
 
-    /// Only keys of `pairs` are saved.
-    fn new(
-        pauses: &ActivePauses,
-        refusals: Vec<(PairId, Refusal)>,
-        pairs: &HashMap<KeyId, PairId>,
-        now: UnixTime,
-    ) -> Self {
-        let saved_pause = |pause: &ActivePause| SavedPause {
+    fn new(mut pauses: ActivePauses, mut refusals: Vec<(PairId, Refusal)>, now: UnixTime) -> Self {
+        // Sorted, so that the same limits always give the same file.
+        pauses.accounts.sort_by_cached_key(|(account, pause)| (Reverse(pause.rest), account.clone()));
+        pauses.keys.sort_by_key(|(key, rest)| (Reverse(*rest), *key));
+        refusals.sort_by_cached_key(|(key, refusal)| (Reverse(refusal.rest()), *key));
+        let saved_pause = |pause: ActivePause| SavedPause {
             since_reply_ms: pause.since_reply.map(to_millis),
             rest_ms: to_millis(pause.rest),
         };
-        let accounts = pauses.accounts.iter();
-        let accounts = accounts
-            .map(|(account, pause)| SavedAccount { account: account.clone(), pause: saved_pause(pause) });
-        let keys = pauses
-            .keys
-            .iter()
-            .filter_map(|(key, rest)| Some(SavedKey { key: *pairs.get(key)?, rest_ms: to_millis(*rest) }));
-        let refusals = refusals.into_iter().map(|(key, Refusal(wallets))| {
+        let accounts = pauses.accounts.into_iter().take(ENTRIES_MAX);
+        let keys = pauses.keys.into_iter().take(ENTRIES_MAX);
+        let refusals = refusals.into_iter().take(ENTRIES_MAX).map(|(key, Refusal(wallets))| {
             let rests = wallets.into_iter();
             let wallets =
                 rests.map(|(wallet, rest)| (wallet.label().to_owned(), rest.map(to_millis))).collect();
@@ -131,16 +126,18 @@ impl SavedLimits {
         Self {
             version: VERSION,
             saved_unix_ms: now.as_millis(),
-            paused_accounts: accounts.take(ENTRIES_MAX).collect(),
-            paused_keys: keys.take(ENTRIES_MAX).collect(),
-            prices: pauses.anyone.as_ref().map(saved_pause),
+            paused_accounts: accounts
+                .map(|(account, pause)| SavedAccount { account, pause: saved_pause(pause) })
+                .collect(),
+            paused_keys: keys.map(|(key, rest)| SavedKey { key, rest_ms: to_millis(rest) }).collect(),
+            prices: pauses.anyone.map(saved_pause),
             all_accounts_ms: pauses.all.map(to_millis),
-            refused_keys: refusals.take(ENTRIES_MAX).collect(),
+            refused_keys: refusals.collect(),
         }
     }
 
-    /// The pauses that are still active `age` after saving. `pairs` are the key pairs of this process.
-    fn pauses(&self, age: Duration, pairs: &[&KeyPair]) -> ActivePauses {
+    /// The pauses that are still active `age` after saving.
+    fn pauses(&self, age: Duration) -> ActivePauses {
         let rest = |millis: u64| rest(millis, age, PAUSE_MAX);
         let pause = |saved: SavedPause| {
             let since_reply =
@@ -148,16 +145,13 @@ impl SavedLimits {
             Some(ActivePause { since_reply, rest: rest(saved.rest_ms)? })
         };
         let accounts = self.paused_accounts.iter();
-        let keys = self.paused_keys.iter().filter_map(|saved| {
-            let pair = pairs.iter().find(|pair| pair.pair_id() == saved.key)?;
-            Some((pair.id(), rest(saved.rest_ms)?))
-        });
+        let keys = self.paused_keys.iter();
         ActivePauses {
             accounts: accounts
                 .filter_map(|saved| Some((saved.account.clone(), pause(saved.pause)?)))
                 .collect(),
             anyone: self.prices.and_then(pause),
-            keys: keys.collect(),
+            keys: keys.filter_map(|saved| Some((saved.key, rest(saved.rest_ms)?))).collect(),
             all: self.all_accounts_ms.and_then(rest),
         }
     }
@@ -196,23 +190,20 @@ impl Client {
     #[must_use]
     pub fn save_limits(&self) -> SavedLimits {
         let now = self.clock.now();
-        let pauses = self.rate_limiter.active_pauses();
-        let refusals = self.auth_backoff().refusals(now.monotonic);
-        let pairs = self.last_sent_keys().values().map(|pair| (pair.id(), pair.pair_id())).collect();
-        SavedLimits::new(&pauses, refusals, &pairs, now.unix)
+        let pauses = self.limits.rate_limiter.active_pauses();
+        let refusals = self.limits.auth_backoff().refusals(now.monotonic);
+        SavedLimits::new(pauses, refusals, now.unix)
     }
 
-    /// Restores what an earlier process `saved`, for accounts with the key pairs `pairs`. Call it before the first poll.
-    /// Returns the numbers of paused accounts and of refused keys.
-    pub fn restore_limits(&self, saved: &SavedLimits, pairs: &[&KeyPair]) -> (usize, usize) {
+    /// Restores what an earlier process `saved`. Call it before the first poll. Returns the numbers of paused accounts and
+    /// of refused keys.
+    pub fn restore_limits(&self, saved: &SavedLimits) -> (usize, usize) {
         let now = self.clock.now();
         let age = saved.age(now.unix).unwrap_or_default();
-        let pauses = saved.pauses(age, pairs);
-        let mut refusals = saved.refusals(age);
-        refusals.retain(|(key, _)| pairs.iter().any(|pair| pair.pair_id() == *key));
+        let (pauses, refusals) = (saved.pauses(age), saved.refusals(age));
         let counts = (pauses.accounts.len(), refusals.len());
-        self.rate_limiter.restore_pauses(pauses);
-        self.auth_backoff().restore(refusals, now.monotonic);
+        self.limits.rate_limiter.restore_pauses(pauses);
+        self.limits.auth_backoff().restore(refusals, now.monotonic);
         counts
     }
 }
@@ -224,7 +215,11 @@ mod tests {
     use super::*;
     use crate::{
         clock::{Clock, MonotonicTime},
-        exchange::{auth_backoff::AuthBackoff, pauses::Caller, secret::Secret},
+        exchange::{
+            pauses::{ADDRESS_LIMIT_WINDOW, Caller},
+            rate_limiter::PROCESS_CALLS_PER_MINUTE,
+            secret::{KeyPair, Secret},
+        },
     };
 
     const SAVED: UnixTime = UnixTime::from_secs(1_700_000_000);
@@ -242,12 +237,11 @@ mod tests {
         let pauses = ActivePauses {
             accounts: vec![("main".into(), pause)],
             anyone: Some(pause),
-            keys: vec![(key.id(), 10 * MINUTE), (pair("unknown", "s").id(), MINUTE)],
+            keys: vec![(key.id(), 10 * MINUTE)],
             all: None,
         };
         let refusal = Refusal(vec![(Wallet::Spot, None), (Wallet::Fiat, Some(5 * MINUTE))]);
-        let pairs = HashMap::from([(key.id(), key.pair_id())]);
-        SavedLimits::new(&pauses, vec![(key.pair_id(), refusal)], &pairs, SAVED)
+        SavedLimits::new(pauses, vec![(key.pair_id(), refusal)], SAVED)
     }
 
     fn read_again(saved: &SavedLimits) -> SavedLimits {
@@ -263,15 +257,14 @@ mod tests {
         let saved = read_again(&saved);
 
         let later = saved.age(SAVED + 3 * MINUTE).unwrap_or_default();
-        let pauses = saved.pauses(later, &[&key]);
+        let pauses = saved.pauses(later);
         let expected = ActivePause { since_reply: Some(3 * MINUTE), rest: 7 * MINUTE };
         assert_eq!(pauses.accounts, [("main".into(), expected)]);
         assert_eq!((pauses.anyone, pauses.keys), (Some(expected), vec![(key.id(), 7 * MINUTE)]));
         let refusal = Refusal(vec![(Wallet::Fiat, Some(2 * MINUTE)), (Wallet::Spot, None)]);
         assert_eq!(saved.refusals(later), [(key.pair_id(), refusal)]);
 
-        assert!(saved.pauses(later, &[&pair("visible-access", "other")]).keys.is_empty(), "another secret");
-        assert_eq!(saved.pauses(10 * MINUTE, &[&key]), ActivePauses::default());
+        assert_eq!(saved.pauses(10 * MINUTE), ActivePauses::default());
         assert_eq!(saved.refusals(5 * MINUTE), [], "a key that works for a wallet is no refusal");
     }
 
@@ -280,7 +273,7 @@ mod tests {
         let key = pair("a", "s");
         let client = |unix| {
             let saved = saved(&key);
-            (saved.age(unix), saved.pauses(saved.age(unix).unwrap_or_default(), &[&key]).accounts.len())
+            (saved.age(unix), saved.pauses(saved.age(unix).unwrap_or_default()).accounts.len())
         };
         assert_eq!(client(UnixTime::EPOCH), (None, 1));
         assert_eq!(client(UnixTime::from_secs(4_000_000_000)).1, 0);
@@ -291,7 +284,7 @@ mod tests {
         for refusal in &mut absurd.refused_keys {
             refusal.wallets.insert("spot".to_owned(), Some(u64::MAX));
         }
-        let rests = read_again(&absurd).pauses(Duration::ZERO, &[]).accounts;
+        let rests = read_again(&absurd).pauses(Duration::ZERO).accounts;
         assert!(rests.iter().all(|(_, pause)| pause.rest == PAUSE_MAX), "{rests:?}");
         let refusals = absurd.refusals(Duration::ZERO);
         let mut rests = refusals.iter().flat_map(|(_, Refusal(wallets))| wallets);
@@ -301,7 +294,7 @@ mod tests {
     #[test]
     fn a_broken_file_is_an_error_that_repeats_nothing() {
         let good = String::from_utf8(saved(&pair("a", "s")).to_json()).unwrap_or_default();
-        let other_version = good.replace("\"version\": 1", "\"version\": 2");
+        let other_version = good.replace("\"version\":1", "\"version\":2");
         let unknown_field = good.replace("\"prices\"", "\"sekret\"");
         for text in ["", "{}", "sekret", &*other_version, &*unknown_field, &good[..good.len() / 2]] {
             let error = SavedLimits::from_json(text.as_bytes()).err().unwrap_or_default();
@@ -310,45 +303,99 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_a_bounded_size() {
-        let name = |number: usize| format!("{number}{}", "\u{1}".repeat(60)).into_boxed_str();
-        let keys: Vec<_> = (0..2 * ENTRIES_MAX).map(|number| pair(&number.to_string(), "s")).collect();
-        let pause = ActivePause { since_reply: Some(MINUTE), rest: PAUSE_MAX };
-        let pauses = ActivePauses {
-            accounts: (0..2 * ENTRIES_MAX).map(|number| (name(number), pause)).collect(),
-            keys: keys.iter().map(|key| (key.id(), PAUSE_MAX)).collect(),
-            ..ActivePauses::default()
+    fn of_too_many_entries_those_with_the_longest_rest_are_kept_and_the_file_stays_small() {
+        let name = |number: usize| format!("{number:05}{}", "\"".repeat(59)).into_boxed_str();
+        let numbers = 0..2 * ENTRIES_MAX;
+        let keys: Vec<_> = numbers.clone().map(|number| pair(&number.to_string(), "s")).collect();
+        let rest = |number: usize| {
+            RETRY_AFTER.saturating_sub(Duration::from_millis(u64::try_from(number).unwrap_or(0)))
         };
-        let wallets: Vec<_> = Wallet::ALL.into_iter().map(|wallet| (wallet, Some(RETRY_AFTER))).collect();
-        let refusals = keys.iter().map(|key| (key.pair_id(), Refusal(wallets.clone()))).collect();
-        let pairs = keys.iter().map(|key| (key.id(), key.pair_id())).collect();
-        let saved = SavedLimits::new(&pauses, refusals, &pairs, SAVED);
-        let size = saved.to_json().len() as u64;
+        let pause = |number| ActivePause { since_reply: Some(MINUTE), rest: rest(number) };
+        let limits = |order: &dyn Fn(usize) -> usize| {
+            let pauses = ActivePauses {
+                accounts: numbers.clone().map(order).map(|number| (name(number), pause(number))).collect(),
+                keys: keys.iter().enumerate().map(|(number, key)| (key.id(), pause(number).rest)).collect(),
+                ..ActivePauses::default()
+            };
+            let wallets = |number| Wallet::ALL.into_iter().map(move |wallet| (wallet, Some(rest(number))));
+            let refusals = numbers
+                .clone()
+                .map(order)
+                .filter_map(|number| Some((keys.get(number)?.pair_id(), Refusal(wallets(number).collect()))));
+            SavedLimits::new(pauses, refusals.collect(), SAVED).to_json()
+        };
+        let json = limits(&|number| number);
+        assert_eq!(json, limits(&|number| 2 * ENTRIES_MAX - 1 - number), "whatever their order");
+        let size = json.len() as u64;
         assert!(size > SAVED_LIMITS_MAX_BYTES / 4 && size < SAVED_LIMITS_MAX_BYTES, "{size}");
+        let saved = SavedLimits::from_json(&json).unwrap_or_else(|why| panic!("{why}"));
+        let longest = |number: usize| number < ENTRIES_MAX;
+        let accounts = saved.pauses(Duration::ZERO).accounts;
+        assert!(
+            numbers
+                .clone()
+                .filter(|number| longest(*number))
+                .map(name)
+                .eq(accounts.into_iter().map(|(name, _)| name))
+        );
+        let refused: Vec<_> = saved.refusals(Duration::ZERO).into_iter().map(|(key, _)| key).collect();
+        let expected: Vec<_> = keys.iter().take(ENTRIES_MAX).map(KeyPair::pair_id).collect();
+        assert_eq!(refused, expected);
+    }
+
+    #[test]
+    fn every_key_that_can_be_refused_at_once_is_saved() {
+        // The calls of five minutes, and of the minute in which they begin.
+        let minutes = usize::try_from(RETRY_AFTER.as_secs() / 60).unwrap_or(usize::MAX);
+        assert!(PROCESS_CALLS_PER_MINUTE * minutes <= ENTRIES_MAX);
+        let pauses = PAUSE_MAX.as_secs() / ADDRESS_LIMIT_WINDOW.as_secs();
+        assert!(usize::try_from(pauses).is_ok_and(|pauses| pauses <= ENTRIES_MAX));
+    }
+
+    /// A new process that restores `saved`.
+    fn restart(saved: &SavedLimits, clock: Clock) -> Result<Client, String> {
+        let client = Client::simulated(clock)?;
+        client.restore_limits(&read_again(saved));
+        Ok(client)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_new_client_keeps_a_pause_and_a_refusal_but_not_that_of_another_key() -> Result<(), String> {
+    async fn a_new_process_keeps_a_pause_and_a_refusal_and_so_does_the_next_one() -> Result<(), String> {
         let (clock, key) = (Clock::start(), pair("a", "s"));
         let old = Client::simulated(clock)?;
-        old.last_sent_keys().insert("main".into(), key.clone());
         let caller = Caller::Account { key: key.id(), name: "main" };
-        old.rate_limiter.record_limit_reply(caller, None);
-        old.auth_backoff().record(key.pair_id(), Wallet::Spot, false, clock.now().monotonic);
+        old.limits.rate_limiter.record_limit_reply(caller, None);
+        old.limits.auth_backoff().record(key.pair_id(), Wallet::Spot, false, clock.now().monotonic);
         let saved = read_again(&old.save_limits());
+        assert_eq!(Client::simulated(clock)?.restore_limits(&saved), (1, 1));
 
-        let new = Client::simulated(clock)?;
-        assert_eq!(new.restore_limits(&saved, &[&key]), (1, 1));
-        assert!(new.rate_limiter.pause(caller).is_some());
-        let blocked =
-            |backoff: &AuthBackoff, key: &KeyPair| backoff.blocked_until(key.pair_id(), Wallet::Spot);
-        assert!(blocked(&new.auth_backoff(), &key).is_some_and(|until| until > MonotonicTime::START));
+        // Nothing is sent in between, so the second restart knows only what the first one restored.
+        let first = restart(&saved, clock)?;
+        for new in [restart(&first.save_limits(), clock)?, first] {
+            let pause = |key: &KeyPair, name| {
+                new.limits.rate_limiter.pause(Caller::Account { key: key.id(), name }).is_some()
+            };
+            assert!(pause(&key, "main") && pause(&pair("b", "s"), "main"), "the account, whatever its key");
+            assert!(pause(&key, "renamed"), "the key, whatever the account");
+            assert!(pause(&pair("a", "other"), "renamed"), "limits belong to the access key");
+            assert!(!pause(&pair("b", "s"), "other"));
+            let is_refused = |key: &KeyPair| {
+                let until = new.limits.auth_backoff().blocked_until(key.pair_id(), Wallet::Spot);
+                until.is_some_and(|until| until > MonotonicTime::START)
+            };
+            assert!(is_refused(&key) && !is_refused(&pair("a", "other")));
+        }
+        Ok(())
+    }
 
-        let (new, other) = (Client::simulated(clock)?, pair("b", "s"));
-        assert_eq!(new.restore_limits(&saved, &[&other]), (1, 0));
-        assert!(
-            blocked(&new.auth_backoff(), &other).is_none() && blocked(&new.auth_backoff(), &key).is_none()
-        );
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_was_set_back_starts_a_pause_again_only_once() -> Result<(), String> {
+        let (clock, key) = (Clock::start(), pair("a", "s"));
+        let future = SavedLimits { saved_unix_ms: u64::MAX, ..saved(&key) };
+        let again = restart(&future, clock)?.save_limits();
+        assert!(again.age(clock.now().unix).is_some(), "what is saved then has an age");
+        let rests = again.pauses(4 * MINUTE).accounts;
+        assert!(rests.iter().all(|(_, pause)| pause.rest <= 6 * MINUTE) && rests.len() == 1, "{rests:?}");
         Ok(())
     }
 }

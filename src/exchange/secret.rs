@@ -54,21 +54,25 @@ struct Halves {
 }
 
 /// Identifies a key without showing it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct KeyId([u8; 32]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+pub struct KeyId(Digest32);
 
-/// Identifies a pair without showing it. As text: 64 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+/// Identifies a pair without showing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+pub(super) struct PairId(Digest32);
+
+/// A SHA-256 hash. As text: 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-pub(super) struct PairId([u8; 32]);
+struct Digest32([u8; 32]);
 
-impl From<PairId> for String {
-    fn from(PairId(bytes): PairId) -> Self {
+impl From<Digest32> for String {
+    fn from(Digest32(bytes): Digest32) -> Self {
         bytes.iter().fold(Self::new(), |text, byte| text + &format!("{byte:02x}"))
     }
 }
 
-impl TryFrom<String> for PairId {
+impl TryFrom<String> for Digest32 {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -84,10 +88,10 @@ impl KeyPair {
     /// The pair of `access`, which every request holds, and `secret`, which signs and is never sent.
     #[must_use]
     pub fn new(access: Secret, secret: Secret) -> Self {
-        let id = KeyId(Sha256::digest(access.reveal().as_bytes()).into());
+        let id = KeyId(Digest32(Sha256::digest(access.reveal().as_bytes()).into()));
         // Neither half can hold a line break.
         let whole = Sha256::new().chain_update(access.reveal()).chain_update("\n");
-        let pair_id = PairId(whole.chain_update(secret.reveal()).finalize().into());
+        let pair_id = PairId(Digest32(whole.chain_update(secret.reveal()).finalize().into()));
         Self(Arc::new(Halves { access, secret, id, pair_id }))
     }
 

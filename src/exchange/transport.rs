@@ -7,6 +7,7 @@ use super::{
     base_url::BaseUrl,
     error::Failure,
     http::{HttpTransport, Reply},
+    proxy_logins::LoginPermit,
     request::Request,
 };
 
@@ -27,7 +28,7 @@ impl Transport {
         HttpTransport::new().map(Self::Http)
     }
 
-    /// See [`Transport::trust_warning`].
+    /// See [`HttpTransport::trust_warning`].
     pub(super) fn trust_warning(&self) -> Option<&str> {
         match self {
             Self::Http(transport) => transport.trust_warning(),
@@ -36,15 +37,25 @@ impl Transport {
         }
     }
 
-    /// See [`Transport::get`].
+    /// See [`HttpTransport::login_permit`].
+    pub(super) async fn login_permit(&self, base: &BaseUrl) -> Result<Option<LoginPermit>, Failure> {
+        match self {
+            Self::Http(transport) => transport.login_permit(base).await,
+            #[cfg(test)]
+            Self::Script(_) => Ok(None),
+        }
+    }
+
+    /// See [`HttpTransport::get`].
     pub(super) async fn get(
         &self,
         base: &BaseUrl,
         request: &Request,
         timeout: Duration,
+        login: Option<&LoginPermit>,
     ) -> Result<Reply, Failure> {
         match self {
-            Self::Http(transport) => transport.get(base, request, timeout).await,
+            Self::Http(transport) => transport.get(base, request, timeout, login).await,
             #[cfg(test)]
             Self::Script(Script(script)) => {
                 let (path, query) = (request.path.to_owned(), request.query.to_string());

@@ -144,7 +144,7 @@ impl PollerSet {
     }
 
     /// Replaces the pollers as `config` says. Unchanged pollers keep running, and a running poll of a changed one is
-    /// dropped. A scrape sees the old accounts or the new ones. Rate-limiter state survives. The future must not be
+    /// dropped: its call in flight continues in the background, and its answer is not published. A scrape sees the old accounts or the new ones. Rate-limiter state survives. The future must not be
     /// dropped before it is done.
     pub async fn apply_config(&mut self, config: Config) -> ReloadSummary {
         let Config { accounts, prices } = config;
@@ -186,6 +186,11 @@ impl PollerSet {
         summary
     }
 
+    /// Stops all pollers. Their calls in flight continue in the background.
+    pub async fn stop(&mut self) {
+        self.stop_others(&[]).await;
+    }
+
     /// The tasks of all pollers with the accounts that they poll; `None` for prices.
     #[cfg(test)]
     pub(crate) fn running_tasks(&self) -> impl Iterator<Item = (Id, Option<&str>)> {
@@ -199,6 +204,9 @@ impl PollerSet {
     #[cfg(test)]
     pub(crate) async fn end(mut self) {
         self.tasks.shutdown().await;
+        // The client's calls in the background end with it, when the runtime gets to them.
+        drop(self);
+        tokio::task::yield_now().await;
     }
 
     /// Splits `accounts` into those whose poller keeps running, as task and name, and the others.
@@ -366,14 +374,21 @@ fn restore_snapshot(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
 
+    use tokio::time::{sleep, timeout};
     use zeroize::Zeroizing;
 
     use super::*;
     use crate::{
         clock::UnixTime,
-        exchange::{Credentials, ExchangeHosts, KeyHalf, KeySource, Secret, Wallet},
+        exchange::{
+            ApiVersion, Credentials, ExchangeHosts, KeyHalf, KeySource, Script, ScriptedResponse, Secret,
+            Wallet,
+        },
         snapshot::wallet::CurrencyFilter,
     };
 
@@ -441,5 +456,82 @@ mod tests {
         };
         assert!(first >= MonotonicTime::START + PACE_SPAN, "{first:?}");
         Ok(())
+    }
+
+    /// An exchange that replies to a call for balances after five seconds, with a limit reply or a refusal of the key, and
+    /// counts these calls.
+    fn slow_exchange(reply: &'static [u8], clock: Clock) -> (Arc<Client>, Arc<AtomicUsize>) {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&calls);
+        let script = Script(Box::new(move |asked| {
+            let counter = Arc::clone(&counter);
+            Box::pin(async move {
+                let (status, body): (_, &[u8]) = if asked.path.ends_with("/getServerTime") {
+                    (200, br#"{"code":200,"data":{"serverTime":1700000000000}}"#)
+                } else {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    sleep(Duration::from_secs(5)).await;
+                    (if reply.is_empty() { 429 } else { 200 }, reply)
+                };
+                Ok(ScriptedResponse { status, retry_after: None, body: body.to_vec() })
+            })
+        }));
+        (Arc::new(Client::scripted(script, clock)), calls)
+    }
+
+    const LIMIT_REPLY: &[u8] = b"";
+    const REFUSAL: &[u8] = br#"{"code":307,"info":"AccessKey error"}"#;
+
+    fn v1_account(poll_interval: Duration) -> Config {
+        let base_urls = exchange::BaseUrl::parse("https://host.test").into_iter().collect();
+        let hosts = ExchangeHosts { api: ApiVersion::V1, base_urls, ..ExchangeHosts::default() };
+        let account = AccountConfig { hosts, poll_interval, ..account("a") };
+        Config { accounts: vec![account], prices: None }
+    }
+
+    /// Waits until a call was sent.
+    async fn until_called(calls: &AtomicUsize) {
+        while calls.load(Ordering::Relaxed) == 0 {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_reply_to_a_call_counts_although_a_reload_dropped_its_poll() {
+        for reply in [LIMIT_REPLY, REFUSAL] {
+            let clock = Clock::start();
+            let (exchange, calls) = slow_exchange(reply, clock);
+            let mut pollers = PollerSet::new(exchange, clock, Handle::current());
+            pollers.apply_config(v1_account(Duration::from_secs(20))).await;
+            until_called(&calls).await;
+            for seconds in 21..31 {
+                let reload = pollers.apply_config(v1_account(Duration::from_secs(seconds)));
+                let summary = timeout(Duration::from_millis(1), reload).await;
+                assert_eq!(
+                    summary.map(|summary| summary.changed),
+                    Ok(1),
+                    "a reload does not wait for the call"
+                );
+                sleep(Duration::from_secs(2)).await;
+            }
+            sleep(Duration::from_mins(2)).await;
+            assert_eq!(calls.load(Ordering::Relaxed), 1, "nothing was sent after the reply");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_reply_to_a_call_counts_although_all_pollers_were_stopped() {
+        let clock = Clock::start();
+        let (exchange, calls) = slow_exchange(LIMIT_REPLY, clock);
+        let mut pollers = PollerSet::new(Arc::clone(&exchange), clock, Handle::current());
+        pollers.apply_config(v1_account(Duration::from_secs(20))).await;
+        until_called(&calls).await;
+        assert_eq!(timeout(Duration::from_millis(1), pollers.stop()).await, Ok(()));
+        assert!(timeout(Duration::from_secs(4), exchange.wait_for_abandoned_calls()).await.is_err());
+        assert_eq!(timeout(Duration::from_secs(4), exchange.wait_for_abandoned_calls()).await, Ok(()));
+        let saved = String::from_utf8(exchange.save_limits().to_json()).unwrap_or_default();
+        assert!(saved.contains(r#"{"account":"a","#), "{saved}");
+        sleep(Duration::from_mins(30)).await;
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 }

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::common::authority::Authority;
@@ -416,8 +417,52 @@ fn a_rejected_password_is_sent_once_in_five_minutes() {
         let failed = |series: &str| exporter.sample(series).is_some_and(|count| count >= 3.0);
         (failed(&failures("connect")) && failed(&failures("connect").replace("main", "other"))).then_some(())
     });
-    // The second account may have asked before the first one got the answer.
-    assert!(proxy.heads().len() <= 2, "{:?}", proxy.heads());
+    assert_eq!(proxy.heads().len(), 1, "{:?}", proxy.heads());
+    // A reload, which replaces both accounts, forgets nothing.
+    two_accounts(
+        &world,
+        &format!("{main}\nmax_age: 1h"),
+        "base_urls: ['https://one.test', 'https://two.test']",
+    );
+    exporter.signal("HUP");
+    let line = exporter.stderr.wait_for(messages::RELOADED);
+    assert!(line.contains("changed=2"), "{line}");
+    let failed = |account: &str| exporter.sample(&failures("connect").replace("main", account)).unwrap();
+    let before = (failed("main"), failed("other"));
+    until("both have failed again", || {
+        (failed("main") > before.0 && failed("other") > before.1).then_some(())
+    });
+    assert_eq!(proxy.heads().len(), 1, "{:?}", proxy.heads());
+}
+
+#[test]
+fn many_accounts_try_a_wrong_password_once() {
+    let world = World::new();
+    let proxy = world.proxy();
+    // So slow that other accounts are due before the first answer.
+    proxy.set(Behaviour::SlowlyRequireLogin("other:password", Duration::from_secs(6)));
+    world.write("login", LOGIN);
+    world.write("key", ACCESS_KEY);
+    let account = |number| {
+        world.write(&format!("key{number}"), &format!("{ACCESS_KEY}{number}"));
+        format!("- {{name: main{number}, access_key_file: key{number}, secret_key_file: key}}\n")
+    };
+    let accounts = (0..20).map(account).collect::<Vec<_>>().concat();
+    let url = proxy.url();
+    let config = world.write(
+        "accounts.yml",
+        &format!(
+            "api: v1\nbase_urls: ['https://{NAME}']\npoll_interval: 20s\npoll_timeout: 19s\nproxy_url: '{url}'\n\
+             proxy_credentials_file: login\naccounts:\n{accounts}"
+        ),
+    );
+    let args = serve(&config);
+    let exporter = world.start(&args.each_ref().map(String::as_str), &[]);
+    until("all have failed", || {
+        let failed = |number| exporter.sample(&failures("connect").replace("main", &format!("main{number}")));
+        (0..20).all(|number| failed(number).is_some_and(|count| count > 0.0)).then_some(())
+    });
+    assert_eq!(proxy.heads().len(), 1, "{:?}", proxy.heads());
 }
 
 /// Debian's tinyproxy, for which [`NAME`] is this machine. Killed when dropped.

@@ -1,13 +1,26 @@
-//! The state file: a crash loop sends nothing for a locked account and tries no refused key, a new key is tried at once,
-//! and a file that cannot be used costs one warning.
+//! The state file: a crash loop sends nothing for a locked account and tries no refused key, and neither do `once` and
+//! `check` in a loop. A new key is tried at once. A limit reply during the shutdown counts. A file that cannot be used costs
+//! a warning.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, chown},
+    path::Path,
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
 
 use xt_balance_exporter::simulator::{
     Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
 };
 
-use crate::common::{Exchange, Exporter, hanging_folder::HangingFolder, messages, replace, until};
+use crate::common::{
+    Exchange, Exporter, Output,
+    hanging_folder::HangingFolder,
+    messages,
+    proxy::{Proxy, ProxyMode, http_response},
+    replace, until,
+};
 
 const REFUSAL_RETRY: Duration = Duration::from_mins(5);
 
@@ -28,27 +41,46 @@ fn exchange() -> Exchange {
     exchange
 }
 
-/// Writes the configuration and the key files.
+/// Writes the configuration of these accounts and their key files.
 fn write_config(folder: &Path, exchange: &Exchange) {
-    let mut text = format!(
-        "api: v1\nbase_urls: ['{}']\npoll_interval: 1s\npoll_timeout: 900ms\naccounts:\n",
-        exchange.url()
+    write_accounts(
+        folder,
+        &exchange.url(),
+        "poll_interval: 1s\npoll_timeout: 900ms",
+        &["locked", "refused", "well"],
     );
-    for name in ["locked", "refused", "well"] {
+}
+
+fn write_accounts(folder: &Path, url: &str, timing: &str, names: &[&str]) {
+    let mut text = format!("api: v1\nbase_urls: ['{url}']\n{timing}\naccounts:\n");
+    for name in names {
         let account =
             format!("- {{name: {name}, access_key_file: {name}.key, secret_key_file: {name}.secret}}\n");
         text.push_str(&account);
         replace(&folder.join(format!("{name}.key")), &format!("{name}Key"));
-        let secret = if name == "refused" { "wrong" } else { name };
+        let secret = if *name == "refused" { "wrong" } else { name };
         replace(&folder.join(format!("{name}.secret")), &format!("{secret}Secret"));
     }
     replace(&folder.join("accounts.yml"), &text);
 }
 
 fn start(folder: &Path, state: &Path) -> Exporter {
+    start_command(&["--web.listen-address=127.0.0.1:0"], folder, Some(state))
+}
+
+/// Runs a command to its end.
+fn run(command: &str, folder: &Path, state: Option<&Path>) -> Output {
+    start_command(&[command], folder, state).wait()
+}
+
+fn start_command(words: &[&str], folder: &Path, state: Option<&Path>) -> Exporter {
     let config = format!("--config.file={}", folder.join("accounts.yml").display());
-    let state = [("STATE_DIRECTORY", state.to_str().unwrap())];
-    Exporter::start(&["--web.listen-address=127.0.0.1:0", &config], &state)
+    let state = state.map(|state| ("STATE_DIRECTORY", state.to_str().unwrap()));
+    Exporter::start(&[words, &[&config]].concat(), state.as_slice())
+}
+
+fn saved(state: &Path) -> String {
+    fs::read_to_string(state.join("limits.json")).unwrap_or_default()
 }
 
 /// Waits until the account `well` was polled twice.
@@ -61,11 +93,11 @@ fn wait_for_polls(exporter: &Exporter) {
 fn a_crash_loop_calls_no_locked_account_and_tries_no_refused_key() {
     let (exchange, folder, state) = (exchange(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_config(folder.path(), &exchange);
-    let saved = || fs::read_to_string(state.path().join("limits.json")).unwrap_or_default();
+    let saved = || saved(state.path());
     let first = start(folder.path(), state.path());
     until("both are saved", || {
         let text = saved();
-        (text.contains("\"account\": \"locked\"") && text.contains("\"spot\":")).then_some(())
+        (text.contains("\"account\":\"locked\"") && text.contains("\"spot\":")).then_some(())
     });
     assert!(!saved().contains("Key") && !saved().contains("Secret"), "{}", saved());
     first.signal("KILL");
@@ -93,26 +125,129 @@ fn a_crash_loop_calls_no_locked_account_and_tries_no_refused_key() {
 }
 
 #[test]
-fn a_state_file_that_cannot_be_used_costs_one_warning() {
+fn a_limit_reply_during_the_shutdown_is_saved() {
+    let (exchange, folder, state) = (exchange(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let proxy = Proxy::new(exchange.address);
+    write_accounts(folder.path(), &proxy.url(), "poll_interval: 20s", &["well"]);
+    let (called, calls) = mpsc::channel();
+    let (reply, replies) = mpsc::channel::<()>();
+    let (called, replies) = (Mutex::new(called), Mutex::new(replies));
+    proxy.set_mode(ProxyMode::Respond(Arc::new(move |_| {
+        called.lock().unwrap().send(()).unwrap();
+        let _ = replies.lock().unwrap().recv();
+        http_response(429, &[], b"")
+    })));
+    let exporter = start(folder.path(), state.path());
+    calls.recv_timeout(crate::common::PATIENCE).unwrap();
+    exporter.signal("TERM");
+    exporter.stderr.wait_for(messages::SHUTTING_DOWN);
+    assert_eq!(saved(state.path()), "");
+    reply.send(()).unwrap();
+    let output = exporter.wait();
+    assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
+    assert!(saved(state.path()).contains("\"account\":\"well\""), "{}", saved(state.path()));
+    assert!(calls.try_recv().is_err(), "polls have stopped");
+}
+
+#[test]
+fn once_and_check_in_a_loop_call_a_locked_account_once() {
+    let (exchange, folder, state) = (exchange(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let only_locked = || write_accounts(folder.path(), &exchange.url(), "poll_interval: 20s", &["locked"]);
+    only_locked();
+    let calls = || exchange.simulator.call_log().accounts["locked"].total();
+    for (command, expected) in [("once", [1, 2]), ("check", [3, 4])] {
+        for expected in expected {
+            assert_eq!(run(command, folder.path(), None).status.code(), Some(1));
+            assert_eq!(calls(), expected, "{command} without a state directory");
+        }
+    }
+    // The file belongs to the owner of the directory, even if root runs the command.
+    chown(state.path(), Some(65_532), Some(65_532)).unwrap();
+    for command in ["check", "once", "check", "once"] {
+        let output = run(command, folder.path(), Some(state.path()));
+        assert_eq!(output.status.code(), Some(1), "{command}: {}{}", output.stdout, output.stderr);
+        assert_eq!(calls(), 5, "{command}");
+        assert_eq!(fs::metadata(state.path().join("limits.json")).unwrap().uid(), 65_532);
+    }
+    let output = run("check", folder.path(), Some(state.path()));
+    assert!(output.stdout.contains("[rate_limited]"), "{}", output.stdout);
+    // A daemon goes on from there.
+    write_config(folder.path(), &exchange);
+    let exporter = start(folder.path(), state.path());
+    wait_for_polls(&exporter);
+    assert_eq!(calls(), 5, "the daemon");
+}
+
+#[test]
+fn a_file_from_the_future_pauses_once_more_and_not_at_every_start() {
+    let (exchange, folder, state) = (exchange(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_config(folder.path(), &exchange);
+    let text = "{\"version\":1,\"saved_unix_ms\":9000000000000,\"paused_accounts\":[{\"account\":\"locked\",\"pause\":\
+                {\"since_reply_ms\":1,\"rest_ms\":600000}}],\"paused_keys\":[],\"prices\":null,\"all_accounts_ms\":null,\
+                \"refused_keys\":[]}";
+    fs::write(state.path().join("limits.json"), text).unwrap();
+    for warnings in [1, 0] {
+        let exporter = start(folder.path(), state.path());
+        exporter.stderr.wait_for(messages::STARTING);
+        let log = exporter.stderr.text();
+        assert_eq!(log.matches(messages::STATE_FILE_FROM_FUTURE).count(), warnings, "{log}");
+        let saved = saved(state.path());
+        assert!(!saved.contains("9000000000000") && saved.contains("\"account\":\"locked\""), "{saved}");
+    }
+    assert_eq!(exchange.simulator.call_log().asset_call_times("locked").len(), 0);
+}
+
+#[test]
+fn a_state_file_that_cannot_be_used_costs_a_warning_each_for_reading_and_writing() {
     let (exchange, folder, state) = (exchange(), tempfile::tempdir().unwrap(), HangingFolder::new());
     write_config(folder.path(), &exchange);
-    let warnings = |exporter: &Exporter| exporter.stderr.text().matches(messages::STATE_FILE).count();
+    let warnings = |exporter: &Exporter| {
+        let log = exporter.stderr.text();
+        [messages::STATE_FILE_UNREADABLE, messages::STATE_FILE_UNWRITABLE]
+            .map(|text| log.matches(text).count())
+    };
     fs::write(state.path().join("limits.json"), "{\"version\": 1, \"saved\"").unwrap();
     let exporter = start(folder.path(), &state.path());
+    until("the file is written again", || saved(&state.path()).contains("locked").then_some(()));
+    assert_eq!(warnings(&exporter), [1, 0], "{}", exporter.stderr.text());
+    drop(exporter);
+
+    // Something in place of the file that cannot be removed either.
+    fs::remove_file(state.path().join("limits.json")).unwrap();
+    for name in ["limits.json", "limits.json.new"] {
+        fs::create_dir(state.path().join(name)).unwrap();
+    }
+    let exporter = start(folder.path(), &state.path());
+    exporter.stderr.wait_for(messages::STATE_FILE_UNWRITABLE);
     wait_for_polls(&exporter);
-    assert_eq!(warnings(&exporter), 1, "{}", exporter.stderr.text());
+    assert_eq!(warnings(&exporter), [1, 1], "{}", exporter.stderr.text());
     drop(exporter);
 
     state.hang();
     let exporter = start(folder.path(), &state.path());
     wait_for_polls(&exporter);
-    assert_eq!(warnings(&exporter), 1, "{}", exporter.stderr.text());
+    assert_eq!(warnings(&exporter)[0], 1, "{}", exporter.stderr.text());
     exporter.signal("TERM");
     assert_eq!(exporter.wait().status.code(), Some(0));
 
     let nowhere = folder.path().join("nowhere");
     let exporter = start(folder.path(), &nowhere);
+    exporter.stderr.wait_for(messages::STATE_FILE_UNWRITABLE);
     wait_for_polls(&exporter);
-    exporter.stderr.wait_for(messages::STATE_FILE);
-    assert_eq!(warnings(&exporter), 1, "{}", exporter.stderr.text());
+    assert_eq!(warnings(&exporter), [0, 1], "{}", exporter.stderr.text());
+}
+
+#[test]
+fn a_state_directory_that_is_not_absolute_is_ignored_with_a_warning() {
+    let (exchange, folder) = (exchange(), tempfile::tempdir().unwrap());
+    write_config(folder.path(), &exchange);
+    for (state, warnings) in [("state", 1), ("", 0)] {
+        let output = run("once", folder.path(), Some(Path::new(state)));
+        assert_eq!(
+            output.stderr.matches(messages::STATE_DIRECTORY_RELATIVE).count(),
+            warnings,
+            "{}",
+            output.stderr
+        );
+    }
 }

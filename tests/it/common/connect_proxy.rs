@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -35,6 +36,8 @@ pub enum Behaviour {
     Tunnel,
     /// Opens a tunnel for this `user:password`, and answers 407 otherwise.
     RequireLogin(&'static str),
+    /// The same, but answers 407 after this time.
+    SlowlyRequireLogin(&'static str, Duration),
     /// Answers this and closes the connection; only closes it if this is empty.
     Reply(&'static str),
     /// Never answers.
@@ -99,13 +102,18 @@ impl ConnectProxy {
             state.heads.push(head.clone());
             (state.upstream, state.behaviour.clone())
         };
+        if let Behaviour::SlowlyRequireLogin(_, time) = behaviour {
+            tokio::time::sleep(time).await;
+        }
         match behaviour {
-            Behaviour::RequireLogin(login) if !head.contains(&proxy_authorization(login)) => {
+            Behaviour::RequireLogin(login) | Behaviour::SlowlyRequireLogin(login, _)
+                if !head.contains(&proxy_authorization(login)) =>
+            {
                 let reply =
                     "HTTP/1.1 407 X\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n";
                 stream.write_all(reply.as_bytes()).await
             }
-            Behaviour::Tunnel | Behaviour::RequireLogin(_) => {
+            Behaviour::Tunnel | Behaviour::RequireLogin(_) | Behaviour::SlowlyRequireLogin(..) => {
                 let mut upstream = TcpStream::connect(upstream).await?;
                 stream.write_all(b"HTTP/1.1 200 X\r\n\r\n").await?;
                 copy_bidirectional(&mut stream, &mut upstream).await.map(drop)

@@ -8,7 +8,10 @@ pub const OPEN_TO_OTHER_MACHINES: &str = "other machines can read the balances w
 pub const SHUTTING_DOWN: &str = "received SIGTERM, shutting down";
 pub const CUT_OFF: &str = "closed connections at shutdown";
 pub const FEW_FILES: &str = "polls reserve";
-pub const STATE_FILE: &str = "the state file limits.json in $STATE_DIRECTORY";
+pub const STATE_FILE_UNREADABLE: &str = "the state file limits.json in $STATE_DIRECTORY is ignored";
+pub const STATE_FILE_UNWRITABLE: &str = "the state file limits.json in $STATE_DIRECTORY cannot be written";
+pub const STATE_FILE_FROM_FUTURE: &str = "the state file limits.json in $STATE_DIRECTORY is from the future";
+pub const STATE_DIRECTORY_RELATIVE: &str = "$STATE_DIRECTORY is ignored";
 pub const NOT_NOTIFIED: &str = "cannot notify the service manager";
 
 // Polls

@@ -1,11 +1,12 @@
 //! After a limit reply nothing is sent, for as long as the exchange or its documents ask for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{HELD, asset_calls, body, clock_calls, main_account, patient};
 use crate::common::{
     Exchange,
     in_process::{FREE, PAUSED, POLLS, TestPoller, account, advance_clock, key_source, to_millis},
+    proxy::{Proxy, ProxyMode, http_response},
     sample,
 };
 use tokio::task::JoinSet;
@@ -145,3 +146,21 @@ async fn accounts_that_wait_for_the_same_clock_share_its_failure() {
 }
 
 // Keys.
+
+#[tokio::test]
+async fn a_date_to_retry_after_is_compared_with_the_date_of_the_same_reply() {
+    let exchange = patient(vec![main_account()]);
+    let proxy = Proxy::new(exchange.address);
+    // The exchange's clock is decades behind this machine's.
+    let (made, retry_after) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 09:19:37 GMT");
+    proxy.set_mode(ProxyMode::Respond(Arc::new(move |_| {
+        http_response(429, &[("Date", made), ("Retry-After", retry_after)], b"")
+    })));
+    let mut poller = TestPoller::new(&[&proxy.url()]);
+    let begin = poller.clock.now().unix;
+    assert!(!poller.poll().await);
+    let until = UnixTime::EPOCH + Duration::from_secs_f64(poller.sample(PAUSED).unwrap());
+    let end = poller.clock.now().unix + Duration::from_millis(1);
+    let pause = Duration::from_mins(30);
+    assert!(begin + pause <= until + Duration::from_millis(1) && until <= end + pause, "{until:?}");
+}
