@@ -75,7 +75,7 @@ impl HttpTransport {
         self.trust.warning()
     }
 
-    /// Waits until a call to `base` may show its user and password to the proxy; `None` if there are none.
+    /// Waits until a call to `base` may show its user and password to the proxy; `None` if it gets neither.
     ///
     /// # Errors
     /// If the proxy rejected them a short time ago.

@@ -113,8 +113,8 @@ fn a_proxy_of_the_environment_tunnels_every_call_and_sees_no_key() {
         assert_eq!(sample(&output.stdout, FREE), Some(3_867.436_500_12), "{variable}");
         let requests = world.server.requests().split_off(before);
         let heads = proxy.heads();
-        // The time, the balances and the prices.
-        assert_eq!((heads.len(), requests.len()), (3, 3), "{variable}: {heads:?}");
+        // The time, the balances, the prices and the list of markets.
+        assert_eq!((heads.len(), requests.len()), (4, 4), "{variable}: {heads:?}");
         for head in heads {
             assert!(head.starts_with(&format!("CONNECT {NAME}:443 HTTP/1.1\r\n")), "{head}");
             assert!(
