@@ -1,11 +1,10 @@
-//! The fire drill: what is deployed, run whole, so that what ought to page pages, once, and nothing
-//! else does. Real Prometheus, real Alertmanager, the daemon, three simulated exchanges, a receiver.
+//! The fire drill: each fault that should page does so once, and nothing else pages. A real Prometheus, a real Alertmanager,
+//! the daemon, three simulated exchanges and a receiver run together.
 //!
-//! Everything goes wrong at the same moment, each time for another account, so that one trouble
-//! has every chance to be taken for another or to be drowned by it; then everything is put right.
-//! A message that is not expected ends the drill when it arrives, one that is missing at the end.
+//! All faults begin at the same moment, each at another account, so that an alert can be muted or hidden by another one.
+//! Then all faults are repaired. An unexpected message ends the drill when it arrives, a missing one at the end.
 //!
-//! `make drill` shows the story as it happens and a table of what arrived, when.
+//! `make drill` shows each step as it happens, and at the end a table of the messages and their times.
 //! Needs the Debian packages prometheus and prometheus-alertmanager.
 
 mod demo;
@@ -18,28 +17,28 @@ use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, sync::mpsc, thread, 
 use crate::common::{Exporter, replace};
 use drill::Drill;
 use serde_json::json;
-use servers::{Alertmanager, Exchange, NodeExporter, Prometheus, Receiver, Reserved};
+use servers::{Alertmanager, Exchange, NodeExporter, Prometheus, Receiver, ReservedPort};
 use shipped::FACTOR;
 
-/// The longest wait for messages: none is due later than two minutes after what causes it.
-const PATIENCE: Duration = Duration::from_mins(5);
+/// Maximum wait for messages. Each is due at most two minutes after its cause.
+const MESSAGE_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Evaluations of the rules, one a second, before anything goes wrong: more than `max_age`, so that
-/// an exporter's first minutes are not what is tried.
-const SETTLED: u64 = 20;
+/// Evaluations of the rules, one per second, before the faults begin: more than `max_age`, because the drill does not test
+/// the start of an exporter.
+const SETTLED_EVALUATIONS: u64 = 20;
 
-/// Evaluations of the rules, one a second, after which Alertmanager has sent whatever it had: more
-/// than `group_interval`, 20 seconds, the longest that it waits.
-const QUIET: u64 = 25;
+/// Evaluations of the rules, one per second, after which Alertmanager has sent all messages: more than `group_interval`, its
+/// longest wait of 20 seconds.
+const QUIET_EVALUATIONS: u64 = 25;
 
 #[test]
 fn each_trouble_pages_once_and_nothing_else_pages() {
-    let mut scene = Scene::set();
-    scene.drill.begin(6);
-    say(&format!("\nEvery time is {FACTOR} times shorter than shipped. All of this happens at once:"));
-    scene.everything_goes_wrong();
-    scene.drill.wait_for_messages();
-    let hedge_down = format!("XtExporterDown warning of {}", scene.hedge_port.address);
+    let mut deployment = Deployment::start();
+    deployment.drill.wait_until_healthy(6);
+    report(&format!("\nEvery time is {FACTOR} times shorter than shipped. These faults begin at once:"));
+    deployment.inject_faults();
+    deployment.drill.wait_for_messages();
+    let hedge_down = format!("XtExporterDown warning of {}", deployment.hedge_port.address);
     for (muted, by) in [
         (&*hedge_down, "XtExporterDown critical"),
         ("XtBalanceLow warning of market-maker/usdt", "XtBalanceLow critical of market-maker/usdt"),
@@ -49,33 +48,32 @@ fn each_trouble_pages_once_and_nothing_else_pages() {
         ("XtPollFailing warning of arbitrage", "XtAuthFailing critical of arbitrage"),
         ("XtPollFailing warning of otc-desk", "XtBalanceUnknown critical of otc-desk/usdt"),
     ] {
-        scene.drill.wait_until_muted(muted, by);
+        deployment.drill.wait_until_muted(muted, by);
     }
-    say("\nAll is put right:");
-    scene.everything_is_put_right();
-    scene.drill.wait_for_messages();
-    scene.drill.wait_for_quiet();
-    say(&scene.drill.table());
+    report("\nThe faults are repaired:");
+    deployment.repair_faults();
+    deployment.drill.wait_for_messages();
+    deployment.drill.wait_for_quiet();
+    report(&deployment.drill.format_table());
 }
 
-/// The mistake of a first day: it is refused before Prometheus has asked for the first time, and no failure is ever seen
-/// to be counted.
+/// The exchange refuses the key before the first scrape, so Prometheus never sees the counter of failures rise.
 #[test]
 fn a_key_that_never_worked_pages_once_as_a_refused_key() {
     let folder = tempfile::tempdir().unwrap();
     let desks = Exchange::start();
     desks.inject(&json!({"account": "arbitrage", "effect": "revoked"}));
-    let file = config(folder.path(), "new", &[("newcomer", &desks, "arbitrage", "{usdt: 1}")]);
-    let port = Reserved::new();
-    let exporter = serve(&file, port.address);
+    let file = write_config(folder.path(), "new", &[("newcomer", &desks, "arbitrage", "{usdt: 1}")]);
+    let port = ReservedPort::new();
+    let exporter = start_daemon(&file, port.address);
     exporter.ready();
     let receiver = Receiver::start();
     let alertmanager = Alertmanager::start(folder.path(), receiver.address);
     let prometheus = Prometheus::start(folder.path(), alertmanager.address, &[port.address]);
     let mut drill = Drill::new(prometheus, alertmanager, receiver);
 
-    drill.act("newcomer: is watched from now on, with a key that does not work", || ());
-    drill.pages(
+    drill.run_step("newcomer: is watched from now on, with a key that does not work", || ());
+    drill.expect_page(
         "XtAuthFailing critical of newcomer",
         "Account newcomer, wallet spot: the exchange refuses the key (reason auth). \
         The balances stay unknown until a person fixes the key.",
@@ -83,33 +81,33 @@ fn a_key_that_never_worked_pages_once_as_a_refused_key() {
     drill.wait_for_messages();
     drill
         .wait_until_muted("XtBalanceUnknown critical of newcomer/usdt", "XtAuthFailing critical of newcomer");
-    drill.act("newcomer: a key that works is put into its files", || {
+    drill.run_step("newcomer: a key that works is put into its files", || {
         write_keys(folder.path(), "newcomer", &desks.key_pair("cold-storage"));
     });
-    drill.resolves(
+    drill.expect_resolved(
         "page: XtAuthFailing critical of newcomer resolved and XtBalanceUnknown critical of newcomer/usdt resolved",
     );
     drill.wait_for_messages();
     drill.wait_for_quiet();
-    say(&drill.table());
+    report(&drill.format_table());
 }
 
-/// A target label `account`, as clouds have it, and `host`, as everybody has it: the shipped job keeps the exporter's own.
+/// Targets with the labels `account` and `host`: the shipped job keeps the exporter's own labels.
 #[test]
 fn target_labels_of_the_same_names_change_nothing() {
     target_labels(|config| config, false);
 }
 
-/// Somebody forgot `honor_labels`. The alerts say so, and still name the right account and threshold.
+/// A job without `honor_labels`. An alert reports it, and the others still name the right account and threshold.
 #[test]
 fn target_labels_without_honor_labels_are_told_and_no_account_stands_for_another() {
     target_labels(
-        |config| shipped::readdressed(&config, "honor_labels: true", "honor_labels: false", 1),
+        |config| shipped::replace_address(&config, "honor_labels: true", "honor_labels: false", 1),
         true,
     );
 }
 
-/// Three accounts on one target with labels of the same names: one is low, one is unknown, and one is low at a far higher
+/// Three accounts on one target with labels of the same names: one is low, one is unknown, and one is low with a far higher
 /// threshold.
 fn target_labels(edit: impl Fn(String) -> String, are_renamed: bool) {
     let folder = tempfile::tempdir().unwrap();
@@ -121,42 +119,45 @@ fn target_labels(edit: impl Fn(String) -> String, are_renamed: bool) {
         ("treasury", &desks, "treasury", "{usdt: 9000}"),
         ("otc", &elsewhere, "treasury", "{usdt: 1}"),
     ];
-    let file = config(folder.path(), "labels", &accounts);
-    let port = Reserved::new();
-    let exporter = serve(&file, port.address);
+    let file = write_config(folder.path(), "labels", &accounts);
+    let port = ReservedPort::new();
+    let exporter = start_daemon(&file, port.address);
     exporter.ready();
     let receiver = Receiver::start();
     let alertmanager = Alertmanager::start(folder.path(), receiver.address);
     let labels = "\"127.0.0.1:10770\"], labels: {account: prod, wallet: any, currency: eur, host: box, reason: none}}]";
     let prometheus =
         Prometheus::start_edited(folder.path(), alertmanager.address, &[port.address], |config| {
-            shipped::readdressed(&edit(config), "\"127.0.0.1:10770\"]}]", labels, 1)
+            shipped::replace_address(&edit(config), "\"127.0.0.1:10770\"]}]", labels, 1)
         });
     let mut drill = Drill::new(prometheus, alertmanager, receiver);
 
     let own = if are_renamed { "exported_account" } else { "account" };
     let query = format!("xt_balance_free{{{own}=\"desk\"}} and xt_balance_free_threshold");
-    drill.until("Prometheus keeps the label or renames it", |drill| drill.prometheus.count(&query) == 1);
-    drill.act("desk: 120.5 USDT, threshold 500; treasury: 4000, threshold 9000; otc: answers 500", || {
-        desks.set("market-maker", "usdt", "120.5");
-        desks.set("treasury", "usdt", "4000");
-        elsewhere.inject(&json!({"effect": {"status": {"status": 500}}}));
-    });
-    drill.pages(
+    drill.wait_until("Prometheus keeps the label or renames it", |drill| drill.prometheus.count(&query) == 1);
+    drill.run_step(
+        "desk: 120.5 USDT, threshold 500; treasury: 4000, threshold 9000; otc: answers 500",
+        || {
+            desks.set("market-maker", "usdt", "120.5");
+            desks.set("treasury", "usdt", "4000");
+            elsewhere.inject(&json!({"effect": {"status": {"status": 500}}}));
+        },
+    );
+    drill.expect_page(
         "XtBalanceLow critical of desk/usdt",
         "Account desk, wallet spot: 120.5 USDT are free, the page threshold is 250.",
     );
-    drill.pages(
+    drill.expect_page(
         "XtBalanceLow critical of treasury/usdt",
         "Account treasury, wallet spot: 4000 USDT are free, the page threshold is 4500.",
     );
-    drill.pages(
+    drill.expect_page(
         "XtBalanceUnknown critical of otc/usdt",
         "Account otc, wallet spot: the free USDT balance is unknown, the threshold is 1. \
         Reasons of recent failures: unavailable.",
     );
     if are_renamed {
-        drill.tickets(
+        drill.expect_ticket(
             "XtLabelsRenamed warning of xt-balance-exporter",
             "Targets of the job xt-balance-exporter have a label that the exporter uses too, so Prometheus renames the exporter's \
             label to exported_account, exported_wallet, exported_currency, exported_quote, exported_reason or exported_host. \
@@ -173,7 +174,7 @@ fn target_labels(edit: impl Fn(String) -> String, are_renamed: bool) {
     for (name, muted_by) in drill.alertmanager.alerts() {
         assert!(name.contains("warning") || muted_by.is_empty(), "{muted_by:?} mutes the page {name}");
     }
-    say(&drill.table());
+    report(&drill.format_table());
 }
 
 #[test]
@@ -184,37 +185,37 @@ fn a_textfile_that_nobody_rewrites_pages() {
             "The target {node} of the job node serves a textfile that no run has updated for at least 15 minutes. \
             Its balances are old (wallets: 1). A balance may run out unnoticed."
         );
-        drill.act("desk: cron no longer rewrites its textfile", || cron.stop());
-        drill.pages(&page, &description);
+        drill.run_step("desk: cron no longer rewrites its textfile", || cron.stop());
+        drill.expect_page(&page, &description);
         drill.wait_for_messages();
-        drill.act("desk: cron runs again", || cron.start());
-        drill.resolves(&format!("page: {page} resolved"));
+        drill.run_step("desk: cron runs again", || cron.start());
+        drill.expect_resolved(&format!("page: {page} resolved"));
     });
 }
 
 #[test]
 fn a_textfile_that_is_deleted_pages() {
     with_textfile(|drill, _, cron, textfile| {
-        drill.act("desk: cron stops, and its textfile is deleted", || {
+        drill.run_step("desk: cron stops, and its textfile is deleted", || {
             cron.stop();
             fs::remove_file(textfile).unwrap();
         });
-        drill.pages(
+        drill.expect_page(
             "XtExporterDown critical",
             "No exporter watches these wallets any more: account desk, wallet spot. A balance may run out unnoticed.",
         );
         drill.wait_for_messages();
-        drill.act("desk: cron runs again", || cron.start());
-        drill.resolves("page: XtExporterDown critical resolved");
+        drill.run_step("desk: cron runs again", || cron.start());
+        drill.expect_resolved("page: XtExporterDown critical resolved");
     });
 }
 
 /// Runs `story` on an account that `once` writes to a textfile, as cron runs it, and that a `node_exporter` serves.
-fn with_textfile(story: impl FnOnce(&mut Drill, SocketAddr, &mut Cron, &Path)) {
+fn with_textfile(scenario: impl FnOnce(&mut Drill, SocketAddr, &mut Cron, &Path)) {
     let folder = tempfile::tempdir().unwrap();
     let desks = Exchange::start();
     desks.set("market-maker", "usdt", "1800");
-    let file = config(folder.path(), "once", &[("desk", &desks, "market-maker", "{usdt: 500}")]);
+    let file = write_config(folder.path(), "once", &[("desk", &desks, "market-maker", "{usdt: 500}")]);
     let textfile = folder.path().join("xt-balance.prom");
     let mut cron = Cron { config: file, textfile: textfile.display().to_string(), runs: None };
     cron.start();
@@ -222,13 +223,13 @@ fn with_textfile(story: impl FnOnce(&mut Drill, SocketAddr, &mut Cron, &Path)) {
     let receiver = Receiver::start();
     let alertmanager = Alertmanager::start(folder.path(), receiver.address);
     let prometheus = Prometheus::start_edited(folder.path(), alertmanager.address, &[node], |config| {
-        shipped::readdressed(&config, "job_name: xt-balance-exporter", "job_name: node", 1)
+        shipped::replace_address(&config, "job_name: xt-balance-exporter", "job_name: node", 1)
     });
     let mut drill = Drill::new(prometheus, alertmanager, receiver);
-    drill.begin(1);
-    story(&mut drill, node, &mut cron, &textfile);
+    drill.wait_until_healthy(1);
+    scenario(&mut drill, node, &mut cron, &textfile);
     drill.wait_for_messages();
-    say(&drill.table());
+    report(&drill.format_table());
 }
 
 /// Writes a textfile every other second.
@@ -264,24 +265,24 @@ impl Cron {
     }
 }
 
-/// Two exporters, their accounts on three exchanges, and the drill that watches them.
-struct Scene {
+/// Two exporters, their accounts on three exchanges, and the drill.
+struct Deployment {
     drill: Drill,
     desks: Exchange,
-    /// Only the account otc-desk is there.
+    /// The exchange of otc-desk only.
     elsewhere: Exchange,
     third: Exchange,
     _main: Exporter,
     hedge: Option<Exporter>,
     hedge_file: String,
-    hedge_port: Reserved,
-    _main_port: Reserved,
+    hedge_port: ReservedPort,
+    _main_port: ReservedPort,
     folder: tempfile::TempDir,
 }
 
-impl Scene {
-    /// All is well.
-    fn set() -> Self {
+impl Deployment {
+    /// Starts everything; no alert is due.
+    fn start() -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let folder = temporary.path();
         let (desks, elsewhere, third) = (Exchange::start(), Exchange::start(), Exchange::start());
@@ -297,11 +298,11 @@ impl Scene {
             ("otc-desk", &elsewhere, "treasury", "{usdt: 1}"),
             ("reserve", &third, "cold-storage", "{usdt: 500}"),
         ];
-        let main_file = config(folder, "main", &accounts);
-        let hedge_file = config(folder, "hedge", &[("hedge", &third, "treasury", "{usdt: 1}")]);
-        let (main_port, hedge_port) = (Reserved::new(), Reserved::new());
-        let main = serve(&main_file, main_port.address);
-        let hedge = serve(&hedge_file, hedge_port.address);
+        let main_file = write_config(folder, "main", &accounts);
+        let hedge_file = write_config(folder, "hedge", &[("hedge", &third, "treasury", "{usdt: 1}")]);
+        let (main_port, hedge_port) = (ReservedPort::new(), ReservedPort::new());
+        let main = start_daemon(&main_file, main_port.address);
+        let hedge = start_daemon(&hedge_file, hedge_port.address);
         main.ready();
         hedge.ready();
 
@@ -323,110 +324,110 @@ impl Scene {
         }
     }
 
-    fn everything_goes_wrong(&mut self) {
+    fn inject_faults(&mut self) {
         let Self { drill, desks, elsewhere, third, .. } = self;
 
-        drill.act("market-maker: 1800 USDT become 120.5, threshold 500", || {
+        drill.run_step("market-maker: 1800 USDT become 120.5, threshold 500", || {
             desks.set("market-maker", "usdt", "120.5");
         });
-        drill.pages(
+        drill.expect_page(
             "XtBalanceLow critical of market-maker/usdt",
             "Account market-maker, wallet spot: 120.5 USDT are free, the page threshold is 250.",
         );
 
-        drill.act("otc-desk: its exchange answers 500", || {
+        drill.run_step("otc-desk: its exchange answers 500", || {
             elsewhere.inject(&json!({"effect": {"status": {"status": 500}}}));
         });
-        drill.pages(
+        drill.expect_page(
             "XtBalanceUnknown critical of otc-desk/usdt",
             "Account otc-desk, wallet spot: the free USDT balance is unknown, the threshold is 1. \
             Reasons of recent failures: unavailable.",
         );
 
-        drill.act("arbitrage: its key is revoked", || {
+        drill.run_step("arbitrage: its key is revoked", || {
             desks.inject(&json!({"account": "arbitrage", "effect": "revoked"}));
         });
-        drill.pages(
+        drill.expect_page(
             "XtAuthFailing critical of arbitrage",
             "Account arbitrage, wallet spot: the exchange refuses the key (reason auth). \
             The balances stay unknown until a person fixes the key.",
         );
 
-        drill.act("treasury: its rows of USDT (threshold 500) and BTC (no threshold) vanish", || {
+        drill.run_step("treasury: its rows of USDT (threshold 500) and BTC (no threshold) vanish", || {
             desks.remove("treasury", "usdt");
             desks.remove("treasury", "btc");
         });
-        drill.pages(
+        drill.expect_page(
             "XtBalanceLow critical of treasury/usdt",
             "Account treasury, wallet spot: 0 USDT are free, the page threshold is 250.",
         );
-        drill.tickets(
+        drill.expect_ticket(
             "XtWatchedCurrencyMissing warning of treasury/btc",
             "Account treasury, wallet spot: the exchange's last good answer has no row for BTC, so its balance reads 0. \
             Either the balance is empty, or the configuration spells the currency differently from the exchange.",
         );
 
         let hedge = self.hedge.take();
-        drill.act("hedge: its exporter is killed", || drop(hedge));
-        drill.pages(
+        drill.run_step("hedge: its exporter is killed", || drop(hedge));
+        drill.expect_page(
             "XtExporterDown critical",
             "No exporter watches these wallets any more: account hedge, wallet spot. A balance may run out unnoticed.",
         );
 
-        drill.act("reserve: 500.01 USDT, threshold 500, and its exchange answers 500 for 4 s", || {
+        drill.run_step("reserve: 500.01 USDT, threshold 500, and its exchange answers 500 for 4 s", || {
             let fault =
                 json!({"effect": {"status": {"status": 500}}, "seconds": 4, "account": "cold-storage"});
             third.inject(&fault);
         });
     }
 
-    fn everything_is_put_right(&mut self) {
+    fn repair_faults(&mut self) {
         let Self { drill, desks, elsewhere, hedge, .. } = self;
 
-        drill.act("market-maker: topped up to 1800 USDT", || desks.set("market-maker", "usdt", "1800"));
-        drill.resolves("page: XtBalanceLow critical of market-maker/usdt resolved");
+        drill.run_step("market-maker: topped up to 1800 USDT", || desks.set("market-maker", "usdt", "1800"));
+        drill.expect_resolved("page: XtBalanceLow critical of market-maker/usdt resolved");
 
-        drill.act("otc-desk: its exchange answers again", || elsewhere.clear_faults());
-        drill.resolves("page: XtBalanceUnknown critical of otc-desk/usdt resolved");
+        drill.run_step("otc-desk: its exchange answers again", || elsewhere.clear_faults());
+        drill.expect_resolved("page: XtBalanceUnknown critical of otc-desk/usdt resolved");
         // Muted until now, and still true: most polls of the last quarter of an hour failed.
-        drill.tickets(
+        drill.expect_ticket(
             "XtPollFailing warning of otc-desk",
             "Account otc-desk, wallet spot: most polls of one exporter fail, or its last good poll is older than max_age. \
             Reasons of recent failures: unavailable.",
         );
-        drill.resolves("ticket: XtPollFailing warning of otc-desk resolved");
+        drill.expect_resolved("ticket: XtPollFailing warning of otc-desk resolved");
 
-        drill.act("arbitrage: a new key is put into its files", || {
+        drill.run_step("arbitrage: a new key is put into its files", || {
             write_keys(self.folder.path(), "arbitrage", &desks.key_pair("cold-storage"));
         });
         // What was muted until now is over as well, and the one message says so.
-        drill.resolves(
+        drill.expect_resolved(
             "page: XtAuthFailing critical of arbitrage resolved and XtBalanceUnknown critical of arbitrage/usdt resolved",
         );
 
-        drill.act("treasury: both rows are back", || {
+        drill.run_step("treasury: both rows are back", || {
             desks.set("treasury", "usdt", "9000");
             desks.set("treasury", "btc", "2");
         });
-        drill.resolves("ticket: XtWatchedCurrencyMissing warning of treasury/btc resolved");
-        drill.resolves("page: XtBalanceLow critical of treasury/usdt resolved");
+        drill.expect_resolved("ticket: XtWatchedCurrencyMissing warning of treasury/btc resolved");
+        drill.expect_resolved("page: XtBalanceLow critical of treasury/usdt resolved");
 
         let address = self.hedge_port.address;
-        drill.act("hedge: its exporter is started again", || {
-            *hedge = Some(serve(&self.hedge_file, address));
+        drill.run_step("hedge: its exporter is started again", || {
+            *hedge = Some(start_daemon(&self.hedge_file, address));
         });
-        drill.resolves("page: XtExporterDown critical resolved");
+        drill.expect_resolved("page: XtExporterDown critical resolved");
     }
 }
 
-fn say(text: &str) {
+fn report(text: &str) {
     println!("{text}");
 }
 
-/// Writes a configuration: the daemon's default times, shortened, and accounts, each by its name,
-/// its exchange, its name there and what is watched (and what else is set). Returns the file.
-fn config(folder: &Path, name: &str, accounts: &[(&str, &Exchange, &str, &str)]) -> String {
-    let interval = shipped::short(Duration::from_secs(30));
+/// Writes a configuration with the daemon's default times, shortened. Each account has its name, its exchange, its name
+/// there, and its `watch` with further settings. Returns the file.
+fn write_config(folder: &Path, name: &str, accounts: &[(&str, &Exchange, &str, &str)]) -> String {
+    let interval = shipped::shorten_duration(Duration::from_secs(30));
     // The timeout is for a machine, which is not faster than it is: nearly the interval.
     let mut text =
         format!("api: v1\npoll_interval: {}ms\npoll_timeout: 1900ms\naccounts:\n", interval.as_millis());
@@ -443,14 +444,14 @@ fn config(folder: &Path, name: &str, accounts: &[(&str, &Exchange, &str, &str)])
     file.display().to_string()
 }
 
-/// Puts a key pair into an account's files.
+/// Writes a key pair into an account's files.
 fn write_keys(folder: &Path, account: &str, (access, secret): &(String, String)) {
     for (kind, text) in [("key", access), ("secret", secret)] {
         replace(&folder.join(format!("{account}.{kind}")), text);
     }
 }
 
-fn serve(file: &str, address: SocketAddr) -> Exporter {
+fn start_daemon(file: &str, address: SocketAddr) -> Exporter {
     let exporter =
         Exporter::start(&["serve", "--config.file", file, &format!("--web.listen-address={address}")], &[]);
     assert_eq!(exporter.address(), address);

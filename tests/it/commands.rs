@@ -7,7 +7,7 @@ mod variables;
 
 use std::{fs, net::SocketAddr, path::Path, process::Command};
 
-use crate::common::golden::{Transcript, assert_golden, errors};
+use crate::common::golden::{Transcript, assert_golden, error_output};
 use crate::common::{
     ACCESS_KEY, Exchange, Exporter, Output, PROGRAM, SECRET_KEY, get, messages, sample, until,
 };
@@ -264,9 +264,9 @@ fn without_a_key_it_says_how_to_give_one() {
     let outputs = ["serve", "once", "check"].map(|command| Exporter::run(&[command], &[]));
     for output in &outputs {
         ended(output, 2, &["--xt.access-key-file", "XT_ACCESS_KEY", "--config.file", "demo"]);
-        assert_eq!(errors(output), errors(&outputs[0]));
+        assert_eq!(error_output(output), error_output(&outputs[0]));
     }
-    assert_golden("no_key", &errors(&outputs[0]));
+    assert_golden("no_key", &error_output(&outputs[0]));
 }
 
 // once
@@ -290,7 +290,7 @@ fn once_prints_metrics_and_ends_with_1_if_a_poll_fails() {
     exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
     let output = run(&format!("once --balance.watch usdt=500 --xt.base-url {}", exchange.url()));
     ended(&output, 1, &["HTTP 503"]);
-    assert_golden("once_poll_failed", &errors(&output));
+    assert_golden("once_poll_failed", &error_output(&output));
     assert_eq!(sample(&output.stdout, r#"xt_up{account="main",wallet="spot"}"#), Some(0.0));
     let failures = r#"xt_poll_failures_total{account="main",reason="unavailable",wallet="spot"}"#;
     assert_eq!(sample(&output.stdout, failures), Some(1.0));
@@ -313,14 +313,14 @@ fn once_asks_for_prices_too_and_ends_with_1_if_they_cannot_be_read() {
         exchange.simulator.inject_fault(Fault::new(Effect::Maintenance).for_endpoint(endpoint));
         let output = run(&command);
         ended(&output, 1, &["HTTP 503"]);
-        assert_golden("once_prices_failed", &errors(&output));
+        assert_golden("once_prices_failed", &error_output(&output));
         assert_eq!(sample(&output.stdout, r#"xt_up{account="main",wallet="spot"}"#), Some(1.0));
         assert_eq!(sample(&output.stdout, "xt_price_last_success_timestamp_seconds"), Some(0.0));
         assert!(!output.stdout.contains("xt_price{"), "{}", output.stdout);
         exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
         let output = run(&command);
         ended(&output, 1, &[]);
-        assert_golden("once_poll_and_prices_failed", &errors(&output));
+        assert_golden("once_poll_and_prices_failed", &error_output(&output));
     }
 }
 
@@ -364,7 +364,7 @@ fn once_does_not_change_a_file_that_it_cannot_replace() {
     let mut said = Transcript::default();
     let output = run(&command(&target));
     ended(&output, 1, &["--output", "xt.prom"]);
-    said.add("a folder", &errors(&output));
+    said.add("a folder", &error_output(&output));
     assert_eq!(fs::read_to_string(target.join("inside")).unwrap(), "old\n");
     let names: Vec<_> =
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -373,7 +373,7 @@ fn once_does_not_change_a_file_that_it_cannot_replace() {
     let nowhere = folder.path().join("no/such/folder/xt.prom");
     let output = run(&command(&nowhere));
     ended(&output, 1, &["--output", "No such file or directory"]);
-    said.add("in no folder", &errors(&output));
+    said.add("in no folder", &error_output(&output));
     said.assert("once_output_cannot_be_written");
 }
 

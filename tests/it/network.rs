@@ -74,14 +74,14 @@ impl Host {
     }
 }
 
-/// An address that takes no connection and says so to nobody: its queue is full.
-struct Silent {
+/// An address that neither accepts nor refuses connections, because its queue is full.
+struct SilentListener {
     address: SocketAddr,
     _listener: TcpListener,
     _waiting: Vec<TcpStream>,
 }
 
-impl Silent {
+impl SilentListener {
     fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -102,13 +102,13 @@ fn user(port: u16) -> u32 {
     60_000 + u32::from(port) % 5_000
 }
 
-/// A machine whose hosts file says where [`NAME`] is.
-struct Machine {
+/// An environment whose hosts file maps [`NAME`] to an address.
+struct HostsFileMachine {
     folder: tempfile::TempDir,
     authority: Authority,
 }
 
-impl Machine {
+impl HostsFileMachine {
     fn new() -> Self {
         let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new("trusted"));
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -153,55 +153,56 @@ impl Machine {
     }
 }
 
-const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
-const THIRD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 10));
-const QUICK: [&str; 2] = ["--poll.interval=1s", "--poll.timeout=900ms"];
+const SECOND_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+const THIRD_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 10));
+const FAST_POLLS: [&str; 2] = ["--poll.interval=1s", "--poll.timeout=900ms"];
 
 #[test]
 fn a_silent_first_address_leaves_time_for_the_second() {
-    let machine = Machine::new();
-    let (silent, host) = (Silent::new(), Host::new(&machine.authority, "7"));
-    host.listen(SocketAddr::new(OTHER, silent.address.port()));
-    machine.resolve(&[silent.address.ip(), OTHER]);
-    let exporter = machine.start(silent.address.port(), 100, &["--poll.interval=20s", "--poll.timeout=10s"]);
+    let machine = HostsFileMachine::new();
+    let (listener, host) = (SilentListener::new(), Host::new(&machine.authority, "7"));
+    host.listen(SocketAddr::new(SECOND_ADDRESS, listener.address.port()));
+    machine.resolve(&[listener.address.ip(), SECOND_ADDRESS]);
+    let exporter =
+        machine.start(listener.address.port(), 100, &["--poll.interval=20s", "--poll.timeout=10s"]);
     exporter.ready();
     assert_eq!((exporter.sample(UP), exporter.sample(FREE)), (Some(1.0), Some(7.0)));
 }
 
 #[test]
 fn a_host_that_is_silent_at_every_address_is_a_timeout() {
-    let machine = Machine::new();
-    let silent = Silent::new();
-    machine.resolve(&[silent.address.ip()]);
-    let exporter = machine.start(silent.address.port(), 100, &QUICK);
+    let machine = HostsFileMachine::new();
+    let listener = SilentListener::new();
+    machine.resolve(&[listener.address.ip()]);
+    let exporter = machine.start(listener.address.port(), 100, &FAST_POLLS);
     exporter.ready();
     assert_eq!(exporter.sample(&failures("timeout")), exporter.sample(POLLS));
 }
 
 #[test]
 fn a_name_that_moves_is_followed_at_the_next_poll() {
-    let machine = Machine::new();
+    let machine = HostsFileMachine::new();
     let (before, after) = (Host::new(&machine.authority, "7"), Host::new(&machine.authority, "8"));
     let port = before.proxy.address.port();
-    before.listen(SocketAddr::new(OTHER, port));
-    after.listen(SocketAddr::new(THIRD, port));
-    machine.resolve(&[OTHER]);
-    let exporter = machine.start(port, 100, &QUICK);
+    before.listen(SocketAddr::new(SECOND_ADDRESS, port));
+    after.listen(SocketAddr::new(THIRD_ADDRESS, port));
+    machine.resolve(&[SECOND_ADDRESS]);
+    let exporter = machine.start(port, 100, &FAST_POLLS);
     exporter.ready();
     assert_eq!(exporter.sample(FREE), Some(7.0));
-    machine.resolve(&[THIRD]);
+    machine.resolve(&[THIRD_ADDRESS]);
     until("the new address is asked", || (exporter.sample(FREE) == Some(8.0)).then_some(()));
     assert_eq!(exporter.sample(UP), Some(1.0));
 }
 
 #[test]
 fn without_a_thread_for_a_look_up_polls_fail_as_dns_and_are_good_once_there_is_one() {
-    let machine = Machine::new();
+    let machine = HostsFileMachine::new();
     let host = Host::new(&machine.authority, "7");
     let port = host.proxy.address.port();
-    host.listen(SocketAddr::new(OTHER, port));
-    machine.resolve(&[OTHER]);
-    let exporter = machine.start(port, 100, &QUICK);
+    host.listen(SocketAddr::new(SECOND_ADDRESS, port));
+    machine.resolve(&[SECOND_ADDRESS]);
+    let exporter = machine.start(port, 100, &FAST_POLLS);
     exporter.ready();
     let limit = |threads: u32| {
         let mut limit = Command::new("setpriv");
@@ -223,10 +224,10 @@ fn without_a_thread_for_a_look_up_polls_fail_as_dns_and_are_good_once_there_is_o
 
 #[test]
 fn a_start_without_enough_threads_ends_with_an_error() {
-    let machine = Machine::new();
-    machine.resolve(&[OTHER]);
+    let machine = HostsFileMachine::new();
+    machine.resolve(&[SECOND_ADDRESS]);
     for threads in 1..6 {
-        let output = machine.start(40_000 + u16::try_from(threads).unwrap(), threads, &QUICK).wait();
+        let output = machine.start(40_000 + u16::try_from(threads).unwrap(), threads, &FAST_POLLS).wait();
         assert!(!output.status.success(), "{threads} threads: {}", output.stderr);
         assert!(!output.stderr.is_empty(), "{threads} threads");
     }

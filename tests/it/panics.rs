@@ -27,12 +27,12 @@ use xt_balance_exporter::{
     simulator::{SimulatedAccount, SimulatedWallet, SimulatorConfig},
 };
 
-/// Keeps every line, and panics at the lines of accounts that are to die.
+/// Records every line, and panics at the lines of the accounts in `doomed`.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Kept>>);
+struct Log(Arc<Mutex<RecordedLog>>);
 
 #[derive(Default)]
-struct Kept {
+struct RecordedLog {
     lines: Vec<String>,
     address: Option<SocketAddr>,
     doomed: Vec<&'static str>,
@@ -40,30 +40,30 @@ struct Kept {
 
 impl<S: tracing::Subscriber> Layer<S> for Log {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let mut line = Line::default();
+        let mut line = LogLine::default();
         event.record(&mut line);
-        let Ok(mut kept) = self.0.lock() else { return };
+        let Ok(mut recorded) = self.0.lock() else { return };
         if line.text.contains("message=listening") {
-            kept.address = line.address.as_deref().and_then(|address| address.parse().ok());
+            recorded.address = line.address.as_deref().and_then(|address| address.parse().ok());
         }
-        kept.lines.push(line.text);
-        let dies = line.account.is_some_and(|account| kept.doomed.contains(&&*account))
-            || line.is_of_prices && kept.doomed.contains(&PRICES);
-        drop(kept);
+        recorded.lines.push(line.text);
+        let dies = line.account.is_some_and(|account| recorded.doomed.contains(&&*account))
+            || line.is_of_prices && recorded.doomed.contains(&PRICES);
+        drop(recorded);
         // The death itself is written elsewhere than in the task that dies.
         assert!(!dies || *event.metadata().level() == tracing::Level::ERROR, "this line cannot be written");
     }
 }
 
 #[derive(Default)]
-struct Line {
+struct LogLine {
     text: String,
     account: Option<String>,
     address: Option<String>,
     is_of_prices: bool,
 }
 
-impl Visit for Line {
+impl Visit for LogLine {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let value = format!("{value:?}");
         match field.name() {
@@ -80,25 +80,25 @@ impl Visit for Line {
 const PRICES: &str = "prices";
 
 /// Set for the process that runs the daemon.
-const SUPERVISED: &str = "XT_TEST_SUPERVISED";
+const RUNS_DAEMON: &str = "XT_TEST_SUPERVISED";
 
 #[test]
 fn a_poller_that_panics_is_restarted_and_reported_and_the_others_continue() {
-    if env::var_os(SUPERVISED).is_some() {
+    if env::var_os(RUNS_DAEMON).is_some() {
         return run_daemon_with_panicking_pollers();
     }
     let mut notify_socket = NotifySocket::new();
     let name = "a_poller_that_panics_is_restarted_and_reported_and_the_others_continue";
     let mut daemon = run_alone(module_path!(), name);
-    let daemon = daemon.env(SUPERVISED, "1");
+    let daemon = daemon.env(RUNS_DAEMON, "1");
     let daemon = daemon.env("NOTIFY_SOCKET", &notify_socket.path).env("WATCHDOG_USEC", "150000");
     let daemon = daemon.env_remove("WATCHDOG_PID").stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut daemon = daemon.spawn().unwrap();
-    notify_socket.until("WATCHDOG=1");
+    notify_socket.wait_for("WATCHDOG=1");
     daemon.stdin.take().unwrap().write_all(b"panic now\n").unwrap();
-    notify_socket.until(messages::STATUS_ONE_STUCK);
+    notify_socket.wait_for(messages::STATUS_ONE_STUCK);
     // The poller was restarted.
-    notify_socket.until("WATCHDOG=1");
+    notify_socket.wait_for("WATCHDOG=1");
     let output = daemon.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");

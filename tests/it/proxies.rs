@@ -41,7 +41,7 @@ fn failures(reason: &str) -> String {
 }
 
 /// An exchange behind TLS, and the file with the authority that is trusted.
-struct World {
+struct ProxySetup {
     _exchange: Exchange,
     authority: Authority,
     /// Terminates TLS, and records the requests.
@@ -49,14 +49,14 @@ struct World {
     folder: tempfile::TempDir,
 }
 
-impl World {
+impl ProxySetup {
     fn new() -> Self {
         let (exchange, authority) = (Exchange::documented(), Authority::new("trusted"));
         let server = Proxy::new(exchange.address);
         server.set_tls(Some(tls_config(&authority, NAME)));
-        let world = Self { _exchange: exchange, authority, server, folder: tempfile::tempdir().unwrap() };
-        world.write("ca.pem", &world.authority.pem);
-        world
+        let setup = Self { _exchange: exchange, authority, server, folder: tempfile::tempdir().unwrap() };
+        setup.write("ca.pem", &setup.authority.pem);
+        setup
     }
 
     fn write(&self, name: &str, text: &str) -> PathBuf {
@@ -70,21 +70,21 @@ impl World {
     }
 
     /// Starts the program with the environment `more`, against [`NAME`] unless `words` name another base URL.
-    fn start(&self, words: &[&str], more: &[(&str, &str)]) -> Exporter {
+    fn start(&self, args: &[&str], more: &[(&str, &str)]) -> Exporter {
         let roots = self.folder.path().join("ca.pem");
         let url = format!("--xt.base-url=https://{NAME}");
         let is_default =
-            !words.iter().any(|word| word.contains("--xt.base-url") || word.contains("--config.file"));
+            !args.iter().any(|word| word.contains("--xt.base-url") || word.contains("--config.file"));
         let default = ["--xt.api=v1", &url];
-        let words = [words, if is_default { &default } else { &[] }].concat();
+        let args = [args, if is_default { &default } else { &[] }].concat();
         let keys = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
-        let keys = if words.iter().any(|word| word.contains("--config.file")) { &[][..] } else { &keys };
+        let keys = if args.iter().any(|word| word.contains("--config.file")) { &[][..] } else { &keys };
         let env = [keys, &[("SSL_CERT_FILE", roots.to_str().unwrap())], more].concat();
-        Exporter::start(&words, &env)
+        Exporter::start(&args, &env)
     }
 
-    fn run(&self, words: &[&str], more: &[(&str, &str)]) -> Output {
-        self.start(words, more).wait()
+    fn run(&self, args: &[&str], more: &[(&str, &str)]) -> Output {
+        self.start(args, more).wait()
     }
 }
 
@@ -102,16 +102,16 @@ fn assert_no_login(texts: &[&str]) {
 
 #[test]
 fn a_proxy_of_the_environment_tunnels_every_call_and_sees_no_key() {
-    let world = World::new();
+    let setup = ProxySetup::new();
     for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
-        let (proxy, before) = (world.proxy(), world.server.requests().len());
+        let (proxy, before) = (setup.proxy(), setup.server.requests().len());
         let host_and_port = proxy.address.to_string();
         // Without a scheme it is an HTTP proxy.
         let value = if variable == "ALL_PROXY" { &host_and_port } else { &proxy.url() };
-        let output = world.run(&["once", "--xt.prices=usdt"], &[(variable, value)]);
+        let output = setup.run(&["once", "--xt.prices=usdt"], &[(variable, value)]);
         assert_eq!(output.status.code(), Some(0), "{variable}: {}", output.stderr);
         assert_eq!(sample(&output.stdout, FREE), Some(3_867.436_500_12), "{variable}");
-        let requests = world.server.requests().split_off(before);
+        let requests = setup.server.requests().split_off(before);
         let heads = proxy.heads();
         // The time, the balances, the prices and the list of markets.
         assert_eq!((heads.len(), requests.len()), (4, 4), "{variable}: {heads:?}");
@@ -128,23 +128,23 @@ fn a_proxy_of_the_environment_tunnels_every_call_and_sees_no_key() {
 
 #[test]
 fn what_no_proxy_exempts_and_this_machine_itself_are_reached_directly() {
-    let world = World::new();
-    let proxy = world.proxy();
+    let setup = ProxySetup::new();
+    let proxy = setup.proxy();
     let url = proxy.url();
     // Without a proxy, the name cannot be resolved.
     for list in ["*", NAME, ".test", "a.b, test:443"] {
-        let output = world.run(&["once"], &[("HTTPS_PROXY", &url), ("NO_PROXY", list)]);
+        let output = setup.run(&["once"], &[("HTTPS_PROXY", &url), ("NO_PROXY", list)]);
         assert_eq!(sample(&output.stdout, &failures("dns")), Some(1.0), "{list}: {}", output.stderr);
     }
-    let direct = world.run(&["once", "--xt.proxy-url=direct"], &[("HTTPS_PROXY", &url)]);
+    let direct = setup.run(&["once", "--xt.proxy-url=direct"], &[("HTTPS_PROXY", &url)]);
     assert_eq!(sample(&direct.stdout, &failures("dns")), Some(1.0), "{}", direct.stderr);
-    world.server.set_tls(Some(tls_config(&world.authority, "localhost")));
-    let local = format!("--xt.base-url=https://localhost:{}", world.server.address.port());
+    setup.server.set_tls(Some(tls_config(&setup.authority, "localhost")));
+    let local = format!("--xt.base-url=https://localhost:{}", setup.server.address.port());
     let set = format!("--xt.proxy-url={url}");
-    for (words, env) in
+    for (args, env) in
         [(vec!["once", &local], ("ALL_PROXY", &*url)), (vec!["once", &local, &set], ("X", "y"))]
     {
-        let output = world.run(&words, &[env]);
+        let output = setup.run(&args, &[env]);
         assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
     }
     assert_eq!(proxy.heads().len(), 0);
@@ -152,38 +152,38 @@ fn what_no_proxy_exempts_and_this_machine_itself_are_reached_directly() {
 
 #[test]
 fn a_setting_overrides_the_environment() {
-    let world = World::new();
-    let (proxy, other) = (world.proxy(), world.proxy());
+    let setup = ProxySetup::new();
+    let (proxy, other) = (setup.proxy(), setup.proxy());
     let set = format!("--xt.proxy-url={}", proxy.url());
-    let output = world.run(&["once", &set], &[("HTTPS_PROXY", &other.url()), ("NO_PROXY", "*")]);
+    let output = setup.run(&["once", &set], &[("HTTPS_PROXY", &other.url()), ("NO_PROXY", "*")]);
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
     assert_eq!((proxy.heads().len(), other.heads().len()), (2, 0));
 }
 
 #[test]
 fn user_and_password_reach_the_proxy_and_no_text() {
-    let world = World::new();
-    let proxy = world.proxy();
+    let setup = ProxySetup::new();
+    let proxy = setup.proxy();
     proxy.set(Behaviour::RequireLogin(LOGIN));
-    let file = world.write("login", &format!("{LOGIN}\n"));
+    let file = setup.write("login", &format!("{LOGIN}\n"));
     let (file, set) = (
         format!("--xt.proxy-credentials-file={}", file.display()),
         format!("--xt.proxy-url={}", proxy.url()),
     );
     let in_url = format!("http://canary-user:Canary%20Pass%2Fw0rd@{}", proxy.address);
-    for (words, env) in [
+    for (args, env) in [
         (vec![&*set, &file], ("X", "y".to_owned())),
         (vec![&*file], ("HTTPS_PROXY", proxy.url())),
         (vec![], ("HTTPS_PROXY", in_url)),
     ] {
-        let before = world.server.requests().len();
+        let before = setup.server.requests().len();
         for command in ["once", "check"] {
-            let words = [&[command, "--log.level=trace"][..], &words].concat();
-            let output = world.run(&words, &[(env.0, &env.1)]);
-            assert_eq!(output.status.code(), Some(0), "{words:?}: {}{}", output.stdout, output.stderr);
+            let args = [&[command, "--log.level=trace"][..], &args].concat();
+            let output = setup.run(&args, &[(env.0, &env.1)]);
+            assert_eq!(output.status.code(), Some(0), "{args:?}: {}{}", output.stdout, output.stderr);
             assert_no_login(&[&output.stdout, &output.stderr]);
         }
-        for request in &world.server.requests()[before..] {
+        for request in &setup.server.requests()[before..] {
             assert_no_login(&[&request.head]);
         }
     }
@@ -195,18 +195,18 @@ fn user_and_password_reach_the_proxy_and_no_text() {
     for behaviour in [Behaviour::RequireLogin("other:password"), Behaviour::Reply(echo)] {
         proxy.set(behaviour);
         for command in ["once", "check"] {
-            let output = world.run(&[command, "--log.level=trace", &set, &file], &[]);
+            let output = setup.run(&[command, "--log.level=trace", &set, &file], &[]);
             assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
             assert_no_login(&[&output.stdout, &output.stderr]);
         }
     }
     // A page that the proxy puts in place of the exchange's answer.
     proxy.set(Behaviour::RequireLogin(LOGIN));
-    world.server.set_mode(ProxyMode::Respond(Arc::new(|_| {
+    setup.server.set_mode(ProxyMode::Respond(Arc::new(|_| {
         http_response(403, &[], format!("<p>{LOGIN} {}", proxy_authorization(LOGIN)).as_bytes())
     })));
     for command in ["once", "check"] {
-        let output = world.run(&[command, "--log.level=trace", &set, &file], &[]);
+        let output = setup.run(&[command, "--log.level=trace", &set, &file], &[]);
         assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
         assert_no_login(&[&output.stdout, &output.stderr]);
     }
@@ -214,11 +214,11 @@ fn user_and_password_reach_the_proxy_and_no_text() {
 
 #[test]
 fn a_setting_with_a_password_or_an_unusable_proxy_is_rejected_without_a_word_of_it() {
-    let world = World::new();
-    let file = world.write("login", LOGIN);
+    let setup = ProxySetup::new();
+    let file = setup.write("login", LOGIN);
     let file = format!("--xt.proxy-credentials-file={}", file.display());
-    let mut said = Transcript::default();
-    for (case, words, env) in [
+    let mut transcript = Transcript::default();
+    for (case, args, env) in [
         ("a password in the setting", vec!["--xt.proxy-url=http://canary:w0rd@proxy:1"], ("X", "y")),
         ("SOCKS in the setting", vec!["--xt.proxy-url=socks5://canary:1080"], ("X", "y")),
         ("no URL", vec!["--xt.proxy-url=canary"], ("X", "y")),
@@ -229,31 +229,31 @@ fn a_setting_with_a_password_or_an_unusable_proxy_is_rejected_without_a_word_of_
         ("no file", vec!["--xt.proxy-url=http://proxy:1", "--xt.proxy-credentials-file=canary"], ("X", "y")),
         ("no authorities", vec!["--xt.ca-file=/dev/null"], ("X", "y")),
     ] {
-        let output = world.run(&[&["--config.check"][..], &words].concat(), &[env]);
+        let output = setup.run(&[&["--config.check"][..], &args].concat(), &[env]);
         assert_eq!(output.status.code(), Some(2), "{case}: {}", output.stdout);
         assert_no_login(&[&output.stdout, &output.stderr]);
-        said.add_output(case, &output);
+        transcript.add_output(case, &output);
     }
     // A proxy that no base URL uses is no error.
     let exempt = [("ALL_PROXY", "socks5://x:1"), ("NO_PROXY", NAME)];
-    assert_eq!(world.run(&["--config.check"], &exempt).status.code(), Some(0));
-    said.assert("proxy_settings");
+    assert_eq!(setup.run(&["--config.check"], &exempt).status.code(), Some(0));
+    transcript.assert("proxy_settings");
 }
 
 #[test]
 fn check_names_the_proxy_what_it_does_and_the_fix() {
-    let world = World::new();
-    let (proxy, stranger) = (world.proxy(), Authority::new("proxy's"));
-    let (set, file) = (format!("--xt.proxy-url={}", proxy.url()), world.write("login", LOGIN));
+    let setup = ProxySetup::new();
+    let (proxy, stranger) = (setup.proxy(), Authority::new("proxy's"));
+    let (set, file) = (format!("--xt.proxy-url={}", proxy.url()), setup.write("login", LOGIN));
     let file = format!("--xt.proxy-credentials-file={}", file.display());
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (gone, unknown) =
         (format!("--xt.proxy-url=http://{nobody}"), "--xt.proxy-url=http://proxy.invalid:3128");
     let refused = Behaviour::Reply("HTTP/1.1 403 X\r\nContent-Length: 0\r\n\r\n");
     let intercepted = Some(tls_config(&stranger, NAME));
-    let (honest, page) = (Some(tls_config(&world.authority, NAME)), None);
-    let mut said = Transcript::default();
-    for (case, words, behaviour, tls, reason) in [
+    let (honest, page) = (Some(tls_config(&setup.authority, NAME)), None);
+    let mut transcript = Transcript::default();
+    for (case, args, behaviour, tls, reason) in [
         ("all is well", vec![&*set], Behaviour::Tunnel, &honest, None),
         ("it refuses", vec![&*set], refused, &honest, Some("connect")),
         ("it wants a password", vec![&*set], Behaviour::RequireLogin(LOGIN), &honest, Some("connect")),
@@ -272,69 +272,69 @@ fn check_names_the_proxy_what_it_does_and_the_fix() {
         ("it answers in place of the exchange", vec![&*set], Behaviour::Tunnel, &page, Some("tls")),
     ] {
         proxy.set(behaviour);
-        world.server.set_tls(tls.clone());
-        let words = [&["check"][..], &words].concat();
-        let output = world.run(&words, &[]);
+        setup.server.set_tls(tls.clone());
+        let args = [&["check"][..], &args].concat();
+        let output = setup.run(&args, &[]);
         assert_eq!(output.status.code(), Some(i32::from(reason.is_some())), "{case}: {}", output.stdout);
         if let Some(reason) = reason {
             assert!(output.stdout.contains(&format!("[{reason}]")), "{case}: {}", output.stdout);
         }
-        said.add_output(case, &output);
+        transcript.add_output(case, &output);
     }
-    said.assert("check_proxy");
+    transcript.assert("check_proxy");
 }
 
 #[test]
 fn a_proxy_that_intercepts_tls_gets_a_key_only_if_its_authority_is_trusted() {
-    let world = World::new();
-    let (proxy, stranger) = (world.proxy(), Authority::new("proxy's"));
-    world.server.set_tls(Some(tls_config(&stranger, NAME)));
+    let setup = ProxySetup::new();
+    let (proxy, stranger) = (setup.proxy(), Authority::new("proxy's"));
+    setup.server.set_tls(Some(tls_config(&stranger, NAME)));
     let set = format!("--xt.proxy-url={}", proxy.url());
-    let output = world.run(&["once", &set], &[]);
+    let output = setup.run(&["once", &set], &[]);
     assert_eq!(sample(&output.stdout, &failures("tls")), Some(1.0), "{}", output.stderr);
-    assert_eq!(world.server.requests().len(), 0);
-    let added = world.write("proxy.pem", &stranger.pem);
+    assert_eq!(setup.server.requests().len(), 0);
+    let added = setup.write("proxy.pem", &stranger.pem);
     let added = format!("--xt.ca-file={}", added.display());
-    let output = world.run(&["once", &set, &added], &[]);
+    let output = setup.run(&["once", &set, &added], &[]);
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
     // The authorities of the system are trusted as before.
-    world.server.set_tls(Some(tls_config(&world.authority, NAME)));
-    let output = world.run(&["once", &set, &added], &[]);
+    setup.server.set_tls(Some(tls_config(&setup.authority, NAME)));
+    let output = setup.run(&["once", &set, &added], &[]);
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
 }
 
 #[test]
 fn the_connection_to_a_proxy_can_have_tls_too() {
-    let world = World::new();
-    let tls = tls_config(&world.authority, "localhost");
-    let proxy = ConnectProxy::with_tls(world.server.address, Some(tls));
+    let setup = ProxySetup::new();
+    let tls = tls_config(&setup.authority, "localhost");
+    let proxy = ConnectProxy::with_tls(setup.server.address, Some(tls));
     let set = format!("--xt.proxy-url=https://localhost:{}", proxy.address.port());
-    let output = world.run(&["once", &set], &[]);
+    let output = setup.run(&["once", &set], &[]);
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
     let proxy =
-        ConnectProxy::with_tls(world.server.address, Some(tls_config(&Authority::new("other"), "localhost")));
+        ConnectProxy::with_tls(setup.server.address, Some(tls_config(&Authority::new("other"), "localhost")));
     let set = format!("--xt.proxy-url=https://localhost:{}", proxy.address.port());
-    let output = world.run(&["once", &set], &[]);
+    let output = setup.run(&["once", &set], &[]);
     assert_eq!(sample(&output.stdout, &failures("tls")), Some(1.0), "{}", output.stderr);
     assert!(output.stderr.contains(&format!("the proxy localhost:{} cannot be used", proxy.address.port())));
 }
 
 #[test]
 fn a_silent_proxy_is_a_timeout() {
-    let world = World::new();
-    let proxy = world.proxy();
+    let setup = ProxySetup::new();
+    let proxy = setup.proxy();
     proxy.set(Behaviour::Silence);
-    let output = world.run(&["once", "--poll.timeout=1s", &format!("--xt.proxy-url={}", proxy.url())], &[]);
+    let output = setup.run(&["once", "--poll.timeout=1s", &format!("--xt.proxy-url={}", proxy.url())], &[]);
     assert_eq!(sample(&output.stdout, &failures("timeout")), Some(1.0), "{}", output.stderr);
     assert!(output.stderr.contains(&format!("via proxy {}", proxy.address)), "{}", output.stderr);
 }
 
 /// A configuration with the account `main` and these settings of the account `other`.
-fn two_accounts(world: &World, main: &str, other: &str) -> PathBuf {
-    world.write("key", ACCESS_KEY);
-    world.write("secret", SECRET_KEY);
+fn two_accounts(setup: &ProxySetup, main: &str, other: &str) -> PathBuf {
+    setup.write("key", ACCESS_KEY);
+    setup.write("secret", SECRET_KEY);
     let keys = "access_key_file: key, secret_key_file: secret";
-    world.write(
+    setup.write(
         "accounts.yml",
         &format!(
             "api: v1\nbase_urls: ['https://{NAME}']\npoll_interval: 2s\npoll_timeout: 1500ms\n{main}\n\
@@ -350,13 +350,13 @@ fn serve(config: &Path) -> [String; 3] {
 
 #[test]
 fn each_account_has_its_own_proxy_and_none_suffers_from_another() {
-    let world = World::new();
-    let (good, bad) = (world.proxy(), world.proxy());
+    let setup = ProxySetup::new();
+    let (good, bad) = (setup.proxy(), setup.proxy());
     bad.set(Behaviour::Reply("HTTP/1.1 503 X\r\n\r\n"));
     let config =
-        two_accounts(&world, &format!("proxy_url: '{}'", good.url()), &format!("proxy_url: '{}'", bad.url()));
+        two_accounts(&setup, &format!("proxy_url: '{}'", good.url()), &format!("proxy_url: '{}'", bad.url()));
     let args = serve(&config);
-    let exporter = world.start(&args.each_ref().map(String::as_str), &[]);
+    let exporter = setup.start(&args.each_ref().map(String::as_str), &[]);
     let line = exporter.stderr.wait_for(messages::STARTING);
     let mut proxies =
         [good.address.to_string(), bad.address.to_string()].map(|proxy| format!("via proxy {proxy}"));
@@ -375,7 +375,7 @@ fn each_account_has_its_own_proxy_and_none_suffers_from_another() {
         assert!(page.contains(&proxy), "{proxy}: {page}");
     }
     // The other account leaves its proxy, and then has none.
-    two_accounts(&world, &format!("proxy_url: '{}'", good.url()), "wallets: [spot]");
+    two_accounts(&setup, &format!("proxy_url: '{}'", good.url()), "wallets: [spot]");
     exporter.signal("HUP");
     let line = exporter.stderr.wait_for(messages::RELOADED);
     assert!(line.contains("changed=1") && line.contains("unchanged=1"), "{line}");
@@ -386,33 +386,33 @@ fn each_account_has_its_own_proxy_and_none_suffers_from_another() {
 
 #[test]
 fn a_new_password_in_the_file_is_used_without_a_restart() {
-    let world = World::new();
-    let proxy = world.proxy();
+    let setup = ProxySetup::new();
+    let proxy = setup.proxy();
     proxy.set(Behaviour::RequireLogin(LOGIN));
-    world.write("login", LOGIN);
+    setup.write("login", LOGIN);
     let main = format!("proxy_url: '{}'\nproxy_credentials_file: login", proxy.url());
-    let config = two_accounts(&world, &main, "proxy_url: direct");
+    let config = two_accounts(&setup, &main, "proxy_url: direct");
     let args = serve(&config);
-    let exporter = world.start(&args.each_ref().map(String::as_str), &[]);
+    let exporter = setup.start(&args.each_ref().map(String::as_str), &[]);
     until("it is read", || exporter.sample(UP).filter(|up| *up > 0.0));
     proxy.set(Behaviour::RequireLogin("canary-user:other"));
     until("the password is rejected", || exporter.sample(&failures("connect")).filter(|count| *count > 0.0));
-    world.write("login", "canary-user:other\n");
+    setup.write("login", "canary-user:other\n");
     until("it is read again", || exporter.sample(UP).filter(|up| *up > 0.0));
     assert_no_login(&[&exporter.stderr.text(), &exporter.get("/").text(), &exporter.metrics()]);
 }
 
 #[test]
 fn a_rejected_password_is_sent_once_in_five_minutes() {
-    let world = World::new();
-    let proxy = world.proxy();
+    let setup = ProxySetup::new();
+    let proxy = setup.proxy();
     proxy.set(Behaviour::RequireLogin("other:password"));
-    world.write("login", LOGIN);
+    setup.write("login", LOGIN);
     let main = format!("proxy_url: '{}'\nproxy_credentials_file: login", proxy.url());
     // Another base URL has the same proxy.
-    let config = two_accounts(&world, &main, "base_urls: ['https://one.test', 'https://two.test']");
+    let config = two_accounts(&setup, &main, "base_urls: ['https://one.test', 'https://two.test']");
     let args = serve(&config);
-    let exporter = world.start(&args.each_ref().map(String::as_str), &[]);
+    let exporter = setup.start(&args.each_ref().map(String::as_str), &[]);
     until("both have failed three times", || {
         let failed = |series: &str| exporter.sample(series).is_some_and(|count| count >= 3.0);
         (failed(&failures("connect")) && failed(&failures("connect").replace("main", "other"))).then_some(())
@@ -497,26 +497,26 @@ impl Drop for Tinyproxy {
 
 #[test]
 fn tinyproxy_resolves_the_name_checks_the_password_and_refuses_ports() {
-    let world = World::new();
+    let setup = ProxySetup::new();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let exchange = world.server.address.port();
+    let exchange = setup.server.address.port();
     let url = format!("--xt.base-url=https://{NAME}:{exchange}");
     let set = format!("--xt.proxy-url=http://127.0.0.1:{port}");
-    let file = world.write("login", "jane:secret-word\n");
+    let file = setup.write("login", "jane:secret-word\n");
     let file = format!("--xt.proxy-credentials-file={}", file.display());
     let allowed = format!("BasicAuth jane secret-word\nConnectPort {exchange}");
-    let tinyproxy = Tinyproxy::start(world.folder.path(), port, &allowed);
-    for (words, code, says) in [
+    let tinyproxy = Tinyproxy::start(setup.folder.path(), port, &allowed);
+    for (args, code, expected_text) in [
         (vec!["once", &url, &set, &file], 0, ""),
         (vec!["once", &url, &set], 1, "requires a user and password"),
     ] {
-        let output = world.run(&words, &[]);
-        assert_eq!(output.status.code(), Some(code), "{words:?}: {}", output.stderr);
-        assert!(output.stderr.contains(says), "{says}: {}", output.stderr);
+        let output = setup.run(&args, &[]);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", output.stderr);
+        assert!(output.stderr.contains(expected_text), "{expected_text}: {}", output.stderr);
     }
     drop(tinyproxy);
-    let _tinyproxy = Tinyproxy::start(world.folder.path(), port, "ConnectPort 1");
-    let output = world.run(&["once", &url, &set], &[]);
+    let _tinyproxy = Tinyproxy::start(setup.folder.path(), port, "ConnectPort 1");
+    let output = setup.run(&["once", &url, &set], &[]);
     assert_eq!(sample(&output.stdout, &failures("connect")), Some(1.0), "{}", output.stderr);
     assert!(output.stderr.contains("refused or failed to connect"), "{}", output.stderr);
 }

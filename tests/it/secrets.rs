@@ -28,17 +28,17 @@ const SECRET: &str = "Canary~Secret~7215ee9c7d9dc229d292";
 const FREE: &str = "xt_balance_free{account=\"main\",currency=\"usdt\",wallet=\"spot\"}";
 const LOGS: [&str; 2] = ["--log.format=logfmt", "--log.format=json"];
 
-/// So many characters of a secret in a row are a leak.
-const PART: usize = 8;
+/// Number of successive characters of a secret that count as a leak.
+const LEAK_LENGTH: usize = 8;
 
 /// An exchange that knows the canary, and a proxy that sees every signature.
-struct World {
+struct CanarySetup {
     exchange: Exchange,
     proxy: Proxy,
     folder: tempfile::TempDir,
 }
 
-impl World {
+impl CanarySetup {
     fn new() -> Self {
         let account = SimulatedAccount::new("main", ACCESS, SECRET)
             .with_balance(SimulatedWallet::Spot, "usdt", "5", "0")
@@ -59,12 +59,12 @@ impl World {
     }
 
     /// Starts a command with the keys from files.
-    fn start(&self, words: &[&str]) -> Exporter {
-        self.start_by(Command::new(crate::common::PROGRAM), words)
+    fn start(&self, args: &[&str]) -> Exporter {
+        self.start_by(Command::new(crate::common::PROGRAM), args)
     }
 
-    /// The same, by way of a `command` that becomes the program.
-    fn start_by(&self, command: Command, words: &[&str]) -> Exporter {
+    /// Like [`Self::start`], by a `command` that executes the program.
+    fn start_by(&self, command: Command, args: &[&str]) -> Exporter {
         let (one, two, url) = (self.file("one"), self.file("two"), self.proxy.url());
         let keys = [
             "--log.level=trace",
@@ -75,14 +75,14 @@ impl World {
             "--xt.secret-key-file",
             two.to_str().unwrap(),
         ];
-        Exporter::start_by(command, &[words, &keys].concat(), &[("XT_API", "v1")])
+        Exporter::start_by(command, &[args, &keys].concat(), &[("XT_API", "v1")])
     }
 
-    fn run(&self, words: &[&str]) -> Output {
-        self.start(words).wait()
+    fn run(&self, args: &[&str]) -> Output {
+        self.start(args).wait()
     }
 
-    /// Every signature that was sent.
+    /// All signatures that were sent.
     fn signatures(&self) -> Vec<String> {
         let requests = self.proxy.requests();
         requests
@@ -94,35 +94,35 @@ impl World {
             .collect()
     }
 
-    /// Looks for the canary in what was said.
+    /// Asserts that no text contains a part of a secret or of a signature.
     #[track_caller]
-    fn assert_kept(&self, case: &str, texts: &[(&str, &str)]) {
+    fn assert_no_leak(&self, case: &str, texts: &[(&str, &str)]) {
         let signatures = self.signatures();
         let secrets: Vec<_> = signatures.iter().map(String::as_str).chain([ACCESS, SECRET]).collect();
         for (place, text) in texts {
             for secret in &secrets {
-                let leak = leak(text, secret);
+                let leak = find_leak(text, secret);
                 assert!(leak.is_none(), "{case}: {leak:?} of a secret stands in {place}:\n{text}");
             }
         }
     }
 
     #[track_caller]
-    fn assert_output_kept(&self, case: &str, output: &Output) {
-        self.assert_kept(case, &[("stdout", &output.stdout), ("stderr", &output.stderr)]);
+    fn assert_no_leak_in_output(&self, case: &str, output: &Output) {
+        self.assert_no_leak(case, &[("stdout", &output.stdout), ("stderr", &output.stderr)]);
     }
 }
 
 #[test]
 fn no_core_dump_holds_a_key_unless_that_is_asked_for() {
     for (more, limit) in [(&[][..], "0"), (&["--allow-core-dumps"][..], "unlimited")] {
-        let world = World::new();
+        let setup = CanarySetup::new();
         let mut unlimited = Command::new("prlimit");
         unlimited
             .args(["--core=unlimited:unlimited", crate::common::PROGRAM])
-            .current_dir(world.folder.path());
-        let words = [&["--web.listen-address=127.0.0.1:0"][..], more].concat();
-        let exporter = world.start_by(unlimited, &words);
+            .current_dir(setup.folder.path());
+        let args = [&["--web.listen-address=127.0.0.1:0"][..], more].concat();
+        let exporter = setup.start_by(unlimited, &args);
         exporter.ready();
         let limits = fs::read_to_string(format!("/proc/{}/limits", exporter.pid())).unwrap();
         let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
@@ -132,23 +132,23 @@ fn no_core_dump_holds_a_key_unless_that_is_asked_for() {
         let output = exporter.wait();
         if more.is_empty() {
             assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&output.status));
-            let files = fs::read_dir(world.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            let files = fs::read_dir(setup.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
             assert!(!files.into_iter().any(|name| name.to_string_lossy().starts_with("core")));
         }
     }
 }
 
 /// A part of `secret` that stands in `text`, as it is or percent-encoded, in whatever case.
-fn leak(text: &str, secret: &str) -> Option<String> {
+fn find_leak(text: &str, secret: &str) -> Option<String> {
     let secret = secret.to_ascii_lowercase();
     let plain = text.to_ascii_lowercase();
-    let decoded = decode(&decode(&plain));
-    let mut parts = secret.as_bytes().windows(PART).map(|part| std::str::from_utf8(part).unwrap());
+    let decoded = percent_decode(&percent_decode(&plain));
+    let mut parts = secret.as_bytes().windows(LEAK_LENGTH).map(|part| std::str::from_utf8(part).unwrap());
     parts.find(|part| plain.contains(part) || decoded.contains(part)).map(str::to_owned)
 }
 
 /// Undoes percent-encoding wherever there is some.
-fn decode(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let mut pieces = text.split('%');
     let mut decoded = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
@@ -159,7 +159,7 @@ fn decode(text: &str) -> String {
     decoded
 }
 
-fn percent(text: &str) -> String {
+fn percent_encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         if byte.is_ascii_alphanumeric() {
             out.push(char::from(byte));
@@ -172,30 +172,34 @@ fn percent(text: &str) -> String {
 
 #[test]
 fn the_search_for_the_canary_finds_it() {
-    let query = format!("accesskey={}&nonce=1", percent(ACCESS));
-    for text in
-        [ACCESS, &query, &query.to_uppercase(), &percent(&ACCESS[..12]), &format!("x{}", &ACCESS[9..17])]
-    {
-        assert!(leak(text, ACCESS).is_some(), "{text}");
+    let query = format!("accesskey={}&nonce=1", percent_encode(ACCESS));
+    for text in [
+        ACCESS,
+        &query,
+        &query.to_uppercase(),
+        &percent_encode(&ACCESS[..12]),
+        &format!("x{}", &ACCESS[9..17]),
+    ] {
+        assert!(find_leak(text, ACCESS).is_some(), "{text}");
     }
-    assert_eq!(leak("access=key", ACCESS), Some("access=k".to_owned()));
-    assert_eq!(leak("a canary is a bird", ACCESS), None);
+    assert_eq!(find_leak("access=key", ACCESS), Some("access=k".to_owned()));
+    assert_eq!(find_leak("a canary is a bird", ACCESS), None);
 }
 
-/// How a URL is spelled, and what spells it.
+/// The name of a spelling of the request, and the function that spells it.
 type Echo = (&'static str, fn(&Request) -> String);
 
-/// What an exchange may repeat of a request: the URL as it came, in the other case, encoded, decoded.
+/// The spellings in which an exchange may repeat a request's URL: unchanged, in the other case, encoded, decoded.
 fn echoes() -> Vec<Echo> {
     vec![
         ("as it came", |request| request.target().to_owned()),
         ("in upper case", |request| request.target().to_uppercase()),
         ("in lower case", |request| request.target().to_lowercase()),
-        ("encoded", |request| percent(&decode(request.target()))),
-        ("encoded twice", |request| percent(request.target())),
-        ("decoded", |request| decode(request.target())),
+        ("encoded", |request| percent_encode(&percent_decode(request.target()))),
+        ("encoded twice", |request| percent_encode(request.target())),
+        ("decoded", |request| percent_decode(request.target())),
         ("every byte encoded", |request| {
-            decode(request.target()).bytes().fold(String::new(), |mut out, byte| {
+            percent_decode(request.target()).bytes().fold(String::new(), |mut out, byte| {
                 let _ = write!(out, "%{byte:02x}");
                 out
             })
@@ -203,24 +207,24 @@ fn echoes() -> Vec<Echo> {
     ]
 }
 
-/// Answers, and what they are called.
+/// Answers and their names.
 type Answers = Vec<(&'static str, Vec<u8>)>;
 
-/// What it may repeat it in.
-fn answers(said: &str) -> Answers {
+/// Answers of an exchange that repeat a text.
+fn answers(echoed_text: &str) -> Answers {
     let json = |text: String| http_response(200, &[("Content-Type", "application/json")], text.as_bytes());
-    let page = format!("<html><title>Forbidden</title><p>{said}</p></html>");
+    let page = format!("<html><title>Forbidden</title><p>{echoed_text}</p></html>");
     vec![
-        ("info", json(format!(r#"{{"code":404,"info":"no such thing: {said}"}}"#))),
-        ("msg", json(format!(r#"{{"code":307,"msg":"{said}"}}"#))),
-        ("msgInfo", json(format!(r#"{{"code":308,"msgInfo":{{"template":"{said}"}}}}"#))),
-        ("a text instead of JSON", http_response(200, &[], said.as_bytes())),
+        ("info", json(format!(r#"{{"code":404,"info":"no such thing: {echoed_text}"}}"#))),
+        ("msg", json(format!(r#"{{"code":307,"msg":"{echoed_text}"}}"#))),
+        ("msgInfo", json(format!(r#"{{"code":308,"msgInfo":{{"template":"{echoed_text}"}}}}"#))),
+        ("a text instead of JSON", http_response(200, &[], echoed_text.as_bytes())),
         ("a page with 403", http_response(403, &[], page.as_bytes())),
         ("a page with 503", http_response(503, &[], page.as_bytes())),
-        ("429", http_response(429, &[("Retry-After", said)], page.as_bytes())),
-        ("a redirect", http_response(302, &[("Location", said)], page.as_bytes())),
-        ("no HTTP", format!("{said}\r\n\r\n").into_bytes()),
-        ("a status line", format!("HTTP/1.1 403 {said}\r\nContent-Length: 0\r\n\r\n").into_bytes()),
+        ("429", http_response(429, &[("Retry-After", echoed_text)], page.as_bytes())),
+        ("a redirect", http_response(302, &[("Location", echoed_text)], page.as_bytes())),
+        ("no HTTP", format!("{echoed_text}\r\n\r\n").into_bytes()),
+        ("a status line", format!("HTTP/1.1 403 {echoed_text}\r\nContent-Length: 0\r\n\r\n").into_bytes()),
         ("half a body", [&http_response(200, &[], page.as_bytes())[..], b"\xff"].concat()),
     ]
 }
@@ -245,72 +249,84 @@ fn echoes_of_headers() -> Vec<Echo> {
 }
 
 /// What v4, spot and futures, may repeat it in, beside what answers of v1 are to it.
-fn answers_of_v4(said: &str) -> Answers {
+fn answers_of_v4(echoed_text: &str) -> Answers {
     let json = |text: String| http_response(200, &[("Content-Type", "application/json")], text.as_bytes());
-    let mut answers = answers(said);
+    let mut answers = answers(echoed_text);
     answers.extend([
-        ("mc", json(format!(r#"{{"rc":1,"mc":"{said}","ma":[],"result":null}}"#))),
-        ("ma", json(format!(r#"{{"rc":1,"mc":"AUTH_103","ma":["{said}"],"result":"{said}"}}"#))),
-        ("msg", json(format!(r#"{{"returnCode":1,"error":{{"code":"403","msg":"{said}"}}}}"#))),
-        ("code", json(format!(r#"{{"returnCode":1,"msgInfo":"{said}","error":{{"code":"{said}"}}}}"#))),
+        ("mc", json(format!(r#"{{"rc":1,"mc":"{echoed_text}","ma":[],"result":null}}"#))),
+        (
+            "ma",
+            json(format!(r#"{{"rc":1,"mc":"AUTH_103","ma":["{echoed_text}"],"result":"{echoed_text}"}}"#)),
+        ),
+        ("msg", json(format!(r#"{{"returnCode":1,"error":{{"code":"403","msg":"{echoed_text}"}}}}"#))),
+        (
+            "code",
+            json(format!(
+                r#"{{"returnCode":1,"msgInfo":"{echoed_text}","error":{{"code":"{echoed_text}"}}}}"#
+            )),
+        ),
     ]);
     answers
 }
 
-/// Runs a command under these echoes in every answer, and looks at what it has said.
-fn under_every_answer(command: &str, echoes: impl IntoIterator<Item = Echo>) {
-    prove_answers(&[command], answers, echoes);
+/// Runs a command against every answer with every echo, and looks for leaks in its output.
+fn run_with_every_answer(command: &str, echoes: impl IntoIterator<Item = Echo>) {
+    assert_no_answer_leaks(&[command], answers, echoes);
 }
 
 #[test]
 fn once_says_no_secret_whatever_spot_of_v4_repeats() {
-    prove_answers(&["once", "--xt.api=v4"], answers_of_v4, echoes_of_headers());
+    assert_no_answer_leaks(&["once", "--xt.api=v4"], answers_of_v4, echoes_of_headers());
 }
 
 #[test]
 fn check_says_no_secret_whatever_futures_repeat() {
     let echoes = echoes_of_headers().into_iter().take(1);
-    prove_answers(&["check", "--xt.api=v4", "--xt.wallet=futures_usdt"], answers_of_v4, echoes);
+    assert_no_answer_leaks(&["check", "--xt.api=v4", "--xt.wallet=futures_usdt"], answers_of_v4, echoes);
 }
 
-fn prove_answers(words: &[&str], answers: fn(&str) -> Answers, echoes: impl IntoIterator<Item = Echo>) {
+fn assert_no_answer_leaks(
+    args: &[&str],
+    answers: fn(&str) -> Answers,
+    echoes: impl IntoIterator<Item = Echo>,
+) {
     let kinds = answers("").len();
     let cases = echoes.into_iter().flat_map(|echo| (0..kinds).map(move |kind| (echo, kind))).collect();
     at_once(cases, |((spelling, echo), kind)| {
-        let world = World::new();
+        let setup = CanarySetup::new();
         let answer = move |request: &Request| answers(&echo(request)).swap_remove(kind).1;
-        world.proxy.set_mode(ProxyMode::Respond(Arc::new(answer)));
-        let futures = format!("--xt.futures-usdt-base-url={}/fapi", world.proxy.url());
-        let output = world.run(&[words, &["--xt.prices=usdt", LOGS[kind % 2], &futures]].concat());
-        let case = format!("{words:?}: {} with the request {spelling}", answers("")[kind].0);
+        setup.proxy.set_mode(ProxyMode::Respond(Arc::new(answer)));
+        let futures = format!("--xt.futures-usdt-base-url={}/fapi", setup.proxy.url());
+        let output = setup.run(&[args, &["--xt.prices=usdt", LOGS[kind % 2], &futures]].concat());
+        let case = format!("{args:?}: {} with the request {spelling}", answers("")[kind].0);
         assert_eq!(output.status.code(), Some(1), "{case}: {}", output.stderr);
-        assert!(!world.signatures().is_empty(), "{case}: nothing was signed");
-        world.assert_output_kept(&case, &output);
+        assert!(!setup.signatures().is_empty(), "{case}: nothing was signed");
+        setup.assert_no_leak_in_output(&case, &output);
     });
 }
 
 #[test]
 fn once_says_no_secret_whatever_the_exchange_repeats() {
-    under_every_answer("once", echoes());
+    run_with_every_answer("once", echoes());
 }
 
 #[test]
 fn check_says_no_secret_whatever_the_exchange_repeats() {
     // How a text is cleaned does not depend on the command; what is printed of it does.
-    under_every_answer("check", echoes().into_iter().take(1));
+    run_with_every_answer("check", echoes().into_iter().take(1));
 }
 
 #[test]
 fn no_cut_of_a_text_leaves_a_part_of_a_secret() {
-    at_once((0..330).step_by(PART + 3).collect(), |padding| {
-        let world = World::new();
+    at_once((0..330).step_by(LEAK_LENGTH + 3).collect(), |padding| {
+        let setup = CanarySetup::new();
         let answer = move |request: &Request| {
             http_response(403, &[], format!("{}{}", "x".repeat(padding), request.target()).as_bytes())
         };
-        world.proxy.set_mode(ProxyMode::Respond(Arc::new(answer)));
-        let output = world.run(&["once"]);
-        assert!(!world.signatures().is_empty(), "nothing was signed");
-        world.assert_output_kept(&format!("after {padding} characters"), &output);
+        setup.proxy.set_mode(ProxyMode::Respond(Arc::new(answer)));
+        let output = setup.run(&["once"]);
+        assert!(!setup.signatures().is_empty(), "nothing was signed");
+        setup.assert_no_leak_in_output(&format!("after {padding} characters"), &output);
     });
 }
 
@@ -336,32 +352,32 @@ fn no_failure_of_the_exchange_brings_a_secret_out() {
     let cases = effects.iter().enumerate();
     let cases = cases.flat_map(|case| ["once", "check"].map(|command| (case, command))).collect();
     at_once(cases, |((place, effect), command)| {
-        let world = World::new();
+        let setup = CanarySetup::new();
         let case = format!("{command}: {effect:?}");
-        world
+        setup
             .exchange
             .simulator
             .inject_fault(Fault::new(effect.clone()).for_endpoint(SimulatedEndpoint::GetBalance));
         if *effect == Effect::Silence {
-            world.proxy.set_mode(ProxyMode::NoResponse);
+            setup.proxy.set_mode(ProxyMode::NoResponse);
         }
-        let output = world.run(&[command, LOGS[place % 2], "--poll.timeout=3s"]);
-        assert!(!world.signatures().is_empty(), "{case}: nothing was signed");
-        world.assert_output_kept(&case, &output);
+        let output = setup.run(&[command, LOGS[place % 2], "--poll.timeout=3s"]);
+        assert!(!setup.signatures().is_empty(), "{case}: nothing was signed");
+        setup.assert_no_leak_in_output(&case, &output);
     });
 }
 
 #[test]
 fn a_host_that_cannot_be_reached_brings_no_secret_out() {
-    let world = World::new();
+    let setup = CanarySetup::new();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for url in ["https://nowhere.invalid".to_owned(), format!("http://{closed}"), format!("https://{closed}")]
     {
         for command in ["once", "check"] {
-            let words = [command, "--log.level=trace", "--xt.base-url", &url];
-            let output = Exporter::run(&words, &[("XT_ACCESS_KEY", ACCESS), ("XT_SECRET_KEY", SECRET)]);
+            let args = [command, "--log.level=trace", "--xt.base-url", &url];
+            let output = Exporter::run(&args, &[("XT_ACCESS_KEY", ACCESS), ("XT_SECRET_KEY", SECRET)]);
             assert_eq!(output.status.code(), Some(1), "{url}: {}", output.stderr);
-            world.assert_output_kept(&url, &output);
+            setup.assert_no_leak_in_output(&url, &output);
         }
     }
 }
@@ -369,7 +385,7 @@ fn a_host_that_cannot_be_reached_brings_no_secret_out() {
 #[test]
 fn the_daemon_says_no_secret_on_any_page_or_in_any_log() {
     for (log, api) in LOGS.into_iter().zip(["--xt.api=v1", "--xt.api=v4"]) {
-        let world = World::new();
+        let setup = CanarySetup::new();
         let serve = [
             "serve",
             log,
@@ -379,21 +395,21 @@ fn the_daemon_says_no_secret_on_any_page_or_in_any_log() {
             "--poll.interval=1s",
             "--poll.timeout=900ms",
         ];
-        let exporter = world.start(&serve);
+        let exporter = setup.start(&serve);
         exporter.stderr.wait_for(messages::FIRST_POLL_GOOD);
         // What is asked without a key is answered with the last call that had one.
         let (last, told) = (Mutex::new(String::new()), Arc::new(AtomicUsize::new(0)));
         let count = Arc::clone(&told);
         let echo = move |request: &Request| {
             let mut last = last.lock().unwrap();
-            if leak(&request.head, ACCESS).is_some() {
+            if find_leak(&request.head, ACCESS).is_some() {
                 last.clone_from(&request.head);
             } else if !last.is_empty() {
                 count.fetch_add(1, Ordering::Relaxed);
             }
-            http_response(503, &[], format!("{last} {}", decode(&last)).as_bytes())
+            http_response(503, &[], format!("{last} {}", percent_decode(&last)).as_bytes())
         };
-        world.proxy.set_mode(ProxyMode::Respond(Arc::new(echo)));
+        setup.proxy.set_mode(ProxyMode::Respond(Arc::new(echo)));
         exporter.stderr.wait_for(messages::POLL_FAILED);
         exporter.stderr.wait_for(messages::POLL_FAILED_AGAIN);
         exporter.stderr.wait_for(messages::PRICES_FAILED);
@@ -406,21 +422,21 @@ fn the_daemon_says_no_secret_on_any_page_or_in_any_log() {
         let pages = ["/metrics", "/", "/-/healthy", "/-/ready", "/nothing"]
             .map(|path| (path, get(address, path, &[]).text()));
         let pages: Vec<_> = pages.iter().map(|(path, text)| (*path, text.as_str())).collect();
-        world.assert_kept(log, &pages);
+        setup.assert_no_leak(log, &pages);
         for name in ["cmdline", "environ"] {
             let path = format!("/proc/{}/{name}", exporter.pid());
             let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
-            world.assert_kept(log, &[(&path, &text)]);
+            setup.assert_no_leak(log, &[(&path, &text)]);
         }
         exporter.signal("TERM");
-        world.assert_output_kept(log, &exporter.wait());
+        setup.assert_no_leak_in_output(log, &exporter.wait());
     }
 }
 
 #[test]
 fn keys_of_the_environment_stay_where_the_user_put_them() {
-    let world = World::new();
-    let url = world.proxy.url();
+    let setup = CanarySetup::new();
+    let url = setup.proxy.url();
     let exporter = Exporter::start(
         &["--web.listen-address=127.0.0.1:0", "--log.level=trace", "--xt.base-url", &url],
         &[("XT_API", "v1"), ("XT_ACCESS_KEY", ACCESS), ("XT_SECRET_KEY", SECRET)],
@@ -430,7 +446,7 @@ fn keys_of_the_environment_stay_where_the_user_put_them() {
         let bytes = fs::read(format!("/proc/{}/{name}", exporter.pid())).unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
     };
-    world.assert_kept("environment", &[("cmdline", &read("cmdline")), ("/", &exporter.get("/").text())]);
+    setup.assert_no_leak("environment", &[("cmdline", &read("cmdline")), ("/", &exporter.get("/").text())]);
     let environ = read("environ");
     let mut variables: Vec<_> = environ.split_terminator('\0').collect();
     variables.sort_unstable();
@@ -439,43 +455,43 @@ fn keys_of_the_environment_stay_where_the_user_put_them() {
         [format!("XT_ACCESS_KEY={ACCESS}"), "XT_API=v1".to_owned(), format!("XT_SECRET_KEY={SECRET}")]
     );
     exporter.signal("TERM");
-    world.assert_output_kept("environment", &exporter.wait());
+    setup.assert_no_leak_in_output("environment", &exporter.wait());
 }
 
 #[test]
 fn a_bad_configuration_is_refused_without_quoting_a_key() {
-    let world = World::new();
-    fs::write(world.file("both"), format!("{ACCESS} {SECRET}")).unwrap();
-    let both = world.file("both");
+    let setup = CanarySetup::new();
+    fs::write(setup.file("both"), format!("{ACCESS} {SECRET}")).unwrap();
+    let both = setup.file("both");
     let both = both.to_str().unwrap();
     for command in ["serve", "once", "check"] {
         let output =
             Exporter::run(&[command, "--xt.access-key-file", both, "--xt.secret-key-file", both], &[]);
         assert_eq!(output.status.code(), Some(2), "{}", output.stderr);
-        world.assert_output_kept(command, &output);
+        setup.assert_no_leak_in_output(command, &output);
     }
     // Keys where the configuration should have been.
     for file in ["both", "none"] {
-        let output = Exporter::run(&["--config.file", world.file(file).to_str().unwrap()], &[]);
+        let output = Exporter::run(&["--config.file", setup.file(file).to_str().unwrap()], &[]);
         assert_eq!(output.status.code(), Some(2), "{}", output.stderr);
-        world.assert_output_kept("configuration", &output);
+        setup.assert_no_leak_in_output("configuration", &output);
     }
 }
 
 #[test]
 fn a_request_carries_what_it_must_and_goes_nowhere_else() {
-    let world = World::new();
+    let setup = CanarySetup::new();
     let elsewhere = Proxy::decoy();
-    let output = world.run(&["once"]);
+    let output = setup.run(&["once"]);
     assert_eq!(sample(&output.stdout, FREE), Some(5.0), "a line break after a key is no part of it");
     let url = elsewhere.url();
-    world.proxy.set_mode(ProxyMode::Respond(Arc::new(move |request| {
+    setup.proxy.set_mode(ProxyMode::Respond(Arc::new(move |request| {
         http_response(307, &[("Location", &format!("{url}{}", request.target()))], b"")
     })));
-    let output = world.run(&["once"]);
+    let output = setup.run(&["once"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(elsewhere.connections(), 0);
-    let requests = world.proxy.requests();
+    let requests = setup.proxy.requests();
     assert_eq!(requests.len(), 5, "the clock and the balances, twice, and the clock after the refusal");
     for request in requests {
         let mut names = request.header_names();
@@ -484,28 +500,28 @@ fn a_request_carries_what_it_must_and_goes_nowhere_else() {
         assert_eq!(request.parameter("signature").is_some(), request.target().contains("/getBalance"));
         let head = request.head.replace(request.target(), "");
         for secret in [ACCESS, SECRET] {
-            assert_eq!(leak(&head, secret), None, "{head}");
+            assert_eq!(find_leak(&head, secret), None, "{head}");
         }
     }
 }
 
 #[test]
 fn a_request_of_v4_carries_the_key_in_headers_alone_and_goes_nowhere_else() {
-    let world = World::new();
+    let setup = CanarySetup::new();
     let elsewhere = Proxy::decoy();
-    let futures = format!("--xt.futures-usdt-base-url={}/fapi", world.proxy.url());
-    let words = ["once", "--xt.api=v4", "--xt.wallet=spot", "--xt.wallet=futures_usdt", &futures];
-    let output = world.run(&words);
+    let futures = format!("--xt.futures-usdt-base-url={}/fapi", setup.proxy.url());
+    let args = ["once", "--xt.api=v4", "--xt.wallet=spot", "--xt.wallet=futures_usdt", &futures];
+    let output = setup.run(&args);
     assert_eq!(sample(&output.stdout, FREE), Some(5.0), "{}", output.stderr);
     assert_eq!(sample(&output.stdout, &FREE.replace("spot", "futures_usdt")), Some(6.0), "{}", output.stderr);
     let url = elsewhere.url();
-    world.proxy.set_mode(ProxyMode::Respond(Arc::new(move |request| {
+    setup.proxy.set_mode(ProxyMode::Respond(Arc::new(move |request| {
         http_response(307, &[("Location", &format!("{url}{}", request.target()))], b"")
     })));
-    let output = world.run(&words);
+    let output = setup.run(&args);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(elsewhere.connections(), 0);
-    let requests = world.proxy.requests();
+    let requests = setup.proxy.requests();
     assert_eq!(requests.len(), 7, "the clock and both wallets, twice, and the clock after the refusal");
     for request in requests {
         let mut names = request.header_names();
@@ -520,47 +536,47 @@ fn a_request_of_v4_carries_the_key_in_headers_alone_and_goes_nowhere_else() {
         let signed = signed.iter().map(|name| format!("validate-{name}"));
         let expected: Vec<_> = plain.map(str::to_owned).into_iter().chain(signed).collect();
         assert_eq!(names, expected, "{request:?}");
-        assert_eq!(leak(&request.head, SECRET), None, "{request:?}");
+        assert_eq!(find_leak(&request.head, SECRET), None, "{request:?}");
     }
 }
 
 #[test]
 fn keys_travel_over_https_or_stay_on_this_machine() {
-    let world = World::new();
+    let setup = CanarySetup::new();
     for url in ["http://192.0.2.1", "http://api.xt.com", "http://127.0.0.1.nip.io", "ftp://127.0.0.1"] {
-        let words = ["once", "--xt.base-url", url];
-        let output = Exporter::run(&words, &[("XT_ACCESS_KEY", ACCESS), ("XT_SECRET_KEY", SECRET)]);
+        let args = ["once", "--xt.base-url", url];
+        let output = Exporter::run(&args, &[("XT_ACCESS_KEY", ACCESS), ("XT_SECRET_KEY", SECRET)]);
         assert_eq!(output.status.code(), Some(2), "{url}: {}", output.stderr);
         assert!(output.stderr.contains("https://"), "{url}: {}", output.stderr);
-        world.assert_output_kept(url, &output);
+        setup.assert_no_leak_in_output(url, &output);
     }
 }
 
 #[test]
 fn key_files_that_others_can_read_are_warned_of_once() {
-    let world = World::new();
+    let setup = CanarySetup::new();
     for name in ["one", "two"] {
-        fs::set_permissions(world.file(name), fs::Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(setup.file(name), fs::Permissions::from_mode(0o644)).unwrap();
     }
     let exporter =
-        world.start(&["--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"]);
+        setup.start(&["--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"]);
     let polls = "xt_polls_total{account=\"main\",wallet=\"spot\"}";
     until("it has polled three times", || exporter.sample(polls).filter(|polls| *polls >= 3.0));
     exporter.signal("TERM");
     let output = exporter.wait();
     for name in ["one", "two"] {
-        let said = format!("other users can read {}:", world.file(name).display());
-        assert_eq!(output.stderr.matches(&said).count(), 1, "{}", output.stderr);
+        let warning = format!("other users can read {}:", setup.file(name).display());
+        assert_eq!(output.stderr.matches(&warning).count(), 1, "{}", output.stderr);
     }
 }
 
 #[test]
 fn key_files_that_turn_bad_are_told_of_once_and_the_old_pair_goes_on() {
-    let world = World::new();
+    let setup = CanarySetup::new();
     let exporter =
-        world.start(&["--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"]);
+        setup.start(&["--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"]);
     exporter.stderr.wait_for(messages::FIRST_POLL_GOOD);
-    fs::write(world.file("two"), format!("{SECRET} {ACCESS}")).unwrap();
+    fs::write(setup.file("two"), format!("{SECRET} {ACCESS}")).unwrap();
     exporter.stderr.wait_for(messages::KEY_FILES_NOT_USED);
     let polls = "xt_polls_total{account=\"main\",wallet=\"spot\"}";
     let before = exporter.sample(polls).unwrap();
@@ -569,5 +585,5 @@ fn key_files_that_turn_bad_are_told_of_once_and_the_old_pair_goes_on() {
     exporter.signal("TERM");
     let output = exporter.wait();
     assert_eq!(output.stderr.matches(messages::KEY_FILES_NOT_USED).count(), 1, "{}", output.stderr);
-    world.assert_output_kept("bad files", &output);
+    setup.assert_no_leak_in_output("bad files", &output);
 }

@@ -1,5 +1,5 @@
-//! What blocks without end stops nothing but itself: file systems that hang, FIFOs in the place of files, logs and
-//! output that nobody reads. Real processes, pipes and a real file system that hangs.
+//! An operation that blocks forever stops no other part: file systems that hang, FIFOs instead of files, a log and an output
+//! that nobody reads. Real processes, pipes and a real file system that hangs.
 
 use std::{
     fs,
@@ -25,8 +25,8 @@ struct Setup {
     folder: tempfile::TempDir,
 }
 
-const WELL: &str = "xt_polls_total{account=\"well\",wallet=\"spot\"}";
-const STUCK: &str = "xt_polls_total{account=\"stuck\",wallet=\"spot\"}";
+const HEALTHY_POLLS: &str = "xt_polls_total{account=\"well\",wallet=\"spot\"}";
+const STUCK_POLLS: &str = "xt_polls_total{account=\"stuck\",wallet=\"spot\"}";
 const STUCK_UP: &str = "xt_up{account=\"stuck\",wallet=\"spot\"}";
 
 impl Setup {
@@ -83,7 +83,7 @@ fn start(config: &Path, more: &[&str]) -> Exporter {
 }
 
 /// Waits until each of the `series` has grown by three.
-fn goes_on(exporter: &Exporter, series: &[&str]) {
+fn assert_polls_continue(exporter: &Exporter, series: &[&str]) {
     let before = exporter.metrics();
     for series in series {
         let target = sample(&before, series).unwrap() + 3.0;
@@ -91,8 +91,8 @@ fn goes_on(exporter: &Exporter, series: &[&str]) {
     }
 }
 
-/// Sends SIGTERM; the daemon must end well.
-fn ends(exporter: Exporter) {
+/// Sends SIGTERM and asserts that the daemon succeeds.
+fn assert_clean_shutdown(exporter: Exporter) {
     exporter.signal("TERM");
     let output = exporter.wait();
     assert!(output.status.success(), "{:?}\n{}", output.status, output.stderr);
@@ -106,18 +106,18 @@ fn key_files_that_hang_stop_no_poll_and_are_read_once_they_answer() {
     exporter.ready();
     hanging.hang();
     exporter.stderr.wait_for(messages::KEY_FILES_UNREADABLE);
-    goes_on(&exporter, &[WELL, STUCK]);
+    assert_polls_continue(&exporter, &[HEALTHY_POLLS, STUCK_POLLS]);
     assert_eq!(exporter.sample(STUCK_UP), Some(1.0), "the pair in use works");
     assert_eq!(exporter.get("/-/healthy").status, 200);
     let threads = exporter.sample("process_threads");
-    goes_on(&exporter, &[STUCK]);
+    assert_polls_continue(&exporter, &[STUCK_POLLS]);
     assert!(exporter.sample("process_threads") <= threads, "no poll adds a thread that hangs");
 
-    hanging.go_on();
+    hanging.resume();
     Setup::write_keys(&hanging.path(), "stuck", "next");
     exporter.stderr.wait_for(messages::NEW_KEYS_IN_USE);
     hanging.hang();
-    ends(exporter);
+    assert_clean_shutdown(exporter);
 }
 
 #[test]
@@ -132,13 +132,13 @@ fn a_fifo_in_the_place_of_a_file_is_refused_and_stops_nothing() {
     };
     become_fifo(&folder.path().join("stuck.key"));
     exporter.stderr.wait_for(messages::NOT_A_REGULAR_FILE);
-    goes_on(&exporter, &[WELL, STUCK]);
+    assert_polls_continue(&exporter, &[HEALTHY_POLLS, STUCK_POLLS]);
 
     become_fifo(&setup.config());
     let answer = request("POST", exporter.address(), "/-/reload", &[]);
     assert_eq!(answer.status, 500);
     assert!(answer.text().contains(messages::NOT_A_REGULAR_FILE), "{}", answer.text());
-    ends(exporter);
+    assert_clean_shutdown(exporter);
 
     let refused = start(&setup.config(), &[]).wait();
     assert_eq!(refused.status.code(), Some(2));
@@ -157,14 +157,14 @@ fn a_configuration_that_hangs_stops_neither_polls_nor_scrapes_nor_the_end() {
     hanging.hang();
     let address = exporter.address();
     let asked = thread::spawn(move || request("POST", address, "/-/reload", &[]));
-    goes_on(&exporter, &[WELL, STUCK]);
+    assert_polls_continue(&exporter, &[HEALTHY_POLLS, STUCK_POLLS]);
     let answer: Answer = asked.join().unwrap();
     assert_eq!(answer.status, 500, "{}", answer.text());
     assert_golden("reload_hangs", &answer.text());
     assert_eq!(exporter.sample("xt_exporter_config_last_reload_successful"), Some(0.0));
-    goes_on(&exporter, &[WELL]);
+    assert_polls_continue(&exporter, &[HEALTHY_POLLS]);
 
-    hanging.go_on();
+    hanging.resume();
     let reloaded = || (request("POST", address, "/-/reload", &[]).status == 200).then_some(());
     until("it can be read again", reloaded);
     // A reload that waits does not hold up the end.
@@ -176,7 +176,7 @@ fn a_configuration_that_hangs_stops_neither_polls_nor_scrapes_nor_the_end() {
         names.filter(|comm| comm.trim() == name).count() > 0
     };
     until("the reload reads", || reader("configuration").then_some(()));
-    ends(exporter);
+    assert_clean_shutdown(exporter);
     assert_eq!(waiting.join().unwrap(), 503, "its end is answered, and not after the drain");
 }
 
@@ -199,10 +199,10 @@ fn a_signal_ends_a_start_that_waits_for_files() {
     };
     until("it listens for SIGHUP", || catches_hangup().then_some(()));
     exporter.signal("HUP");
-    hanging.go_on();
+    hanging.resume();
     exporter.stderr.wait_for(messages::RELOADED);
     exporter.ready();
-    ends(exporter);
+    assert_clean_shutdown(exporter);
 
     hanging.hang();
     let waiting = start(&setup.config(), &[]);
@@ -213,7 +213,7 @@ fn a_signal_ends_a_start_that_waits_for_files() {
         u64::from_str_radix(caught.trim(), 16).unwrap() >> 14 & 1 == 1
     };
     until("it listens for SIGTERM", || catches_term().then_some(()));
-    ends(waiting);
+    assert_clean_shutdown(waiting);
 }
 
 #[test]
@@ -229,14 +229,14 @@ fn while_the_web_configuration_hangs_the_last_one_stays_in_force() {
     let answer = exporter.get("/metrics");
     assert_eq!((answer.status, answer.header("x-frame-options")), (200, Some("deny")));
     exporter.stderr.wait_for(messages::WEB_CONFIG_UNSEEN);
-    goes_on(&exporter, &[WELL]);
-    hanging.go_on();
+    assert_polls_continue(&exporter, &[HEALTHY_POLLS]);
+    hanging.resume();
     replace(&web, "http_server_config: {headers: {X-Frame-Options: sameorigin}}\n");
     until("the new one is in force", || {
         (exporter.get("/metrics").header("x-frame-options") == Some("sameorigin")).then_some(())
     });
     hanging.hang();
-    ends(exporter);
+    assert_clean_shutdown(exporter);
 }
 
 /// The program with a standard error or output that nobody reads and that is full.
@@ -300,8 +300,8 @@ fn a_log_that_nobody_reads_blocks_nothing_and_dropped_lines_are_counted() {
     });
     until("it listens", || TcpStream::connect(address).ok());
     let metrics = || get(address, "/metrics", &[]).text();
-    let target = sample(&metrics(), WELL).unwrap() + 3.0;
-    until("it polls", || sample(&metrics(), WELL).filter(|polls| *polls >= target));
+    let target = sample(&metrics(), HEALTHY_POLLS).unwrap() + 3.0;
+    until("it polls", || sample(&metrics(), HEALTHY_POLLS).filter(|polls| *polls >= target));
     let dropped = || sample(&metrics(), "xt_log_lines_dropped_total").unwrap();
     assert!(dropped().abs() < 0.5, "some lines can wait");
     // Each connection that ends in the middle of a request is a line.
@@ -312,8 +312,8 @@ fn a_log_that_nobody_reads_blocks_nothing_and_dropped_lines_are_counted() {
         }
         Some(dropped()).filter(|lines| *lines > 0.0)
     });
-    let target = sample(&metrics(), WELL).unwrap() + 1.0;
-    until("it polls on", || sample(&metrics(), WELL).filter(|polls| *polls >= target));
+    let target = sample(&metrics(), HEALTHY_POLLS).unwrap() + 1.0;
+    until("it polls on", || sample(&metrics(), HEALTHY_POLLS).filter(|polls| *polls >= target));
     exporter.terminate();
     assert!(exporter.wait().success());
 

@@ -12,7 +12,7 @@ use std::{
     process::Command,
 };
 
-use crate::common::golden::{Transcript, assert_golden, errors};
+use crate::common::golden::{Transcript, assert_golden, error_output};
 use crate::common::{ACCESS_KEY, Exchange, Exporter, Output, PROGRAM, SECRET_KEY};
 
 /// Runs `once` for the account `name`, under the umask of a careful user.
@@ -84,7 +84,7 @@ fn devices_and_fifos_are_written_to_and_never_replaced() {
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let refused = once(&exchange, "main", &fifo);
     assert_eq!(refused.status.code(), Some(1));
-    assert_golden("once_output_fifo", &errors(&refused));
+    assert_golden("once_output_fifo", &error_output(&refused));
     let flag = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let mut reader = OpenOptions::new().read(true).custom_flags(flag).open(&fifo).unwrap();
     succeeds(&once(&exchange, "main", &fifo));
@@ -106,13 +106,13 @@ fn folders_and_sockets_are_refused() {
     let (exchange, folder) = (Exchange::documented(), tempfile::tempdir().unwrap());
     let socket = folder.path().join("socket");
     let _listener = UnixListener::bind(&socket).unwrap();
-    let mut said = Transcript::default();
+    let mut transcript = Transcript::default();
     for path in [folder.path(), &socket] {
         let refused = once(&exchange, "main", path);
         assert_eq!(refused.status.code(), Some(1));
-        said.add("", &errors(&refused));
+        transcript.add("", &error_output(&refused));
     }
-    said.assert("once_output_special_file");
+    transcript.assert("once_output_special_file");
     assert!(fs::metadata(&socket).unwrap().file_type().is_socket());
 }
 

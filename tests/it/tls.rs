@@ -18,7 +18,7 @@ const UP: &str = "xt_up{account=\"main\",wallet=\"spot\"}";
 const TLS_FAILURES: &str = "xt_poll_failures_total{account=\"main\",reason=\"tls\",wallet=\"spot\"}";
 
 /// A server with a certificate of `authority` for `name` that is good until the end of `year`.
-fn server(authority: &Authority, name: &str, year: i32) -> Arc<ServerConfig> {
+fn tls_config(authority: &Authority, name: &str, year: i32) -> Arc<ServerConfig> {
     let mut params = CertificateParams::new([name.to_owned()]).unwrap();
     params.not_before = date_time_ymd(2001, 1, 1);
     params.not_after = date_time_ymd(year, 12, 31);
@@ -31,14 +31,14 @@ fn server(authority: &Authority, name: &str, year: i32) -> Arc<ServerConfig> {
 }
 
 /// An exchange behind TLS, and the file with the authority that is trusted.
-struct World {
+struct TlsSetup {
     _exchange: Exchange,
     authority: Authority,
     proxy: Proxy,
     folder: tempfile::TempDir,
 }
 
-impl World {
+impl TlsSetup {
     fn new() -> Self {
         let (exchange, authority) = (Exchange::documented(), Authority::new("trusted"));
         let proxy = Proxy::new(exchange.address);
@@ -47,7 +47,7 @@ impl World {
         Self { _exchange: exchange, authority, proxy, folder }
     }
 
-    fn start(&self, words: &[&str]) -> Exporter {
+    fn start(&self, args: &[&str]) -> Exporter {
         let url = format!("https://localhost:{}", self.proxy.address.port());
         let roots = self.folder.path().join("ca.pem");
         let env = [
@@ -55,56 +55,69 @@ impl World {
             ("XT_SECRET_KEY", SECRET_KEY),
             ("SSL_CERT_FILE", roots.to_str().unwrap()),
         ];
-        Exporter::start(&[words, &["--xt.base-url", &url]].concat(), &env)
+        Exporter::start(&[args, &["--xt.base-url", &url]].concat(), &env)
     }
 }
 
 #[test]
 fn an_untrusted_certificate_has_its_own_error_and_gets_no_key() {
-    let world = World::new();
+    let setup = TlsSetup::new();
     let stranger = Authority::new("stranger");
     let cases = [
-        (Some(server(&world.authority, "localhost", 2020)), "certificate expired"),
-        (Some(server(&world.authority, "api.example.com", 2090)), "not valid for name"),
-        (Some(server(&stranger, "localhost", 2090)), "UnknownIssuer"),
+        (Some(tls_config(&setup.authority, "localhost", 2020)), "certificate expired"),
+        (Some(tls_config(&setup.authority, "api.example.com", 2090)), "not valid for name"),
+        (Some(tls_config(&stranger, "localhost", 2090)), "UnknownIssuer"),
         (None, "received corrupt message"),
     ];
-    for (tls, says) in cases {
-        world.proxy.set_tls(tls);
-        let output = world.start(&["once"]).wait();
-        assert_eq!(output.status.code(), Some(1), "{says}: {}", output.stderr);
-        assert_eq!(sample(&output.stdout, TLS_FAILURES), Some(1.0), "{says}: {}", output.stderr);
-        assert_eq!((sample(&output.stdout, UP), sample(&output.stdout, FREE)), (Some(0.0), None), "{says}");
+    for (tls, expected_text) in cases {
+        setup.proxy.set_tls(tls);
+        let output = setup.start(&["once"]).wait();
+        assert_eq!(output.status.code(), Some(1), "{expected_text}: {}", output.stderr);
+        assert_eq!(sample(&output.stdout, TLS_FAILURES), Some(1.0), "{expected_text}: {}", output.stderr);
+        assert_eq!(
+            (sample(&output.stdout, UP), sample(&output.stdout, FREE)),
+            (Some(0.0), None),
+            "{expected_text}"
+        );
         let others = output.stdout.lines().filter(|line| line.starts_with("xt_poll_failures_total{"));
-        assert_eq!(others.filter(|line| !line.ends_with(" 0")).count(), 1, "{says}: {}", output.stdout);
-        let place = format!("https://localhost:{}/v4/public/time: ", world.proxy.address.port());
-        assert!(output.stderr.contains(&place) && output.stderr.contains(says), "{says}: {}", output.stderr);
-        assert_eq!(world.proxy.requests().len(), 0, "{says}");
+        assert_eq!(
+            others.filter(|line| !line.ends_with(" 0")).count(),
+            1,
+            "{expected_text}: {}",
+            output.stdout
+        );
+        let place = format!("https://localhost:{}/v4/public/time: ", setup.proxy.address.port());
+        assert!(
+            output.stderr.contains(&place) && output.stderr.contains(expected_text),
+            "{expected_text}: {}",
+            output.stderr
+        );
+        assert_eq!(setup.proxy.requests().len(), 0, "{expected_text}");
     }
-    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2090)));
-    let output = world.start(&["once"]).wait();
+    setup.proxy.set_tls(Some(tls_config(&setup.authority, "localhost", 2090)));
+    let output = setup.start(&["once"]).wait();
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
     assert_eq!(sample(&output.stdout, FREE), Some(3_867.436_500_12));
 }
 
 #[test]
 fn a_renewed_certificate_ends_the_trouble_without_a_restart() {
-    let world = World::new();
-    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    let setup = TlsSetup::new();
+    setup.proxy.set_tls(Some(tls_config(&setup.authority, "localhost", 2090)));
     let serve = ["serve", "--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"];
-    let holds = world.start(&[&serve[..], &["--poll.max-age=1h"]].concat());
-    let forgets = world.start(&[&serve[..], &["--poll.max-age=1s"]].concat());
+    let holds = setup.start(&[&serve[..], &["--poll.max-age=1h"]].concat());
+    let forgets = setup.start(&[&serve[..], &["--poll.max-age=1s"]].concat());
     for exporter in [&holds, &forgets] {
         until("there is a balance", || exporter.sample(FREE));
     }
-    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2020)));
-    world.proxy.close_connections();
+    setup.proxy.set_tls(Some(tls_config(&setup.authority, "localhost", 2020)));
+    setup.proxy.close_connections();
     for exporter in [&holds, &forgets] {
         until("the certificate is refused", || exporter.sample(TLS_FAILURES).filter(|count| *count > 0.0));
     }
     assert_eq!(holds.sample(FREE), Some(3_867.436_500_12));
     until("the balance is unknown", || forgets.sample(FREE).is_none().then_some(()));
-    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    setup.proxy.set_tls(Some(tls_config(&setup.authority, "localhost", 2090)));
     for exporter in [&holds, &forgets] {
         until("polls are good", || exporter.sample(UP).filter(|up| *up > 0.0));
         until("there is a balance again", || exporter.sample(FREE));
@@ -113,35 +126,39 @@ fn a_renewed_certificate_ends_the_trouble_without_a_restart() {
 
 #[test]
 fn authorities_that_are_replaced_are_trusted_without_a_restart() {
-    let world = World::new();
-    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    let setup = TlsSetup::new();
+    setup.proxy.set_tls(Some(tls_config(&setup.authority, "localhost", 2090)));
     let serve = ["serve", "--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"];
-    let exporter = world.start(&serve);
+    let exporter = setup.start(&serve);
     until("polls are good", || exporter.sample(UP).filter(|up| *up > 0.0));
     let successor = Authority::new("successor");
-    world.proxy.set_tls(Some(server(&successor, "localhost", 2090)));
+    setup.proxy.set_tls(Some(tls_config(&successor, "localhost", 2090)));
     until("the certificate is refused", || exporter.sample(TLS_FAILURES).filter(|count| *count > 0.0));
     // A bundle is gone for a moment while it is replaced, and broken while it is written.
-    let bundle = world.folder.path().join("ca.pem");
+    let bundle = setup.folder.path().join("ca.pem");
     fs::remove_file(&bundle).unwrap();
     exporter.stderr.wait_for(messages::AUTHORITIES_KEPT);
     fs::write(&bundle, &successor.pem).unwrap();
     until("polls are good again", || exporter.sample(UP).filter(|up| *up > 0.0));
     // The old authority is not trusted any more.
-    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2090)));
+    setup.proxy.set_tls(Some(tls_config(&setup.authority, "localhost", 2090)));
     until("the certificate is refused", || exporter.sample(UP).filter(|up| *up < 1.0));
 }
 
 #[test]
 fn unreadable_certificate_authorities_are_reported_at_the_start() {
-    let world = World::new();
-    fs::remove_file(world.folder.path().join("ca.pem")).unwrap();
-    world.proxy.set_tls(Some(server(&world.authority, "localhost", 2090)));
-    let said = messages::AUTHORITIES_UNREADABLE;
-    let exporter = world.start(&["serve", "--web.listen-address=127.0.0.1:0"]);
-    exporter.stderr.wait_for(said);
-    let checked = world.start(&["check"]).wait();
+    let setup = TlsSetup::new();
+    fs::remove_file(setup.folder.path().join("ca.pem")).unwrap();
+    setup.proxy.set_tls(Some(tls_config(&setup.authority, "localhost", 2090)));
+    let expected_text = messages::AUTHORITIES_UNREADABLE;
+    let exporter = setup.start(&["serve", "--web.listen-address=127.0.0.1:0"]);
+    exporter.stderr.wait_for(expected_text);
+    let checked = setup.start(&["check"]).wait();
     assert_eq!(checked.status.code(), Some(1));
     let line = checked.stdout.lines().find(|line| line.contains("certificate authorities"));
-    assert!(line.is_some_and(|line| line.contains("FAIL") && line.contains(said)), "{}", checked.stdout);
+    assert!(
+        line.is_some_and(|line| line.contains("FAIL") && line.contains(expected_text)),
+        "{}",
+        checked.stdout
+    );
 }

@@ -1,5 +1,5 @@
-//! What takes part in the drill beside the exporter: the simulated exchange as a process of its
-//! own, a real Prometheus, a real Alertmanager, and the receiver of pages. Knows nothing of the story.
+//! The servers of the drill besides the exporter: the simulated exchange as a process of its own, a real Prometheus, a real
+//! Alertmanager, and the receiver of pages. Must not know what the drill does.
 
 use std::{
     collections::BTreeMap,
@@ -44,7 +44,7 @@ impl Exchange {
 
     /// The key pair of one of its accounts.
     pub fn key_pair(&self, account: &str) -> (String, String) {
-        let help = ask("GET", self.address, "/simulator/", "").text();
+        let help = send_request("GET", self.address, "/simulator/", "").text();
         let words = help.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let pair = words.into_iter().find_map(|words| match words[..] {
             [name, key, secret] if name == account => Some((key.to_owned(), secret.to_owned())),
@@ -53,13 +53,13 @@ impl Exchange {
         pair.unwrap_or_else(|| panic!("no account {account} in:\n{help}"))
     }
 
-    /// Sets what of a currency is free in an account's spot wallet.
+    /// Sets the free amount of a currency in an account's spot wallet.
     pub fn set(&self, account: &str, currency: &str, available: &str) {
         let body = json!({"available": available, "freeze": "0"}).to_string();
         self.control("PUT", &format!("accounts/{account}/spot/{currency}"), &body);
     }
 
-    /// Takes the row of a currency out of an account's spot wallet.
+    /// Removes the row of a currency from an account's spot wallet.
     pub fn remove(&self, account: &str, currency: &str) {
         self.control("DELETE", &format!("accounts/{account}/spot/{currency}"), "");
     }
@@ -73,7 +73,7 @@ impl Exchange {
     }
 
     fn control(&self, method: &str, path: &str, body: &str) {
-        let answer = ask(method, self.address, &format!("/simulator/{path}"), body);
+        let answer = send_request(method, self.address, &format!("/simulator/{path}"), body);
         assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
     }
 }
@@ -82,35 +82,35 @@ impl Exchange {
 pub struct Prometheus {
     address: SocketAddr,
     child: Child,
-    _reserved: Reserved,
+    _reserved: ReservedPort,
 }
 
 impl Prometheus {
-    /// With the shipped configuration and rules, in `folder`.
+    /// Starts it in `folder` with the shipped configuration and rules.
     pub fn start(folder: &Path, alertmanager: SocketAddr, exporters: &[SocketAddr]) -> Self {
         Self::start_edited(folder, alertmanager, exporters, |config| config)
     }
 
-    /// The same, with another edit of the configuration.
+    /// Like [`Self::start`], with another edit of the configuration.
     pub fn start_edited(
         folder: &Path,
         alertmanager: SocketAddr,
         exporters: &[SocketAddr],
         edit: impl Fn(String) -> String,
     ) -> Self {
-        let config = edit(shipped::shortened(shipped::PROMETHEUS));
+        let config = edit(shipped::read_shortened(shipped::PROMETHEUS));
         let exporters: Vec<_> = exporters.iter().map(|address| format!("\"{address}\"")).collect();
-        let config = shipped::readdressed(&config, "\"127.0.0.1:10770\"", &exporters.join(", "), 1);
-        let config = shipped::readdressed(&config, "127.0.0.1:9093", &alertmanager.to_string(), 1);
+        let config = shipped::replace_address(&config, "\"127.0.0.1:10770\"", &exporters.join(", "), 1);
+        let config = shipped::replace_address(&config, "127.0.0.1:9093", &alertmanager.to_string(), 1);
         let file = folder.join("prometheus.yml");
         fs::write(&file, config).unwrap();
         let rules = Path::new(shipped::RULES).file_name().unwrap();
-        fs::write(folder.join(rules), shipped::shortened(shipped::RULES)).unwrap();
+        fs::write(folder.join(rules), shipped::read_shortened(shipped::RULES)).unwrap();
 
-        // What Prometheus does unless told otherwise is shortened as well.
-        let resend = shipped::short(Duration::from_mins(1)).as_millis();
-        let lookback = shipped::short(Duration::from_mins(5)).as_millis();
-        let reserved = Reserved::new();
+        // Prometheus' defaults are shortened too.
+        let resend = shipped::shorten_duration(Duration::from_mins(1)).as_millis();
+        let lookback = shipped::shorten_duration(Duration::from_mins(5)).as_millis();
+        let reserved = ReservedPort::new();
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", folder.join("prometheus").display()))
@@ -128,12 +128,12 @@ impl Prometheus {
                 panic!("{status}: {}", fs::read_to_string(folder.join("prometheus.log")).unwrap());
             }
             let listens = TcpStream::connect(server.address).is_ok();
-            (listens && ask("GET", server.address, "/-/ready", "").status == 200).then_some(())
+            (listens && send_request("GET", server.address, "/-/ready", "").status == 200).then_some(())
         });
         server
     }
 
-    /// Its alerting rules by name and severity: how long each waits and is kept, in seconds.
+    /// Its alerting rules by name and severity: `for` and `keep_firing_for` in seconds.
     pub fn rules(&self) -> BTreeMap<(String, String), (f64, f64)> {
         let groups = self.api("rules?type=alert")["groups"].take();
         let rules = groups.as_array().into_iter().flatten().filter_map(|group| group["rules"].as_array());
@@ -145,27 +145,27 @@ impl Prometheus {
         rules.flatten().map(rule).collect()
     }
 
-    /// The alerts that are pending or firing, in words.
+    /// The alerts that are pending or firing, with their state.
     pub fn alerts(&self) -> Vec<String> {
         let alerts = self.api("alerts")["alerts"].take();
-        let told = |alert: &Value| format!("{} {}", named(&alert["labels"]), text(&alert["state"]));
-        alerts.as_array().into_iter().flatten().map(told).collect()
+        let summary = |alert: &Value| format!("{} {}", format_alert(&alert["labels"]), text(&alert["state"]));
+        alerts.as_array().into_iter().flatten().map(summary).collect()
     }
 
-    /// How many series `query` finds.
+    /// The number of series that `query` finds.
     pub fn count(&self, query: &str) -> usize {
-        self.api(&format!("query?query={}", percent(query)))["result"].as_array().map_or(0, Vec::len)
+        self.api(&format!("query?query={}", percent_encode(query)))["result"].as_array().map_or(0, Vec::len)
     }
 
-    /// How often it has evaluated the rules.
+    /// The number of evaluations of the rules so far.
     pub fn evaluations(&self) -> u64 {
-        let metrics = ask("GET", self.address, "/metrics", "").text();
+        let metrics = send_request("GET", self.address, "/metrics", "").text();
         let line = metrics.lines().find(|line| line.starts_with("prometheus_rule_group_iterations_total{"));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
     }
 
     fn api(&self, path: &str) -> Value {
-        let text = ask("GET", self.address, &format!("/api/v1/{path}"), "").text();
+        let text = send_request("GET", self.address, &format!("/api/v1/{path}"), "").text();
         let mut answer: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
         assert_eq!(answer["status"], "success", "{path}: {text}");
         answer["data"].take()
@@ -186,11 +186,11 @@ pub struct Alertmanager {
 }
 
 impl Alertmanager {
-    /// With the shipped configuration, in `folder`, but that it tells `receiver`.
+    /// Starts it in `folder` with the shipped configuration, which then sends to `receiver`.
     pub fn start(folder: &Path, receiver: SocketAddr) -> Self {
-        let config = shipped::shortened(shipped::ALERTMANAGER);
+        let config = shipped::read_shortened(shipped::ALERTMANAGER);
         let receiver = format!("http://{receiver}/");
-        let config = shipped::readdressed(&config, "http://127.0.0.1:9099/", &receiver, 3);
+        let config = shipped::replace_address(&config, "http://127.0.0.1:9099/", &receiver, 3);
         let file = folder.join("alertmanager.yml");
         fs::write(&file, config).unwrap();
         let mut child = Command::new("prometheus-alertmanager")
@@ -209,18 +209,18 @@ impl Alertmanager {
         Self { address, child }
     }
 
-    /// The alerts it holds, in words, and for each the names of those that mute it.
+    /// The active alerts, and for each the names of the alerts that mute it.
     pub fn alerts(&self) -> Vec<(String, Vec<String>)> {
-        let text_of_all = ask("GET", self.address, "/api/v2/alerts", "").text();
+        let text_of_all = send_request("GET", self.address, "/api/v2/alerts", "").text();
         let all: Vec<Value> =
             serde_json::from_str(&text_of_all).unwrap_or_else(|error| panic!("{error}: {text_of_all}"));
         let by_mark: BTreeMap<_, _> =
-            all.iter().map(|alert| (text(&alert["fingerprint"]), named(&alert["labels"]))).collect();
+            all.iter().map(|alert| (text(&alert["fingerprint"]), format_alert(&alert["labels"]))).collect();
         let mutes = |alert: &Value| {
             let marks = alert["status"]["inhibitedBy"].as_array().into_iter().flatten();
             marks.map(|mark| by_mark.get(&text(mark)).cloned().unwrap_or_default()).collect()
         };
-        all.iter().map(|alert| (named(&alert["labels"]), mutes(alert))).collect()
+        all.iter().map(|alert| (format_alert(&alert["labels"]), mutes(alert))).collect()
     }
 }
 
@@ -238,12 +238,12 @@ pub struct Receiver {
     messages: Arc<(Mutex<Vec<Message>>, Condvar)>,
 }
 
-/// What arrived.
+/// A message that arrived.
 #[derive(Clone, Debug)]
 pub struct Message {
     pub at: Instant,
-    /// Where and what, in words: `page: XtBalanceLow critical of main/usdt firing`.
-    pub told: String,
+    /// Receiver, alerts and their states: `page: XtBalanceLow critical of main/usdt firing`.
+    pub summary: String,
     /// The description of each alert in it.
     pub descriptions: Vec<String>,
 }
@@ -253,16 +253,16 @@ impl Receiver {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let receiver = Self { address: listener.local_addr().unwrap(), messages: Arc::default() };
-        let hears = receiver.clone();
+        let server = receiver.clone();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 loop {
                     let Ok((stream, _)) = listener.accept().await else { continue };
-                    let hears = hears.clone();
+                    let receiver = server.clone();
                     tokio::spawn(async move {
-                        let service = service_fn(|request| hears.hear(request));
+                        let service = service_fn(|request| receiver.receive(request));
                         let _ = hyper::server::conn::http1::Builder::new()
                             .serve_connection(TokioIo::new(stream), service)
                             .await;
@@ -273,13 +273,13 @@ impl Receiver {
         receiver
     }
 
-    async fn hear(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn receive(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let at = Instant::now();
         let place = request.uri().path().trim_start_matches('/').to_owned();
         let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
         let body = body.ok().and_then(|body| serde_json::from_slice::<Value>(&body).ok());
         let Some(body) = body else {
-            // Alertmanager tries again what was not understood.
+            // Alertmanager sends it again.
             let mut answer = Response::new(Full::default());
             *answer.status_mut() = hyper::StatusCode::BAD_REQUEST;
             return Ok(answer);
@@ -287,12 +287,12 @@ impl Receiver {
         let alerts = body["alerts"].as_array().cloned().unwrap_or_default();
         let mut each: Vec<_> = alerts
             .iter()
-            .map(|alert| format!("{} {}", named(&alert["labels"]), text(&alert["status"])))
+            .map(|alert| format!("{} {}", format_alert(&alert["labels"]), text(&alert["status"])))
             .collect();
         each.sort_unstable();
-        let told = format!("{place}: {}", each.join(" and "));
+        let summary = format!("{place}: {}", each.join(" and "));
         let descriptions = alerts.iter().map(|alert| text(&alert["annotations"]["description"])).collect();
-        self.messages.0.lock().unwrap().push(Message { at, told, descriptions });
+        self.messages.0.lock().unwrap().push(Message { at, summary, descriptions });
         self.messages.1.notify_all();
         Ok(Response::new(Full::default()))
     }
@@ -309,13 +309,13 @@ impl Receiver {
     }
 }
 
-/// A port that nobody else gets as long as this lives, though a server that is told may listen on it.
-pub struct Reserved {
+/// A port that no other process gets as long as this lives. A server that knows the port can listen on it.
+pub struct ReservedPort {
     pub address: SocketAddr,
     _socket: TcpSocket,
 }
 
-impl Reserved {
+impl ReservedPort {
     pub fn new() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
@@ -347,8 +347,8 @@ impl NodeExporter {
     }
 }
 
-/// An alert in words, by its labels: `XtBalanceLow critical of main/usdt`.
-fn named(labels: &Value) -> String {
+/// Formats the labels of an alert: `XtBalanceLow critical of main/usdt`.
+fn format_alert(labels: &Value) -> String {
     let (name, severity) = (text(&labels["alertname"]), text(&labels["severity"]));
     let of = match (labels["account"].as_str(), labels["currency"].as_str()) {
         (Some(account), Some(currency)) => Some(format!("{account}/{currency}")),
@@ -362,12 +362,12 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn percent(text: &str) -> String {
+fn percent_encode(text: &str) -> String {
     text.bytes().fold(String::new(), |escaped, byte| format!("{escaped}%{byte:02X}"))
 }
 
-/// One request. Of HTTP/1.0, so that the answer does not come in chunks.
-fn ask(method: &str, address: SocketAddr, path: &str, body: &str) -> Answer {
+/// Sends one request. It is HTTP/1.0, so that the answer is not chunked.
+fn send_request(method: &str, address: SocketAddr, path: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let head = format!(

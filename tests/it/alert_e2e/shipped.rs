@@ -1,41 +1,39 @@
-//! The files of deploy/ as the drill uses them: every time in them divided by [`FACTOR`], every
-//! address replaced, and not a character else. Fails where there is nothing to shorten or replace.
-//! Knows nothing of servers, nor of what the files mean.
+//! The files of deploy/ as the drill uses them: every time divided by [`FACTOR`], every address replaced, and nothing else
+//! changed. Fails if there is nothing to shorten or replace. Must not know servers or the meaning of the files.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, time::Duration};
 
 use serde::Deserialize;
 
-/// So many times faster than shipped: every time in the files is a whole second after it.
+/// How many times faster than shipped. Divides every time in the files to a whole number of seconds.
 pub const FACTOR: u32 = 15;
 
 pub const RULES: &str = "deploy/prometheus/xt-balance.rules.yml";
 pub const PROMETHEUS: &str = "deploy/prometheus/prometheus.yml";
 pub const ALERTMANAGER: &str = "deploy/alertmanager/alertmanager.yml";
 
-/// The text of a shipped file, its times shortened.
-pub fn shortened(path: &str) -> String {
+/// The text of a shipped file with shortened times.
+pub fn read_shortened(path: &str) -> String {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let (short, found) = shorten(&text);
+    let (shorten_duration, found) = shorten_text(&text);
     assert!(found > 0, "{path} has no time in it that could be shortened");
-    short
+    shorten_duration
 }
 
-/// The text with `from` replaced by `to`, which must be there so many times.
-pub fn readdressed(text: &str, from: &str, to: &str, times: usize) -> String {
+/// Replaces `from` by `to`; `from` must occur exactly `times` times.
+pub fn replace_address(text: &str, from: &str, to: &str, times: usize) -> String {
     assert_eq!(text.matches(from).count(), times, "how often {from} stands in:\n{text}");
     text.replace(from, to)
 }
 
-/// A time, shortened, which must leave whole milliseconds.
-pub fn short(time: Duration) -> Duration {
+/// Divides a time, which must give whole milliseconds.
+pub fn shorten_duration(time: Duration) -> Duration {
     let is_whole = time.as_millis().is_multiple_of(u128::from(FACTOR));
     assert!(is_whole, "{time:?} divided by {FACTOR} is no whole number of milliseconds");
     time / FACTOR
 }
 
-/// The alerts of the rules as they are shipped: of each by name and severity, how long it waits and
-/// how long it is kept, in seconds.
+/// The shipped alerts by name and severity: `for` and `keep_firing_for` in seconds.
 pub fn alerts() -> BTreeMap<(String, String), (f64, f64)> {
     #[derive(Deserialize)]
     struct File {
@@ -57,7 +55,7 @@ pub fn alerts() -> BTreeMap<(String, String), (f64, f64)> {
     }
     let text = fs::read_to_string(RULES).unwrap_or_else(|error| panic!("{RULES}: {error}"));
     let file: File = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{RULES}: {error}"));
-    let seconds = |time: &str| duration(time).map_or(0.0, |(time, _)| time.as_secs_f64());
+    let seconds = |time: &str| parse_duration(time).map_or(0.0, |(time, _)| time.as_secs_f64());
     let rules = file.groups.into_iter().flat_map(|group| group.rules);
     let alert = |rule: Rule| {
         let severity = rule.labels.get("severity").cloned().unwrap_or_default();
@@ -66,15 +64,15 @@ pub fn alerts() -> BTreeMap<(String, String), (f64, f64)> {
     rules.filter_map(alert).collect()
 }
 
-/// Shortens every time that stands alone, `5m` but not that of `ratio_rate15m`. Returns how many.
-fn shorten(text: &str) -> (String, usize) {
+/// Shortens every time that is a word of its own, `5m` but not the one in `ratio_rate15m`. Returns their number.
+fn shorten_text(text: &str) -> (String, usize) {
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
     let (mut short_text, mut found) = (String::new(), 0);
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let word = rest.split_once(|c| !is_word(c)).map_or(rest, |(word, _)| word);
-        let length = if let Some((time, "")) = duration(word) {
-            let _ = write!(short_text, "{}ms", short(time).as_millis());
+        let length = if let Some((time, "")) = parse_duration(word) {
+            let _ = write!(short_text, "{}ms", shorten_duration(time).as_millis());
             found += 1;
             word.len()
         } else {
@@ -87,8 +85,8 @@ fn shorten(text: &str) -> (String, usize) {
     (short_text, found)
 }
 
-/// The time that a text begins with, such as `5m` or `1h30m`, and what follows it.
-fn duration(text: &str) -> Option<(Duration, &str)> {
+/// Parses the time at the start of a text, such as `5m` or `1h30m`. Returns the rest of the text too.
+fn parse_duration(text: &str) -> Option<(Duration, &str)> {
     const UNITS: [(&str, u64); 6] =
         [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
     let (mut sum, mut rest) = (None, text);
@@ -109,19 +107,19 @@ fn duration(text: &str) -> Option<(Duration, &str)> {
 #[test]
 fn times_are_shortened_and_nothing_else() {
     let text = "group_wait: 30s # 1h30m, 2 m\nrate15m: rate(x_total[15m]) / 1800 {{ printf \"%.8f\" 5 }} [127.0.0.1:9099, offset 6h]";
-    let short = "group_wait: 2000ms # 360000ms, 2 m\nrate15m: rate(x_total[60000ms]) / 1800 {{ printf \"%.8f\" 5 }} [127.0.0.1:9099, offset 1440000ms]";
-    assert_eq!(shorten(text), (short.to_owned(), 4));
-    assert_eq!(shorten("x[30m:15s]"), ("x[120000ms:1000ms]".to_owned(), 2));
+    let shorten_duration = "group_wait: 2000ms # 360000ms, 2 m\nrate15m: rate(x_total[60000ms]) / 1800 {{ printf \"%.8f\" 5 }} [127.0.0.1:9099, offset 1440000ms]";
+    assert_eq!(shorten_text(text), (shorten_duration.to_owned(), 4));
+    assert_eq!(shorten_text("x[30m:15s]"), ("x[120000ms:1000ms]".to_owned(), 2));
 }
 
 #[test]
 #[should_panic(expected = "is no whole number")]
 fn a_time_that_cannot_be_shortened_exactly_is_refused() {
-    shorten("for: 1ms");
+    shorten_text("for: 1ms");
 }
 
 #[test]
 #[should_panic(expected = "how often 127.0.0.1:9093 stands in")]
 fn an_address_that_is_not_there_is_refused() {
-    readdressed("targets: [127.0.0.1:9094]", "127.0.0.1:9093", "127.0.0.1:1", 1);
+    replace_address("targets: [127.0.0.1:9094]", "127.0.0.1:9093", "127.0.0.1:1", 1);
 }

@@ -1,38 +1,38 @@
-//! Texts that people read, held once: in `tests/it/golden`, and nowhere else in a test. A new wording is accepted with
-//! `INSTA_UPDATE=always cargo test --test it`, and read in the difference of those files.
+//! Full texts for people, which stand in `tests/it/golden` and in no other test. To accept a new wording, run
+//! `INSTA_UPDATE=always cargo test --test it` and read the difference of these files.
 
 use std::{env, fmt::Write as _};
 
 use super::Output;
 
-/// What was said in some cases, in their order.
+/// The output in several cases, in their order.
 #[derive(Default)]
 pub struct Transcript(String);
 
 impl Transcript {
-    pub fn add(&mut self, case: &str, said: &str) {
-        let (case, said) = (case.trim_end().replace('\n', "\n# "), said.trim_end());
-        let _ = write!(self.0, "# {case}\n{said}\n\n");
+    pub fn add(&mut self, case: &str, text: &str) {
+        let (case, text) = (case.trim_end().replace('\n', "\n# "), text.trim_end());
+        let _ = write!(self.0, "# {case}\n{text}\n\n");
     }
 
-    /// All that a program printed, but for its log.
+    /// Adds the standard output and the standard error without the log.
     pub fn add_output(&mut self, case: &str, output: &Output) {
-        self.add(case, &format!("{}{}", output.stdout, errors(output)));
+        self.add(case, &format!("{}{}", output.stdout, error_output(output)));
     }
 
-    /// Compares it with the file `name` of the golden ones.
+    /// Compares the transcript with the golden file `name`.
     pub fn assert(self, name: &str) {
         assert_golden(name, &self.0);
     }
 }
 
-/// What a program printed to standard error, but for its log.
-pub fn errors(output: &Output) -> String {
+/// The standard error without the log.
+pub fn error_output(output: &Output) -> String {
     let lines = output.stderr.lines().filter(|line| !line.starts_with("ts="));
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Compares `text` with the file `name` of the golden ones; ports and folders are those of no run in particular.
+/// Compares `text` with the golden file `name`, after replacing ports and folders.
 pub fn assert_golden(name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/golden"));

@@ -1,4 +1,4 @@
-//! A folder on a file system that hangs when a test says so, as a network file system does whose server is gone.
+//! A folder on a file system that hangs on request, like a network file system without its server.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use super::until;
 
-/// A folder that another process, bindfs, serves. While that is stopped, whatever touches the folder waits.
+/// A folder that another process, bindfs, serves. While bindfs is stopped, every access to the folder waits.
 pub struct HangingFolder {
     folder: tempfile::TempDir,
     server: Child,
@@ -36,13 +36,13 @@ impl HangingFolder {
         self.folder.path().join("mount")
     }
 
-    /// From now on whatever touches the folder waits.
+    /// Makes every access to the folder wait from now on.
     pub fn hang(&self) {
         self.signal("STOP");
     }
 
-    /// From now on the folder is one like any other.
-    pub fn go_on(&self) {
+    /// Ends [`Self::hang`].
+    pub fn resume(&self) {
         self.signal("CONT");
     }
 
@@ -54,7 +54,7 @@ impl HangingFolder {
 
 impl Drop for HangingFolder {
     fn drop(&mut self) {
-        self.go_on();
+        self.resume();
         // Lazily: a process that was killed while it waited may still be on its way out.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
         let _ = self.server.kill();

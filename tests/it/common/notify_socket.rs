@@ -1,4 +1,4 @@
-//! A service manager's ear: a real datagram socket, as `NOTIFY_SOCKET` names it.
+//! The socket of a service manager: a real datagram socket, as `NOTIFY_SOCKET` names it.
 
 use std::{
     io::ErrorKind,
@@ -13,8 +13,8 @@ pub struct NotifySocket {
     socket: UnixDatagram,
     pub path: PathBuf,
     _folder: tempfile::TempDir,
-    /// Heard, and not yet returned.
-    heard: Vec<String>,
+    /// Lines that were received and not yet returned.
+    received: Vec<String>,
 }
 
 impl NotifySocket {
@@ -22,37 +22,41 @@ impl NotifySocket {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        Self { socket, path, _folder: folder, heard: Vec::new() }
+        Self { socket, path, _folder: folder, received: Vec::new() }
     }
 
-    /// Waits for `said`, and returns every line up to it.
-    pub fn until(&mut self, said: &str) -> Vec<String> {
+    /// Waits for the line `expected`, and returns every line up to it.
+    pub fn wait_for(&mut self, expected: &str) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(at) = self.heard.iter().position(|line| line == said) {
-                return self.heard.drain(..=at).collect();
+            if let Some(at) = self.received.iter().position(|line| line == expected) {
+                return self.received.drain(..=at).collect();
             }
-            let heard = self.hear(PATIENCE);
-            // Something else may be said for ever.
-            assert!(!heard.is_empty() && Instant::now() < deadline, "no {said:?} in {:?}", self.heard);
-            self.heard.extend(heard);
+            let received = self.receive(PATIENCE);
+            // Other lines may arrive forever.
+            assert!(
+                !received.is_empty() && Instant::now() < deadline,
+                "no {expected:?} in {:?}",
+                self.received
+            );
+            self.received.extend(received);
         }
     }
 
-    /// Every line that is still to be heard from senders that have ended.
-    pub fn rest(&mut self) -> Vec<String> {
+    /// All remaining lines of senders that have ended.
+    pub fn take_rest(&mut self) -> Vec<String> {
         loop {
-            let heard = self.hear(Duration::from_millis(1));
-            if heard.is_empty() {
-                return std::mem::take(&mut self.heard);
+            let received = self.receive(Duration::from_millis(1));
+            if received.is_empty() {
+                return std::mem::take(&mut self.received);
             }
-            self.heard.extend(heard);
+            self.received.extend(received);
         }
     }
 
     /// The lines of one datagram; empty if no datagram arrives in time.
-    fn hear(&self, patience: Duration) -> Vec<String> {
-        self.socket.set_read_timeout(Some(patience)).unwrap();
+    fn receive(&self, timeout: Duration) -> Vec<String> {
+        self.socket.set_read_timeout(Some(timeout)).unwrap();
         let mut buffer = [0; 4096];
         match self.socket.recv(&mut buffer) {
             Ok(length) => String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned).collect(),

@@ -1,8 +1,8 @@
 //! Faults: the calls that they hit, and their effects.
 
 use super::{
-    BALANCE, FUNDS_1, FUNDS_2, FrozenClock, HttpResponse, KeptConnection, NONCE, SPOT, START, ServedExchange,
-    test_account, test_config,
+    BALANCE, FUNDS_1, FUNDS_2, FrozenClock, HttpResponse, KeepAliveConnection, NONCE, SPOT, START,
+    ServedExchange, test_account, test_config,
 };
 use flate2::read::GzDecoder;
 use serde_json::json;
@@ -273,7 +273,7 @@ async fn a_fault_may_send_an_answer_once_more() {
     let _clock = FrozenClock::new();
     let exchange = ServedExchange::documented().await;
     exchange.simulator.inject_fault(Fault::new(Effect::Surplus { after_ms: 130 }).for_calls(1));
-    let mut connection = KeptConnection::new(&exchange).await;
+    let mut connection = KeepAliveConnection::new(&exchange).await;
     connection.send_get(BALANCE).await;
     let first = connection.read_response().await;
     assert_eq!(first.text(), SPOT);

@@ -126,9 +126,9 @@ impl FrozenClock {
 }
 
 /// A connection that stays open for further calls.
-struct KeptConnection(TcpStream);
+struct KeepAliveConnection(TcpStream);
 
-impl KeptConnection {
+impl KeepAliveConnection {
     async fn new(exchange: &ServedExchange) -> Self {
         Self(TcpStream::connect(exchange.address).await.unwrap())
     }

@@ -1,6 +1,6 @@
 //! The proxy that other tests put between the program and the simulated exchange.
 
-use super::{BALANCE, FUNDS_1, FrozenClock, KeptConnection, SPOT, START, ServedExchange};
+use super::{BALANCE, FUNDS_1, FrozenClock, KeepAliveConnection, SPOT, START, ServedExchange};
 use crate::common::proxy::{Proxy, ProxyMode};
 use std::time::Duration;
 use xt_balance_exporter::simulator::{Effect, Fault, SimulatedWallet};
@@ -51,7 +51,7 @@ async fn the_proxy_may_send_an_answer_once_more() {
     let after = Duration::from_millis(50);
     proxy.set_mode(ProxyMode::RepeatResponse(after));
     let start = std::time::Instant::now();
-    let mut connection = KeptConnection::new(&exchange).await;
+    let mut connection = KeepAliveConnection::new(&exchange).await;
     connection.send_get(BALANCE).await;
     assert_eq!(connection.read_response().await.text(), SPOT);
     assert_eq!(connection.read_response().await.text(), SPOT);

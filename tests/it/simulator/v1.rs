@@ -1,7 +1,7 @@
 //! v1: responses, strictness and limits.
 
 use super::{
-    BALANCE, FUNDS_1, FUNDS_2, FUNDS_3, FrozenClock, KeptConnection, NONCE, SPOT, START, ServedExchange,
+    BALANCE, FUNDS_1, FUNDS_2, FUNDS_3, FrozenClock, KeepAliveConnection, NONCE, SPOT, START, ServedExchange,
     test_account, test_config,
 };
 use serde_json::json;
@@ -222,7 +222,7 @@ async fn other_paths_and_methods_are_refused_and_counted() {
 #[tokio::test]
 async fn one_connection_may_carry_many_calls() {
     let exchange = ServedExchange::documented().await;
-    let mut connection = KeptConnection::new(&exchange).await;
+    let mut connection = KeepAliveConnection::new(&exchange).await;
     for _ in 0..2 {
         connection.send_get(BALANCE).await;
         assert_eq!(connection.read_response().await.text(), SPOT);

@@ -38,12 +38,12 @@ fn exchange() -> Exchange {
 }
 
 /// Headers of a signed call with one prefix.
-struct Signed {
+struct SignedHeaders {
     prefix: &'static str,
     headers: Vec<(&'static str, String)>,
 }
 
-impl Signed {
+impl SignedHeaders {
     fn new(signature: &str) -> Self {
         let values = [
             ("algorithms", "HmacSHA256"),
@@ -70,7 +70,7 @@ impl Signed {
         self
     }
 
-    fn ask(&self, exchange: &Exchange, path: &str) -> Answer {
+    fn send(&self, exchange: &Exchange, path: &str) -> Answer {
         let named: Vec<_> =
             self.headers.iter().map(|(name, value)| (format!("{}{name}", self.prefix), value)).collect();
         let headers: Vec<_> = named.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -88,8 +88,8 @@ fn refused(exchange: &Exchange, cause: RefusalCause) -> u64 {
 
 #[test]
 fn spot_has_the_captured_shape_under_both_names_of_the_headers() {
-    for signed in [Signed::new(BALANCES), Signed::new(BALANCES_XT).under("xt-validate-")] {
-        let answer = signed.ask(&exchange(), "/v4/balances");
+    for signed in [SignedHeaders::new(BALANCES), SignedHeaders::new(BALANCES_XT).under("xt-validate-")] {
+        let answer = signed.send(&exchange(), "/v4/balances");
         let body = json_of(&answer);
         assert_eq!((answer.status, &body["rc"], &body["mc"]), (200, &json!(0), &json!("SUCCESS")));
         let usdt = &body["result"]["assets"][1];
@@ -109,11 +109,11 @@ fn spot_has_the_captured_shape_under_both_names_of_the_headers() {
 fn spot_accepts_its_parameters_and_signs_them_decoded() {
     let list = "4fbeb42a0387c0213ab32841d671904f0c28c8682a8913e99441b774e9200dfd";
     for query in ["currencies=usdt,btc", "currencies=usdt%2Cbtc"] {
-        let body = json_of(&Signed::new(list).ask(&exchange(), &format!("/v4/balances?{query}")));
+        let body = json_of(&SignedHeaders::new(list).send(&exchange(), &format!("/v4/balances?{query}")));
         assert_eq!(body["result"]["assets"].as_array().map(Vec::len), Some(2), "{query}: {body}");
     }
     let encoded = "e6d6fd37b4063ddec68b84b22ec59ec8789d5a68669d682ca422ed637e109d2a";
-    let body = json_of(&Signed::new(encoded).ask(&exchange(), "/v4/balances?currencies=usdt%2Cbtc"));
+    let body = json_of(&SignedHeaders::new(encoded).send(&exchange(), "/v4/balances?currencies=usdt%2Cbtc"));
     assert_eq!(body["mc"], "AUTH_103");
     for (query, signature, found) in [
         (
@@ -131,7 +131,7 @@ fn spot_accepts_its_parameters_and_signs_them_decoded() {
         // The headers are checked before the parameters.
         ("balances?page=1", BALANCES, "AUTH_103"),
     ] {
-        let body = json_of(&Signed::new(signature).ask(&exchange(), &format!("/v4/{query}")));
+        let body = json_of(&SignedHeaders::new(signature).send(&exchange(), &format!("/v4/{query}")));
         assert_eq!(body["mc"], found, "{query}: {body}");
         if found == "SUCCESS" {
             assert_eq!(body["result"]["availableAmount"], "31.70995965");
@@ -142,7 +142,7 @@ fn spot_accepts_its_parameters_and_signs_them_decoded() {
 #[test]
 fn amounts_may_be_bare_numbers_with_all_their_digits() {
     let exchange = Exchange::new(SimulatorConfig { v4_numbers: true, ..test_config() }, vec![test_account()]);
-    let text = Signed::new(BALANCES).ask(&exchange, "/v4/balances").text();
+    let text = SignedHeaders::new(BALANCES).send(&exchange, "/v4/balances").text();
     assert!(
         text.contains(r#""currency":"btc","currencyId":2,"frozenAmount":0,"availableAmount":1.50,"#),
         "{text}"
@@ -152,23 +152,31 @@ fn amounts_may_be_bare_numbers_with_all_their_digits() {
 #[test]
 fn spot_checks_its_headers_in_the_documented_order() {
     for (signed, mc, cause) in [
-        (Signed::new(BALANCES).without("appkey"), "AUTH_001", None),
-        (Signed::new(BALANCES).with("appkey", "nobody"), "AUTH_101", None),
-        (Signed::new(BALANCES).without("timestamp"), "AUTH_002", Some(RefusalCause::Headers)),
-        (Signed::new(BALANCES).without("recvwindow"), "AUTH_003", Some(RefusalCause::Headers)),
-        (Signed::new(BALANCES).with("recvwindow", "1999"), "AUTH_004", Some(RefusalCause::Headers)),
-        (Signed::new(BALANCES).with("recvwindow", "60001"), "AUTH_004", Some(RefusalCause::Headers)),
-        (Signed::new(BALANCES).with("recvwindow", "x"), "AUTH_004", Some(RefusalCause::Headers)),
-        (Signed::new(BALANCES).without("algorithms"), "AUTH_005", Some(RefusalCause::Headers)),
-        (Signed::new(BALANCES).with("algorithms", "HmacSHA512"), "AUTH_006", Some(RefusalCause::Headers)),
-        (Signed::new(BALANCES).without("signature"), "AUTH_007", Some(RefusalCause::Headers)),
-        (Signed::new("00"), "AUTH_103", Some(RefusalCause::Signature)),
+        (SignedHeaders::new(BALANCES).without("appkey"), "AUTH_001", None),
+        (SignedHeaders::new(BALANCES).with("appkey", "nobody"), "AUTH_101", None),
+        (SignedHeaders::new(BALANCES).without("timestamp"), "AUTH_002", Some(RefusalCause::Headers)),
+        (SignedHeaders::new(BALANCES).without("recvwindow"), "AUTH_003", Some(RefusalCause::Headers)),
+        (SignedHeaders::new(BALANCES).with("recvwindow", "1999"), "AUTH_004", Some(RefusalCause::Headers)),
+        (SignedHeaders::new(BALANCES).with("recvwindow", "60001"), "AUTH_004", Some(RefusalCause::Headers)),
+        (SignedHeaders::new(BALANCES).with("recvwindow", "x"), "AUTH_004", Some(RefusalCause::Headers)),
+        (SignedHeaders::new(BALANCES).without("algorithms"), "AUTH_005", Some(RefusalCause::Headers)),
+        (
+            SignedHeaders::new(BALANCES).with("algorithms", "HmacSHA512"),
+            "AUTH_006",
+            Some(RefusalCause::Headers),
+        ),
+        (SignedHeaders::new(BALANCES).without("signature"), "AUTH_007", Some(RefusalCause::Headers)),
+        (SignedHeaders::new("00"), "AUTH_103", Some(RefusalCause::Signature)),
         // The signature covers the window too.
-        (Signed::new(BALANCES).with("recvwindow", "5001"), "AUTH_103", Some(RefusalCause::Signature)),
-        (Signed::new(BALANCES).with("timestamp", "164144623720"), "AUTH_105", Some(RefusalCause::Nonce)),
+        (SignedHeaders::new(BALANCES).with("recvwindow", "5001"), "AUTH_103", Some(RefusalCause::Signature)),
+        (
+            SignedHeaders::new(BALANCES).with("timestamp", "164144623720"),
+            "AUTH_105",
+            Some(RefusalCause::Nonce),
+        ),
     ] {
         let exchange = exchange();
-        let answer = signed.ask(&exchange, "/v4/balances");
+        let answer = signed.send(&exchange, "/v4/balances");
         let expected = format!(r#"{{"rc":1,"mc":"{mc}","ma":[],"result":null}}"#);
         assert_eq!((answer.status, answer.text()), (200, expected));
         if let Some(cause) = cause {
@@ -193,24 +201,24 @@ fn the_window_of_spot_is_the_requests_own_and_a_second_ahead() {
     ] {
         let exchange =
             Exchange::new(SimulatorConfig { clock_offset_ms: offset, ..test_config() }, vec![test_account()]);
-        let signed = Signed::new(signature).with("recvwindow", window);
-        assert_eq!(json_of(&signed.ask(&exchange, "/v4/balances"))["mc"], mc, "{offset} {window}");
+        let signed = SignedHeaders::new(signature).with("recvwindow", window);
+        assert_eq!(json_of(&signed.send(&exchange, "/v4/balances"))["mc"], mc, "{offset} {window}");
     }
 }
 
 #[test]
 fn futures_have_their_own_format_and_signature() {
     for (signed, path, coin) in [
-        (Signed::new(FUTURES), "/fapi", "usdt"),
-        (Signed::new(FUTURES_XT).under("xt-validate-"), "/dapi", "btc"),
+        (SignedHeaders::new(FUTURES), "/fapi", "usdt"),
+        (SignedHeaders::new(FUTURES_XT).under("xt-validate-"), "/dapi", "btc"),
         // Futures neither sign nor require these two headers.
-        (Signed::new(FUTURES).without("algorithms").without("recvwindow"), "/fapi", "usdt"),
+        (SignedHeaders::new(FUTURES).without("algorithms").without("recvwindow"), "/fapi", "usdt"),
     ] {
-        let body = json_of(&signed.ask(&exchange(), &format!("{path}{LIST}")));
+        let body = json_of(&signed.send(&exchange(), &format!("{path}{LIST}")));
         assert_eq!((&body["returnCode"], &body["error"]), (&json!(0), &Value::Null), "{body}");
         assert_eq!(body["result"][0]["coin"], coin);
     }
-    let body = json_of(&Signed::new(FUTURES).ask(&exchange(), &format!("/fapi{LIST}")));
+    let body = json_of(&SignedHeaders::new(FUTURES).send(&exchange(), &format!("/fapi{LIST}")));
     let expected = json!({
         "coin": "usdt", "walletBalance": "19.29849875", "openOrderMarginFrozen": "0.177370", "openOrderFeeFrozen": "0",
         "isolatedMargin": "0.354737", "crossedMargin": "0.177368", "availableBalance": "18.58902375", "bonus": "0",
@@ -218,7 +226,8 @@ fn futures_have_their_own_format_and_signature() {
     });
     assert_eq!(body["result"][0], expected);
     let one = "3e226fb7c08e4b63e0e6aceb93d7e59a6753fc756c6bb9143485ad2c42c3b2b7";
-    let body = json_of(&Signed::new(one).ask(&exchange(), "/fapi/future/user/v1/balance/detail?coin=usdt"));
+    let body =
+        json_of(&SignedHeaders::new(one).send(&exchange(), "/fapi/future/user/v1/balance/detail?coin=usdt"));
     assert_eq!(body["result"], expected);
 }
 
@@ -227,20 +236,35 @@ fn futures_errors_have_a_text() {
     let nope = "78a9a10adf38317d5ea90b81901905554221c2dbd0944f8595255a58637c806c";
     let strange = "2d6ec7f2eaf84f5ea4cadd21fa013dceaf6a2d7023839d63b5add3aeed133960";
     for (signed, path, code, msg) in [
-        (Signed::new(FUTURES).without("appkey"), LIST, "400", "the header validate-appkey is missing"),
-        (Signed::new(FUTURES).with("appkey", "nobody"), LIST, "400", "the appkey does not exist"),
-        (Signed::new(FUTURES).without("timestamp"), LIST, "400", "the header validate-timestamp is missing"),
-        (Signed::new(FUTURES).without("signature"), LIST, "400", "the header validate-signature is missing"),
-        (Signed::new(BALANCES), LIST, "403", "invalid signature"),
-        (Signed::new(nope), "/future/user/v1/balance/detail?coin=nope", "invalid_coin", "invalid coin"),
+        (SignedHeaders::new(FUTURES).without("appkey"), LIST, "400", "the header validate-appkey is missing"),
+        (SignedHeaders::new(FUTURES).with("appkey", "nobody"), LIST, "400", "the appkey does not exist"),
         (
-            Signed::new(strange),
+            SignedHeaders::new(FUTURES).without("timestamp"),
+            LIST,
+            "400",
+            "the header validate-timestamp is missing",
+        ),
+        (
+            SignedHeaders::new(FUTURES).without("signature"),
+            LIST,
+            "400",
+            "the header validate-signature is missing",
+        ),
+        (SignedHeaders::new(BALANCES), LIST, "403", "invalid signature"),
+        (
+            SignedHeaders::new(nope),
+            "/future/user/v1/balance/detail?coin=nope",
+            "invalid_coin",
+            "invalid coin",
+        ),
+        (
+            SignedHeaders::new(strange),
             "/future/user/v1/balance/list?page=1",
             "400",
             "parameter page is unknown or given more than once",
         ),
     ] {
-        let answer = signed.ask(&exchange(), &format!("/dapi{path}"));
+        let answer = signed.send(&exchange(), &format!("/dapi{path}"));
         let expected = json!({
             "returnCode": 1, "msgInfo": "failure", "error": {"code": code, "msg": msg}, "result": null,
         });
@@ -253,7 +277,7 @@ fn futures_refuse_timestamps_in_the_future() {
     for (offset, is_good) in [(0, true), (-900, false), (4_000, true), (5_000, false)] {
         let config = SimulatorConfig { clock_offset_ms: offset, ..test_config() };
         let exchange = Exchange::new(config, vec![test_account()]);
-        let body = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
+        let body = json_of(&SignedHeaders::new(FUTURES).send(&exchange, &format!("/fapi{LIST}")));
         let msg = body["error"]["msg"].as_str().unwrap_or_default();
         assert_eq!(msg.contains("The request time 1641446237201 exceeds"), !is_good, "{offset}: {body}");
         assert_eq!(msg.contains("limit by 5 second"), !is_good, "{offset}: {body}");
@@ -287,8 +311,8 @@ fn a_key_may_be_unusable_for_spot_for_futures_or_for_this_version() {
         ),
     ] {
         let exchange = Exchange::new(test_config(), vec![account]);
-        assert_eq!(json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["mc"], spot);
-        let body = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
+        assert_eq!(json_of(&SignedHeaders::new(BALANCES).send(&exchange, "/v4/balances"))["mc"], spot);
+        let body = json_of(&SignedHeaders::new(FUTURES).send(&exchange, &format!("/fapi{LIST}")));
         assert_eq!(body["error"]["msg"], futures);
     }
     let new = Exchange::new(
@@ -297,7 +321,7 @@ fn a_key_may_be_unusable_for_spot_for_futures_or_for_this_version() {
     );
     let old = get(new.address, &format!("/trade/api/v1/getBalance?accesskey={KEY}"), &[]);
     assert_eq!(json_of(&old), json!({"code": 307, "info": "AccessKey error"}));
-    let body = json_of(&Signed::new(BALANCES).ask(&new, "/v4/balances"));
+    let body = json_of(&SignedHeaders::new(BALANCES).send(&new, "/v4/balances"));
     assert_eq!(body["mc"], "SUCCESS");
 }
 
@@ -306,10 +330,10 @@ fn a_call_over_the_limit_gets_status_429_and_locks_the_account() {
     for (limit_reply, retry_after) in [(LimitReply::Code, None), (LimitReply::Status429, Some("600"))] {
         let config = SimulatorConfig { v4_calls_per_second: 0, limit_reply, ..test_config() };
         let exchange = Exchange::new(config, vec![test_account()]);
-        let answer = Signed::new(BALANCES).ask(&exchange, "/v4/balances");
+        let answer = SignedHeaders::new(BALANCES).send(&exchange, "/v4/balances");
         assert_eq!((answer.status, answer.header("retry-after")), (429, retry_after));
         assert_eq!(json_of(&answer)["mc"], "GATEWAY_0001");
-        let answer = Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}"));
+        let answer = SignedHeaders::new(FUTURES).send(&exchange, &format!("/fapi{LIST}"));
         assert_eq!((answer.status, &json_of(&answer)["error"]["code"]), (429, &json!("429")));
         let calls = exchange.simulator.call_log();
         assert_eq!((calls.count_breaches(), calls.accounts["main"].locks), (1, 1));
@@ -324,9 +348,9 @@ fn a_call_over_the_limit_gets_status_429_and_locks_the_account() {
 fn each_balance_endpoint_has_its_own_window() {
     let config = SimulatorConfig { v4_calls_per_second: 1, asset_calls_per_second: 1, ..test_config() };
     let exchange = Exchange::new(config, vec![test_account()]);
-    assert_eq!(Signed::new(BALANCES).ask(&exchange, "/v4/balances").status, 200);
-    assert_eq!(Signed::new(USDT_BALANCE).ask(&exchange, "/v4/balance?currency=usdt").status, 200);
-    assert_eq!(Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")).status, 200);
+    assert_eq!(SignedHeaders::new(BALANCES).send(&exchange, "/v4/balances").status, 200);
+    assert_eq!(SignedHeaders::new(USDT_BALANCE).send(&exchange, "/v4/balance?currency=usdt").status, 200);
+    assert_eq!(SignedHeaders::new(FUTURES).send(&exchange, &format!("/fapi{LIST}")).status, 200);
     assert_eq!(exchange.simulator.call_log().count_breaches(), 0);
 }
 
@@ -368,7 +392,7 @@ fn faults_have_the_format_of_the_called_endpoint() {
         let exchange = exchange();
         exchange.simulator.inject_fault(Fault::new(effect));
         let signature = if path == "/v4/balances" { BALANCES } else { FUTURES };
-        Signed::new(signature).ask(&exchange, path).text()
+        SignedHeaders::new(signature).send(&exchange, path).text()
     };
     let list = format!("/fapi{LIST}");
     let spot = |effect| under(effect, "/v4/balances");
@@ -393,8 +417,8 @@ fn faults_have_the_format_of_the_called_endpoint() {
     exchange
         .simulator
         .inject_fault(Fault::new(Effect::Maintenance).for_endpoint(SimulatedEndpoint::FuturesCoinBalances));
-    assert_eq!(Signed::new(FUTURES).ask(&exchange, &list).status, 200);
-    assert_eq!(Signed::new(FUTURES).ask(&exchange, &format!("/dapi{LIST}")).status, 503);
+    assert_eq!(SignedHeaders::new(FUTURES).send(&exchange, &list).status, 200);
+    assert_eq!(SignedHeaders::new(FUTURES).send(&exchange, &format!("/dapi{LIST}")).status, 503);
 }
 
 /// The signature of the call for one currency, usdt.
@@ -403,8 +427,8 @@ const USDT_BALANCE: &str = "6a5b72135f382ab8f1f1d99e404eb750c5a12236091830eba40d
 #[test]
 fn parts_are_served_unchanged_and_a_hidden_row_is_only_in_the_call_for_one_currency() {
     let exchange = exchange();
-    let list = || json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["result"].take();
-    let single = || json_of(&Signed::new(USDT_BALANCE).ask(&exchange, "/v4/balance?currency=usdt"));
+    let list = || json_of(&SignedHeaders::new(BALANCES).send(&exchange, "/v4/balances"))["result"].take();
+    let single = || json_of(&SignedHeaders::new(USDT_BALANCE).send(&exchange, "/v4/balance?currency=usdt"));
     let default =
         json!({"trade": "0.03834082", "withdraw": "0", "lock": "0", "freeze": "0", "copyTrade": "0"});
     for (field, part) in default.as_object().unwrap() {
@@ -417,7 +441,7 @@ fn parts_are_served_unchanged_and_a_hidden_row_is_only_in_the_call_for_one_curre
         ("freeze", json!(7)),
     ]);
     exchange.simulator.set_row("main", SimulatedWallet::Spot, "usdt", row.clone()).unwrap();
-    let text = Signed::new(BALANCES).ask(&exchange, "/v4/balances").text();
+    let text = SignedHeaders::new(BALANCES).send(&exchange, "/v4/balances").text();
     assert!(text.contains(r#","freeze":7,"lock":null,"withdraw":"1.50","predictAmount""#), "{text}");
     assert!(!text.contains(r#""trade":"5""#), "{text}");
 
@@ -433,7 +457,7 @@ fn parts_are_served_unchanged_and_a_hidden_row_is_only_in_the_call_for_one_curre
     let margins = [("openOrderMarginFrozen", json!("1")), ("isolatedMargin", json!("2"))];
     let row = SimulatedBalance::new("2", "3").with_parts(margins);
     exchange.simulator.set_row("main", SimulatedWallet::FuturesUsdt, "usdt", row).unwrap();
-    let text = Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")).text();
+    let text = SignedHeaders::new(FUTURES).send(&exchange, &format!("/fapi{LIST}")).text();
     assert!(
         text.contains(r#","isolatedMargin":"2","openOrderMarginFrozen":"1","availableBalance""#),
         "{text}"
@@ -449,7 +473,8 @@ fn the_call_for_a_currency_without_a_balance_has_three_replies() {
     ] {
         let account = SimulatedAccount::new("main", KEY, SECRET);
         let exchange = Exchange::new(SimulatorConfig { unknown_currency, ..test_config() }, vec![account]);
-        let mut body = json_of(&Signed::new(USDT_BALANCE).ask(&exchange, "/v4/balance?currency=usdt"));
+        let mut body =
+            json_of(&SignedHeaders::new(USDT_BALANCE).send(&exchange, "/v4/balance?currency=usdt"));
         let result_of =
             if body["result"].is_null() { json!(null) } else { body["result"]["totalAmount"].take() };
         assert_eq!((&body["mc"], result_of), (&json!(code), result));
@@ -460,14 +485,14 @@ fn the_call_for_a_currency_without_a_balance_has_three_replies() {
 fn every_amount_may_be_zero() {
     let exchange = exchange();
     exchange.simulator.inject_fault(Fault::new(Effect::Zeros));
-    let spot = Signed::new(BALANCES).ask(&exchange, "/v4/balances").text();
+    let spot = SignedHeaders::new(BALANCES).send(&exchange, "/v4/balances").text();
     let row = |name: &str, id: u8| {
         format!(
             r#"{{"currency":"{name}","currencyId":{id},"frozenAmount":"0","availableAmount":"0","totalAmount":"0","convertBtcAmount":"0","convertUsdtAmount":"0","withdraw":"0","trade":"0","copyTrade":"0","lock":"0","freeze":"0","predictAmount":null}}"#
         )
     };
     assert!(spot.contains(&format!("[{},{}]", row("btc", 2), row("usdt", 3))), "{spot}");
-    let body = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
+    let body = json_of(&SignedHeaders::new(FUTURES).send(&exchange, &format!("/fapi{LIST}")));
     let expected = json!([{
         "coin": "usdt", "walletBalance": "0", "openOrderMarginFrozen": "0", "openOrderFeeFrozen": "0",
         "isolatedMargin": "0", "crossedMargin": "0", "availableBalance": "0", "bonus": "0", "bonusCumPnl": null,
@@ -487,12 +512,12 @@ fn a_row_may_be_added_under_any_name() {
             let rows = rows.as_array().unwrap().iter();
             rows.map(|row| row[field].as_str().unwrap().to_owned()).collect()
         };
-        let spot = json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"));
+        let spot = json_of(&SignedHeaders::new(BALANCES).send(&exchange, "/v4/balances"));
         assert_eq!(
             names(&spot["result"]["assets"], "currency"),
             BTreeSet::from(["btc", "usdt", name].map(str::to_owned))
         );
-        let futures = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
+        let futures = json_of(&SignedHeaders::new(FUTURES).send(&exchange, &format!("/fapi{LIST}")));
         assert_eq!(names(&futures["result"], "coin"), BTreeSet::from(["usdt", name].map(str::to_owned)));
     }
 }
@@ -502,17 +527,17 @@ fn an_answer_may_be_cached_or_have_another_status() {
     let exchange =
         Exchange::new(SimulatorConfig { asset_calls_per_second: 100, ..test_config() }, vec![test_account()]);
     exchange.simulator.inject_fault(Fault::new(Effect::Cached { age: Some(5), date_behind: None }));
-    let ask = |path: &str| Signed::new(FUTURES).ask(&exchange, &format!("{path}{LIST}"));
-    assert_eq!(ask("/fapi").header("age"), None);
+    let send = |path: &str| SignedHeaders::new(FUTURES).send(&exchange, &format!("{path}{LIST}"));
+    assert_eq!(send("/fapi").header("age"), None);
     exchange.simulator.set_balance("main", SimulatedWallet::FuturesUsdt, "usdt", "1", "0").unwrap();
-    let again = ask("/fapi");
+    let again = send("/fapi");
     assert_eq!(again.header("age"), Some("5"));
     assert_eq!(json_of(&again)["result"][0]["availableBalance"], "18.58902375");
     // USDT-margined and coin-margined futures are different endpoints.
-    assert_eq!(json_of(&ask("/dapi"))["result"][0]["coin"], "btc");
+    assert_eq!(json_of(&send("/dapi"))["result"][0]["coin"], "btc");
     exchange.simulator.clear_faults();
     exchange.simulator.inject_fault(Fault::new(Effect::Restatus { status: 203 }));
-    let answer = ask("/fapi");
+    let answer = send("/fapi");
     assert_eq!((answer.status, &json_of(&answer)["result"][0]["availableBalance"]), (203, &json!("1")));
 }
 
@@ -522,7 +547,7 @@ fn the_answered_time_may_be_wrong_while_the_clock_is_right() {
     exchange.simulator.inject_fault(Fault::new(Effect::WrongTime { ahead_ms: 600_000 }).for_calls(1));
     // Only a time endpoint uses the fault up.
     assert_eq!(get(exchange.address, "/v4/public/client", &[]).status, 200);
-    assert_eq!(json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["mc"], "SUCCESS");
+    assert_eq!(json_of(&SignedHeaders::new(BALANCES).send(&exchange, "/v4/balances"))["mc"], "SUCCESS");
     let ahead = || {
         let body = json_of(&get(exchange.address, "/v4/public/time", &[]));
         body["result"]["serverTime"].as_i64().unwrap() - TIME
@@ -534,13 +559,17 @@ fn the_answered_time_may_be_wrong_while_the_clock_is_right() {
 #[test]
 fn the_clock_may_step() {
     let exchange = exchange();
-    let mc = || json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["mc"].clone();
+    let mc = || json_of(&SignedHeaders::new(BALANCES).send(&exchange, "/v4/balances"))["mc"].clone();
     assert_eq!(mc(), "SUCCESS");
     exchange.simulator.set_clock_offset_ms(3_600_000);
     assert_eq!(mc(), "AUTH_105");
-    let date = Signed::new(BALANCES).ask(&exchange, "/v4/balances").header("date").unwrap().to_owned();
+    let date =
+        SignedHeaders::new(BALANCES).send(&exchange, "/v4/balances").header("date").unwrap().to_owned();
     assert!(date.starts_with("Thu, 06 Jan 2022 06:1") && date.ends_with(" GMT"), "{date}");
-    assert_eq!(json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")))["returnCode"], 1);
+    assert_eq!(
+        json_of(&SignedHeaders::new(FUTURES).send(&exchange, &format!("/fapi{LIST}")))["returnCode"],
+        1
+    );
     exchange.simulator.set_clock_offset_ms(0);
     assert_eq!(mc(), "SUCCESS");
 }
@@ -554,8 +583,8 @@ fn the_error_about_a_timestamp_may_be_vague() {
     ] {
         let config = SimulatorConfig { nonce_refusal, clock_offset_ms: 90_000, ..test_config() };
         let exchange = Exchange::new(config, vec![test_account()]);
-        assert_eq!(json_of(&Signed::new(BALANCES).ask(&exchange, "/v4/balances"))["mc"], "AUTH_103");
-        let body = json_of(&Signed::new(FUTURES).ask(&exchange, &format!("/fapi{LIST}")));
+        assert_eq!(json_of(&SignedHeaders::new(BALANCES).send(&exchange, "/v4/balances"))["mc"], "AUTH_103");
+        let body = json_of(&SignedHeaders::new(FUTURES).send(&exchange, &format!("/fapi{LIST}")));
         assert_eq!(body["error"], json!({"code": "403", "msg": text}));
         assert_eq!(refused(&exchange, RefusalCause::Nonce), 2);
     }

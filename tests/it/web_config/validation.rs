@@ -2,12 +2,12 @@
 
 use std::{fs, path::Path, process::Command};
 
-use super::{HASH, MUTUAL, OTHER_HASH, TLS, World, users};
+use super::{HASH, MUTUAL, OTHER_HASH, TLS, WebConfigSetup, format_users};
 use crate::common::{Exporter, golden::Transcript};
 
 /// What `serve --config.check` says of the web configuration `web.yml`.
-fn check(world: &World) -> crate::common::Output {
-    let flag = format!("--web.config.file={}", world.path("web.yml").display());
+fn check(setup: &WebConfigSetup) -> crate::common::Output {
+    let flag = format!("--web.config.file={}", setup.path("web.yml").display());
     Exporter::run(&["--config.check", &flag], &[("XT_ACCESS_KEY", "a"), ("XT_SECRET_KEY", "s")])
 }
 
@@ -22,7 +22,7 @@ fn promtool(file: &Path) -> bool {
 /// Files that Prometheus' own tool knows what to think of, and so do we.
 #[test]
 fn the_same_files_are_accepted_as_by_prometheus() {
-    let world = World::new("");
+    let setup = WebConfigSetup::new("");
     for yaml in [
         String::new(),
         "# nothing yet\n".to_owned(),
@@ -55,25 +55,25 @@ fn the_same_files_are_accepted_as_by_prometheus() {
         "http_server_config: {headers: {X-Frame-Options: SAMEORIGIN}}".to_owned(),
         "http_server_config: {headers: {X-Made-Up: 1}}".to_owned(),
         "http_server_config: {headers: {x-frame-options: deny}}".to_owned(),
-        users(&[("alice", HASH), ("bob", OTHER_HASH)]),
-        users(&[("alice", "hunter2")]),
-        users(&[("alice", HASH), ("alice", HASH)]),
+        format_users(&[("alice", HASH), ("bob", OTHER_HASH)]),
+        format_users(&[("alice", "hunter2")]),
+        format_users(&[("alice", HASH), ("alice", HASH)]),
         "basic_auth_user: {}".to_owned(),
         "[]".to_owned(),
         "{".to_owned(),
     ] {
-        world.write("web.yml", &yaml);
-        let said = check(&world);
-        let theirs = promtool(&world.path("web.yml"));
-        assert_eq!(said.status.success(), theirs, "{yaml}\n{}", said.stderr);
-        assert_eq!(said.status.code(), Some(if theirs { 0 } else { 2 }), "{yaml}");
+        setup.write("web.yml", &yaml);
+        let output = check(&setup);
+        let is_accepted_by_promtool = promtool(&setup.path("web.yml"));
+        assert_eq!(output.status.success(), is_accepted_by_promtool, "{yaml}\n{}", output.stderr);
+        assert_eq!(output.status.code(), Some(if is_accepted_by_promtool { 0 } else { 2 }), "{yaml}");
     }
 }
 
 #[test]
 fn each_mistake_is_named_with_its_remedy() {
-    let world = World::new("");
-    let key = world.text("host.key");
+    let setup = WebConfigSetup::new("");
+    let key = setup.text("host.key");
     let key = key.lines().nth(1).unwrap().to_owned();
     let mut transcript = Transcript::default();
     for yaml in [
@@ -106,7 +106,7 @@ fn each_mistake_is_named_with_its_remedy() {
         "rate_limit: {interval: 1s}".to_owned(),
         "rate_limit: {interval: 1s, burst: -1}".to_owned(),
         "rate_limit: {interval: soon, burst: 1}".to_owned(),
-        users(&[("alice", "hunter2")]),
+        format_users(&[("alice", "hunter2")]),
         format!("basic_auth_users: {HASH}"),
         format!("tls_server_config: {{key: [{key}]}}"),
         format!("tls_server_config: {{cipher_suites: {key}}}"),
@@ -115,8 +115,8 @@ fn each_mistake_is_named_with_its_remedy() {
         "web: {}".to_owned(),
         "\u{1}".to_owned(),
     ] {
-        world.write("web.yml", &yaml);
-        let ended = check(&world);
+        setup.write("web.yml", &yaml);
+        let ended = check(&setup);
         assert_eq!(ended.status.code(), Some(2), "{yaml}\n{}", ended.stderr);
         assert!(ended.stderr.starts_with("error: --web.config.file "), "{}", ended.stderr);
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
@@ -134,11 +134,11 @@ fn each_mistake_is_named_with_its_remedy() {
 /// A certificate and its key in the file itself, and files of another form than those of these tests.
 #[test]
 fn certificates_and_keys_may_stand_in_the_file_and_be_of_any_usual_form() {
-    let world = World::new("");
-    let indented = |name: &str| format!("    {}\n", world.text(name).trim_end().replace('\n', "\n    "));
+    let setup = WebConfigSetup::new("");
+    let indented = |name: &str| format!("    {}\n", setup.text(name).trim_end().replace('\n', "\n    "));
     let (cert, key, ca) = (indented("host.crt"), indented("host.key"), indented("ca.crt"));
-    world.write("web.yml", &format!("tls_server_config:\n  client_auth_type: VerifyClientCertIfGiven\n  cert: |\n{cert}  key: |\n{key}  client_ca: |\n{ca}"));
-    assert_eq!(world.status(&world.serve(), "/metrics", &[]), 200);
+    setup.write("web.yml", &format!("tls_server_config:\n  client_auth_type: VerifyClientCertIfGiven\n  cert: |\n{cert}  key: |\n{key}  client_ca: |\n{ca}"));
+    assert_eq!(setup.status(&setup.serve(), "/metrics", &[]), 200);
     for kind in [
         &["-newkey", "rsa:2048"][..],
         &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1"],
@@ -158,12 +158,12 @@ fn certificates_and_keys_may_stand_in_the_file_and_be_of_any_usual_form() {
             ])
             .args(["-keyout", "host.key", "-out", "host.crt"])
             .args(kind)
-            .current_dir(world.folder.path())
+            .current_dir(setup.folder.path())
             .output()
             .unwrap_or_else(|error| panic!("openssl is needed, the Debian package: {error}"));
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        world.write("web.yml", TLS);
-        assert_eq!(world.status(&world.serve(), "/metrics", &["--cacert", "host.crt"]), 200, "{kind:?}");
+        setup.write("web.yml", TLS);
+        assert_eq!(setup.status(&setup.serve(), "/metrics", &["--cacert", "host.crt"]), 200, "{kind:?}");
     }
 }
 
@@ -172,32 +172,32 @@ fn certificates_and_keys_may_stand_in_the_file_and_be_of_any_usual_form() {
 fn the_example_of_the_readme_does_what_it_says() {
     let readme = fs::read_to_string("README.md").unwrap();
     let section = readme.split("## TLS and passwords").nth(1).unwrap();
-    let world = World::new(section.split("```").nth(1).unwrap().strip_prefix("yaml").unwrap());
+    let setup = WebConfigSetup::new(section.split("```").nth(1).unwrap().strip_prefix("yaml").unwrap());
     for (name, file) in
         [("host.crt", "exporter.crt"), ("host.key", "exporter.key"), ("ca.crt", "prometheus-ca.crt")]
     {
-        world.write(file, &world.text(name));
+        setup.write(file, &setup.text(name));
     }
-    let exporter = world.serve();
+    let exporter = setup.serve();
     let certificate = ["--cert", "client.crt", "--key", "client.key"];
     let known = [&certificate[..], &["--user", "prometheus:example"]].concat();
-    assert_eq!(world.status(&exporter, "/metrics", &known), 200);
-    assert_eq!(world.status(&exporter, "/metrics", &certificate), 401);
-    assert_eq!(world.status(&exporter, "/metrics", &["--user", "prometheus:example"]), 0);
+    assert_eq!(setup.status(&exporter, "/metrics", &known), 200);
+    assert_eq!(setup.status(&exporter, "/metrics", &certificate), 401);
+    assert_eq!(setup.status(&exporter, "/metrics", &["--user", "prometheus:example"]), 0);
 }
 
 #[test]
 fn a_file_with_secrets_that_others_may_read_is_warned_of() {
-    let world = World::new(&format!("{TLS}{}", users(&[("alice", HASH)])));
-    assert_eq!(check(&world).stderr, "");
+    let setup = WebConfigSetup::new(&format!("{TLS}{}", format_users(&[("alice", HASH)])));
+    assert_eq!(check(&setup).stderr, "");
     for name in ["host.key", "web.yml"] {
-        fs::set_permissions(world.path(name), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        fs::set_permissions(setup.path(name), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     }
-    let said = check(&world);
-    assert!(said.status.success());
+    let output = check(&setup);
+    assert!(output.status.success());
     for name in ["host.key", "web.yml"] {
-        let path = world.path(name).display().to_string();
-        let lines = said.stderr.lines().filter(|line| line.contains("level=warn") && line.contains(&path));
-        assert_eq!(lines.count(), 1, "{}", said.stderr);
+        let path = setup.path(name).display().to_string();
+        let lines = output.stderr.lines().filter(|line| line.contains("level=warn") && line.contains(&path));
+        assert_eq!(lines.count(), 1, "{}", output.stderr);
     }
 }
