@@ -32,7 +32,7 @@ const SETTLED_EVALUATIONS: u64 = 20;
 const QUIET_EVALUATIONS: u64 = 25;
 
 #[test]
-fn each_trouble_pages_once_and_nothing_else_pages() {
+fn each_fault_pages_once_and_nothing_else_pages() {
     let mut deployment = Deployment::start();
     deployment.drill.wait_until_healthy(6);
     report(&format!("\nEvery time is {FACTOR} times shorter than shipped. These faults begin at once:"));
@@ -100,7 +100,7 @@ fn target_labels_of_the_same_names_change_nothing() {
 
 /// A job without `honor_labels`. An alert reports it, and the others still name the right account and threshold.
 #[test]
-fn target_labels_without_honor_labels_are_told_and_no_account_stands_for_another() {
+fn target_labels_without_honor_labels_raise_an_alert_and_mix_no_accounts() {
     target_labels(
         |config| shipped::replace_address(&config, "honor_labels: true", "honor_labels: false", 1),
         true,

@@ -111,7 +111,7 @@ fn every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> Ou
 }
 
 #[test]
-fn every_alert_says_how_bad_what_and_where_to_read_on() -> Outcome {
+fn every_alert_has_a_severity_a_description_and_a_runbook() -> Outcome {
     for rule in rules()?.iter().filter(|rule| rule.alert.is_some()) {
         let name = rule.alert.as_deref().unwrap_or_default();
         assert!(rule.waits.is_some(), "{name} waits for nothing");

@@ -130,24 +130,35 @@ fn ccxt_finds_the_balances_and_prices_that_are_exported() {
     assert!(exported.len() >= 24 + 4, "{exported:?}");
     assert_eq!(read.keys().collect::<Vec<_>>(), exported.keys().collect::<Vec<_>>());
     for (key, [free, used, total]) in read {
-        let ours = exported[&key];
-        assert_eq!(format!("{free} {used}"), format!("{} {}", ours[0], ours[1]), "{key:?}");
+        let exported_amounts = exported[&key];
+        assert_eq!(
+            format!("{free} {used}"),
+            format!("{} {}", exported_amounts[0], exported_amounts[1]),
+            "{key:?}"
+        );
         // Their total is the exchange's own text, ours a sum of floats.
-        assert!((total - ours[2]).abs() <= total * 1e-15, "{key:?}: {total} and {}", ours[2]);
+        assert!(
+            (total - exported_amounts[2]).abs() <= total * 1e-15,
+            "{key:?}: {total} and {}",
+            exported_amounts[2]
+        );
     }
-    let theirs: BTreeMap<_, f64> = quoted
+    let ccxt_prices: BTreeMap<_, f64> = quoted
         .as_object()
         .unwrap()
         .iter()
         .map(|(code, price)| (code.to_lowercase(), price.as_str().unwrap().parse().unwrap()))
         .collect();
-    assert!(theirs.len() > 40, "{theirs:?}");
-    assert!(priced.keys().filter(|currency| *currency != "usdt").eq(theirs.keys()), "{priced:?} {theirs:?}");
+    assert!(ccxt_prices.len() > 40, "{ccxt_prices:?}");
+    assert!(
+        priced.keys().filter(|currency| *currency != "usdt").eq(ccxt_prices.keys()),
+        "{priced:?} {ccxt_prices:?}"
+    );
     for (currency, price) in paid {
         let currency = currency.replace("%28", "(").replace("%29", ")");
         let price = Some(price.parse::<f64>().unwrap());
         assert_eq!(
-            (theirs.get(&currency).copied(), priced.get(&currency).copied()),
+            (ccxt_prices.get(&currency).copied(), priced.get(&currency).copied()),
             (price, price),
             "{currency}"
         );

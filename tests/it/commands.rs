@@ -62,7 +62,7 @@ fn serve_shows_what_the_exchange_holds_to_the_last_digit() {
 }
 
 #[test]
-fn serve_ends_well_when_told_to() {
+fn serve_succeeds_after_a_shutdown_signal() {
     for signal in ["TERM", "INT"] {
         let exchange = Exchange::documented();
         let exporter = Exporter::serve(&exchange.url(), &[]);
@@ -75,7 +75,7 @@ fn serve_ends_well_when_told_to() {
 
 /// The kernel keeps from the first process of a container every signal that it does not listen for.
 #[test]
-fn once_and_check_end_when_told_to_as_the_first_process_of_a_container() {
+fn once_and_check_end_on_a_signal_as_the_first_process_of_a_container() {
     for command in ["once", "check"] {
         for signal in ["TERM", "INT"] {
             let exchange = Exchange::documented();
@@ -188,7 +188,7 @@ fn serve_reads_many_accounts_and_wallets_from_a_file_with_keys_beside_it() {
 }
 
 #[test]
-fn serve_says_which_address_it_cannot_listen_on() {
+fn serve_names_the_address_that_it_cannot_listen_on() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let mut said = Transcript::default();
@@ -260,7 +260,7 @@ fn two_sources_for_a_key_are_refused_by_name() {
 }
 
 #[test]
-fn without_a_key_it_says_how_to_give_one() {
+fn without_a_key_the_error_explains_how_to_set_one() {
     let outputs = ["serve", "once", "check"].map(|command| Exporter::run(&[command], &[]));
     for output in &outputs {
         ended(output, 2, &["--xt.access-key-file", "XT_ACCESS_KEY", "--config.file", "demo"]);
@@ -325,7 +325,7 @@ fn once_asks_for_prices_too_and_ends_with_1_if_they_cannot_be_read() {
 }
 
 #[test]
-fn once_replaces_its_output_file_whole_and_leaves_no_draft_behind() {
+fn once_replaces_its_output_file_atomically_and_leaves_no_temporary_file() {
     let exchange = Exchange::documented();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("xt.prom");
@@ -380,7 +380,7 @@ fn once_does_not_change_a_file_that_it_cannot_replace() {
 // healthcheck
 
 #[test]
-fn healthcheck_tells_a_running_daemon_from_a_missing_one() {
+fn healthcheck_distinguishes_a_running_daemon_from_a_missing_one() {
     let exchange = Exchange::documented();
     let exporter = Exporter::serve(&exchange.url(), &[]);
     let address = exporter.address();
@@ -498,7 +498,7 @@ fn a_flag_that_the_command_has_no_use_for_is_refused_and_its_owner_named() {
 }
 
 #[test]
-fn logs_are_json_when_asked_for() {
+fn logs_are_json_on_request() {
     let output = run(&format!("once --log.format json --xt.base-url {NOBODY}"));
     ended(&output, 1, &[]);
     // A message for the user at the prompt is not a log line.

@@ -34,11 +34,11 @@ fn tool(path: &str) -> Command {
 
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", said(&output));
+    assert!(output.status.success(), "{command:?}: {}", output_text(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -153,7 +153,7 @@ fn render(args: &[&str]) -> Vec<Value> {
 fn refusal(args: &[&str]) -> String {
     let output = tool("kubernetes/helm/helm").args(["template", "desk", CHART]).args(args).output().unwrap();
     assert!(!output.status.success(), "{args:?}");
-    said(&output)
+    output_text(&output)
 }
 
 fn the<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
@@ -210,7 +210,7 @@ fn the_chart_is_clean_and_kubernetes_knows_every_field_of_what_it_makes() {
         ];
         let output = tool("node_modules/.bin/tsc").args(checks).arg(&file).output().unwrap();
         fs::remove_file(&file).unwrap();
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", output_text(&output));
     }
     let all = [
         "ConfigMap",
@@ -253,7 +253,7 @@ fn the_pod_is_alone_and_as_restricted_as_kubernetes_can_ask_for() {
 }
 
 #[test]
-fn who_may_ask_is_named_and_nobody_is_nobody() {
+fn the_network_policy_allows_the_named_sources_only() {
     let policy = |args: &[&str]| the(&render(&[&NEEDED[..], args].concat()), "NetworkPolicy")["spec"].clone();
     let from = json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]);
     assert_eq!(
@@ -337,15 +337,15 @@ fn the_chart_ships_the_rules_that_are_tested_under_the_job_they_ask_for() {
 }
 
 #[test]
-fn the_chart_says_what_is_missing() {
+fn the_chart_names_the_missing_value() {
     for (args, sentence) in [
         (&[][..], "config must name the accounts and existingSecret the Secret"),
         (&["--set", "demo=true"], "image.repository must name the image"),
         (&["--set", "demo=true", "--set", "existingSecret=a"], "Remove demo, or remove config"),
         (&["--set", "existingSecret=a"], "config must name the accounts"),
     ] {
-        let said = refusal(args);
-        assert!(said.contains(sentence), "{args:?}: {said}");
+        let error = refusal(args);
+        assert!(error.contains(sentence), "{args:?}: {error}");
     }
 }
 

@@ -75,7 +75,7 @@ fn the_flags_are_what_help_prints() {
 }
 
 #[test]
-fn the_commands_in_the_table_are_those_there_are() {
+fn the_table_of_commands_lists_exactly_the_commands() {
     let section = section("## Commands");
     let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).collect();
     let definition = cli::definition();
@@ -92,7 +92,7 @@ fn the_commands_in_the_table_are_those_there_are() {
 }
 
 #[test]
-fn every_flag_that_is_mentioned_is_one() {
+fn every_mentioned_flag_exists() {
     let definition = cli::definition();
     let flags: Vec<_> = definition
         .get_subcommands()
@@ -211,7 +211,7 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn every_link_of_a_page_leads_to_a_file_and_a_heading() {
+fn every_link_leads_to_a_file_and_a_heading() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     for page in
         tracked().iter().map(|path| root.join(path)).filter(|path| path.extension() == Some("md".as_ref()))

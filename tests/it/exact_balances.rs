@@ -47,8 +47,8 @@ fn amounts_have_the_digits_of_the_exchange() {
     let age = wallet["age_seconds"].as_f64().unwrap();
     assert!((0.0..60.0).contains(&age), "{age}");
     let answered = humantime::parse_rfc3339(wallet["answered"].as_str().unwrap()).unwrap();
-    let asked = humantime::parse_rfc3339(all["time"].as_str().unwrap()).unwrap();
-    let apart = asked.duration_since(answered).unwrap().as_secs_f64();
+    let response_time = humantime::parse_rfc3339(all["time"].as_str().unwrap()).unwrap();
+    let apart = response_time.duration_since(answered).unwrap().as_secs_f64();
     assert!((apart - age).abs() < 0.01, "{all}");
 
     assert_eq!(json(&exporter, "?account=main&account=main")["wallets"].as_array().unwrap().len(), 1);

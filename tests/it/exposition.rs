@@ -173,8 +173,8 @@ fn promtool(exposition: &str) {
         .unwrap_or_else(|error| panic!("promtool is needed, from the Debian package prometheus: {error}"));
     child.stdin.take().unwrap().write_all(exposition.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    let lint_output = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && lint_output.is_empty(), "{}", String::from_utf8_lossy(&lint_output));
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn the_strict_reader_refuses_what_prometheus_would_or_should() {
             "no histogram",
         ),
     ] {
-        let said = text_format::read(&bad).unwrap_err();
-        assert!(said.contains(why), "{said} for {bad:?}");
+        let error = text_format::read(&bad).unwrap_err();
+        assert!(error.contains(why), "{error} for {bad:?}");
     }
 }

@@ -22,7 +22,7 @@ use xt_balance_exporter::{
     web::Server,
 };
 
-const HELD: Option<f64> = Some(3_867.436_500_12);
+const LAST_GOOD_USDT: Option<f64> = Some(3_867.436_500_12);
 
 fn main_account() -> SimulatedAccount {
     SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY).with_balance(
@@ -34,7 +34,7 @@ fn main_account() -> SimulatedAccount {
 }
 
 /// An exchange that does not mind clocks that leap: its own does not.
-fn patient(accounts: Vec<SimulatedAccount>) -> Exchange {
+fn exchange_with_high_limits(accounts: Vec<SimulatedAccount>) -> Exchange {
     let window = Duration::from_hours(10);
     let rules =
         SimulatorConfig { nonce_window: window, asset_calls_per_second: 100, ..SimulatorConfig::default() };
@@ -53,7 +53,7 @@ fn two_keys() -> Exchange {
         "7",
         "0",
     );
-    patient(vec![main_account(), next])
+    exchange_with_high_limits(vec![main_account(), next])
 }
 
 /// How many calls of balances the exchange has seen.
@@ -92,7 +92,7 @@ async fn a_host_that_fails_is_followed_by_the_next_within_the_same_poll() {
             let exchange = Exchange::documented();
             let mut poller = TestPoller::new(&[&first, &exchange.url()]);
             assert!(poller.poll().await, "{:?}", poller.failure());
-            assert_eq!((poller.sample(POLLS), poller.sample(FREE)), (Some(1.0), HELD), "{first}");
+            assert_eq!((poller.sample(POLLS), poller.sample(FREE)), (Some(1.0), LAST_GOOD_USDT), "{first}");
             assert_eq!(poller.failures(), [], "{first}");
         });
     }
@@ -115,7 +115,7 @@ async fn the_next_host_is_asked_with_a_new_nonce() {
 }
 
 #[tokio::test]
-async fn when_every_host_fails_the_text_tells_of_each_and_one_failure_is_counted() {
+async fn when_every_host_fails_the_text_names_each_and_one_failure_is_counted() {
     let exchange = Exchange::documented();
     exchange
         .simulator
@@ -229,11 +229,11 @@ async fn the_status_of_an_answer_decides_however_its_body_ends() {
         ] {
             let reason = if (what, status / 100) == ("no end", 2) { None } else { reason };
             proofs.spawn(async move {
-                let (counted, _, asked) = polled_behind(mode).await;
+                let (counted, _, call_count) = polled_behind(mode).await;
                 let expected: Vec<_> = reason.into_iter().map(|reason| (reason, 1.0)).collect();
                 assert_eq!(counted, expected, "{status} {what}");
                 // The clock of the second base URL, and its balances.
-                assert_eq!(asked, if reason.is_some() { 0 } else { 2 }, "{status} {what}");
+                assert_eq!(call_count, if reason.is_some() { 0 } else { 2 }, "{status} {what}");
             });
         }
     }
@@ -245,7 +245,7 @@ async fn the_status_of_an_answer_decides_however_its_body_ends() {
 #[tokio::test]
 async fn the_error_names_the_status_and_the_problem_of_the_body() {
     let bomb = http_response(418, &[("Content-Encoding", "gzip")], &gzip_bomb());
-    let mut said = Transcript::default();
+    let mut transcript = Transcript::default();
     for (case, mode) in [
         ("status 429, cut short", ProxyMode::Respond(Arc::new(|_| cut_short(429, &[], PAGE)))),
         (
@@ -256,23 +256,23 @@ async fn the_error_names_the_status_and_the_problem_of_the_body() {
         ("status 429, and silence", ProxyMode::PartialResponse(cut_short(429, &[], PAGE))),
     ] {
         let (_, failure, _) = polled_behind(mode).await;
-        said.add(case, &failure.unwrap());
+        transcript.add(case, &failure.unwrap());
     }
-    said.assert("failures_body");
+    transcript.assert("failures_body");
 }
 
 /// Polls accounts whose first base URL gives one of these answers. With a reason, the poll must fail for it
 /// without a call to the second base URL. Without a reason, the poll must read the second base URL.
-async fn prove_answers(answers: Vec<(Vec<u8>, Option<&'static str>)>) {
+async fn assert_answers_count(answers: Vec<(Vec<u8>, Option<&'static str>)>) {
     let mut proofs = JoinSet::new();
     for (answer, reason) in answers {
         proofs.spawn(async move {
             let shown = String::from_utf8_lossy(&answer).into_owned();
-            let (counted, _, asked) =
+            let (counted, _, call_count) =
                 polled_behind(ProxyMode::Respond(Arc::new(move |_| answer.clone()))).await;
             let counted = counted.first().map(|(reason, _)| *reason);
             // The clock of the second base URL, and its balances.
-            assert_eq!((counted, asked), (reason, if reason.is_some() { 0 } else { 2 }), "{shown}");
+            assert_eq!((counted, call_count), (reason, if reason.is_some() { 0 } else { 2 }), "{shown}");
         });
     }
     while let Some(proof) = proofs.join_next().await {
@@ -316,7 +316,7 @@ async fn an_answer_that_is_not_the_exchanges_leads_to_the_next_host() {
     ];
     let whole = answers.map(|(status, headers, body)| http_response(status, headers, body.as_bytes()));
     let broken = [401, 403, 451].map(|status| cut_short(status, &[], REFUSED.as_bytes()));
-    prove_answers(whole.into_iter().chain(broken).map(|answer| (answer, None)).collect()).await;
+    assert_answers_count(whole.into_iter().chain(broken).map(|answer| (answer, None)).collect()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -340,7 +340,7 @@ async fn a_refused_key_or_a_limit_is_never_tried_at_the_next_host() {
     ];
     let answers =
         answers.map(|(status, body, reason)| (http_response(status, &[], body.as_bytes()), Some(reason)));
-    prove_answers(answers.into()).await;
+    assert_answers_count(answers.into()).await;
 }
 
 #[tokio::test]
@@ -349,12 +349,12 @@ async fn a_host_that_is_blocked_for_every_call_is_followed_by_the_next() {
     first.simulator.inject_fault(Fault::new(Effect::from_status(403)));
     let mut poller = TestPoller::new(&[&first.url(), &second.url()]);
     assert!(poller.poll().await, "{:?}", poller.failure());
-    assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![]));
-    let asked = first.simulator.call_log().records.len();
+    assert_eq!((poller.sample(FREE), poller.failures()), (LAST_GOOD_USDT, vec![]));
+    let call_count = first.simulator.call_log().records.len();
     assert!(poller.poll().await, "{:?}", poller.failure());
     assert_eq!(
         first.simulator.call_log().records.len(),
-        asked,
+        call_count,
         "the one that works is asked first from then on"
     );
 
@@ -372,26 +372,26 @@ async fn a_host_that_is_blocked_for_every_call_is_followed_by_the_next() {
 
 #[tokio::test]
 async fn the_host_that_worked_is_asked_first_for_ten_minutes() {
-    let exchange = patient(vec![main_account()]);
+    let exchange = exchange_with_high_limits(vec![main_account()]);
     let (first, second) = (Proxy::new(exchange.address), Proxy::new(exchange.address));
-    let asked = || (first.requests().len(), second.requests().len());
+    let request_counts = || (first.requests().len(), second.requests().len());
     first.set_mode(ProxyMode::Respond(Arc::new(|_| http_response(503, &[], b""))));
     let mut poller = TestPoller::new(&[&first.url(), &second.url()]);
     assert!(poller.poll().await, "{:?}", poller.failure());
-    assert_eq!(asked(), (2, 2), "the clock and the balances of each");
+    assert_eq!(request_counts(), (2, 2), "the clock and the balances of each");
     first.set_mode(ProxyMode::Relay);
     assert!(poller.poll().await, "{:?}", poller.failure());
-    assert_eq!(asked(), (2, 3));
+    assert_eq!(request_counts(), (2, 3));
     advance_clock(Duration::from_mins(9)).await;
     exchange.simulator.set_clock_offset_ms(to_millis(Duration::from_mins(9)));
     assert!(poller.poll().await, "{:?}", poller.failure());
-    assert_eq!(asked(), (2, 4), "also when the first is well again");
+    assert_eq!(request_counts(), (2, 4), "also when the first is well again");
     advance_clock(Duration::from_mins(1)).await;
     exchange.simulator.set_clock_offset_ms(to_millis(Duration::from_mins(10)));
     assert!(poller.poll().await);
-    assert_eq!(asked(), (3, 4), "until it is given another chance");
+    assert_eq!(request_counts(), (3, 4), "until it is given another chance");
     assert!(poller.poll().await);
-    assert_eq!(asked(), (4, 4), "and takes it");
+    assert_eq!(request_counts(), (4, 4), "and takes it");
     assert_eq!(poller.failures(), []);
 }
 
@@ -416,7 +416,7 @@ async fn the_same_body_again_updates_only_the_time() {
     const REJECTED: &str = "xt_rows_rejected_total{account=\"main\",wallet=\"spot\"}";
     let exchange = Exchange::documented();
     let proxy = Proxy::new(exchange.address);
-    let says = |free: &str, status: u16| {
+    let assert_answer = |free: &str, status: u16| {
         let rows = format!(
             r#""usdt":{{"available":"{free}","freeze":"1"}},"btc":{{"available":"NaN","freeze":"0"}}"#
         );
@@ -428,7 +428,7 @@ async fn the_same_body_again_updates_only_the_time() {
     for (free, status) in [("900", 200), ("900", 200), ("900", 503), ("900", 200), ("901", 200), ("900", 200)]
     {
         advance_clock(Duration::from_secs(30)).await;
-        says(free, status);
+        assert_answer(free, status);
         let good = poller.poll().await;
         assert_eq!(good, status == 200, "{:?}", poller.failure());
         let age = poller.good_at().age(poller.clock.now());

@@ -101,17 +101,17 @@ fn cases() -> Vec<Case> {
 async fn each_failure_has_its_reason_and_the_last_good_balances_are_held() {
     let cases = cases();
     let mut texts = vec![String::new(); cases.len()];
-    let proof = |(row, case): (usize, Case)| async move { (row, prove(case).await) };
-    let mut proofs: JoinSet<(usize, String)> = cases.into_iter().enumerate().map(proof).collect();
-    while let Some(proof) = proofs.join_next().await {
-        let (row, text) = proof.unwrap();
+    let run = |(row, case): (usize, Case)| async move { (row, run_case(case).await) };
+    let mut runs: JoinSet<(usize, String)> = cases.into_iter().enumerate().map(run).collect();
+    while let Some(run) = runs.join_next().await {
+        let (row, text) = run.unwrap();
         texts[row] = text;
     }
     assert_golden("failures", &texts.join("\n"));
 }
 
 /// Returns the reason and the text after host and path.
-async fn prove(case: Case) -> String {
+async fn run_case(case: Case) -> String {
     let exchange = Exchange::documented();
     let proxy = Proxy::new(exchange.address);
     let url = if let ExchangeFault::ProxyReply(_) = case.fault { proxy.url() } else { exchange.url() };
@@ -152,7 +152,7 @@ fn assert_good(poller: &TestPoller, usdt: f64, failed: &[(&str, f64)]) {
 fn assert_failed(poller: &TestPoller, reason: &'static str, place: &str) -> String {
     let failure = poller.failure().unwrap();
     assert_eq!(failure.reason.label(), reason, "{failure}");
-    let says = failure.text.strip_prefix(place).unwrap_or_else(|| panic!("{failure}"));
+    let error_text = failure.text.strip_prefix(place).unwrap_or_else(|| panic!("{failure}"));
     let good = poller.good_at();
     for (age, held) in [
         (Duration::ZERO, true),
@@ -161,20 +161,20 @@ fn assert_failed(poller: &TestPoller, reason: &'static str, place: &str) -> Stri
         (MAX_AGE * 1_000, false),
     ] {
         let text = poller.text_at(good.later(age));
-        assert_eq!((sample(&text, UP), sample(&text, POLLS)), (Some(0.0), Some(2.0)), "{says}");
-        assert_eq!(failures(&text), [(reason, 1.0)], "{says}");
-        assert_eq!(sample(&text, FREE), held.then_some(3_867.436_500_12), "{says} after {age:?}");
+        assert_eq!((sample(&text, UP), sample(&text, POLLS)), (Some(0.0), Some(2.0)), "{error_text}");
+        assert_eq!(failures(&text), [(reason, 1.0)], "{error_text}");
+        assert_eq!(sample(&text, FREE), held.then_some(3_867.436_500_12), "{error_text} after {age:?}");
         for family in ANSWER_FAMILIES {
-            assert_eq!(text.contains(&format!("\n{family}")), held, "{says} after {age:?}: {family}");
+            assert_eq!(text.contains(&format!("\n{family}")), held, "{error_text} after {age:?}: {family}");
         }
         let threshold = FREE.replace("_free{", "_free_threshold{");
         assert_eq!(sample(&text, &threshold), Some(500.0), "a threshold never goes");
     }
-    format!("{reason}: {says}")
+    format!("{reason}: {error_text}")
 }
 
 /// A call that is never answered in whole, under a clock that moves only when told to.
-async fn prove_timeout(effect: Effect) {
+async fn run_timeout_case(effect: Effect) {
     let exchange = Exchange::documented();
     let mut poller = TestPoller::new(&[&exchange.url()]);
     assert!(poller.poll().await, "{:?}", poller.failure());
@@ -204,12 +204,12 @@ async fn prove_timeout(effect: Effect) {
 
 #[tokio::test]
 async fn silence_is_a_timeout() {
-    prove_timeout(Effect::Silence).await;
+    run_timeout_case(Effect::Silence).await;
 }
 
 #[tokio::test]
 async fn one_byte_every_half_second_is_a_timeout() {
-    prove_timeout(Effect::Slow { every_ms: 500 }).await;
+    run_timeout_case(Effect::Slow { every_ms: 500 }).await;
 }
 
 #[tokio::test]

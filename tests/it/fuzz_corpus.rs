@@ -19,16 +19,16 @@ fn replay(target: &str, run: fn(&[u8])) {
 }
 
 #[test]
-fn whatever_the_exchange_answers() {
+fn the_decoder_accepts_every_input_of_the_corpus() {
     replay("decoder", fuzz::decoder::run);
 }
 
 #[test]
-fn whatever_the_configuration_says() {
+fn the_configuration_parser_accepts_every_input_of_the_corpus() {
     replay("config", fuzz::config::run);
 }
 
 #[test]
-fn whatever_a_client_sends() {
+fn the_web_server_accepts_every_input_of_the_corpus() {
     replay("http", fuzz::http::run);
 }

@@ -29,23 +29,23 @@ use xt_balance_exporter::{
 // The walk: what is known of a few accounts and of prices, as it changes
 
 const LARGE: &str = "large";
-const ODD: &str = "a \"quoted\" back\\slash\nünï币";
+const QUOTED_NAME: &str = "a \"quoted\" back\\slash\nünï币";
 /// Names, wallets, and after how many seconds an answer is unknown.
 const ACCOUNTS: [(&str, &[Wallet], u64); 4] = [
-    (ODD, &[Wallet::Spot], 300),
+    (QUOTED_NAME, &[Wallet::Spot], 300),
     (LARGE, &[Wallet::Spot], 400),
     ("tiny", &[Wallet::Spot], 100),
     ("wallets", &[Wallet::Spot, Wallet::Fiat, Wallet::FuturesUsdt], 200),
 ];
 const PRICES_MAX_AGE: Duration = Duration::from_secs(250);
 /// Another account, which is never polled.
-const SILENT: &str = "silent";
+const UNPOLLED: &str = "silent";
 
 /// Whether each of [`ACCOUNTS`] has changed, and then prices.
-type Mix = [bool; ACCOUNTS.len() + 1];
-const MIXES: u32 = 1 << ACCOUNTS.len();
+type ChangedSet = [bool; ACCOUNTS.len() + 1];
+const CHANGED_SETS: u32 = 1 << ACCOUNTS.len();
 
-fn mix(accounts: u32, prices: bool) -> Mix {
+fn changed_set(accounts: u32, prices: bool) -> ChangedSet {
     std::array::from_fn(|place| if place < ACCOUNTS.len() { accounts >> place & 1 == 1 } else { prices })
 }
 
@@ -53,17 +53,17 @@ fn mix(accounts: u32, prices: bool) -> Mix {
 struct Step {
     name: String,
     /// How it differs from the step before, where only amounts and prices have changed.
-    mix: Option<Mix>,
-    whole: Exposition,
+    changed_set: Option<ChangedSet>,
+    exposition: Exposition,
 }
 
 impl Step {
     fn plain(&self) -> Vec<u8> {
-        self.whole.plain.parts.concat()
+        self.exposition.plain.parts.concat()
     }
 
     fn gzip(&self) -> Vec<u8> {
-        self.whole.gzip.parts.concat()
+        self.exposition.gzip.parts.concat()
     }
 
     /// The lines of balances of `account`.
@@ -76,61 +76,62 @@ impl Step {
         self.lines(&["xt_price{".to_owned()])
     }
 
-    fn lines(&self, beginnings: &[String]) -> Vec<String> {
+    fn lines(&self, prefixes: &[String]) -> Vec<String> {
         let plain = String::from_utf8(self.plain()).unwrap();
-        let is_one = |line: &&str| beginnings.iter().any(|beginning| line.starts_with(beginning));
+        let is_one = |line: &&str| prefixes.iter().any(|prefix| line.starts_with(prefix));
         plain.lines().filter(is_one).map(str::to_owned).collect()
     }
 
     /// Where the parts lie that are a piece of a family and nothing else: no part is made of shorter
     /// ones and this long.
-    fn shared(&self) -> Vec<*const u8> {
-        let long = self.whole.gzip.parts.iter().filter(|part| part.len() > 256 * 1024);
+    fn large_parts(&self) -> Vec<*const u8> {
+        let long = self.exposition.gzip.parts.iter().filter(|part| part.len() > 256 * 1024);
         long.map(|part| part.as_ptr()).collect()
     }
 }
 
 static STEPS: LazyLock<Vec<Step>> = LazyLock::new(|| {
-    let mut walk = Walk::new();
-    walk.step("nothing is known".to_owned(), None);
+    let mut history = StoreHistory::new();
+    history.step("nothing is known".to_owned(), None);
     for (name, ..) in &ACCOUNTS {
-        walk.change(name);
+        history.change(name);
     }
-    walk.step("balances are known, prices are not".to_owned(), None);
-    for accounts in 0..MIXES {
-        let mix = mix(accounts, false);
-        for ((name, ..), _) in iter::zip(&ACCOUNTS, mix).filter(|(_, is_changed)| *is_changed) {
-            walk.change(name);
+    history.step("balances are known, prices are not".to_owned(), None);
+    for accounts in 0..CHANGED_SETS {
+        let changed_set = changed_set(accounts, false);
+        for ((name, ..), _) in iter::zip(&ACCOUNTS, changed_set).filter(|(_, is_changed)| *is_changed) {
+            history.change(name);
         }
-        walk.step(format!("without prices, {mix:?}"), Some(mix));
+        history.step(format!("without prices, {changed_set:?}"), Some(changed_set));
     }
-    walk.quote(true);
-    walk.step("prices are known".to_owned(), None);
-    for (prices, accounts) in [false, true].into_iter().flat_map(|prices| iter::repeat(prices).zip(0..MIXES))
+    history.apply_prices(true);
+    history.step("prices are known".to_owned(), None);
+    for (prices, accounts) in
+        [false, true].into_iter().flat_map(|prices| iter::repeat(prices).zip(0..CHANGED_SETS))
     {
-        let mix = mix(accounts, prices);
-        for ((name, ..), is_changed) in iter::zip(&ACCOUNTS, mix) {
-            if is_changed { walk.change(name) } else { walk.repeat(name) }
+        let changed_set = changed_set(accounts, prices);
+        for ((name, ..), is_changed) in iter::zip(&ACCOUNTS, changed_set) {
+            if is_changed { history.change(name) } else { history.repeat(name) }
         }
-        walk.quote(prices);
-        walk.step(format!("with prices, all polled, {mix:?}"), Some(mix));
+        history.apply_prices(prices);
+        history.step(format!("with prices, all polled, {changed_set:?}"), Some(changed_set));
     }
-    let last = walk.now;
+    let last = history.now;
     for (name, ..) in &ACCOUNTS {
-        walk.fail(name);
+        history.fail(name);
     }
     for age in [1, 99, 100, 200, 250, 300, 400] {
-        walk.now = last.later(Duration::from_secs(age));
-        walk.step(format!("held, or unknown after {age} s"), None);
+        history.now = last.later(Duration::from_secs(age));
+        history.step(format!("held, or unknown after {age} s"), None);
     }
     for (name, ..) in &ACCOUNTS {
-        walk.change(name);
+        history.change(name);
     }
-    walk.step("balances are known again".to_owned(), None);
-    walk.steps
+    history.step("balances are known again".to_owned(), None);
+    history.steps
 });
 
-struct Walk {
+struct StoreHistory {
     store: Arc<Store>,
     cache: ExpositionCache,
     now: Timestamp,
@@ -140,7 +141,7 @@ struct Walk {
     steps: Vec<Step>,
 }
 
-impl Walk {
+impl StoreHistory {
     fn new() -> Self {
         let now = at(5);
         let account = |name: &str, wallets: &[Wallet], max_age| {
@@ -164,7 +165,7 @@ impl Walk {
             };
             AccountEntry::new(facts, wallets.iter().map(subject).collect(), now.uptime)
         };
-        let silent = account(SILENT, &[Wallet::Spot], 100);
+        let silent = account(UNPOLLED, &[Wallet::Spot], 100);
         let accounts = ACCOUNTS.iter().map(|(name, wallets, max_age)| account(name, wallets, *max_age));
         let store = Store::new(accounts.chain([silent]).collect()).with_prices(PRICES_MAX_AGE, now.uptime);
         let store = Arc::new(store);
@@ -172,8 +173,8 @@ impl Walk {
         Self { store, cache, now, turn: 0, price: 0, steps: Vec::new() }
     }
 
-    fn step(&mut self, name: String, mix: Option<Mix>) {
-        self.steps.push(Step { name, mix, whole: self.cache.render(self.now, None) });
+    fn step(&mut self, name: String, changed_set: Option<ChangedSet>) {
+        self.steps.push(Step { name, changed_set, exposition: self.cache.render(self.now, None) });
         self.now = self.now.later(Duration::from_secs(1));
     }
 
@@ -211,7 +212,7 @@ impl Walk {
     }
 
     /// Reads prices, others than before or the same.
-    fn quote(&mut self, are_others: bool) {
+    fn apply_prices(&mut self, are_others: bool) {
         self.price += u64::from(are_others);
         let market = |currency: &SmolStr| format!(r#""{currency}_usdt":{{"price":"{}.25"}}"#, self.price);
         let markets: Vec<_> = LARGE_ONES.iter().step_by(9).map(market).collect();
@@ -240,7 +241,9 @@ fn answer(account: &str, random: &mut fastrand::Rng) -> BalanceAnswer {
 fn currencies(account: &str) -> BTreeSet<SmolStr> {
     match account {
         LARGE => LARGE_ONES.clone(),
-        ODD => ["quote\"back\\slash", "ünï币", "{a=\"1\"} 7", "\u{202e}tdsu", " "].map(SmolStr::from).into(),
+        QUOTED_NAME => {
+            ["quote\"back\\slash", "ünï币", "{a=\"1\"} 7", "\u{202e}tdsu", " "].map(SmolStr::from).into()
+        }
         "wallets" => ["btc", "eth", "usdt"].map(SmolStr::from).into(),
         _ => ["usdt"].map(SmolStr::from).into(),
     }
@@ -255,23 +258,23 @@ static LARGE_ONES: LazyLock<BTreeSet<SmolStr>> = LazyLock::new(|| {
 
 #[test]
 fn the_walk_goes_through_every_mix_and_every_state() {
-    let mixes = STEPS.iter().filter_map(|step| Some((!step.prices().is_empty(), step.mix?)));
-    let unpriced = (0..MIXES).map(|accounts| (false, mix(accounts, false)));
+    let mixes = STEPS.iter().filter_map(|step| Some((!step.prices().is_empty(), step.changed_set?)));
+    let unpriced = (0..CHANGED_SETS).map(|accounts| (false, changed_set(accounts, false)));
     let priced = [false, true]
         .into_iter()
-        .flat_map(|prices| (0..MIXES).map(move |accounts| (true, mix(accounts, prices))));
+        .flat_map(|prices| (0..CHANGED_SETS).map(move |accounts| (true, changed_set(accounts, prices))));
     assert!(mixes.eq(unpriced.chain(priced)));
 
     for (before, step) in STEPS.iter().zip(&STEPS[1..]) {
-        let Some(mix) = step.mix else { continue };
-        for ((account, ..), is_changed) in iter::zip(ACCOUNTS, mix) {
+        let Some(changed_set) = step.changed_set else { continue };
+        for ((account, ..), is_changed) in iter::zip(ACCOUNTS, changed_set) {
             let (old, new) = (before.balances(account), step.balances(account));
             assert!(!new.is_empty() && (old != new) == is_changed, "{account:?} {}", step.name);
-            let is_shared = step.shared() == before.shared();
+            let is_shared = step.large_parts() == before.large_parts();
             assert!(account != LARGE || is_shared != is_changed, "{}", step.name);
         }
-        assert_eq!(before.prices() != step.prices(), mix[ACCOUNTS.len()], "{}", step.name);
-        assert_eq!(step.shared().len(), 2, "free and frozen of the large account: {}", step.name);
+        assert_eq!(before.prices() != step.prices(), changed_set[ACCOUNTS.len()], "{}", step.name);
+        assert_eq!(step.large_parts().len(), 2, "free and frozen of the large account: {}", step.name);
     }
 
     let known = |step: &Step| {
@@ -282,14 +285,14 @@ fn the_walk_goes_through_every_mix_and_every_state() {
     states.dedup();
     let aging = [(4, true), (3, true), (2, true), (2, false), (1, false), (0, false)];
     assert_eq!(states, [&[(0, false), (4, false)][..], &aging, &[(4, false)]].concat());
-    assert!(STEPS.iter().all(|step| step.balances(SILENT).is_empty()));
+    assert!(STEPS.iter().all(|step| step.balances(UNPOLLED).is_empty()));
 }
 
 #[test]
-fn flate2_finds_the_plain_text_and_nothing_behind_it() {
+fn flate2_decompresses_the_plain_text_and_nothing_more() {
     for step in &*STEPS {
         let packed = step.gzip();
-        assert_eq!(packed.len() as u64, step.whole.gzip.length, "{}", step.name);
+        assert_eq!(packed.len() as u64, step.exposition.gzip.length, "{}", step.name);
         let (mut decoder, mut text) = (GzDecoder::new(&*packed), Vec::new());
         let read = decoder.read_to_end(&mut text);
         assert!(read.is_ok(), "{}: {read:?}", step.name);
@@ -315,7 +318,7 @@ while lengths := read(16):
 "#;
 
 #[test]
-fn zlib_finds_the_plain_text_and_nothing_behind_it() {
+fn zlib_decompresses_the_plain_text_and_nothing_more() {
     let mut child = Command::new("python3")
         .args(["-c", PYTHON])
         .stdin(Stdio::piped())
@@ -330,11 +333,11 @@ fn zlib_finds_the_plain_text_and_nothing_behind_it() {
     }
     drop(stdin);
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    for (step, said) in iter::zip(&*STEPS, said.lines()) {
-        assert_eq!(said, "True True 0 True", "{}", step.name);
+    let line = String::from_utf8(output.stdout).unwrap();
+    for (step, line) in iter::zip(&*STEPS, line.lines()) {
+        assert_eq!(line, "True True 0 True", "{}", step.name);
     }
-    assert_eq!((said.lines().count(), output.status.success()), (STEPS.len(), true));
+    assert_eq!((line.lines().count(), output.status.success()), (STEPS.len(), true));
 }
 
 /// Fetches the text of a step three times: plain, compressed for the browser to decompress, and compressed for the page
@@ -359,12 +362,12 @@ async step => {
 }";
 
 #[test]
-fn chromium_finds_the_plain_text_and_nothing_behind_it() {
+fn chromium_decompresses_the_plain_text_and_nothing_more() {
     let server = Server::start();
     let mut browser = Browser::start();
     browser.open(&format!("http://{}/", server.address));
     for (number, step) in STEPS.iter().enumerate() {
-        let (plain, gzip) = (step.whole.plain.length, step.whole.gzip.length);
+        let (plain, gzip) = (step.exposition.plain.length, step.exposition.gzip.length);
         let found = browser.eval(&format!("({PAGE})({number})"));
         assert_eq!(found, json!([plain, true, [gzip, plain], true]), "{}", step.name);
         let taken = std::mem::take(&mut *server.taken.lock().unwrap());
@@ -406,9 +409,11 @@ fn answer_call(mut stream: TcpStream, taken: &Mutex<Vec<(String, u64)>>) {
         line.starts_with("accept-encoding:") && line.contains("gzip")
     });
     let (headers, text) = match (step, target.split('/').nth(1)) {
-        (Some(step), Some("plain")) => ("", Some(&step.whole.plain)),
-        (Some(step), Some("file")) => ("", Some(&step.whole.gzip)),
-        (Some(step), Some("gzip")) if accepts_gzip => ("Content-Encoding: gzip\r\n", Some(&step.whole.gzip)),
+        (Some(step), Some("plain")) => ("", Some(&step.exposition.plain)),
+        (Some(step), Some("file")) => ("", Some(&step.exposition.gzip)),
+        (Some(step), Some("gzip")) if accepts_gzip => {
+            ("Content-Encoding: gzip\r\n", Some(&step.exposition.gzip))
+        }
         _ => ("Content-Type: text/html\r\n", None),
     };
     let length = text.map_or(0, |text| text.length);

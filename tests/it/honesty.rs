@@ -16,12 +16,12 @@ use xt_balance_exporter::{
     snapshot::wallet::{Thresholds, WatchedCurrency},
 };
 
-const HELD: Option<f64> = Some(500.5);
+const LAST_GOOD_USDT: Option<f64> = Some(500.5);
 const PRESENT: &str = "xt_watch_present{account=\"main\",currency=\"usdt\",wallet=\"spot\"}";
 const REJECTED: &str = "xt_rows_rejected_total{account=\"main\",wallet=\"spot\"}";
 const KEYS: [(&str, &str); 2] = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
 
-fn theirs() -> SimulatedAccount {
+fn simulated_account() -> SimulatedAccount {
     SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
         .with_balance(simulator::SimulatedWallet::Spot, "usdt", "500.5", "1")
         .with_balance(simulator::SimulatedWallet::Spot, "btc", "0.25", "0")
@@ -35,27 +35,27 @@ fn exchange() -> Exchange {
 
 fn exchange_with(mut rules: SimulatorConfig) -> Exchange {
     rules.asset_calls_per_second = 100;
-    Exchange::new(rules, vec![theirs()])
+    Exchange::new(rules, vec![simulated_account()])
 }
 
 /// The account `main`, its one wallet read by this version of the API.
-fn reading(api: ApiVersion, wallet: Wallet, url: &str) -> TestPoller {
+fn wallet_poller(api: ApiVersion, wallet: Wallet, url: &str) -> TestPoller {
     let base = |url: &str| vec![BaseUrl::parse(url).unwrap()];
-    let mut ours = account("main", &[url], key_source(ACCESS_KEY, SECRET_KEY));
-    ours.hosts = ExchangeHosts {
+    let mut config = account("main", &[url], key_source(ACCESS_KEY, SECRET_KEY));
+    config.hosts = ExchangeHosts {
         api,
         base_urls: base(url),
         futures_usdt: base(&format!("{url}/fapi")),
         futures_coin: base(&format!("{url}/dapi")),
         ..ExchangeHosts::default()
     };
-    ours.wallets = vec![wallet];
+    config.wallets = vec![wallet];
     let thresholds = Some(Thresholds { warn: 500.0, page: 250.0 });
-    ours.watch = vec![(wallet, WatchedCurrency { currency: "usdt".into(), thresholds })];
-    TestPoller::for_accounts(vec![ours]).remove(0)
+    config.watch = vec![(wallet, WatchedCurrency { currency: "usdt".into(), thresholds })];
+    TestPoller::for_accounts(vec![config]).remove(0)
 }
 
-const READINGS: [(ApiVersion, Wallet); 3] =
+const WALLETS_BY_API: [(ApiVersion, Wallet); 3] =
     [(ApiVersion::V1, Wallet::Spot), (ApiVersion::V4, Wallet::Spot), (ApiVersion::V4, Wallet::FuturesUsdt)];
 
 /// The value of `series`, which names the spot wallet, for the wallet that is read.
@@ -82,12 +82,12 @@ fn drop_usdt() -> Effect {
 #[tokio::test]
 async fn while_a_row_has_no_usable_name_a_missing_watched_currency_is_unknown_and_not_zero() {
     let long = "x".repeat(70);
-    for (api, wallet) in READINGS {
+    for (api, wallet) in WALLETS_BY_API {
         for name in ["", " ", "\u{feff}", "us\ndt", "usdt\u{0}", "us\u{200b}dt", &long] {
             let exchange = exchange();
             exchange.simulator.inject_fault(Fault::new(drop_usdt()));
             exchange.simulator.inject_fault(Fault::new(row(name, "7")));
-            let mut poller = reading(api, wallet, &exchange.url());
+            let mut poller = wallet_poller(api, wallet, &exchange.url());
             assert!(poller.poll().await, "{name:?}: {:?}", poller.failure());
             let values = [FREE, PRESENT, UP, REJECTED].map(|series| value(&poller, wallet, series));
             assert_eq!(values, [None, None, Some(1.0), Some(1.0)], "{api:?} {wallet} {name:?}");
@@ -97,14 +97,14 @@ async fn while_a_row_has_no_usable_name_a_missing_watched_currency_is_unknown_an
 
 #[tokio::test]
 async fn spaces_and_invisible_characters_around_a_name_are_removed() {
-    for (api, wallet) in READINGS {
+    for (api, wallet) in WALLETS_BY_API {
         for name in
             [" USDT", "usdt\u{a0}", "\u{200b}usdt", "usdt\u{feff}", "\u{2003}usdt\u{2060}", "\tusdt\n"]
         {
             let exchange = exchange();
             exchange.simulator.inject_fault(Fault::new(drop_usdt()));
             exchange.simulator.inject_fault(Fault::new(row(name, "7")));
-            let mut poller = reading(api, wallet, &exchange.url());
+            let mut poller = wallet_poller(api, wallet, &exchange.url());
             assert!(poller.poll().await, "{name:?}: {:?}", poller.failure());
             let values = [FREE, PRESENT, REJECTED].map(|series| value(&poller, wallet, series));
             assert_eq!(values, [Some(7.0), Some(1.0), Some(0.0)], "{api:?} {wallet} {name:?}");
@@ -139,11 +139,11 @@ fn a_loss_in_a_single_answer_is_never_shown() {
             scope.spawn(move || {
                 let exchange = exchange();
                 let exporter = serve(&exchange);
-                until("the first poll was good", || (exporter.sample(FREE) == HELD).then_some(()));
+                until("the first poll was good", || (exporter.sample(FREE) == LAST_GOOD_USDT).then_some(()));
                 exchange.simulator.inject_fault(Fault::new(glitch.clone()));
                 let held = until("the loss was seen", || {
                     let metrics = exporter.metrics();
-                    assert_eq!(sample(&metrics, FREE), HELD, "{glitch:?}");
+                    assert_eq!(sample(&metrics, FREE), LAST_GOOD_USDT, "{glitch:?}");
                     (sample(&metrics, SUSPECT) == Some(1.0)).then_some(metrics)
                 });
                 exchange.simulator.clear_faults();
@@ -155,7 +155,7 @@ fn a_loss_in_a_single_answer_is_never_shown() {
                 );
                 until("the next poll was good", || {
                     let metrics = exporter.metrics();
-                    assert_eq!(sample(&metrics, FREE), HELD, "{glitch:?}");
+                    assert_eq!(sample(&metrics, FREE), LAST_GOOD_USDT, "{glitch:?}");
                     (sample(&metrics, UP) == Some(1.0)).then_some(())
                 });
                 assert_eq!(exporter.sample(SUSPECT), Some(1.0));
@@ -179,7 +179,7 @@ fn a_first_answer_without_a_watched_currency_must_be_confirmed() {
                 });
                 exchange.simulator.clear_faults();
                 let first = until("a balance is shown", || exporter.sample(FREE));
-                assert_eq!(Some(first), HELD, "{glitch:?}");
+                assert_eq!(Some(first), LAST_GOOD_USDT, "{glitch:?}");
             });
         }
     });
@@ -194,7 +194,7 @@ async fn a_loss_that_two_polls_show_is_published_and_not_suspect_again() {
         let read = poller.good_at();
         exchange.simulator.inject_fault(Fault::new(loss.clone()));
         assert!(!poller.poll().await);
-        assert_eq!((poller.sample(FREE), poller.sample(UP)), (HELD, Some(0.0)), "{loss:?}");
+        assert_eq!((poller.sample(FREE), poller.sample(UP)), (LAST_GOOD_USDT, Some(0.0)), "{loss:?}");
         assert_eq!(poller.good_at(), read, "its age goes on");
         assert!(poller.poll().await);
         let values = [FREE, PRESENT, SUSPECT].map(|series| poller.sample(series));
@@ -243,7 +243,7 @@ async fn a_suspect_answer_is_confirmed_by_another_base_url_or_the_next_poll() {
     one.simulator.inject_fault(Fault::new(Effect::Zeros));
     for polls in 1..=3 {
         assert!(poller.poll().await);
-        assert_eq!((poller.sample(FREE), poller.sample(SUSPECT)), (HELD, Some(f64::from(polls))));
+        assert_eq!((poller.sample(FREE), poller.sample(SUSPECT)), (LAST_GOOD_USDT, Some(f64::from(polls))));
     }
 
     // A spare alone is not believed, while the first cannot be asked.
@@ -253,10 +253,10 @@ async fn a_suspect_answer_is_confirmed_by_another_base_url_or_the_next_poll() {
     one.simulator.inject_fault(Fault::new(Effect::Maintenance));
     other.simulator.inject_fault(Fault::new(Effect::Zeros));
     assert!(!poller.poll().await);
-    assert_eq!((poller.sample(FREE), poller.sample(SUSPECT)), (HELD, Some(1.0)));
+    assert_eq!((poller.sample(FREE), poller.sample(SUSPECT)), (LAST_GOOD_USDT, Some(1.0)));
     other.simulator.clear_faults();
     assert!(poller.poll().await);
-    assert_eq!((poller.sample(FREE), poller.sample(SUSPECT)), (HELD, Some(1.0)));
+    assert_eq!((poller.sample(FREE), poller.sample(SUSPECT)), (LAST_GOOD_USDT, Some(1.0)));
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn once_polls_again_after_two_seconds_if_an_answer_must_be_confirmed() {
     exchange.simulator.inject_fault(Fault::new(drop_usdt()).for_calls(1));
     let (output, times) = asks(&exchange);
     assert!(output.status.success(), "{}", output.stderr);
-    assert_eq!((sample(&output.stdout, FREE), times.len()), (HELD, 2));
+    assert_eq!((sample(&output.stdout, FREE), times.len()), (LAST_GOOD_USDT, 2));
     assert!(times[1].saturating_sub(times[0]) >= Duration::from_secs(2), "{times:?}");
 
     let exchange = self::exchange();
@@ -298,8 +298,9 @@ async fn the_age_of_a_balance_counts_from_its_request() {
     let mut poller = TestPoller::new(&[&exchange.url()]);
     assert!(poller.poll().await);
     assert!(poller.good_at().age(poller.clock.now()) >= delay);
-    let shown = poller.sample("xt_last_success_timestamp_seconds{account=\"main\",wallet=\"spot\"}").unwrap();
-    assert!(shown + delay.as_secs_f64() <= poller.clock.now().unix.as_secs_f64());
+    let timestamp =
+        poller.sample("xt_last_success_timestamp_seconds{account=\"main\",wallet=\"spot\"}").unwrap();
+    assert!(timestamp + delay.as_secs_f64() <= poller.clock.now().unix.as_secs_f64());
 }
 
 // Connections.
@@ -309,7 +310,7 @@ async fn the_age_of_a_balance_counts_from_its_request() {
 async fn a_repeated_answer_is_never_read_for_another_account() {
     let names = ["a", "b"];
     let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
-    let theirs = |(name, amount): (&str, &str)| {
+    let simulated_account = |(name, amount): (&str, &str)| {
         SimulatedAccount::new(name, &keys(name).0, &keys(name).1).with_balance(
             simulator::SimulatedWallet::Spot,
             "usdt",
@@ -317,12 +318,13 @@ async fn a_repeated_answer_is_never_read_for_another_account() {
             "0",
         )
     };
-    let exchange = Exchange::new(SimulatorConfig::default(), [("a", "1"), ("b", "2")].map(theirs).to_vec());
+    let exchange =
+        Exchange::new(SimulatorConfig::default(), [("a", "1"), ("b", "2")].map(simulated_account).to_vec());
     let proxy = Proxy::new(exchange.address);
     proxy.set_mode(ProxyMode::RepeatResponse(Duration::from_millis(40)));
     exchange.simulator.inject_fault(Fault::new(Effect::Delay { ms: 120 }).for_account("b"));
-    let ours = names.map(|name| account(name, &[&proxy.url()], key_source(&keys(name).0, &keys(name).1)));
-    let mut pollers = TestPoller::for_accounts(ours.into());
+    let config = names.map(|name| account(name, &[&proxy.url()], key_source(&keys(name).0, &keys(name).1)));
+    let mut pollers = TestPoller::for_accounts(config.into());
     for _ in 0..2 {
         for poller in &mut pollers {
             assert!(poller.poll().await, "{:?}", poller.failure());
@@ -346,7 +348,7 @@ async fn a_cached_answer_is_never_read_for_another_account() {
     ] {
         let names = ["a", "b", "c"];
         let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
-        let theirs = |name: &str| {
+        let simulated_account = |name: &str| {
             let account = SimulatedAccount::new(name, &keys(name).0, &keys(name).1);
             account.with_balance(
                 simulator::SimulatedWallet::Spot,
@@ -355,14 +357,14 @@ async fn a_cached_answer_is_never_read_for_another_account() {
                 "0",
             )
         };
-        let exchange = Exchange::new(SimulatorConfig::default(), names.map(theirs).to_vec());
+        let exchange = Exchange::new(SimulatorConfig::default(), names.map(simulated_account).to_vec());
         exchange.simulator.inject_fault(Fault::new(cache.clone()));
-        let ours = names.map(|name| {
-            let mut ours = account(name, &[&exchange.url()], key_source(&keys(name).0, &keys(name).1));
-            ours.hosts.api = ApiVersion::V4;
-            ours
+        let config = names.map(|name| {
+            let mut config = account(name, &[&exchange.url()], key_source(&keys(name).0, &keys(name).1));
+            config.hosts.api = ApiVersion::V4;
+            config
         });
-        let mut pollers = TestPoller::for_accounts(ours.into());
+        let mut pollers = TestPoller::for_accounts(config.into());
         let mut good = Vec::new();
         for poller in &mut pollers {
             good.push(poller.poll().await);
@@ -379,7 +381,7 @@ async fn a_cached_answer_is_never_read_for_another_account() {
 }
 
 #[tokio::test]
-async fn an_old_date_is_told_also_where_the_exchange_tells_no_time() {
+async fn an_old_date_is_detected_without_the_time_of_the_exchange() {
     let exchange = exchange();
     exchange
         .simulator
@@ -399,7 +401,7 @@ async fn after_a_cached_answer_the_next_base_url_is_called() {
     proxy.set_mode(ProxyMode::AddHeaders(vec![("Age", "3600".to_owned())]));
     let mut poller = TestPoller::new(&[&proxy.url(), &exchange.url()]);
     assert!(poller.poll().await, "{:?}", poller.failure());
-    assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![]));
+    assert_eq!((poller.sample(FREE), poller.failures()), (LAST_GOOD_USDT, vec![]));
     let requests = proxy.requests();
     assert!(!requests.is_empty());
     for request in requests {
@@ -410,10 +412,10 @@ async fn after_a_cached_answer_the_next_base_url_is_called() {
 #[tokio::test]
 async fn an_answer_with_status_203_206_or_226_is_a_failure() {
     for status in [203, 206, 226] {
-        for (api, wallet) in READINGS {
+        for (api, wallet) in WALLETS_BY_API {
             let exchange = exchange();
             exchange.simulator.inject_fault(Fault::new(Effect::Restatus { status }));
-            let mut poller = reading(api, wallet, &exchange.url());
+            let mut poller = wallet_poller(api, wallet, &exchange.url());
             assert!(!poller.poll().await, "{status} {api:?} {wallet}");
             assert_eq!(value(&poller, wallet, FREE), None, "{status} {api:?} {wallet}");
             let failed = "xt_poll_failures_total{account=\"main\",reason=\"http\",wallet=\"spot\"}";

@@ -197,9 +197,10 @@ fn the_image_is_small_and_runs_read_only_without_a_privilege() {
 
     // From outside this container: its addresses are those of its network, and not loopback alone.
     let process = demo.process().to_string();
-    let ask = "exec 3<>/dev/tcp/127.0.0.1/10770 && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3";
+    let request =
+        "exec 3<>/dev/tcp/127.0.0.1/10770 && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3";
     until("a balance is scraped", || {
-        let metrics = run(as_root("nsenter").args(["--net", "--target", &process, "bash", "-c", ask]));
+        let metrics = run(as_root("nsenter").args(["--net", "--target", &process, "bash", "-c", request]));
         metrics.contains("\nxt_balance_free{account=\"market-maker\"").then_some(())
     });
     let sockets = run(as_root("cat").arg(format!("/proc/{process}/net/tcp")))
@@ -231,8 +232,8 @@ fn the_image_is_small_and_runs_read_only_without_a_privilege() {
     for (place, name, reason) in [(0, "exchange.test", "[connect]"), (1, "nowhere.test", "[dns]")] {
         let args = ["check", "--xt.base-url", &format!("https://{name}:1")];
         let check = image.container(&format!("check-{place}"), &args, &keys, Some(process));
-        let said = check.stdout.wait_for("FAIL");
-        assert!(said.contains(reason), "{said}");
+        let line = check.stdout.wait_for("FAIL");
+        assert!(line.contains(reason), "{line}");
     }
     run(as_root("kill").arg(process));
     network.wait().unwrap();

@@ -30,13 +30,13 @@ const APIS: [(ApiVersion, SimulatedEndpoint, &str); 2] = [
     (ApiVersion::V4, SimulatedEndpoint::V4Prices, "/v4/public/ticker/price"),
 ];
 const UNPRICED: &str = "xt_unpriced_currencies{account=\"main\",wallet=\"spot\"}";
-const SINCE: &str = "xt_price_last_success_timestamp_seconds";
+const PRICE_LAST_SUCCESS: &str = "xt_price_last_success_timestamp_seconds";
 const LIST_READ: &str = "xt_market_list_last_success_timestamp_seconds";
 const CLOSED: &str = "xt_markets_closed";
-const FAMILIES: [&str; 5] = [LIST_READ, CLOSED, "xt_price", SINCE, "xt_unpriced_currencies"];
+const FAMILIES: [&str; 5] = [LIST_READ, CLOSED, "xt_price", PRICE_LAST_SUCCESS, "xt_unpriced_currencies"];
 
 /// What `main` holds: priced, a stablecoin, nothing, and what has no market against USDT.
-fn holder() -> SimulatedAccount {
+fn main_account() -> SimulatedAccount {
     SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY)
         .with_balance(SimulatedWallet::Spot, "usdt", "3867.43650012", "3062.17437341")
         .with_balance(SimulatedWallet::Spot, "btc", "0", "0.5")
@@ -54,7 +54,7 @@ fn exchange() -> Exchange {
         "1",
         "0",
     );
-    Exchange::new(rules, vec![holder(), other])
+    Exchange::new(rules, vec![main_account(), other])
 }
 
 /// The pollers of one process, each polled when the test says so.
@@ -67,10 +67,10 @@ struct Process {
 
 impl Process {
     fn new(api: ApiVersion, urls: &[&str]) -> Self {
-        Self::of(api, urls, &CurrencyFilter::default())
+        Self::with_filter(api, urls, &CurrencyFilter::default())
     }
 
-    fn of(api: ApiVersion, urls: &[&str], filter: &CurrencyFilter) -> Self {
+    fn with_filter(api: ApiVersion, urls: &[&str], filter: &CurrencyFilter) -> Self {
         let keys =
             [("main", key_source(ACCESS_KEY, SECRET_KEY)), ("other", key_source("otherKey", "otherSecret"))];
         let accounts: Vec<_> = keys
@@ -95,7 +95,7 @@ impl Process {
     }
 
     /// Reads the prices. Returns whether that was good.
-    async fn quote(&mut self) -> bool {
+    async fn poll_prices(&mut self) -> bool {
         self.prices.run_once().await
     }
 
@@ -116,13 +116,18 @@ impl Process {
     }
 
     /// How the last reading failed.
-    fn trouble(&self) -> String {
+    fn failure_text(&self) -> String {
         let market = self.store.prices().unwrap();
-        market.snapshot.last_failure.as_ref().map(|trouble| trouble.failure.to_string()).unwrap_or_default()
+        market
+            .snapshot
+            .last_failure
+            .as_ref()
+            .map(|failure_text| failure_text.failure.to_string())
+            .unwrap_or_default()
     }
 }
 
-fn calls_of(exchange: &Exchange, endpoint: SimulatedEndpoint) -> usize {
+fn count_calls(exchange: &Exchange, endpoint: SimulatedEndpoint) -> usize {
     exchange.simulator.call_log().records.iter().filter(|call| call.endpoint == endpoint).count()
 }
 
@@ -141,35 +146,35 @@ async fn every_market_against_usdt_gives_a_price_and_what_has_none_is_counted() 
         }
         let mut process = Process::new(api, &[&exchange.url()]);
         assert!(process.poll().await);
-        assert_eq!((process.sample(SINCE), process.sample(UNPRICED)), (Some(0.0), None));
+        assert_eq!((process.sample(PRICE_LAST_SUCCESS), process.sample(UNPRICED)), (Some(0.0), None));
         assert!(!process.text().contains("xt_price{"), "before there is one");
-        assert!(process.quote().await, "{}", process.trouble());
+        assert!(process.poll_prices().await, "{}", process.failure_text());
         let shown =
             ["btc", "usdc", "1inch", "usdt", "gal(ft)", "zero", "doge"].map(|name| process.price(name));
         let expected = [Some(64_210.0), Some(0.9871), Some(0.402), Some(1.0), None, None, None];
         assert_eq!(shown, expected, "{}", api.label());
         assert_eq!(process.sample(UNPRICED), Some(1.0), "gal(ft); doge holds nothing");
-        assert!(process.sample(SINCE) > Some(1_700_000_000.0));
+        assert!(process.sample(PRICE_LAST_SUCCESS) > Some(1_700_000_000.0));
         text_format::read(&process.text()).unwrap();
-        assert_eq!(calls_of(&exchange, endpoint), 1);
+        assert_eq!(count_calls(&exchange, endpoint), 1);
 
         // A market that closes takes its price along.
         assert!(exchange.simulator.remove_price("btc_usdt"));
-        assert!(process.quote().await, "{}", process.trouble());
+        assert!(process.poll_prices().await, "{}", process.failure_text());
         assert_eq!((process.price("btc"), process.price("eth")), (None, Some(3_180.0)));
         assert_eq!(process.sample(UNPRICED), Some(2.0));
         exchange.simulator.set_price("gal(ft)_usdt", "3");
-        assert!(process.quote().await, "{}", process.trouble());
+        assert!(process.poll_prices().await, "{}", process.failure_text());
         assert_eq!((process.price("gal(ft)"), process.sample(UNPRICED)), (Some(3.0), Some(1.0)));
     }
 }
 
 #[tokio::test]
-async fn only_prices_of_what_some_account_could_show_are_shown() {
+async fn only_prices_of_currencies_that_an_account_can_show_are_shown() {
     let exchange = exchange();
     let filter = CurrencyFilter { only: vec!["btc".into(), "gal(ft)".into()], ..CurrencyFilter::default() };
-    let mut process = Process::of(ApiVersion::V4, &[&exchange.url()], &filter);
-    assert!(process.poll().await && process.quote().await, "{}", process.trouble());
+    let mut process = Process::with_filter(ApiVersion::V4, &[&exchange.url()], &filter);
+    assert!(process.poll().await && process.poll_prices().await, "{}", process.failure_text());
     let shown = ["btc", "usdt", "eth", "xt"].map(|name| process.price(name));
     assert_eq!(shown, [Some(64_210.0), Some(1.0), None, None]);
     assert_eq!(process.sample(UNPRICED), Some(1.0));
@@ -181,7 +186,7 @@ async fn the_call_carries_no_key() {
         let exchange = exchange();
         let proxy = Proxy::new(exchange.address);
         let mut process = Process::new(api, &[&proxy.url()]);
-        assert!(process.poll().await && process.quote().await, "{}", process.trouble());
+        assert!(process.poll().await && process.poll_prices().await, "{}", process.failure_text());
         let requests = proxy.requests();
         let asked: Vec<_> = requests.iter().filter(|request| request.target().starts_with(path)).collect();
         assert_eq!(asked.len(), 1, "{requests:?}");
@@ -199,10 +204,10 @@ async fn a_key_that_the_exchange_repeats_in_prices_is_not_shown() {
     let proxy = Proxy::new(exchange.address);
     let mut process = Process::new(ApiVersion::V1, &[&proxy.url()]);
     assert!(process.poll().await);
-    let said = format!("<html>{ACCESS_KEY} {SECRET_KEY} {}", ACCESS_KEY.to_uppercase());
-    proxy.set_mode(ProxyMode::ReplaceResponse(http_response(403, &[], said.as_bytes())));
-    assert!(!process.quote().await);
-    let text = process.trouble();
+    let page = format!("<html>{ACCESS_KEY} {SECRET_KEY} {}", ACCESS_KEY.to_uppercase());
+    proxy.set_mode(ProxyMode::ReplaceResponse(http_response(403, &[], page.as_bytes())));
+    assert!(!process.poll_prices().await);
+    let text = process.failure_text();
     assert!(text.contains("<html>[redacted] [redacted] [redacted]"), "{text}");
 }
 
@@ -217,19 +222,19 @@ async fn a_host_that_fails_is_followed_by_the_next_which_is_then_asked_first() {
         first.simulator.inject_fault(Fault::new(Effect::Maintenance).for_endpoint(endpoint).for_calls(1));
         let mut process = Process::new(api, &[&closed, &first.url(), &second.url()]);
         for _ in 0..2 {
-            assert!(process.quote().await, "{}", process.trouble());
+            assert!(process.poll_prices().await, "{}", process.failure_text());
         }
-        assert_eq!((calls_of(&first, endpoint), calls_of(&second, endpoint)), (1, 2));
+        assert_eq!((count_calls(&first, endpoint), count_calls(&second, endpoint)), (1, 2));
         assert_eq!(process.price("btc"), Some(64_210.0));
         // Each is told of when all fail.
         for exchange in [&first, &second] {
             exchange.simulator.inject_fault(Fault::new(Effect::Maintenance).for_endpoint(endpoint));
         }
-        assert!(!process.quote().await);
-        let text = process.trouble();
-        let said = format!("; then {}{path}: HTTP 503", first.url());
+        assert!(!process.poll_prices().await);
+        let text = process.failure_text();
+        let second_failure = format!("; then {}{path}: HTTP 503", first.url());
         assert!(
-            text.starts_with(&format!("{}{path}: HTTP 503", second.url())) && text.contains(&said),
+            text.starts_with(&format!("{}{path}: HTTP 503", second.url())) && text.contains(&second_failure),
             "{text}"
         );
         assert_eq!(process.price("btc"), Some(64_210.0), "the last ones are held");
@@ -249,8 +254,8 @@ async fn prices_are_held_then_unknown_then_back_and_balances_stay_with_v4() {
 async fn held_then_unknown_then_back((api, endpoint, _): (ApiVersion, SimulatedEndpoint, &str)) {
     let exchange = exchange();
     let mut process = Process::new(api, &[&exchange.url()]);
-    assert!(process.poll().await && process.quote().await, "{}", process.trouble());
-    let since = process.sample(SINCE);
+    assert!(process.poll().await && process.poll_prices().await, "{}", process.failure_text());
+    let since = process.sample(PRICE_LAST_SUCCESS);
     let effects = [
         Effect::Maintenance,
         Effect::from_status(404),
@@ -264,7 +269,7 @@ async fn held_then_unknown_then_back((api, endpoint, _): (ApiVersion, SimulatedE
     ];
     for effect in effects {
         exchange.simulator.inject_fault(Fault::new(effect.clone()).for_endpoint(endpoint));
-        assert!(!process.quote().await, "{effect:?}");
+        assert!(!process.poll_prices().await, "{effect:?}");
         assert!(process.poll().await, "{effect:?}");
         exchange.simulator.clear_faults();
         assert_eq!(
@@ -272,7 +277,7 @@ async fn held_then_unknown_then_back((api, endpoint, _): (ApiVersion, SimulatedE
             (Some(64_210.0), Some(2.0)),
             "{effect:?}"
         );
-        assert_eq!(process.sample(SINCE), since, "{effect:?}");
+        assert_eq!(process.sample(PRICE_LAST_SUCCESS), since, "{effect:?}");
     }
     let text = process.text();
     assert_eq!((sample(&text, UP), sample(&text, POLLS), failures(&text)), (Some(1.0), Some(10.0), vec![]));
@@ -281,13 +286,13 @@ async fn held_then_unknown_then_back((api, endpoint, _): (ApiVersion, SimulatedE
     let good = process.store.prices().unwrap().snapshot.last_good.as_ref().unwrap().at;
     let unknown = exposition(&process.store, good.later(MAX_AGE));
     assert!(!unknown.contains("xt_price{") && !unknown.contains("xt_unpriced_currencies"), "{unknown}");
-    assert_eq!((sample(&unknown, SINCE), sample(&unknown, UP)), (since, Some(1.0)));
+    assert_eq!((sample(&unknown, PRICE_LAST_SUCCESS), sample(&unknown, UP)), (since, Some(1.0)));
     assert!(sample(&unknown, FREE).is_some(), "balances are another matter");
 
     exchange
         .simulator
         .inject_fault(Fault::new(Effect::Delay { ms: 300 }).for_endpoint(endpoint).for_calls(1));
-    assert!(process.quote().await, "{}", process.trouble());
+    assert!(process.poll_prices().await, "{}", process.failure_text());
     let good = process.store.prices().unwrap().snapshot.last_good.as_ref().unwrap().at;
     assert!(
         good.age(process.clock.now()) >= Duration::from_millis(300),
@@ -297,9 +302,9 @@ async fn held_then_unknown_then_back((api, endpoint, _): (ApiVersion, SimulatedE
     advance_clock(MAX_AGE).await;
     exchange.simulator.set_clock_offset_ms(to_millis(MAX_AGE));
     assert!(process.price("btc").is_none() && process.sample(FREE).is_some());
-    assert!(process.quote().await, "{}", process.trouble());
+    assert!(process.poll_prices().await, "{}", process.failure_text());
     assert_eq!((process.price("btc"), process.sample(UNPRICED)), (Some(64_210.0), Some(2.0)));
-    assert!(process.sample(SINCE) > since);
+    assert!(process.sample(PRICE_LAST_SUCCESS) > since);
 }
 
 #[tokio::test]
@@ -318,17 +323,17 @@ async fn paused_alone_and_with_all((api, endpoint, _): (ApiVersion, SimulatedEnd
     assert!(process.poll().await);
     exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)).for_endpoint(endpoint).for_calls(1));
     for _ in 0..3 {
-        assert!(!process.quote().await);
+        assert!(!process.poll_prices().await);
     }
-    assert_eq!(calls_of(&exchange, endpoint), 1, "for ten minutes nothing more is asked");
+    assert_eq!(count_calls(&exchange, endpoint), 1, "for ten minutes nothing more is asked");
     assert!(process.poll().await, "accounts go on");
     assert_eq!(process.sample("xt_paused_until_timestamp_seconds{account=\"main\"}"), Some(0.0));
 
     advance_clock(Duration::from_mins(11)).await;
     exchange.simulator.set_clock_offset_ms(to_millis(Duration::from_mins(11)));
-    assert!(process.quote().await, "{}", process.trouble());
+    assert!(process.poll_prices().await, "{}", process.failure_text());
     exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)));
-    assert!(!process.quote().await);
+    assert!(!process.poll_prices().await);
     assert!(!process.poll().await);
     let arrived = exchange.simulator.call_log().records.len();
     let polls = process.accounts[1].run_once().await;
@@ -342,9 +347,9 @@ async fn paused_alone_and_with_all((api, endpoint, _): (ApiVersion, SimulatedEnd
         assert_eq!(account.run_once().await.1, 1);
     }
     exchange.simulator.clear_faults();
-    let asked = calls_of(&exchange, endpoint);
-    assert!(!process.quote().await);
-    assert_eq!(calls_of(&exchange, endpoint), asked);
+    let asked = count_calls(&exchange, endpoint);
+    assert!(!process.poll_prices().await);
+    assert_eq!(count_calls(&exchange, endpoint), asked);
 }
 
 #[tokio::test]
@@ -365,7 +370,7 @@ async fn a_closed_market_gives_no_price_and_is_counted() {
             exchange.simulator.set_price("usdc_usdt", "1");
             let mut process = Process::new(api, &[&exchange.url()]);
             assert_eq!((process.sample(LIST_READ), process.sample(CLOSED)), (Some(0.0), None));
-            assert!(process.poll().await && process.quote().await, "{}", process.trouble());
+            assert!(process.poll().await && process.poll_prices().await, "{}", process.failure_text());
             assert_eq!((process.price("btc"), process.price("usdc")), (None, Some(1.0)), "{state:?}");
             // gal(ft), which has no market, and now btc.
             assert_eq!((process.sample(CLOSED), process.sample(UNPRICED)), (Some(1.0), Some(2.0)));
@@ -390,33 +395,33 @@ async fn the_list_of_markets_is_read_once_an_hour_and_its_failure_changes_no_pri
             elapsed += time;
             exchange.simulator.set_clock_offset_ms(to_millis(elapsed));
         };
-        assert!(process.quote().await && process.quote().await, "{}", process.trouble());
+        assert!(process.poll_prices().await && process.poll_prices().await, "{}", process.failure_text());
         assert_eq!((process.price("btc"), process.sample(CLOSED)), (Some(64_210.0), None), "unchecked");
-        assert_eq!((calls_of(&exchange, endpoint), process.sample(LIST_READ)), (1, Some(0.0)));
+        assert_eq!((count_calls(&exchange, endpoint), process.sample(LIST_READ)), (1, Some(0.0)));
 
         // After five minutes it is read again, and then once an hour.
         step(300).await;
         exchange.simulator.clear_faults();
         assert!(exchange.simulator.set_market_state("btc_usdt", SimulatedMarketState::Unlisted));
-        assert!(process.quote().await);
+        assert!(process.poll_prices().await);
         assert_eq!((process.price("btc"), process.sample(CLOSED)), (None, Some(1.0)));
         let read_at = process.sample(LIST_READ);
         step(3_590).await;
-        assert!(process.quote().await);
-        assert_eq!((calls_of(&exchange, endpoint), process.sample(LIST_READ)), (2, read_at));
+        assert!(process.poll_prices().await);
+        assert_eq!((count_calls(&exchange, endpoint), process.sample(LIST_READ)), (2, read_at));
 
         // A list that cannot be read leaves the last one in use.
         exchange.simulator.inject_fault(fault());
         step(20).await;
-        assert!(process.quote().await);
-        assert_eq!(calls_of(&exchange, endpoint), 3);
+        assert!(process.poll_prices().await);
+        assert_eq!(count_calls(&exchange, endpoint), 3);
         assert_eq!((process.price("btc"), process.price("eth")), (None, Some(3_180.0)));
         assert_eq!((process.sample(CLOSED), process.sample(LIST_READ)), (Some(1.0), read_at));
     }
 }
 
 #[test]
-fn the_daemon_reads_prices_on_its_schedule_when_told_to_and_never_otherwise() {
+fn the_daemon_reads_prices_on_its_schedule_only_if_enabled() {
     for (api, endpoint, _) in APIS {
         let exchange = exchange();
         let api = format!("--xt.api={}", api.label());
@@ -427,7 +432,7 @@ fn the_daemon_reads_prices_on_its_schedule_when_told_to_and_never_otherwise() {
         let text = silent.metrics();
         let families = text_format::read(&text).unwrap();
         assert!(FAMILIES.iter().all(|name| !families.contains_key(*name)), "{text}");
-        assert_eq!(calls_of(&exchange, endpoint), 0);
+        assert_eq!(count_calls(&exchange, endpoint), 0);
         drop(silent);
 
         let priced = Exporter::serve(&exchange.url(), &[&flags[..], &["--xt.prices=usdt"]].concat());

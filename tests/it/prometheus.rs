@@ -52,8 +52,8 @@ impl Prometheus {
         let mut server = Self { child, address, _folder: folder };
         until("prometheus is ready, or has given up", || {
             if server.child.try_wait().unwrap().is_some() {
-                let said = log.all();
-                assert!(said.contains("address already in use"), "{said}");
+                let log_text = log.all();
+                assert!(log_text.contains("address already in use"), "{log_text}");
                 return Some(false);
             }
             let listens = TcpStream::connect(server.address).is_ok();
@@ -121,9 +121,9 @@ fn prometheus_answers_what_the_exchange_holds_and_nothing_once_it_is_unknown() {
     exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
     until("only the balance is unknown, and the daemon itself is well", || {
         let of_the_answer = r#"count({__name__=~"xt_balance_fr(ee|ozen)|xt_currencies|xt_watch_present"})"#;
-        let said =
+        let results =
             ["up", "xt_up", "xt_balance_free_threshold", of_the_answer].map(|query| prometheus.value(query));
-        (said.each_ref().map(Option::as_deref) == [Some("1"), Some("0"), Some("500"), None]).then_some(())
+        (results.each_ref().map(Option::as_deref) == [Some("1"), Some("0"), Some("500"), None]).then_some(())
     });
 
     exchange.simulator.clear_faults();

@@ -24,7 +24,7 @@ const RELOADED: &str = "xt_exporter_config_last_reload_successful";
 const RELOADED_AT: &str = "xt_exporter_config_last_reload_success_timestamp_seconds";
 
 /// Long enough for nothing to be polled twice in a test.
-const ONCE: Duration = Duration::from_hours(1);
+const LONG_INTERVAL: Duration = Duration::from_hours(1);
 const SECOND: Duration = Duration::from_secs(1);
 
 fn free(account: &str, currency: &str) -> String {
@@ -66,14 +66,14 @@ struct Process {
 impl Process {
     fn new(exchange: &Exchange) -> Self {
         let clock = Clock::start();
-        let asking = Arc::new(exchange::Client::simulated(clock).unwrap());
-        let pollers = PollerSet::new(asking, clock, Handle::current());
+        let client = Arc::new(exchange::Client::simulated(clock).unwrap());
+        let pollers = PollerSet::new(client, clock, Handle::current());
         Self { pollers, clock, url: exchange.url() }
     }
 
     /// The account `main`, polled but once.
     fn main(&self) -> AccountConfig {
-        self.account("main", key_source(ACCESS_KEY, SECRET_KEY), ONCE)
+        self.account("main", key_source(ACCESS_KEY, SECRET_KEY), LONG_INTERVAL)
     }
 
     fn account(&self, name: &str, keys: KeySource, poll_interval: Duration) -> AccountConfig {
@@ -86,11 +86,11 @@ impl Process {
         }
     }
 
-    async fn follow(&mut self, accounts: Vec<AccountConfig>) -> ReloadSummary {
-        self.follow_with(accounts, None).await
+    async fn apply(&mut self, accounts: Vec<AccountConfig>) -> ReloadSummary {
+        self.apply_with_prices(accounts, None).await
     }
 
-    async fn follow_with(
+    async fn apply_with_prices(
         &mut self,
         accounts: Vec<AccountConfig>,
         prices: Option<PricesConfig>,
@@ -100,7 +100,12 @@ impl Process {
 
     fn prices(&self) -> PricesConfig {
         let hosts = self.main().hosts;
-        PricesConfig { hosts, poll_interval: ONCE, poll_timeout: Duration::from_secs(10), max_age: ONCE }
+        PricesConfig {
+            hosts,
+            poll_interval: LONG_INTERVAL,
+            poll_timeout: Duration::from_secs(10),
+            max_age: LONG_INTERVAL,
+        }
     }
 
     fn text(&self) -> String {
@@ -112,7 +117,7 @@ impl Process {
     }
 
     /// Waits until `series`, which only grows, has at least this value.
-    async fn reaches(&self, series: &str, value: f64) {
+    async fn wait_until_at_least(&self, series: &str, value: f64) {
         let is_reached = async {
             while self.sample(series).is_none_or(|sample| sample < value) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -123,7 +128,7 @@ impl Process {
     }
 
     /// Waits until `series` has this value.
-    async fn reads(&self, series: &str, value: Option<f64>) {
+    async fn wait_until_equal(&self, series: &str, value: Option<f64>) {
         let is_read = async {
             while self.sample(series) != value {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -141,31 +146,33 @@ fn changed(changed: usize) -> ReloadSummary {
 // What is known.
 
 #[tokio::test]
-async fn other_wishes_for_an_account_are_met_from_what_is_known_of_it() {
+async fn a_changed_configuration_applies_to_balances_already_read() {
     let exchange = exchange();
     let mut process = Process::new(&exchange);
-    let change = process.follow(vec![process.main()]).await;
+    let change = process.apply(vec![process.main()]).await;
     assert_eq!(change, ReloadSummary { new: 1, ..ReloadSummary::default() });
-    process.reads(POLLS, Some(1.0)).await;
+    process.wait_until_equal(POLLS, Some(1.0)).await;
     let seen = |process: &Process| {
         ["usdt", "btc", "doge", "eth"].map(|currency| process.sample(&free("main", currency)))
     };
     let at = process.sample(SUCCESS);
     assert_eq!(seen(&process), [Some(3_867.4), Some(0.5), Some(0.0), None]);
 
-    let mut wish = process.main();
-    wish.watch[0].1.thresholds = Some(Thresholds { warn: 900.0, page: 450.0 });
-    wish.watch.push((exchange::Wallet::Spot, WatchedCurrency { currency: "eth".into(), thresholds: None }));
-    wish.filter =
+    let mut account_config = process.main();
+    account_config.watch[0].1.thresholds = Some(Thresholds { warn: 900.0, page: 450.0 });
+    account_config
+        .watch
+        .push((exchange::Wallet::Spot, WatchedCurrency { currency: "eth".into(), thresholds: None }));
+    account_config.filter =
         CurrencyFilter { hide_zero: true, exclude: vec!["btc".into()], ..CurrencyFilter::default() };
-    assert_eq!(process.follow(vec![wish]).await, changed(1));
+    assert_eq!(process.apply(vec![account_config]).await, changed(1));
     assert_eq!(process.sample(THRESHOLD), Some(900.0));
     assert_eq!(
         seen(&process),
         [Some(3_867.4), None, None, None],
         "eth was left out, which is to be confirmed"
     );
-    assert_eq!(process.follow(vec![process.main()]).await, changed(1));
+    assert_eq!(process.apply(vec![process.main()]).await, changed(1));
     assert_eq!(seen(&process), [Some(3_867.4), Some(0.5), Some(0.0), None]);
     assert_eq!(
         (process.sample(SUCCESS), process.sample(POLLS)),
@@ -173,15 +180,15 @@ async fn other_wishes_for_an_account_are_met_from_what_is_known_of_it() {
         "nothing else has happened"
     );
 
-    let mut wish = process.main();
-    wish.max_age = Duration::from_nanos(1);
-    process.follow(vec![wish]).await;
+    let mut account_config = process.main();
+    account_config.max_age = Duration::from_nanos(1);
+    process.apply(vec![account_config]).await;
     assert_eq!((process.sample(FREE), process.sample(THRESHOLD)), (None, Some(500.0)), "it is too old now");
     assert_eq!(asset_calls(&exchange, "main"), 1);
 }
 
 #[tokio::test]
-async fn another_account_of_the_same_name_is_never_shown_with_the_balances_of_the_one_before() {
+async fn another_account_of_the_same_name_never_shows_the_balances_of_the_previous_one() {
     let exchange = exchange();
     let other_exchange = Exchange::new(
         SimulatorConfig::default(),
@@ -195,7 +202,7 @@ async fn another_account_of_the_same_name_is_never_shown_with_the_balances_of_th
     let other = |process: &Process, place| {
         let mut other = process.main();
         match place {
-            0 => return process.account("main", key_source("nextKey", "nextSecret"), ONCE),
+            0 => return process.account("main", key_source("nextKey", "nextSecret"), LONG_INTERVAL),
             1 => other.hosts.base_urls = vec![BaseUrl::parse(&other_exchange.url()).unwrap()],
             _ => other.hosts.api = ApiVersion::V4,
         }
@@ -203,9 +210,9 @@ async fn another_account_of_the_same_name_is_never_shown_with_the_balances_of_th
     };
     for place in 0..3 {
         let mut process = Process::new(&exchange);
-        process.follow(vec![process.main()]).await;
-        process.reads(FREE, Some(3_867.4)).await;
-        assert_eq!(process.follow(vec![other(&process, place)]).await, changed(1));
+        process.apply(vec![process.main()]).await;
+        process.wait_until_equal(FREE, Some(3_867.4)).await;
+        assert_eq!(process.apply(vec![other(&process, place)]).await, changed(1));
         assert_eq!((process.sample(FREE), process.sample(POLLS)), (None, Some(0.0)), "{place}");
         assert_eq!(process.sample(THRESHOLD), Some(500.0));
     }
@@ -219,10 +226,10 @@ async fn an_answer_that_comes_after_its_account_has_become_another_is_not_taken_
         .simulator
         .inject_fault(Fault::new(Effect::Delay { ms: 1_000 }).for_endpoint(SimulatedEndpoint::GetBalance));
     let mut process = Process::new(&exchange);
-    process.follow(vec![process.account("main", key_source(ACCESS_KEY, SECRET_KEY), ONCE)]).await;
+    process.apply(vec![process.account("main", key_source(ACCESS_KEY, SECRET_KEY), LONG_INTERVAL)]).await;
     until_called(&exchange, "main").await;
-    let other = process.account("main", key_source("nextKey", "nextSecret"), ONCE);
-    let stopped = timeout(crate::common::PATIENCE, process.follow(vec![other]));
+    let other = process.account("main", key_source("nextKey", "nextSecret"), LONG_INTERVAL);
+    let stopped = timeout(crate::common::PATIENCE, process.apply(vec![other]));
     assert_eq!(stopped.await.unwrap(), changed(1));
     tokio::time::sleep(delay * 2).await;
     assert_eq!((process.sample(FREE), process.sample(POLLS)), (None, Some(0.0)));
@@ -246,12 +253,12 @@ async fn a_moved_key_file_keeps_the_account_and_is_read_again() {
         KeyHalf::File(folder.path().join(name))
     };
     let mut process = Process::new(&exchange);
-    process.follow(vec![process.main()]).await;
-    process.reads(FREE, Some(3_867.4)).await;
+    process.apply(vec![process.main()]).await;
+    process.wait_until_equal(FREE, Some(3_867.4)).await;
     let loaded = process.sample(LOADED);
     let keys = KeySource { access: file("key", ACCESS_KEY), secret: file("secret", SECRET_KEY) };
-    let moved = process.account("main", keys, ONCE);
-    assert_eq!(process.follow(vec![moved]).await, changed(1));
+    let moved = process.account("main", keys, LONG_INTERVAL);
+    assert_eq!(process.apply(vec![moved]).await, changed(1));
     assert_eq!((process.sample(FREE), process.sample(POLLS)), (Some(3_867.4), Some(1.0)));
     assert!(process.sample(LOADED) > loaded);
 }
@@ -265,8 +272,8 @@ async fn a_key_that_works_stays_in_use_while_its_files_hold_one_that_does_not() 
     replace(&path("secret"), SECRET_KEY);
     let keys = || KeySource { access: KeyHalf::File(path("key")), secret: KeyHalf::File(path("secret")) };
     let mut process = Process::new(&exchange);
-    process.follow(vec![process.account("main", keys(), SECOND)]).await;
-    process.reads(FREE, Some(3_867.4)).await;
+    process.apply(vec![process.account("main", keys(), SECOND)]).await;
+    process.wait_until_equal(FREE, Some(3_867.4)).await;
     let calls = || exchange.simulator.call_log();
     let refused =
         || -> u64 { calls().ips.values().map(|counts| counts.count_refused(RefusalCause::AccessKey)).sum() };
@@ -275,12 +282,12 @@ async fn a_key_that_works_stays_in_use_while_its_files_hold_one_that_does_not() 
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let polls = process.sample(POLLS).unwrap();
-    process.reaches(POLLS, polls + 2.0).await;
-    let mut wish = process.account("main", keys(), SECOND);
-    wish.watch[0].1.thresholds = Some(Thresholds { warn: 900.0, page: 450.0 });
-    assert_eq!(process.follow(vec![wish]).await, changed(1));
+    process.wait_until_at_least(POLLS, polls + 2.0).await;
+    let mut account_config = process.account("main", keys(), SECOND);
+    account_config.watch[0].1.thresholds = Some(Thresholds { warn: 900.0, page: 450.0 });
+    assert_eq!(process.apply(vec![account_config]).await, changed(1));
     let polls = process.sample(POLLS).unwrap();
-    process.reaches(POLLS, polls + 2.0).await;
+    process.wait_until_at_least(POLLS, polls + 2.0).await;
     assert_eq!((failures(&process.text()), refused()), (vec![], 1));
     assert_eq!(process.sample(THRESHOLD), Some(900.0));
 }
@@ -293,23 +300,23 @@ async fn accounts_come_and_go_and_the_others_go_on_undisturbed() {
     let mut process = Process::new(&exchange);
     let next = |process: &Process| process.account("next", key_source("nextKey", "nextSecret"), SECOND);
     let third = |process: &Process| process.account("third", key_source("thirdKey", "nextSecret"), SECOND);
-    process.follow(vec![process.main(), next(&process)]).await;
-    process.reads(FREE, Some(3_867.4)).await;
-    process.reads(&free("next", "usdt"), Some(7.0)).await;
+    process.apply(vec![process.main(), next(&process)]).await;
+    process.wait_until_equal(FREE, Some(3_867.4)).await;
+    process.wait_until_equal(&free("next", "usdt"), Some(7.0)).await;
 
-    let change = process.follow(vec![third(&process), process.main()]).await;
+    let change = process.apply(vec![third(&process), process.main()]).await;
     assert_eq!(change, ReloadSummary { new: 1, removed: 1, unchanged: 1, ..ReloadSummary::default() });
     let text = process.text();
     assert!(!text.contains("account=\"next\"") && text.contains("account=\"third\""), "{text}");
-    let asked = asset_calls(&exchange, "next");
-    process.reads(&free("third", "usdt"), Some(3.0)).await;
+    let request = asset_calls(&exchange, "next");
+    process.wait_until_equal(&free("third", "usdt"), Some(3.0)).await;
     let polls = process.sample("xt_polls_total{account=\"third\",wallet=\"spot\"}").unwrap();
-    process.reaches("xt_polls_total{account=\"third\",wallet=\"spot\"}", polls + 2.0).await;
-    assert_eq!(asset_calls(&exchange, "next"), asked, "it is not asked for any more");
+    process.wait_until_at_least("xt_polls_total{account=\"third\",wallet=\"spot\"}", polls + 2.0).await;
+    assert_eq!(asset_calls(&exchange, "next"), request, "it is not asked for any more");
     assert_eq!((process.sample(FREE), process.sample(POLLS)), (Some(3_867.4), Some(1.0)));
     assert_eq!(asset_calls(&exchange, "main"), 1);
 
-    let same = process.follow(vec![process.main(), third(&process)]).await;
+    let same = process.apply(vec![process.main(), third(&process)]).await;
     assert_eq!(same, ReloadSummary { unchanged: 2, ..ReloadSummary::default() });
 }
 
@@ -317,28 +324,28 @@ async fn accounts_come_and_go_and_the_others_go_on_undisturbed() {
 async fn an_account_that_is_polled_less_often_is_polled_no_later_the_next_time() {
     let exchange = exchange();
     let mut process = Process::new(&exchange);
-    process.follow(vec![process.account("main", key_source(ACCESS_KEY, SECRET_KEY), 2 * SECOND)]).await;
-    process.reads(POLLS, Some(1.0)).await;
-    process.follow(vec![process.main()]).await;
-    process.reaches(POLLS, 2.0).await;
+    process.apply(vec![process.account("main", key_source(ACCESS_KEY, SECRET_KEY), 2 * SECOND)]).await;
+    process.wait_until_equal(POLLS, Some(1.0)).await;
+    process.apply(vec![process.main()]).await;
+    process.wait_until_at_least(POLLS, 2.0).await;
     let account = process.pollers.store().account("main").unwrap();
     let next = account.next_poll().unwrap().saturating_duration_since(process.clock.now().monotonic);
     assert!(next > 5 * SECOND, "and from then on once an hour: {next:?}");
 }
 
 #[tokio::test]
-async fn the_clock_of_a_host_that_is_not_asked_any_more_is_forgotten() {
+async fn the_clock_of_a_host_that_is_no_longer_called_is_removed() {
     let (exchange, other) = (exchange(), exchange());
     let skew = |exchange: &Exchange| format!("xt_clock_skew_seconds{{host=\"{}\"}}", exchange.address);
     let mut process = Process::new(&exchange);
-    process.follow(vec![process.main()]).await;
-    process.reads(FREE, Some(3_867.4)).await;
+    process.apply(vec![process.main()]).await;
+    process.wait_until_equal(FREE, Some(3_867.4)).await;
     assert!(process.sample(&skew(&exchange)).is_some());
     let mut elsewhere = process.account("main", key_source(ACCESS_KEY, SECRET_KEY), SECOND);
     elsewhere.hosts.base_urls = vec![BaseUrl::parse(&other.url()).unwrap()];
-    process.follow(vec![elsewhere]).await;
+    process.apply(vec![elsewhere]).await;
     assert_eq!(process.sample(&skew(&exchange)), None);
-    process.reads(FREE, Some(3_867.4)).await;
+    process.wait_until_equal(FREE, Some(3_867.4)).await;
     assert!(process.sample(&skew(&other)).is_some());
 }
 
@@ -359,22 +366,22 @@ async fn prices_follow_the_accounts_without_being_read_again() {
     let mut only_btc = process.main();
     only_btc.filter.only = vec!["btc".into()];
     let soon = PricesConfig { poll_interval: SECOND, poll_timeout: SECOND / 2, ..process.prices() };
-    process.follow_with(vec![only_btc], Some(soon)).await;
-    process.reads("xt_price{currency=\"btc\",quote=\"usdt\"}", Some(60_000.0)).await;
-    process.reads(unpriced, Some(0.0)).await;
+    process.apply_with_prices(vec![only_btc], Some(soon)).await;
+    process.wait_until_equal("xt_price{currency=\"btc\",quote=\"usdt\"}", Some(60_000.0)).await;
+    process.wait_until_equal(unpriced, Some(0.0)).await;
     assert_eq!(priced(&process, "eth"), None, "no account shows it");
 
     // The poller of prices stands still while the other currencies become of interest.
     let later = process.prices();
     let mut only_btc = process.main();
     only_btc.filter.only = vec!["btc".into()];
-    process.follow_with(vec![only_btc], Some(later.clone())).await;
+    process.apply_with_prices(vec![only_btc], Some(later.clone())).await;
     let read = readings();
-    assert_eq!(process.follow_with(vec![process.main()], Some(later)).await, changed(1));
+    assert_eq!(process.apply_with_prices(vec![process.main()], Some(later)).await, changed(1));
     assert_eq!((priced(&process, "btc"), priced(&process, "eth")), (Some(60_000.0), Some(3_000.0)));
     assert_eq!(process.sample(unpriced), Some(0.0), "counted by the prices that are known");
 
-    let without = process.follow(vec![process.main()]).await;
+    let without = process.apply(vec![process.main()]).await;
     assert_eq!(without, ReloadSummary { unchanged: 1, prices_changed: true, ..ReloadSummary::default() });
     let text = process.text();
     assert!(!text.contains("xt_price") && !text.contains("xt_unpriced"), "{text}");
@@ -382,8 +389,8 @@ async fn prices_follow_the_accounts_without_being_read_again() {
     assert!(readings() <= read + 1, "it was not read for this");
 
     let soon = PricesConfig { poll_interval: SECOND, poll_timeout: SECOND / 2, ..process.prices() };
-    process.follow_with(vec![process.main()], Some(soon)).await;
+    process.apply_with_prices(vec![process.main()], Some(soon)).await;
     assert_eq!(process.sample(unpriced), None, "what was known of prices was let go");
-    process.reads(unpriced, Some(0.0)).await;
+    process.wait_until_equal(unpriced, Some(0.0)).await;
     assert_eq!(process.sample(POLLS), Some(1.0), "balances were not disturbed by any of it");
 }

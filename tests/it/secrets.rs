@@ -114,7 +114,7 @@ impl CanarySetup {
 }
 
 #[test]
-fn no_core_dump_holds_a_key_unless_that_is_asked_for() {
+fn no_core_dump_contains_a_key_unless_core_dumps_are_allowed() {
     for (more, limit) in [(&[][..], "0"), (&["--allow-core-dumps"][..], "unlimited")] {
         let setup = CanarySetup::new();
         let mut unlimited = Command::new("prlimit");
@@ -275,12 +275,12 @@ fn run_with_every_answer(command: &str, echoes: impl IntoIterator<Item = Echo>) 
 }
 
 #[test]
-fn once_says_no_secret_whatever_spot_of_v4_repeats() {
+fn once_leaks_no_secret_that_spot_of_v4_repeats() {
     assert_no_answer_leaks(&["once", "--xt.api=v4"], answers_of_v4, echoes_of_headers());
 }
 
 #[test]
-fn check_says_no_secret_whatever_futures_repeat() {
+fn check_leaks_no_secret_that_futures_repeat() {
     let echoes = echoes_of_headers().into_iter().take(1);
     assert_no_answer_leaks(&["check", "--xt.api=v4", "--xt.wallet=futures_usdt"], answers_of_v4, echoes);
 }
@@ -306,12 +306,12 @@ fn assert_no_answer_leaks(
 }
 
 #[test]
-fn once_says_no_secret_whatever_the_exchange_repeats() {
+fn once_leaks_no_secret_that_the_exchange_repeats() {
     run_with_every_answer("once", echoes());
 }
 
 #[test]
-fn check_says_no_secret_whatever_the_exchange_repeats() {
+fn check_leaks_no_secret_that_the_exchange_repeats() {
     // How a text is cleaned does not depend on the command; what is printed of it does.
     run_with_every_answer("check", echoes().into_iter().take(1));
 }
@@ -383,7 +383,7 @@ fn a_host_that_cannot_be_reached_brings_no_secret_out() {
 }
 
 #[test]
-fn the_daemon_says_no_secret_on_any_page_or_in_any_log() {
+fn the_daemon_leaks_no_secret_on_any_page_or_in_any_log() {
     for (log, api) in LOGS.into_iter().zip(["--xt.api=v1", "--xt.api=v4"]) {
         let setup = CanarySetup::new();
         let serve = [
@@ -553,7 +553,7 @@ fn keys_travel_over_https_or_stay_on_this_machine() {
 }
 
 #[test]
-fn key_files_that_others_can_read_are_warned_of_once() {
+fn key_files_that_others_can_read_cause_one_warning() {
     let setup = CanarySetup::new();
     for name in ["one", "two"] {
         fs::set_permissions(setup.file(name), fs::Permissions::from_mode(0o644)).unwrap();
@@ -571,7 +571,7 @@ fn key_files_that_others_can_read_are_warned_of_once() {
 }
 
 #[test]
-fn key_files_that_turn_bad_are_told_of_once_and_the_old_pair_goes_on() {
+fn invalid_key_files_are_logged_once_and_the_old_pair_stays_in_use() {
     let setup = CanarySetup::new();
     let exporter =
         setup.start(&["--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--poll.timeout=900ms"]);

@@ -22,7 +22,7 @@ fn account(name: &str) -> SimulatedAccount {
 }
 
 #[test]
-fn every_state_is_shown_in_words_and_the_page_follows_by_itself() {
+fn every_state_is_shown_in_words_and_the_page_refreshes_itself() {
     let exchange = Exchange::documented();
     let exporter = Exporter::serve(
         &exchange.url(),
@@ -101,7 +101,7 @@ fn a_refresh_keeps_the_scroll_position_and_what_was_opened() {
 }
 
 #[test]
-fn a_page_whose_exporter_is_gone_says_so() {
+fn a_page_reports_that_its_exporter_is_gone() {
     let exchange = Exchange::documented();
     let exporter = Exporter::serve(&exchange.url(), &[]);
     exporter.ready();

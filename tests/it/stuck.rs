@@ -156,9 +156,9 @@ fn a_configuration_that_hangs_stops_neither_polls_nor_scrapes_nor_the_end() {
     exporter.ready();
     hanging.hang();
     let address = exporter.address();
-    let asked = thread::spawn(move || request("POST", address, "/-/reload", &[]));
+    let request_thread = thread::spawn(move || request("POST", address, "/-/reload", &[]));
     assert_polls_continue(&exporter, &[HEALTHY_POLLS, STUCK_POLLS]);
-    let answer: Answer = asked.join().unwrap();
+    let answer: Answer = request_thread.join().unwrap();
     assert_eq!(answer.status, 500, "{}", answer.text());
     assert_golden("reload_hangs", &answer.text());
     assert_eq!(exporter.sample("xt_exporter_config_last_reload_successful"), Some(0.0));
@@ -332,7 +332,7 @@ fn a_log_that_nobody_reads_blocks_nothing_and_dropped_lines_are_counted() {
 }
 
 #[test]
-fn an_output_that_nobody_reads_does_not_hold_up_the_end() {
+fn an_output_that_nobody_reads_does_not_delay_the_shutdown() {
     let exchange = Exchange::documented();
     let mut command = Command::new(PROGRAM);
     command.arg("once").arg(format!("--xt.base-url={}", exchange.url()));

@@ -46,7 +46,7 @@ fn urls(list: &[&str]) -> Vec<BaseUrl> {
 }
 
 /// The account with these wallets, all of them at one place.
-fn reading(url: &str, wallets: &[Wallet]) -> config::AccountConfig {
+fn wallet_poller(url: &str, wallets: &[Wallet]) -> config::AccountConfig {
     let hosts = ExchangeHosts {
         api: ApiVersion::V4,
         base_urls: urls(&[url]),
@@ -216,7 +216,7 @@ async fn each_failure_of_v4_has_its_reason_and_the_last_good_balances_are_held()
         while proofs.len() < 6
             && let Some((row, case)) = left.next()
         {
-            proofs.spawn(async move { (row, prove(case).await) });
+            proofs.spawn(async move { (row, run_case(case).await) });
         }
         let Some(proof) = proofs.join_next().await else { break };
         let (row, text) = proof.unwrap();
@@ -226,7 +226,7 @@ async fn each_failure_of_v4_has_its_reason_and_the_last_good_balances_are_held()
 }
 
 /// Returns the wallet, the reason and the text after host and path.
-async fn prove(Case { wallet, fault, reason }: Case) -> String {
+async fn run_case(Case { wallet, fault, reason }: Case) -> String {
     let exchange = exchange();
     let proxy = Proxy::new(exchange.address);
     let url = if let ExchangeFault::ProxyReply(_) = fault { proxy.url() } else { exchange.url() };
@@ -235,7 +235,7 @@ async fn prove(Case { wallet, fault, reason }: Case) -> String {
         _ => (SimulatedEndpoint::FuturesUsdtBalances, format!("/fapi{LIST}"), 18.589_023_75),
     };
     let patience = if reason == "timeout" { 5 } else { 10 };
-    let account = reading(&url, &[wallet]);
+    let account = wallet_poller(&url, &[wallet]);
     let account = config::AccountConfig { poll_timeout: Duration::from_secs(patience), ..account };
     let mut poller = TestPoller::for_account(account);
     let free = series("xt_balance_free", "usdt", wallet);
@@ -254,18 +254,22 @@ async fn prove(Case { wallet, fault, reason }: Case) -> String {
     let failure = poller.failure().unwrap();
     assert_eq!(failure.reason.label(), reason, "{failure}");
     let place = format!("{url}{path}: ");
-    let says = failure.text.strip_prefix(&place).unwrap_or_else(|| panic!("{failure}"));
+    let error_text = failure.text.strip_prefix(&place).unwrap_or_else(|| panic!("{failure}"));
     let text = poller.text();
-    assert_eq!((up(&text, wallet), sample(&text, &free)), (Some(0.0), Some(usdt)), "{says}");
-    assert_eq!(failures(&text, wallet), [(reason, 1.0)], "{says}");
+    assert_eq!((up(&text, wallet), sample(&text, &free)), (Some(0.0), Some(usdt)), "{error_text}");
+    assert_eq!(failures(&text, wallet), [(reason, 1.0)], "{error_text}");
     let old = poller.text_at(poller.good_at().later(crate::common::in_process::MAX_AGE));
-    assert_eq!((sample(&old, &free), sample(&old, &free.replace("free", "frozen"))), (None, None), "{says}");
+    assert_eq!(
+        (sample(&old, &free), sample(&old, &free.replace("free", "frozen"))),
+        (None, None),
+        "{error_text}"
+    );
 
     exchange.simulator.clear_faults();
     proxy.set_mode(ProxyMode::Relay);
     assert!(poller.poll().await, "{:?}", poller.failure());
     assert_eq!((up(&poller.text(), wallet), poller.sample(&free)), (Some(1.0), Some(usdt)));
-    format!("{wallet} {reason}: {says}")
+    format!("{wallet} {reason}: {error_text}")
 }
 
 #[tokio::test]
@@ -279,7 +283,7 @@ async fn failures_below_http_have_their_reasons_in_v4() {
         (format!("http://{}", nobody.local_addr().unwrap()), "connect"),
     ] {
         for wallet in [Wallet::Spot, Wallet::FuturesCoin] {
-            let mut poller = TestPoller::for_account(reading(&url, &[wallet]));
+            let mut poller = TestPoller::for_account(wallet_poller(&url, &[wallet]));
             assert!(!poller.poll().await);
             assert_eq!(failures(&poller.text(), wallet), [(reason, 1.0)], "{url} {wallet}");
         }
@@ -302,7 +306,7 @@ async fn every_limit_reply_pauses_the_account() {
         [(Wallet::Spot, limited(429)), (Wallet::Spot, gateway), (Wallet::FuturesUsdt, too_many)]
     {
         let exchange = exchange();
-        let mut poller = TestPoller::for_account(reading(&exchange.url(), &[wallet]));
+        let mut poller = TestPoller::for_account(wallet_poller(&exchange.url(), &[wallet]));
         exchange.simulator.inject_fault(Fault::new(effect.clone()).for_account("main"));
         assert!(!poller.poll().await);
         assert_eq!(failures(&poller.text(), wallet), [("rate_limited", 1.0)], "{effect:?}");
@@ -321,7 +325,7 @@ async fn a_real_limit_is_understood() {
     for limit_reply in [LimitReply::Code, LimitReply::Status429] {
         let rules = SimulatorConfig { v4_calls_per_second: 0, limit_reply, ..SimulatorConfig::default() };
         let exchange = exchange_with(rules, |_| {});
-        let mut poller = TestPoller::for_account(reading(&exchange.url(), &[Wallet::Spot]));
+        let mut poller = TestPoller::for_account(wallet_poller(&exchange.url(), &[Wallet::Spot]));
         assert!(!poller.poll().await);
         assert_eq!(failures(&poller.text(), Wallet::Spot), [("rate_limited", 1.0)]);
     }
@@ -335,7 +339,7 @@ async fn the_time_of_a_request_is_the_exchanges_for_futures_too() {
             |_| {},
         );
         for wallet in [Wallet::FuturesUsdt, Wallet::Spot] {
-            let mut poller = TestPoller::for_account(reading(&exchange.url(), &[wallet]));
+            let mut poller = TestPoller::for_account(wallet_poller(&exchange.url(), &[wallet]));
             assert!(poller.poll().await, "{offset} {wallet}: {:?}", poller.failure());
             let skew = poller.sample(&format!("xt_clock_skew_seconds{{host=\"{}\"}}", exchange.address));
             let error = skew.unwrap() - f64::from(offset) / 1_000.0;
@@ -349,18 +353,18 @@ async fn the_time_of_a_request_is_the_exchanges_for_futures_too() {
 #[tokio::test]
 async fn a_slow_call_for_the_time_makes_no_request_of_the_future() {
     let exchange = exchange();
-    let teller = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", teller.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
     let simulator = exchange.simulator.clone();
     thread::spawn(move || {
-        let (mut stream, _) = teller.accept().unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
         assert_ne!(stream.read(&mut [0; 4_096]).unwrap(), 0);
         thread::sleep(Duration::from_millis(1_500));
         let time = simulator.server_time_ms();
         let body = format!(r#"{{"rc":0,"mc":"SUCCESS","ma":[],"result":{{"serverTime":{time}}}}}"#);
         stream.write_all(&http_response(200, &[], body.as_bytes())).unwrap();
     });
-    let mut account = reading(&exchange.url(), &[Wallet::FuturesUsdt]);
+    let mut account = wallet_poller(&exchange.url(), &[Wallet::FuturesUsdt]);
     account.hosts.base_urls = urls(&[&url]);
     let mut poller = TestPoller::for_account(account);
     assert!(poller.poll().await, "{:?}", poller.failure());
@@ -375,7 +379,7 @@ async fn futures_are_read_although_spot_cannot_tell_the_time() {
         let exchange =
             exchange_with(SimulatorConfig { clock_offset_ms: -300, ..SimulatorConfig::default() }, |_| {});
         exchange.simulator.inject_fault(Fault::new(effect.clone()).for_endpoint(SimulatedEndpoint::V4Time));
-        let account = reading(&exchange.url(), &[Wallet::FuturesUsdt]);
+        let account = wallet_poller(&exchange.url(), &[Wallet::FuturesUsdt]);
         let account = config::AccountConfig { poll_timeout: Duration::from_secs(8), ..account };
         let mut poller = TestPoller::for_account(account);
         assert!(poller.poll().await, "{effect:?}: {:?}", poller.failure());
@@ -397,7 +401,7 @@ async fn each_wallet_goes_to_its_own_hosts_and_fails_over_among_them() {
         futures_coin: urls(&[&closed, &format!("{}/dapi", spare.url()), &format!("{}/dapi", coin.url())]),
         ..ExchangeHosts::default()
     };
-    let account = config::AccountConfig { hosts, ..reading(&exchange.url(), &wallets) };
+    let account = config::AccountConfig { hosts, ..wallet_poller(&exchange.url(), &wallets) };
     let mut poller = TestPoller::for_account(account);
     for _ in 0..2 {
         assert_eq!(poller.poller.run_once().await, (3, 0), "{}", poller.text());
@@ -422,7 +426,8 @@ async fn each_wallet_goes_to_its_own_hosts_and_fails_over_among_them() {
 async fn a_key_without_permission_for_futures_still_reads_spot() {
     let exchange =
         exchange_with(SimulatorConfig::default(), |account| account.key = SimulatedKeyState::NotForFutures);
-    let mut poller = TestPoller::for_account(reading(&exchange.url(), &[Wallet::Spot, Wallet::FuturesUsdt]));
+    let mut poller =
+        TestPoller::for_account(wallet_poller(&exchange.url(), &[Wallet::Spot, Wallet::FuturesUsdt]));
     assert_eq!(poller.poller.run_once().await, (2, 1));
     let text = poller.text();
     assert_eq!((up(&text, Wallet::Spot), up(&text, Wallet::FuturesUsdt)), (Some(1.0), Some(0.0)));
@@ -436,7 +441,7 @@ async fn an_unusable_row_affects_no_other_row() {
     let odd = Effect::Row { currency: "odd".to_owned(), value: odd };
     exchange.simulator.inject_fault(Fault::new(odd));
     let wallets = [Wallet::Spot, Wallet::FuturesUsdt];
-    let mut poller = TestPoller::for_account(reading(&exchange.url(), &wallets));
+    let mut poller = TestPoller::for_account(wallet_poller(&exchange.url(), &wallets));
     assert_eq!(poller.poller.run_once().await, (2, 0));
     for wallet in wallets {
         let rejected = format!("xt_rows_rejected_total{{account=\"main\",wallet=\"{wallet}\"}}");
@@ -474,15 +479,16 @@ fn check_succeeds_with_a_key_of_v4() {
 
 #[test]
 fn check_names_the_other_version_when_a_key_is_refused_and_tries_it_nowhere() {
-    let mut said = Transcript::default();
-    for (known, asked) in
+    let mut transcript = Transcript::default();
+    for (accepted_version, flag) in
         [(simulator::SimulatedApi::V4, "--xt.api=v1"), (simulator::SimulatedApi::V1, "--xt.api=v4")]
     {
-        let exchange = exchange_with(SimulatorConfig::default(), |account| account.api = Some(known));
-        let output = check(&exchange, &[asked]);
+        let exchange =
+            exchange_with(SimulatorConfig::default(), |account| account.api = Some(accepted_version));
+        let output = check(&exchange, &[flag]);
         assert_eq!(output.status.code(), Some(1), "{}", output.stdout);
         assert!(output.stdout.contains("[auth]"), "{}", output.stdout);
-        said.add_output(asked, &output);
+        transcript.add_output(flag, &output);
         let calls = exchange.simulator.call_log();
         let expected = (3, 0);
         assert_eq!(
@@ -491,7 +497,7 @@ fn check_names_the_other_version_when_a_key_is_refused_and_tries_it_nowhere() {
             "the balances once, the clock before and after"
         );
     }
-    said.assert("check_other_version");
+    transcript.assert("check_other_version");
 }
 
 #[test]

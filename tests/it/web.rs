@@ -146,7 +146,7 @@ fn get_and_head_answer_with_the_same_headers_on_every_path() {
 }
 
 #[test]
-fn other_paths_answer_404_with_a_list_of_those_there_are() {
+fn other_paths_answer_404_with_a_list_of_the_paths() {
     let (exporter, _exchange) = daemon(&["--web.telemetry-path=/private/metrics"]);
     for path in ["/metrics", "/nothing", "/metrics/", "//", "/private/metrics/../x", "/%6detrics"] {
         let answer = exporter.get(path);
@@ -174,22 +174,22 @@ fn other_methods_answer_405_with_those_that_are_allowed() {
 }
 
 #[test]
-fn gzip_is_sent_when_it_is_asked_for_and_only_then() {
+fn gzip_is_sent_only_if_the_client_accepts_it() {
     let (exporter, _exchange) = daemon(&[]);
     let address = exporter.address();
     for path in ["/metrics", "/"] {
-        let ask = |accept: &[(&str, &str)]| get(address, path, accept);
-        for asked in [
+        let send_request = |accept: &[(&str, &str)]| get(address, path, accept);
+        for headers in [
             &[("Accept-Encoding", "gzip")][..],
             &[("Accept-Encoding", "br"), ("accept-encoding", "gzip;q=0.1")],
         ] {
-            let answer = ask(asked);
-            assert_eq!(answer.header("content-encoding"), Some("gzip"), "{asked:?}");
+            let answer = send_request(headers);
+            assert_eq!(answer.header("content-encoding"), Some("gzip"), "{headers:?}");
             assert_eq!(answer.header("vary"), Some("Accept-Encoding"));
             assert_eq!(answer.header("content-length"), Some(&*answer.body.len().to_string()));
             let mut plain = String::new();
             flate2::read::GzDecoder::new(&*answer.body).read_to_string(&mut plain).unwrap();
-            let expected = ask(&[]).text();
+            let expected = send_request(&[]).text();
             if path == "/metrics" {
                 // These values are read at each scrape; the skew moves when this machine's clock is corrected.
                 let stays = |line: &str| !line.starts_with("process_") && !line.starts_with("xt_clock_skew");
@@ -208,7 +208,7 @@ fn gzip_is_sent_when_it_is_asked_for_and_only_then() {
             &[("Accept-Encoding", "identity")],
             &[("Accept-Encoding", "zstd, br")],
         ] {
-            let answer = ask(refused);
+            let answer = send_request(refused);
             assert_eq!(answer.header("content-encoding"), None, "{refused:?}");
             assert_eq!(answer.header("vary"), Some("Accept-Encoding"), "caches must know: {refused:?}");
             assert!(answer.text().contains("xt_") || path == "/");
@@ -236,7 +236,7 @@ fn a_connection_is_kept_for_the_next_request() {
 fn a_foreign_name_that_points_to_loopback_gets_no_balances() {
     let (exporter, _exchange) = daemon(&["--web.allowed-hosts=balances.example.com,other.example"]);
     let address = exporter.address();
-    let ask = |request: &str| answer(&rest(&mut send(address, request.as_bytes())));
+    let send_request = |request: &str| answer(&rest(&mut send(address, request.as_bytes())));
     for path in PATHS {
         for request in [
             format!("GET {path} HTTP/1.1\r\nHost: rebind.evil.example\r\n\r\n"),
@@ -244,15 +244,15 @@ fn a_foreign_name_that_points_to_loopback_gets_no_balances() {
             format!("GET http://rebind.evil.example{path} HTTP/1.1\r\nHost: {address}\r\n\r\n"),
             format!("HEAD {path} HTTP/1.1\r\nHost: {address}\r\nHost: rebind.evil.example\r\n\r\n"),
         ] {
-            let refused = ask(&request);
+            let refused = send_request(&request);
             assert_eq!((refused.status, refused.header("connection")), (421, Some("close")), "{request}");
             assert!(!refused.text().contains("xt_") && !refused.text().contains("3867"), "{request}");
         }
         for host in ["localhost", "127.0.0.1:1", "[::1]", "Balances.Example.com.:443", "other.example"] {
             let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-            assert_eq!(ask(&request).status, 200, "{request}");
+            assert_eq!(send_request(&request).status, 200, "{request}");
         }
-        assert_eq!(ask(&format!("GET {path} HTTP/1.0\r\n\r\n")).status, 200, "{path}");
+        assert_eq!(send_request(&format!("GET {path} HTTP/1.0\r\n\r\n")).status, 200, "{path}");
     }
     let health =
         Exporter::run(&["healthcheck", &format!("--web.listen-address=localhost:{}", address.port())], &[]);
@@ -283,12 +283,12 @@ fn pages_of_other_sites_reload_nothing_and_read_nothing() {
     assert_eq!(request("POST", address, "/-/reload", &link).status, 403);
     assert_eq!(request("POST", address, "/-/reload", &[]).status, 200, "curl is no page");
     exporter.stderr.wait_for(messages::RELOADED);
-    let said = exporter.stderr.text();
-    assert_eq!(said.matches(messages::RELOADED).count(), 1, "{said}");
+    let log = exporter.stderr.text();
+    assert_eq!(log.matches(messages::RELOADED).count(), 1, "{log}");
 }
 
 #[test]
-fn more_scrapes_than_allowed_are_told_to_come_back() {
+fn more_scrapes_than_allowed_get_status_503() {
     let (exporter, _exchange) = daemon_of_many_currencies(&["--web.max-requests=1"]);
     let address = exporter.address();
     let mut slow = send(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -306,12 +306,12 @@ fn more_scrapes_than_allowed_are_told_to_come_back() {
 }
 
 #[test]
-fn clients_who_ask_for_balances_at_once_share_one_rendering() {
+fn concurrent_requests_for_balances_share_one_rendering() {
     let (exporter, _exchange) = daemon_of_many_currencies(&["--poll.interval=1h"]);
     let address = exporter.address();
     let began = Instant::now();
     let bodies: Vec<_> = thread::scope(|scope| {
-        let ask = |gzip: bool| {
+        let send_request = |gzip: bool| {
             scope.spawn(move || {
                 let accept = if gzip { "gzip" } else { "identity" };
                 let answer = get(address, "/api/v1/balances", &[("Accept-Encoding", accept)]);
@@ -325,7 +325,7 @@ fn clients_who_ask_for_balances_at_once_share_one_rendering() {
                 plain
             })
         };
-        let asking: Vec<_> = (0..32).map(|number| ask(number % 2 == 0)).collect();
+        let asking: Vec<_> = (0..32).map(|number| send_request(number % 2 == 0)).collect();
         asking.into_iter().map(|asked| asked.join().unwrap()).collect()
     });
     let allowed = 2 + began.elapsed().as_secs();
@@ -334,7 +334,7 @@ fn clients_who_ask_for_balances_at_once_share_one_rendering() {
 }
 
 #[test]
-fn it_is_ready_once_every_first_poll_has_ended_well_or_not() {
+fn it_is_ready_after_every_first_poll_good_or_failed() {
     let exchange = Exchange::documented();
     exchange.simulator.inject_fault(Fault::new(Effect::Silence));
     let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=61s", "--poll.timeout=60s"]);
@@ -374,7 +374,7 @@ fn it_becomes_ready_when_a_silent_exchange_speaks() {
 }
 
 #[test]
-fn it_says_which_account_it_is_not_ready_for() {
+fn readiness_names_the_account_without_a_finished_poll() {
     let accounts =
         ["quick", "slow"].map(|name| SimulatedAccount::new(name, &format!("key-{name}"), "secret"));
     let exchange = Exchange::new(SimulatorConfig::default(), accounts.into());

@@ -337,7 +337,7 @@ fn more_requests_than_the_limit_are_turned_away_and_refused_ones_do_not_count() 
 }
 
 #[test]
-fn a_password_that_takes_minutes_keeps_neither_others_nor_the_end_waiting() {
+fn a_slow_password_delays_neither_other_clients_nor_the_shutdown() {
     let slow = HASH.replace("$04$", "$20$");
     let setup = WebConfigSetup::new(&format_users(&[("alice", HASH), ("bob", &slow)]));
     let exporter = setup.serve();
@@ -445,7 +445,7 @@ fn a_kept_connection_ends_when_its_authority_is_no_longer_trusted() {
 }
 
 #[test]
-fn a_client_that_never_ends_its_handshake_is_cut_off_and_keeps_nobody_waiting() {
+fn a_client_that_never_ends_its_handshake_is_disconnected_and_delays_no_other() {
     let setup = WebConfigSetup::new(TLS);
     let exporter = setup.serve();
     let mut silent = TcpStream::connect(exporter.address()).unwrap();

@@ -105,7 +105,7 @@ fn parse_duration(text: &str) -> Option<(Duration, &str)> {
 }
 
 #[test]
-fn times_are_shortened_and_nothing_else() {
+fn only_times_are_shortened() {
     let text = "group_wait: 30s # 1h30m, 2 m\nrate15m: rate(x_total[15m]) / 1800 {{ printf \"%.8f\" 5 }} [127.0.0.1:9099, offset 6h]";
     let shorten_duration = "group_wait: 2000ms # 360000ms, 2 m\nrate15m: rate(x_total[60000ms]) / 1800 {{ printf \"%.8f\" 5 }} [127.0.0.1:9099, offset 1440000ms]";
     assert_eq!(shorten_text(text), (shorten_duration.to_owned(), 4));

@@ -115,7 +115,7 @@ fn check_names_a_clock_that_is_off() {
 }
 
 #[test]
-fn check_names_a_limit_however_the_exchange_says_so() {
+fn check_reports_a_rate_limit_in_every_form_of_the_reply() {
     let mut said = Transcript::default();
     for (case, limit_reply) in [("a code", LimitReply::Code), ("status 429", LimitReply::Status429)] {
         let rules = SimulatorConfig { asset_calls_per_second: 0, limit_reply, ..SimulatorConfig::default() };
@@ -132,7 +132,7 @@ fn check_names_a_limit_however_the_exchange_says_so() {
 }
 
 #[test]
-fn check_names_a_host_that_is_not_there() {
+fn check_reports_a_host_that_does_not_exist() {
     let mut said = Transcript::default();
     let exchange = Exchange::documented();
     exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));

@@ -43,8 +43,8 @@ impl Browser {
             .stderr(Stdio::piped())
             .spawn()
             .expect("chromium is installed: `make test` sees to it");
-        let said = Lines::of(child.stderr.take().unwrap());
-        let line = said.wait_for("DevTools listening on ws://");
+        let log = Lines::of(child.stderr.take().unwrap());
+        let line = log.wait_for("DevTools listening on ws://");
         let url = line.split("listening on ").nth(1).unwrap().to_owned();
         let address: SocketAddr = url.trim_start_matches("ws://").split('/').next().unwrap().parse().unwrap();
         let stream = TcpStream::connect(address).unwrap();
@@ -78,8 +78,8 @@ impl Browser {
 
     /// The value of a JavaScript expression, a promise's once it is kept.
     pub fn eval(&mut self, expression: &str) -> Value {
-        let ask = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let answer = self.call("Runtime.evaluate", &ask);
+        let parameters = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
+        let answer = self.call("Runtime.evaluate", &parameters);
         assert!(answer.get("exceptionDetails").is_none(), "{expression}: {answer}");
         answer["result"]["value"].clone()
     }

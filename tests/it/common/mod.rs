@@ -338,10 +338,10 @@ pub fn sample(exposition: &str, series: &str) -> Option<f64> {
 }
 
 /// Asks again and again until there is an answer: for states of another process that no event tells.
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(found) = ask() {
+        if let Some(found) = condition() {
             return found;
         }
         assert!(Instant::now() < deadline, "waited in vain until {what}");

@@ -1,6 +1,6 @@
 //! The program follows the clock of the exchange, and works without it.
 
-use super::{HELD, body, clock_calls, main_account};
+use super::{LAST_GOOD_USDT, body, clock_calls, main_account};
 use crate::common::{
     Exchange,
     in_process::{FREE, TestPoller},
@@ -47,6 +47,6 @@ async fn without_the_exchanges_time_this_machines_clock_is_used() {
         .inject_fault(Fault::new(Effect::from_status(404)).for_endpoint(SimulatedEndpoint::GetServerTime));
     let mut poller = TestPoller::new(&[&exchange.url()]);
     assert!(poller.poll().await, "{:?}", poller.failure());
-    assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![]));
+    assert_eq!((poller.sample(FREE), poller.failures()), (LAST_GOOD_USDT, vec![]));
     assert!(!poller.text().contains("xt_clock_skew_seconds"));
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{HELD, asset_calls, two_keys};
+use super::{LAST_GOOD_USDT, asset_calls, two_keys};
 use crate::common::{
     ACCESS_KEY, Exchange, SECRET_KEY,
     in_process::{FREE, FrozenClock, LOADED, TestPoller, account, exposition},
@@ -63,7 +63,7 @@ async fn after_invalid_new_key_files_the_old_pair_stays_in_use() {
     files.write("noKey", "noSecret");
     for _ in 0..3 {
         assert!(poller.poll().await, "{:?}", poller.failure());
-        assert_eq!((poller.sample(FREE), poller.failures(), refused(&exchange)), (HELD, vec![], 1));
+        assert_eq!((poller.sample(FREE), poller.failures(), refused(&exchange)), (LAST_GOOD_USDT, vec![], 1));
         assert_eq!(poller.sample(LOADED), loaded);
     }
 }
@@ -91,7 +91,7 @@ async fn a_new_pair_is_not_trusted_either_when_the_exchange_words_its_refusal_in
         })));
         for _ in 0..2 {
             assert!(poller.poll().await, "{:?}", poller.failure());
-            assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![]));
+            assert_eq!((poller.sample(FREE), poller.failures()), (LAST_GOOD_USDT, vec![]));
         }
         proxy.set_mode(ProxyMode::Relay);
         assert!(poller.poll().await, "{:?}", poller.failure());
@@ -109,7 +109,7 @@ async fn a_torn_change_of_the_key_files_leaves_no_gap() {
         files.write(access, secret);
         for _ in 0..2 {
             assert!(poller.poll().await, "{:?}", poller.failure());
-            assert_eq!(poller.sample(FREE), HELD);
+            assert_eq!(poller.sample(FREE), LAST_GOOD_USDT);
         }
     }
     files.write("nextKey", "nextSecret");
@@ -125,10 +125,10 @@ async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_ch
         .simulator
         .inject_fault(Fault::new(Effect::from_status(404)).for_endpoint(SimulatedEndpoint::GetServerTime));
     let files = KeyFiles::new("nextKey", "wrongSecret");
-    let ours = account("main", &[&exchange.url()], files.source());
-    let interval = ours.poll_interval;
-    let mut ours = TestPoller::for_accounts(vec![ours]);
-    let TestPoller { mut poller, store, clock } = ours.remove(0);
+    let pollers = account("main", &[&exchange.url()], files.source());
+    let interval = pollers.poll_interval;
+    let mut pollers = TestPoller::for_accounts(vec![pollers]);
+    let TestPoller { mut poller, store, clock } = pollers.remove(0);
     let frozen = FrozenClock::new();
     let running = tokio::spawn(async move { poller.run().await });
     let (mut tries, mut foretold) = (Vec::new(), MonotonicTime::START);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{HELD, asset_calls, body, clock_calls, main_account, patient};
+use super::{LAST_GOOD_USDT, asset_calls, body, clock_calls, exchange_with_high_limits, main_account};
 use crate::common::{
     Exchange,
     in_process::{FREE, PAUSED, POLLS, TestPoller, account, advance_clock, key_source, to_millis},
@@ -18,7 +18,7 @@ use xt_balance_exporter::{
 #[tokio::test]
 async fn after_a_limit_reply_nothing_is_sent_for_ten_minutes_or_as_long_as_was_asked_for() {
     for (retry_after, minutes) in [(None, 10), (Some("5"), 10), (Some("1200"), 20)] {
-        let exchange = patient(vec![main_account()]);
+        let exchange = exchange_with_high_limits(vec![main_account()]);
         let mut poller = TestPoller::new(&[&exchange.url()]);
         assert!(poller.poll().await, "{:?}", poller.failure());
         let limited = Effect::Status {
@@ -33,7 +33,7 @@ async fn after_a_limit_reply_nothing_is_sent_for_ten_minutes_or_as_long_as_was_a
         assert!(!poller.poll().await);
         let end = poller.clock.now().unix;
         assert!(poller.failure().unwrap().text.contains("HTTP 429"));
-        assert_eq!((poller.sample(FREE), poller.failures()), (HELD, vec![("rate_limited", 1.0)]));
+        assert_eq!((poller.sample(FREE), poller.failures()), (LAST_GOOD_USDT, vec![("rate_limited", 1.0)]));
         let until = UnixTime::EPOCH + Duration::from_secs_f64(poller.sample(PAUSED).unwrap());
         let span = Duration::from_mins(minutes);
         // What is read of a number of seconds is rounded.
@@ -48,7 +48,7 @@ async fn after_a_limit_reply_nothing_is_sent_for_ten_minutes_or_as_long_as_was_a
         assert_eq!(poller.sample(POLLS), Some(2.0), "and no poll is counted");
         advance_clock(Duration::from_secs(20)).await;
         assert!(poller.poll().await, "{:?}", poller.failure());
-        assert_eq!((poller.sample(FREE), poller.sample(PAUSED)), (HELD, Some(0.0)));
+        assert_eq!((poller.sample(FREE), poller.sample(PAUSED)), (LAST_GOOD_USDT, Some(0.0)));
     }
 }
 
@@ -56,11 +56,11 @@ async fn after_a_limit_reply_nothing_is_sent_for_ten_minutes_or_as_long_as_was_a
 async fn limit_replies_to_two_accounts_within_a_minute_pause_all() {
     let names = ["a", "b", "c"];
     let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
-    let theirs = names.map(|name| SimulatedAccount::new(name, &keys(name).0, &keys(name).1));
-    let exchange = Exchange::new(SimulatorConfig::default(), theirs.to_vec());
+    let simulated_accounts = names.map(|name| SimulatedAccount::new(name, &keys(name).0, &keys(name).1));
+    let exchange = Exchange::new(SimulatorConfig::default(), simulated_accounts.to_vec());
     let url = exchange.url();
-    let ours = names.map(|name| account(name, &[&url], key_source(&keys(name).0, &keys(name).1)));
-    let mut pollers = TestPoller::for_accounts(ours.into());
+    let accounts = names.map(|name| account(name, &[&url], key_source(&keys(name).0, &keys(name).1)));
+    let mut pollers = TestPoller::for_accounts(accounts.into());
     for name in ["a", "b"] {
         exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)).for_account(name));
     }
@@ -80,7 +80,7 @@ async fn limit_replies_to_two_accounts_within_a_minute_pause_all() {
 async fn an_error_text_that_resembles_a_lock_pauses_no_account() {
     let names = ["a", "b", "c"];
     let keys = |name: &str| (format!("{name}Key"), format!("{name}Secret"));
-    let theirs = names.map(|name| {
+    let simulated_accounts = names.map(|name| {
         SimulatedAccount::new(name, &keys(name).0, &keys(name).1).with_balance(
             SimulatedWallet::Spot,
             "usdt",
@@ -88,10 +88,10 @@ async fn an_error_text_that_resembles_a_lock_pauses_no_account() {
             "0",
         )
     });
-    let exchange = Exchange::new(SimulatorConfig::default(), theirs.to_vec());
+    let exchange = Exchange::new(SimulatorConfig::default(), simulated_accounts.to_vec());
     let url = exchange.url();
-    let ours = names.map(|name| account(name, &[&url], key_source(&keys(name).0, &keys(name).1)));
-    let mut pollers = TestPoller::for_accounts(ours.into());
+    let accounts = names.map(|name| account(name, &[&url], key_source(&keys(name).0, &keys(name).1)));
+    let mut pollers = TestPoller::for_accounts(accounts.into());
     for name in ["a", "b"] {
         exchange.simulator.inject_fault(Fault::new(body(r#"{"code":0,"info":"blocked"}"#)).for_account(name));
     }
@@ -104,7 +104,7 @@ async fn an_error_text_that_resembles_a_lock_pauses_no_account() {
     for name in names {
         assert_eq!(sample(&text, &PAUSED.replace("main", name)), Some(0.0), "{name}");
     }
-    assert_eq!(sample(&text, &FREE.replace("main", "c")), HELD);
+    assert_eq!(sample(&text, &FREE.replace("main", "c")), LAST_GOOD_USDT);
     let api = "xt_poll_failures_total{account=\"a\",reason=\"api\",wallet=\"spot\"}";
     assert_eq!(sample(&text, api), Some(1.0));
 }
@@ -132,13 +132,13 @@ async fn accounts_that_wait_for_the_same_clock_share_its_failure() {
         .simulator
         .inject_fault(Fault::new(Effect::Silence).for_endpoint(SimulatedEndpoint::GetServerTime));
     let url = exchange.url();
-    let ours = (0..5).map(|n| {
+    let accounts = (0..5).map(|n| {
         let mut account = account(&format!("a{n}"), &[&url], key_source(&format!("key{n}"), "s"));
         account.poll_timeout = Duration::from_secs(1);
         account
     });
     let mut polls = JoinSet::new();
-    for mut poller in TestPoller::for_accounts(ours.collect()) {
+    for mut poller in TestPoller::for_accounts(accounts.collect()) {
         polls.spawn(async move { poller.poll().await });
     }
     assert_eq!(polls.join_all().await, [false; 5]);

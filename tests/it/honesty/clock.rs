@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{READINGS, exchange, exchange_with, reading};
+use super::{WALLETS_BY_API, exchange, exchange_with, wallet_poller};
 use crate::common::{
     Exchange,
     in_process::{TestPoller, advance_clock, to_millis},
@@ -25,9 +25,9 @@ where
         [NonceRefusal::Named, NonceRefusal::RequestError, NonceRefusal::OtherErrors, NonceRefusal::SignError];
     let mut proofs = JoinSet::new();
     for nonce_refusal in refusals {
-        for (api, wallet) in READINGS {
+        for (api, wallet) in WALLETS_BY_API {
             let exchange = exchange_with(SimulatorConfig { nonce_refusal, ..SimulatorConfig::default() });
-            let poller = reading(api, wallet, &exchange.url());
+            let poller = wallet_poller(api, wallet, &exchange.url());
             proofs.spawn(proof(exchange, poller, api));
         }
     }
@@ -124,7 +124,7 @@ async fn hosts_with_different_clocks_have_independent_nonces() {
 }
 
 #[tokio::test]
-async fn the_skew_is_that_of_the_scrape_and_of_hosts_that_are_asked() {
+async fn the_skew_is_computed_at_the_scrape_for_hosts_in_use() {
     let (first, spare) = (
         exchange(),
         exchange_with(SimulatorConfig { clock_offset_ms: 30_000, ..SimulatorConfig::default() }),

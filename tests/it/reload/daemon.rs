@@ -59,7 +59,7 @@ fn post(exporter: &Exporter) -> Answer {
 }
 
 #[test]
-fn a_signal_has_the_file_read_again_and_a_broken_one_changes_nothing() {
+fn a_signal_reloads_the_file_and_an_invalid_file_changes_nothing() {
     let exchange = exchange();
     let files = Files::new(&yaml(&exchange, 500, &["main"]));
     let exporter = files.serve(&[]);
@@ -70,8 +70,8 @@ fn a_signal_has_the_file_read_again_and_a_broken_one_changes_nothing() {
 
     files.write("accounts.yml", &yaml(&exchange, 900, &["main", "next"]));
     exporter.signal("HUP");
-    let said = exporter.stderr.wait_for(messages::RELOADED);
-    assert!(said.contains("new=1 changed=1 removed=0 unchanged=0") && said.contains("level=info"), "{said}");
+    let line = exporter.stderr.wait_for(messages::RELOADED);
+    assert!(line.contains("new=1 changed=1 removed=0 unchanged=0") && line.contains("level=info"), "{line}");
     assert_eq!(exporter.sample(THRESHOLD), Some(900.0));
     assert_eq!(exporter.sample(FREE), Some(3_867.4), "it is not forgotten meanwhile");
     let reloaded = exporter.sample(RELOADED_AT).unwrap();
@@ -86,12 +86,12 @@ fn a_signal_has_the_file_read_again_and_a_broken_one_changes_nothing() {
     for (reloads, broken) in broken.into_iter().enumerate() {
         files.write("accounts.yml", &broken);
         exporter.signal("HUP");
-        let said = until("it is refused", || {
-            let said = exporter.stderr.text();
-            let mut lines = said.lines().filter(|line| line.contains(messages::RELOAD_FAILED));
+        let line = until("it is refused", || {
+            let log = exporter.stderr.text();
+            let mut lines = log.lines().filter(|line| line.contains(messages::RELOAD_FAILED));
             lines.nth(reloads).map(str::to_owned)
         });
-        assert!(said.contains("level=error") && said.contains("accounts.yml"), "{said}");
+        assert!(line.contains("level=error") && line.contains("accounts.yml"), "{line}");
         assert_eq!((exporter.sample(RELOADED), exporter.sample(RELOADED_AT)), (Some(0.0), Some(reloaded)));
         assert_eq!((exporter.sample(FREE), exporter.sample(THRESHOLD)), (Some(3_867.4), Some(900.0)));
         assert_eq!(exporter.sample(&free("next", "usdt")), Some(7.0));
@@ -120,30 +120,30 @@ fn a_signal_has_the_file_read_again_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
-fn a_request_has_the_file_read_again_and_is_told_what_came_of_it() {
+fn a_request_reloads_the_file_and_its_reply_reports_the_result() {
     let exchange = exchange();
     let files = Files::new(&yaml(&exchange, 500, &["main"]));
     let exporter = files.serve(&["--web.enable-lifecycle"]);
     exporter.ready();
     let same = post(&exporter);
     assert_eq!(same.status, 200);
-    let mut said = Transcript::default();
-    said.add("the same", &same.text());
+    let mut transcript = Transcript::default();
+    transcript.add("the same", &same.text());
 
     files.write("accounts.yml", &yaml(&exchange, 900, &["main", "next"]));
     let changed = post(&exporter);
-    said.add("one new, one changed", &changed.text());
+    transcript.add("one new, one changed", &changed.text());
     assert_eq!((changed.status, exporter.sample(THRESHOLD)), (200, Some(900.0)));
 
     files.write("accounts.yml", &("prices: usdt\n".to_owned() + &yaml(&exchange, 900, &["main", "next"])));
     let priced = post(&exporter).text();
-    said.add("prices as well", &priced);
+    transcript.add("prices as well", &priced);
 
     files.write("accounts.yml", "accounts: []");
     let broken = post(&exporter);
     assert_eq!((broken.status, exporter.sample(RELOADED)), (500, Some(0.0)));
-    said.add("no account", &broken.text());
-    said.assert("reload");
+    transcript.add("no account", &broken.text());
+    transcript.assert("reload");
     assert_eq!(exporter.sample(THRESHOLD), Some(900.0));
 
     for method in ["GET", "HEAD", "PUT"] {
@@ -181,7 +181,7 @@ fn a_request_is_refused_unless_it_is_allowed_and_let_in() {
 }
 
 #[test]
-fn without_a_file_there_is_nothing_new_and_the_daemon_lives_on() {
+fn without_a_file_a_reload_changes_nothing() {
     let exchange = exchange();
     let exporter = Exporter::serve(&exchange.url(), &["--poll.interval=1h"]);
     exporter.ready();
@@ -191,7 +191,7 @@ fn without_a_file_there_is_nothing_new_and_the_daemon_lives_on() {
 }
 
 #[test]
-fn a_demo_ends_with_its_terminal() {
+fn the_demo_ends_with_its_terminal() {
     // The shell that runs the tests may have told its children to ignore SIGHUP.
     let mut minding = Command::new("/usr/bin/env");
     minding.args(["--default-signal=HUP", PROGRAM]);

@@ -53,7 +53,7 @@ async fn people_can_set_the_clock() {
 }
 
 #[tokio::test]
-async fn people_can_read_what_there_is() {
+async fn the_help_page_and_the_state_page_are_readable() {
     let exchange = ServedExchange::documented().await;
     for path in ["/simulator/", "/simulator"] {
         let help = exchange.get(path).await;

@@ -46,8 +46,8 @@ fn clients_that_send_no_request_or_take_no_answer_are_disconnected() {
     thread::scope(|scope| {
         for mut stream in waiting {
             scope.spawn(move || {
-                let said = String::from_utf8(rest(&mut stream)).unwrap();
-                assert!(said.is_empty() || said.starts_with("HTTP/1.1 408 "), "{said}");
+                let response = String::from_utf8(rest(&mut stream)).unwrap();
+                assert!(response.is_empty() || response.starts_with("HTTP/1.1 408 "), "{response}");
             });
         }
         // A byte now and then is no request either.
@@ -112,7 +112,7 @@ fn head(stream: &mut TcpStream) -> u16 {
 }
 
 #[test]
-fn a_network_that_has_all_its_connections_at_work_is_told_so_and_others_are_answered() {
+fn a_network_with_all_its_connections_busy_gets_an_error_and_others_get_answers() {
     let (exporter, _exchange) = daemon_of_many_currencies(&["--poll.interval=1h"]);
     let address = exporter.address();
     let slow: Vec<_> = (0..CONNECTIONS_OF_A_NETWORK)
@@ -134,7 +134,7 @@ fn a_network_that_has_all_its_connections_at_work_is_told_so_and_others_are_answ
 }
 
 #[test]
-fn clients_that_take_every_descriptor_leave_polls_theirs() {
+fn clients_cannot_take_the_descriptors_of_polls() {
     let exchange = Exchange::documented();
     let mut limited = std::process::Command::new("sh");
     limited.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\"", crate::common::PROGRAM]);
@@ -191,12 +191,12 @@ fn a_malformed_request_is_refused_and_affects_no_other_client() {
         let mut stream = connect(address);
         // It may have closed before all of it is sent.
         let _ = stream.write_all(garbage);
-        let said = rest(&mut stream);
-        let shown = String::from_utf8_lossy(&garbage[..garbage.len().min(40)]).into_owned();
+        let response = rest(&mut stream);
+        let request_start = String::from_utf8_lossy(&garbage[..garbage.len().min(40)]).into_owned();
         assert!(
-            said.is_empty() || said.starts_with(b"HTTP/1.1 4"),
-            "{shown}: {}",
-            String::from_utf8_lossy(&said)
+            response.is_empty() || response.starts_with(b"HTTP/1.1 4"),
+            "{request_start}: {}",
+            String::from_utf8_lossy(&response)
         );
         is_up(address);
     }
@@ -239,7 +239,7 @@ fn a_running_answer_is_finished_before_the_process_ends() {
 }
 
 #[test]
-fn no_client_keeps_the_process_from_its_end() {
+fn no_client_prevents_the_shutdown() {
     let (exporter, _exchange) = daemon_of_many_currencies(&[]);
     let address = exporter.address();
     let mut never_reads = send(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");

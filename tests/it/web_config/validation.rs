@@ -169,7 +169,7 @@ fn certificates_and_keys_may_stand_in_the_file_and_be_of_any_usual_form() {
 
 /// The example of README.md, with the password `example`.
 #[test]
-fn the_example_of_the_readme_does_what_it_says() {
+fn the_example_of_the_readme_works() {
     let readme = fs::read_to_string("README.md").unwrap();
     let section = readme.split("## TLS and passwords").nth(1).unwrap();
     let setup = WebConfigSetup::new(section.split("```").nth(1).unwrap().strip_prefix("yaml").unwrap());
