@@ -16,15 +16,15 @@ use xt_balance_exporter::simulator::{
 };
 
 const KEYS: [(&str, &str); 2] = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
-/// A port of this machine that only its administrator could listen on, and does not.
-const NOBODY: &str = "http://127.0.0.1:1";
+/// A port of this machine that only its administrator can listen on, and nobody does.
+const CLOSED_PORT: &str = "http://127.0.0.1:1";
 
-fn run(words: &str) -> Output {
-    Exporter::run(&words.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>(), &KEYS)
+fn run(args: &str) -> Output {
+    Exporter::run(&args.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>(), &KEYS)
 }
 
 /// Asserts that it ended with `code` and that every one of `parts` is somewhere in what it printed.
-fn ended(output: &Output, code: i32, parts: &[&str]) {
+fn assert_exit(output: &Output, code: i32, parts: &[&str]) {
     let all = format!("{}{}", output.stdout, output.stderr);
     assert_eq!(output.status.code(), Some(code), "{all}");
     for part in parts {
@@ -191,21 +191,21 @@ fn serve_reads_many_accounts_and_wallets_from_a_file_with_keys_beside_it() {
 fn serve_names_the_address_that_it_cannot_listen_on() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let mut said = Transcript::default();
-    let output = run(&format!("--xt.base-url {NOBODY} --web.listen-address {address}"));
-    ended(&output, 1, &[&address.to_string()]);
-    said.add_output("an address that is in use", &output);
-    let output = run(&format!("--xt.base-url {NOBODY} --web.listen-address nowhere"));
-    ended(&output, 2, &["--web.listen-address"]);
-    said.add_output("--web.listen-address nowhere", &output);
-    said.assert("serve_listen_address");
+    let mut transcript = Transcript::default();
+    let output = run(&format!("--xt.base-url {CLOSED_PORT} --web.listen-address {address}"));
+    assert_exit(&output, 1, &[&address.to_string()]);
+    transcript.add_output("an address that is in use", &output);
+    let output = run(&format!("--xt.base-url {CLOSED_PORT} --web.listen-address nowhere"));
+    assert_exit(&output, 2, &["--web.listen-address"]);
+    transcript.add_output("--web.listen-address nowhere", &output);
+    transcript.assert("serve_listen_address");
 }
 
 #[test]
 fn a_good_configuration_passes_config_check_without_a_word_to_the_exchange() {
     let exchange = Exchange::documented();
     let output = run(&format!("--config.check --xt.base-url {}", exchange.url()));
-    ended(&output, 0, &[]);
+    assert_exit(&output, 0, &[]);
     assert_golden("config_check_valid", &output.stdout);
     assert!(exchange.simulator.call_log().records.is_empty());
 }
@@ -215,10 +215,10 @@ fn a_bad_configuration_fails_config_check_with_the_place_and_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("accounts.yaml");
     let file = file.to_str().unwrap();
-    let mut said = Transcript::default();
+    let mut transcript = Transcript::default();
     let missing = Exporter::run(&["--config.check", "--config.file", file], &[]);
-    ended(&missing, 2, &["--config.file"]);
-    said.add_output("no file", &missing);
+    assert_exit(&missing, 2, &["--config.file"]);
+    transcript.add_output("no file", &missing);
 
     write(folder.path(), "k", "key");
     write(folder.path(), "s", "secret");
@@ -232,11 +232,11 @@ fn a_bad_configuration_fails_config_check_with_the_place_and_the_remedy() {
     ] {
         write(folder.path(), "accounts.yaml", &text);
         let output = Exporter::run(&["--config.check", "--config.file", file], &[]);
-        ended(&output, 2, &[file]);
+        assert_exit(&output, 2, &[file]);
         assert_eq!(output.stdout, "");
-        said.add_output(&text, &output);
+        transcript.add_output(&text, &output);
     }
-    said.assert("config_check_invalid");
+    transcript.assert("config_check_invalid");
 }
 
 #[test]
@@ -245,25 +245,25 @@ fn two_sources_for_a_key_are_refused_by_name() {
     write(folder.path(), "key", ACCESS_KEY);
     let key = folder.path().join("key");
     let key = key.to_str().unwrap();
-    let mut said = Transcript::default();
+    let mut transcript = Transcript::default();
     let output = Exporter::run(&["--xt.access-key-file", key], &KEYS);
-    ended(&output, 2, &["--xt.access-key-file", "XT_ACCESS_KEY"]);
-    said.add_output("--xt.access-key-file and XT_ACCESS_KEY", &output);
+    assert_exit(&output, 2, &["--xt.access-key-file", "XT_ACCESS_KEY"]);
+    transcript.add_output("--xt.access-key-file and XT_ACCESS_KEY", &output);
     let twice = [KEYS[0], KEYS[1], ("XT_SECRET_KEY_FILE", key)];
     let output = Exporter::run(&["once"], &twice);
-    ended(&output, 2, &["XT_SECRET_KEY_FILE", "XT_SECRET_KEY"]);
-    said.add_output("XT_SECRET_KEY_FILE and XT_SECRET_KEY", &output);
+    assert_exit(&output, 2, &["XT_SECRET_KEY_FILE", "XT_SECRET_KEY"]);
+    transcript.add_output("XT_SECRET_KEY_FILE and XT_SECRET_KEY", &output);
     let output = Exporter::run(&["check", "--config.file", "x.yaml"], &KEYS);
-    ended(&output, 2, &["XT_ACCESS_KEY", "--config.file"]);
-    said.add_output("XT_ACCESS_KEY and --config.file", &output);
-    said.assert("two_sources_for_a_key");
+    assert_exit(&output, 2, &["XT_ACCESS_KEY", "--config.file"]);
+    transcript.add_output("XT_ACCESS_KEY and --config.file", &output);
+    transcript.assert("two_sources_for_a_key");
 }
 
 #[test]
 fn without_a_key_the_error_explains_how_to_set_one() {
     let outputs = ["serve", "once", "check"].map(|command| Exporter::run(&[command], &[]));
     for output in &outputs {
-        ended(output, 2, &["--xt.access-key-file", "XT_ACCESS_KEY", "--config.file", "demo"]);
+        assert_exit(output, 2, &["--xt.access-key-file", "XT_ACCESS_KEY", "--config.file", "demo"]);
         assert_eq!(error_output(output), error_output(&outputs[0]));
     }
     assert_golden("no_key", &error_output(&outputs[0]));
@@ -275,7 +275,7 @@ fn without_a_key_the_error_explains_how_to_set_one() {
 fn once_prints_the_metrics_of_one_poll_and_none_of_its_own_process() {
     let exchange = Exchange::documented();
     let output = run(&format!("once --balance.watch usdt=500 --xt.base-url {}", exchange.url()));
-    ended(&output, 0, &[]);
+    assert_exit(&output, 0, &[]);
     let spot = r#"{account="main",currency="usdt",wallet="spot"}"#;
     assert_eq!(sample(&output.stdout, &format!("xt_balance_free{spot}")), Some(3_867.436_500_12));
     assert_eq!(sample(&output.stdout, r#"xt_up{account="main",wallet="spot"}"#), Some(1.0));
@@ -289,7 +289,7 @@ fn once_prints_metrics_and_ends_with_1_if_a_poll_fails() {
     let exchange = Exchange::documented();
     exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
     let output = run(&format!("once --balance.watch usdt=500 --xt.base-url {}", exchange.url()));
-    ended(&output, 1, &["HTTP 503"]);
+    assert_exit(&output, 1, &["HTTP 503"]);
     assert_golden("once_poll_failed", &error_output(&output));
     assert_eq!(sample(&output.stdout, r#"xt_up{account="main",wallet="spot"}"#), Some(0.0));
     let failures = r#"xt_poll_failures_total{account="main",reason="unavailable",wallet="spot"}"#;
@@ -304,7 +304,7 @@ fn once_asks_for_prices_too_and_ends_with_1_if_they_cannot_be_read() {
         let exchange = Exchange::documented();
         let command = format!("once --xt.prices usdt --xt.api {api} --xt.base-url {}", exchange.url());
         let output = run(&command);
-        ended(&output, 0, &[]);
+        assert_exit(&output, 0, &[]);
         let btc = "xt_price{currency=\"btc\",quote=\"usdt\"}";
         assert_eq!(sample(&output.stdout, btc), Some(64_210.0));
         let unpriced = r#"xt_unpriced_currencies{account="main",wallet="spot"}"#;
@@ -312,14 +312,14 @@ fn once_asks_for_prices_too_and_ends_with_1_if_they_cannot_be_read() {
 
         exchange.simulator.inject_fault(Fault::new(Effect::Maintenance).for_endpoint(endpoint));
         let output = run(&command);
-        ended(&output, 1, &["HTTP 503"]);
+        assert_exit(&output, 1, &["HTTP 503"]);
         assert_golden("once_prices_failed", &error_output(&output));
         assert_eq!(sample(&output.stdout, r#"xt_up{account="main",wallet="spot"}"#), Some(1.0));
         assert_eq!(sample(&output.stdout, "xt_price_last_success_timestamp_seconds"), Some(0.0));
         assert!(!output.stdout.contains("xt_price{"), "{}", output.stdout);
         exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
         let output = run(&command);
-        ended(&output, 1, &[]);
+        assert_exit(&output, 1, &[]);
         assert_golden("once_poll_and_prices_failed", &error_output(&output));
     }
 }
@@ -333,7 +333,7 @@ fn once_replaces_its_output_file_atomically_and_leaves_no_temporary_file() {
     // A process that has the old file open keeps reading the old file.
     let mut old = fs::File::open(&file).unwrap();
     let command = format!("once --output {} --xt.base-url {}", file.display(), exchange.url());
-    ended(&run(&command), 0, &[]);
+    assert_exit(&run(&command), 0, &[]);
     let mut read = String::new();
     std::io::Read::read_to_string(&mut old, &mut read).unwrap();
     assert_eq!(read, "old\n");
@@ -342,7 +342,7 @@ fn once_replaces_its_output_file_atomically_and_leaves_no_temporary_file() {
 
     // A failed poll is worth a file as well: it says that the balances are not known.
     exchange.simulator.inject_fault(Fault::new(Effect::Maintenance));
-    ended(&run(&command), 1, &[]);
+    assert_exit(&run(&command), 1, &[]);
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(sample(&text, r#"xt_up{account="main",wallet="spot"}"#), Some(0.0));
     assert!(!text.contains("xt_balance_free{"), "{text}");
@@ -361,10 +361,10 @@ fn once_does_not_change_a_file_that_it_cannot_replace() {
     fs::create_dir(&target).unwrap();
     fs::write(target.join("inside"), "old\n").unwrap();
     let command = |path: &Path| format!("once --output {} --xt.base-url {}", path.display(), exchange.url());
-    let mut said = Transcript::default();
+    let mut transcript = Transcript::default();
     let output = run(&command(&target));
-    ended(&output, 1, &["--output", "xt.prom"]);
-    said.add("a folder", &error_output(&output));
+    assert_exit(&output, 1, &["--output", "xt.prom"]);
+    transcript.add("a folder", &error_output(&output));
     assert_eq!(fs::read_to_string(target.join("inside")).unwrap(), "old\n");
     let names: Vec<_> =
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -372,9 +372,9 @@ fn once_does_not_change_a_file_that_it_cannot_replace() {
 
     let nowhere = folder.path().join("no/such/folder/xt.prom");
     let output = run(&command(&nowhere));
-    ended(&output, 1, &["--output", "No such file or directory"]);
-    said.add("in no folder", &error_output(&output));
-    said.assert("once_output_cannot_be_written");
+    assert_exit(&output, 1, &["--output", "No such file or directory"]);
+    transcript.add("in no folder", &error_output(&output));
+    transcript.assert("once_output_cannot_be_written");
 }
 
 // healthcheck
@@ -385,21 +385,21 @@ fn healthcheck_distinguishes_a_running_daemon_from_a_missing_one() {
     let exporter = Exporter::serve(&exchange.url(), &[]);
     let address = exporter.address();
     let healthy = Exporter::run(&["healthcheck", &format!("--web.listen-address={address}")], &[]);
-    ended(&healthy, 0, &[]);
+    assert_exit(&healthy, 0, &[]);
     exporter.signal("TERM");
     exporter.wait();
     let gone = Exporter::run(&["healthcheck", &format!("--web.listen-address={address}")], &[]);
-    ended(&gone, 1, &[&address.to_string(), "/-/healthy"]);
-    let mut said = Transcript::default();
-    said.add_output("a daemon that is healthy", &healthy);
-    said.add_output("no daemon", &gone);
-    said.assert("healthcheck");
+    assert_exit(&gone, 1, &[&address.to_string(), "/-/healthy"]);
+    let mut transcript = Transcript::default();
+    transcript.add_output("a daemon that is healthy", &healthy);
+    transcript.add_output("no daemon", &gone);
+    transcript.assert("healthcheck");
 }
 
 // demo and simulate
 
 /// The address behind `before` in what was printed.
-fn printed(exporter: &Exporter, before: &str) -> SocketAddr {
+fn printed_address(exporter: &Exporter, before: &str) -> SocketAddr {
     let line = exporter.stdout.wait_for(before);
     let url = line.split("http://").nth(1).unwrap_or_else(|| panic!("{line}"));
     url.split('/').next().unwrap().parse().unwrap_or_else(|error| panic!("{line}: {error}"))
@@ -408,9 +408,9 @@ fn printed(exporter: &Exporter, before: &str) -> SocketAddr {
 #[test]
 fn demo_shows_every_account_without_a_key_or_an_environment() {
     let exporter = Exporter::start(&["demo", "--web.listen-address=127.0.0.1:0"], &[]);
-    let site = printed(&exporter, "status page");
-    assert_eq!(printed(&exporter, "metrics"), site);
-    assert_eq!(get(printed(&exporter, "  simulated exchange "), "/simulator/", &[]).status, 200);
+    let site = printed_address(&exporter, "status page");
+    assert_eq!(printed_address(&exporter, "metrics"), site);
+    assert_eq!(get(printed_address(&exporter, "  simulated exchange "), "/simulator/", &[]).status, 200);
     until("every account has been polled", || (get(site, "/-/ready", &[]).status == 200).then_some(()));
     let metrics = get(site, "/metrics", &[]).text();
     let ups: Vec<_> = metrics.lines().filter(|line| line.starts_with("xt_up{")).collect();
@@ -426,7 +426,7 @@ fn demo_shows_every_account_without_a_key_or_an_environment() {
     exporter.stdout.wait_for(messages::DEMO_REFUSED);
     exporter.signal("INT");
     let output = exporter.wait();
-    ended(&output, 0, &[]);
+    assert_exit(&output, 0, &[]);
     assert_eq!(output.stderr, "", "the log would hide the lines of the demo");
     let widest = output.stdout.lines().max_by_key(|line| line.chars().count()).unwrap();
     assert!(widest.chars().count() <= 80, "{widest}");
@@ -438,49 +438,49 @@ fn demo_prints_the_log_on_request() {
     exporter.stderr.wait_for(messages::FIRST_POLL_GOOD);
     exporter.signal("TERM");
     let output = exporter.wait();
-    ended(&output, 0, &[]);
+    assert_exit(&output, 0, &[]);
     assert!(output.stderr.contains(messages::SHUTTING_DOWN), "{}", output.stderr);
 }
 
 #[test]
 fn simulate_prints_keys_that_work_on_the_exchange_it_serves() {
     let exporter = Exporter::start(&["simulate", "--web.listen-address", "127.0.0.1:0"], &[]);
-    let address = printed(&exporter, "listens on");
+    let address = printed_address(&exporter, "listens on");
     let line = exporter.stdout.wait_for("treasury");
-    let words: Vec<_> = line.split_whitespace().collect();
-    let [_, access, secret] = words[..] else { panic!("{line}") };
+    let columns: Vec<_> = line.split_whitespace().collect();
+    let [_, access, secret] = columns[..] else { panic!("{line}") };
     let url = format!("http://{address}");
     let watched = Exporter::run(
         &["check", "--xt.base-url", &url],
         &[("XT_ACCESS_KEY", access), ("XT_SECRET_KEY", secret)],
     );
-    ended(&watched, 0, &["ok   wallet spot: "]);
+    assert_exit(&watched, 0, &["ok   wallet spot: "]);
     assert!(get(address, "/simulator/", &[]).text().contains(access));
     exporter.signal("TERM");
-    ended(&exporter.wait(), 0, &[]);
+    assert_exit(&exporter.wait(), 0, &[]);
 }
 
 #[test]
 fn simulate_refuses_to_be_reached_from_other_machines() {
-    let mut said = Transcript::default();
+    let mut transcript = Transcript::default();
     for address in ["0.0.0.0:0", "[::]:0", ":0"] {
         let output = Exporter::run(&["simulate", "--web.listen-address", address], &[]);
-        ended(&output, 2, &[&format!("--web.listen-address {address}")]);
+        assert_exit(&output, 2, &[&format!("--web.listen-address {address}")]);
         assert_eq!(output.stdout, "", "no keys, no address");
-        said.add_output(address, &output);
+        transcript.add_output(address, &output);
     }
     let output = Exporter::run(&["simulate", "--web.listen-address", "nowhere"], &[]);
-    ended(&output, 2, &["--web.listen-address"]);
-    said.add_output("nowhere", &output);
-    said.assert("simulate_listen");
+    assert_exit(&output, 2, &["--web.listen-address"]);
+    transcript.add_output("nowhere", &output);
+    transcript.assert("simulate_listen");
 }
 
 // words
 
 #[test]
 fn a_flag_that_the_command_has_no_use_for_is_refused_and_its_owner_named() {
-    let mut said = Transcript::default();
-    for (words, parts) in [
+    let mut transcript = Transcript::default();
+    for (args, parts) in [
         ("--output x", ["--output", "`serve`", "`once`"].as_slice()),
         ("--poll.interval 1m check", &["--poll.interval", "`serve`"]),
         ("sevre", &["sevre", "serve"]),
@@ -490,17 +490,17 @@ fn a_flag_that_the_command_has_no_use_for_is_refused_and_its_owner_named() {
         ("--poll.interval 30", &["--poll.interval"]),
         ("simulate --listen 127.0.0.1:0", &["--listen", "--web.listen-address"]),
     ] {
-        let output = run(words);
-        ended(&output, 2, parts);
-        said.add_output(words, &output);
+        let output = run(args);
+        assert_exit(&output, 2, parts);
+        transcript.add_output(args, &output);
     }
-    said.assert("wrong_flags");
+    transcript.assert("wrong_flags");
 }
 
 #[test]
 fn logs_are_json_on_request() {
-    let output = run(&format!("once --log.format json --xt.base-url {NOBODY}"));
-    ended(&output, 1, &[]);
+    let output = run(&format!("once --log.format json --xt.base-url {CLOSED_PORT}"));
+    assert_exit(&output, 1, &[]);
     // A message for the user at the prompt is not a log line.
     let log = output.stderr.lines().filter(|line| !line.starts_with("error: "));
     let lines: Vec<serde_json::Value> = log.map(|line| serde_json::from_str(line).unwrap()).collect();

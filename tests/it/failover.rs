@@ -33,7 +33,7 @@ fn main_account() -> SimulatedAccount {
     )
 }
 
-/// An exchange that does not mind clocks that leap: its own does not.
+/// An exchange with a wide nonce window and high limits, for tests that advance the clock.
 fn exchange_with_high_limits(accounts: Vec<SimulatedAccount>) -> Exchange {
     let window = Duration::from_hours(10);
     let rules =

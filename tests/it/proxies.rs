@@ -420,7 +420,7 @@ fn a_rejected_password_is_sent_once_in_five_minutes() {
     assert_eq!(proxy.heads().len(), 1, "{:?}", proxy.heads());
     // A reload, which replaces both accounts, forgets nothing.
     two_accounts(
-        &world,
+        &setup,
         &format!("{main}\nmax_age: 1h"),
         "base_urls: ['https://one.test', 'https://two.test']",
     );
@@ -437,19 +437,19 @@ fn a_rejected_password_is_sent_once_in_five_minutes() {
 
 #[test]
 fn many_accounts_try_a_wrong_password_once() {
-    let world = World::new();
-    let proxy = world.proxy();
+    let setup = ProxySetup::new();
+    let proxy = setup.proxy();
     // So slow that other accounts are due before the first answer.
     proxy.set(Behaviour::SlowlyRequireLogin("other:password", Duration::from_secs(6)));
-    world.write("login", LOGIN);
-    world.write("key", ACCESS_KEY);
+    setup.write("login", LOGIN);
+    setup.write("key", ACCESS_KEY);
     let account = |number| {
-        world.write(&format!("key{number}"), &format!("{ACCESS_KEY}{number}"));
+        setup.write(&format!("key{number}"), &format!("{ACCESS_KEY}{number}"));
         format!("- {{name: main{number}, access_key_file: key{number}, secret_key_file: key}}\n")
     };
     let accounts = (0..20).map(account).collect::<Vec<_>>().concat();
     let url = proxy.url();
-    let config = world.write(
+    let config = setup.write(
         "accounts.yml",
         &format!(
             "api: v1\nbase_urls: ['https://{NAME}']\npoll_interval: 20s\npoll_timeout: 19s\nproxy_url: '{url}'\n\
@@ -457,7 +457,7 @@ fn many_accounts_try_a_wrong_password_once() {
         ),
     );
     let args = serve(&config);
-    let exporter = world.start(&args.each_ref().map(String::as_str), &[]);
+    let exporter = setup.start(&args.each_ref().map(String::as_str), &[]);
     until("all have failed", || {
         let failed = |number| exporter.sample(&failures("connect").replace("main", &format!("main{number}")));
         (0..20).all(|number| failed(number).is_some_and(|count| count > 0.0)).then_some(())

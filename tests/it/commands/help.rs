@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use super::{ended, run};
+use super::{assert_exit, run};
 use crate::common::{
     Exporter, PROGRAM,
     golden::{Transcript, assert_golden},
@@ -14,24 +14,24 @@ const COMMANDS: [&str; 9] =
 
 #[test]
 fn help_names_every_command_and_the_flags_of_the_default_one() {
-    let mut said = Transcript::default();
+    let mut transcript = Transcript::default();
     let whole = Exporter::run(&["--help"], &[]);
-    ended(&whole, 0, &COMMANDS);
+    assert_exit(&whole, 0, &COMMANDS);
     for heading in ["Options", "Exchange", "Balances", "Polling", "Web", "Logging"] {
         assert!(whole.stdout.contains(&format!("\n{heading}:\n")), "{heading}: {}", whole.stdout);
     }
     assert_eq!(whole.stderr, "");
-    said.add_output("--help", &whole);
+    transcript.add_output("--help", &whole);
     for same in [&["-h"][..], &["help"], &["--poll.interval", "5s", "--help"]] {
         assert_eq!(Exporter::run(same, &[]).stdout, whole.stdout, "{same:?}");
     }
     for command in COMMANDS {
         let output = Exporter::run(&[command, "--help"], &[]);
-        ended(&output, 0, &[&format!("Usage: xt-balance-exporter {command}")]);
+        assert_exit(&output, 0, &[&format!("Usage: xt-balance-exporter {command}")]);
         assert_eq!(Exporter::run(&["help", command], &[]).stdout, output.stdout);
-        said.add_output(&format!("{command} --help"), &output);
+        transcript.add_output(&format!("{command} --help"), &output);
     }
-    said.assert("help");
+    transcript.assert("help");
 }
 
 #[test]
@@ -56,7 +56,11 @@ fn help_fits_the_terminal_and_has_colours_only_there() {
 fn the_version_tells_which_build_this_is_in_the_form_of_prometheus() {
     let output = Exporter::run(&["--version"], &[]);
     let version = format!("xt-balance-exporter, version {} (", env!("CARGO_PKG_VERSION"));
-    ended(&output, 0, &[&version, "revision: ", "\n  rustc version:    1.", "\n  platform:         linux/"]);
+    assert_exit(
+        &output,
+        0,
+        &[&version, "revision: ", "\n  rustc version:    1.", "\n  platform:         linux/"],
+    );
     for same in [&["-V"][..], &["version"], &["serve", "--version"], &["--log.level=debug", "-V"]] {
         assert_eq!(Exporter::run(same, &[]).stdout, output.stdout, "{same:?}");
     }
@@ -65,19 +69,19 @@ fn the_version_tells_which_build_this_is_in_the_form_of_prometheus() {
 #[test]
 fn the_list_of_metrics_is_printed() {
     let output = Exporter::run(&["--metrics"], &[]);
-    ended(&output, 0, &["xt_up (gauge)", "labels: account, wallet"]);
+    assert_exit(&output, 0, &["xt_up (gauge)", "labels: account, wallet"]);
     assert_golden("metrics_list", &output.stdout);
     assert_eq!(Exporter::run(&["serve", "--metrics"], &[]).stdout, output.stdout);
 }
 
 /// The words that bash offers for `line`.
 fn complete_in_bash(script: &str, line: &str) -> Vec<String> {
-    let words = line.split(' ').map(|word| format!("'{word}'")).collect::<Vec<_>>();
+    let args = line.split(' ').map(|word| format!("'{word}'")).collect::<Vec<_>>();
     let script = format!(
         "{script}\nCOMP_WORDS=({}); COMP_CWORD={}; COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}\n\
          _xt__balance__exporter xt-balance-exporter '{}' '{}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
-        words.join(" "),
-        words.len() - 1,
+        args.join(" "),
+        args.len() - 1,
         line.rsplit(' ').next().unwrap(),
         line.rsplit(' ').nth(1).unwrap()
     );
@@ -91,7 +95,7 @@ fn each_shell_accepts_its_completions_and_bash_offers_flags() {
     let folder = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {
         let output = Exporter::run(&["completions", shell], &[]);
-        ended(&output, 0, &["healthcheck", "web.listen-address"]);
+        assert_exit(&output, 0, &["healthcheck", "web.listen-address"]);
         let file = folder.path().join(shell);
         fs::write(&file, &output.stdout).unwrap();
         let checked = Command::new(shell).arg("-n").arg(&file).output();
@@ -107,13 +111,13 @@ fn each_shell_accepts_its_completions_and_bash_offers_flags() {
     }
     let levels = complete_in_bash(&script, "xt-balance-exporter check --log.format ");
     assert_eq!(levels, ["logfmt", "json"]);
-    ended(&Exporter::run(&["completions", "tcsh"], &[]), 2, &["bash, zsh, fish"]);
+    assert_exit(&Exporter::run(&["completions", "tcsh"], &[]), 2, &["bash, zsh, fish"]);
 }
 
 #[test]
 fn the_man_page_has_every_flag_and_no_mistake() {
     let output = run("man");
-    ended(&output, 0, &[]);
+    assert_exit(&output, 0, &[]);
     let page = output.stdout;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("xt-balance-exporter.1");

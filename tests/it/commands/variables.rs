@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{KEYS, NOBODY, ended};
+use super::{CLOSED_PORT, KEYS, assert_exit};
 use crate::common::{
     ACCESS_KEY, Exchange, Exporter, Output, SECRET_KEY,
-    golden::{Transcript, errors},
+    golden::{Transcript, error_output},
     sample, until,
 };
 use xt_balance_exporter::cli;
 
 /// Runs the program with keys and these variables.
-fn run_with(words: &str, env: &[(&str, &str)]) -> Output {
-    let words: Vec<_> = words.split(' ').filter(|word| !word.is_empty()).collect();
-    Exporter::run(&words, &[&KEYS[..], env].concat())
+fn run_with(args: &str, env: &[(&str, &str)]) -> Output {
+    let args: Vec<_> = args.split(' ').filter(|word| !word.is_empty()).collect();
+    Exporter::run(&args, &[&KEYS[..], env].concat())
 }
 
 #[test]
@@ -72,14 +72,14 @@ fn a_flag_wins_over_its_variable_and_others_are_ignored() {
     let env = [
         ("XT_ACCOUNT", "variable"),
         ("XT_BALANCE_WATCH", "usdt=1,btc=2"),
-        ("XT_BASE_URL", NOBODY),
+        ("XT_BASE_URL", CLOSED_PORT),
         // Of other commands.
         ("XT_WEB_LISTEN_ADDRESS", "nowhere"),
         ("XT_POLL_INTERVAL", "nonsense"),
         ("XT_URL", "nonsense"),
     ];
     let output = run_with(&flags, &env);
-    ended(&output, 0, &[]);
+    assert_exit(&output, 0, &[]);
     let threshold = |currency: &str| {
         let labels = format!(r#"{{account="flag",currency="{currency}",wallet="spot"}}"#);
         sample(&output.stdout, &format!("xt_balance_free_threshold{labels}"))
@@ -87,13 +87,13 @@ fn a_flag_wins_over_its_variable_and_others_are_ignored() {
     assert_eq!((threshold("usdt"), threshold("btc")), (Some(7.0), None));
     // A comma separates values only in a variable.
     let output = run_with("--config.check --balance.watch usdt=500,btc=1", &[]);
-    ended(&output, 2, &["--balance.watch"]);
+    assert_exit(&output, 2, &["--balance.watch"]);
 }
 
 #[test]
 fn an_error_names_the_variable_and_the_fix() {
-    let mut said = Transcript::default();
-    for (words, variable, value) in [
+    let mut transcript = Transcript::default();
+    for (args, variable, value) in [
         ("--config.check", "XT_POLL_INTERVAL", "30"),
         ("--config.check", "XT_LOG_LEVEL", "loud"),
         ("--config.check", "XT_WEB_SYSTEMD_SOCKET", "perhaps"),
@@ -102,23 +102,23 @@ fn an_error_names_the_variable_and_the_fix() {
         ("--config.check --config.file x.yml", "XT_ACCOUNT", "a"),
         ("check --xt.account a", "XT_CONFIG_FILE", "x.yml"),
     ] {
-        let output = run_with(words, &[(variable, value)]);
-        ended(&output, 2, &[variable]);
-        said.add_output(&format!("{variable}={value} {words}"), &output);
+        let output = run_with(args, &[(variable, value)]);
+        assert_exit(&output, 2, &[variable]);
+        transcript.add_output(&format!("{variable}={value} {args}"), &output);
     }
     let both = [("XT_POLL_INTERVAL", "1m"), ("XT_CONFIG_FILE", "x.yml")];
     let output = run_with("--config.check", &both);
-    ended(&output, 2, &["XT_POLL_INTERVAL", "XT_CONFIG_FILE"]);
-    said.add_output("both", &output);
-    said.assert("wrong_variables");
+    assert_exit(&output, 2, &["XT_POLL_INTERVAL", "XT_CONFIG_FILE"]);
+    transcript.add_output("both", &output);
+    transcript.assert("wrong_variables");
 }
 
 #[test]
 fn a_misspelled_variable_is_a_warning() {
     let output = run_with("--config.check", &[("XT_POLL_INTERVALL", "1m"), ("XT_OTHER_PROGRAM", "1")]);
-    ended(&output, 0, &["XT_POLL_INTERVALL", "did you mean XT_POLL_INTERVAL?"]);
+    assert_exit(&output, 0, &["XT_POLL_INTERVALL", "did you mean XT_POLL_INTERVAL?"]);
     assert!(!output.stderr.contains("XT_OTHER_PROGRAM"), "{}", output.stderr);
-    assert_eq!(errors(&output), "", "it is a line of the log");
+    assert_eq!(error_output(&output), "", "it is a line of the log");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn healthcheck_asks_the_first_address_of_the_variable() {
     let exchange = Exchange::documented();
     let exporter = Exporter::serve(&exchange.url(), &[]);
     let addresses = format!("{},127.0.0.1:1", exporter.address());
-    ended(&Exporter::run(&["healthcheck"], &[("XT_WEB_LISTEN_ADDRESS", &addresses)]), 0, &[]);
+    assert_exit(&Exporter::run(&["healthcheck"], &[("XT_WEB_LISTEN_ADDRESS", &addresses)]), 0, &[]);
 }
 
 /// Compose sets a variable that has no value to the empty text.
@@ -144,11 +144,11 @@ fn a_variable_that_is_empty_counts_as_unset() {
     let mut env: Vec<_> = empty.iter().map(|name| (*name, "")).collect();
     env.extend([("XT_ACCESS_KEY_FILE", &*key), ("XT_SECRET_KEY_FILE", &*secret)]);
     for arguments in [&["--config.check"][..], &["once"]] {
-        let ended = Exporter::run(&[arguments, &["--xt.base-url", &exchange.url()]].concat(), &env);
-        assert!(ended.status.success(), "{}", ended.stderr);
+        let assert_exit = Exporter::run(&[arguments, &["--xt.base-url", &exchange.url()]].concat(), &env);
+        assert!(assert_exit.status.success(), "{}", assert_exit.stderr);
     }
     let config = file("accounts.yml", "accounts: [{name: a, access_key_file: key, secret_key_file: secret}]");
     let empty: Vec<_> = env.iter().map(|(name, _)| (*name, "")).collect();
-    let ended = Exporter::run(&["--config.check", "--config.file", &config], &empty);
-    assert!(ended.status.success(), "{}", ended.stderr);
+    let assert_exit = Exporter::run(&["--config.check", "--config.file", &config], &empty);
+    assert!(assert_exit.status.success(), "{}", assert_exit.stderr);
 }

@@ -149,7 +149,7 @@ async fn accounts_that_wait_for_the_same_clock_share_its_failure() {
 
 #[tokio::test]
 async fn a_date_to_retry_after_is_compared_with_the_date_of_the_same_reply() {
-    let exchange = patient(vec![main_account()]);
+    let exchange = exchange_with_high_limits(vec![main_account()]);
     let proxy = Proxy::new(exchange.address);
     // The exchange's clock is decades behind this machine's.
     let (made, retry_after) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 09:19:37 GMT");
