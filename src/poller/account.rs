@@ -13,7 +13,9 @@ use crate::{
     },
     snapshot::{
         store::AccountState,
-        wallet::{LastGood, PollOutcome, PollResult, SuspectClaims, WalletConfig, WalletSnapshot},
+        wallet::{
+            HoldingState, LastGood, PollOutcome, PollResult, SuspectClaims, WalletConfig, WalletSnapshot,
+        },
     },
 };
 
@@ -366,10 +368,35 @@ fn log_transition(before: &WalletSnapshot, after: &WalletSnapshot, took: Duratio
             }
         }
     }
+    if let Some(problems) = describe_watch_problems(after).filter(|_| !before.has_checked_watch) {
+        tracing::warn!(%account, wallet, "{problems}");
+    }
     let rejected = after.counters.rows_rejected - before.counters.rows_rejected;
     if rejected > 0 && before.counters.rows_rejected == 0 {
         tracing::warn!(%account, wallet, rejected, "rejected unusable rows of a good answer, published the others");
     }
+}
+
+/// Which watched currencies are missing from the last good answer, and which are low. `None` without such a currency, or if no
+/// answer has arrived since they were configured.
+fn describe_watch_problems(snapshot: &WalletSnapshot) -> Option<String> {
+    let good = snapshot.last_good.as_ref().filter(|_| snapshot.has_checked_watch)?;
+    let (mut missing, mut low) = (Vec::new(), Vec::new());
+    for watch in &snapshot.config.watch {
+        let state = good.find_state(&watch.currency);
+        let free = state.and_then(HoldingState::amounts).map(|(free, _)| free);
+        if state == Some(&HoldingState::Missing) {
+            missing.push(&*watch.currency);
+        } else if free.zip(watch.thresholds).is_some_and(|(free, thresholds)| free < thresholds.warn) {
+            low.push(&*watch.currency);
+        }
+    }
+    let parts =
+        [(missing, "missing from the answer: ", " (check the spelling)"), (low, "below the threshold: ", "")];
+    let parts = parts.iter().filter(|(names, ..)| !names.is_empty());
+    let parts: Vec<_> =
+        parts.map(|(names, before, after)| format!("{before}{}{after}", names.join(", "))).collect();
+    (!parts.is_empty()).then(|| format!("watched currencies {}", parts.join("; ")))
 }
 
 /// Logs a suspect answer, at the level warn if there was a good answer before. After a start every watched currency without

@@ -57,6 +57,7 @@ mod systemd;
 mod textfile;
 mod tls;
 mod v4;
+mod watch_log;
 mod web;
 mod web_config;
 mod wex;

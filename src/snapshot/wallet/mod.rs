@@ -27,6 +27,8 @@ pub struct WalletSnapshot {
     pub last_failure: Option<LastFailure>,
     /// The suspect claims of the last answer; `None` if it is not suspect.
     pub suspect_claims: Option<SuspectClaims>,
+    /// Whether there was a good answer since the watched currencies were configured.
+    pub has_checked_watch: bool,
     /// Counts since the start.
     pub counters: Counters,
 }
@@ -323,6 +325,7 @@ impl WalletSnapshot {
             last_good: None,
             last_failure: None,
             suspect_claims: None,
+            has_checked_watch: false,
             counters: Counters::default(),
         }
     }
@@ -404,7 +407,8 @@ impl WalletSnapshot {
             }
             good
         });
-        Self { config: wallet_config, last_good: good, ..self.clone() }
+        let has_checked_watch = self.has_checked_watch && self.config.watch == wallet_config.watch;
+        Self { config: wallet_config, last_good: good, has_checked_watch, ..self.clone() }
     }
 
     /// The snapshot after a poll.
@@ -428,6 +432,7 @@ impl WalletSnapshot {
                     (None, None) => 0,
                 };
                 (next.last_failure, next.suspect_claims) = (None, None);
+                next.has_checked_watch = true;
             }
             PollOutcome::Suspect(claims) => (next.last_failure, next.suspect_claims) = (None, Some(claims)),
             // A failure does not resolve an open suspicion.
@@ -470,7 +475,9 @@ impl LastGood {
         self.raw_body.as_ref().filter(|_| is_settled)
     }
 
-    fn find_state(&self, currency: &str) -> Option<&HoldingState> {
+    /// What the answer holds for a visible `currency`.
+    #[must_use]
+    pub fn find_state(&self, currency: &str) -> Option<&HoldingState> {
         let place = self.holdings.binary_search_by(|holding| (*holding.currency).cmp(currency)).ok()?;
         self.holdings.get(place).map(|holding| &holding.state)
     }

@@ -308,3 +308,19 @@ fn a_currency_watched_since_the_last_answer_is_zero_once_the_next_one_confirms_t
         [("btc", Some((0.0, 0.0))), ("eth", Some((1.0, 0.0))), ("usdt", Some((0.0, 0.0)))]
     );
 }
+
+#[test]
+fn watched_currencies_are_checked_by_a_good_answer_and_again_after_they_change() {
+    let new = WalletSnapshot::new(wallet_config(CurrencyFilter::default()));
+    let failed = new.apply(ended(1, Err(Failure::new(Reason::Timeout, "late"))));
+    assert!(!failed.has_checked_watch);
+    let rows = [("btc", "1", "0"), ("usdt", "1", "0")];
+    let good = failed.apply(ended(2, Ok(answer(&rows))));
+    assert!(good.has_checked_watch);
+    let other_filter = CurrencyFilter { hide_zero: true, ..CurrencyFilter::default() };
+    let refiltered = good.with_config(wallet_config(other_filter), Some(answer(&rows)));
+    assert!(refiltered.has_checked_watch);
+    let unwatched = WalletConfig { watch: Vec::new(), ..WalletConfig::clone(&good.config) };
+    let changed = good.with_config(Arc::new(unwatched), Some(answer(&rows)));
+    assert!(!changed.has_checked_watch);
+}

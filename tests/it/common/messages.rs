@@ -16,6 +16,7 @@ pub const NOT_NOTIFIED: &str = "cannot notify the service manager";
 
 // Polls
 pub const FIRST_POLL_GOOD: &str = "first poll succeeded";
+pub const WATCH_PROBLEMS: &str = "watched currencies ";
 pub const POLL_FAILED: &str = "poll failed: ";
 pub const POLL_FAILED_AGAIN: &str = "poll failed again: ";
 pub const PRICES_FAILED: &str = "cannot read prices";
