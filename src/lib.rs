@@ -31,7 +31,7 @@
 //! * `simulator` shares no code with `exchange`; so that it can reveal mistakes there.
 //! * Balances are not in a `GaugeVec`, because it identifies series by a hash of unseparated labels.
 //! * Each third-party crate has one home: reqwest in `exchange::http` (its URL type in `exchange::strict_url` and its users), rustls
-//!   there and in `exchange::root_store` for the client and in `web::tls` for the server, hmac in `exchange::signing`
+//!   there, in `exchange::root_store` and in `commands::healthcheck` for the client and in `web::tls` for the server, hmac in `exchange::signing`
 //!   (and separately in `simulator`), hyper in `web` and `simulator`, socket2 in `commands::daemon`, bcrypt in
 //!   `web::auth`, prometheus and procfs in `exposition::process_metrics`, clap and its generators in `cli`, serde-saphyr and
 //!   `serde_path_to_error` in `yaml`, strsim in `yaml` and `cli::variables`.

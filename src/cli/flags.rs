@@ -116,6 +116,50 @@ pub struct HealthcheckFlags {
     /// Address that the exporter listens on; of several, the first is asked
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10770")]
     pub listen_address: Vec<String>,
+    /// URL of the exporter.
+    #[arg(
+        long = "url",
+        value_name = "URL",
+        help = "URL of the exporter, such as https://exporter.example.com:10770, instead of the address; needed for TLS"
+    )]
+    pub url: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub access: AccessFlags,
+}
+
+/// Flags for an exporter with TLS or passwords. The names are those of Prometheus' `tls_config` and `basic_auth`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "TLS and password")]
+pub struct AccessFlags {
+    /// PEM file of certificate authorities that the exporter's certificate may also come from
+    #[arg(long = "tls.ca-file", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of the client certificate; needs --tls.key-file
+    #[arg(id = "tls.cert-file", long = "tls.cert-file", value_name = "FILE", requires = "tls.key-file")]
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the client certificate's key
+    #[arg(id = "tls.key-file", long = "tls.key-file", value_name = "FILE", requires = "tls.cert-file")]
+    pub key_file: Option<PathBuf>,
+    /// Name in the exporter's certificate, if it is not the host of the URL
+    #[arg(long = "tls.server-name", value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// User of the exporter; needs --basic-auth.password-file
+    #[arg(
+        id = "basic-auth.username",
+        long = "basic-auth.username",
+        value_name = "NAME",
+        requires = "basic-auth.password-file"
+    )]
+    pub username: Option<String>,
+    /// File that contains the user's password
+    #[arg(
+        id = "basic-auth.password-file",
+        long = "basic-auth.password-file",
+        value_name = "FILE",
+        requires = "basic-auth.username"
+    )]
+    pub password_file: Option<PathBuf>,
 }
 
 /// Flags that describe the account, or name the file that describes several.

@@ -12,8 +12,8 @@ use std::{ffi::OsString, io};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 
 pub use self::flags::{
-    AccountFlags, CheckFlags, CompletionsFlags, DemoFlags, HealthcheckFlags, LogFlags, LogFormat, LogLevel,
-    OnceFlags, PollFlags, Quote, ServeFlags, Shell, SimulateFlags, WebFlags,
+    AccessFlags, AccountFlags, CheckFlags, CompletionsFlags, DemoFlags, HealthcheckFlags, LogFlags,
+    LogFormat, LogLevel, OnceFlags, PollFlags, Quote, ServeFlags, Shell, SimulateFlags, WebFlags,
 };
 pub use self::generate::version;
 pub use self::listen_address::ListenAddress;

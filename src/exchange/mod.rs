@@ -66,7 +66,7 @@ pub use self::{
     rate_limiter::{KEY_CALLS_PER_SECOND, KEY_SPAN, PACE_SPAN, PROCESS_CALLS_PER_MINUTE, PROCESS_SPAN},
     read::{ReadAnswer, ReadOutcome, ReadRequest, WalletRead},
     read_prices::{MarketListStatus, PricesAnswer},
-    root_store::RootStore,
+    root_store::{RootStore, read_root_store},
     route::Route,
     saved_limits::{SAVED_LIMITS_MAX_BYTES, SavedLimits},
     secret::{KeyId, KeyPair, Secret},

@@ -70,6 +70,14 @@ impl RootStore {
     }
 }
 
+/// Reads the authorities once: the system's and those of `ca_file`. May block.
+///
+/// # Errors
+/// The rest of a sentence that begins with the name of the setting, if `ca_file` holds no certificate.
+pub fn read_root_store(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
+    Ok(LoadedRoots::read(ca_file)?.root_store())
+}
+
 /// Certificates of authorities, and the problem with those that the environment names.
 #[derive(Debug, Default)]
 struct LoadedRoots {
@@ -91,18 +99,22 @@ impl LoadedRoots {
         Ok(Self { system: read.certs, added, problem })
     }
 
-    fn client_config(&self) -> Result<ClientConfig, String> {
+    fn root_store(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(self.system.iter().cloned());
         if roots.is_empty() {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         roots.add_parsable_certificates(self.added.iter().cloned());
+        roots
+    }
+
+    fn client_config(&self) -> Result<ClientConfig, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("cannot set up TLS: {error}"))?;
-        Ok(config.with_root_certificates(roots).with_no_client_auth())
+        Ok(config.with_root_certificates(self.root_store()).with_no_client_auth())
     }
 }
 

@@ -2,6 +2,7 @@
 //! files are read again when they change, and a broken one lets nobody in; what Prometheus' own tools
 //! take is taken, or refused with the reason.
 
+mod healthcheck;
 mod validation;
 
 use std::{
@@ -14,7 +15,6 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-use crate::common::golden::Transcript;
 use crate::common::messages;
 use crate::common::{Exchange, Exporter, PATIENCE, answer, authority::Authority, get, replace, until};
 
@@ -459,20 +459,4 @@ fn a_client_that_never_ends_its_handshake_is_disconnected_and_delays_no_other() 
     let ended = exporter.wait();
     assert!(ended.status.success());
     assert!(!ended.stderr.contains(messages::CUT_OFF), "nothing was waited for: {}", ended.stderr);
-}
-
-#[test]
-fn healthcheck_reports_that_it_cannot_authenticate() {
-    let setup = WebConfigSetup::new(&format!("{TLS}{}", format_users(&[("alice", HASH)])));
-    let mut transcript = Transcript::default();
-    for (yaml, status) in [(TLS.to_owned(), "400"), (format_users(&[("alice", HASH)]), "401")] {
-        setup.write("web.yml", &yaml);
-        let exporter = setup.serve();
-        let flag = format!("--web.listen-address={}", exporter.address());
-        let output = Exporter::run(&["healthcheck", &flag], &[]);
-        assert_eq!(output.status.code(), Some(1));
-        assert!(output.stderr.contains(status), "{}", output.stderr);
-        transcript.add_output(&yaml, &output);
-    }
-    transcript.assert("healthcheck_web_config");
 }
