@@ -150,8 +150,8 @@ mod tests {
                 } else {
                     PollOutcome::Failed(Failure::new(Reason::Dns, "no such name"))
                 };
-                let ended = PollResult { at: clock.now(), took: Duration::ZERO, is_suspect: false, outcome };
-                wallet.set_snapshot(wallet.snapshot.apply(ended));
+                let result = PollResult { at: clock.now(), took: Duration::ZERO, is_suspect: false, outcome };
+                wallet.set_snapshot(wallet.snapshot.apply(result));
             }
         });
     }

@@ -183,9 +183,9 @@ fn v4_has_its_own_hosts_and_wallets() -> TestResult {
     let own = "v4 spot,futures_usdt,futures_coin sapi.xt.com fapi.xt.com dapi.xt.com";
     let wallets = "--xt.wallet futures_coin --xt.wallet spot --xt.wallet futures_usdt";
     assert_eq!(describe_hosts(&load(wallets, KEYS)?), [own]);
-    let given = "--xt.base-url https://s.b --xt.futures-usdt-base-url https://f.b --xt.futures-usdt-base-url https://f.c --xt.futures-coin-base-url https://d.b";
+    let flags = "--xt.base-url https://s.b --xt.futures-usdt-base-url https://f.b --xt.futures-usdt-base-url https://f.c --xt.futures-coin-base-url https://d.b";
     assert_eq!(
-        describe_hosts(&load(&format!("{wallets} {given}"), KEYS)?),
+        describe_hosts(&load(&format!("{wallets} {flags}"), KEYS)?),
         ["v4 spot,futures_usdt,futures_coin s.b f.b,f.c d.b"]
     );
     let config = from_yaml(
@@ -461,7 +461,7 @@ fn more_calls_than_the_rate_limits_permit_are_rejected() {
         Ok(load(&format!("--config.file {}", path.display()), &[])?)
     };
     assert!(many("", 450).is_ok(), "900 calls per minute are permitted");
-    assert!(many("prices: usdt\n", 449).is_ok(), "prices add one call");
+    assert!(many("prices: usdt\n", 448).is_ok(), "prices add two calls per minute, and the list of markets");
     let error = many("prices: usdt\n", 450).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains("450 accounts and prices make 902 calls per minute"), "{error}");
     let error = many("", 451).err().map(|error| error.to_string()).unwrap_or_default();

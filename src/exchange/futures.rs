@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn a_row_without_one_of_its_amounts_is_rejected() -> Result<(), Failure> {
-        let whole = r#"{"coin":"b","walletBalance":"1","openOrderMarginFrozen":"0","isolatedMargin":"0","crossedMargin":"0"}"#;
-        assert_eq!(decode_to_list(&balance_reply(whole))?, ["b 1 0"]);
+        let row = r#"{"coin":"b","walletBalance":"1","openOrderMarginFrozen":"0","isolatedMargin":"0","crossedMargin":"0"}"#;
+        assert_eq!(decode_to_list(&balance_reply(row))?, ["b 1 0"]);
         for (good, bad) in [
             (r#""crossedMargin":"0""#, r#""crossedMargin":null"#),
             (r#","crossedMargin":"0""#, ""),
@@ -254,8 +254,8 @@ mod tests {
         ] {
             let answer = decode_body(&balance_reply(&format!(
                 "{},{}",
-                whole.replace(good, bad),
-                whole.replace("\"b\"", "\"ok\"")
+                row.replace(good, bad),
+                row.replace("\"b\"", "\"ok\"")
             )))?;
             assert_eq!(
                 (answer.balances.len(), answer.rejected, answer.unreadable),

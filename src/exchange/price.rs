@@ -131,13 +131,13 @@ pub(super) mod tests {
         outcome.map(join).map_err(|failure| failure.reason)
     }
 
-    fn of(markets: &[(&str, &str)]) -> Result<Vec<(String, f64)>, Failure> {
+    fn decode_prices(markets: &[(&str, &str)]) -> Result<Vec<(String, f64)>, Failure> {
         let prices =
             PriceTable::from_markets(markets.iter().map(|(market, price)| (*market, Amount::parse(price))))?;
         Ok(prices.iter().map(|(currency, price)| (currency.to_owned(), price)).collect())
     }
 
-    fn shown(prices: &[(&str, f64)]) -> Vec<(String, f64)> {
+    fn to_owned_prices(prices: &[(&str, f64)]) -> Vec<(String, f64)> {
         prices.iter().map(|(currency, price)| ((*currency).to_owned(), *price)).collect()
     }
 
@@ -168,7 +168,7 @@ pub(super) mod tests {
             ("usdt", 1.0),
             ("xt", 2.71),
         ];
-        assert_eq!(of(&markets), Ok(shown(&expected)));
+        assert_eq!(decode_prices(&markets), Ok(to_owned_prices(&expected)));
     }
 
     #[test]
@@ -176,22 +176,30 @@ pub(super) mod tests {
         let twice = ("b_usdt", "2");
         for bad in ["0", "0.00", "-0", "-1", "NaN", "inf", "1e400", "1e-400", "", "0x1", "1,5"] {
             assert_eq!(
-                of(&[("b_usdt", bad), ("a_usdt", "1.5")]),
-                Ok(shown(&[("a", 1.5), ("usdt", 1.0)])),
+                decode_prices(&[("b_usdt", bad), ("a_usdt", "1.5")]),
+                Ok(to_owned_prices(&[("a", 1.5), ("usdt", 1.0)])),
                 "{bad}"
             );
             assert_eq!(
-                of(&[("b_usdt", bad)]).map_err(|failure| failure.reason),
+                decode_prices(&[("b_usdt", bad)]).map_err(|failure| failure.reason),
                 Err(Reason::Decode),
                 "{bad}"
             );
-            let half = of(&[("B_usdt", bad), twice, ("a_usdt", "1.5")]);
-            assert_eq!(half, Ok(shown(&[("a", 1.5), ("usdt", 1.0)])), "{bad}: one of two may be as wrong");
+            let half = decode_prices(&[("B_usdt", bad), twice, ("a_usdt", "1.5")]);
+            assert_eq!(
+                half,
+                Ok(to_owned_prices(&[("a", 1.5), ("usdt", 1.0)])),
+                "{bad}: one of two may be as wrong"
+            );
         }
-        let doubled = of(&[twice, ("a_usdt", "1.5"), ("b_USDT", "2")]);
-        assert_eq!(doubled, Ok(shown(&[("a", 1.5), ("usdt", 1.0)])));
+        let doubled = decode_prices(&[twice, ("a_usdt", "1.5"), ("b_USDT", "2")]);
+        assert_eq!(doubled, Ok(to_owned_prices(&[("a", 1.5), ("usdt", 1.0)])));
         for none in [&[][..], &[("eth_btc", "1")], &[("usdt_usdt", "1")], &[twice, twice]] {
-            assert_eq!(of(none).map_err(|failure| failure.reason), Err(Reason::Decode), "{none:?}");
+            assert_eq!(
+                decode_prices(none).map_err(|failure| failure.reason),
+                Err(Reason::Decode),
+                "{none:?}"
+            );
         }
     }
 

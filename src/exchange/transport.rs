@@ -59,8 +59,8 @@ impl Transport {
             #[cfg(test)]
             Self::Script(Script(script)) => {
                 let (path, query) = (request.path.to_owned(), request.query.to_string());
-                let asked = ScriptedRequest { host: base.host(), path, query, timeout };
-                let ScriptedResponse { status, retry_after, body } = script(asked).await?;
+                let request = ScriptedRequest { host: base.host(), path, query, timeout };
+                let ScriptedResponse { status, retry_after, body } = script(request).await?;
                 Ok(Reply { status, retry_after, age: None, date: None, body: Ok(body) })
             }
         }

@@ -323,8 +323,8 @@ mod tests {
         for wallet in &mut account.wallets {
             let took = Duration::ZERO;
             let outcome = PollOutcome::Answer { sent: at(now), answer: Some(answer(rows)) };
-            let ended = PollResult { at: at(now), took, is_suspect: false, outcome };
-            wallet.set_snapshot(wallet.snapshot.apply(ended));
+            let result = PollResult { at: at(now), took, is_suspect: false, outcome };
+            wallet.set_snapshot(wallet.snapshot.apply(result));
         }
     }
 

@@ -442,12 +442,12 @@ mod tests {
         let clock = Clock::start();
         let mut pollers = pollers(clock)?;
         assert_eq!(pollers.context.exchange.startup_delay(), Duration::ZERO);
-        let at_once = |name| {
+        let config_of = |name| {
             let account = AccountConfig { poll_interval: Duration::from_millis(1), ..account(name) };
             Config { accounts: vec![account], prices: None }
         };
-        pollers.apply_config(at_once("a")).await;
-        pollers.apply_config(at_once("b")).await;
+        pollers.apply_config(config_of("a")).await;
+        pollers.apply_config(config_of("b")).await;
         let first = loop {
             match pollers.store().account("b").and_then(|page| page.next_poll()) {
                 Some(next) => break next,

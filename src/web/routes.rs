@@ -111,23 +111,24 @@ impl Routes {
             return method_not_allowed("method not allowed: use GET or HEAD\n", "GET, HEAD");
         }
         match path {
-            "/" => self.status_page(headers).await,
-            HEALTHY_PATH => self.healthy(),
-            READY_PATH => self.ready(),
-            BALANCES_PATH => self.balances(request.uri().query().unwrap_or_default(), headers).await,
+            "/" => self.serve_status_page(headers).await,
+            HEALTHY_PATH => self.serve_health(),
+            READY_PATH => self.serve_readiness(),
+            BALANCES_PATH => self.serve_balances(request.uri().query().unwrap_or_default(), headers).await,
             _ if is_metrics_folder => self.redirect_to_metrics(request.uri().query()),
-            _ => self.metrics(headers),
+            _ => self.serve_metrics(headers),
         }
     }
 
-    fn metrics(&self, headers: &HeaderMap) -> Response<ResponseBody> {
+    /// Responds with the exposition, unless too many scrapes are running.
+    fn serve_metrics(&self, headers: &HeaderMap) -> Response<ResponseBody> {
         let permit = match self.acquire_scrape_permit() {
             Ok(permit) => permit,
             Err(text) => return text_response(StatusCode::SERVICE_UNAVAILABLE, text),
         };
-        let whole = self.exposition.scrape(self.clock.now(), self.process_started);
+        let exposition = self.exposition.scrape(self.clock.now(), self.process_started);
         let is_gzip = accepts_gzip(headers);
-        let body = ResponseBody::new(if is_gzip { whole.gzip } else { whole.plain });
+        let body = ResponseBody::new(if is_gzip { exposition.gzip } else { exposition.plain });
         encoded_response(CONTENT_TYPE, body.with_permit(permit), is_gzip)
     }
 
@@ -155,7 +156,8 @@ impl Routes {
         })
     }
 
-    async fn balances(&self, query: &str, headers: &HeaderMap) -> Response<ResponseBody> {
+    /// Responds with the balances of the accounts that the query names, as JSON.
+    async fn serve_balances(&self, query: &str, headers: &HeaderMap) -> Response<ResponseBody> {
         let names = match balances_api::parse_query(&self.store.accounts(), query) {
             Ok(names) => names,
             Err(QueryError::UnknownParameter(text)) => {
@@ -171,10 +173,11 @@ impl Routes {
             let plain = balances_api::render(&store.accounts(), &rendered_names, now);
             Rendered { plain, expires: store.next_expiry(now) }
         };
-        self.render(&Document::Balances(names), JSON, headers, render).await
+        self.serve_document(&Document::Balances(names), JSON, headers, render).await
     }
 
-    async fn status_page(&self, headers: &HeaderMap) -> Response<ResponseBody> {
+    /// Responds with the status page.
+    async fn serve_status_page(&self, headers: &HeaderMap) -> Response<ResponseBody> {
         let (store, clock, telemetry_path) =
             (Arc::clone(&self.store), self.clock, self.telemetry_path.clone());
         let render = move || {
@@ -189,14 +192,14 @@ impl Routes {
             });
             Rendered { plain: page.into_bytes(), expires: store.next_expiry(now) }
         };
-        let response = self.render(&Document::StatusPage, HTML, headers, render).await;
+        let response = self.serve_document(&Document::StatusPage, HTML, headers, render).await;
         let policy = status_page::CONTENT_SECURITY_POLICY;
         let response = with_header(response, header::CONTENT_SECURITY_POLICY, policy);
         with_header(response, header::REFERRER_POLICY, "no-referrer")
     }
 
     /// Responds with a document of the renderer, or with an error.
-    async fn render(
+    async fn serve_document(
         &self,
         document: &Document,
         content_type: &'static str,
@@ -220,8 +223,8 @@ impl Routes {
         }
     }
 
-    /// 200 unless a poller is stuck.
-    fn healthy(&self) -> Response<ResponseBody> {
+    /// Responds with 200 unless a poller is stuck.
+    fn serve_health(&self) -> Response<ResponseBody> {
         let stuck = self.store.stuck_pollers(self.clock.now());
         if stuck.is_empty() {
             return text_response(StatusCode::OK, "healthy: all pollers are running\n".to_owned());
@@ -229,9 +232,9 @@ impl Routes {
         text_response(StatusCode::SERVICE_UNAVAILABLE, stuck.join("\n") + "\n")
     }
 
-    /// 200 once the first poll of every account has ended, also if it failed: a supervisor must not hide the metrics that
+    /// Responds with 200 after the first poll of every account, even a failed one: a supervisor must not hide the metrics that
     /// show the failure.
-    fn ready(&self) -> Response<ResponseBody> {
+    fn serve_readiness(&self) -> Response<ResponseBody> {
         let unpolled = self.store.unpolled_accounts();
         if unpolled.is_empty() {
             return text_response(StatusCode::OK, "ready: every account has been polled\n".to_owned());

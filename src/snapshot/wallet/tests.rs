@@ -29,13 +29,13 @@ pub(crate) fn answer(rows: &[(&str, &str, &str)]) -> BalanceAnswer {
     BalanceAnswer { balances: rows.iter().map(row).collect(), ..BalanceAnswer::default() }
 }
 
-fn ended(seconds: u64, outcome: Result<BalanceAnswer, Failure>) -> PollResult {
+fn poll_result(seconds: u64, outcome: Result<BalanceAnswer, Failure>) -> PollResult {
     let outcome = PollOutcome::new(at(seconds), outcome.map(Some));
     let took = Duration::from_millis(120);
     PollResult { at: at(seconds + 1), took, is_suspect: false, outcome }
 }
 
-fn shown(snapshot: &WalletSnapshot) -> Vec<(&str, Option<(f64, f64)>)> {
+fn visible_amounts(snapshot: &WalletSnapshot) -> Vec<(&str, Option<(f64, f64)>)> {
     let holdings = snapshot.last_good.iter().flat_map(|good| good.holdings.iter());
     holdings.map(|holding| (&*holding.currency, holding.state.amounts())).collect()
 }
@@ -44,15 +44,16 @@ fn shown(snapshot: &WalletSnapshot) -> Vec<(&str, Option<(f64, f64)>)> {
 fn the_last_good_answer_once_more_is_as_good_as_a_new_one() {
     let mut bad_row = answer(&[("btc", "1", "0")]);
     bad_row.rejected = 2;
-    let known = WalletSnapshot::new(wallet_config(CurrencyFilter::default())).apply(ended(10, Ok(bad_row)));
-    let failed = known.apply(ended(20, Err(Failure::new(Reason::Dns, "no such name"))));
+    let snapshot =
+        WalletSnapshot::new(wallet_config(CurrencyFilter::default())).apply(poll_result(10, Ok(bad_row)));
+    let failed = snapshot.apply(poll_result(20, Err(Failure::new(Reason::Dns, "no such name"))));
     let outcome = PollOutcome::Answer { sent: at(30), answer: None };
-    let again = failed.apply(PollResult { outcome, ..ended(30, Ok(BalanceAnswer::default())) });
+    let again = failed.apply(PollResult { outcome, ..poll_result(30, Ok(BalanceAnswer::default())) });
     assert_eq!(again.freshness(at(119)), Freshness::Fresh);
     assert_eq!(again.freshness(at(120)), Freshness::Unknown);
     assert_eq!((again.counters.polls, again.counters.rows_rejected), (3, 4));
     let holdings = |snapshot: &WalletSnapshot| snapshot.last_good.as_ref().map(|good| good.holdings.as_ptr());
-    assert_eq!(holdings(&again), holdings(&known));
+    assert_eq!(holdings(&again), holdings(&snapshot));
 }
 
 #[test]
@@ -62,8 +63,9 @@ fn currencies_that_are_not_shown_for_their_rows_alone_are_counted() {
     of_an_answer.unreadable = ["eth", "usdt", "xrp"].map(SmolStr::from).into();
     of_an_answer.nameless = 2;
     let count = |filter: CurrencyFilter| {
-        let known = WalletSnapshot::new(wallet_config(filter)).apply(ended(10, Ok(of_an_answer.clone())));
-        known.last_good.map(|good| good.unusable)
+        let snapshot =
+            WalletSnapshot::new(wallet_config(filter)).apply(poll_result(10, Ok(of_an_answer.clone())));
+        snapshot.last_good.map(|good| good.unusable)
     };
     let name = |name: &str| vec![SmolStr::from(name)];
     assert_eq!(count(CurrencyFilter::default()), Some(4), "usdt is watched, and so among the holdings");
@@ -71,8 +73,8 @@ fn currencies_that_are_not_shown_for_their_rows_alone_are_counted() {
     let only_eth = CurrencyFilter { only: name("eth"), ..CurrencyFilter::default() };
     assert_eq!(count(only_eth.clone()), Some(1));
     of_an_answer.balances.clear();
-    let known = WalletSnapshot::new(wallet_config(only_eth)).apply(ended(10, Ok(of_an_answer)));
-    assert_eq!(known.last_good.map(|good| good.unusable), Some(3), "those without a name may be btc");
+    let snapshot = WalletSnapshot::new(wallet_config(only_eth)).apply(poll_result(10, Ok(of_an_answer)));
+    assert_eq!(snapshot.last_good.map(|good| good.unusable), Some(3), "those without a name may be btc");
 }
 
 #[test]
@@ -81,21 +83,21 @@ fn fresh_then_held_then_unknown_then_fresh_again() {
     assert_eq!(new.freshness(at(0)), Freshness::Unknown);
     assert!(!new.is_up());
 
-    let good = new.apply(ended(10, Ok(answer(&[("usdt", "7", "0")]))));
+    let good = new.apply(poll_result(10, Ok(answer(&[("usdt", "7", "0")]))));
     assert_eq!(good.freshness(at(99)), Freshness::Fresh);
     assert_eq!(good.freshness(at(100)), Freshness::Unknown, "also when no poll ends any more");
     assert!(good.is_up());
 
-    let failed = good.apply(ended(40, Err(Failure::new(Reason::Timeout, "t"))));
-    let failed = failed.apply(ended(70, Err(Failure::new(Reason::Dns, "d"))));
+    let failed = good.apply(poll_result(40, Err(Failure::new(Reason::Timeout, "t"))));
+    let failed = failed.apply(poll_result(70, Err(Failure::new(Reason::Dns, "d"))));
     assert_eq!(failed.freshness(at(99)), Freshness::Held);
     assert_eq!(failed.freshness(at(100)), Freshness::Unknown);
     assert!(!failed.is_up());
-    assert_eq!(shown(&failed), [("btc", Some((0.0, 0.0))), ("usdt", Some((7.0, 0.0)))]);
+    assert_eq!(visible_amounts(&failed), [("btc", Some((0.0, 0.0))), ("usdt", Some((7.0, 0.0)))]);
     let failure = failed.last_failure.as_ref().map(|failure| (failure.since, failure.at));
     assert_eq!(failure, Some((at(41), at(71))));
 
-    let back = failed.apply(ended(110, Ok(answer(&[("usdt", "8", "0")]))));
+    let back = failed.apply(poll_result(110, Ok(answer(&[("usdt", "8", "0")]))));
     assert_eq!(back.freshness(at(110)), Freshness::Fresh);
     assert_eq!(back.counters.polls, 4);
     assert_eq!(back.counters.failures.iter().sum::<u64>(), 2);
@@ -107,9 +109,10 @@ fn a_watched_currency_is_zero_when_left_out_but_not_when_unreadable() {
     let mut half = answer(&[("eth", "1", "0")]);
     half.unreadable = vec!["usdt".into()];
     half.rejected = 1;
-    let snapshot = WalletSnapshot::new(wallet_config(CurrencyFilter::default())).apply(ended(1, Ok(half)));
+    let snapshot =
+        WalletSnapshot::new(wallet_config(CurrencyFilter::default())).apply(poll_result(1, Ok(half)));
     let expected = [("btc", Some((0.0, 0.0))), ("eth", Some((1.0, 0.0))), ("usdt", None)];
-    assert_eq!(shown(&snapshot), expected);
+    assert_eq!(visible_amounts(&snapshot), expected);
     assert_eq!(snapshot.counters.rows_rejected, 1);
     assert_eq!(snapshot.last_good.map(|good| good.currencies), Some(2));
 }
@@ -126,7 +129,8 @@ fn parts_are_kept_of_watched_currencies_and_of_others_while_anything_is_frozen()
     let body = format!(r#"{{"rc":0,"mc":"SUCCESS","result":{{"assets":[{}]}}}}"#, rows.join(","));
     let answer = crate::exchange::v4::decode_balances(200, body.as_bytes()).map_err(|failure| failure.text);
     let answer = answer.unwrap_or_else(|why| panic!("{why}"));
-    let known = WalletSnapshot::new(wallet_config(CurrencyFilter::default())).apply(ended(10, Ok(answer)));
+    let snapshot =
+        WalletSnapshot::new(wallet_config(CurrencyFilter::default())).apply(poll_result(10, Ok(answer)));
     let parts = |holding: &Holding| match &holding.state {
         HoldingState::Read(amounts) => amounts
             .frozen_parts
@@ -135,7 +139,7 @@ fn parts_are_kept_of_watched_currencies_and_of_others_while_anything_is_frozen()
             .collect(),
         _ => Vec::new(),
     };
-    let holdings = known.last_good.iter().flat_map(|good| good.holdings.iter());
+    let holdings = snapshot.last_good.iter().flat_map(|good| good.holdings.iter());
     let parts: Vec<_> = holdings.map(|holding| (&*holding.currency, parts(holding).join(", "))).collect();
     let expected =
         [("btc", ""), ("eth", ""), ("ltc", "trade 2, other -2"), ("usdt", "trade 0.00"), ("xrp", "trade 5")];
@@ -146,8 +150,8 @@ fn parts_are_kept_of_watched_currencies_and_of_others_while_anything_is_frozen()
 fn the_filter_hides_what_it_should_and_never_a_watched_currency() {
     let rows = [("btc", "0", "0"), ("doge", "5", "0"), ("eth", "1", "0"), ("xrp", "0", "0")];
     let names = |filter: CurrencyFilter| {
-        let snapshot = WalletSnapshot::new(wallet_config(filter)).apply(ended(1, Ok(answer(&rows))));
-        shown(&snapshot).into_iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+        let snapshot = WalletSnapshot::new(wallet_config(filter)).apply(poll_result(1, Ok(answer(&rows))));
+        visible_amounts(&snapshot).into_iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
     };
     let only = CurrencyFilter { only: vec!["eth".into()], ..CurrencyFilter::default() };
     assert_eq!(names(only), ["btc", "eth", "usdt"]);
@@ -160,10 +164,10 @@ fn the_filter_hides_what_it_should_and_never_a_watched_currency() {
 #[test]
 fn an_unchanged_answer_keeps_its_allocation() {
     let rows = [("eth", "1", "0")];
-    let first =
-        WalletSnapshot::new(wallet_config(CurrencyFilter::default())).apply(ended(1, Ok(answer(&rows))));
-    let second = first.apply(ended(2, Ok(answer(&rows))));
-    let third = second.apply(ended(3, Ok(answer(&[("eth", "1.0", "0")]))));
+    let first = WalletSnapshot::new(wallet_config(CurrencyFilter::default()))
+        .apply(poll_result(1, Ok(answer(&rows))));
+    let second = first.apply(poll_result(2, Ok(answer(&rows))));
+    let third = second.apply(poll_result(3, Ok(answer(&[("eth", "1.0", "0")]))));
     let holdings =
         |snapshot: &WalletSnapshot| snapshot.last_good.as_ref().map(|good| Arc::as_ptr(&good.holdings));
     assert_eq!(holdings(&first), holdings(&second));
@@ -171,7 +175,7 @@ fn an_unchanged_answer_keeps_its_allocation() {
 }
 
 /// What of an answer with these rows must be confirmed.
-fn doubted(snapshot: &WalletSnapshot, rows: &[(&str, &str, &str)]) -> Option<(String, bool)> {
+fn suspect_claims(snapshot: &WalletSnapshot, rows: &[(&str, &str, &str)]) -> Option<(String, bool)> {
     doubted_at(snapshot, 60, rows)
 }
 
@@ -192,54 +196,76 @@ fn lost(names: &str) -> (String, bool) {
 #[test]
 fn a_loss_of_anything_watched_and_of_everything_is_doubted() {
     let new = WalletSnapshot::new(wallet_config(CurrencyFilter::default()));
-    let known = |rows: &[(&str, &str, &str)]| new.apply(ended(1, Ok(answer(rows))));
+    let snapshot_after = |rows: &[(&str, &str, &str)]| new.apply(poll_result(1, Ok(answer(rows))));
 
-    let rich = known(&[("btc", "1", "0"), ("eth", "3", "0"), ("usdt", "0", "9")]);
-    assert_eq!(doubted(&rich, &[("btc", "1", "0"), ("usdt", "0", "0.1")]), None, "eth is not watched");
-    assert_eq!(doubted(&rich, &[("btc", "0", "1"), ("usdt", "5", "0")]), None, "free at 0, something frozen");
+    let three_balances = snapshot_after(&[("btc", "1", "0"), ("eth", "3", "0"), ("usdt", "0", "9")]);
     assert_eq!(
-        doubted(&rich, &[("btc", "1", "0"), ("eth", "3", "0")]),
+        suspect_claims(&three_balances, &[("btc", "1", "0"), ("usdt", "0", "0.1")]),
+        None,
+        "eth is not watched"
+    );
+    assert_eq!(
+        suspect_claims(&three_balances, &[("btc", "0", "1"), ("usdt", "5", "0")]),
+        None,
+        "free at 0, something frozen"
+    );
+    assert_eq!(
+        suspect_claims(&three_balances, &[("btc", "1", "0"), ("eth", "3", "0")]),
         Some(lost("usdt")),
         "one row vanished"
     );
-    assert_eq!(doubted(&rich, &[("btc", "0.00", "0"), ("usdt", "1", "0")]), Some(lost("btc")), "one is zero");
-    assert_eq!(doubted(&rich, &[("eth", "1", "0")]), Some(lost("btc usdt")));
-    assert_eq!(doubted(&rich, &[("btc", "0", "0"), ("usdt", "0", "0")]), Some(("btc usdt".into(), true)));
-    assert_eq!(doubted(&rich, &[]), Some(("btc usdt".into(), true)));
+    assert_eq!(
+        suspect_claims(&three_balances, &[("btc", "0.00", "0"), ("usdt", "1", "0")]),
+        Some(lost("btc")),
+        "one is zero"
+    );
+    assert_eq!(suspect_claims(&three_balances, &[("eth", "1", "0")]), Some(lost("btc usdt")));
+    assert_eq!(
+        suspect_claims(&three_balances, &[("btc", "0", "0"), ("usdt", "0", "0")]),
+        Some(("btc usdt".into(), true))
+    );
+    assert_eq!(suspect_claims(&three_balances, &[]), Some(("btc usdt".into(), true)));
 
-    let poor = known(&[("btc", "0", "0"), ("eth", "1", "0")]);
-    assert_eq!(doubted(&poor, &[("btc", "0", "0"), ("eth", "2", "0")]), None, "what was zero is not lost");
-    assert_eq!(doubted(&poor, &[("btc", "0", "0"), ("usdt", "0", "0"), ("eth", "2", "0")]), None);
-    assert_eq!(doubted(&poor, &[("eth", "2", "0")]), Some(lost("btc")), "its row vanished");
-    let empty = known(&[]);
-    assert_eq!(doubted(&empty, &[]), None, "believed once, emptiness is the truth");
-    assert_eq!(doubted(&empty, &[("btc", "0", "0")]), None);
+    let fewer_balances = snapshot_after(&[("btc", "0", "0"), ("eth", "1", "0")]);
+    assert_eq!(
+        suspect_claims(&fewer_balances, &[("btc", "0", "0"), ("eth", "2", "0")]),
+        None,
+        "what was zero is not lost"
+    );
+    assert_eq!(
+        suspect_claims(&fewer_balances, &[("btc", "0", "0"), ("usdt", "0", "0"), ("eth", "2", "0")]),
+        None
+    );
+    assert_eq!(suspect_claims(&fewer_balances, &[("eth", "2", "0")]), Some(lost("btc")), "its row vanished");
+    let empty = snapshot_after(&[]);
+    assert_eq!(suspect_claims(&empty, &[]), None, "believed once, emptiness is the truth");
+    assert_eq!(suspect_claims(&empty, &[("btc", "0", "0")]), None);
 }
 
 #[test]
 fn before_the_first_believed_answer_every_zero_is_doubted() {
     let new = WalletSnapshot::new(wallet_config(CurrencyFilter::default()));
-    assert_eq!(doubted(&new, &[("btc", "1", "0"), ("usdt", "0", "1")]), None);
-    assert_eq!(doubted(&new, &[("btc", "1", "0"), ("usdt", "0", "0")]), Some(lost("usdt")));
-    assert_eq!(doubted(&new, &[("btc", "1", "0")]), Some(lost("usdt")));
-    assert_eq!(doubted(&new, &[]), Some(("btc usdt".into(), true)));
+    assert_eq!(suspect_claims(&new, &[("btc", "1", "0"), ("usdt", "0", "1")]), None);
+    assert_eq!(suspect_claims(&new, &[("btc", "1", "0"), ("usdt", "0", "0")]), Some(lost("usdt")));
+    assert_eq!(suspect_claims(&new, &[("btc", "1", "0")]), Some(lost("usdt")));
+    assert_eq!(suspect_claims(&new, &[]), Some(("btc usdt".into(), true)));
     let unwatched = Arc::new(WalletConfig { watch: Vec::new(), ..WalletConfig::clone(&new.config) });
     let unwatched = WalletSnapshot::new(unwatched);
-    assert_eq!(doubted(&unwatched, &[("eth", "0", "0")]), Some((String::new(), true)), "all is zero");
-    assert_eq!(doubted(&unwatched, &[("eth", "1", "0")]), None);
+    assert_eq!(suspect_claims(&unwatched, &[("eth", "0", "0")]), Some((String::new(), true)), "all is zero");
+    assert_eq!(suspect_claims(&unwatched, &[("eth", "1", "0")]), None);
 }
 
 #[test]
 fn a_doubted_answer_is_held_until_the_next_one_says_the_same() {
     let new = WalletSnapshot::new(wallet_config(CurrencyFilter::default()));
-    let rich = new.apply(ended(10, Ok(answer(&[("btc", "1", "0"), ("usdt", "7", "0")]))));
+    let rich = new.apply(poll_result(10, Ok(answer(&[("btc", "1", "0"), ("usdt", "7", "0")]))));
     let doubt = |snapshot: &WalletSnapshot, seconds, rows: &[(&str, &str, &str)]| {
         let outcome = snapshot.find_suspect_claims(&answer(rows), at(seconds)).map(PollOutcome::Suspect);
         let outcome = outcome.unwrap_or_else(|| panic!("{rows:?} is believed"));
         snapshot.apply(PollResult {
             outcome,
             is_suspect: true,
-            ..ended(seconds, Ok(BalanceAnswer::default()))
+            ..poll_result(seconds, Ok(BalanceAnswer::default()))
         })
     };
     let held = doubt(&rich, 40, &[("btc", "1", "0")]);
@@ -247,24 +273,28 @@ fn a_doubted_answer_is_held_until_the_next_one_says_the_same() {
         (held.is_up(), held.freshness(at(99)), held.freshness(at(100))),
         (false, Freshness::Held, Freshness::Unknown)
     );
-    assert_eq!(shown(&held), shown(&rich));
+    assert_eq!(visible_amounts(&held), visible_amounts(&rich));
     assert_eq!((held.counters.suspect_snapshots, held.counters.failures.iter().sum::<u64>()), (1, 0));
 
-    assert_eq!(doubted(&held, &[("btc", "2", "0")]), None, "the same claim");
-    let believed = held.apply(ended(70, Ok(answer(&[("btc", "2", "0")]))));
-    assert_eq!(shown(&believed), [("btc", Some((2.0, 0.0))), ("usdt", Some((0.0, 0.0)))]);
+    assert_eq!(suspect_claims(&held, &[("btc", "2", "0")]), None, "the same claim");
+    let believed = held.apply(poll_result(70, Ok(answer(&[("btc", "2", "0")]))));
+    assert_eq!(visible_amounts(&believed), [("btc", Some((2.0, 0.0))), ("usdt", Some((0.0, 0.0)))]);
     assert!(believed.is_up());
 
-    assert_eq!(doubted(&held, &[("usdt", "7", "0")]), Some(lost("btc")), "another claim confirms nothing");
-    assert_eq!(doubted(&held, &[]), Some(("btc usdt".into(), true)), "nor does one that goes further");
+    assert_eq!(
+        suspect_claims(&held, &[("usdt", "7", "0")]),
+        Some(lost("btc")),
+        "another claim confirms nothing"
+    );
+    assert_eq!(suspect_claims(&held, &[]), Some(("btc usdt".into(), true)), "nor does one that goes further");
     let empty = doubt(&rich, 40, &[]);
-    assert_eq!(doubted(&empty, &[("btc", "1", "0")]), None, "what is claimed again is believed");
-    let failed = held.apply(ended(50, Err(Failure::new(Reason::Dns, "d"))));
-    assert_eq!(doubted(&failed, &[("btc", "1", "0")]), None, "a failure in between says nothing");
+    assert_eq!(suspect_claims(&empty, &[("btc", "1", "0")]), None, "what is claimed again is believed");
+    let failed = held.apply(poll_result(50, Err(Failure::new(Reason::Dns, "d"))));
+    assert_eq!(suspect_claims(&failed, &[("btc", "1", "0")]), None, "a failure in between says nothing");
     assert_eq!(doubted_at(&failed, 129, &[("btc", "1", "0")]), None);
     assert_eq!(doubted_at(&failed, 130, &[("btc", "1", "0")]), Some(lost("usdt")), "but that was long ago");
-    let back = held.apply(ended(50, Ok(answer(&[("btc", "1", "0"), ("usdt", "7", "0")]))));
-    assert_eq!(doubted(&back, &[("btc", "1", "0")]), Some(lost("usdt")), "it was a slip");
+    let back = held.apply(poll_result(50, Ok(answer(&[("btc", "1", "0"), ("usdt", "7", "0")]))));
+    assert_eq!(suspect_claims(&back, &[("btc", "1", "0")]), Some(lost("usdt")), "it was a slip");
 }
 
 #[test]
@@ -273,8 +303,8 @@ fn a_watched_currency_without_a_row_is_unknown_while_some_row_has_no_usable_name
     (of_an_answer.rejected, of_an_answer.nameless) = (1, 1);
     let snapshot = WalletSnapshot::new(wallet_config(CurrencyFilter::default()));
     assert_eq!(snapshot.find_suspect_claims(&of_an_answer, at(1)), None);
-    let snapshot = snapshot.apply(ended(1, Ok(of_an_answer)));
-    assert_eq!(shown(&snapshot), [("btc", Some((1.0, 0.0))), ("usdt", None)]);
+    let snapshot = snapshot.apply(poll_result(1, Ok(of_an_answer)));
+    assert_eq!(visible_amounts(&snapshot), [("btc", Some((1.0, 0.0))), ("usdt", None)]);
     let present = snapshot.last_good.iter().flat_map(|good| good.holdings.iter());
     let present: Vec<_> = present.map(|holding| holding.state.is_present()).collect();
     assert_eq!(present, [Some(true), None]);
@@ -288,23 +318,28 @@ fn a_currency_watched_since_the_last_answer_is_zero_once_the_next_one_confirms_t
     });
     let rows = [("eth", "1", "0")];
     let original = Some(RawBody::new(200, b"{}".to_vec()));
-    let known = WalletSnapshot::new(unwatched)
-        .apply(ended(1, Ok(BalanceAnswer { raw_body: original.clone(), ..answer(&rows) })));
+    let unwatched_snapshot = WalletSnapshot::new(unwatched)
+        .apply(poll_result(1, Ok(BalanceAnswer { raw_body: original.clone(), ..answer(&rows) })));
     let decoded = || Some(BalanceAnswer { raw_body: original.clone(), ..answer(&rows) });
-    let seen = known.with_config(wallet_config(CurrencyFilter::default()), decoded());
-    assert_eq!(shown(&seen), [("btc", None), ("eth", Some((1.0, 0.0))), ("usdt", None)]);
-    assert!(seen.is_up(), "nothing has failed");
+    let watched_snapshot =
+        unwatched_snapshot.with_config(wallet_config(CurrencyFilter::default()), decoded());
+    assert_eq!(
+        visible_amounts(&watched_snapshot),
+        [("btc", None), ("eth", Some((1.0, 0.0))), ("usdt", None)]
+    );
+    assert!(watched_snapshot.is_up(), "nothing has failed");
     assert!(
-        seen.last_good
+        watched_snapshot
+            .last_good
             .as_ref()
             .is_some_and(|good| good.raw_body.is_some() && good.comparable_body().is_none())
     );
-    let again = seen.with_config(wallet_config(CurrencyFilter::default()), decoded());
-    assert_eq!(shown(&again), shown(&seen), "also after another change");
-    assert_eq!(doubted(&seen, &rows), None);
-    let next = seen.apply(ended(2, Ok(answer(&rows))));
+    let again = watched_snapshot.with_config(wallet_config(CurrencyFilter::default()), decoded());
+    assert_eq!(visible_amounts(&again), visible_amounts(&watched_snapshot), "also after another change");
+    assert_eq!(suspect_claims(&watched_snapshot, &rows), None);
+    let next = watched_snapshot.apply(poll_result(2, Ok(answer(&rows))));
     assert_eq!(
-        shown(&next),
+        visible_amounts(&next),
         [("btc", Some((0.0, 0.0))), ("eth", Some((1.0, 0.0))), ("usdt", Some((0.0, 0.0)))]
     );
 }
@@ -312,10 +347,10 @@ fn a_currency_watched_since_the_last_answer_is_zero_once_the_next_one_confirms_t
 #[test]
 fn watched_currencies_are_checked_by_a_good_answer_and_again_after_they_change() {
     let new = WalletSnapshot::new(wallet_config(CurrencyFilter::default()));
-    let failed = new.apply(ended(1, Err(Failure::new(Reason::Timeout, "late"))));
+    let failed = new.apply(poll_result(1, Err(Failure::new(Reason::Timeout, "late"))));
     assert!(!failed.has_checked_watch);
     let rows = [("btc", "1", "0"), ("usdt", "1", "0")];
-    let good = failed.apply(ended(2, Ok(answer(&rows))));
+    let good = failed.apply(poll_result(2, Ok(answer(&rows))));
     assert!(good.has_checked_watch);
     let other_filter = CurrencyFilter { hide_zero: true, ..CurrencyFilter::default() };
     let refiltered = good.with_config(wallet_config(other_filter), Some(answer(&rows)));

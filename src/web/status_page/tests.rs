@@ -147,8 +147,8 @@ fn nothing_in_the_markup_needs_more_than_the_policy_allows() {
 #[test]
 fn an_unknown_wallet_shows_no_number_it_once_had() {
     let rows = [("eth", "4242.5", "7171"), ("usdt", "3131.75", "6")];
-    let known = polled(account("main", &[("usdt", Some(5000.0))]), NOW - 90, Ok(answer(&rows)));
-    let shown = text(&html(vec![known.clone()]));
+    let polled_account = polled(account("main", &[("usdt", Some(5000.0))]), NOW - 90, Ok(answer(&rows)));
+    let shown = text(&html(vec![polled_account.clone()]));
     assert!(shown.contains("last read 1 min 30 s ago, too old to show"), "{shown}");
     for old in ["4242", "7171", "3131", "1868", "62 %", "eth"] {
         assert!(!shown.contains(old), "{old} in {shown}");
@@ -157,7 +157,7 @@ fn an_unknown_wallet_shows_no_number_it_once_had() {
         shown.contains("5000 (page 2500), balance unknown") && shown.contains("Balances unknown"),
         "{shown}"
     );
-    let failed = text(&html(vec![polled(known, NOW - 1, timeout())]));
+    let failed = text(&html(vec![polled(polled_account, NOW - 1, timeout())]));
     assert!(failed.contains("unknown") && !failed.contains("3131"), "{failed}");
     let never = text(&html(vec![polled(account("main", &[]), NOW, timeout())]));
     assert!(never.contains("never read since the start"), "{never}");
@@ -175,9 +175,9 @@ fn a_configuration_that_cannot_be_used_is_told() {
 
 #[test]
 fn held_balances_are_called_old_and_the_failure_is_told() {
-    let known =
+    let polled_account =
         polled(account("main", &[("usdt", Some(50.0))]), NOW - 64, Ok(answer(&[("usdt", "31", "0")])));
-    let held = polled(polled(known, NOW - 34, timeout()), NOW - 4, timeout());
+    let held = polled(polled(polled_account, NOW - 34, timeout()), NOW - 4, timeout());
     let html = html(vec![held]);
     let shown = text(&html);
     assert!(shown.contains("balances from 1 min 4 s ago, hidden after 1 min 30 s"));
@@ -201,8 +201,9 @@ fn a_refused_key_is_shown_with_its_next_try() {
 
 #[test]
 fn what_must_be_confirmed_is_told_beside_the_balances_that_are_held() {
-    let known = polled(account("main", &[("usdt", None)]), NOW - 30, Ok(answer(&[("usdt", "7", "0")])));
-    let mut held = known.clone();
+    let polled_account =
+        polled(account("main", &[("usdt", None)]), NOW - 30, Ok(answer(&[("usdt", "7", "0")])));
+    let mut held = polled_account.clone();
     for wallet in &mut held.wallets {
         let doubt = wallet
             .snapshot

@@ -203,7 +203,7 @@ mod tests {
     use crate::{exchange::v1, snapshot::wallet::tests::answer};
 
     /// The names of the rows that are listed of these.
-    fn shown(rows: &[(&str, &str, &str)], prices: Option<&PriceTable>) -> Vec<String> {
+    fn visible_names(rows: &[(&str, &str, &str)], prices: Option<&PriceTable>) -> Vec<String> {
         let row = |balance: crate::exchange::Balance| Holding {
             currency: balance.currency,
             state: HoldingState::Read(balance.amounts),
@@ -224,17 +224,17 @@ mod tests {
     #[test]
     fn the_rows_are_those_of_the_highest_worth_then_those_with_something_frozen_then_the_first_by_name() {
         let names: Vec<_> = (0..MAX_ROWS).map(|number| format!("c{number:02}")).collect();
-        assert_eq!(shown(&with_others(&names, &[]), None), names, "all, if they are few enough");
+        assert_eq!(visible_names(&with_others(&names, &[]), None), names, "all, if they are few enough");
         let more = [("x_frozen", "0", "0.1"), ("y_rich", "5", "0"), ("z_free", "9", "0")];
         let rows = with_others(&names, &more);
         let first = |count: usize| names.iter().take(count).cloned();
         let with = |count: usize, more: &[&str]| -> Vec<String> {
             first(count).chain(more.iter().map(|name| (*name).to_owned())).collect()
         };
-        assert_eq!(shown(&rows, None), with(MAX_ROWS - 1, &["x_frozen"]));
+        assert_eq!(visible_names(&rows, None), with(MAX_ROWS - 1, &["x_frozen"]));
         let prices = v1::decode_prices(200, br#"{"y_rich_usdt":{"price":2},"c19_usdt":{"price":3}}"#);
         let prices = prices.unwrap_or_else(|failure| panic!("{failure:?}"));
         let expected = [with(MAX_ROWS - 3, &[]), vec!["c19".into(), "x_frozen".into(), "y_rich".into()]];
-        assert_eq!(shown(&rows, Some(&prices)), expected.concat());
+        assert_eq!(visible_names(&rows, Some(&prices)), expected.concat());
     }
 }
