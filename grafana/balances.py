@@ -11,6 +11,9 @@ from wallets import DATA_AGE_LEVELS, PER_WALLET, STATES, WALLET_LABELS
 
 PER_CURRENCY = [*PER_WALLET, "currency"]
 CURRENCY_LABELS = f"{WALLET_LABELS} {{{{currency}}}}"
+LEVEL = """(xt_balance_free{currency} >= bool xt_balance_free_threshold{currency})
+    + (xt_balance_free{currency} >= bool xt_balance_free_page_threshold{currency})"""
+LEVELS = value_texts({2: ("above threshold", "green"), 1: ("low", "orange"), 0: ("below page threshold", "red")})
 RUNWAY_LEVELS = thresholds((0, "red"), (6 * 3600, "orange"), (24 * 3600, "green"), base="red")
 PRICES_ARE_OFF = special_text("nan", "prices are off", GREY)
 NO_PRICE = special_text("nan", "no price", "orange")
@@ -78,32 +81,39 @@ def summary():
     ]
 
 
-def low_balances():
-    dashed_red = {
+def dashed(color):
+    properties = {
         "custom.lineStyle": {"dash": [10, 10], "fill": "dash"},
         "custom.lineWidth": 1,
-        "color": {"fixedColor": "red", "mode": "shades"},
+        "color": {"fixedColor": color, "mode": "shades"},
     }
+    return [DynamicConfigValue(*item) for item in properties.items()]
+
+
+def low_balances():
     return [
         row("Low balances"),
         table(
             "Watched balances",
-            """Every balance with a threshold, the lowest first. Runway is the time until the balance reaches its threshold at
-            the pace of the last three hours, which is the median of the changes per half hour. Free amount and runway are
-            unknown while the wallet is. Runway and change need the recording rules.""",
+            """Every balance with a threshold, the lowest first. A balance below its threshold is a warning, and one below its
+            page threshold is critical. Runway is the time until the balance reaches its threshold at the pace of the last
+            three hours, which is the median of the changes per half hour. Level, free amount and runway are unknown while the
+            wallet is. Runway and change need the recording rules.""",
             (24, 9),
             PER_CURRENCY,
             [
+                column(LEVEL, "Level", mappings=[LEVELS]),
                 column(
                     "xt_balance_free{currency} / xt_balance_free_threshold{currency}",
                     "Of threshold",
                     unit="percentunit",
-                    levels=thresholds((0, "red"), (1, "green")),
+                    levels=thresholds((0, "orange"), (1, "green")),
                     bar_max=3,
                     decimals=0,
                 ),
                 column("xt_balance_free{currency} and xt_balance_free_threshold{currency}", "Free", **AMOUNT),
                 column("xt_balance_free_threshold{currency}", "Threshold", **AMOUNT),
+                column("xt_balance_free_page_threshold{currency}", "Page threshold", **AMOUNT),
                 column(
                     RUNWAY,
                     "Runway",
@@ -118,28 +128,43 @@ def low_balances():
         ),
         time_series(
             "Free balance as share of threshold",
-            """The warning alert starts below 100 %, the critical alert below 50 %. The line has a gap while the balance is
-            unknown.""",
+            """The warning alert starts below 100 %. While a balance is below 100 %, a dashed line shows its page threshold,
+            below which the critical alert starts. A line has a gap while the balance is unknown.""",
             (24, 9),
-            [query("xt_balance_free{currency} / xt_balance_free_threshold{currency}", CURRENCY_LABELS)],
-            levels=thresholds((0, "red"), (0.5, "orange"), (1, "transparent"), base="transparent"),
+            [
+                query("xt_balance_free{currency} / xt_balance_free_threshold{currency}", CURRENCY_LABELS),
+                query(
+                    """xt_balance_free_page_threshold{currency} / xt_balance_free_threshold{currency}
+                    and xt_balance_free{currency} < xt_balance_free_threshold{currency}""",
+                    f"{CURRENCY_LABELS} page threshold",
+                    "B",
+                ),
+            ],
+            levels=thresholds((0, "orange"), (1, "transparent"), base="transparent"),
             style="line+area",
             legend_at="right",
-        ).unit("percentunit").min(0),
+        )
+        .unit("percentunit")
+        .min(0)
+        .override_by_query("B", dashed("red")),
         time_series(
             "Free $watched and its threshold",
-            """Amounts in the currency itself, on a logarithmic axis. Dashed lines are thresholds. A line has a gap while the
-            balance is unknown; the threshold is always known.""",
+            """Amounts in the currency itself, on a logarithmic axis. Dashed lines are thresholds: orange for the warning, red for
+            the page. A line has a gap while the balance is unknown; the thresholds are always known.""",
             (12, 8),
             [
                 query('xt_balance_free{currency,currency=~"$watched"} and xt_balance_free_threshold{currency}', WALLET_LABELS),
                 query('xt_balance_free_threshold{currency,currency=~"$watched"}', f"{WALLET_LABELS} threshold", "B"),
+                query(
+                    'xt_balance_free_page_threshold{currency,currency=~"$watched"}', f"{WALLET_LABELS} page threshold", "C"
+                ),
             ],
         )
         .unit("locale")
         .decimals(8)
         .scale_distribution(log_scale(0.01))
-        .override_by_query("B", [DynamicConfigValue(*item) for item in dashed_red.items()])
+        .override_by_query("B", dashed("orange"))
+        .override_by_query("C", dashed("red"))
         .repeat("watched")
         .repeat_direction("h")
         .max_per_row(2),

@@ -44,11 +44,11 @@ SHIFTED_METRICS = (
     "xt_price_last_success_timestamp_seconds",
 )
 
-# Name, owner of the key, wallet, watched currencies with their thresholds.
+# Name, owner of the key, wallet, watched currencies with their thresholds, as in the configuration file.
 ACCOUNTS = [
     ("treasury", "treasury", "spot", {"usdt": 100000}),
     ("treasury-fiat", "treasury", "fiat", {"usd": 200000}),
-    ("market-maker", "market-maker", "spot", {"usdt": 500, "btc": 0.02}),
+    ("market-maker", "market-maker", "spot", {"usdt": {"warn": 500, "page": 300}, "btc": 0.02}),
     ("arbitrage", "arbitrage", "spot", {"usdt": 5000, "trx": None}),
     ("cold-storage", "cold-storage", "spot", {"btc": 10}),
     ("grid-bot", "grid-bot", "spot", {"usdt": 300}),
@@ -291,7 +291,7 @@ def demo_day(program, steps):
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         log = folder / "simulate.log"
-        child = stack.enter_context(running([program, "simulate", "--listen=127.0.0.1:0"], log))
+        child = stack.enter_context(running([program, "simulate", "--web.listen-address=127.0.0.1:0"], log))
         exchange = wait_for_log(log, r"listens on (http://\S+)/", child)
         log = folder / "exporter.log"
         command = [program, f"--config.file={configuration(folder, exchange)}", "--web.listen-address=127.0.0.1:0"]

@@ -359,11 +359,16 @@ fn queries_return_values_of_the_demo_day(demo: &DemoDay, all: &[PanelQuery]) -> 
     for (title, ref_id, account, currency, value) in [
         ("Wallet states", "A", "grid-bot", "usdt", Some("2")),
         ("Wallet states", "A", "treasury", "usdt", Some("0")),
-        ("Watched balances", "B", "treasury-fiat", "usd", Some("481203.5")),
-        ("Watched balances", "C", "grid-bot", "usdt", Some("300")),
-        ("Watched balances", "B", "grid-bot", "usdt", None),
-        ("Watched balances", "D", "grid-bot", "usdt", None),
-        ("Watched balances", "D", "cold-storage", "btc", Some("NaN")),
+        ("Watched balances", "A", "market-maker", "usdt", Some("1")),
+        ("Watched balances", "A", "treasury-fiat", "usd", Some("2")),
+        ("Watched balances", "A", "grid-bot", "usdt", None),
+        ("Watched balances", "C", "treasury-fiat", "usd", Some("481203.5")),
+        ("Watched balances", "C", "grid-bot", "usdt", None),
+        ("Watched balances", "D", "grid-bot", "usdt", Some("300")),
+        ("Watched balances", "E", "grid-bot", "usdt", Some("150")),
+        ("Watched balances", "E", "market-maker", "usdt", Some("300")),
+        ("Watched balances", "F", "grid-bot", "usdt", None),
+        ("Watched balances", "F", "cold-storage", "btc", Some("NaN")),
         ("Frozen amounts", "C", "treasury", "usdt", Some("1")),
         ("Frozen amounts", "C", "market-maker", "usdt", Some("0")),
         ("Balances by wallet", "A", "grid-bot", "usdt", None),
@@ -428,11 +433,14 @@ fn grafana_shows_unknown_values_as_unknown(demo: &DemoDay) -> Outcome {
         cells.filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
     };
     let unknown = row("Watched balances", "grid-bot");
-    let expected = ["grid-bot", "spot", "usdt", "unknown", "unknown", "300", "unknown", "unknown"];
-    assert_eq!(unknown.get(..8), Some(&expected[..]));
+    let expected =
+        ["grid-bot", "spot", "usdt", "unknown", "unknown", "unknown", "300", "150", "unknown", "unknown"];
+    assert_eq!(unknown.get(..10), Some(&expected[..]));
     let not_falling = row("Watched balances", "cold-storage");
-    let expected = ["cold-storage", "spot", "btc", "415%", "41.5", "10", "not falling", "0"];
-    assert_eq!(not_falling.get(..8), Some(&expected[..]));
+    let expected =
+        ["cold-storage", "spot", "btc", "above threshold", "415%", "41.5", "10", "5", "not falling", "0"];
+    assert_eq!(not_falling.get(..10), Some(&expected[..]));
+    assert_eq!(row("Watched balances", "market-maker").get(3), Some(&"low"));
     assert_eq!(row("Wallet states", "grid-bot").get(2), Some(&"unknown"));
     assert!(row("Balances by wallet", "grid-bot").is_empty());
     assert!(row("Worth by currency in USDT", "grid-bot").is_empty());
