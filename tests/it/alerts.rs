@@ -15,7 +15,7 @@ use std::{
 
 use crate::common::{
     Lines, PATIENCE, answer, get,
-    promql::{RULES, hold, read, rules, vocabulary},
+    promql::{MORE_RULES, RULES, hold, read, rules, vocabulary},
     until,
 };
 use serde::Deserialize;
@@ -23,7 +23,8 @@ use serde_json::{Value, json};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-const TESTS: &str = "deploy/prometheus/xt-balance.rules.test.yml";
+const TESTS: [&str; 2] =
+    ["deploy/prometheus/xt-balance.rules.test.yml", "deploy/prometheus/xt-withdrawals.rules.test.yml"];
 const PROMETHEUS: &str = "deploy/prometheus/prometheus.yml";
 const ALERTMANAGER: &str = "deploy/alertmanager/alertmanager.yml";
 const RUNBOOKS: &str = "deploy/runbooks";
@@ -68,13 +69,14 @@ fn run(program: &str, args: &[&str]) -> String {
 
 #[test]
 fn prometheus_accepts_the_configuration_and_the_rules_without_a_remark() {
-    run("promtool", &["check", "rules", "--lint=all", "--lint-fatal", RULES]);
+    run("promtool", &["check", "rules", "--lint=all", "--lint-fatal", RULES, MORE_RULES]);
     run("promtool", &["check", "config", "--lint=all", "--lint-fatal", PROMETHEUS]);
 }
 
 #[test]
 fn every_alert_fires_when_it_should_and_only_then() {
-    run("promtool", &["test", "rules", TESTS]);
+    let [tests, more] = TESTS;
+    run("promtool", &["test", "rules", tests, more]);
 }
 
 #[test]
@@ -85,7 +87,10 @@ fn the_tests_of_the_rules_notice_every_change_of_a_rule() {
 
 #[test]
 fn every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> Outcome {
-    let cases = read::<TestFile>(TESTS)?.tests;
+    let mut cases = Vec::new();
+    for path in TESTS {
+        cases.extend(read::<TestFile>(path)?.tests);
+    }
     let expectations: Vec<_> = cases.iter().flat_map(|case| &case.alert_rule_test).collect();
     for rule in rules()?.iter().filter(|rule| rule.alert.is_some()) {
         let name = rule.alert.as_deref().unwrap_or_default();
@@ -299,9 +304,8 @@ impl Drop for Alertmanager {
 fn labels(short: &str, place: usize) -> BTreeMap<String, String> {
     let (name, rest) = short.split_once(':').unwrap_or((short, ""));
     let severity = match name {
-        "XtBalanceLow" | "XtBalanceUnknown" | "XtAuthFailing" | "XtExporterDown" | "XtTextfileStale" => {
-            "critical"
-        }
+        "XtBalanceLow" | "XtBalanceUnknown" | "XtAuthFailing" | "XtExporterDown" | "XtTextfileStale"
+        | "XtWithdrawalPending" => "critical",
         "XtFundsStuckFrozen" => "info",
         _ => "warning",
     };
@@ -380,6 +384,9 @@ const MUTING_CASES: &[(&str, &str, bool)] = &[
     ("XtPricesUnknown", "XtPollFailing", false),
     ("XtBalanceUnknown", "XtPricesUnknown", false),
     ("XtPollFailing", "XtPricesUnknown", false),
+    ("XtBalanceUnknown", "XtWithdrawalPending", false),
+    ("XtWithdrawalPending", "XtBalanceLow", false),
+    ("XtWithdrawalPending", "XtFundsStuckFrozen", false),
 ];
 
 #[test]

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 const COMPOSE: &str = "deploy/docker/compose.yml";
 const CHART: &str = "deploy/kubernetes/xt-balance-exporter";
 const RULES: &str = "deploy/prometheus/xt-balance.rules.yml";
+const WITHDRAWAL_RULES: &str = "deploy/prometheus/xt-withdrawals.rules.yml";
 /// Of Kubernetes: the oldest the chart says it needs, and the newest its tools know.
 const VERSIONS: [&str; 2] = ["1.25", "1.35"];
 /// Enough to be accepted.
@@ -316,7 +317,9 @@ fn the_chart_ships_the_rules_that_are_tested_under_the_job_they_ask_for() {
     let mut groups = the(&objects, "PrometheusRule")["spec"]["groups"].as_array().unwrap().clone();
     let mine = groups.pop().unwrap();
     assert_eq!(mine["rules"][0]["expr"], "up{namespace=\"trading\"} == 0");
+    let withdrawals = groups.pop().unwrap();
     assert_eq!(Value::from(groups), yaml(RULES)["groups"]);
+    assert_eq!(json!([withdrawals]), yaml(WITHDRAWAL_RULES)["groups"]);
     for (kind, endpoints) in [("ServiceMonitor", "endpoints"), ("PodMonitor", "podMetricsEndpoints")] {
         let endpoint = &the(&objects, kind)["spec"][endpoints][0];
         // The labels of the target are the same before and after the pod is replaced, and hide none of the exporter's.

@@ -67,6 +67,7 @@ fn the_packages_hold_the_program_and_what_belongs_to_it() {
     }
     for file in [
         "deploy/prometheus/xt-balance.rules.yml",
+        "deploy/prometheus/xt-withdrawals.rules.yml",
         "deploy/alertmanager/alertmanager.yml",
         "deploy/runbooks/XtBalanceLow.md",
         "deploy/systemd/xt-balance-exporter.service",

@@ -12,6 +12,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use xt_balance_exporter::exposition::metrics::{FAMILIES, MetricKind};
 
 pub const RULES: &str = "deploy/prometheus/xt-balance.rules.yml";
+/// The rules for those who want them, each in a file of its own.
+pub const MORE_RULES: &str = "deploy/prometheus/xt-withdrawals.rules.yml";
 
 /// Labels that a scrape adds, or that a histogram has beside those of its family.
 const ADDED: [&str; 3] = ["instance", "job", "le"];
@@ -44,7 +46,9 @@ pub fn read<T: DeserializeOwned>(path: &str) -> Result<T, Box<dyn Error>> {
 }
 
 pub fn rules() -> Result<Vec<Rule>, Box<dyn Error>> {
-    Ok(read::<RuleFile>(RULES)?.groups.into_iter().flat_map(|group| group.rules).collect())
+    let groups = [RULES, MORE_RULES].map(|path| Ok::<_, Box<dyn Error>>(read::<RuleFile>(path)?.groups));
+    let [groups, more] = groups;
+    Ok(groups?.into_iter().chain(more?).flat_map(|group| group.rules).collect())
 }
 
 /// What may be named in an expression: the labels of each metric.
