@@ -16,8 +16,8 @@ use crate::{
     clock::Clock,
     config::{AccountConfig, Config, PricesConfig},
     exchange::{
-        Amount, ApiVersion, BalanceAnswer, BaseUrl, Client, Detail, Failure, PriceClient, QUOTE, ReadOutcome,
-        ReadRequest, Reason, Session, Wallet,
+        Amount, ApiVersion, Balance, BalanceAnswer, BaseUrl, Client, Detail, Failure, PriceClient, QUOTE,
+        ReadOutcome, ReadRequest, Reason, Session, Wallet,
     },
     snapshot::wallet::Thresholds,
 };
@@ -129,7 +129,10 @@ async fn check_account(
     }
     for wallet in wallets.iter().copied() {
         let what = format!("wallet {wallet}");
-        let request = ReadRequest { wallet, last_body: None, timeout: poll_timeout, excluded_host: None };
+        let watched = watch.iter().filter(|(place, _)| *place == wallet);
+        let watched: Vec<_> = watched.map(|(_, watch)| watch.currency.clone()).collect();
+        let (timeout, watched) = (poll_timeout, &*watched);
+        let request = ReadRequest { wallet, last_body: None, timeout, excluded_host: None, watched };
         match exchange.read(&mut session, request).await.outcome {
             ReadOutcome::Answered(read) => {
                 // The answer is `None` only if it equals `last_body`.
@@ -274,17 +277,24 @@ fn describe_watched_currency(
     if answer.unreadable.iter().any(|name| &**name == currency) {
         return (Verdict::Fail, "its row is invalid, so the balance is unknown".to_owned());
     }
-    let free = answer.balances.iter().find(|row| &*row.currency == currency).map(|row| &row.amounts.free);
+    let find = |rows: &'_ [Balance]| {
+        let row = rows.iter().find(|row| &*row.currency == currency);
+        row.map(|row| row.amounts.free.clone())
+    };
+    let unlisted = find(&answer.unlisted);
+    let is_listed = unlisted.is_none();
+    let free = unlisted.or_else(|| find(&answer.balances));
     if free.is_none() && answer.nameless > 0 {
         let finding =
             "not in the answer, but a row without a valid name may belong to it, so the balance is unknown";
         return (Verdict::Fail, finding.to_owned());
     }
-    let held = match free {
-        Some(free) => format!("{} free", free.text()),
+    let held = match &free {
+        Some(free) if is_listed => format!("{} free", free.text()),
+        Some(free) => format!("{} free, but the exchange's list leaves it out", free.text()),
         None => "not in the answer, so the balance is 0: check the spelling".to_owned(),
     };
-    let value = free.map_or(0.0, Amount::value);
+    let value = free.as_ref().map_or(0.0, Amount::value);
     let (is_low, level) = match thresholds {
         Some(Thresholds { page, .. }) if value < page => {
             (true, format!(", below the page threshold of {page}"))
@@ -293,7 +303,7 @@ fn describe_watched_currency(
         Some(Thresholds { warn, page }) => (false, format!(", threshold {warn} (page {page})")),
         None => (false, String::new()),
     };
-    let verdict = if is_low || free.is_none() { Verdict::Warn } else { Verdict::Ok };
+    let verdict = if is_low || free.is_none() || !is_listed { Verdict::Warn } else { Verdict::Ok };
     (verdict, held + &level)
 }
 

@@ -450,20 +450,28 @@ fn an_error_is_one_readable_line_whatever_the_file_contains() {
 
 #[test]
 fn more_calls_than_the_rate_limits_permit_are_rejected() {
-    let row = |n: usize| format!("- {{name: a{n}, access_key_file: k{n}, secret_key_file: s}}\n");
-    let many = |head: &str, count: usize| -> Result<Config, Box<dyn std::error::Error>> {
+    let row =
+        |n: usize, more: &str| format!("- {{name: a{n}, access_key_file: k{n}, secret_key_file: s{more}}}\n");
+    let many_with = |head: &str, count: usize, more: &str| -> Result<Config, Box<dyn std::error::Error>> {
         let folder = folder()?;
         for n in 0..count {
             fs::write(folder.path().join(format!("k{n}")), format!("key-{n}"))?;
         }
         let path = folder.path().join("accounts.yml");
-        fs::write(&path, format!("{head}accounts:\n{}", (0..count).map(row).collect::<String>()))?;
+        let rows: String = (0..count).map(|n| row(n, more)).collect();
+        fs::write(&path, format!("{head}accounts:\n{rows}"))?;
         Ok(load(&format!("--config.file {}", path.display()), &[])?)
     };
+    let many = |head: &str, count: usize| many_with(head, count, "");
     assert!(many("", 450).is_ok(), "900 calls per minute are permitted");
+    let watch = ", watch: {usdt: ~, btc: ~}";
+    assert!(many_with("", 440, watch).is_ok(), "880 calls, and 15 for currencies that may be missing");
+    assert!(many_with("api: v1\n", 450, watch).is_ok(), "v1 has no call for one currency");
+    let error = many_with("", 450, watch).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error.contains("450 accounts make 915 calls per minute"), "{error}");
     assert!(many("prices: usdt\n", 448).is_ok(), "prices add two calls per minute, and the list of markets");
     let error = many("prices: usdt\n", 450).err().map(|error| error.to_string()).unwrap_or_default();
-    assert!(error.contains("450 accounts and prices make 902 calls per minute"), "{error}");
+    assert!(error.contains("450 accounts and prices make 903 calls per minute"), "{error}");
     let error = many("", 451).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(
         error.contains("451 accounts make 902 calls per minute, but the limit for one IP address is 900"),
@@ -474,4 +482,8 @@ fn more_calls_than_the_rate_limits_permit_are_rejected() {
                   - {name: b, access_key_file: k, secret_key_file: s}";
     let error = from_yaml(shared).err().unwrap_or_default();
     assert!(error.contains("the key of account 'a', 'b' makes 3.0 calls per second"), "{error}");
+    let watched = "poll_interval: 1s\npoll_timeout: 500ms\naccounts:\n\
+                   - {name: a, access_key_file: k, secret_key_file: s, wallets: [spot, futures_usdt], watch: {spot/usdt: ~}}";
+    let error = from_yaml(watched).err().unwrap_or_default();
+    assert!(error.contains("the key of account 'a' makes 2.1 calls per second"), "{error}");
 }

@@ -19,7 +19,7 @@ use crate::{
     clock::UnixTime,
     exchange::{
         ApiVersion, BaseUrl, Credentials, ExchangeHosts, KEY_CALLS_PER_SECOND, KeyId, KeySource,
-        MARKET_LIST_RETRY_INTERVAL, PROCESS_CALLS_PER_MINUTE, Wallet,
+        MARKET_LIST_RETRY_INTERVAL, PROCESS_CALLS_PER_MINUTE, SINGLE_READ_INTERVAL, Wallet,
     },
     quoting::quote_currency,
     snapshot::wallet::{CurrencyFilter, WatchedCurrency},
@@ -131,9 +131,13 @@ fn build_prices(
     Ok(Some(PricesConfig { hosts: first.hosts.clone(), poll_interval, poll_timeout, max_age }))
 }
 
-/// Calls that the polls of an account make in a second.
+/// Calls that the polls of an account make in a second. Every watched currency that the list of v4 spot leaves out costs one
+/// more call an hour, and all of them may be missing.
 fn calls_per_second(account: &AccountConfig) -> f64 {
-    to_f64(account.wallets.len()) / account.poll_interval.as_secs_f64()
+    let is_single = |(wallet, _): &&(Wallet, WatchedCurrency)| account.hosts.api.has_single_reads(*wallet);
+    let singles = to_f64(account.watch.iter().filter(is_single).count());
+    let polls = to_f64(account.wallets.len()) / account.poll_interval.as_secs_f64();
+    polls + singles / SINGLE_READ_INTERVAL.as_secs_f64()
 }
 
 /// Rejects more calls than the exchange permits one IP address.
@@ -147,9 +151,10 @@ fn check_address_limit(config: &Config) -> Result<(), ConfigError> {
         return Ok(());
     }
     Err(ConfigError(format!(
-        "{} accounts{} make {per_minute:.0} calls per minute, but the limit for one IP address is {PROCESS_CALLS_PER_MINUTE}: raise poll_interval or read fewer wallets",
+        "{} accounts{} make {:.0} calls per minute, but the limit for one IP address is {PROCESS_CALLS_PER_MINUTE}: raise poll_interval or read fewer wallets",
         accounts.len(),
         if prices.is_some() { " and prices" } else { "" },
+        (per_minute - 1e-6).ceil(),
     )))
 }
 
@@ -163,8 +168,10 @@ fn check_key_limits(accounts: &[AccountConfig]) -> Result<(), ConfigError> {
     }
     match keys.values().find(|(per_second, _)| *per_second > to_f64(KEY_CALLS_PER_SECOND) + 1e-9) {
         Some((per_second, names)) => Err(ConfigError(format!(
-            "the key of account '{}' makes {per_second:.1} calls per second, but the limit for one key is {KEY_CALLS_PER_SECOND}: raise poll_interval or read fewer wallets",
+            "the key of account '{}' makes {:.1} calls per second, but the limit for one key is {KEY_CALLS_PER_SECOND}: raise poll_interval or read fewer wallets",
             names.join("', '"),
+            // Rounded up, because 2.0003 must not read as 2.0.
+            (per_second * 10.0 - 1e-6).ceil() / 10.0,
         ))),
         None => Ok(()),
     }

@@ -40,6 +40,12 @@ impl ApiVersion {
         Wallet::ALL.into_iter().filter(move |wallet| Endpoint::new(self, *wallet).is_some())
     }
 
+    /// Whether a list of `wallet` is completed by calls for single currencies.
+    #[must_use]
+    pub fn has_single_reads(self, wallet: Wallet) -> bool {
+        Endpoint::new(self, wallet).is_some_and(Endpoint::has_single_reads)
+    }
+
     /// The unsigned request for the exchange's time.
     #[must_use]
     pub(super) fn server_time_request(self) -> Request {
@@ -103,13 +109,15 @@ impl ApiVersion {
 
 /// The endpoint that reads a wallet.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Endpoint {
+pub(super) enum Endpoint<'a> {
     V1(v1::V1Call),
     V4,
+    /// One currency of the wallet that [`Self::V4`] lists.
+    V4Single(&'a str),
     Futures,
 }
 
-impl Endpoint {
+impl<'a> Endpoint<'a> {
     /// `None` if this API version does not have the wallet.
     #[must_use]
     pub(super) fn new(api: ApiVersion, wallet: Wallet) -> Option<Self> {
@@ -118,6 +126,29 @@ impl Endpoint {
             (ApiVersion::V4, Wallet::Spot) => Some(Self::V4),
             (ApiVersion::V4, Wallet::FuturesUsdt | Wallet::FuturesCoin) => Some(Self::Futures),
             (ApiVersion::V4, Wallet::Wallet | Wallet::Fiat) => None,
+        }
+    }
+
+    /// Whether the list of the wallet can be completed by calls for one currency.
+    #[must_use]
+    pub(super) fn has_single_reads(self) -> bool {
+        matches!(self, Self::V4)
+    }
+
+    /// The endpoint that reads one `currency` of the wallet; `None` if there is no such call.
+    #[must_use]
+    pub(super) fn single(self, currency: &'a str) -> Option<Self> {
+        self.has_single_reads().then_some(Self::V4Single(currency))
+    }
+
+    /// The endpoint for a reply that nobody waits for. It tells refusals and limit replies, and accepts no row of a currency.
+    #[must_use]
+    pub(super) fn without_currency(self) -> Endpoint<'static> {
+        match self {
+            Self::V1(call) => Endpoint::V1(call),
+            Self::V4 => Endpoint::V4,
+            Self::V4Single(_) => Endpoint::V4Single(""),
+            Self::Futures => Endpoint::Futures,
         }
     }
 
@@ -133,7 +164,7 @@ impl Endpoint {
     pub(super) fn max_cache_age(self, timeout: Duration) -> Duration {
         match self {
             Self::V1(_) => timeout,
-            Self::V4 | Self::Futures => Duration::ZERO,
+            Self::V4 | Self::V4Single(_) | Self::Futures => Duration::ZERO,
         }
     }
 
@@ -142,7 +173,8 @@ impl Endpoint {
     pub(super) fn sign(self, pair: &KeyPair, time: u64) -> Request {
         match self {
             Self::V1((path, parameters)) => signing::v1(pair, path, parameters, time),
-            Self::V4 => signing::v4(pair, v4::BALANCES_PATH, time),
+            Self::V4 => signing::v4(pair, v4::BALANCES_PATH, &[], time),
+            Self::V4Single(currency) => signing::v4(pair, v4::BALANCE_PATH, &[("currency", currency)], time),
             Self::Futures => signing::futures(pair, futures::BALANCES_PATH, time),
         }
     }
@@ -155,6 +187,10 @@ impl Endpoint {
         match self {
             Self::V1(_) => v1::decode_balances(status, body),
             Self::V4 => v4::decode_balances(status, body),
+            Self::V4Single(currency) => {
+                let row = v4::decode_balance(status, body, currency)?;
+                Ok(BalanceAnswer { unlisted: row.into_iter().collect(), ..BalanceAnswer::default() })
+            }
             Self::Futures => futures::decode_balances(status, body),
         }
     }

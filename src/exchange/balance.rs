@@ -103,10 +103,23 @@ pub struct BalanceAnswer {
     pub unreadable: Vec<SmolStr>,
     /// The number of unusable rows without a usable name.
     pub nameless: u64,
+    /// Balances that the list left out and the exchange gave when it was asked for the currency alone, sorted. None of them
+    /// is 0.
+    pub unlisted: Vec<Balance>,
     /// The exchange's own value of the wallet in USDT: `totalUsdtAmount` of v4 spot; `None` if it was not sent.
     pub exchange_total: Option<Amount>,
     /// The body that it was decoded from; `None` if it did not come from an exchange.
     pub raw_body: Option<RawBody>,
+}
+
+impl BalanceAnswer {
+    /// Whether the exchange's list left `currency` out. False if a row without a usable name may belong to it.
+    #[must_use]
+    pub fn is_missing(&self, currency: &str) -> bool {
+        self.nameless == 0
+            && !self.unreadable.iter().any(|name| name == currency)
+            && self.balances.binary_search_by(|row| (*row.currency).cmp(currency)).is_err()
+    }
 }
 
 /// The body of an answer. An equal body holds the same answer. It is never printed.

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use smol_str::SmolStr;
 use tokio::sync::{futures::Notified, watch};
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ use super::{
     rate_limiter::PACE_SPAN,
     secret::KeyPair,
     server_clock::ServerClock,
+    single_reads::SingleReads,
     transport::Transport,
 };
 use crate::clock::{Clock, MonotonicTime};
@@ -74,13 +76,20 @@ pub struct Session {
     pub credentials: Credentials,
     /// By representative wallet: wallets that share base URLs share the preference.
     preferred_hosts: HashMap<Wallet, PreferredHost>,
+    pub(super) single_reads: SingleReads,
 }
 
 impl Session {
     /// A session without any calls yet.
     #[must_use]
     pub fn new(account: Box<str>, hosts: ExchangeHosts, credentials: Credentials) -> Self {
-        Self { account, hosts, credentials, preferred_hosts: HashMap::new() }
+        Self {
+            account,
+            hosts,
+            credentials,
+            preferred_hosts: HashMap::new(),
+            single_reads: SingleReads::default(),
+        }
     }
 
     /// The order in which to try the base URLs of `wallet` at `now`, without the one at the index `excluded`.
@@ -99,6 +108,17 @@ impl Session {
     pub(super) fn record_success(&mut self, wallet: Wallet, host: usize, now: MonotonicTime) {
         let preferred = self.preferred_hosts.entry(exchange_hosts::representative_wallet(wallet));
         preferred.or_default().record_success(host, now);
+    }
+
+    /// Whether the next read of `wallet` asks for `currency` alone, if the list leaves it out.
+    #[must_use]
+    pub fn is_single_read_due(&self, wallet: Wallet, currency: &str, now: MonotonicTime) -> bool {
+        self.hosts.api.has_single_reads(wallet) && self.single_reads.is_due(currency, now)
+    }
+
+    /// Forgets that the account had none of these currencies: another answer must confirm it.
+    pub fn forget_single_reads<'a>(&mut self, currencies: impl IntoIterator<Item = &'a SmolStr>) {
+        self.single_reads.forget(currencies);
     }
 
     /// The caller of its calls, for the rate limiter.

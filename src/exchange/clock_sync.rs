@@ -23,7 +23,7 @@ const CLOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 pub(super) struct HostAttempt<'a> {
     pub base: &'a BaseUrl,
     pub wallet: Wallet,
-    pub endpoint: Endpoint,
+    pub endpoint: Endpoint<'a>,
     /// The number of hosts still to try, this one included. They share the time that is left.
     pub hosts_left: u32,
 }

@@ -118,6 +118,8 @@ pub enum Detail {
     AddressNotAllowed,
     /// The key lacks a permission.
     NotPermitted,
+    /// The exchange does not know the currency.
+    UnknownCurrency,
     /// Something in front of the exchange made the answer: a CDN, a firewall or a proxy.
     NotFromTheExchange,
     /// There is no connection to the configured proxy.

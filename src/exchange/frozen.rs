@@ -66,6 +66,9 @@ pub struct FrozenParts(Option<Box<PartList>>);
 struct PartList(Vec<FrozenPart>);
 
 impl FrozenParts {
+    /// No part.
+    pub const NONE: Self = Self(None);
+
     /// The parts that are present among `parts`.
     #[must_use]
     pub(super) fn new<const N: usize>(parts: [(FrozenReason, Option<Amount>); N]) -> Self {

@@ -107,7 +107,7 @@ impl Client {
         let sent = self.clock.now();
         // The user center does not tell the time. The spot hosts of the same exchange do.
         let clock = *self.host_clock(session.hosts.base_urls.first().unwrap_or(base)).clock();
-        let request = signing::v4(&pair, KEY_LIST_PATH, clock.signing_time_ms(sent));
+        let request = signing::v4(&pair, KEY_LIST_PATH, &[], clock.signing_time_ms(sent));
         self.last_sent_keys().insert(session.account.clone(), pair.clone());
         let (path, own) = (request.path, pair.clone());
         let call = OutgoingCall { caller: session.caller(), base, request, timeout, signed: None };

@@ -40,6 +40,7 @@ mod saved_limits;
 mod secret;
 mod server_clock;
 mod signing;
+mod single_reads;
 mod strict_url;
 mod transport;
 pub mod v1;
@@ -71,4 +72,5 @@ pub use self::{
     saved_limits::{SAVED_LIMITS_MAX_BYTES, SavedLimits},
     secret::{KeyId, KeyPair, Secret},
     server_clock::ClockReading,
+    single_reads::SINGLE_READ_INTERVAL,
 };

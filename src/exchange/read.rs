@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use smol_str::SmolStr;
+
 use super::{
     api_version::Endpoint,
     balance::{BalanceAnswer, RawBody, Wallet},
@@ -26,6 +28,8 @@ pub struct ReadRequest<'a> {
     pub timeout: Duration,
     /// The index of a base URL to leave out, because another one must confirm its answer.
     pub excluded_host: Option<usize>,
+    /// Currencies that are asked for one by one if the list of v4 spot leaves them out, sorted.
+    pub watched: &'a [SmolStr],
 }
 
 /// The outcome of a read.
@@ -68,6 +72,7 @@ pub struct ReadAnswer {
 struct ReadState<'a> {
     session: &'a mut Session,
     last_body: Option<&'a RawBody>,
+    watched: &'a [SmolStr],
     began: MonotonicTime,
     deadline: Deadline,
     /// The hosts whose clocks stamped its calls.
@@ -92,6 +97,7 @@ impl Client {
         let mut state = ReadState {
             session,
             last_body: request.last_body,
+            watched: request.watched,
             began: self.clock.now().monotonic,
             deadline: Deadline::new(request.timeout),
             clocks: Vec::new(),
@@ -148,7 +154,7 @@ impl Client {
             error => error,
         })?;
         loop {
-            let result = self.read_once(state, attempt, &host).await;
+            let result = self.read_whole(state, attempt, &host).await;
             let Err(CallError::Failed(failure)) = &result else { return result };
             if failure.reason.may_be_clock_fault() {
                 let (session, used) = (&*state.session, state.used_clock);
@@ -172,13 +178,63 @@ impl Client {
         }
     }
 
-    /// Makes one signed call.
-    async fn read_once(
+    /// Reads a list of balances, and one by one the watched currencies that it leaves out. The answer is as old as the list.
+    async fn read_whole(
         &self,
         state: &mut ReadState<'_>,
         attempt: &HostAttempt<'_>,
         host: &Arc<HostClock>,
     ) -> Result<(Timestamp, Option<BalanceAnswer>), CallError> {
+        let (endpoint, last_body) = (attempt.endpoint, state.last_body);
+        let decode = |status: u16, body: Vec<u8>| {
+            if last_body.is_some_and(|last| last.equals(status, &body)) {
+                return Ok(None);
+            }
+            let answer = endpoint.decode_balances(status, &body)?;
+            Ok(Some(BalanceAnswer { raw_body: Some(RawBody::new(status, body)), ..answer }))
+        };
+        let (sent, mut answer) = self.call_signed(state, attempt, host, decode).await?;
+        if let Some(answer) = &mut answer
+            && endpoint.has_single_reads()
+        {
+            self.complete(state, attempt, host, answer).await?;
+        }
+        Ok((sent, answer))
+    }
+
+    /// Asks for each watched currency that is missing from `answer`, unless the account had none of it within the last hour.
+    /// What was answered before a failure is not asked for again by the next read.
+    async fn complete(
+        &self,
+        state: &mut ReadState<'_>,
+        attempt: &HostAttempt<'_>,
+        host: &Arc<HostClock>,
+        answer: &mut BalanceAnswer,
+    ) -> Result<(), CallError> {
+        state.session.single_reads.forget_listed(answer);
+        for currency in state.watched {
+            let now = self.clock.now().monotonic;
+            if !answer.is_missing(currency) || !state.session.single_reads.is_due(currency, now) {
+                continue;
+            }
+            let Some(endpoint) = attempt.endpoint.single(currency) else { continue };
+            let attempt = HostAttempt { endpoint, ..*attempt };
+            let decode = |status: u16, body: Vec<u8>| endpoint.decode_balances(status, &body);
+            let (_, single) = self.call_signed(state, &attempt, host, decode).await?;
+            state.session.single_reads.record(currency, !single.unlisted.is_empty(), now);
+            answer.unlisted.extend(single.unlisted);
+        }
+        Ok(())
+    }
+
+    /// Makes one signed call.
+    async fn call_signed<T>(
+        &self,
+        state: &mut ReadState<'_>,
+        attempt: &HostAttempt<'_>,
+        host: &Arc<HostClock>,
+        decode: impl FnOnce(u16, Vec<u8>) -> Result<T, Failure>,
+    ) -> Result<(Timestamp, T), CallError> {
         let HostAttempt { base, wallet, endpoint, hosts_left } = *attempt;
         let pair = state.session.credentials.pair().clone();
         let timeout = state.deadline.call_timeout(base, hosts_left)?;
@@ -198,8 +254,9 @@ impl Client {
         self.last_sent_keys().insert(state.session.account.clone(), pair.clone());
         let signed = Some((pair.pair_id(), wallet));
         let call = OutgoingCall { caller: state.session.caller(), base, request, timeout, signed };
-        let decode = move |status, body: Vec<u8>| endpoint.decode_balances(status, &body).map(drop);
-        let (reply, mut permit) = self.send(permit, call, decode).await;
+        let unawaited = endpoint.without_currency();
+        let judge = move |status, body: Vec<u8>| unawaited.decode_balances(status, &body).map(drop);
+        let (reply, mut permit) = self.send(permit, call, judge).await;
         state.deadline.spend(sent.age(self.clock.now()));
         state.record_clock(host);
         state.used_clock = clock;
@@ -213,13 +270,7 @@ impl Client {
             max_cached: endpoint.max_cache_age(timeout),
             date_clock: clock.reading().into(),
         };
-        let result = self.check_reply(&call, reply, |status, body| {
-            if state.last_body.is_some_and(|last| last.equals(status, &body)) {
-                return Ok(None);
-            }
-            let answer = endpoint.decode_balances(status, &body)?;
-            Ok(Some(BalanceAnswer { raw_body: Some(RawBody::new(status, body)), ..answer }))
-        });
+        let result = self.check_reply(&call, reply, decode);
         self.limits.record_key_result(pair.pair_id(), wallet, &result);
         let may_be_clock_fault =
             |failure: &Failure| failure.reason.may_be_clock_fault() && failure.reason != Reason::Cached;
@@ -316,6 +367,7 @@ mod tests {
                     last_body: None,
                     timeout: TIMEOUT,
                     excluded_host: None,
+                    watched: &[],
                 };
                 let outcome = exchange.read(&mut session(), request).await.outcome;
                 // A slow answer about the time leaves none for the balances.

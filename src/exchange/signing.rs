@@ -30,7 +30,7 @@ pub(super) fn v1(pair: &KeyPair, path: &'static str, parameters: &[(&str, &str)]
     for (name, value) in pairs {
         query.push_str(name);
         query.push('=');
-        percent_encode(value, &mut query);
+        percent_encode(value, b"-._~", &mut query);
         query.push('&');
     }
     query.push_str("signature=");
@@ -39,9 +39,11 @@ pub(super) fn v1(pair: &KeyPair, path: &'static str, parameters: &[(&str, &str)]
     Request { path, query, headers }
 }
 
-/// Signs a v4 GET without parameters at `time`, the exchange's time in Unix milliseconds.
+/// Signs a v4 GET at `time`, the exchange's time in Unix milliseconds. The signature covers `parameters` as they are sent.
+/// The documents do not say whether the exchange checks the encoded or the decoded form, so every character that a query may
+/// hold stays as it is.
 #[must_use]
-pub(super) fn v4(pair: &KeyPair, path: &'static str, time: u64) -> Request {
+pub(super) fn v4(pair: &KeyPair, path: &'static str, parameters: &[(&str, &str)], time: u64) -> Request {
     let time = time.to_string();
     let signed = [
         ("validate-algorithms", "HmacSHA256"),
@@ -49,7 +51,19 @@ pub(super) fn v4(pair: &KeyPair, path: &'static str, time: u64) -> Request {
         ("validate-recvwindow", RECV_WINDOW),
         ("validate-timestamp", &time),
     ];
-    signed_headers(pair, path, "application/json", &signed, &["GET", path])
+    let mut query = Zeroizing::new(String::new());
+    for (name, value) in parameters {
+        if !query.is_empty() {
+            query.push('&');
+        }
+        query.push_str(name);
+        query.push('=');
+        percent_encode(value, b"-._~()$", &mut query);
+    }
+    let mut parts = vec!["GET", path];
+    parts.extend((!query.is_empty()).then_some(&**query));
+    let request = signed_headers(pair, path, "application/json", &signed, &parts);
+    Request { query, ..request }
 }
 
 /// Signs a futures GET without parameters at `time`, the exchange's time in Unix milliseconds.
@@ -108,9 +122,10 @@ fn hmac_hex(key: &str, message: &str) -> String {
     hex
 }
 
-fn percent_encode(value: &str, out: &mut String) {
+/// Letters, digits and the characters in `plain` stay as they are.
+fn percent_encode(value: &str, plain: &[u8], out: &mut String) {
     for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
             out.push(char::from(byte));
         } else {
             let _ = write!(out, "%{byte:02X}");
@@ -230,7 +245,7 @@ mod tests {
             ),
             ("/v4/user/account/api-key", "1255b212e36960a15725d1fe5ef66a27155d6ff351abfc74a505d93f53968829"),
         ] {
-            let request = v4(&pair, path, 1_790_000_000_000);
+            let request = v4(&pair, path, &[], 1_790_000_000_000);
             let sent = request.headers.iter().find(|(name, _)| *name == "validate-signature");
             assert_eq!(sent.map(|(_, value)| value.as_str()), Some(signature), "{path}");
         }
@@ -267,7 +282,7 @@ mod tests {
         let sent = |signed: &Request| -> Vec<String> {
             signed.headers.iter().map(|(name, value)| format!("{name}: {}", **value)).collect()
         };
-        let signed = v4(&pair, "/v4/balances", TIME);
+        let signed = v4(&pair, "/v4/balances", &[], TIME);
         let expected = [
             "content-type: application/json".to_owned(),
             "validate-algorithms: HmacSHA256".to_owned(),
@@ -277,6 +292,12 @@ mod tests {
             format!("validate-signature: {BALANCES}"),
         ];
         assert_eq!((sent(&signed), &**signed.query), (expected.to_vec(), ""));
+        let signed = v4(&pair, "/v4/balance", &[("currency", "usdt")], TIME);
+        let signature = "6a5b72135f382ab8f1f1d99e404eb750c5a12236091830eba40de9f819ea0522";
+        assert_eq!(sent(&signed).last(), Some(&format!("validate-signature: {signature}")));
+        assert_eq!(*signed.query, "currency=usdt");
+        let odd = v4(&pair, "/v4/balance", &[("currency", "gal(ft)+$.-_")], TIME);
+        assert_eq!(*odd.query, "currency=gal(ft)%2B$.-_");
         let signed = futures(&pair, "/future/user/v1/balance/list", TIME);
         let expected = [
             format!("content-type: {FORM}"),

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{
     amount::Amount,
-    balance::{BalanceAmounts, BalanceAnswer},
+    balance::{Balance, BalanceAmounts, BalanceAnswer},
     decode::{
         self, DecodedRow, decode_failure, decode_named_row, failure_from_status, is_success, or_unavailable,
         parse_amount, parse_integer, parse_object, parse_text,
@@ -22,6 +22,9 @@ use super::{
 /// Path of the signed call that reads the spot wallet. Without its only parameter, a list of currencies, it reads all
 /// of them.
 pub(super) const BALANCES_PATH: &str = "/v4/balances";
+/// Path of the signed call that reads one currency of the spot wallet, given as `currency`. Unlike the list, it has
+/// currencies that the exchange hides.
+pub(super) const BALANCE_PATH: &str = "/v4/balance";
 /// Path of the unsigned call for the exchange's time.
 pub(super) const SERVER_TIME_PATH: &str = "/v4/public/time";
 /// Path of the unsigned call for the last prices of all markets.
@@ -45,9 +48,35 @@ pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failur
     }
     let assets: Option<V4Assets<'_>> = parse_object(unwrap_envelope(status, body)?);
     let assets = assets.ok_or_else(|| decode_failure("`result.assets` is not a list of currencies"))?;
-    let rows: Result<Vec<_>, _> = assets.assets.into_iter().map(decode_row).collect();
+    let rows: Result<Vec<_>, _> =
+        assets.assets.into_iter().map(|row| decode_row(row, "result.assets")).collect();
     let answer = decode::build_answer(rows?)?;
     Ok(BalanceAnswer { exchange_total: assets.total_usdt_amount.and_then(parse_amount), ..answer })
+}
+
+/// Decodes the reply to the call for one `currency`; `None` if the account has none of it: a row of zeros, no row, or the
+/// error that the currency is unknown. XT does not document which of these it sends.
+///
+/// # Errors
+/// As [`decode_balances`], except for an unknown currency; also a row of another currency, or with unusable amounts.
+pub fn decode_balance(status: u16, body: &[u8], currency: &str) -> Result<Option<Balance>, Failure> {
+    let row = match unwrap_reply(status, body) {
+        Ok(result) => result,
+        Err(failure) if failure.detail == Some(Detail::UnknownCurrency) && is_success(status) => None,
+        Err(failure) => return Err(failure),
+    };
+    let is_empty = |raw: &&RawValue| {
+        let inside = raw.get().get(1..raw.get().len().saturating_sub(1)).unwrap_or_default();
+        raw.get().starts_with(['{', '[']) && inside.trim().is_empty()
+    };
+    let Some(row) = row.filter(|row| !is_empty(row)) else { return Ok(None) };
+    let DecodedRow { currency: name, amounts } = decode_row(row, "result")?;
+    if name.as_deref() != Some(currency) {
+        return Err(decode_failure("`result.currency` is not the currency that was asked for"));
+    }
+    let amounts = amounts.ok_or_else(|| decode_failure("the row of the currency has no usable amounts"))?;
+    let is_nothing = amounts.is_zero() && amounts.frozen_parts.is_zero();
+    Ok((!is_nothing).then(|| Balance { currency: currency.into(), amounts }))
 }
 
 /// Decodes the reply with the exchange's time, in Unix milliseconds.
@@ -104,9 +133,14 @@ struct V4Envelope<'a> {
     result: Option<&'a RawValue>,
 }
 
-/// The `result` of a good reply. Errors come with any HTTP status and good replies only with 2xx, so the envelope
-/// decides first, and the status only if no envelope came.
+/// The `result` of a good reply.
 fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
+    unwrap_reply(status, body)?.ok_or_else(|| decode_failure("`mc` is SUCCESS and there is no `result`"))
+}
+
+/// The `result` of a good reply, which may be missing or null. Errors come with any HTTP status and good replies only with
+/// 2xx, so the envelope decides first, and the status only if no envelope came.
+fn unwrap_reply(status: u16, body: &[u8]) -> Result<Option<&RawValue>, Failure> {
     let status_failure = || failure_from_status(status, body);
     let envelope: V4Envelope<'_> = decode::decode_envelope(status, body)?;
     let rc = envelope.rc.ok_or_else(status_failure)?;
@@ -116,9 +150,7 @@ fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
         (0, Some("SUCCESS")) if rc.get().starts_with('"') => {
             Err(decode_failure("`rc` is the text \"0\", not the number 0"))
         }
-        (0, Some("SUCCESS")) => {
-            envelope.result.ok_or_else(|| decode_failure("`mc` is SUCCESS and there is no `result`"))
-        }
+        (0, Some("SUCCESS")) => Ok(envelope.result),
         (rc, None) => {
             let text = format!("the exchange answered rc {rc} without a code in `mc`");
             Err(Failure::new(
@@ -148,13 +180,14 @@ fn classify_code(code: &str) -> Reason {
     }
 }
 
-/// Why a key was refused, according to the error code.
+/// Why a key or a currency was refused, according to the error code.
 fn refusal_detail(code: &str) -> Option<Detail> {
     match code {
         "AUTH_101" => Some(Detail::UnknownKey),
         "AUTH_102" => Some(Detail::InactiveKey),
         "AUTH_104" => Some(Detail::AddressNotAllowed),
         "AUTH_106" => Some(Detail::NotPermitted),
+        "CURRENCY_001" => Some(Detail::UnknownCurrency),
         _ => None,
     }
 }
@@ -190,14 +223,15 @@ fn describe_code(code: &str) -> &'static str {
     }
 }
 
-fn decode_row(raw: &RawValue) -> Result<DecodedRow, Failure> {
+/// Decodes a row of `list`, which names it in errors.
+fn decode_row(raw: &RawValue, list: &str) -> Result<DecodedRow, Failure> {
     #[derive(Deserialize)]
     struct V4CurrencyName<'a> {
         #[serde(borrow)]
         currency: Option<&'a RawValue>,
     }
     let name = parse_object::<V4CurrencyName<'_>>(raw).and_then(|row| row.currency);
-    decode_named_row(name, parse_amounts(raw), "result.assets", "currency")
+    decode_named_row(name, parse_amounts(raw), list, "currency")
 }
 
 /// The amounts of a row. A part of the frozen amount that is missing, null or unusable is unknown.
@@ -372,6 +406,43 @@ mod tests {
             "a part that occurs twice"
         );
         Ok(())
+    }
+
+    #[test]
+    fn the_reply_for_one_currency_has_a_row_or_none() {
+        let decode = |body: &str| {
+            let row = decode_balance(200, body.as_bytes(), "usdt").map_err(|failure| failure.reason)?;
+            Ok(row.map(|row| row.amounts.free.text().to_owned()))
+        };
+        let result =
+            |result: &str| decode(&format!(r#"{{"rc":0,"mc":"SUCCESS","ma":[],"result":{result}}}"#));
+        let row = |name: &str, free: &str, more: &str| {
+            format!(r#"{{"currency":"{name}","availableAmount":"{free}","frozenAmount":"0"{more}}}"#)
+        };
+        assert_eq!(result(&row("USDT", "5.0", "")), Ok(Some("5.0".to_owned())));
+        assert_eq!(
+            result(&row("usdt", "0", r#","withdraw":"1""#)),
+            Ok(Some("0".to_owned())),
+            "a part is held"
+        );
+        for none in ["null", "{}", "[ ]", &row("usdt", "0.00", r#","withdraw":"0.0""#)] {
+            assert_eq!(result(none), Ok(None), "{none}");
+        }
+        assert_eq!(decode(r#"{"rc":0,"mc":"SUCCESS"}"#), Ok(None));
+        assert_eq!(decode(r#"{"rc":1,"mc":"CURRENCY_001","ma":[],"result":null}"#), Ok(None));
+        for wrong in [
+            row("btc", "5", ""),
+            row("usdt", "x", ""),
+            r#"{"x":1}"#.to_owned(),
+            "[1]".to_owned(),
+            "7".to_owned(),
+        ] {
+            assert_eq!(result(&wrong), Err(Reason::Decode), "{wrong}");
+        }
+        assert_eq!(decode(r#"{"rc":1,"mc":"SYMBOL_001","result":null}"#), Err(Reason::Api));
+        let failure =
+            decode_balance(503, br#"{"rc":1,"mc":"CURRENCY_001"}"#, "usdt").map_err(|failure| failure.reason);
+        assert_eq!(failure, Err(Reason::Unavailable));
     }
 
     #[test]

@@ -195,7 +195,7 @@ pub static FAMILIES: [MetricFamily; 37] = [
         details: "Only of v4, for watched currencies, and for others while anything of them is frozen.",
         source: MetricSource::Holdings(|wallet_config, holdings, out| {
             for holding in holdings {
-                let HoldingState::Read(amounts) = &holding.state else { continue };
+                let Some(amounts) = holding.state.written() else { continue };
                 for part in amounts.frozen_parts.iter() {
                     let (account, wallet) = (&wallet_config.account, wallet_config.wallet.label());
                     out.sample(
@@ -477,9 +477,11 @@ fn balance_rows(
 ) {
     for holding in holdings {
         let value = match &holding.state {
-            HoldingState::Read(amounts) => pick(amounts).value(),
             HoldingState::Missing => 0.0,
-            HoldingState::Unreadable | HoldingState::Unnamed | HoldingState::Unconfirmed => continue,
+            state => match state.written() {
+                Some(amounts) => pick(amounts).value(),
+                None => continue,
+            },
         };
         out.sample(&[&wallet_config.account, &holding.currency, wallet_config.wallet.label()], value);
     }

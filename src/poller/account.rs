@@ -3,19 +3,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use smol_str::SmolStr;
+
 use super::{PollContext, PollTarget, Poller, schedule::first_slot_from};
 use crate::{
     clock::{MonotonicTime, Timestamp, Uptime},
     config::{self, AccountConfig},
     exchange::{
-        ClockReading, ExchangeHosts, KeySource, Paused, ReadAnswer, ReadOutcome, ReadRequest, Session,
-        Wallet, WalletRead,
+        ClockReading, ExchangeHosts, KeySource, Paused, RawBody, ReadAnswer, ReadOutcome, ReadRequest,
+        Session, Wallet, WalletRead,
     },
     snapshot::{
         store::AccountState,
-        wallet::{
-            HoldingState, LastGood, PollOutcome, PollResult, SuspectClaims, WalletConfig, WalletSnapshot,
-        },
+        wallet::{HoldingState, PollOutcome, PollResult, SuspectClaims, WalletConfig, WalletSnapshot},
     },
 };
 
@@ -250,8 +250,14 @@ impl AccountTarget {
         wallet: Wallet,
         before: &WalletSnapshot,
     ) -> Option<(PollOutcome, ReadSummary)> {
-        let last_body = before.last_good.as_ref().and_then(LastGood::comparable_body);
-        let request = ReadRequest { wallet, last_body, timeout: self.spec.timeout, excluded_host: None };
+        let watched: Vec<_> = before.config.watch.iter().map(|watch| watch.currency.clone()).collect();
+        let request = ReadRequest {
+            wallet,
+            last_body: self.comparable_body(context, before),
+            timeout: self.spec.timeout,
+            excluded_host: None,
+            watched: &watched,
+        };
         let first = context.exchange.read(&mut self.session, request).await;
         let find_suspect_claims = |read: &ReadAnswer| {
             read.answer.as_ref().and_then(|answer| before.find_suspect_claims(answer, context.clock.now()))
@@ -265,6 +271,8 @@ impl AccountTarget {
         };
         let Some(claims) = find_suspect_claims(&answer) else { return Some((answer.into(), summary)) };
         summary.is_suspect = true;
+        // The answer that confirms the loss must ask for each of them again.
+        self.session.forget_single_reads(&claims.lost);
         let timeout = request.timeout.saturating_sub(summary.took);
         let request = ReadRequest { timeout, excluded_host: Some(answer.host), ..request };
         let mut second = None;
@@ -278,11 +286,20 @@ impl AccountTarget {
         }
         let confirms =
             |read: &ReadAnswer| find_suspect_claims(read).is_none_or(|other| other.confirms(&claims));
-        let outcome = match second.filter(confirms) {
-            Some(read) => read.into(),
-            None => PollOutcome::Suspect(claims),
-        };
-        Some((outcome, summary))
+        if let Some(read) = second.filter(confirms) {
+            return Some((read.into(), summary));
+        }
+        self.session.forget_single_reads(&claims.lost);
+        Some((PollOutcome::Suspect(claims), summary))
+    }
+
+    /// The body of the last good answer; `None` if an equal one must be decoded, because a watched currency that it leaves out is
+    /// to be asked for.
+    fn comparable_body<'a>(&self, context: &PollContext, before: &'a WalletSnapshot) -> Option<&'a RawBody> {
+        let (wallet, now) = (before.config.wallet, context.clock.now().monotonic);
+        let good = before.last_good.as_ref()?;
+        let is_due = |currency: &SmolStr| self.session.is_single_read_due(wallet, currency, now);
+        good.comparable_body().filter(|_| !good.missing_currencies().any(is_due))
     }
 
     /// Reads a wallet from a base URL other than the excluded one; `None` if there is no other.

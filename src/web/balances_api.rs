@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     clock::{Timestamp, UnixTime},
+    exchange::FrozenParts,
     snapshot::store::AccountEntry,
     snapshot::wallet::{Freshness, Holding, HoldingState, Thresholds, WalletConfig, WalletSnapshot},
 };
@@ -39,10 +40,22 @@ struct CurrencyBalance<'a> {
     /// Decimal number as the exchange wrote it; null if it is unreadable.
     free: Option<&'a str>,
     frozen: Option<&'a str>,
-    /// Whether the exchange's answer lists the currency. A watched currency that it does not list is 0. Null if unknown.
+    /// The parts of the frozen amount by reason, as far as the exchange sent them; null if the balance is unknown.
+    frozen_parts: Option<PartTexts<'a>>,
+    /// Whether the exchange's list has the currency. A watched currency that it leaves out is 0, unless the exchange has it
+    /// when it is asked for the currency alone. Null if unknown.
     present: Option<bool>,
     /// Null if none are configured.
     thresholds: Option<CurrencyThresholds>,
+}
+
+/// The parts of a frozen amount as an object: the reason, and the decimal number.
+struct PartTexts<'a>(&'a FrozenParts);
+
+impl Serialize for PartTexts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|part| (part.reason.label(), part.amount.text())))
+    }
 }
 
 /// The free amounts below which the alerts warn and page.
@@ -112,16 +125,18 @@ fn wallet_balances(snapshot: &WalletSnapshot, now: Timestamp) -> WalletBalances<
 }
 
 fn currency_balance<'a>(config: &WalletConfig, holding: &'a Holding) -> CurrencyBalance<'a> {
-    let (free, frozen) = match &holding.state {
-        HoldingState::Read(amounts) => (Some(amounts.free.text()), Some(amounts.frozen.text())),
-        HoldingState::Missing => (Some("0"), Some("0")),
-        HoldingState::Unreadable | HoldingState::Unnamed | HoldingState::Unconfirmed => (None, None),
-    };
+    static NO_PARTS: FrozenParts = FrozenParts::NONE;
+    let written = holding.state.written();
+    let zero = (holding.state == HoldingState::Missing).then_some("0");
+    let free = written.map(|amounts| amounts.free.text()).or(zero);
+    let frozen = written.map(|amounts| amounts.frozen.text()).or(zero);
+    let parts = written.map(|amounts| &amounts.frozen_parts).or(zero.map(|_| &NO_PARTS));
     let thresholds = config.find_watch(&holding.currency).and_then(|watch| watch.thresholds);
     CurrencyBalance {
         currency: &holding.currency,
         free,
         frozen,
+        frozen_parts: parts.map(PartTexts),
         present: holding.state.is_present(),
         thresholds: thresholds.map(|Thresholds { warn, page }| CurrencyThresholds { warn, page }),
     }

@@ -304,7 +304,11 @@ impl Drop for Alertmanager {
 fn labels(short: &str, place: usize) -> BTreeMap<String, String> {
     let (name, rest) = short.split_once(':').unwrap_or((short, ""));
     let severity = match name {
-        "XtBalanceLow" | "XtBalanceUnknown" | "XtAuthFailing" | "XtExporterDown" | "XtTextfileStale"
+        "XtBalanceLow"
+        | "XtBalanceUnknown"
+        | "XtAuthFailing"
+        | "XtExporterDown"
+        | "XtTextfileStale"
         | "XtWithdrawalPending" => "critical",
         "XtFundsStuckFrozen" => "info",
         _ => "warning",

@@ -2,7 +2,9 @@
 
 use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, until};
 use serde_json::{Value, json};
-use xt_balance_exporter::simulator::{Effect, Fault, SimulatedAccount, SimulatedWallet, SimulatorConfig};
+use xt_balance_exporter::simulator::{
+    Effect, Fault, SimulatedAccount, SimulatedBalance, SimulatedWallet, SimulatorConfig,
+};
 
 /// More digits than any float holds.
 const LONG: &str = "12345678901234567.123456789012345678";
@@ -38,10 +40,11 @@ fn amounts_have_the_digits_of_the_exchange() {
     });
     let wallet = &all["wallets"][0];
     assert_eq!((&wallet["account"], &wallet["wallet"]), (&json!("main"), &json!("spot")));
+    let in_orders = json!({"trade": "0.10", "withdraw": "0", "lock": "0", "freeze": "0", "copy_trade": "0"});
     let expected = json!([
-        {"currency": "btc", "free": "0.00000001", "frozen": "0.00", "present": true, "thresholds": null},
-        {"currency": "usdt", "free": LONG, "frozen": "0.10", "present": true, "thresholds": {"warn": 500.0, "page": 200.0}},
-        {"currency": "xrp", "free": "0", "frozen": "0", "present": false, "thresholds": null},
+        {"currency": "btc", "free": "0.00000001", "frozen": "0.00", "frozen_parts": {}, "present": true, "thresholds": null},
+        {"currency": "usdt", "free": LONG, "frozen": "0.10", "frozen_parts": in_orders, "present": true, "thresholds": {"warn": 500.0, "page": 200.0}},
+        {"currency": "xrp", "free": "0", "frozen": "0", "frozen_parts": {}, "present": false, "thresholds": null},
     ]);
     assert_eq!(wallet["balances"], expected);
     let age = wallet["age_seconds"].as_f64().unwrap();
@@ -54,6 +57,23 @@ fn amounts_have_the_digits_of_the_exchange() {
     assert_eq!(json(&exporter, "?account=main&account=main")["wallets"].as_array().unwrap().len(), 1);
     let packed = crate::common::get(exporter.address(), "/api/v1/balances", &[("Accept-Encoding", "gzip")]);
     assert_eq!(packed.header("content-encoding"), Some("gzip"));
+}
+
+#[test]
+fn the_parts_of_a_frozen_amount_have_the_digits_of_the_exchange() {
+    let row = SimulatedBalance::new("1", LONG).with_parts([
+        ("trade", json!("2.50")),
+        ("withdraw", json!(null)),
+        ("lock", json!("0E-8")),
+        ("freeze", json!("x")),
+    ]);
+    let account =
+        SimulatedAccount::new("main", ACCESS_KEY, SECRET_KEY).with_row(SimulatedWallet::Spot, "usdt", row);
+    let exchange = Exchange::new(SimulatorConfig::default(), vec![account]);
+    let exporter = Exporter::serve(&exchange.url(), &[]);
+    exporter.ready();
+    let parts = json!({"trade": "2.50", "lock": "0E-8", "other": "12345678901234564.623456789012345678"});
+    assert_eq!(json(&exporter, "")["wallets"][0]["balances"][0]["frozen_parts"], parts);
 }
 
 #[test]

@@ -56,6 +56,7 @@ mod supervisor;
 mod systemd;
 mod textfile;
 mod tls;
+mod unlisted;
 mod v4;
 mod watch_log;
 mod web;

@@ -91,7 +91,7 @@ impl Drop for CallInFlight {
         model.log.push((now, Event::End(self.id, self.result)));
         let call = &mut model.calls[self.id];
         call.end = now;
-        call.good = self.result == CallResult::Good && (call.nonce.is_some() || call.key == NO_KEY);
+        call.good = self.result == CallResult::Good && (call.wallet.is_some() || call.key == NO_KEY);
     }
 }
 
@@ -118,8 +118,10 @@ impl PlannedReply {
         Self { latency, result: CallResult::Other, response: Err(Failure::new(reason, "simulated")) }
     }
 
-    fn nonce_expired(latency: Duration) -> Self {
-        Self::new(latency, 200, None, r#"{"code":400,"info":"nonce expired"}"#, CallResult::Nonce)
+    fn nonce_expired(latency: Duration, is_v4: bool) -> Self {
+        let body =
+            if is_v4 { r#"{"rc":1,"mc":"AUTH_105"}"# } else { r#"{"code":400,"info":"nonce expired"}"# };
+        Self::new(latency, 200, None, body, CallResult::Nonce)
     }
 }
 
@@ -167,7 +169,7 @@ impl ExchangeModel {
             account,
             key: self.keys[account],
             host: request.host.clone(),
-            wallet: nonce.is_some().then(|| {
+            wallet: (nonce.is_some() || request.path == V4_LIST).then(|| {
                 let account = request.query.split('&').find(|pair| pair.starts_with("account="));
                 format!("{} {}", request.path, account.unwrap_or_default())
             }),
@@ -188,7 +190,7 @@ impl ExchangeModel {
         if !self.has_faults {
             let latency = self.draw_latency(RECOVERED_LATENCY_MAX.min(request.timeout / 4));
             let good = |model: &Self| model.good_reply(request, 0, latency);
-            return if is_nonce_bad { PlannedReply::nonce_expired(latency) } else { good(self) };
+            return if is_nonce_bad { PlannedReply::nonce_expired(latency, false) } else { good(self) };
         }
         let host = request.host.bytes().find(u8::is_ascii_digit).map_or(0, |digit| usize::from(digit - b'0'));
         let host_fault = self.scenario.faults.hosts[host];
@@ -199,7 +201,7 @@ impl ExchangeModel {
             1 => Duration::ZERO,
             _ => self.draw_latency(longest),
         };
-        let is_clock_call = request.path.ends_with("getServerTime");
+        let is_clock_call = is_clock_call(request);
         let failed = |reason| PlannedReply::failed(latency, reason);
         let latency = match host_fault {
             HostFault::Unreachable => return failed(Reason::Connect),
@@ -213,7 +215,7 @@ impl ExchangeModel {
             return self.limit_reply(latency);
         }
         if is_nonce_bad {
-            return PlannedReply::nonce_expired(latency);
+            return PlannedReply::nonce_expired(latency, false);
         }
         let offset_seconds = if let HostFault::WrongServerTime(seconds) = host_fault { seconds } else { 0 };
         self.draw_fault(account, request, latency)
@@ -227,7 +229,8 @@ impl ExchangeModel {
         request: &ScriptedRequest,
         latency: Duration,
     ) -> Option<PlannedReply> {
-        let is_signed = find_nonce(request).is_some();
+        let is_v4 = self.scenario.is_v4;
+        let is_signed = find_nonce(request).is_some() || request.path.starts_with(V4_SINGLE);
         let mut draw = self.rng.u32(0..1_000);
         let mut is_drawn = |chance: u32| {
             let hit = draw < chance;
@@ -250,12 +253,22 @@ impl ExchangeModel {
             () if is_drawn(faults.refused) && is_signed => {
                 let (code, info) =
                     if self.rng.bool() { (307, "AccessKey error") } else { (308, "sign error") };
-                let body = format!(r#"{{"code":{code},"data":null,"info":"{info}"}}"#);
+                let v4_code = if code == 307 { "AUTH_101" } else { "AUTH_103" };
+                let body = if is_v4 {
+                    format!(r#"{{"rc":1,"mc":"{v4_code}","result":null}}"#)
+                } else {
+                    format!(r#"{{"code":{code},"data":null,"info":"{info}"}}"#)
+                };
                 PlannedReply::new(latency, 200, None, &body, CallResult::Refused)
             }
-            () if is_drawn(faults.nonce) && is_signed => PlannedReply::nonce_expired(latency),
+            () if is_drawn(faults.nonce) && is_signed => PlannedReply::nonce_expired(latency, is_v4),
             () if is_drawn(faults.empty) && is_signed => {
-                PlannedReply::new(latency, 200, None, r#"{"code":200,"data":{}}"#, CallResult::Good)
+                let body = match &*request.path {
+                    V4_LIST => r#"{"rc":0,"mc":"SUCCESS","result":{"assets":[]}}"#,
+                    V4_SINGLE => r#"{"rc":0,"mc":"SUCCESS","result":null}"#,
+                    _ => r#"{"code":200,"data":{}}"#,
+                };
+                PlannedReply::new(latency, 200, None, body, CallResult::Good)
             }
             () if is_drawn(faults.garbage) => {
                 PlannedReply::new(latency, 200, None, "<html>", CallResult::Other)
@@ -274,10 +287,20 @@ impl ExchangeModel {
             // A part of a poll of prices, and not a poll of its own.
             return PlannedReply::new(latency, 200, None, r#"{"btc_usdt":{}}"#, CallResult::Other);
         }
-        let body = if request.path.ends_with("getServerTime") {
+        let body = if is_clock_call(request) {
             let now = (EPOCH + self.now() + latency / 2).as_millis();
             let time = now.saturating_add_signed(offset_seconds.saturating_mul(1_000));
-            format!(r#"{{"code":200,"data":{{"serverTime":{time}}},"info":"success"}}"#)
+            if self.scenario.is_v4 {
+                format!(r#"{{"rc":0,"mc":"SUCCESS","result":{{"serverTime":{time}}}}}"#)
+            } else {
+                format!(r#"{{"code":200,"data":{{"serverTime":{time}}},"info":"success"}}"#)
+            }
+        } else if request.path == V4_LIST {
+            format!(r#"{{"rc":0,"mc":"SUCCESS","result":{{"assets":[{}]}}}}"#, v4_row("usdt"))
+        } else if request.path == V4_SINGLE && request.query.ends_with("=hidden") {
+            format!(r#"{{"rc":0,"mc":"SUCCESS","result":{}}}"#, v4_row("hidden"))
+        } else if request.path == V4_SINGLE {
+            r#"{"rc":1,"mc":"CURRENCY_001","result":null}"#.to_owned()
         } else if request.path.ends_with("getTickers") {
             r#"{"btc_usdt":{"price":5}}"#.to_owned()
         } else {
@@ -289,11 +312,24 @@ impl ExchangeModel {
     fn limit_reply(&mut self, latency: Duration) -> PlannedReply {
         let retry_after = self.rng.bool().then(|| Duration::from_secs(self.rng.u64(1..=1_200)));
         let result = CallResult::Limit(retry_after);
-        if retry_after.is_some() || self.rng.bool() {
+        if retry_after.is_some() || self.scenario.is_v4 || self.rng.bool() {
             return PlannedReply::new(latency, 429, retry_after, "", result);
         }
         PlannedReply::new(latency, 200, None, r#"{"code":404,"info":"account locked"}"#, result)
     }
+}
+
+/// The list of v4 spot, which has one of the three watched currencies.
+const V4_LIST: &str = "/v4/balances";
+/// The call for one currency. The exchange has one of the two that the list leaves out.
+const V4_SINGLE: &str = "/v4/balance";
+
+fn v4_row(currency: &str) -> String {
+    format!(r#"{{"currency":"{currency}","availableAmount":"5","frozenAmount":"0"}}"#)
+}
+
+fn is_clock_call(request: &ScriptedRequest) -> bool {
+    request.path.ends_with("getServerTime") || request.path.ends_with("/public/time")
 }
 
 fn find_nonce(request: &ScriptedRequest) -> Option<&str> {

@@ -91,6 +91,7 @@ fn any_scenario(
             sharing,
             timeout,
             over_limit,
+            is_v4: false,
             reads_prices: seed % 2 == 0,
             faults,
             disruptions,
@@ -217,6 +218,7 @@ fn plain_scenario(accounts: usize) -> Scenario {
         sharing: 1,
         timeout: 333,
         over_limit: false,
+        is_v4: false,
         reads_prices: false,
         faults: FaultRates::default(),
         disruptions: Vec::new(),
@@ -334,6 +336,16 @@ fn accounts_and_prices_together_keep_every_promise() {
         let read = record.calls.iter().filter(|call| call.key == NO_KEY && call.good);
         assert!(read.count() > 50, "prices were read");
     }
+}
+
+#[test]
+fn accounts_that_ask_for_currencies_that_the_list_leaves_out_keep_every_promise() {
+    let interval = prop_oneof![Just(SECOND), 10 * SECOND..60 * SECOND, 60 * SECOND..300 * SECOND];
+    let scenarios = any_scenario(prop_oneof![1usize..4, 1usize..16], interval);
+    let scenarios =
+        scenarios.prop_map(|scenario| Scenario { is_v4: true, wallets: 1, reads_prices: false, ..scenario });
+    let (hours, calls) = prove(20, &scenarios);
+    assert!(hours > 60.0 && calls > 20_000);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use fastrand::Rng;
 pub(super) const NO_KEY: usize = usize::MAX;
 
 /// The inputs of one simulation.
+#[allow(clippy::struct_excessive_bools, reason = "each of them is drawn on its own")]
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub accounts: usize,
@@ -24,6 +25,8 @@ pub(super) struct Scenario {
     pub timeout: u64,
     /// Whether to keep a load that the configuration would reject.
     pub over_limit: bool,
+    /// Whether the accounts use v4 and watch two currencies that its list leaves out, instead of v1.
+    pub is_v4: bool,
     /// Whether prices are read too, every shortest interval.
     pub reads_prices: bool,
     pub faults: FaultRates,
@@ -84,6 +87,8 @@ pub(super) enum Disruption {
 #[derive(Clone, Debug)]
 pub(super) struct ModelAccount {
     pub index: usize,
+    /// Whether it uses v4, see [`Scenario::is_v4`].
+    pub is_v4: bool,
     /// Whether a currency is watched.
     pub has_watch: bool,
     pub interval: Duration,
@@ -107,6 +112,7 @@ impl Scenario {
             let interval = self.interval * factor / 100;
             ModelAccount {
                 index,
+                is_v4: self.is_v4,
                 has_watch: false,
                 interval: Duration::from_millis(interval),
                 timeout: Duration::ZERO,
@@ -117,6 +123,7 @@ impl Scenario {
         let mut accounts: Vec<_> = (0..self.accounts).map(|index| create(index, rng)).collect();
         accounts.extend(self.reads_prices.then(|| ModelAccount {
             index: self.accounts,
+            is_v4: self.is_v4,
             has_watch: false,
             interval: Duration::from_millis(self.interval),
             timeout: Duration::ZERO,
@@ -139,9 +146,11 @@ impl Scenario {
     }
 }
 
-/// Calls per second of all accounts together.
+/// Calls per second of all accounts together, at most. A poll of v4 reads the list, the hidden currency and at first the
+/// missing one.
 pub(super) fn sum_rates(accounts: &[ModelAccount]) -> f64 {
-    accounts.iter().map(|account| 1.0 / account.slot().as_secs_f64()).sum()
+    let calls = |account: &ModelAccount| if account.is_v4 { 3.0 } else { 1.0 };
+    accounts.iter().map(|account| calls(account) / account.slot().as_secs_f64()).sum()
 }
 
 /// Calls per second of the key that makes the most.

@@ -20,7 +20,9 @@ use super::{
 use crate::{
     clock::{Clock, UnixTime, simulated},
     config::{AccountConfig, Config, PricesConfig},
-    exchange::{BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Script, Secret, Wallet},
+    exchange::{
+        ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Script, Secret, Wallet,
+    },
     poller::PollerSet,
     snapshot::wallet::{CurrencyFilter, WatchedCurrency},
 };
@@ -176,17 +178,22 @@ fn create_config(account: &ModelAccount, host_count: usize) -> AccountConfig {
     };
     let url = |host: usize| BaseUrl::parse(&format!("https://host{host}.test"));
     let base_urls: Result<Vec<_>, String> = (0..host_count).map(url).collect();
-    let watched = WatchedCurrency { currency: "usdt".into(), thresholds: None };
+    let watched = |currency: &&str| WatchedCurrency { currency: (*currency).into(), thresholds: None };
+    let watch: &[&str] = match (account.is_v4, account.has_watch) {
+        (true, _) => &["gone", "hidden", "usdt"],
+        (false, true) => &["usdt"],
+        (false, false) => &[],
+    };
     AccountConfig {
         name: format!("account{}", account.index).into(),
         hosts: ExchangeHosts {
-            api: crate::exchange::ApiVersion::V1,
+            api: if account.is_v4 { ApiVersion::V4 } else { ApiVersion::V1 },
             base_urls: base_urls.unwrap_or_else(|why| panic!("{why}")),
             ..ExchangeHosts::default()
         },
         credentials: Credentials::open(source, UnixTime::EPOCH).unwrap_or_else(|why| panic!("{why}")),
         wallets: WALLETS.into_iter().take(account.wallets).collect(),
-        watch: account.has_watch.then(|| (WALLETS[0], watched)).into_iter().collect(),
+        watch: watch.iter().map(|currency| (WALLETS[0], watched(currency))).collect(),
         filter: CurrencyFilter::default(),
         poll_interval: account.interval,
         poll_timeout: account.timeout,

@@ -129,6 +129,8 @@ pub struct Holding {
 pub enum HoldingState {
     /// Its amounts.
     Read(BalanceAmounts),
+    /// Watched and missing from the list, but the exchange gave these amounts when it was asked for the currency alone.
+    Unlisted(Box<BalanceAmounts>),
     /// Watched and missing from the answer, which another answer confirmed: a zero.
     Missing,
     /// Watched and present, but without usable amounts: neither a zero nor another number.
@@ -145,8 +147,18 @@ impl HoldingState {
     pub fn is_present(&self) -> Option<bool> {
         match self {
             Self::Read(_) | Self::Unreadable => Some(true),
-            Self::Missing => Some(false),
+            Self::Unlisted(_) | Self::Missing => Some(false),
             Self::Unnamed | Self::Unconfirmed => None,
+        }
+    }
+
+    /// The amounts as the exchange wrote them; `None` if it wrote none.
+    #[must_use]
+    pub fn written(&self) -> Option<&BalanceAmounts> {
+        match self {
+            Self::Read(amounts) => Some(amounts),
+            Self::Unlisted(amounts) => Some(amounts),
+            Self::Missing | Self::Unreadable | Self::Unnamed | Self::Unconfirmed => None,
         }
     }
 
@@ -154,16 +166,15 @@ impl HoldingState {
     #[must_use]
     pub fn amounts(&self) -> Option<(f64, f64)> {
         match self {
-            Self::Read(amounts) => Some((amounts.free.value(), amounts.frozen.value())),
             Self::Missing => Some((0.0, 0.0)),
-            Self::Unreadable | Self::Unnamed | Self::Unconfirmed => None,
+            _ => self.written().map(|amounts| (amounts.free.value(), amounts.frozen.value())),
         }
     }
 
     /// Whether the amounts are known.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        matches!(self, Self::Read(_) | Self::Missing)
+        matches!(self, Self::Read(_) | Self::Unlisted(_) | Self::Missing)
     }
 
     fn is_zero(&self) -> bool {
@@ -475,6 +486,12 @@ impl LastGood {
         self.raw_body.as_ref().filter(|_| is_settled)
     }
 
+    /// Watched currencies that the exchange's list left out.
+    pub fn missing_currencies(&self) -> impl Iterator<Item = &SmolStr> {
+        let is_missing = |holding: &&Holding| holding.state.is_present() == Some(false);
+        self.holdings.iter().filter(is_missing).map(|holding| &holding.currency)
+    }
+
     /// What the answer holds for a visible `currency`.
     #[must_use]
     pub fn find_state(&self, currency: &str) -> Option<&HoldingState> {
@@ -494,6 +511,9 @@ fn state_in_answer(answer: &BalanceAnswer, currency: &str) -> HoldingState {
 
 /// What `answer` holds for a watched `currency` that is not among its balances.
 fn state_without_amounts(answer: &BalanceAnswer, currency: &str) -> HoldingState {
+    if let Some(row) = answer.unlisted.iter().find(|row| &*row.currency == currency) {
+        return HoldingState::Unlisted(Box::new(row.amounts.clone()));
+    }
     match answer.unreadable.iter().any(|name| name == currency) {
         true => HoldingState::Unreadable,
         false if answer.nameless > 0 => HoldingState::Unnamed,
@@ -501,7 +521,8 @@ fn state_without_amounts(answer: &BalanceAnswer, currency: &str) -> HoldingState
     }
 }
 
-/// Whether any balance of `answer`, visible or not, is not 0.
+/// Whether any balance in the list of `answer`, visible or not, is not 0. A balance that the list left out says nothing about the
+/// others.
 fn holds_anything(answer: &BalanceAnswer) -> bool {
     answer.balances.iter().any(|row| !row.amounts.is_zero())
 }

@@ -130,10 +130,8 @@ impl<'a> StatusPageModel<'a> {
                 self.unknown_threshold_count += 1;
             }
             if let Some(shortfall) = Shortfall::between(free, watch.thresholds) {
-                let free = match state {
-                    Some(HoldingState::Read(amounts)) => Some(AmountText::new(amounts.free.text())),
-                    _ => None,
-                };
+                let written = state.and_then(HoldingState::written);
+                let free = written.map(|amounts| AmountText::new(amounts.free.text()));
                 let link = WalletLink::new(&snapshot.config);
                 self.low.push(LowBalance { link, currency: &watch.currency, free, shortfall, held });
             }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock::simulated::at,
-    exchange::{BalanceAnswer, Failure, PriceTable, Reason, Wallet, v1},
+    exchange::{BalanceAnswer, Failure, PriceTable, Reason, Wallet, v1, v4},
     snapshot::store::{AccountEntry, AccountState, PriceEntry, Store},
     snapshot::wallet::{
         CurrencyFilter, PollOutcome, PollResult, Thresholds, WalletConfig, WatchedCurrency, tests::answer,
@@ -112,6 +112,15 @@ fn title(html: &str) -> &str {
 fn places_of<'a>(html: &str, needles: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
     let place = |needle| html.find(needle).unwrap_or_else(|| panic!("no {needle} in {html}"));
     needles.into_iter().map(place).collect()
+}
+
+#[test]
+fn a_frozen_amount_names_its_parts_that_are_not_zero() {
+    let row = r#"{"currency":"usdt","availableAmount":"5","frozenAmount":"2.50","withdraw":"2","trade":"0","lock":null}"#;
+    let body = format!(r#"{{"rc":0,"mc":"SUCCESS","result":{{"assets":[{row}]}}}}"#);
+    let text =
+        text(&html(vec![polled(account("desk", &[]), NOW - 4, v4::decode_balances(200, body.as_bytes()))]));
+    assert!(text.contains("usdt 5 2.50 withdraw 2, other 0.5 "), "{text}");
 }
 
 #[test]

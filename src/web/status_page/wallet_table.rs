@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    exchange::{PriceTable, Wallet},
+    exchange::{BalanceAmounts, PriceTable, Wallet},
     snapshot::wallet::{Holding, HoldingState, Thresholds, WalletSnapshot, WatchedCurrency},
 };
 
@@ -64,10 +64,27 @@ pub(super) enum Amounts<'a> {
         free: AmountText<'a>,
         frozen: AmountText<'a>,
         is_nothing_frozen: bool,
+        /// Whether the exchange's list has the currency.
+        is_listed: bool,
+        /// Reason and amount of each part of the frozen amount that is not 0.
+        parts: Vec<(&'static str, &'a str)>,
     },
     /// The answer did not list the currency, which is a balance of zero.
     Missing,
     Unknown(&'static str),
+}
+
+impl<'a> Amounts<'a> {
+    fn read(amounts: &'a BalanceAmounts, is_listed: bool) -> Self {
+        let parts = amounts.frozen_parts.iter().filter(|part| part.amount.value() != 0.0);
+        Self::Read {
+            free: AmountText::new(amounts.free.text()),
+            frozen: AmountText::new(amounts.frozen.text()),
+            is_nothing_frozen: amounts.frozen.value() == 0.0,
+            is_listed,
+            parts: parts.map(|part| (part.reason.label(), part.amount.text())).collect(),
+        }
+    }
 }
 
 /// The thresholds, compared with the free balance.
@@ -130,11 +147,8 @@ impl<'a> BalanceTable<'a> {
 impl<'a> BalanceRow<'a> {
     fn new(currency: &'a str, state: Option<&'a HoldingState>, thresholds: Option<Thresholds>) -> Self {
         let amounts = match state {
-            Some(HoldingState::Read(amounts)) => Amounts::Read {
-                free: AmountText::new(amounts.free.text()),
-                frozen: AmountText::new(amounts.frozen.text()),
-                is_nothing_frozen: amounts.frozen.value() == 0.0,
-            },
+            Some(HoldingState::Read(amounts)) => Amounts::read(amounts, true),
+            Some(HoldingState::Unlisted(amounts)) => Amounts::read(amounts, false),
             Some(HoldingState::Missing) => Amounts::Missing,
             Some(HoldingState::Unreadable) => Amounts::Unknown("unreadable"),
             Some(HoldingState::Unnamed) => {
