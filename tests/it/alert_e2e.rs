@@ -363,8 +363,8 @@ impl Deployment {
         );
         drill.expect_ticket(
             "XtWatchedCurrencyMissing warning of treasury/btc",
-            "Account treasury, wallet spot: the exchange's last good answer has no row for BTC, so its balance reads 0. \
-            Either the balance is empty, or the configuration spells the currency differently from the exchange.",
+            "Account treasury, wallet spot: the exchange's list has no row for BTC. Its balance reads 0. \
+            Either it is empty, or the configuration spells the currency differently from the exchange.",
         );
 
         let hedge = self.hedge.take();
