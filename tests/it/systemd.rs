@@ -203,6 +203,7 @@ fn systemd_runs_the_shipped_unit() {
     check_confinement(&machine);
     check_reload(&machine, &pairs[1], &pairs[2]);
     check_restart(&machine);
+    check_state(&machine, &pairs[2]);
     let drop_in = check_instructions(&machine);
     check_watchdog(&machine, &drop_in);
     check_repeated_failures(&machine);
@@ -285,6 +286,22 @@ fn check_restart(machine: &Machine) {
     machine.write("/tmp/enough", "");
     let scrapes = String::from_utf8(client.wait_with_output().unwrap().stdout).unwrap();
     assert!(scrapes.lines().count() > 3 && scrapes.lines().all(|line| line.contains(" 200 ")), "{scrapes}");
+}
+
+/// Lets the exchange refuse a key: the next process remembers it, and `reload` with the right key ends it.
+fn check_state(machine: &Machine, pair: &KeyPair) {
+    let (name, access, _) = pair.clone();
+    machine.write_keys("main", &(name, access, "wrong".to_owned()));
+    machine.run(&["systemctl", "restart", SERVICE]);
+    until("the refusal is saved", || {
+        let saved = machine.say(&["cat", "/var/lib/xt-balance-exporter/limits.json"]);
+        saved.contains("\"refused_keys\":[{").then_some(())
+    });
+    machine.run(&["systemctl", "restart", SERVICE]);
+    assert!(machine.log().contains(messages::ONE_REFUSED_KEY), "{}", machine.log());
+    machine.write_keys("main", pair);
+    machine.run(&["systemctl", "reload", SERVICE]);
+    machine.wait_for_status(BOTH_POLLED);
 }
 
 /// Adds a flag and its file according to the instructions at the top of the unit. Returns the drop-in file.

@@ -8,6 +8,7 @@ pub const OPEN_TO_OTHER_MACHINES: &str = "other machines can read the balances w
 pub const SHUTTING_DOWN: &str = "received SIGTERM, shutting down";
 pub const CUT_OFF: &str = "closed connections at shutdown";
 pub const FEW_FILES: &str = "polls reserve";
+pub const ONE_REFUSED_KEY: &str = "restored from the last process: 0 paused accounts, 1 refused key";
 pub const STATE_FILE_UNREADABLE: &str = "the state file limits.json in $STATE_DIRECTORY is ignored";
 pub const STATE_FILE_UNWRITABLE: &str = "the state file limits.json in $STATE_DIRECTORY cannot be written";
 pub const STATE_FILE_FROM_FUTURE: &str = "the state file limits.json in $STATE_DIRECTORY is from the future";
