@@ -122,6 +122,7 @@ async fn check_account(
                 &describe_clock(skew),
             ),
             Err(failure) => {
+                let failure = exchange.explain_proxy_refusal(base, failure, poll_timeout).await;
                 counts.report(Verdict::Fail, &what, &describe_failure(hosts.api, None, &failure));
                 unreached += 1;
             }
@@ -345,6 +346,12 @@ fn suggest_proxy_fix(failure: &Failure) -> Option<&'static str> {
         }
         Detail::ProxyRefused => {
             "ask the proxy's administrator whether the proxy may and can connect to this host and port, or exempt the host: set NO_PROXY, or --xt.proxy-url direct (proxy_url in a file)"
+        }
+        Detail::ProxyForbids => {
+            "ask the proxy's administrator to allow this host and port, or exempt the host: set NO_PROXY, or --xt.proxy-url direct (proxy_url in a file)"
+        }
+        Detail::ProxyCannotConnect => {
+            "the proxy has no way to this host: ask its administrator whether it can resolve the name and reach the port, or exempt the host: set NO_PROXY, or --xt.proxy-url direct (proxy_url in a file)"
         }
         Detail::ProxyLogin => {
             "ask the proxy's administrator for user and password, write user:password into a file, and name it with --xt.proxy-credentials-file (proxy_credentials_file in a file)"

@@ -231,6 +231,18 @@ mod tests {
         Directory { path: path.to_owned(), lock: Mutex::default() }
     }
 
+    #[tokio::test]
+    async fn a_change_that_is_not_saved_yet_is_saved_at_the_end() -> Result<(), String> {
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let exchange = Client::simulated(Clock::start())?;
+        let file = || StateFile { is_saved: false, ..StateFile::new(folder.path().to_owned()) };
+        save_during(&mut Some(file()), &exchange, async {}).await;
+        assert!(
+            fs::read(folder.path().join(FILE_NAME)).is_ok_and(|json| SavedLimits::from_json(&json).is_ok())
+        );
+        Ok(())
+    }
+
     #[test]
     fn one_process_writes_and_others_read() -> io::Result<()> {
         let folder = tempfile::tempdir()?;

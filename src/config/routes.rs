@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     ffi::OsString,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -96,6 +96,25 @@ fn choose<'a>(base: &BaseUrl, proxy_url: Option<&str>, environment: &'a ProxyEnv
     }
 }
 
+/// Rejects a proxy for an IPv6 address: the HTTP library opens the tunnel, and then takes the brackets around the address for
+/// a part of the name in the certificate, so that every call would fail.
+fn check_tunnel(base: &BaseUrl, choice: &Choice<'_>, names: RouteSettingNames) -> Result<(), String> {
+    let setting = match choice {
+        Choice::Direct => return Ok(()),
+        Choice::Setting => names.proxy_url,
+        Choice::Variable(name, _) => name,
+    };
+    let (host, _) = base.host_and_port();
+    if host.parse::<Ipv6Addr>().is_err() {
+        return Ok(());
+    }
+    Err(format!(
+        "{setting} names a proxy, but the base URL {base} is an IPv6 address, to which the exporter cannot open a tunnel: \
+         write a host name in the base URL, or exempt it: set NO_PROXY={host}, or {} to direct",
+        names.proxy_url
+    ))
+}
+
 /// Whether the list `no_proxy` exempts a host: `*`, a domain with or without a leading dot or `*.`, which includes its
 /// subdomains, an IP address, or a network. An entry may end in a port.
 fn is_exempt(host: &str, port: u16, no_proxy: &str) -> bool {
@@ -163,7 +182,9 @@ impl Routes {
         // Validated even if no base URL uses it.
         let set = settings.proxy_url.filter(|url| *url != DIRECT);
         let set = set.map(|url| self.open_proxy(names.proxy_url, url, settings, names)).transpose()?;
-        let proxy = match choose(base, settings.proxy_url, &environment) {
+        let choice = choose(base, settings.proxy_url, &environment);
+        check_tunnel(base, &choice, names)?;
+        let proxy = match choice {
             Choice::Direct => None,
             Choice::Setting => set,
             Choice::Variable(name, url) => {

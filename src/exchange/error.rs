@@ -124,8 +124,12 @@ pub enum Detail {
     NotFromTheExchange,
     /// There is no connection to the configured proxy.
     ProxyUnreachable,
-    /// The configured proxy refuses to connect to the exchange.
+    /// The configured proxy opened no tunnel to the exchange.
     ProxyRefused,
+    /// The configured proxy does not allow a connection to the exchange. Only `check` finds this out.
+    ProxyForbids,
+    /// The configured proxy cannot connect to the exchange. Only `check` finds this out.
+    ProxyCannotConnect,
     /// The configured proxy requires a user and a password, or other ones.
     ProxyLogin,
     /// The certificate is not from a trusted authority: the configured proxy may intercept TLS.

@@ -28,6 +28,7 @@ mod pauses;
 mod price;
 mod proxy;
 mod proxy_logins;
+mod proxy_status;
 mod rate_limiter;
 mod read;
 mod read_prices;

@@ -2,7 +2,8 @@
 //!
 //! A paused key is identified by its [`KeyId`], a SHA-256 of the access key: limits belong to the access key, so the pause
 //! stays if only the secret key changes. A refused key is identified by its [`PairId`], a SHA-256 of both halves: another
-//! secret key may work. No key can be found out from its hash, because keys are too long to guess.
+//! secret key may work. No key can be found out from its hash, because keys are too long to guess. A reader of the file who
+//! has a list of access keys can find out which of them are paused.
 //!
 //! Everything is restored, also for accounts and keys that this process does not know yet: a reload may add them.
 //!

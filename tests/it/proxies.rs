@@ -24,6 +24,7 @@ use rustls::{
 const NAME: &str = "exchange.test";
 const FREE: &str = "xt_balance_free{account=\"main\",currency=\"usdt\",wallet=\"spot\"}";
 const UP: &str = "xt_up{account=\"main\",wallet=\"spot\"}";
+const IPV6: &str = "--xt.base-url=https://[2001:db8::1]:8443";
 const LOGIN: &str = "canary-user:Canary Pass/w0rd";
 
 /// The settings of a server with a certificate of `authority` for `name`.
@@ -228,6 +229,8 @@ fn a_setting_with_a_password_or_an_unusable_proxy_is_rejected_without_a_word_of_
         ("a password without a proxy", vec![&*file], ("X", "y")),
         ("no file", vec!["--xt.proxy-url=http://proxy:1", "--xt.proxy-credentials-file=canary"], ("X", "y")),
         ("no authorities", vec!["--xt.ca-file=/dev/null"], ("X", "y")),
+        ("an IPv6 address", vec![IPV6, "--xt.proxy-url=http://proxy:1"], ("X", "y")),
+        ("an IPv6 address in the environment", vec![IPV6], ("ALL_PROXY", "http://proxy:1")),
     ] {
         let output = setup.run(&[&["--config.check"][..], &args].concat(), &[env]);
         assert_eq!(output.status.code(), Some(2), "{case}: {}", output.stdout);
@@ -237,6 +240,8 @@ fn a_setting_with_a_password_or_an_unusable_proxy_is_rejected_without_a_word_of_
     // A proxy that no base URL uses is no error.
     let exempt = [("ALL_PROXY", "socks5://x:1"), ("NO_PROXY", NAME)];
     assert_eq!(setup.run(&["--config.check"], &exempt).status.code(), Some(0));
+    let exempt = [("ALL_PROXY", "http://proxy:1"), ("NO_PROXY", "2001:db8::1")];
+    assert_eq!(setup.run(&["--config.check", IPV6], &exempt).status.code(), Some(0));
     transcript.assert("proxy_settings");
 }
 
@@ -250,12 +255,16 @@ fn check_names_the_proxy_what_it_does_and_the_fix() {
     let (gone, unknown) =
         (format!("--xt.proxy-url=http://{nobody}"), "--xt.proxy-url=http://proxy.invalid:3128");
     let refused = Behaviour::Reply("HTTP/1.1 403 X\r\nContent-Length: 0\r\n\r\n");
+    let unreachable = Behaviour::Reply("HTTP/1.1 502 X\r\n\r\n");
+    let strange = Behaviour::Reply("HTTP/1.1 302 X\r\n\r\n");
     let intercepted = Some(tls_config(&stranger, NAME));
     let (honest, page) = (Some(tls_config(&setup.authority, NAME)), None);
     let mut transcript = Transcript::default();
     for (case, args, behaviour, tls, reason) in [
         ("all is well", vec![&*set], Behaviour::Tunnel, &honest, None),
         ("it refuses", vec![&*set], refused, &honest, Some("connect")),
+        ("it cannot connect", vec![&*set], unreachable, &honest, Some("connect")),
+        ("it answers something else", vec![&*set], strange, &honest, Some("connect")),
         ("it wants a password", vec![&*set], Behaviour::RequireLogin(LOGIN), &honest, Some("connect")),
         (
             "it wants another password",

@@ -21,22 +21,28 @@ fn start(socket: impl Into<OwnedFd>, url: &str) -> Exporter {
 #[test]
 fn a_restart_refuses_no_scrape_of_a_client_that_asks_ten_times_a_second() {
     const RESTARTS: usize = 5;
+    // Together they ask all the time, so that some connect just when a process ends.
+    const CLIENTS: usize = 10;
     let exchange = Exchange::documented();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let is_over = AtomicBool::new(false);
-    let scrapes = thread::scope(|scope| {
-        let scraper = scope.spawn(|| {
-            let mut scrapes = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                let answer = get(address, "/metrics", &[]);
-                assert_eq!(answer.status, 200, "scrape {scrapes}: {}", answer.text());
-                assert!(answer.body.ends_with(b"\n"), "scrape {scrapes} is whole");
-                scrapes += 1;
+    let scrape = |client: usize| {
+        let mut scrapes = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            let answer = get(address, "/metrics", &[]);
+            assert_eq!(answer.status, 200, "client {client}, scrape {scrapes}: {}", answer.text());
+            assert!(answer.body.ends_with(b"\n"), "client {client}, scrape {scrapes} is whole");
+            scrapes += 1;
+            if client == 0 {
                 thread::sleep(Duration::from_millis(100));
             }
-            scrapes
-        });
+        }
+        scrapes
+    };
+    let scrapes = thread::scope(|scope| {
+        let scrape = &scrape;
+        let scrapers: Vec<_> = (0..CLIENTS).map(|client| scope.spawn(move || scrape(client))).collect();
         for _ in 0..RESTARTS {
             let exporter = start(socket.try_clone().unwrap(), &exchange.url());
             assert_eq!(exporter.address(), address, "and not the address of the flag");
@@ -49,9 +55,9 @@ fn a_restart_refuses_no_scrape_of_a_client_that_asks_ten_times_a_second() {
         // The last process answers the scrape that waits.
         let _exporter = start(socket.try_clone().unwrap(), &exchange.url());
         is_over.store(true, Ordering::Relaxed);
-        scraper.join().unwrap()
+        scrapers.into_iter().map(|scraper| scraper.join().unwrap()).collect::<Vec<_>>()
     });
-    assert!(scrapes >= RESTARTS, "{scrapes}");
+    assert!(scrapes.iter().all(|scrapes| *scrapes >= RESTARTS), "{scrapes:?}");
 }
 
 #[test]

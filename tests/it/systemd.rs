@@ -272,6 +272,8 @@ fn check_reload(machine: &Machine, second: &KeyPair, third: &KeyPair) {
         (machine.log().matches(messages::RELOADED).count() > reloads).then_some(())
     });
     assert!(!machine.log().contains(messages::RELOAD_FAILED), "{}", machine.log());
+    let copies = machine.run(&["sh", "-c", "ls -d /run/xt-balance-exporter/copy.*"]);
+    assert_eq!(copies.lines().count(), 1, "older copies of the keys are deleted: {copies}");
     assert_eq!([machine.property("ActiveState"), machine.property("MainPID")], ["active", &process]);
     machine.write_accounts(&BOTH);
 }
