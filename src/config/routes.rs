@@ -99,19 +99,20 @@ fn choose<'a>(base: &BaseUrl, proxy_url: Option<&str>, environment: &'a ProxyEnv
 /// Rejects a proxy for an IPv6 address: the HTTP library opens the tunnel, and then takes the brackets around the address for
 /// a part of the name in the certificate, so that every call would fail.
 fn check_tunnel(base: &BaseUrl, choice: &Choice<'_>, names: RouteSettingNames) -> Result<(), String> {
-    let setting = match choice {
-        Choice::Direct => return Ok(()),
-        Choice::Setting => names.proxy_url,
-        Choice::Variable(name, _) => name,
-    };
     let (host, _) = base.host_and_port();
+    let direct = format!("set {} to direct", names.proxy_url);
+    let (setting, exempt) = match choice {
+        Choice::Direct => return Ok(()),
+        // A setting overrides NO_PROXY.
+        Choice::Setting => (names.proxy_url, direct),
+        Choice::Variable(name, _) => (*name, format!("set NO_PROXY={host}, or {direct}")),
+    };
     if host.parse::<Ipv6Addr>().is_err() {
         return Ok(());
     }
     Err(format!(
         "{setting} names a proxy, but the base URL {base} is an IPv6 address, to which the exporter cannot open a tunnel: \
-         write a host name in the base URL, or exempt it: set NO_PROXY={host}, or {} to direct",
-        names.proxy_url
+         write a host name in the base URL, or {exempt}"
     ))
 }
 

@@ -33,12 +33,14 @@ impl Client {
             let login = self.transport.login_permit(base).await.ok()?;
             request_status(base, proxy, login.as_ref()).await
         };
+        let (host, port) = base.host_and_port();
         let (what, detail) = match timeout(time, status).await.ok().flatten() {
-            Some(status @ (401 | 403 | 405)) => {
-                (format!("does not allow a connection to it (HTTP {status})"), Detail::ProxyForbids)
-            }
+            Some(status @ (401 | 403 | 405)) => (
+                format!("does not allow a connection to {host}:{port} (HTTP {status})"),
+                Detail::ProxyForbids,
+            ),
             Some(status @ 500..=599) => {
-                (format!("cannot connect to it (HTTP {status})"), Detail::ProxyCannotConnect)
+                (format!("cannot connect to {host}:{port} (HTTP {status})"), Detail::ProxyCannotConnect)
             }
             _ => return failure,
         };
