@@ -173,7 +173,7 @@ pub struct AccountFlags {
         help_heading = None::<&str>,
         conflicts_with_all = [
             "xt.api", "xt.base-url", "xt.futures-usdt-base-url", "xt.futures-coin-base-url", "xt.proxy-url", "xt.proxy-credentials-file", "xt.ca-file", "xt.account", "xt.access-key-file", "xt.secret-key-file", "xt.wallet",
-            "xt.prices", "balance.watch", "poll.timeout",
+            "xt.futures-risk", "xt.prices", "balance.watch", "poll.timeout",
         ],
     )]
     pub config_file: Option<PathBuf>,
@@ -262,6 +262,9 @@ pub struct AccountFlags {
         help = "Wallet to read: spot, futures_usdt or futures_coin with v4; spot, wallet or fiat with v1; repeatable"
     )]
     pub wallet: Vec<Wallet>,
+    /// Also read the open positions of futures wallets; one more call per interval and futures wallet
+    #[arg(id = "xt.futures-risk", long = "xt.futures-risk")]
+    pub futures_risk: bool,
     /// Also read prices in this currency, to value the accounts; one public call per interval
     #[arg(id = "xt.prices", long = "xt.prices", value_name = "QUOTE")]
     pub prices: Option<Quote>,

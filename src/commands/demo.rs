@@ -122,6 +122,7 @@ fn configure_account(
         wallets: wallets.filter(|wallet| api.wallets().any(|supported| supported == *wallet)).collect(),
         watch: vec![(Wallet::Spot, WatchedCurrency { currency: "usdt".into(), thresholds })],
         filter: CurrencyFilter::default(),
+        futures_risk: None,
         poll_interval: POLL_INTERVAL,
         poll_timeout: POLL_TIMEOUT,
         max_age: MAX_AGE,

@@ -15,10 +15,10 @@ use super::{
     paths::resolve_path,
     routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
-        self, DEFAULT_INTERVAL, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies, UnvalidatedTiming,
-        UnvalidatedUrls,
+        self, DEFAULT_INTERVAL, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies, UnvalidatedRisk,
+        UnvalidatedTiming, UnvalidatedUrls,
     },
-    watch::WatchYaml,
+    watch::{AmountYaml, WatchYaml},
 };
 use crate::{
     clock::UnixTime,
@@ -44,6 +44,7 @@ const FILE_NAMES: SettingNames = SettingNames {
         ca_file: "ca_file",
     },
     wallet: "wallets",
+    futures_risk: "futures_risk",
     watch: "watch",
     interval: "poll_interval",
     timeout: "poll_timeout",
@@ -121,6 +122,12 @@ struct AccountYaml {
     watch: BTreeMap<String, WatchYaml>,
     #[serde(default)]
     currencies: CurrenciesYaml,
+    #[serde(default)]
+    futures_risk: bool,
+    #[serde(default, deserialize_with = "required_value")]
+    max_positions: Option<u64>,
+    #[serde(default, deserialize_with = "required_value")]
+    liquidation_distance: Option<DistancesYaml>,
     #[serde(default, deserialize_with = "required_value")]
     api: Option<ApiYaml>,
     #[serde(default, deserialize_with = "required_value")]
@@ -151,6 +158,14 @@ struct CurrenciesYaml {
     only: Vec<String>,
     exclude: Vec<String>,
     hide_zero: bool,
+}
+
+/// Distances to liquidation, as parts of the mark price.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DistancesYaml {
+    warn: AmountYaml,
+    page: AmountYaml,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -274,6 +289,14 @@ impl AccountYaml {
             wallets: self.wallets.iter().map(|WalletYaml(wallet)| *wallet).collect(),
             watch,
             currencies: UnvalidatedCurrencies { only, exclude, hide_zero: *hide_zero },
+            risk: UnvalidatedRisk {
+                is_enabled: self.futures_risk,
+                max_positions: self.max_positions,
+                distances: self
+                    .liquidation_distance
+                    .as_ref()
+                    .map(|distance| (distance.warn.0, distance.page.0)),
+            },
             timing: UnvalidatedTiming {
                 interval: self.poll_interval.unwrap_or(file.poll_interval).0,
                 timeout: self.poll_timeout.unwrap_or(file.poll_timeout).0,
@@ -339,6 +362,7 @@ mod tests {
             ("", "unknown: 1"),
             ("accounts[].", "accounts: [{unknown: 1}]"),
             ("accounts[].currencies.", "accounts: [{currencies: {unknown: 1}}]"),
+            ("accounts[].liquidation_distance.", "accounts: [{liquidation_distance: {unknown: 1}}]"),
             ("accounts[].watch.*.", "accounts: [{watch: {usdt: {unknown: 1}}}]"),
         ] {
             let accepted: BTreeSet<_> = accepted_keys::<FileYaml>(text).into_iter().collect();
@@ -367,6 +391,10 @@ mod tests {
                     ["accounts[]", key, "*", level] => {
                         let other = if *level == "warn" { "page: 1" } else { "warn: 1" };
                         format!("accounts: [{{name: a, {KEYS}, {key}: {{usdt: {{{line}, {other}}}}}}}]")
+                    }
+                    ["accounts[]", key @ "liquidation_distance", level] => {
+                        let other = if *level == "warn" { "page: 0.1" } else { "warn: 0.2" };
+                        format!("accounts: [{{name: a, {KEYS}, {key}: {{{line}, {other}}}}}]")
                     }
                     ["accounts[]", key, _] => format!("accounts: [{{name: a, {KEYS}, {key}: {{{line}}}}}]"),
                     _ => format!("{line}\naccounts: [{{name: a, {KEYS}}}]"),

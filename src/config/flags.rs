@@ -9,8 +9,8 @@ use super::{
     Config, ConfigError, file,
     routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
-        self, DEFAULT_INTERVAL, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies, UnvalidatedTiming,
-        UnvalidatedUrls,
+        self, DEFAULT_INTERVAL, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies, UnvalidatedRisk,
+        UnvalidatedTiming, UnvalidatedUrls,
     },
     watch::parse_watch_flag,
 };
@@ -56,6 +56,7 @@ const FLAG_NAMES: SettingNames = SettingNames {
         ca_file: "--xt.ca-file",
     },
     wallet: "--xt.wallet",
+    futures_risk: "--xt.futures-risk",
     watch: "--balance.watch",
     interval: "--poll.interval",
     timeout: "--poll.timeout",
@@ -122,6 +123,7 @@ fn from_flags(
         wallets: flags.wallet.clone(),
         watch,
         currencies: UnvalidatedCurrencies::default(),
+        risk: UnvalidatedRisk { is_enabled: flags.futures_risk, ..UnvalidatedRisk::default() },
         timing,
     };
     let keys = KeySource {

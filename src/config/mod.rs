@@ -19,7 +19,10 @@ pub use hosts::is_other_exchange;
 
 use crate::{
     exchange::{Credentials, ExchangeHosts, Wallet},
-    snapshot::wallet::{CurrencyFilter, WatchedCurrency},
+    snapshot::{
+        positions::FuturesRisk,
+        wallet::{CurrencyFilter, WatchedCurrency},
+    },
 };
 
 /// All accounts and their prices. Together they stay within the exchange's rate limits.
@@ -59,12 +62,21 @@ pub struct AccountConfig {
     pub watch: Vec<(Wallet, WatchedCurrency)>,
     /// Which other currencies are shown.
     pub filter: CurrencyFilter,
+    /// How the open positions of its futures wallets, at least one, are read; `None` if they are not.
+    pub futures_risk: Option<FuturesRisk>,
     /// Time from one poll to the next.
     pub poll_interval: Duration,
     /// Timeout of one poll, failover included; shorter than the interval.
     pub poll_timeout: Duration,
     /// Age from which balances count as unknown; at least the interval.
     pub max_age: Duration,
+}
+
+impl AccountConfig {
+    /// The wallets whose open positions are read.
+    pub fn position_wallets(&self) -> impl Iterator<Item = Wallet> {
+        self.wallets.iter().copied().filter(|wallet| self.futures_risk.is_some() && wallet.has_positions())
+    }
 }
 
 /// The first error in a configuration: what is wrong, where, and how to fix it.

@@ -487,3 +487,90 @@ fn more_calls_than_the_rate_limits_permit_are_rejected() {
     let error = from_yaml(watched).err().unwrap_or_default();
     assert!(error.contains("the key of account 'a' makes 2.1 calls per second"), "{error}");
 }
+
+#[test]
+fn positions_are_read_if_futures_risk_is_true_and_a_futures_wallet_is_read() -> TestResult {
+    let keys = "access_key_file: k, secret_key_file: s";
+    let file = |rest: &str| from_yaml(&format!("accounts: [{{name: a, {keys}{rest}}}]"));
+    let risk = |config: Config| config.accounts.first().and_then(|account| account.futures_risk);
+    let wallets = ", wallets: [spot, futures_usdt, futures_coin]";
+    assert_eq!(risk(file(wallets)?), None);
+    assert_eq!(risk(file(&format!("{wallets}, futures_risk: false"))?), None);
+    let config = file(&format!("{wallets}, futures_risk: true"))?;
+    let read: Vec<_> =
+        config.accounts.iter().flat_map(AccountConfig::position_wallets).map(Wallet::label).collect();
+    assert_eq!(read, ["futures_usdt", "futures_coin"]);
+    assert_eq!(
+        risk(config),
+        Some(FuturesRisk { max_positions: 200, warn_distance: 0.2, page_distance: 0.1 })
+    );
+    let whole = ", futures_risk: true, max_positions: 7, liquidation_distance: {warn: 0.3, page: 0.3}";
+    let expected = Some(FuturesRisk { max_positions: 7, warn_distance: 0.3, page_distance: 0.3 });
+    assert_eq!(risk(file(&format!("{wallets}{whole}"))?), expected);
+    let flags = load("--xt.wallet futures_usdt --xt.futures-risk", KEYS)?;
+    assert_eq!(risk(flags), Some(FuturesRisk::default()));
+    for (rest, words) in [
+        (", futures_risk: true", &["'a'", "futures_risk needs a futures wallet", "wallets"][..]),
+        (", max_positions: 7", &["max_positions and liquidation_distance need futures_risk"]),
+        (", liquidation_distance: {warn: 0.2, page: 0.1}", &["need futures_risk"]),
+        (
+            ", wallets: [futures_usdt], futures_risk: true, max_positions: 0",
+            &["max_positions is 0", "1 to 10000"],
+        ),
+        (", wallets: [futures_usdt], futures_risk: true, max_positions: 10001", &["max_positions is 10001"]),
+        (
+            ", wallets: [futures_usdt], futures_risk: true, liquidation_distance: {warn: 20, page: 10}",
+            &["below 1"],
+        ),
+        (
+            ", wallets: [futures_usdt], futures_risk: true, liquidation_distance: {warn: 0.1, page: 0.2}",
+            &["page must not be above warn"],
+        ),
+        (
+            ", wallets: [futures_usdt], futures_risk: true, liquidation_distance: {warn: 0.1, page: 0}",
+            &["above 0"],
+        ),
+        (", wallets: [futures_usdt], futures_risk: true, liquidation_distance: {warn: 0.1}", &["page"]),
+        (", wallets: [futures_usdt], futures_risk: maybe", &["true or false"]),
+    ] {
+        let why = file(rest).err().unwrap_or_default();
+        assert!(words.iter().all(|word| why.contains(word)), "{rest}: {why}");
+    }
+    let why = load("--xt.futures-risk", KEYS).err().unwrap_or_default();
+    assert!(why.contains("--xt.futures-risk needs a futures wallet") && why.contains("--xt.wallet"), "{why}");
+    Ok(())
+}
+
+#[test]
+fn positions_count_as_calls_of_the_address_and_of_the_key() -> TestResult {
+    let folder = folder()?;
+    let load_accounts = |count: usize, interval: &str, risk: &str| {
+        let mut text = format!("poll_interval: {interval}\npoll_timeout: 400ms\naccounts:\n");
+        for number in 0..count {
+            fs::write(folder.path().join(format!("k{number}")), format!("key-{number}")).ok();
+            let keys = format!("access_key_file: k{number}, secret_key_file: s");
+            text = format!("{text}- {{name: a{number}, {keys}, wallets: [futures_usdt]{risk}}}\n");
+        }
+        let path = folder.path().join("accounts.yml");
+        fs::write(&path, text).map_err(|error| error.to_string())?;
+        load(&format!("--config.file {}", path.display()), &[])
+    };
+    let risk = ", futures_risk: true";
+    assert!(load_accounts(450, "30s", "").is_ok());
+    assert!(load_accounts(225, "30s", risk).is_ok());
+    assert!(load_accounts(450, "60s", risk).is_ok());
+    let why = load_accounts(450, "30s", risk).err().unwrap_or_default();
+    assert!(
+        why.contains("1800 calls per minute") && why.contains("900") && why.contains("futures_risk"),
+        "{why}"
+    );
+    assert!(load_accounts(1, "1s", risk).is_ok());
+    let why = load(
+        "--xt.wallet futures_usdt --xt.wallet spot --xt.futures-risk --poll.interval 1s --poll.timeout 400ms",
+        KEYS,
+    )
+    .err()
+    .unwrap_or_default();
+    assert!(why.contains("3.0 calls per second") && why.contains("futures_risk"), "{why}");
+    Ok(())
+}

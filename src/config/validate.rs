@@ -22,10 +22,15 @@ use crate::{
         MARKET_LIST_RETRY_INTERVAL, PROCESS_CALLS_PER_MINUTE, SINGLE_READ_INTERVAL, Wallet,
     },
     quoting::quote_currency,
-    snapshot::wallet::{CurrencyFilter, WatchedCurrency},
+    snapshot::{
+        positions::FuturesRisk,
+        wallet::{CurrencyFilter, WatchedCurrency},
+    },
 };
 
 const NAME_MAX_BYTES: usize = 64;
+/// Each position takes seven series.
+const MAX_POSITIONS: u64 = 10_000;
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 /// Long enough to mean never, short enough that sums do not overflow.
@@ -40,6 +45,7 @@ pub(super) struct SettingNames {
     pub user_center: &'static str,
     pub route: RouteSettingNames,
     pub wallet: &'static str,
+    pub futures_risk: &'static str,
     pub watch: &'static str,
     pub interval: &'static str,
     pub timeout: &'static str,
@@ -72,6 +78,15 @@ pub(super) struct UnvalidatedCurrencies<'a> {
     pub hide_zero: bool,
 }
 
+/// How positions are read. `None` stands for the defaults.
+#[derive(Clone, Copy, Default)]
+pub(super) struct UnvalidatedRisk {
+    pub is_enabled: bool,
+    pub max_positions: Option<u64>,
+    /// The distances to liquidation that warn and page.
+    pub distances: Option<(f64, f64)>,
+}
+
 /// An account before validation. Only its name has been checked.
 pub(super) struct UnvalidatedAccount<'a> {
     /// Prefix of every error.
@@ -85,6 +100,7 @@ pub(super) struct UnvalidatedAccount<'a> {
     pub wallets: Vec<Wallet>,
     pub watch: Vec<WatchEntry>,
     pub currencies: UnvalidatedCurrencies<'a>,
+    pub risk: UnvalidatedRisk,
     pub timing: UnvalidatedTiming,
 }
 
@@ -131,13 +147,13 @@ fn build_prices(
     Ok(Some(PricesConfig { hosts: first.hosts.clone(), poll_interval, poll_timeout, max_age }))
 }
 
-/// Calls that the polls of an account make in a second. Every watched currency that the list of v4 spot leaves out costs one
-/// more call an hour, and all of them may be missing.
+/// Calls that the polls of an account make in a second. Positions take a call of their own. Every watched currency that the list
+/// of v4 spot leaves out costs one more call an hour, and all of them may be missing.
 fn calls_per_second(account: &AccountConfig) -> f64 {
     let is_single = |(wallet, _): &&(Wallet, WatchedCurrency)| account.hosts.api.has_single_reads(*wallet);
     let singles = to_f64(account.watch.iter().filter(is_single).count());
-    let polls = to_f64(account.wallets.len()) / account.poll_interval.as_secs_f64();
-    polls + singles / SINGLE_READ_INTERVAL.as_secs_f64()
+    let calls = account.wallets.len() + account.position_wallets().count();
+    to_f64(calls) / account.poll_interval.as_secs_f64() + singles / SINGLE_READ_INTERVAL.as_secs_f64()
 }
 
 /// Rejects more calls than the exchange permits one IP address.
@@ -151,7 +167,7 @@ fn check_address_limit(config: &Config) -> Result<(), ConfigError> {
         return Ok(());
     }
     Err(ConfigError(format!(
-        "{} accounts{} make {:.0} calls per minute, but the limit for one IP address is {PROCESS_CALLS_PER_MINUTE}: raise poll_interval or read fewer wallets",
+        "{} accounts{} make {:.0} calls per minute, but the limit for one IP address is {PROCESS_CALLS_PER_MINUTE}: raise poll_interval, read fewer wallets, or turn futures_risk off",
         accounts.len(),
         if prices.is_some() { " and prices" } else { "" },
         (per_minute - 1e-6).ceil(),
@@ -168,7 +184,7 @@ fn check_key_limits(accounts: &[AccountConfig]) -> Result<(), ConfigError> {
     }
     match keys.values().find(|(per_second, _)| *per_second > to_f64(KEY_CALLS_PER_SECOND) + 1e-9) {
         Some((per_second, names)) => Err(ConfigError(format!(
-            "the key of account '{}' makes {:.1} calls per second, but the limit for one key is {KEY_CALLS_PER_SECOND}: raise poll_interval or read fewer wallets",
+            "the key of account '{}' makes {:.1} calls per second, but the limit for one key is {KEY_CALLS_PER_SECOND}: raise poll_interval, read fewer wallets, or turn futures_risk off",
             names.join("', '"),
             // Rounded up, because 2.0003 must not read as 2.0.
             (per_second * 10.0 - 1e-6).ceil() / 10.0,
@@ -232,6 +248,7 @@ impl UnvalidatedAccount<'_> {
         let hosts = self.parse_hosts()?.with_routes(route).or_else(|why| self.fail(why))?;
         let watch = self.expand_watch()?;
         let filter = self.parse_filter()?;
+        let futures_risk = self.parse_risk()?;
         let (poll_interval, poll_timeout, max_age) =
             self.timing.validate(self.settings).or_else(|why| self.fail(why))?;
         let credentials = Credentials::open(keys, now).or_else(|why| self.fail(why))?;
@@ -242,6 +259,7 @@ impl UnvalidatedAccount<'_> {
             wallets: self.wallets,
             watch,
             filter,
+            futures_risk,
             poll_interval,
             poll_timeout,
             max_age,
@@ -396,6 +414,35 @@ impl UnvalidatedAccount<'_> {
             )),
             None => Ok(CurrencyFilter { only, exclude, hide_zero }),
         }
+    }
+
+    fn parse_risk(&self) -> Result<Option<FuturesRisk>, ConfigError> {
+        let SettingNames { futures_risk: setting, wallet: wallet_setting, .. } = *self.settings;
+        let UnvalidatedRisk { is_enabled, max_positions, distances } = self.risk;
+        if !is_enabled {
+            if max_positions.is_some() || distances.is_some() {
+                return self.fail(format!("max_positions and liquidation_distance need {setting}: set {setting} to true, or remove them"));
+            }
+            return Ok(None);
+        }
+        if !self.wallets.iter().any(|wallet| wallet.has_positions()) {
+            return self.fail(format!("{setting} needs a futures wallet, because other wallets have no positions: add futures_usdt or futures_coin to {wallet_setting}, or remove {setting}"));
+        }
+        let default = FuturesRisk::default();
+        let max_positions = max_positions.unwrap_or(default.max_positions as u64);
+        if !(1..=MAX_POSITIONS).contains(&max_positions) {
+            return self
+                .fail(format!("max_positions is {max_positions}, but must be from 1 to {MAX_POSITIONS}"));
+        }
+        let (warn_distance, page_distance) =
+            distances.unwrap_or((default.warn_distance, default.page_distance));
+        // Also false for NaN.
+        let is_valid = page_distance > 0.0 && page_distance <= warn_distance && warn_distance < 1.0;
+        if !is_valid {
+            return self.fail(format!("liquidation_distance is {{warn: {warn_distance}, page: {page_distance}}}, but both must be above 0 and below 1, and page must not be above warn: write 20 % and 10 % as `{{warn: 0.2, page: 0.1}}`"));
+        }
+        let max_positions = usize::try_from(max_positions).unwrap_or(usize::MAX);
+        Ok(Some(FuturesRisk { max_positions, warn_distance, page_distance }))
     }
 
     fn fail<T>(&self, why: impl fmt::Display) -> Result<T, ConfigError> {

@@ -148,7 +148,8 @@ struct LevelsYaml {
     page: Option<AmountYaml>,
 }
 
-struct AmountYaml(f64);
+/// A decimal number. Its errors do not repeat the text.
+pub(super) struct AmountYaml(pub f64);
 
 impl<'de> Deserialize<'de> for AmountYaml {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

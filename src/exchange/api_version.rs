@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::{
     balance::{BalanceAnswer, RawBody, Wallet},
+    decode::decode_failure,
     error::Failure,
-    futures,
+    futures, futures_positions,
     market_list::MarketList,
+    position::PositionAnswer,
     price::PriceTable,
     request::Request,
     secret::KeyPair,
@@ -107,7 +109,7 @@ impl ApiVersion {
     }
 }
 
-/// The endpoint that reads a wallet.
+/// An endpoint that reads a wallet, or its positions.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Endpoint<'a> {
     V1(v1::V1Call),
@@ -115,6 +117,8 @@ pub(super) enum Endpoint<'a> {
     /// One currency of the wallet that [`Self::V4`] lists.
     V4Single(&'a str),
     Futures,
+    /// The open positions of the wallet that [`Self::Futures`] lists.
+    Positions,
 }
 
 impl<'a> Endpoint<'a> {
@@ -127,6 +131,18 @@ impl<'a> Endpoint<'a> {
             (ApiVersion::V4, Wallet::FuturesUsdt | Wallet::FuturesCoin) => Some(Self::Futures),
             (ApiVersion::V4, Wallet::Wallet | Wallet::Fiat) => None,
         }
+    }
+
+    /// The endpoint of the open positions of `wallet`; `None` if it has none.
+    #[must_use]
+    pub(super) fn positions(api: ApiVersion, wallet: Wallet) -> Option<Self> {
+        (api == ApiVersion::V4 && wallet.has_positions()).then_some(Self::Positions)
+    }
+
+    /// Whether a refusal says that the key cannot read the wallet. A refusal to show positions does not.
+    #[must_use]
+    pub(super) fn judges_key(self) -> bool {
+        !matches!(self, Self::Positions)
     }
 
     /// Whether the list of the wallet can be completed by calls for one currency.
@@ -149,6 +165,7 @@ impl<'a> Endpoint<'a> {
             Self::V4 => Endpoint::V4,
             Self::V4Single(_) => Endpoint::V4Single(""),
             Self::Futures => Endpoint::Futures,
+            Self::Positions => Endpoint::Positions,
         }
     }
 
@@ -164,7 +181,7 @@ impl<'a> Endpoint<'a> {
     pub(super) fn max_cache_age(self, timeout: Duration) -> Duration {
         match self {
             Self::V1(_) => timeout,
-            Self::V4 | Self::V4Single(_) | Self::Futures => Duration::ZERO,
+            Self::V4 | Self::V4Single(_) | Self::Futures | Self::Positions => Duration::ZERO,
         }
     }
 
@@ -176,6 +193,7 @@ impl<'a> Endpoint<'a> {
             Self::V4 => signing::v4(pair, v4::BALANCES_PATH, &[], time),
             Self::V4Single(currency) => signing::v4(pair, v4::BALANCE_PATH, &[("currency", currency)], time),
             Self::Futures => signing::futures(pair, futures::BALANCES_PATH, time),
+            Self::Positions => signing::futures(pair, futures_positions::POSITIONS_PATH, time),
         }
     }
 
@@ -192,6 +210,29 @@ impl<'a> Endpoint<'a> {
                 Ok(BalanceAnswer { unlisted: row.into_iter().collect(), ..BalanceAnswer::default() })
             }
             Self::Futures => futures::decode_balances(status, body),
+            Self::Positions => Err(decode_failure("positions are no balances")),
+        }
+    }
+
+    /// Decodes the reply with open positions.
+    ///
+    /// # Errors
+    /// Any reply except the documented one, with its reason.
+    pub(super) fn decode_positions(self, status: u16, body: &[u8]) -> Result<PositionAnswer, Failure> {
+        match self {
+            Self::Positions => futures_positions::decode_positions(status, body),
+            _ => Err(decode_failure("balances are no positions")),
+        }
+    }
+
+    /// The failure that a reply of this endpoint tells, if any.
+    ///
+    /// # Errors
+    /// As the decoders.
+    pub(super) fn judge(self, status: u16, body: &[u8]) -> Result<(), Failure> {
+        match self {
+            Self::Positions => self.decode_positions(status, body).map(drop),
+            _ => self.decode_balances(status, body).map(drop),
         }
     }
 }

@@ -37,6 +37,12 @@ impl Wallet {
             Self::FuturesCoin => "futures_coin",
         }
     }
+
+    /// Whether the wallet can have open positions.
+    #[must_use]
+    pub fn has_positions(self) -> bool {
+        matches!(self, Self::FuturesUsdt | Self::FuturesCoin)
+    }
 }
 
 impl fmt::Display for Wallet {

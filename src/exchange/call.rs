@@ -40,7 +40,7 @@ pub(super) struct OutgoingCall<'a> {
     pub base: &'a BaseUrl,
     pub request: Request,
     pub timeout: Duration,
-    /// The key pair that signs it and the wallet that it reads, if it is signed.
+    /// The key pair that signs it and the wallet that it reads, if a refusal blocks the pair for the wallet.
     pub signed: Option<(PairId, Wallet)>,
 }
 

@@ -32,7 +32,7 @@ impl HostAttempt<'_> {
     /// The base URL whose clock stamps its calls: its own, except that futures hosts do not tell the time. The spot
     /// hosts of the same exchange do.
     fn clock_base(&self, session: &Session) -> BaseUrl {
-        let is_futures = matches!(self.endpoint, Endpoint::Futures);
+        let is_futures = matches!(self.endpoint, Endpoint::Futures | Endpoint::Positions);
         let spot = session.hosts.base_urls.first().filter(|_| is_futures);
         spot.unwrap_or(self.base).clone()
     }

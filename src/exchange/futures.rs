@@ -1,12 +1,15 @@
-//! The futures of API v4 as XT documents them, USDT-margined and coin-margined: one endpoint on two hosts, its fields
-//! and errors.
+//! The futures of API v4 as XT documents them, USDT-margined and coin-margined: the endpoint of balances on two hosts, its
+//! fields, and the errors of all futures calls. `futures_positions` has the positions.
 //! Pure: sends nothing and reads no clock. No other file knows the shapes of its JSON.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use smol_str::SmolStr;
 
 use super::{
-    balance::{BalanceAmounts, BalanceAnswer},
+    amount::Amount,
+    balance::{BalanceAmounts, BalanceAnswer, RawBody},
+    currency::currency_name,
     decode::{
         self, DecodedRow, decode_failure, decode_named_row, failure_from_status, is_success, or_unavailable,
         parse_amount, parse_integer, parse_object, parse_text,
@@ -34,6 +37,33 @@ pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failur
     decode::build_answer(rows.into_iter().map(decode_row).collect::<Result<Vec<_>, _>>()?)
 }
 
+/// What a futures wallet holds of a currency, besides its balance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CurrencyMargin {
+    /// Lower case.
+    pub currency: SmolStr,
+    /// The balance without the profit of open positions; `None` if it is absent or unusable.
+    pub wallet_balance: Option<Amount>,
+    /// The margin of open positions; `None` if it is unusable.
+    pub position_margin: Option<Amount>,
+}
+
+/// Decodes the margins from a good answer with balances. A currency that has no row of its own, or more than one, is
+/// left out.
+#[must_use]
+pub fn decode_margins(raw_body: &RawBody) -> Vec<CurrencyMargin> {
+    let result = unwrap_envelope(raw_body.status(), raw_body.body()).ok();
+    let rows: Vec<&RawValue> =
+        result.and_then(|result| serde_json::from_str(result.get()).ok()).unwrap_or_default();
+    let mut margins: Vec<_> = rows.into_iter().filter_map(decode_margin).collect();
+    margins.sort_unstable_by(|a, b| a.currency.cmp(&b.currency));
+    let alone = margins.chunk_by(|a, b| a.currency == b.currency).filter_map(|same| match same {
+        [one] => Some(one.clone()),
+        _ => None,
+    });
+    alone.collect()
+}
+
 /// The envelope around every reply. Unknown fields are ignored, because new ones appear without notice.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -58,7 +88,7 @@ struct FuturesError<'a> {
 
 /// The `result` of a good reply. Errors come with any HTTP status, and then without a `returnCode`, so the envelope
 /// decides first, and the status only if no envelope came.
-fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
+pub(super) fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
     let status_failure = || match failure_from_status(status, body) {
         // The documented reply to a call without a login. It may come without the envelope.
         failure if status == 401 => {
@@ -126,6 +156,29 @@ fn decode_row(raw: &RawValue) -> Result<DecodedRow, Failure> {
     }
     let name = parse_object::<FuturesCurrencyName<'_>>(raw).and_then(|row| row.coin);
     decode_named_row(name, parse_amounts(raw), "result", "coin")
+}
+
+fn decode_margin(raw: &RawValue) -> Option<CurrencyMargin> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct FuturesMarginRow<'a> {
+        #[serde(borrow)]
+        coin: &'a RawValue,
+        #[serde(borrow)]
+        wallet_balance: Option<&'a RawValue>,
+        #[serde(borrow)]
+        isolated_margin: Option<&'a RawValue>,
+        #[serde(borrow)]
+        crossed_margin: Option<&'a RawValue>,
+    }
+    let row: FuturesMarginRow<'_> = parse_object(raw)?;
+    let isolated = row.isolated_margin.and_then(parse_amount);
+    let crossed = row.crossed_margin.and_then(parse_amount);
+    Some(CurrencyMargin {
+        currency: currency_name(&parse_text(row.coin)?)?,
+        wallet_balance: row.wallet_balance.and_then(parse_amount),
+        position_margin: isolated.and_then(|isolated| isolated.plus(&crossed?)),
+    })
 }
 
 /// The amounts of a row. The fee held for open orders is not in the frozen amount: how the exchange counts it is not
@@ -238,6 +291,28 @@ mod tests {
             assert_eq!(frozen, Some("31.04275783"), "{fee}");
         }
         Ok(())
+    }
+
+    #[test]
+    fn margins_are_decoded_from_a_good_answer() {
+        let list = |body: &str| -> Vec<String> {
+            let text =
+                |amount: Option<Amount>| amount.map_or("-".to_owned(), |amount| amount.text().to_owned());
+            let row = |margin: CurrencyMargin| {
+                format!(
+                    "{} {} {}",
+                    margin.currency,
+                    text(margin.wallet_balance),
+                    text(margin.position_margin)
+                )
+            };
+            decode_margins(&RawBody::new(200, body.as_bytes().to_vec())).into_iter().map(row).collect()
+        };
+        assert_eq!(list(DOCUMENTED), ["usdt 19.29849875 0.709475"]);
+        let rows = r#"{"coin":"XRP","walletBalance":null,"isolatedMargin":"x","crossedMargin":"1"},{"coin":"btc","isolatedMargin":1,
+            "crossedMargin":"0.5"},{"coin":"eth"},{"coin":"eth","walletBalance":"2"},{"coin":7},null"#;
+        assert_eq!(list(&balance_reply(rows)), ["btc - 1.5", "xrp - -"], "two rows for eth");
+        assert_eq!(list("{}"), [""; 0]);
     }
 
     #[test]

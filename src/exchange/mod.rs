@@ -19,12 +19,14 @@ mod failover;
 mod freshness;
 mod frozen;
 pub mod futures;
+pub mod futures_positions;
 mod http;
 mod in_flight;
 mod key_permissions;
 mod limits;
 mod market_list;
 mod pauses;
+mod position;
 mod price;
 mod proxy;
 mod proxy_logins;
@@ -60,13 +62,15 @@ pub use self::{
     error::{Detail, Failure, Reason},
     exchange_hosts::ExchangeHosts,
     frozen::{FrozenPart, FrozenParts, FrozenReason},
+    futures::{CurrencyMargin, decode_margins},
     key_permissions::{KeyPermissions, KeyScope},
     market_list::MARKET_LIST_RETRY_INTERVAL,
     pauses::Paused,
+    position::{MarginMode, Position, PositionAnswer, PositionSide, settlement_currency},
     price::{PriceTable, QUOTE},
     proxy::{Proxy, ProxyCredentials},
     rate_limiter::{KEY_CALLS_PER_SECOND, KEY_SPAN, PACE_SPAN, PROCESS_CALLS_PER_MINUTE, PROCESS_SPAN},
-    read::{ReadAnswer, ReadOutcome, ReadRequest, WalletRead},
+    read::{PositionsRead, ReadAnswer, ReadOutcome, ReadRequest, SessionRead},
     read_prices::{MarketListStatus, PricesAnswer},
     root_store::{RootStore, read_root_store},
     route::Route,

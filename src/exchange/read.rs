@@ -13,6 +13,7 @@ use super::{
     clock_sync::HostAttempt,
     error::{Failure, Reason},
     failover::Deadline,
+    position::PositionAnswer,
     server_clock::{ClockReading, ServerClock},
 };
 use crate::clock::{MonotonicTime, Timestamp};
@@ -44,11 +45,11 @@ pub enum ReadOutcome<T> {
     Skipped,
 }
 
-/// A finished read of a wallet.
+/// A finished read of a wallet or of its positions.
 #[derive(Debug)]
-pub struct WalletRead {
+pub struct SessionRead<T> {
     /// The outcome.
-    pub outcome: ReadOutcome<ReadAnswer>,
+    pub outcome: ReadOutcome<T>,
     /// The duration of its calls, without the time it waited for permits.
     pub took: Duration,
     /// The clocks that the calls used, by host, if they were ever read.
@@ -66,6 +67,22 @@ pub struct ReadAnswer {
     pub host: usize,
     /// The answer; `None` if its body equals the last one.
     pub answer: Option<BalanceAnswer>,
+}
+
+/// A good answer to the call for positions.
+#[derive(Debug)]
+pub struct PositionsRead {
+    /// When its request was sent. Its age counts from here.
+    pub sent: Timestamp,
+    /// The positions.
+    pub answer: PositionAnswer,
+}
+
+/// A decoded answer.
+enum Decoded {
+    /// `None` if the body equals the last one.
+    Balances(Option<BalanceAnswer>),
+    Positions(PositionAnswer),
 }
 
 /// The state of one read.
@@ -93,7 +110,40 @@ impl ReadState<'_> {
 impl Client {
     /// Reads a wallet: from the base URL that worked last and, if the host fails, from the others, each with a new
     /// signature.
-    pub async fn read(&self, session: &mut Session, request: ReadRequest<'_>) -> WalletRead {
+    pub async fn read(&self, session: &mut Session, request: ReadRequest<'_>) -> SessionRead<ReadAnswer> {
+        let endpoint = Endpoint::new(session.hosts.api, request.wallet);
+        let mut read = self.read_endpoint(session, request, endpoint).await;
+        read.rotated =
+            matches!(read.outcome, ReadOutcome::Answered(_)) && session.credentials.record_success();
+        read.map(|(sent, host, decoded)| match decoded {
+            Decoded::Balances(answer) => ReadOutcome::Answered(ReadAnswer { sent, host, answer }),
+            Decoded::Positions(_) => ReadOutcome::Skipped,
+        })
+    }
+
+    /// Reads the open positions of a wallet in the same way. A refusal neither blocks the key for the wallet nor makes
+    /// the read try another key pair, because the key may only lack this permission.
+    pub async fn read_positions(
+        &self,
+        session: &mut Session,
+        wallet: Wallet,
+        timeout: Duration,
+    ) -> SessionRead<PositionsRead> {
+        let endpoint = Endpoint::positions(session.hosts.api, wallet);
+        let request = ReadRequest { wallet, last_body: None, timeout, excluded_host: None, watched: &[] };
+        let read = self.read_endpoint(session, request, endpoint).await;
+        read.map(|(sent, _, decoded)| match decoded {
+            Decoded::Positions(answer) => ReadOutcome::Answered(PositionsRead { sent, answer }),
+            Decoded::Balances(_) => ReadOutcome::Skipped,
+        })
+    }
+
+    async fn read_endpoint(
+        &self,
+        session: &mut Session,
+        request: ReadRequest<'_>,
+        endpoint: Option<Endpoint<'static>>,
+    ) -> SessionRead<(Timestamp, usize, Decoded)> {
         let mut state = ReadState {
             session,
             last_body: request.last_body,
@@ -103,24 +153,25 @@ impl Client {
             clocks: Vec::new(),
             used_clock: ServerClock::default(),
         };
-        let result = self.read_from_hosts(&mut state, request).await;
+        let result = self.read_from_hosts(&mut state, request, endpoint).await;
         let outcome = finish(result, &state.deadline);
         let took = state.deadline.spent().unwrap_or_default();
         let clocks = state.clocks.iter();
         let clocks = clocks.filter_map(|host| Some((host.name.clone(), host.clock().reading()?))).collect();
-        let rotated = matches!(outcome, ReadOutcome::Answered(_)) && session.credentials.record_success();
-        WalletRead { outcome, took, clocks, rotated }
+        SessionRead { outcome, took, clocks, rotated: false }
     }
 
+    /// Returns when the request was sent, the index of the base URL that answered, and the answer.
     async fn read_from_hosts(
         &self,
         state: &mut ReadState<'_>,
         request: ReadRequest<'_>,
-    ) -> Result<ReadAnswer, CallError> {
+        endpoint: Option<Endpoint<'static>>,
+    ) -> Result<(Timestamp, usize, Decoded), CallError> {
         let wallet = request.wallet;
-        let api = state.session.hosts.api;
-        let Some(endpoint) = Endpoint::new(api, wallet) else {
-            let text = format!("API {} has no wallet {wallet}: nothing was asked", api.label());
+        let Some(endpoint) = endpoint else {
+            let api = state.session.hosts.api.label();
+            let text = format!("API {api} does not have this of wallet {wallet}: nothing was asked");
             return Err(Failure::new(Reason::Api, text).into());
         };
         let bases = state.session.hosts.for_wallet(wallet).to_vec();
@@ -129,11 +180,11 @@ impl Client {
         while let Some((host, hosts_left)) = rotation.next(state.deadline.remaining()) {
             let Some(base) = bases.get(host) else { continue };
             match self.read_from(state, &HostAttempt { base, wallet, endpoint, hosts_left }).await {
-                Ok((sent, answer)) => {
+                Ok((sent, decoded)) => {
                     if request.excluded_host.is_none() {
                         state.session.record_success(wallet, host, self.clock.now().monotonic);
                     }
-                    return Ok(ReadAnswer { sent, host, answer });
+                    return Ok((sent, host, decoded));
                 }
                 Err(CallError::Failed(failure)) => rotation.record_failure(failure)?,
                 Err(stop) => return Err(stop),
@@ -147,7 +198,7 @@ impl Client {
         &self,
         state: &mut ReadState<'_>,
         attempt: &HostAttempt<'_>,
-    ) -> Result<(Timestamp, Option<BalanceAnswer>), CallError> {
+    ) -> Result<(Timestamp, Decoded), CallError> {
         let host = self.sync_clock(state.session, &mut state.deadline, attempt).await;
         let host = host.map_err(|error| match error {
             CallError::Failed(failure) => CallError::Failed(Failure { is_of_clock_sync: true, ..failure }),
@@ -159,14 +210,17 @@ impl Client {
             if failure.reason.may_be_clock_fault() {
                 let (session, used) = (&*state.session, state.used_clock);
                 if self.resync_after_refusal(session, &mut state.deadline, attempt, &used).await {
-                    // The key may be a good one.
-                    let pair = state.session.credentials.pair().pair_id();
-                    self.limits.forget_refusal(pair, attempt.wallet);
+                    if attempt.endpoint.judges_key() {
+                        // The key may be a good one.
+                        let pair = state.session.credentials.pair().pair_id();
+                        self.limits.forget_refusal(pair, attempt.wallet);
+                    }
                     continue;
                 }
             }
             let credentials = &mut state.session.credentials;
             let other_pair_may_work = match failure.reason {
+                _ if !attempt.endpoint.judges_key() => false,
                 reason if reason.is_key_fault() => credentials.record_refusal(),
                 // The exchange may refuse a key in an undocumented way.
                 Reason::Http | Reason::Api | Reason::Decode => credentials.record_possible_refusal(),
@@ -178,14 +232,19 @@ impl Client {
         }
     }
 
-    /// Reads a list of balances, and one by one the watched currencies that it leaves out. The answer is as old as the list.
+    /// Reads positions, or a list of balances and one by one the watched currencies that it leaves out. The answer is as old as the list.
     async fn read_whole(
         &self,
         state: &mut ReadState<'_>,
         attempt: &HostAttempt<'_>,
         host: &Arc<HostClock>,
-    ) -> Result<(Timestamp, Option<BalanceAnswer>), CallError> {
+    ) -> Result<(Timestamp, Decoded), CallError> {
         let (endpoint, last_body) = (attempt.endpoint, state.last_body);
+        if let Endpoint::Positions = endpoint {
+            let decode = |status: u16, body: Vec<u8>| endpoint.decode_positions(status, &body);
+            let (sent, answer) = self.call_signed(state, attempt, host, decode).await?;
+            return Ok((sent, Decoded::Positions(answer)));
+        }
         let decode = |status: u16, body: Vec<u8>| {
             if last_body.is_some_and(|last| last.equals(status, &body)) {
                 return Ok(None);
@@ -199,7 +258,7 @@ impl Client {
         {
             self.complete(state, attempt, host, answer).await?;
         }
-        Ok((sent, answer))
+        Ok((sent, Decoded::Balances(answer)))
     }
 
     /// Asks for each watched currency that is missing from `answer`, unless the account had none of it within the last hour.
@@ -252,10 +311,10 @@ impl Client {
         let request = endpoint.sign(&pair, time_ms);
         let path = request.path;
         self.last_sent_keys().insert(state.session.account.clone(), pair.clone());
-        let signed = Some((pair.pair_id(), wallet));
+        let signed = endpoint.judges_key().then(|| (pair.pair_id(), wallet));
         let call = OutgoingCall { caller: state.session.caller(), base, request, timeout, signed };
         let unawaited = endpoint.without_currency();
-        let judge = move |status, body: Vec<u8>| unawaited.decode_balances(status, &body).map(drop);
+        let judge = move |status, body: Vec<u8>| unawaited.judge(status, &body);
         let (reply, mut permit) = self.send(permit, call, judge).await;
         state.deadline.spend(sent.age(self.clock.now()));
         state.record_clock(host);
@@ -271,7 +330,9 @@ impl Client {
             date_clock: clock.reading().into(),
         };
         let result = self.check_reply(&call, reply, decode);
-        self.limits.record_key_result(pair.pair_id(), wallet, &result);
+        if endpoint.judges_key() {
+            self.limits.record_key_result(pair.pair_id(), wallet, &result);
+        }
         let may_be_clock_fault =
             |failure: &Failure| failure.reason.may_be_clock_fault() && failure.reason != Reason::Cached;
         if result.as_ref().is_err_and(may_be_clock_fault) {
@@ -280,6 +341,19 @@ impl Client {
         // Held until the reply is understood: no other call may start before a pause.
         drop(permit);
         Ok((sent, result?))
+    }
+}
+
+impl<T> SessionRead<T> {
+    /// The same read with the outcome that `change` makes of an answer.
+    fn map<U>(self, change: impl FnOnce(T) -> ReadOutcome<U>) -> SessionRead<U> {
+        let Self { outcome, took, clocks, rotated } = self;
+        let outcome = match outcome {
+            ReadOutcome::Answered(answer) => change(answer),
+            ReadOutcome::Failed(failure) => ReadOutcome::Failed(failure),
+            ReadOutcome::Skipped => ReadOutcome::Skipped,
+        };
+        SessionRead { outcome, took, clocks, rotated }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     exchange::PriceTable,
     log::dropped_lines,
     snapshot::{
+        positions::PositionsSnapshot,
         prices::{PriceSnapshot, count_unpriced},
         store::{AccountEntry, AccountState, Entries, PriceEntry, Store, WalletEntry},
         wallet::{Holding, WalletSnapshot},
@@ -138,6 +139,7 @@ impl RenderedEntries {
         let prices = prices.map(|prices| VisibleFamilies {
             families: &prices.families,
             balances_visible: true,
+            positions_visible: true,
             prices_visible,
         });
         let accounts = self.accounts.iter().flat_map(|account| account.visible_families(now, prices_visible));
@@ -190,10 +192,23 @@ impl RenderedAccount {
         now: Timestamp,
         prices_visible: bool,
     ) -> impl Iterator<Item = VisibleFamilies<'_>> {
-        let account = VisibleFamilies { families: &self.families, balances_visible: true, prices_visible };
-        let wallets = self.wallets.iter().map(move |wallet| {
+        let account = VisibleFamilies {
+            families: &self.families,
+            balances_visible: true,
+            positions_visible: true,
+            prices_visible,
+        };
+        let wallets = self.wallets.iter().flat_map(move |wallet| {
             let balances_visible = wallet.snapshot.visible(now).is_some();
-            VisibleFamilies { families: &wallet.families, balances_visible, prices_visible }
+            let families = &wallet.families;
+            let balances =
+                VisibleFamilies { families, balances_visible, positions_visible: true, prices_visible };
+            let positions = wallet.positions.as_ref().map(|positions| VisibleFamilies {
+                families: &positions.families,
+                positions_visible: positions.snapshot.visible(now).is_some(),
+                ..balances
+            });
+            std::iter::once(balances).chain(positions)
         });
         std::iter::once(account).chain(wallets)
     }
@@ -205,12 +220,16 @@ struct RenderedWallet {
     snapshot: Arc<WalletSnapshot>,
     unpriced: Option<UnpricedCount>,
     families: CachedFamilies,
+    positions: Option<Arc<RenderedPositions>>,
 }
 
 impl RenderedWallet {
     fn new(entry: &WalletEntry, old: Option<&Arc<Self>>, prices: Option<&PriceTable>) -> Arc<Self> {
         let snapshot = &entry.snapshot;
         let old = old.filter(|old| Arc::ptr_eq(&old.snapshot.config, &snapshot.config));
+        let positions = entry.positions.as_ref();
+        let positions =
+            positions.map(|new| RenderedPositions::new(new, old.and_then(|old| old.positions.as_ref())));
         let previous_count = old.and_then(|old| old.unpriced.as_ref());
         let unpriced = prices.and_then(|prices| UnpricedCount::new(snapshot, prices, previous_count));
         let has_same_count =
@@ -218,6 +237,7 @@ impl RenderedWallet {
         if let Some(old) = old
             && Arc::ptr_eq(&old.snapshot, snapshot)
             && unpriced == old.unpriced
+            && positions.as_ref().map(Arc::as_ptr) == old.positions.as_ref().map(Arc::as_ptr)
         {
             return Arc::clone(old);
         }
@@ -228,7 +248,25 @@ impl RenderedWallet {
         {
             families.set_unpriced(&snapshot.config, count.unpriced);
         }
-        Arc::new(Self { snapshot: Arc::clone(snapshot), unpriced, families })
+        Arc::new(Self { snapshot: Arc::clone(snapshot), unpriced, families, positions })
+    }
+}
+
+/// The text of a wallet's positions, and the data that it shows.
+#[derive(Debug)]
+struct RenderedPositions {
+    snapshot: Arc<PositionsSnapshot>,
+    families: CachedFamilies,
+}
+
+impl RenderedPositions {
+    fn new(snapshot: &Arc<PositionsSnapshot>, old: Option<&Arc<Self>>) -> Arc<Self> {
+        if let Some(old) = old.filter(|old| Arc::ptr_eq(&old.snapshot, snapshot)) {
+            return Arc::clone(old);
+        }
+        let families =
+            CachedFamilies::for_positions(snapshot, old.map(|old| (&*old.snapshot, &old.families)));
+        Arc::new(Self { snapshot: Arc::clone(snapshot), families })
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     text::Samples,
 };
 use crate::snapshot::{
+    positions::PositionsSnapshot,
     prices::PriceSnapshot,
     store::AccountState,
     wallet::{WalletConfig, WalletSnapshot},
@@ -65,6 +66,27 @@ impl CachedFamilies {
             MetricSource::Unpriced(write) => render_family(family, |out| write(wallet_config, unpriced, out)),
             _ => self.shared(index),
         });
+    }
+
+    /// Renders the positions of a wallet. Chunks that cannot have changed are taken from `before`.
+    #[must_use]
+    pub fn for_positions(
+        snapshot: &PositionsSnapshot,
+        before: Option<(&PositionsSnapshot, &CachedFamilies)>,
+    ) -> Self {
+        let old = |index| before.map(|(_, old)| old.shared(index)).unwrap_or_default();
+        Self::from_families(|index, family| match family.source {
+            MetricSource::Positions(write) => match &snapshot.last_good {
+                Some(good) => {
+                    render_if_changed(&old(index), family, |out| write(&snapshot.config, good, out))
+                }
+                None => Chunk::default(),
+            },
+            MetricSource::PositionPoll(write) => {
+                render_if_changed(&old(index), family, |out| write(snapshot, out))
+            }
+            _ => Chunk::default(),
+        })
     }
 
     /// Renders prices. Chunks that cannot have changed are taken from `before`.

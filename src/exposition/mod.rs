@@ -39,6 +39,8 @@ pub struct VisibleFamilies<'a> {
     pub families: &'a CachedFamilies,
     /// Whether the wallet's last good answer is young enough to be visible.
     pub balances_visible: bool,
+    /// Whether the last good answer with positions is young enough to be visible.
+    pub positions_visible: bool,
     /// Whether the last good answer with prices is young enough to be visible.
     pub prices_visible: bool,
 }
@@ -59,6 +61,7 @@ pub fn assemble(visible: &[VisibleFamilies<'_>], facts: &ExporterFacts<'_>) -> E
         }
         let is_hidden = |samples: &VisibleFamilies<'_>| match family.source {
             MetricSource::Holdings(_) | MetricSource::Answer(_) => !samples.balances_visible,
+            MetricSource::Positions(_) => !samples.positions_visible,
             MetricSource::Price(_) => !samples.prices_visible,
             MetricSource::Unpriced(_) => !(samples.balances_visible && samples.prices_visible),
             _ => false,

@@ -5,15 +5,20 @@ use std::{sync::Arc, time::Duration};
 
 use smol_str::SmolStr;
 
-use super::{PollContext, PollTarget, Poller, schedule::first_slot_from};
+use super::{
+    PollContext, PollTarget, Poller,
+    positions::{self, AfterBalances, PositionReader},
+    schedule::first_slot_from,
+};
 use crate::{
     clock::{MonotonicTime, Timestamp, Uptime},
     config::{self, AccountConfig},
     exchange::{
         ClockReading, ExchangeHosts, KeySource, Paused, RawBody, ReadAnswer, ReadOutcome, ReadRequest,
-        Session, Wallet, WalletRead,
+        Session, SessionRead, Wallet,
     },
     snapshot::{
+        positions::{FuturesRisk, PositionsConfig},
         store::AccountState,
         wallet::{HoldingState, PollOutcome, PollResult, SuspectClaims, WalletConfig, WalletSnapshot},
     },
@@ -34,6 +39,7 @@ pub struct AccountTarget {
     next_wallet: usize,
     /// The last error of the key files, which is logged only once.
     last_key_error: Option<String>,
+    position_reader: PositionReader,
 }
 
 /// The settings of an account's poller. A reload keeps a poller whose settings are equal.
@@ -43,6 +49,8 @@ pub(super) struct AccountSpec {
     pub keys: KeySource,
     /// One per wallet, at least one.
     pub wallets: Vec<Arc<WalletConfig>>,
+    /// One per wallet whose positions are read.
+    pub positions: Vec<Arc<PositionsConfig>>,
     pub interval: Duration,
     pub timeout: Duration,
 }
@@ -50,7 +58,7 @@ pub(super) struct AccountSpec {
 /// How a poll ended, for a command that waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PollStatus {
-    /// The answer was published.
+    /// The answer was published, and that of positions, if they are read.
     Good,
     /// The answer is suspect: another one must confirm it.
     Suspect,
@@ -81,7 +89,20 @@ impl AccountSpec {
                 max_age: account.max_age,
             })
         };
+        let positions = |(wallet, risk): (Wallet, FuturesRisk)| {
+            let watch = account.watch.iter().filter(|(watched, _)| *watched == wallet);
+            Arc::new(PositionsConfig {
+                account: account.name.clone(),
+                wallet,
+                risk,
+                filter: account.filter.clone(),
+                watched: watch.map(|(_, watch)| watch.currency.clone()).collect(),
+                max_age: account.max_age,
+            })
+        };
+        let risks = account.position_wallets().zip(account.futures_risk.iter().cycle().copied());
         Self {
+            positions: risks.map(positions).collect(),
             hosts: account.hosts.clone(),
             keys: account.credentials.source().clone(),
             wallets: account.wallets.iter().map(wallet).collect(),
@@ -136,7 +157,13 @@ impl PollTarget for AccountTarget {
 
 impl AccountTarget {
     pub(super) fn new(session: Session, spec: AccountSpec) -> Self {
-        Self { session, spec: Arc::new(spec), next_wallet: 0, last_key_error: None }
+        Self {
+            session,
+            spec: Arc::new(spec),
+            next_wallet: 0,
+            last_key_error: None,
+            position_reader: PositionReader::default(),
+        }
     }
 
     /// Whether `account` is the account that this target polls, and not another one with the same name: it belongs to
@@ -221,12 +248,17 @@ impl AccountTarget {
         let visible_until = now.monotonic + 2 * self.spec.interval + self.spec.timeout;
         context.store.set_clocks(&read.clocks, visible_until);
         if read.rotated {
+            self.position_reader.reset_refusals();
             tracing::info!(account = %self.session.account, "new key pair accepted, using it");
         }
-        let end = match &outcome {
+        let mut end = match &outcome {
             PollOutcome::Answer { .. } => PollStatus::Good,
             PollOutcome::Suspect(_) => PollStatus::Suspect,
             PollOutcome::Failed(_) => PollStatus::Failed,
+        };
+        let failure = match &outcome {
+            PollOutcome::Failed(failure) => Some(failure.clone()),
+            _ => None,
         };
         let took = read.took;
         let after = before.apply(PollResult { at: now, took, is_suspect: read.is_suspect, outcome });
@@ -239,7 +271,49 @@ impl AccountTarget {
         });
         // Update the store before logging: a reader of the line may look at once.
         log_transition(before, &after, took);
+        let balances = AfterBalances::new(failure, end == PollStatus::Good, &after);
+        let timeout = self.spec.timeout.saturating_sub(took);
+        if !self.poll_positions(context, wallet, balances, timeout).await && end == PollStatus::Good {
+            end = PollStatus::Failed;
+        }
         end
+    }
+
+    /// Reads the positions of `wallet` within `timeout` and publishes the result, if they are read at all. Returns
+    /// whether they are up to date.
+    async fn poll_positions(
+        &mut self,
+        context: &PollContext,
+        wallet: Wallet,
+        balances: AfterBalances,
+        timeout: Duration,
+    ) -> bool {
+        let entry = context.store.account(&self.session.account);
+        let wallets = entry.iter().flat_map(|entry| &entry.wallets);
+        let mut snapshots = wallets.filter_map(|entry| entry.positions.as_ref());
+        let Some(before) = snapshots.find(|snapshot| snapshot.config.wallet == wallet) else { return true };
+        let (outcome, margins) = match balances {
+            AfterBalances::Failed(failure) => (Err(failure), None),
+            AfterBalances::Read(margins) => {
+                let (exchange, session) = (&context.exchange, &mut self.session);
+                let now = context.clock.now().monotonic;
+                let read = self.position_reader.read(exchange, session, wallet, timeout, now).await;
+                let Some(outcome) = read else { return false };
+                (outcome, margins)
+            }
+        };
+        let now = context.clock.now();
+        let after = Arc::new(before.apply(now, outcome, margins.as_deref()));
+        context.store.update_account(&self.session.account, |account| {
+            let entry = account.wallets.iter_mut().find(|entry| entry.snapshot.config.wallet == wallet);
+            if let Some(entry) = entry {
+                entry.positions = Some(Arc::clone(&after));
+            }
+            self.update_state(context, &mut account.state, now);
+        });
+        // Update the store before logging: a reader of the line may look at once.
+        positions::log_transition(before, &after);
+        after.last_failure.is_none()
     }
 
     /// Reads a wallet. If the answer is suspect and there is another base URL, that one is asked too; if it does not
@@ -307,7 +381,7 @@ impl AccountTarget {
         &mut self,
         context: &PollContext,
         request: ReadRequest<'_>,
-    ) -> Option<WalletRead> {
+    ) -> Option<SessionRead<ReadAnswer>> {
         let has_other = self.session.hosts.for_wallet(request.wallet).len() > 1;
         if !has_other || request.timeout.is_zero() {
             return None;

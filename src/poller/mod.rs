@@ -3,6 +3,7 @@
 //! Depends on neither HTTP, JSON nor the text format.
 
 mod account;
+mod positions;
 mod prices;
 #[cfg(test)]
 mod rate_limit_model;

@@ -15,8 +15,9 @@ const LATE_WAKE_UP: Duration = Duration::from_secs(1);
 const MAX_SKIPPED_SLOTS: u32 = 5;
 /// A sleeping poller looks at the clock again after this time, because timers stand still while the machine is suspended.
 const SLEEP_MAX: Duration = Duration::from_secs(4);
-/// The longest time that a poll takes in addition to its calls: two reads may each wait a minute for a permit.
-const PERMIT_WAIT_MAX: Duration = Duration::from_secs(130);
+/// The longest time that a poll takes in addition to its calls: two reads of balances and one of positions may each wait a
+/// minute for a permit.
+const PERMIT_WAIT_MAX: Duration = Duration::from_secs(195);
 
 /// When polls are due.
 #[derive(Clone, Copy, Debug)]

@@ -21,6 +21,7 @@ use crate::{
     config::{self, AccountConfig, Config, PricesConfig},
     exchange::{self, Client, PACE_SPAN, PriceClient, Session},
     snapshot::{
+        positions::{PositionsConfig, PositionsSnapshot},
         store::{AccountEntry, AccountState, NewPriceEntry, Store},
         wallet::{WalletConfig, WalletSnapshot},
     },
@@ -304,6 +305,8 @@ impl PollContext {
         let entry = previous.as_ref().and_then(|_| self.store.account(&name));
         let restore = |config: &Arc<WalletConfig>| restore_snapshot(entry.as_deref(), config, hosts.api);
         let snapshots: Vec<_> = spec.wallets.iter().map(restore).collect();
+        let positions: Vec<_> =
+            spec.positions.iter().map(|config| restore_positions(entry.as_deref(), config)).collect();
         let slot = spec.slot_length();
         let due = previous.as_ref().map(|previous| previous.due);
         let first = earlier_due(start.earliest + slot.mul_f64(start.phase), due, now.monotonic);
@@ -323,7 +326,7 @@ impl PollContext {
         let target = AccountTarget::new(Session::new(name, hosts, credentials), spec);
         target.update_state(self, &mut facts, now);
         let entry = AccountEntry::restored(facts, snapshots, now.uptime + schedule.heartbeat_life);
-        let entry = entry.with_proxy_routes(routes);
+        let entry = entry.with_proxy_routes(routes).with_positions(positions);
         (Poller { target, context: self.clone(), schedule, due: first, restarts }, entry)
     }
 
@@ -372,6 +375,16 @@ fn restore_snapshot(
     }
 }
 
+/// The snapshot of a wallet's positions with the settings `config`: the one in `entry`, if it has one, or a new one.
+fn restore_positions(entry: Option<&AccountEntry>, config: &Arc<PositionsConfig>) -> PositionsSnapshot {
+    let wallets = entry.map(|entry| entry.wallets.iter()).into_iter().flatten();
+    let mut snapshots = wallets.filter_map(|wallet| wallet.positions.as_ref());
+    match snapshots.find(|snapshot| snapshot.config.wallet == config.wallet) {
+        Some(snapshot) => snapshot.with_config(Arc::clone(config)),
+        None => PositionsSnapshot::new(Arc::clone(config)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -405,6 +418,7 @@ mod tests {
             wallets: vec![Wallet::Spot],
             watch: Vec::new(),
             filter: CurrencyFilter::default(),
+            futures_risk: None,
             poll_interval: Duration::from_secs(30),
             poll_timeout: Duration::from_secs(10),
             max_age: Duration::from_secs(90),

@@ -13,6 +13,8 @@ use serde::{
 };
 use serde_json::Value;
 
+use super::position::{PositionKey, SimulatedPosition};
+
 /// An account of the exchange and the key pair that reads it.
 #[derive(Clone, Debug)]
 pub struct SimulatedAccount {
@@ -34,6 +36,8 @@ pub struct SimulatedAccount {
     pub is_key_locked: bool,
     /// Rows of each wallet by currency.
     pub wallets: BTreeMap<SimulatedWallet, BTreeMap<String, SimulatedBalance>>,
+    /// Open positions of the futures wallets.
+    pub positions: BTreeMap<SimulatedWallet, BTreeMap<PositionKey, SimulatedPosition>>,
 }
 
 impl SimulatedAccount {
@@ -50,6 +54,7 @@ impl SimulatedAccount {
             scopes: "QUERY".to_owned(),
             is_key_locked: false,
             wallets: BTreeMap::new(),
+            positions: BTreeMap::new(),
         }
     }
 

@@ -21,6 +21,7 @@ use super::{
     fault::Fault,
     handle::Simulator,
     market_state::SimulatedMarketState,
+    position::{PositionKey, SimulatedPosition, SimulatedSide},
     query::decode_percent,
     reply::SimulatedReply,
 };
@@ -63,6 +64,13 @@ async fn route_request(
         (["accounts", account, wallet, currency], Method::DELETE) => {
             BalancePath::parse(account, wallet, currency)?.remove_balance(simulator)
         }
+        (["accounts", account, wallet, "positions", symbol, side], Method::PUT) => {
+            let path = PositionPath::parse(account, wallet, symbol, side)?;
+            path.set_position(simulator, &read_body(request).await?)
+        }
+        (["accounts", account, wallet, "positions", symbol, side], Method::DELETE) => {
+            PositionPath::parse(account, wallet, symbol, side)?.remove_position(simulator)
+        }
         (["prices", market], Method::PUT) => {
             let market = parse_market(market)?;
             set_price(simulator, &market, &read_body(request).await?)
@@ -75,7 +83,9 @@ async fn route_request(
         ([] | ["" | "state"], _) => Err(refuse_method("GET")),
         (["faults"], _) => Err(refuse_method("POST, DELETE")),
         (["clock"] | ["markets", _], _) => Err(refuse_method("PUT")),
-        (["accounts", _, _, _] | ["prices", _], _) => Err(refuse_method("PUT, DELETE")),
+        (["accounts", _, _, _] | ["accounts", _, _, "positions", _, _] | ["prices", _], _) => {
+            Err(refuse_method("PUT, DELETE"))
+        }
         _ => Err(SimulatedReply::text(404, "No such page. /simulator/ lists all pages.\n")),
     }
 }
@@ -277,6 +287,48 @@ impl BalancePath {
         }
     }
 }
+
+/// A position in the path of a request.
+struct PositionPath {
+    account: String,
+    wallet: SimulatedWallet,
+    key: PositionKey,
+}
+
+impl PositionPath {
+    fn parse(account: &str, wallet: &str, symbol: &str, side: &str) -> Result<Self, SimulatedReply> {
+        let BalancePath { account, wallet, currency: symbol } = BalancePath::parse(account, wallet, symbol)?;
+        let side = match side {
+            "long" => SimulatedSide::Long,
+            "short" => SimulatedSide::Short,
+            _ => return Err(SimulatedReply::text(404, "The side must be long or short.\n")),
+        };
+        Ok(Self { account, wallet, key: (symbol, side) })
+    }
+
+    fn set_position(&self, simulator: &Simulator, body: &[u8]) -> Result<SimulatedReply, SimulatedReply> {
+        let position: SimulatedPosition = parse_body(body, "position", POSITION_EXAMPLE)?;
+        simulator
+            .set_position(&self.account, self.wallet, self.key.clone(), position)
+            .map_err(|error| SimulatedReply::text(404, format!("{error}.\n")))?;
+        Ok(SimulatedReply::text(200, format!("{} of {} is open.\n", self.key.0, self.account)))
+    }
+
+    fn remove_position(&self, simulator: &Simulator) -> Result<SimulatedReply, SimulatedReply> {
+        match simulator.remove_position(&self.account, self.wallet, &self.key) {
+            Ok(true) => {
+                Ok(SimulatedReply::text(200, format!("{} of {} is closed.\n", self.key.0, self.account)))
+            }
+            Ok(false) => {
+                let text = format!("{} has no position in {} on this side.\n", self.account, self.key.0);
+                Err(SimulatedReply::text(404, text))
+            }
+            Err(error) => Err(SimulatedReply::text(404, format!("{error}.\n"))),
+        }
+    }
+}
+
+const POSITION_EXAMPLE: &str = r#"{"isolated":true,"size":"10","entry":"27060","mark":"27050","liquidation":"28002.38","leverage":25,"margin":"1.0824","profit":"0.01"}"#;
 
 /// The help page with the exchange's accounts and address.
 fn render_help(simulator: &Simulator, local: SocketAddr) -> String {

@@ -52,6 +52,18 @@ pub enum SimulatedEndpoint {
     FuturesUsdtBalance,
     /// `/future/user/v1/balance/detail` of coin-margined futures, signed: one `coin`.
     FuturesCoinBalance,
+    /// `/future/user/v1/position` of USDT-margined futures, signed; optional `symbol`.
+    FuturesUsdtPositions,
+    /// `/future/user/v1/position` of coin-margined futures, signed.
+    FuturesCoinPositions,
+    /// `/future/user/v1/position/list` of USDT-margined futures, signed: without liquidation prices.
+    FuturesUsdtPositionList,
+    /// `/future/user/v1/position/list` of coin-margined futures, signed.
+    FuturesCoinPositionList,
+    /// `/future/user/v1/position/break-list` of USDT-margined futures, signed: liquidation prices.
+    FuturesUsdtBreakList,
+    /// `/future/user/v1/position/break-list` of coin-margined futures, signed.
+    FuturesCoinBreakList,
 }
 
 /// Format of an endpoint's answers and signatures.
@@ -91,6 +103,13 @@ impl SimulatedEndpoint {
             }
             "/future/user/v1/balance/list" => futures(Self::FuturesUsdtBalances, Self::FuturesCoinBalances),
             "/future/user/v1/balance/detail" => futures(Self::FuturesUsdtBalance, Self::FuturesCoinBalance),
+            "/future/user/v1/position" => futures(Self::FuturesUsdtPositions, Self::FuturesCoinPositions),
+            "/future/user/v1/position/list" => {
+                futures(Self::FuturesUsdtPositionList, Self::FuturesCoinPositionList)
+            }
+            "/future/user/v1/position/break-list" => {
+                futures(Self::FuturesUsdtBreakList, Self::FuturesCoinBreakList)
+            }
             _ => return None,
         };
         let is_futures = endpoint.wire_format() == WireFormat::Futures;
@@ -106,6 +125,9 @@ impl SimulatedEndpoint {
             Self::V4ApiKeys => "#GET#/v4/user/account/api-key",
             Self::FuturesUsdtBalances | Self::FuturesCoinBalances => "#/future/user/v1/balance/list",
             Self::FuturesUsdtBalance | Self::FuturesCoinBalance => "#/future/user/v1/balance/detail",
+            Self::FuturesUsdtPositions | Self::FuturesCoinPositions => "#/future/user/v1/position",
+            Self::FuturesUsdtPositionList | Self::FuturesCoinPositionList => "#/future/user/v1/position/list",
+            Self::FuturesUsdtBreakList | Self::FuturesCoinBreakList => "#/future/user/v1/position/break-list",
             _ => "",
         }
     }
@@ -119,6 +141,7 @@ impl SimulatedEndpoint {
             Self::V4Symbols => &["symbol", "symbols", "tags", "version"],
             Self::V4Prices | Self::V4Days => &["symbol", "symbols", "tags"],
             Self::FuturesUsdtBalance | Self::FuturesCoinBalance => &["coin"],
+            endpoint if endpoint.lists_positions() => &["symbol"],
             _ => &[],
         }
     }
@@ -146,7 +169,13 @@ impl SimulatedEndpoint {
             | Self::FuturesUsdtBalances
             | Self::FuturesCoinBalances
             | Self::FuturesUsdtBalance
-            | Self::FuturesCoinBalance => WireFormat::Futures,
+            | Self::FuturesCoinBalance
+            | Self::FuturesUsdtPositions
+            | Self::FuturesCoinPositions
+            | Self::FuturesUsdtPositionList
+            | Self::FuturesCoinPositionList
+            | Self::FuturesUsdtBreakList
+            | Self::FuturesCoinBreakList => WireFormat::Futures,
         }
     }
 
@@ -168,6 +197,19 @@ impl SimulatedEndpoint {
                 | Self::FuturesCoinBalances
                 | Self::FuturesUsdtBalance
                 | Self::FuturesCoinBalance
+        ) || self.lists_positions()
+    }
+
+    /// Whether the endpoint lists open positions.
+    pub(super) fn lists_positions(self) -> bool {
+        matches!(
+            self,
+            Self::FuturesUsdtPositions
+                | Self::FuturesCoinPositions
+                | Self::FuturesUsdtPositionList
+                | Self::FuturesCoinPositionList
+                | Self::FuturesUsdtBreakList
+                | Self::FuturesCoinBreakList
         )
     }
 }

@@ -17,6 +17,7 @@ use super::{
     exchange::ExchangeState,
     fault::Fault,
     market_state::SimulatedMarketState,
+    position::{PositionKey, SimulatedPosition},
 };
 
 /// The simulated exchange. Clones are handles on the same exchange.
@@ -73,6 +74,36 @@ impl Simulator {
         let mut exchange = self.lock_exchange();
         let rows = exchange.rows_mut(account, wallet)?;
         Ok(rows.remove(currency).is_some())
+    }
+
+    /// Opens a position, or replaces it.
+    ///
+    /// # Errors
+    /// No account has this name.
+    pub fn set_position(
+        &self,
+        account: &str,
+        wallet: SimulatedWallet,
+        key: PositionKey,
+        position: SimulatedPosition,
+    ) -> Result<(), UnknownAccount> {
+        let mut exchange = self.lock_exchange();
+        exchange.positions_mut(account, wallet)?.insert(key, position);
+        Ok(())
+    }
+
+    /// Closes a position. Returns whether it existed.
+    ///
+    /// # Errors
+    /// No account has this name.
+    pub fn remove_position(
+        &self,
+        account: &str,
+        wallet: SimulatedWallet,
+        key: &PositionKey,
+    ) -> Result<bool, UnknownAccount> {
+        let mut exchange = self.lock_exchange();
+        Ok(exchange.positions_mut(account, wallet)?.remove(key).is_some())
     }
 
     /// Sets the last price of a market, such as `btc_usdt`. Opens a market that does not exist yet. The exchange serves

@@ -11,6 +11,7 @@ use super::{
     account::{SimulatedAccount, SimulatedBalance, SimulatedWallet},
     config::SimulatorConfig,
     fault::{Effect, Fault},
+    futures_market,
     handle::Simulator,
 };
 
@@ -31,6 +32,9 @@ pub fn create_accounts() -> Vec<SimulatedAccount> {
             SimulatedAccount::new(name, &access_key, &secret_key)
         })
         .collect();
+    if let Some(account) = accounts.iter_mut().find(|account| account.name == futures_market::ACCOUNT) {
+        account.positions = futures_market::compute_positions(0);
+    }
     for (key, balance) in compute_balances(Duration::ZERO) {
         if let Some(account) = accounts.iter_mut().find(|account| account.name == key.account) {
             let rows = account.wallets.entry(key.wallet).or_default();
@@ -57,6 +61,7 @@ pub async fn run_market(simulator: &Simulator, shutdown: impl Future<Output = ()
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let (mut balances, mut prices) = (compute_balances(Duration::ZERO), compute_prices(Duration::ZERO));
+    let mut positions = futures_market::compute_positions(0);
     let mut outages = 0;
     loop {
         tokio::select! {
@@ -67,6 +72,7 @@ pub async fn run_market(simulator: &Simulator, shutdown: impl Future<Output = ()
         let new_balances = compute_balances(elapsed);
         update_balances(simulator, &balances, &new_balances);
         balances = new_balances;
+        futures_market::move_positions(simulator, &mut positions, elapsed.as_secs());
         let new_prices = compute_prices(elapsed);
         update_prices(simulator, &prices, &new_prices);
         prices = new_prices;

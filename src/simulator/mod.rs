@@ -23,9 +23,11 @@ mod endpoint;
 mod exchange;
 mod fault;
 mod fault_reply;
+mod futures_market;
 mod handle;
 pub mod market;
 mod market_state;
+mod position;
 mod query;
 mod reply;
 mod server;
@@ -43,5 +45,6 @@ pub use self::{
     fault::{Effect, Fault},
     handle::Simulator,
     market_state::SimulatedMarketState,
+    position::{PositionKey, SimulatedPosition, SimulatedSide},
     sliding_window::max_calls_in_window,
 };

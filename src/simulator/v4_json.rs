@@ -228,16 +228,33 @@ pub(super) fn chains() -> Value {
 
 /// Result of the futures' symbol/list; `underlying` is `U_BASED` or `COIN_BASED`.
 pub(super) fn futures_symbols(underlying: &str) -> Value {
-    let (symbol, base, quote) =
-        if underlying == "U_BASED" { ("btc_usdt", "btc", "usdt") } else { ("btc_usd", "btc", "usd") };
-    json!([{
-        "id": 52, "symbolGroupId": 71, "symbol": symbol, "pair": symbol, "contractType": "PERPETUAL",
-        "productType": "perpetual", "predictEventType": null, "underlyingType": underlying, "contractSize": "0.0001",
+    let is_linear = underlying == "U_BASED";
+    let quote = if is_linear { "usdt" } else { "usd" };
+    let symbol = |(index, (base, size)): (usize, (&str, &str))| {
+        futures_symbol(52 + index, underlying, base, quote, if is_linear { size } else { "100" })
+    };
+    FUTURES_BASES.into_iter().enumerate().map(symbol).collect()
+}
+
+/// Base currencies of futures, with the size of a USDT-margined contract. A coin-margined one is 100 USD.
+const FUTURES_BASES: [(&str, &str); 2] = [("btc", "0.0001"), ("eth", "0.01")];
+
+/// Whether futures have this symbol.
+pub(super) fn is_futures_symbol(symbol: &str) -> bool {
+    let base = symbol.strip_suffix("_usdt").or_else(|| symbol.strip_suffix("_usd"));
+    FUTURES_BASES.iter().any(|(listed, _)| base == Some(listed))
+}
+
+fn futures_symbol(id: usize, underlying: &str, base: &str, quote: &str, size: &str) -> Value {
+    let symbol = format!("{base}_{quote}");
+    json!({
+        "id": id, "symbolGroupId": 71, "symbol": symbol, "pair": symbol, "contractType": "PERPETUAL",
+        "productType": "perpetual", "predictEventType": null, "underlyingType": underlying, "contractSize": size,
         "tradeSwitch": true, "isDisplay": true, "isOpenApi": true, "state": 0, "initLeverage": 20,
         "initPositionType": "CROSSED", "baseCoin": base, "quoteCoin": quote, "baseCoinPrecision": 8,
         "baseCoinDisplayPrecision": 4, "quoteCoinPrecision": 8, "quoteCoinDisplayPrecision": 4, "quantityPrecision": 0,
         "pricePrecision": 1, "supportOrderType": "LIMIT,MARKET", "supportTimeInForce": "GTC,FOK,IOC,GTX",
         "minQty": "1", "minNotional": "5", "maxNotional": "20000000", "maxOpenOrders": 200, "makerFee": "0.0004",
         "takerFee": "0.0006", "onboardDate": 1_657_101_601_000_i64, "deliveryDate": null, "labels": ["HOT"],
-    }])
+    })
 }

@@ -1,6 +1,7 @@
-//! What the last polls found, as data: each wallet, the prices, and the store that pollers write and scrapes read.
+//! What the last polls found, as data: each wallet, its positions, the prices, and the store that pollers write and scrapes read.
 //! Depends on neither the text format, HTTP nor a clock.
 
+pub mod positions;
 pub mod prices;
 pub mod store;
 pub mod wallet;

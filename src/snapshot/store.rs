@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{
+    positions::PositionsSnapshot,
     prices::PriceSnapshot,
     wallet::{WalletConfig, WalletSnapshot},
 };
@@ -74,6 +75,8 @@ pub struct AccountState {
 pub struct WalletEntry {
     /// The last good answer, the last failure and the counters. The same allocation until the next poll ends.
     pub snapshot: Arc<WalletSnapshot>,
+    /// The open positions; `None` if they are not read. The same allocation until they are read again.
+    pub positions: Option<Arc<PositionsSnapshot>>,
     /// When the wallet is polled next. Slots that a rejected key skips do not count.
     pub next_poll: Option<MonotonicTime>,
 }
@@ -297,8 +300,12 @@ impl Store {
     pub fn next_expiry(&self, now: Timestamp) -> Option<MonotonicTime> {
         let Entries { accounts, prices } = self.entries();
         let wallets = accounts.iter().flat_map(|account| &account.wallets);
-        let balances = wallets.filter_map(|wallet| wallet.snapshot.visible_until(now));
-        balances.chain(prices.and_then(|prices| prices.snapshot.visible_until(now))).min()
+        let until = |wallet: &WalletEntry| {
+            let positions = wallet.positions.as_ref().and_then(|positions| positions.visible_until(now));
+            [wallet.snapshot.visible_until(now), positions]
+        };
+        let answers = wallets.flat_map(until).flatten();
+        answers.chain(prices.and_then(|prices| prices.snapshot.visible_until(now))).min()
     }
 
     /// A sentence for each poller whose heartbeat is overdue; empty if all pollers are alive.
@@ -342,7 +349,7 @@ impl AccountEntry {
         snapshots: impl IntoIterator<Item = WalletSnapshot>,
         heartbeat_deadline: Uptime,
     ) -> Self {
-        let entry = |snapshot| WalletEntry { snapshot: Arc::new(snapshot), next_poll: None };
+        let entry = |snapshot| WalletEntry { snapshot: Arc::new(snapshot), positions: None, next_poll: None };
         let wallets = snapshots.into_iter().map(entry).collect();
         Self { state, wallets, heartbeat_deadline, proxy_routes: None }
     }
@@ -353,11 +360,26 @@ impl AccountEntry {
         Self { proxy_routes, ..self }
     }
 
+    /// The same account with the positions of its wallets.
+    #[must_use]
+    pub fn with_positions(mut self, positions: impl IntoIterator<Item = PositionsSnapshot>) -> Self {
+        for snapshot in positions {
+            let wallet = snapshot.config.wallet;
+            if let Some(entry) = self.wallets.iter_mut().find(|entry| entry.snapshot.config.wallet == wallet)
+            {
+                entry.positions = Some(Arc::new(snapshot));
+            }
+        }
+        self
+    }
+
     fn is_same_but_heartbeat(&self, other: &Self) -> bool {
         self.state == other.state
             && self.wallets.len() == other.wallets.len()
             && self.wallets.iter().zip(&other.wallets).all(|(wallet, other)| {
-                Arc::ptr_eq(&wallet.snapshot, &other.snapshot) && wallet.next_poll == other.next_poll
+                Arc::ptr_eq(&wallet.snapshot, &other.snapshot)
+                    && wallet.positions.as_ref().map(Arc::as_ptr) == other.positions.as_ref().map(Arc::as_ptr)
+                    && wallet.next_poll == other.next_poll
             })
     }
 

@@ -29,8 +29,8 @@ use crate::common::{
 use xt_balance_exporter::{
     exposition::metrics::FAMILIES,
     simulator::{
-        Effect, Fault, SimulatedAccount, SimulatedBalance, SimulatedEndpoint, SimulatedWallet,
-        SimulatorConfig,
+        Effect, Fault, SimulatedAccount, SimulatedBalance, SimulatedEndpoint, SimulatedPosition,
+        SimulatedSide, SimulatedWallet, SimulatorConfig,
     },
 };
 
@@ -46,7 +46,7 @@ fn write_config(folder: &Path, url: &str) -> PathBuf {
     };
     let odd = "wallets: [spot, wallet, fiat], watch: {usdt: 500, gone: 0.25, garbled: 1e-8, btc: ~}";
     let margin = format!(
-        "api: v4, base_urls: ['{url}'], futures_usdt_base_urls: ['{url}/fapi'], wallets: [spot, futures_usdt], watch: {{spot/usdt: ~, spot/xt: ~}}"
+        "api: v4, base_urls: ['{url}'], futures_usdt_base_urls: ['{url}/fapi'], wallets: [spot, futures_usdt], futures_risk: true, max_positions: 2, watch: {{spot/usdt: ~, spot/xt: ~}}"
     );
     let text = format!(
         "api: v1\nbase_urls: [\"{url}\"]\nprices: usdt\npoll_interval: 6s\npoll_timeout: 1s\naccounts:\n{}{}{}{}",
@@ -105,7 +105,26 @@ fn parted_account() -> SimulatedAccount {
         ("crossedMargin", json!("19.25")),
         ("openOrderFeeFrozen", json!("0.125")),
     ];
-    SimulatedAccount::new("margin", "key-margin", "secret-margin")
+    let position = |isolated: bool, liquidation: &str| SimulatedPosition {
+        isolated,
+        size: "10.50".to_owned(),
+        entry: "27060".to_owned(),
+        mark: "27050.1".to_owned(),
+        liquidation: liquidation.to_owned(),
+        leverage: 25,
+        margin: "1".to_owned(),
+        profit: "-0.25".to_owned(),
+    };
+    let mut account = SimulatedAccount::new("margin", "key-margin", "secret-margin");
+    let positions = [
+        ("btc_usdt", SimulatedSide::Long, position(true, "24000")),
+        ("odd\"_usdt", SimulatedSide::Short, position(false, "30000")),
+        // Over max_positions.
+        ("eth_usdt", SimulatedSide::Short, position(false, "0")),
+    ];
+    let positions = positions.map(|(symbol, side, position)| ((symbol.to_owned(), side), position));
+    account.positions.insert(SimulatedWallet::FuturesUsdt, positions.into());
+    account
         .with_row(SimulatedWallet::Spot, "btc", row("1", "2.5").with_parts(all))
         .with_row(SimulatedWallet::Spot, "eth", row("3", "5").with_parts(some))
         .with_row(SimulatedWallet::Spot, "ltc", row("1", "0").with_parts([("trade", json!("0.5"))]))

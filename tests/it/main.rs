@@ -40,6 +40,7 @@ mod listen_address;
 mod network;
 mod packages;
 mod panics;
+mod positions;
 mod prices;
 mod prometheus;
 mod proxies;

@@ -195,6 +195,7 @@ fn create_config(account: &ModelAccount, host_count: usize) -> AccountConfig {
         wallets: WALLETS.into_iter().take(account.wallets).collect(),
         watch: watch.iter().map(|currency| (WALLETS[0], watched(currency))).collect(),
         filter: CurrencyFilter::default(),
+        futures_risk: None,
         poll_interval: account.interval,
         poll_timeout: account.timeout,
         max_age: account.interval * 3,

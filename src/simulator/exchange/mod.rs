@@ -4,6 +4,7 @@
 
 mod admission;
 mod call;
+mod positions;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use super::{
     fault::{Effect, Fault, FaultTarget},
     fault_reply,
     market_state::SimulatedMarketState,
+    position::{PositionKey, SimulatedPosition},
     query::QueryParameters,
     reply::{ReplyDate, SimulatedReply},
     sliding_window::SlidingWindow,
@@ -232,6 +234,17 @@ impl ExchangeState {
         Ok(found.wallets.entry(wallet).or_default())
     }
 
+    pub(super) fn positions_mut(
+        &mut self,
+        account: &str,
+        wallet: SimulatedWallet,
+    ) -> Result<&mut BTreeMap<PositionKey, SimulatedPosition>, UnknownAccount> {
+        let mut accounts = self.accounts.iter_mut().map(|state| &mut state.account);
+        let found = accounts.find(|candidate| candidate.name == account);
+        let found = found.ok_or_else(|| UnknownAccount(account.to_owned()))?;
+        Ok(found.positions.entry(wallet).or_default())
+    }
+
     pub(super) fn inject_fault(&mut self, fault: Fault, now: Instant) {
         self.faults.inject(fault, now);
     }
@@ -265,8 +278,16 @@ impl ExchangeState {
         let log = self.call_log(now);
         let accounts: BTreeMap<_, _> = self
             .accounts()
-            .map(|SimulatedAccount { name, wallets, .. }| {
-                (name, json!({"calls": log.accounts.get(name), "balances": wallets}))
+            .map(|SimulatedAccount { name, wallets, positions, .. }| {
+                let list = |(wallet, rows): (&SimulatedWallet, &BTreeMap<PositionKey, SimulatedPosition>)| {
+                    let row = |((symbol, side), position): (&PositionKey, &SimulatedPosition)| {
+                        json!({"symbol": symbol, "side": side, "position": position})
+                    };
+                    (*wallet, rows.iter().map(row).collect::<Vec<_>>())
+                };
+                let positions: BTreeMap<_, _> = positions.iter().map(list).collect();
+                let calls = log.accounts.get(name);
+                (name, json!({"calls": calls, "balances": wallets, "positions": positions}))
             })
             .collect();
         json!({

@@ -46,6 +46,9 @@ impl ExchangeState {
             let account = self.accounts.get(account_index).map(|state| &state.account);
             return Ok(v4_json::spot_success(&v4_json::api_keys(account)));
         }
+        if let Some(account_index) = account_index.filter(|_| call.endpoint.lists_positions()) {
+            return self.answer_positions(call, account_index, query);
+        }
         if let Some(account_index) = account_index {
             return self.answer_v4_balances(call, account_index, query);
         }

@@ -86,7 +86,8 @@ pub struct CurrencyFilter {
 }
 
 impl CurrencyFilter {
-    fn is_visible(&self, currency: &str, is_zero: impl Fn() -> bool) -> bool {
+    /// Whether a currency that is not watched is visible.
+    pub(crate) fn is_visible(&self, currency: &str, is_zero: impl Fn() -> bool) -> bool {
         let listed = |list: &[SmolStr]| list.iter().any(|name| name == currency);
         (self.only.is_empty() || listed(&self.only))
             && !listed(&self.exclude)

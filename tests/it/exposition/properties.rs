@@ -302,6 +302,7 @@ fn exposition_of(bodies: &[Body]) -> String {
         wallets: vec![exchange::Wallet::Spot],
         watch: Vec::new(),
         filter: CurrencyFilter::default(),
+        futures_risk: None,
         poll_interval: Duration::from_mins(2),
         poll_timeout: Duration::from_mins(1),
         max_age: Duration::from_mins(5),
