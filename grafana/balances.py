@@ -6,7 +6,7 @@ from panels import AMOUNT, GREY, NO_THRESHOLDS, NO_WORTH, SELECTORS, WORTH, ZERO
 from panels import account_link, column, dashboard, log_scale, query, range_text, row, special_text, stat
 from panels import table, thresholds, time_series, value_texts, variable
 from queries import ACCOUNT_WORTH, CHANGE_PER_HOUR, DATA_AGE, DECREASE, IF_SELECTED, PART_MISSING, PRICES, PRICES_ENABLED
-from queries import PRICES_OFF, RUNWAY, RUNWAY_SECONDS, STATE, TOTAL, WALLET, WORTH_MISSING, offset
+from queries import PRICES_OFF, RUNWAY, RUNWAY_SECONDS, STATE, TOTAL, WALLET, WALLET_WORTH, WALLET_WORTH_RATIO, WORTH_MISSING, offset
 from wallets import DATA_AGE_LEVELS, PER_WALLET, STATES, WALLET_LABELS
 
 PER_CURRENCY = [*PER_WALLET, "currency"]
@@ -52,9 +52,9 @@ def summary():
         ).unit("s"),
         stat(
             "Watched currencies missing",
-            """Number of watched currencies that are missing in the exchange's last good reply, so that they read 0. The
-            balance is empty, or the configuration spells the currency differently. The value is unknown while every
-            wallet is unknown.""",
+            """Number of watched currencies that are missing in the exchange's list. They read 0, unless the exchange has them
+            when it is asked for each alone. The balance is empty, the configuration spells the currency differently, or the
+            exchange hides it. The value is unknown while every wallet is unknown.""",
             "count(xt_watch_present{currency} == 0) or 0 * count(xt_watch_present{currency})",
             levels=ZERO_IS_BEST,
         ),
@@ -232,6 +232,31 @@ def frozen_balances():
             ],
             sort=("Share", True),
         ),
+        table(
+            "Frozen amounts by reason",
+            """Why amounts of v4 are frozen, as the exchange sends it. Orders: trade, order margin and order fee. Withdrawals:
+            withdraw. Products of the exchange: lock and copy trade. Frozen by the exchange: freeze. Other: the rest, for none
+            of the reasons shown. Amounts of v1, and amounts of which the exchange sends no parts, have no rows.""",
+            (24, 9),
+            [*PER_CURRENCY, "reason"],
+            [
+                column("xt_balance_frozen_part{currency} != 0", "Amount", **AMOUNT),
+                column(
+                    """(xt_balance_frozen_part{currency} != 0)
+                    / ignoring (reason) group_left () (xt_balance_frozen{currency} > 0)""",
+                    "Of frozen",
+                    unit="percentunit",
+                    decimals=0,
+                ),
+                column(
+                    """((changes(xt_balance_frozen_part{currency}[6h]) == bool 0) and xt_balance_frozen_part{currency} != 0)
+                    and xt_balance_frozen_part{currency} offset 6h""",
+                    "Stuck",
+                    mappings=[value_texts({0: ("no", "green"), 1: ("6 h", "orange")})],
+                ),
+            ],
+            sort=("Of frozen", True),
+        ),
     ]
 
 
@@ -359,6 +384,26 @@ def worth():
             sort=("Worth", True),
             always="Amount",
             no_value=NO_WORTH,
+        ),
+        table(
+            "Worth compared with the exchange in USDT",
+            """The exchange's own value of each v4 spot wallet, and the worth on this page. They differ by currencies without a
+            price, by currencies that the configuration excludes, and by the moment of the prices. A lasting difference beyond
+            that means that the exchange's list leaves out a currency. Which currencies the exchange counts is not documented.
+            The worth needs prices and the recording rules.""",
+            (24, 7),
+            PER_WALLET,
+            [
+                column("xt_exchange_total_usdt{wallet}", "Exchange", **WORTH),
+                column(f"0 * xt_exchange_total_usdt{{wallet}} + {WALLET_WORTH}", "Worth", **WORTH),
+                column(
+                    f"1 - {WALLET_WORTH_RATIO}",
+                    "Difference",
+                    unit="percentunit",
+                    decimals=1,
+                ),
+            ],
+            sort=("Difference", True),
         ),
     ]
 

@@ -54,6 +54,10 @@ ACCOUNTS = [
     ("grid-bot", "grid-bot", "spot", {"usdt": 300}),
 ]
 CURRENCIES = ["usdt", "btc", "eth", "usdc", "sol", "xrp", "usd", "eur"]
+# Read with v4, which says why amounts are frozen. All others are read with v1.
+V4_ACCOUNT = "cold-storage"
+# The parts of its frozen BTC.
+PARTS = {"trade": "0", "withdraw": "0.5", "lock": "1.25", "freeze": "0", "copyTrade": "0"}
 
 
 # ---- The demo day
@@ -80,7 +84,7 @@ def balances(hour):
         ("treasury", "fiat", "usd"): (481203.5, 0),
         ("arbitrage", "spot", "usdt"): (11500 + 5800 * wave(hour, 9), 4200 + 3000 * wave(hour, 1.7)),
         ("arbitrage", "spot", "eth"): (9.5 - 2 * wave(hour, 9), 1.5 + 1.2 * wave(hour, 1.7)),
-        ("cold-storage", "spot", "btc"): (41.5, 0),
+        ("cold-storage", "spot", "btc"): (41.5, 2),
         ("grid-bot", "spot", "usdt"): (610 + 120 * wave(hour, 4), 330 + 90 * wave(hour, 0.5)),
     }
 
@@ -172,6 +176,8 @@ def configuration(folder, exchange):
             f"    watch: {json.dumps(watch)}",
             f"    currencies: {{only: {json.dumps(CURRENCIES)}}}",
         ]
+        if name == V4_ACCOUNT:
+            lines += ["    api: v4", f"    base_urls: ['{exchange}']"]
     path = folder / "exporter.yml"
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -188,6 +194,8 @@ def record(exchange, exporter, hour_of, steps):
     for step in range(-EARLIER_STEPS, steps):
         for (account, wallet, currency), (free, frozen) in balances(hour_of(step)).items():
             amounts = {"available": f"{max(free, 0):.8f}", "freeze": f"{max(frozen, 0):.8f}"}
+            if (account, wallet, currency) == (V4_ACCOUNT, "spot", "btc"):
+                amounts["parts"] = PARTS
             http(f"{exchange}/simulator/accounts/{account}/{wallet}/{currency}", "PUT", amounts)
         if step == 0:
             # The exchange omits a watched currency from now on.

@@ -64,6 +64,12 @@ CHANGE_PER_HOUR = f"""
 """
 FAILURE_RATIO = "account_wallet:xt_poll_failures:ratio_rate15m{wallet_only} and on (account, wallet) xt_up{wallet}"
 ACCOUNT_WORTH = "account:xt_worth_usdt:sum{account_only}"
+# Joins with a metric of the selected exporters on its left.
+WALLET_WORTH = "on (account, wallet) group_left () account_wallet:xt_worth_usdt:sum{wallet_only}"
+# The worth of a wallet as a share of the exchange's own value.
+WALLET_WORTH_RATIO = f"""
+    (0 * xt_exchange_total_usdt{{wallet}} + {WALLET_WORTH}) / (xt_exchange_total_usdt{{wallet}} > 0)
+"""
 # Exists if the configuration asks for prices, even while the prices are unknown.
 PRICES_ENABLED = "xt_price_last_success_timestamp_seconds{target}"
 PRICES = 'xt_price{target,quote="usdt"}'

@@ -371,6 +371,7 @@ fn queries_return_values_of_the_demo_day(demo: &DemoDay, all: &[PanelQuery]) -> 
         ("Watched balances", "F", "cold-storage", "btc", Some("NaN")),
         ("Frozen amounts", "C", "treasury", "usdt", Some("1")),
         ("Frozen amounts", "C", "market-maker", "usdt", Some("0")),
+        ("Frozen amounts by reason", "A", "market-maker", "usdt", None),
         ("Balances by wallet", "A", "grid-bot", "usdt", None),
         ("Worth by currency in USDT", "C", "treasury", "usdt", Some("1")),
         ("Worth by currency in USDT", "A", "treasury-fiat", "usd", Some("NaN")),
@@ -385,6 +386,13 @@ fn queries_return_values_of_the_demo_day(demo: &DemoDay, all: &[PanelQuery]) -> 
         let selection = [("account", account), ("currency", currency)];
         demo.wait_for_value(target(all, "xt-balances", title, ref_id)?, &selection, value);
     }
+    let by_reason = target(all, "xt-balances", "Frozen amounts by reason", "A")?;
+    let parts = demo.query(by_reason, &[("account", "cold-storage")]);
+    let part =
+        |sample: &Value| format!("{} {}", str_at(sample, "/metric/reason"), str_at(sample, "/value/1"));
+    let mut parts: Vec<_> = parts.iter().map(part).collect();
+    parts.sort_unstable();
+    assert_eq!(parts, ["lock 1.25", "other 0.25", "withdraw 0.5"]);
     for account in demo.query(target(all, "xt-balances", "Worth by account in USDT", "A")?, &[]) {
         let mut values = array_at(&account, "/values").iter().map(|value| str_at(value, "/1"));
         assert!(values.all(|value| value != "0"), "the account always held something: {account}");
