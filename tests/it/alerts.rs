@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::common::{
-    Lines, PATIENCE, answer, get,
+    Lines, WAIT_TIMEOUT, answer, get,
     promql::{MORE_RULES, RULES, hold, read, rules, vocabulary},
     until,
 };
@@ -253,7 +253,7 @@ impl Alertmanager {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
-        let log = Lines::of(child.stderr.take().ok_or("its log is not piped")?);
+        let log = Lines::read_from(child.stderr.take().ok_or("its log is not piped")?);
         let line = log.wait_for("Listening on");
         let address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next());
         let address = address.ok_or(line.clone())?.parse()?;
@@ -263,7 +263,7 @@ impl Alertmanager {
     fn post(&self, alerts: &Value) -> Outcome {
         let body = alerts.to_string();
         let mut stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(WAIT_TIMEOUT))?;
         let head = format!(
             "POST /api/v2/alerts HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             self.address,

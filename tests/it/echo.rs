@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, path::Path, sync::Mutex};
 
 use crate::common::{
-    ACCESS_KEY, Exchange, Exporter, Output, SECRET_KEY, at_once, messages, replace, request, until,
+    ACCESS_KEY, Exchange, Exporter, Output, SECRET_KEY, messages, replace, request, run_concurrently, until,
 };
 
 const CANARY: &str = "q7Zk2VnB4xTfR8mLw0YdC6hJp3GsAe5UiOq1Nz9X";
@@ -270,7 +270,7 @@ fn nothing_of_a_variable_is_echoed_in_an_error() {
     let values: Vec<_> = values.collect();
     let cases = variables.iter().flat_map(|variable| values.iter().map(move |value| (variable, value)));
     let echoes = Mutex::new(Vec::new());
-    at_once(cases.collect(), |(variable, value)| {
+    run_concurrently(cases.collect(), |(variable, value)| {
         let others =
             keys.iter().filter(|(name, _)| variable.strip_suffix("_FILE").unwrap_or(variable) != *name);
         let mut env: Vec<_> = others.copied().collect();

@@ -60,7 +60,7 @@ fn write_config(folder: &Path, url: &str) -> PathBuf {
     file
 }
 
-/// Several wallets, odd names, rows that are no rows, and an account whose key is refused.
+/// Several wallets, unusual names, invalid rows, and an account whose key is refused.
 fn odd_exchange() -> Exchange {
     let odd = SimulatedAccount::new("odd", "key-odd", "secret-odd")
         .with_balance(SimulatedWallet::Spot, "BTC", "0.00000001", "0")
@@ -92,7 +92,7 @@ fn odd_exchange() -> Exchange {
     exchange
 }
 
-/// An account of v4: parts that add up and parts that do not, null, missing, unusable and hidden ones.
+/// An account of v4 whose frozen amounts have parts: matching, mismatching, null, missing, unusable and hidden ones.
 fn parted_account() -> SimulatedAccount {
     let row = |free: &str, frozen: &str| SimulatedBalance::new(free, frozen);
     let all = [("trade", "2"), ("withdraw", "0.30"), ("lock", "0.2"), ("freeze", "0"), ("copyTrade", "1e-8")];
@@ -136,9 +136,9 @@ fn parted_account() -> SimulatedAccount {
         .with_row(SimulatedWallet::FuturesUsdt, "usdt", row("50", "30.75").with_parts(margins))
 }
 
-/// What differs from run to run, made the same: the values of what measures time or the process are
-/// NaN (a time of 0 means never, and stays), and so much for ports and builds.
-fn settle(exposition: &str, exchange: &str) -> String {
+/// Replaces everything that differs from run to run: values of times and of the process become NaN (except a time of 0,
+/// which means never), and ports and builds get fixed texts.
+fn normalize(exposition: &str, exchange: &str) -> String {
     let mut settled = String::new();
     for line in exposition.lines() {
         let name = line.split(['{', ' ']).next().unwrap();
@@ -161,8 +161,8 @@ fn settle(exposition: &str, exchange: &str) -> String {
     settled
 }
 
-/// The exposition of a daemon at a moment when every wallet has been polled exactly twice, so that what must be
-/// confirmed is, but once with the key that is refused, and the prices are known.
+/// The exposition of a daemon after exactly two polls of every wallet, which confirm suspect answers, but one poll with the
+/// refused key. The prices are known.
 fn polled_twice(config: &Path) -> String {
     until("a scrape saw every wallet polled exactly twice", || {
         let args = ["--web.listen-address=127.0.0.1:0", "--config.file", config.to_str().unwrap()];
@@ -204,7 +204,7 @@ fn the_exposition_is_the_golden_file() {
     let metrics = polled_twice(&config);
     let families = text_format::read(&metrics).unwrap();
     promtool(&metrics);
-    let metrics = settle(&metrics, &exchange.address.to_string());
+    let metrics = normalize(&metrics, &exchange.address.to_string());
 
     assert_golden("metrics", &metrics);
     let known: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();

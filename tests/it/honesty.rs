@@ -126,7 +126,8 @@ fn serve(exchange: &Exchange) -> Exporter {
     Exporter::serve(&exchange.url(), &flags)
 }
 
-fn glitches() -> [Effect; 5] {
+/// Faults that make a watched balance disappear.
+fn losses() -> [Effect; 5] {
     let zero = |name: &str| row(name, "0.00");
     [drop_usdt(), Effect::EmptyData, Effect::Zeros, zero("usdt"), Effect::DropCurrency("btc".to_owned())]
 }
@@ -135,15 +136,15 @@ fn glitches() -> [Effect; 5] {
 #[test]
 fn a_loss_in_a_single_answer_is_never_shown() {
     std::thread::scope(|scope| {
-        for glitch in glitches() {
+        for loss in losses() {
             scope.spawn(move || {
                 let exchange = exchange();
                 let exporter = serve(&exchange);
                 until("the first poll was good", || (exporter.sample(FREE) == LAST_GOOD_USDT).then_some(()));
-                exchange.simulator.inject_fault(Fault::new(glitch.clone()));
+                exchange.simulator.inject_fault(Fault::new(loss.clone()));
                 let held = until("the loss was seen", || {
                     let metrics = exporter.metrics();
-                    assert_eq!(sample(&metrics, FREE), LAST_GOOD_USDT, "{glitch:?}");
+                    assert_eq!(sample(&metrics, FREE), LAST_GOOD_USDT, "{loss:?}");
                     (sample(&metrics, SUSPECT) == Some(1.0)).then_some(metrics)
                 });
                 exchange.simulator.clear_faults();
@@ -155,7 +156,7 @@ fn a_loss_in_a_single_answer_is_never_shown() {
                 );
                 until("the next poll was good", || {
                     let metrics = exporter.metrics();
-                    assert_eq!(sample(&metrics, FREE), LAST_GOOD_USDT, "{glitch:?}");
+                    assert_eq!(sample(&metrics, FREE), LAST_GOOD_USDT, "{loss:?}");
                     (sample(&metrics, UP) == Some(1.0)).then_some(())
                 });
                 assert_eq!(exporter.sample(SUSPECT), Some(1.0));
@@ -167,19 +168,19 @@ fn a_loss_in_a_single_answer_is_never_shown() {
 #[test]
 fn a_first_answer_without_a_watched_currency_must_be_confirmed() {
     std::thread::scope(|scope| {
-        for glitch in glitches() {
+        for loss in losses() {
             scope.spawn(move || {
                 let exchange = exchange();
-                exchange.simulator.inject_fault(Fault::new(glitch.clone()));
+                exchange.simulator.inject_fault(Fault::new(loss.clone()));
                 let exporter = serve(&exchange);
                 until("the first poll has ended", || {
                     let metrics = exporter.metrics();
-                    assert_eq!(sample(&metrics, FREE), None, "{glitch:?}");
+                    assert_eq!(sample(&metrics, FREE), None, "{loss:?}");
                     (sample(&metrics, POLLS) == Some(1.0)).then_some(())
                 });
                 exchange.simulator.clear_faults();
                 let first = until("a balance is shown", || exporter.sample(FREE));
-                assert_eq!(Some(first), LAST_GOOD_USDT, "{glitch:?}");
+                assert_eq!(Some(first), LAST_GOOD_USDT, "{loss:?}");
             });
         }
     });

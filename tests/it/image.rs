@@ -145,8 +145,8 @@ impl Container {
         let mut command = as_root("runc");
         let command = command.args(["--root", &state, "run", "--bundle", bundle, &name]).stdin(Stdio::null());
         let mut runtime = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stdout = Lines::of(runtime.stdout.take().unwrap());
-        let stderr = Lines::of(runtime.stderr.take().unwrap());
+        let stdout = Lines::read_from(runtime.stdout.take().unwrap());
+        let stderr = Lines::read_from(runtime.stderr.take().unwrap());
         Self { state, name, runtime, stdout, stderr }
     }
 
@@ -226,7 +226,7 @@ fn the_image_is_small_and_runs_read_only_without_a_privilege() {
     let network =
         network.args(["--net", "bash", "-c", "ip link set lo up && exec python3 -c \"$0\"", NAME_SERVER]);
     let mut network = network.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
-    let listening = Lines::of(network.stdout.take().unwrap()).wait_for("listening as ");
+    let listening = Lines::read_from(network.stdout.take().unwrap()).wait_for("listening as ");
     let process = listening.rsplit(' ').next().unwrap();
     let keys = ["XT_ACCESS_KEY=access-key-of-nobody", "XT_SECRET_KEY=secret-key-of-nobody"];
     for (place, name, reason) in [(0, "exchange.test", "[connect]"), (1, "nowhere.test", "[dns]")] {

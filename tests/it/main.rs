@@ -3,7 +3,7 @@
 //!
 //! A test that needs a process of its own (a panic hook, the one subscriber of the log, a limit, a current directory,
 //! an environment) starts one: the exporter as a child ([`crate::common::Exporter::start_by`]), or, where it has to look inside,
-//! this program again with that test alone ([`crate::common::run_alone`]). No test changes anything of its own process.
+//! this program again with that test alone ([`crate::common::test_process_command`]). No test changes anything of its own process.
 
 #![allow(
     clippy::unwrap_used,

@@ -19,7 +19,7 @@ use std::{
 
 use crate::common::messages;
 use crate::common::notify_socket::NotifySocket;
-use crate::common::{Exchange, get, run_alone, sample, until};
+use crate::common::{Exchange, get, sample, test_process_command, until};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use xt_balance_exporter::{
@@ -89,7 +89,7 @@ fn a_poller_that_panics_is_restarted_and_reported_and_the_others_continue() {
     }
     let mut notify_socket = NotifySocket::new();
     let name = "a_poller_that_panics_is_restarted_and_reported_and_the_others_continue";
-    let mut daemon = run_alone(module_path!(), name);
+    let mut daemon = test_process_command(module_path!(), name);
     let daemon = daemon.env(RUNS_DAEMON, "1");
     let daemon = daemon.env("NOTIFY_SOCKET", &notify_socket.path).env("WATCHDOG_USEC", "150000");
     let daemon = daemon.env_remove("WATCHDOG_PID").stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -48,7 +48,7 @@ impl Prometheus {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("prometheus is needed, the Debian package: {error}"));
-        let log = Lines::of(child.stderr.take().unwrap());
+        let log = Lines::read_from(child.stderr.take().unwrap());
         let mut server = Self { child, address, _folder: folder };
         until("prometheus is ready, or has given up", || {
             if server.child.try_wait().unwrap().is_some() {

@@ -123,7 +123,7 @@ impl Process {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let waited = timeout(crate::common::PATIENCE, is_reached).await;
+        let waited = timeout(crate::common::WAIT_TIMEOUT, is_reached).await;
         waited.unwrap_or_else(|_| panic!("{series} was not {value}:\n{}", self.text()));
     }
 
@@ -134,7 +134,7 @@ impl Process {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let waited = timeout(crate::common::PATIENCE, is_read).await;
+        let waited = timeout(crate::common::WAIT_TIMEOUT, is_read).await;
         waited.unwrap_or_else(|_| panic!("{series} was not {value:?}:\n{}", self.text()));
     }
 }
@@ -229,7 +229,7 @@ async fn an_answer_that_comes_after_its_account_has_become_another_is_not_taken_
     process.apply(vec![process.account("main", key_source(ACCESS_KEY, SECRET_KEY), LONG_INTERVAL)]).await;
     until_called(&exchange, "main").await;
     let other = process.account("main", key_source("nextKey", "nextSecret"), LONG_INTERVAL);
-    let stopped = timeout(crate::common::PATIENCE, process.apply(vec![other]));
+    let stopped = timeout(crate::common::WAIT_TIMEOUT, process.apply(vec![other]));
     assert_eq!(stopped.await.unwrap(), changed(1));
     tokio::time::sleep(delay * 2).await;
     assert_eq!((process.sample(FREE), process.sample(POLLS)), (None, Some(0.0)));
@@ -241,7 +241,7 @@ async fn until_called(exchange: &Exchange, account: &str) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(crate::common::PATIENCE, called).await.unwrap();
+    timeout(crate::common::WAIT_TIMEOUT, called).await.unwrap();
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use std::{
 
 use crate::common::messages;
 use crate::common::proxy::{PLAIN_HEADERS, Proxy, ProxyMode, Request, http_response};
-use crate::common::{Exchange, Exporter, Output, at_once, get, sample, until};
+use crate::common::{Exchange, Exporter, Output, get, run_concurrently, sample, until};
 use xt_balance_exporter::simulator::{
     Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig,
 };
@@ -292,7 +292,7 @@ fn assert_no_answer_leaks(
 ) {
     let kinds = answers("").len();
     let cases = echoes.into_iter().flat_map(|echo| (0..kinds).map(move |kind| (echo, kind))).collect();
-    at_once(cases, |((spelling, echo), kind)| {
+    run_concurrently(cases, |((spelling, echo), kind)| {
         let setup = CanarySetup::new();
         let answer = move |request: &Request| answers(&echo(request)).swap_remove(kind).1;
         setup.proxy.set_mode(ProxyMode::Respond(Arc::new(answer)));
@@ -318,7 +318,7 @@ fn check_leaks_no_secret_that_the_exchange_repeats() {
 
 #[test]
 fn no_cut_of_a_text_leaves_a_part_of_a_secret() {
-    at_once((0..330).step_by(LEAK_LENGTH + 3).collect(), |padding| {
+    run_concurrently((0..330).step_by(LEAK_LENGTH + 3).collect(), |padding| {
         let setup = CanarySetup::new();
         let answer = move |request: &Request| {
             http_response(403, &[], format!("{}{}", "x".repeat(padding), request.target()).as_bytes())
@@ -351,7 +351,7 @@ fn no_failure_of_the_exchange_brings_a_secret_out() {
     ];
     let cases = effects.iter().enumerate();
     let cases = cases.flat_map(|case| ["once", "check"].map(|command| (case, command))).collect();
-    at_once(cases, |((place, effect), command)| {
+    run_concurrently(cases, |((place, effect), command)| {
         let setup = CanarySetup::new();
         let case = format!("{command}: {effect:?}");
         setup

@@ -138,7 +138,7 @@ fn a_limit_reply_during_the_shutdown_is_saved() {
         http_response(429, &[], b"")
     })));
     let exporter = start(folder.path(), state.path());
-    calls.recv_timeout(crate::common::PATIENCE).unwrap();
+    calls.recv_timeout(crate::common::WAIT_TIMEOUT).unwrap();
     exporter.signal("TERM");
     exporter.stderr.wait_for(messages::SHUTTING_DOWN);
     assert_eq!(saved(state.path()), "");

@@ -14,7 +14,7 @@ use std::{
 use crate::common::golden::assert_golden;
 use crate::common::messages;
 use crate::common::{
-    ACCESS_KEY, Answer, Exchange, Exporter, PATIENCE, PROGRAM, SECRET_KEY, get,
+    ACCESS_KEY, Answer, Exchange, Exporter, PROGRAM, SECRET_KEY, WAIT_TIMEOUT, get,
     hanging_folder::HangingFolder, replace, request, sample, until,
 };
 use xt_balance_exporter::simulator::{SimulatedAccount, SimulatedWallet, SimulatorConfig};
@@ -258,7 +258,7 @@ impl Unread {
     }
 
     fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -325,7 +325,7 @@ fn a_log_that_nobody_reads_blocks_nothing_and_dropped_lines_are_counted() {
         command.stderr(full);
     });
     until("it listens", || TcpStream::connect(address).ok());
-    let log = crate::common::Lines::of(exporter.pipe.try_clone().unwrap());
+    let log = crate::common::Lines::read_from(exporter.pipe.try_clone().unwrap());
     log.wait_for(messages::LISTENING);
     exporter.terminate();
     log.wait_for(messages::SHUTTING_DOWN);

@@ -59,7 +59,7 @@ impl Machine {
         let init = child(&namespaces, "systemd has been started in them");
         let machine = Self { power, init };
         until("the machine is up", || {
-            (machine.say(&["systemctl", "is-system-running"]).trim() == "running").then_some(())
+            (machine.run_unchecked(&["systemctl", "is-system-running"]).trim() == "running").then_some(())
         });
         machine
     }
@@ -70,13 +70,13 @@ impl Machine {
         command
     }
 
-    /// What a command prints in there, however it ends.
-    pub fn say(&self, words: &[&str]) -> String {
+    /// Runs a command in the machine and returns its output, even if it fails.
+    pub fn run_unchecked(&self, words: &[&str]) -> String {
         let output = self.command(words).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
 
-    /// Runs a command in there that must succeed.
+    /// Runs a command in the machine, which must succeed.
     pub fn run(&self, words: &[&str]) -> String {
         let output = self.command(words).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -136,14 +136,14 @@ impl Machine {
     }
 
     fn log(&self) -> String {
-        self.say(&["journalctl", "--no-pager", "--output=cat", "--unit", SERVICE])
+        self.run_unchecked(&["journalctl", "--no-pager", "--output=cat", "--unit", SERVICE])
     }
 
     /// Asks the exporter, from inside: it listens on the machine's own loopback.
     pub fn get(&self, path: &str) -> String {
         let script =
             "exec 3<>/dev/tcp/127.0.0.1/10770 && printf 'GET %s HTTP/1.0\\r\\n\\r\\n' \"$0\" >&3 && cat <&3";
-        self.say(&["bash", "-c", script, path])
+        self.run_unchecked(&["bash", "-c", script, path])
     }
 }
 
@@ -181,7 +181,7 @@ fn the_unit_is_less_exposed_than_one_and_a_half() {
 #[test]
 fn systemd_runs_the_shipped_unit() {
     let machine = Machine::boot();
-    assert_eq!(machine.say(&["systemd-analyze", "verify", "xt-balance-exporter.service"]), "");
+    assert_eq!(machine.run_unchecked(&["systemd-analyze", "verify", "xt-balance-exporter.service"]), "");
 
     // The simulated exchange runs in the machine too.
     machine.write(
@@ -191,7 +191,7 @@ fn systemd_runs_the_shipped_unit() {
     machine.run(&["systemctl", "daemon-reload"]);
     machine.run(&["systemctl", "start", "exchange"]);
     let pairs = until("the exchange prints its key pairs", || {
-        let text = machine.say(&["journalctl", "--no-pager", "--output=cat", "--unit=exchange"]);
+        let text = machine.run_unchecked(&["journalctl", "--no-pager", "--output=cat", "--unit=exchange"]);
         Some(key_pairs(&text)).filter(|pairs| pairs.len() >= 3)
     });
 
@@ -296,7 +296,7 @@ fn check_state(machine: &Machine, pair: &KeyPair) {
     machine.write_keys("main", &(name, access, "wrong".to_owned()));
     machine.run(&["systemctl", "restart", SERVICE]);
     until("the refusal is saved", || {
-        let saved = machine.say(&["cat", "/var/lib/xt-balance-exporter/limits.json"]);
+        let saved = machine.run_unchecked(&["cat", "/var/lib/xt-balance-exporter/limits.json"]);
         saved.contains("\"refused_keys\":[{").then_some(())
     });
     machine.run(&["systemctl", "restart", SERVICE]);

@@ -13,7 +13,7 @@ use std::{
 
 use crate::common::messages;
 use crate::common::{
-    ACCESS_KEY, Answer, Exchange, Exporter, PATIENCE, SECRET_KEY, answer, get, request, until,
+    ACCESS_KEY, Answer, Exchange, Exporter, SECRET_KEY, WAIT_TIMEOUT, answer, get, request, until,
 };
 use xt_balance_exporter::simulator::{Effect, Fault, SimulatedAccount, SimulatedWallet, SimulatorConfig};
 
@@ -71,7 +71,7 @@ fn daemon_of_many_currencies(more: &[&str]) -> (Exporter, Exchange) {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     stream
 }
 
@@ -82,7 +82,7 @@ fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
 }
 
 /// Everything the server sends until it closes; a reset is a close too.
-fn rest(stream: &mut TcpStream) -> Vec<u8> {
+fn read_to_close(stream: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     match stream.read_to_end(&mut all) {
         Ok(_) => all,
@@ -92,7 +92,7 @@ fn rest(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 /// Reads one answer, and leaves the connection open.
-fn one_answer(stream: &mut TcpStream) -> Answer {
+fn read_answer(stream: &mut TcpStream) -> Answer {
     let mut raw = Vec::new();
     let mut byte = [0];
     while !raw.ends_with(b"\r\n\r\n") {
@@ -105,7 +105,7 @@ fn one_answer(stream: &mut TcpStream) -> Answer {
     answer
 }
 
-fn is_up(address: SocketAddr) {
+fn assert_healthy(address: SocketAddr) {
     assert_eq!(get(address, "/-/healthy", &[]).status, 200);
 }
 
@@ -222,21 +222,21 @@ fn a_connection_is_kept_for_the_next_request() {
     let mut stream = connect(exporter.address());
     for path in ["/metrics", "/-/ready", "/nothing", "/metrics"] {
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        let answer = one_answer(&mut stream);
+        let answer = read_answer(&mut stream);
         assert_eq!(answer.status, if path == "/nothing" { 404 } else { 200 });
         assert_eq!(answer.header("connection"), None, "not close");
     }
     // Two at once are answered in turn.
     stream.write_all(b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\n\r\nHEAD /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    assert!(one_answer(&mut stream).text().starts_with("ready"));
-    assert_eq!(answer(&rest(&mut stream)).status, 200);
+    assert!(read_answer(&mut stream).text().starts_with("ready"));
+    assert_eq!(answer(&read_to_close(&mut stream)).status, 200);
 }
 
 #[test]
 fn a_foreign_name_that_points_to_loopback_gets_no_balances() {
     let (exporter, _exchange) = daemon(&["--web.allowed-hosts=balances.example.com,other.example"]);
     let address = exporter.address();
-    let send_request = |request: &str| answer(&rest(&mut send(address, request.as_bytes())));
+    let send_request = |request: &str| answer(&read_to_close(&mut send(address, request.as_bytes())));
     for path in PATHS {
         for request in [
             format!("GET {path} HTTP/1.1\r\nHost: rebind.evil.example\r\n\r\n"),

@@ -16,7 +16,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 
 use crate::common::messages;
-use crate::common::{Exchange, Exporter, PATIENCE, answer, authority::Authority, get, replace, until};
+use crate::common::{Exchange, Exporter, WAIT_TIMEOUT, answer, authority::Authority, get, replace, until};
 
 /// Of `hunter2` and of `swordfish`, by Python's bcrypt.
 const HASH: &str = "$2b$04$zcJ9CRqi.V8swiImsw8DYeRhPRTQXbenYWojITkx4vLNdL4Al0c0O";
@@ -361,7 +361,7 @@ fn a_connection_ends_with_the_refusal_of_its_password() {
     let setup = WebConfigSetup::new(&format_users(&[("alice", HASH)]));
     let exporter = setup.serve();
     let mut stream = TcpStream::connect(exporter.address()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut response = Vec::new();
     stream.read_to_end(&mut response).unwrap();
@@ -449,7 +449,7 @@ fn a_client_that_never_ends_its_handshake_is_disconnected_and_delays_no_other() 
     let setup = WebConfigSetup::new(TLS);
     let exporter = setup.serve();
     let mut silent = TcpStream::connect(exporter.address()).unwrap();
-    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    silent.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     assert_eq!(setup.status(&exporter, "/metrics", &[]), 200);
     assert_eq!(silent.read(&mut [0]).unwrap(), 0, "it was closed");
 

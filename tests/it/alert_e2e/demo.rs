@@ -11,7 +11,7 @@ use serde::Deserialize;
 use xt_balance_exporter::simulator::market;
 
 use super::shipped;
-use crate::common::{Exporter, Lines, PATIENCE, PROGRAM, messages};
+use crate::common::{Exporter, Lines, PROGRAM, WAIT_TIMEOUT, messages};
 
 /// The page of the account that stays low.
 const PAGE: &str = "page, firing: XtBalanceLow. Account arbitrage, wallet spot: ";
@@ -25,7 +25,7 @@ impl Network {
         let mut keeper = Command::new("unshare");
         keeper.args(["--net", "sh", "-c", script]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut keeper = keeper.spawn().unwrap();
-        Lines::of(keeper.stdout.take().unwrap()).wait_for("up");
+        Lines::read_from(keeper.stdout.take().unwrap()).wait_for("up");
         Self(keeper)
     }
 
@@ -68,7 +68,7 @@ fn readmes_commands_page_before_the_story_of_the_demo_is_over() {
     let demo = network.start(&format!("{demo} --once-through"));
     demo.stdout.wait_for(messages::DEMO_LOW);
     demo.stdout.wait_for(messages::DEMO_REFUSED);
-    let page = receiver.stdout.wait_for_within(PAGE, market::STORY + PATIENCE);
+    let page = receiver.stdout.wait_for_within(PAGE, market::STORY + WAIT_TIMEOUT);
     assert!(page.contains("USDT are free, the page threshold is 20000."), "{page}");
     demo.stdout.wait_for_within(messages::DEMO_END, market::STORY);
     let output = demo.wait();

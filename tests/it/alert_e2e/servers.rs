@@ -22,7 +22,7 @@ use tokio::net::TcpSocket;
 
 use crate::{
     alert_e2e::shipped,
-    common::{Answer, Exporter, Lines, PATIENCE, answer, until},
+    common::{Answer, Exporter, Lines, WAIT_TIMEOUT, answer, until},
 };
 
 /// `xt-balance-exporter simulate` on a free port. Killed when dropped.
@@ -202,7 +202,7 @@ impl Alertmanager {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("prometheus-alertmanager is needed, see tests/install: {error}"));
-        let log = Lines::of(child.stderr.take().unwrap());
+        let log = Lines::read_from(child.stderr.take().unwrap());
         let line = log.wait_for("Listening on");
         let address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next());
         let address = address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line}"));
@@ -369,7 +369,7 @@ fn percent_encode(text: &str) -> String {
 /// Sends one request. It is HTTP/1.0, so that the answer is not chunked.
 fn send_request(method: &str, address: SocketAddr, path: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     let head = format!(
         "{method} {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json, text/plain\r\nContent-Length: {}\r\n\r\n",
         body.len()

@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-use super::{Lines, PATIENCE, until};
+use super::{Lines, WAIT_TIMEOUT, until};
 
 /// One page of a browser of its own. Killed when dropped.
 pub struct Browser {
@@ -43,12 +43,12 @@ impl Browser {
             .stderr(Stdio::piped())
             .spawn()
             .expect("chromium is installed: `make test` sees to it");
-        let log = Lines::of(child.stderr.take().unwrap());
+        let log = Lines::read_from(child.stderr.take().unwrap());
         let line = log.wait_for("DevTools listening on ws://");
         let url = line.split("listening on ").nth(1).unwrap().to_owned();
         let address: SocketAddr = url.trim_start_matches("ws://").split('/').next().unwrap().parse().unwrap();
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         let (socket, _) = tungstenite::client(url, stream).unwrap();
         let mut browser = Self { child, _profile: profile, socket, session: None, sent: 0 };
         let target = browser.call("Target.createTarget", &json!({"url": "about:blank"}));

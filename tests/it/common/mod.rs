@@ -1,5 +1,5 @@
-//! What the tests of the whole program share: the program itself as a child process, the simulated
-//! exchange in this one, and an HTTP client that adds nothing of its own.
+//! Helpers for tests of the whole program: the program as a child process, the simulated exchange in this process, and an
+//! HTTP client that adds no header of its own.
 
 pub mod authority;
 pub mod browser;
@@ -29,10 +29,10 @@ use std::{
 
 use xt_balance_exporter::simulator::{SimulatedAccount, SimulatedWallet, Simulator, SimulatorConfig};
 
-/// Nothing that is waited for here takes this long, however busy the machine.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+/// Maximum time of every wait, also on a busy machine.
+pub const WAIT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Replaces a file the way careful tools do: all at once, so that its inode changes too, and for its owner alone.
+/// Replaces a file atomically, so that its inode changes too. Only its owner can read it.
 pub fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     fs::write(&new, text).unwrap();
@@ -45,8 +45,8 @@ pub const SECRET_KEY: &str = "mySecretKey";
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_xt-balance-exporter");
 
-/// Does `work` with each of `cases`, some of them at a time: for what waits more than it computes.
-pub fn at_once<T: Send>(cases: Vec<T>, work: impl Fn(T) + Sync) {
+/// Runs `work` with each of `cases`, several at a time, for work that waits more than it computes.
+pub fn run_concurrently<T: Send>(cases: Vec<T>, work: impl Fn(T) + Sync) {
     const WORKERS: usize = 8;
     let cases = Mutex::new(cases.into_iter());
     let next = || cases.lock().unwrap().next();
@@ -61,9 +61,9 @@ pub fn at_once<T: Send>(cases: Vec<T>, work: impl Fn(T) + Sync) {
     });
 }
 
-/// This program again, to run nothing but the test `name` of `module` (a `module_path!()`), for a test that changes its
+/// The command that runs only the test `name` of `module` (a `module_path!()`) in a new process, for a test that changes its
 /// process.
-pub fn run_alone(module: &str, name: &str) -> Command {
+pub fn test_process_command(module: &str, name: &str) -> Command {
     let module = module.split_once("::").map_or(module, |(_, path)| path);
     let mut again = Command::new(env::current_exe().unwrap());
     again.args(["--exact", &format!("{module}::{name}")]);
@@ -77,12 +77,12 @@ pub struct Exporter {
     pub stderr: Lines,
 }
 
-/// What a child has written to one of its outputs so far.
+/// The lines that a child has written to one of its outputs so far.
 #[derive(Clone, Default)]
-pub struct Lines(Arc<(Mutex<Written>, Condvar)>);
+pub struct Lines(Arc<(Mutex<LineBuffer>, Condvar)>);
 
-/// Lines, and whether they are all.
-type Written = (Vec<String>, bool);
+/// Lines, and whether the output is closed.
+type LineBuffer = (Vec<String>, bool);
 
 impl Exporter {
     /// Starts the program with `args` and, of the environment, only `env`.
@@ -90,7 +90,7 @@ impl Exporter {
         Self::start_by(Command::new(PROGRAM), args, env)
     }
 
-    /// The same, by way of a `command` that becomes it.
+    /// Like [`Self::start`], by a `command` that executes the program.
     pub fn start_by(command: Command, args: &[&str], env: &[(&str, &str)]) -> Self {
         Self::start_with_input(command, Stdio::null(), args, env)
     }
@@ -106,8 +106,8 @@ impl Exporter {
     fn start_with_input(mut command: Command, input: Stdio, args: &[&str], env: &[(&str, &str)]) -> Self {
         command.args(args).env_clear().envs(env.iter().copied()).stdin(input);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stdout = Lines::of(child.stdout.take().unwrap());
-        let stderr = Lines::of(child.stderr.take().unwrap());
+        let stdout = Lines::read_from(child.stdout.take().unwrap());
+        let stderr = Lines::read_from(child.stderr.take().unwrap());
         Self { child, stdout, stderr }
     }
 
@@ -122,7 +122,7 @@ impl Exporter {
         Self::start(args, env).wait()
     }
 
-    /// The address it says it listens on.
+    /// The address that it logs as its listen address.
     pub fn address(&self) -> SocketAddr {
         let line = self.stderr.wait_for(messages::LISTENING);
         let address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next());
@@ -154,7 +154,7 @@ impl Exporter {
         self.child.id()
     }
 
-    /// Time it has spent so far, in hundredths of a second of a core.
+    /// CPU time so far, in hundredths of a second.
     pub fn cpu_ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         // The name before the bracket may hold blanks.
@@ -168,9 +168,9 @@ impl Exporter {
         assert!(sent.success());
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process ends.
     pub fn wait(mut self) -> Output {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         let status = loop {
             match self.child.try_wait().unwrap() {
                 Some(status) => break status,
@@ -189,7 +189,7 @@ impl Drop for Exporter {
     }
 }
 
-/// What a program that has ended left behind.
+/// The result of a process that has ended.
 pub struct Output {
     pub status: ExitStatus,
     pub stdout: String,
@@ -197,7 +197,7 @@ pub struct Output {
 }
 
 impl Lines {
-    pub fn of(source: impl Read + Send + 'static) -> Self {
+    pub fn read_from(source: impl Read + Send + 'static) -> Self {
         let lines = Self::default();
         let writer = lines.clone();
         thread::spawn(move || {
@@ -213,33 +213,34 @@ impl Lines {
 
     /// Waits for a line that contains `part`, and returns it.
     pub fn wait_for(&self, part: &str) -> String {
-        self.wait_for_within(part, PATIENCE)
+        self.wait_for_within(part, WAIT_TIMEOUT)
     }
 
     /// Waits at most `deadline` for a line that contains `part`, and returns it.
     pub fn wait_for_within(&self, part: &str, deadline: Duration) -> String {
         let state = self.0.0.lock().unwrap();
-        let misses = |(lines, ended): &mut Written| !*ended && !lines.iter().any(|line| line.contains(part));
+        let misses =
+            |(lines, ended): &mut LineBuffer| !*ended && !lines.iter().any(|line| line.contains(part));
         let (state, _) = self.0.1.wait_timeout_while(state, deadline, misses).unwrap();
         let found = state.0.iter().find(|line| line.contains(part)).cloned();
         found.unwrap_or_else(|| panic!("no line with {part:?} in:\n{}", state.0.join("\n")))
     }
 
-    /// What has been written so far.
+    /// The text so far.
     pub fn text(&self) -> String {
-        joined(&self.0.0.lock().unwrap().0)
+        join_lines(&self.0.0.lock().unwrap().0)
     }
 
-    /// Everything, once the output is closed.
+    /// The whole text, once the output is closed.
     pub fn all(&self) -> String {
         let state = self.0.0.lock().unwrap();
-        let (state, late) = self.0.1.wait_timeout_while(state, PATIENCE, |(_, ended)| !*ended).unwrap();
+        let (state, late) = self.0.1.wait_timeout_while(state, WAIT_TIMEOUT, |(_, ended)| !*ended).unwrap();
         assert!(!late.timed_out(), "the output is still open");
-        joined(&state.0)
+        join_lines(&state.0)
     }
 }
 
-fn joined(lines: &[String]) -> String {
+fn join_lines(lines: &[String]) -> String {
     lines.iter().flat_map(|line| [line, "\n"]).collect()
 }
 
@@ -308,7 +309,7 @@ pub fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer 
 /// Sends one request on a connection of its own and reads all that comes back.
 pub fn request(method: &str, address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     let mut lines =
         vec![format!("{method} {path} HTTP/1.1"), format!("Host: {address}"), "Connection: close".to_owned()];
     lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
@@ -337,9 +338,9 @@ pub fn sample(exposition: &str, series: &str) -> Option<f64> {
     line.map(|value| value.parse().unwrap())
 }
 
-/// Asks again and again until there is an answer: for states of another process that no event tells.
+/// Polls until the condition returns a value, for states of another process that send no event.
 pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     loop {
         if let Some(found) = condition() {
             return found;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::PATIENCE;
+use super::WAIT_TIMEOUT;
 
 pub struct NotifySocket {
     socket: UnixDatagram,
@@ -27,12 +27,12 @@ impl NotifySocket {
 
     /// Waits for the line `expected`, and returns every line up to it.
     pub fn wait_for(&mut self, expected: &str) -> Vec<String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
             if let Some(at) = self.received.iter().position(|line| line == expected) {
                 return self.received.drain(..=at).collect();
             }
-            let received = self.receive(PATIENCE);
+            let received = self.receive(WAIT_TIMEOUT);
             // Other lines may arrive forever.
             assert!(
                 !received.is_empty() && Instant::now() < deadline,

@@ -136,7 +136,7 @@ async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_ch
         if tries.len() == 1 {
             foretold = store.accounts()[0].next_poll().unwrap();
         }
-        step(&store, clock).await;
+        advance_half_a_second(&store, clock).await;
         if asset_calls(&exchange) > tries.len() {
             tries.push(clock.now().monotonic);
         }
@@ -159,7 +159,7 @@ async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_ch
     files.write("nextKey", "nextSecret");
     let changed = clock.now().monotonic;
     while sample(&exposition(&store, clock.now()), FREE) != Some(7.0) {
-        step(&store, clock).await;
+        advance_half_a_second(&store, clock).await;
         let waited = clock.now().monotonic.saturating_duration_since(changed);
         assert!(waited < interval * 2, "{waited:?}");
     }
@@ -168,9 +168,12 @@ async fn a_refused_key_is_tried_every_five_minutes_and_at_once_when_its_files_ch
     drop(frozen);
 }
 
-/// Lets half a second pass, and whatever that has set off come to its end. A longer leap would make
-/// every poller late for its slot, and a late one leaves the slot out.
-async fn step(store: &xt_balance_exporter::snapshot::store::Store, clock: xt_balance_exporter::clock::Clock) {
+/// Advances the clock by half a second and waits until all due polls have ended. After a longer step every poller would be
+/// late for its slot, and a late poller skips the slot.
+async fn advance_half_a_second(
+    store: &xt_balance_exporter::snapshot::store::Store,
+    clock: xt_balance_exporter::clock::Clock,
+) {
     tokio::time::advance(Duration::from_millis(500)).await;
     let busy = || {
         let next = store.accounts()[0].next_poll();

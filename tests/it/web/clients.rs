@@ -7,10 +7,11 @@ use std::{
 };
 
 use super::{
-    CONNECTIONS_OF_A_NETWORK, connect, daemon, daemon_of_many_currencies, is_up, one_answer, rest, send,
+    CONNECTIONS_OF_A_NETWORK, assert_healthy, connect, daemon, daemon_of_many_currencies, read_answer,
+    read_to_close, send,
 };
 use crate::common::{
-    ACCESS_KEY, Exchange, Exporter, PATIENCE, SECRET_KEY, answer, get, messages, request, until,
+    ACCESS_KEY, Exchange, Exporter, SECRET_KEY, WAIT_TIMEOUT, answer, get, messages, request, until,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -30,7 +31,7 @@ fn clients_that_never_read_their_balances_do_not_block_others() {
         assert_eq!(request("HEAD", address, path, &[]).status, 200, "{path}");
     }
     drop(slow);
-    is_up(address);
+    assert_healthy(address);
 }
 
 #[test]
@@ -46,7 +47,7 @@ fn clients_that_send_no_request_or_take_no_answer_are_disconnected() {
     thread::scope(|scope| {
         for mut stream in waiting {
             scope.spawn(move || {
-                let response = String::from_utf8(rest(&mut stream)).unwrap();
+                let response = String::from_utf8(read_to_close(&mut stream)).unwrap();
                 assert!(response.is_empty() || response.starts_with("HTTP/1.1 408 "), "{response}");
             });
         }
@@ -61,10 +62,10 @@ fn clients_that_send_no_request_or_take_no_answer_are_disconnected() {
         // It holds the only scrape there is until it is cut off.
         until("others are answered again", || (get(address, "/metrics", &[]).status == 200).then_some(()));
     });
-    raw.extend(rest(&mut never_reads));
+    raw.extend(read_to_close(&mut never_reads));
     let cut = answer(&raw);
     assert!(cut.body.len() < cut.header("content-length").unwrap().parse().unwrap(), "it got all");
-    is_up(address);
+    assert_healthy(address);
 }
 
 /// A connection from an address of this machine's own.
@@ -73,7 +74,7 @@ fn connect_from(host: u8, address: SocketAddr) -> TcpStream {
     socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
     socket.connect(&address.into()).unwrap();
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     stream
 }
 
@@ -93,7 +94,7 @@ fn the_oldest_idle_connection_of_a_network_makes_room_for_its_next() {
             stream
         })
         .collect();
-    assert_eq!(rest(&mut open[0]), b"", "the first was closed");
+    assert_eq!(read_to_close(&mut open[0]), b"", "the first was closed");
     for stream in [&mut other, &mut open[1]] {
         stream.write_all(HEALTHY).unwrap();
         assert_eq!(head(stream), 200, "it is kept");
@@ -123,7 +124,7 @@ fn a_network_with_all_its_connections_busy_gets_an_error_and_others_get_answers(
         })
         .collect();
     let mut refused = connect(address);
-    let refused = answer(&rest(&mut refused));
+    let refused = answer(&read_to_close(&mut refused));
     assert_eq!((refused.status, refused.header("connection")), (503, Some("close")));
     assert_eq!(refused.text(), "too many connections: try again later");
     assert_eq!(refused.header("content-length"), Some(&*refused.body.len().to_string()));
@@ -191,19 +192,19 @@ fn a_malformed_request_is_refused_and_affects_no_other_client() {
         let mut stream = connect(address);
         // It may have closed before all of it is sent.
         let _ = stream.write_all(garbage);
-        let response = rest(&mut stream);
+        let response = read_to_close(&mut stream);
         let request_start = String::from_utf8_lossy(&garbage[..garbage.len().min(40)]).into_owned();
         assert!(
             response.is_empty() || response.starts_with(b"HTTP/1.1 4"),
             "{request_start}: {}",
             String::from_utf8_lossy(&response)
         );
-        is_up(address);
+        assert_healthy(address);
     }
     // Nor is a body that nobody asked for waited for.
     let mut posts =
         send(address, b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc");
-    assert_eq!(one_answer(&mut posts).status, 405);
+    assert_eq!(read_answer(&mut posts).status, 405);
 }
 
 #[test]
@@ -213,7 +214,7 @@ fn a_client_that_has_closed_its_side_still_gets_its_answer() {
     for _ in 0..200 {
         let mut half = send(exporter.address(), b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n");
         half.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(answer(&rest(&mut half)).status, 200);
+        assert_eq!(answer(&read_to_close(&mut half)).status, 200);
     }
 }
 
@@ -223,16 +224,16 @@ fn a_running_answer_is_finished_before_the_process_ends() {
     let address = exporter.address();
     let mut running = send(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut idle = send(address, b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!(one_answer(&mut idle).status, 200);
+    assert_eq!(read_answer(&mut idle).status, 200);
     let mut first = [0; 12];
     running.read_exact(&mut first).unwrap();
     exporter.signal("TERM");
     until("new connections are refused", || TcpStream::connect(address).is_err().then_some(()));
-    let all = [first.to_vec(), rest(&mut running)].concat();
+    let all = [first.to_vec(), read_to_close(&mut running)].concat();
     let answer = answer(&all);
     assert_eq!(answer.header("content-length"), Some(&*answer.body.len().to_string()), "nothing is missing");
     assert!(answer.body.ends_with(b"\n"));
-    assert_eq!(rest(&mut idle), b"", "an idle connection is closed");
+    assert_eq!(read_to_close(&mut idle), b"", "an idle connection is closed");
     let output = exporter.wait();
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
     assert!(!output.stderr.contains(messages::CUT_OFF), "{}", output.stderr);
@@ -246,7 +247,7 @@ fn no_client_prevents_the_shutdown() {
     never_reads.read_exact(&mut [0]).unwrap();
     let half_a_header = send(address, b"GET /metrics HTTP/1.1\r\nHost: ");
     let silent = connect(address);
-    is_up(address);
+    assert_healthy(address);
     exporter.signal("TERM");
     let output = exporter.wait();
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
