@@ -29,13 +29,17 @@ pub struct Position {
 }
 
 impl Position {
-    /// The distance from the mark price to the liquidation price as a part of the mark price; `None` if one of them is
-    /// unknown.
+    /// The distance from the mark price to the liquidation price as a part of the mark price; negative if the mark price is
+    /// beyond the liquidation price. `None` if one of them is unknown.
     #[must_use]
     pub fn liquidation_distance(&self) -> Option<f64> {
         let (mark, liquidation) =
             (self.mark_price.as_ref()?.value(), self.liquidation_price.as_ref()?.value());
-        Some((mark - liquidation).abs() / mark).filter(|distance| distance.is_finite())
+        let gap = match self.side {
+            PositionSide::Long => mark - liquidation,
+            PositionSide::Short => liquidation - mark,
+        };
+        Some(gap / mark).filter(|distance| distance.is_finite())
     }
 }
 
@@ -125,9 +129,9 @@ mod tests {
 
     #[test]
     fn the_distance_is_a_part_of_the_mark_price_on_both_sides() {
-        let position = |mark: &str, liquidation: &str| Position {
+        let position = |side: PositionSide, mark: &str, liquidation: &str| Position {
             symbol: "btc_usdt".into(),
-            side: PositionSide::Long,
+            side,
             margin_mode: None,
             size: Amount::parse("1").unwrap_or_else(|| panic!("1 is an amount")),
             entry_price: None,
@@ -138,13 +142,16 @@ mod tests {
         };
         for (mark, liquidation, expected) in [
             ("100", "75", Some(0.25)),
-            ("100", "125", Some(0.25)),
+            ("100", "125", Some(-0.25)),
             ("100", "100", Some(0.0)),
             ("", "75", None),
             ("100", "", None),
             ("1e-320", "1e300", None),
         ] {
-            assert_eq!(position(mark, liquidation).liquidation_distance(), expected, "{mark} {liquidation}");
+            let [long, short] = [PositionSide::Long, PositionSide::Short]
+                .map(|side| position(side, mark, liquidation).liquidation_distance());
+            let opposite = expected.map(|distance| 0.0 - distance);
+            assert_eq!((long, short), (expected, opposite), "{mark} {liquidation}");
         }
     }
 }

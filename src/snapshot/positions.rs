@@ -330,7 +330,7 @@ mod tests {
             ("a_usdt", "100", "50", "1"),
             ("b_usdt", "100", "0", "1"),
             ("c_usdt", "100", "95", "1"),
-            ("d_usdt", "100", "110", "1"),
+            ("d_usdt", "100", "90", "1"),
         ];
         let apply = |max| PositionsSnapshot::new(config(max)).apply(at(1), Ok((at(1), answer(&rows))), None);
         for (max, shown, hidden) in

@@ -7,8 +7,9 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     clock::{Timestamp, UnixTime},
-    exchange::FrozenParts,
-    snapshot::store::AccountEntry,
+    exchange::{Amount, FrozenParts, MarginMode, Position},
+    snapshot::positions::{CurrencyRisk, PositionsSnapshot},
+    snapshot::store::{AccountEntry, WalletEntry},
     snapshot::wallet::{Freshness, Holding, HoldingState, Thresholds, WalletConfig, WalletSnapshot},
 };
 
@@ -32,6 +33,44 @@ struct WalletBalances<'a> {
     age_seconds: Option<f64>,
     /// Null while the balances are unknown.
     balances: Option<Vec<CurrencyBalance<'a>>>,
+    /// Absent if positions are not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    positions: Option<WalletPositions<'a>>,
+}
+
+/// The open positions of a wallet, which have a state of their own.
+#[derive(Serialize)]
+struct WalletPositions<'a> {
+    state: &'static str,
+    answered: Option<String>,
+    age_seconds: Option<f64>,
+    /// Positions that are not shown, because of `max_positions` and because their rows are unusable; null while unknown.
+    over_limit: Option<u64>,
+    unusable: Option<u64>,
+    /// Null while unknown.
+    open: Option<Vec<OpenPosition<'a>>>,
+    currencies: Option<Vec<CurrencyProfit<'a>>>,
+}
+
+/// Decimal numbers as the exchange wrote them; null if the answer has none.
+#[derive(Serialize)]
+struct OpenPosition<'a> {
+    symbol: &'a str,
+    side: &'static str,
+    margin_mode: Option<&'static str>,
+    size_contracts: &'a str,
+    entry_price: Option<&'a str>,
+    mark_price: Option<&'a str>,
+    liquidation_price: Option<&'a str>,
+    leverage: Option<&'a str>,
+    unrealised_pnl: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct CurrencyProfit<'a> {
+    currency: &'a str,
+    unrealised_pnl: Option<&'a str>,
+    equity: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -100,27 +139,71 @@ pub(super) fn parse_query(
 pub(super) fn render(accounts: &[Arc<AccountEntry>], names: &BTreeSet<Box<str>>, now: Timestamp) -> Vec<u8> {
     let is_requested = |account: &&Arc<AccountEntry>| names.is_empty() || names.contains(&account.state.name);
     let wallets = accounts.iter().filter(is_requested).flat_map(|account| &account.wallets);
-    let wallets = wallets.map(|entry| wallet_balances(&entry.snapshot, now)).collect();
+    let wallets = wallets.map(|entry| wallet_balances(entry, now)).collect();
     let json = serde_json::to_vec(&BalancesDocument { time: rfc3339(now.unix), wallets });
     debug_assert!(json.is_ok(), "writing strings and numbers into memory cannot fail");
     json.unwrap_or_default()
 }
 
-fn wallet_balances(snapshot: &WalletSnapshot, now: Timestamp) -> WalletBalances<'_> {
+fn wallet_balances(entry: &WalletEntry, now: Timestamp) -> WalletBalances<'_> {
+    let snapshot: &WalletSnapshot = &entry.snapshot;
     let good = snapshot.last_good.as_ref();
     WalletBalances {
         account: &snapshot.config.account,
         wallet: snapshot.config.wallet.label(),
-        state: match snapshot.freshness(now) {
-            Freshness::Fresh => "fresh",
-            Freshness::Held => "held",
-            Freshness::Unknown => "unknown",
-        },
+        state: state_name(snapshot.freshness(now)),
         answered: good.map(|good| rfc3339(good.at.unix)),
         age_seconds: good.map(|good| good.at.age(now).as_secs_f64()),
         balances: snapshot.visible(now).map(|good| {
             good.holdings.iter().map(|holding| currency_balance(&snapshot.config, holding)).collect()
         }),
+        positions: entry.positions.as_ref().map(|positions| wallet_positions(positions, now)),
+    }
+}
+
+fn state_name(freshness: Freshness) -> &'static str {
+    match freshness {
+        Freshness::Fresh => "fresh",
+        Freshness::Held => "held",
+        Freshness::Unknown => "unknown",
+    }
+}
+
+fn wallet_positions(snapshot: &PositionsSnapshot, now: Timestamp) -> WalletPositions<'_> {
+    let (good, visible) = (snapshot.last_good.as_ref(), snapshot.visible(now));
+    WalletPositions {
+        state: state_name(snapshot.freshness(now)),
+        answered: good.map(|good| rfc3339(good.at.unix)),
+        age_seconds: good.map(|good| good.at.age(now).as_secs_f64()),
+        over_limit: visible.map(|good| good.over_limit),
+        unusable: visible.map(|good| good.unusable),
+        open: visible.map(|good| good.positions.iter().map(open_position).collect()),
+        currencies: visible.map(|good| {
+            let shown = good.currencies.iter().filter(|risk| snapshot.config.shows(risk));
+            shown.map(currency_profit).collect()
+        }),
+    }
+}
+
+fn open_position(position: &Position) -> OpenPosition<'_> {
+    OpenPosition {
+        symbol: &position.symbol,
+        side: position.side.label(),
+        margin_mode: position.margin_mode.map(MarginMode::label),
+        size_contracts: position.size.text(),
+        entry_price: position.entry_price.as_ref().map(Amount::text),
+        mark_price: position.mark_price.as_ref().map(Amount::text),
+        liquidation_price: position.liquidation_price.as_ref().map(Amount::text),
+        leverage: position.leverage.as_ref().map(Amount::text),
+        unrealised_pnl: position.unrealised_pnl.as_ref().map(Amount::text),
+    }
+}
+
+fn currency_profit(risk: &CurrencyRisk) -> CurrencyProfit<'_> {
+    CurrencyProfit {
+        currency: &risk.currency,
+        unrealised_pnl: risk.unrealised_pnl.as_ref().map(Amount::text),
+        equity: risk.equity.as_ref().map(Amount::text),
     }
 }
 

@@ -308,6 +308,8 @@ fn labels(short: &str, place: usize) -> BTreeMap<String, String> {
         | "XtBalanceUnknown"
         | "XtAuthFailing"
         | "XtExporterDown"
+        | "XtLiquidationNear"
+        | "XtPositionsUnknown"
         | "XtTextfileStale"
         | "XtWithdrawalPending" => "critical",
         "XtFundsStuckFrozen" => "info",
@@ -319,7 +321,12 @@ fn labels(short: &str, place: usize) -> BTreeMap<String, String> {
             &[("job", "xt-balance-exporter"), ("instance", "a:10770")]
         }
         "XtAccountPaused" => &[("account", "desk")],
-        "XtPollFailing" | "XtAuthFailing" => &[("account", "desk"), ("wallet", "spot")],
+        "XtPollFailing" | "XtAuthFailing" | "XtPositionsUnknown" => {
+            &[("account", "desk"), ("wallet", "spot")]
+        }
+        "XtLiquidationNear" => {
+            &[("account", "desk"), ("wallet", "spot"), ("symbol", "btc_usdt"), ("side", "long")]
+        }
         _ => &[("account", "desk"), ("wallet", "spot"), ("currency", "usdt")],
     };
     let mut labels: BTreeMap<_, _> =
@@ -389,6 +396,13 @@ const MUTING_CASES: &[(&str, &str, bool)] = &[
     ("XtBalanceUnknown", "XtPricesUnknown", false),
     ("XtPollFailing", "XtPricesUnknown", false),
     ("XtBalanceUnknown", "XtWithdrawalPending", false),
+    ("XtAuthFailing", "XtPositionsUnknown", true),
+    ("XtAuthFailing", "XtPositionsUnknown:wallet=fiat", false),
+    ("XtAuthFailing", "XtLiquidationNear", false),
+    ("XtLiquidationNear", "XtLiquidationNear:severity=warning", true),
+    ("XtLiquidationNear", "XtLiquidationNear:severity=warning,side=short", false),
+    ("XtLiquidationNear", "XtLiquidationNear:severity=warning,symbol=eth_usdt", false),
+    ("XtPositionsUnknown", "XtLiquidationNear", false),
     ("XtWithdrawalPending", "XtBalanceLow", false),
     ("XtWithdrawalPending", "XtFundsStuckFrozen", false),
 ];

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::json;
 
 use crate::common::in_process::{MAX_AGE, TestPoller, account, advance_clock, key_source, to_millis};
-use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, sample};
+use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, sample, until};
 use xt_balance_exporter::{
     config,
     exchange::{ApiVersion, BaseUrl, ExchangeHosts, Wallet},
@@ -307,4 +307,43 @@ fn the_flag_reads_positions_once() {
     let output = Exporter::run(&words, &keys);
     assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
     assert_eq!(sample(&output.stdout, UP), Some(1.0), "{}", output.stdout);
+}
+
+#[test]
+fn positions_have_the_digits_of_the_exchange_in_json_and_are_null_while_unknown() {
+    let exchange = exchange();
+    open(&exchange, "eth_usdt", SimulatedPosition { isolated: false, ..position("1.50", "0.00") });
+    let fapi = format!("{}/fapi", exchange.url());
+    let flags = [
+        "--xt.api=v4",
+        "--xt.futures-usdt-base-url",
+        &fapi,
+        "--xt.wallet=futures_usdt",
+        "--xt.futures-risk",
+        "--poll.interval=1s",
+        "--poll.timeout=900ms",
+        "--poll.max-age=2s",
+    ];
+    let exporter = Exporter::serve(&exchange.url(), &flags);
+    let positions = || {
+        let body = exporter.get("/api/v1/balances").text();
+        serde_json::from_str::<serde_json::Value>(&body).unwrap()["wallets"][0]["positions"].clone()
+    };
+    let known = until("positions are read", || Some(positions()).filter(|known| known["state"] == "fresh"));
+    let row = |symbol: &str, mode: &str, mark: &str, liquidation: Option<&str>| {
+        json!({
+            "symbol": symbol, "side": "short", "margin_mode": mode, "size_contracts": "10", "entry_price": "27060",
+            "mark_price": mark, "liquidation_price": liquidation, "leverage": "25", "unrealised_pnl": "0.01",
+        })
+    };
+    let rows =
+        [row("btc_usdt", "isolated", "27050", Some("28002.38")), row("eth_usdt", "crossed", "1.50", None)];
+    assert_eq!(known["open"], json!(rows));
+    let currencies = json!([{"currency": "usdt", "unrealised_pnl": "0.02", "equity": "19.69142375"}]);
+    assert_eq!((&known["currencies"], &known["over_limit"]), (&currencies, &json!(0)));
+    exchange.simulator.inject_fault(fault_of_positions(Effect::Maintenance));
+    let unknown = until("positions are unknown", || {
+        Some(positions()).filter(|positions| positions["state"] == "unknown")
+    });
+    assert_eq!((&unknown["open"], &unknown["currencies"]), (&json!(null), &json!(null)));
 }
