@@ -121,10 +121,10 @@ fn load(accounts: &[AccountConfig], prices: Option<&PricesConfig>) {
 fn starts(config: Config, names: &BTreeSet<Box<str>>) {
     let clock = Clock::start();
     let wallets: usize = config.accounts.iter().map(|account| account.wallets.len()).sum();
-    let marks = |account: &AccountConfig| {
-        account.watch.iter().filter(|(_, watch)| watch.thresholds.is_some()).count()
-    };
-    let thresholds: usize = config.accounts.iter().map(marks).sum();
+    let watched = config.accounts.iter().flat_map(|account| &account.watch);
+    let thresholds: Vec<_> = watched.filter_map(|(_, watch)| watch.thresholds).collect();
+    let warn = sorted(thresholds.iter().map(|levels| levels.warn));
+    let page = sorted(thresholds.iter().map(|levels| levels.page));
     let is_priced = config.prices.is_some();
     let (pollers, prices, store) = poller::create_pollers(config.accounts, config.prices, &EXCHANGE, clock);
     assert_eq!(prices.is_some(), is_priced);
@@ -138,6 +138,14 @@ fn starts(config: Config, names: &BTreeSet<Box<str>>) {
     assert_eq!(samples.of("xt_up").count(), wallets);
     assert_eq!(samples.of("xt_price_last_success_timestamp_seconds").count(), usize::from(is_priced));
     assert_eq!(samples.of("xt_price").count(), 0);
-    assert_eq!(samples.of("xt_balance_free_threshold").count(), thresholds);
+    let values = |name: &str| sorted(samples.of(name).map(|(_, value)| value));
+    assert_eq!(values("xt_balance_free_threshold"), warn);
+    assert_eq!(values("xt_balance_free_page_threshold"), page);
     assert_eq!(samples.of("xt_credentials_loaded_timestamp_seconds").count(), names.len());
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
 }

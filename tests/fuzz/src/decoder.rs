@@ -144,7 +144,7 @@ const WALLETS: [(exchange::Wallet, fn() -> Wishes); 3] = [
     (exchange::Wallet::Wallet, || Wishes {
         watch: vec![WatchedCurrency {
             currency: "usdt".into(),
-            thresholds: Some(Thresholds { warn: 500.0, page: 250.0 }),
+            thresholds: Some(Thresholds { warn: 500.0, page: 200.0 }),
         }],
         filter: CurrencyFilter { only: vec!["btc".into(), "eth".into()], exclude: vec![], hide_zero: false },
     }),
@@ -153,7 +153,7 @@ const WALLETS: [(exchange::Wallet, fn() -> Wishes); 3] = [
             WatchedCurrency { currency: "btc".into(), thresholds: None },
             WatchedCurrency {
                 currency: "usdt".into(),
-                thresholds: Some(Thresholds { warn: 0.1, page: 0.05 }),
+                thresholds: Some(Thresholds { warn: 0.1, page: 0.1 }),
             },
         ],
         filter: CurrencyFilter { only: vec![], exclude: vec!["doge".into()], hide_zero: true },
@@ -628,12 +628,15 @@ impl Model {
         }
         let present = present.into_iter().map(|(name, present)| (name, f64::from(u8::from(present))));
         assert_eq!(by_currency("xt_watch_present"), present.collect());
-        let thresholds = self
-            .wishes
-            .watch
-            .iter()
-            .filter_map(|watch| Some((String::from(watch.currency.clone()), watch.thresholds?.warn)));
-        assert_eq!(by_currency("xt_balance_free_threshold"), thresholds.collect());
+        for (name, pick) in [
+            ("xt_balance_free_threshold", (|thresholds| thresholds.warn) as fn(Thresholds) -> f64),
+            ("xt_balance_free_page_threshold", |thresholds| thresholds.page),
+        ] {
+            let watch = self.wishes.watch.iter();
+            let expected =
+                watch.filter_map(|watch| Some((watch.currency.to_string(), pick(watch.thresholds?))));
+            assert_eq!(by_currency(name), expected.collect(), "{name}");
+        }
         let count = |name: &str| samples.one(name, &own);
         let exactly = |count: usize| Some(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
         assert_eq!(count("xt_currencies"), known.and_then(|(.., all)| exactly(*all)));
