@@ -1,7 +1,7 @@
 //! Errors of the command line, without any text of the user that may be a secret: clap repeats what it does not
 //! understand. An error names the variable if a value does not come from the command line.
 
-use std::{error::Error as _, ffi::OsString};
+use std::{error::Error as _, ffi::OsString, num::ParseIntError};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -71,6 +71,7 @@ fn explain_invalid_value(error: &clap::Error, cli: &clap::Command, words: &[OsSt
     let why = match (error.kind(), error.get(ContextKind::ValidValue), error.source()) {
         (ErrorKind::TooManyValues, ..) => return Some(format!("'{flag}' takes no value")),
         (_, Some(ContextValue::Strings(values)), _) => format!("possible values: {}", values.join(", ")),
+        (_, _, Some(source)) if source.is::<ParseIntError>() => "write a whole number, such as 40".to_owned(),
         (_, _, Some(source)) => source.to_string(),
         _ => "see --help".to_owned(),
     };

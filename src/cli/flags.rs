@@ -17,7 +17,7 @@ use crate::{
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct ServeFlags {
-    /// Validate the configuration and exit
+    /// Validate the configuration and all files that it names, and exit; connects to nothing
     #[arg(long = "config.check")]
     pub config_check: bool,
     /// List every metric with its type, labels and meaning, and exit

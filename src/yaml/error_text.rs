@@ -8,7 +8,7 @@ use super::key_path::{KeyExamples, KeyPath};
 const MAX_COMPARED_CHARS: usize = 64;
 /// How much a key must resemble a known one to be a typing mistake, from 0 to 1.
 const MIN_SIMILARITY: f64 = 0.75;
-/// How long a key must be to stand for the beginning or end of a known one.
+/// How long a key must be to be meant as a known one with more words.
 const MIN_PART_CHARS: usize = 5;
 /// How long a known key must be to be meant by a longer one.
 const MIN_NAME_CHARS: usize = 4;
@@ -124,13 +124,14 @@ fn find_similar(key: &str, accepted: &[&'static str]) -> Option<&'static str> {
     let similarity = |known: &str| strsim::normalized_damerau_levenshtein(&key, known);
     let nearest = accepted.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
     let nearest = nearest.filter(|known| similarity(known) >= MIN_SIMILARITY);
-    let is_part = |known: &&&str| {
-        let is_end = key.len() >= MIN_PART_CHARS && (known.starts_with(&key) || known.ends_with(&key));
-        is_end
+    let has_part = |known: &str, part: &str| known.split('_').any(|known| known == part);
+    let is_meant = |known: &&&str| {
+        let is_shortened = key.len() >= MIN_PART_CHARS && key.split('_').all(|part| has_part(known, part));
+        is_shortened
             || key.starts_with(&format!("{known}_"))
             || (known.len() >= MIN_NAME_CHARS && key.starts_with(**known))
     };
-    nearest.or_else(|| accepted.iter().find(is_part)).copied()
+    nearest.or_else(|| accepted.iter().find(is_meant)).copied()
 }
 
 /// What is wrong with the syntax, by a part of the parser's message. A message repeats no text of the file.

@@ -11,7 +11,7 @@ const CURRENCY_MAX_CHARS: usize = 20;
 /// each item of a list and `*` for each key that the user chooses. The empty path stands for the whole file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeyExamples {
-    /// Path and line of each key.
+    /// Path and line of each key. An error puts the line between two backticks, so a line with two more shows two of them.
     pub lines: &'static [(&'static str, &'static str)],
     /// The path whose keys are names of currencies, which an error may repeat; or the empty path.
     pub currencies: &'static str,

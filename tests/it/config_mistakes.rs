@@ -243,3 +243,33 @@ fn spellings_that_have_one_meaning_are_accepted() {
         assert_eq!(output.status.code(), Some(0), "{text}\n{}", output.stderr);
     }
 }
+
+#[test]
+fn config_check_finds_a_mistake_in_every_file_that_serve_reads() {
+    let folder = Folder::new();
+    let write = |name: &str, text: &str| fs::write(folder.0.path().join(name), text).unwrap();
+    write("empty", "");
+    write("web.yml", "tls_server_config: {cert_file: empty, key_file: empty}\n");
+    let web = format!("--web.config.file={}", folder.0.path().join("web.yml").display());
+    let accounts = format!("--config.file={}", folder.0.path().join("accounts.yml").display());
+    let mut transcript = Transcript::default();
+    for (key, flags) in [
+        ("access_key_file: empty", &[][..]),
+        ("secret_key_file: empty", &[]),
+        ("ca_file: empty", &[]),
+        ("proxy_url: http://proxy.example.com:3128\n  proxy_credentials_file: empty", &[]),
+        ("api: v4", &[&*web]),
+        ("api: v4", &["--web.listen-address=10770"]),
+        ("api: v4", &["--web.listen-address=:1", "--web.listen-address=:1"]),
+    ] {
+        let name = key.split(':').next().unwrap();
+        let others = ACCOUNT.lines().filter(|line| !line.contains(name));
+        let others: Vec<_> = others.map(|line| format!("{line}\n")).collect();
+        write("accounts.yml", &format!("accounts:\n{}  {key}\n", others.concat()));
+        let output = Exporter::run(&[&["--config.check", &accounts], flags].concat(), &[]);
+        assert_eq!(output.status.code(), Some(2), "{key} {flags:?}\n{}", output.stderr);
+        let flags = flags.iter().map(|flag| flag.rsplit('/').next().unwrap());
+        transcript.add_output(&format!("{key} {}", flags.collect::<Vec<_>>().join(" ")), &output);
+    }
+    transcript.assert("config_check_files");
+}
