@@ -17,7 +17,7 @@ use crate::{
     config::{AccountConfig, Config, PricesConfig},
     exchange::{
         Amount, ApiVersion, Balance, BalanceAnswer, BaseUrl, Client, Detail, Failure, PriceClient, QUOTE,
-        ReadOutcome, ReadRequest, Reason, Session, Wallet,
+        ReadOutcome, ReadRequest, Reason, Session, Wallet, suggest_other_version,
     },
     snapshot::wallet::Thresholds,
 };
@@ -310,30 +310,18 @@ fn describe_watched_currency(
 
 fn describe_failure(api: ApiVersion, wallet: Option<Wallet>, failure: &Failure) -> String {
     let mut text = format!("{} [{}]\nfix: {}", failure.text, failure.reason, suggest_fix(failure));
-    if let Some(other) = suggest_other_version(api, wallet, failure) {
-        let _ = write!(text, "\n{other}");
+    let is_futures = matches!(wallet, Some(Wallet::FuturesUsdt | Wallet::FuturesCoin));
+    let other = if is_futures && failure.reason == Reason::Auth {
+        Some(
+            "the key lacks the separate permission for futures, or its IP list lacks this machine's address: change the key at the exchange",
+        )
+    } else {
+        suggest_other_version(api, wallet, failure)
+    };
+    if let Some(other) = other {
+        let _ = write!(text, "\nor {other}");
     }
     text
-}
-
-/// Another possible cause. Only a hint: sending the key to a host that is not configured would disclose it.
-fn suggest_other_version(api: ApiVersion, wallet: Option<Wallet>, failure: &Failure) -> Option<&'static str> {
-    const V4: &str =
-        "or the key is for API v4, like all keys created at XT today: set --xt.api v4, or in a file api: v4";
-    const V1: &str = "or the key is for API v1, created at XT before 2022 or at a sister exchange: set --xt.api v1, or in a file api: v1, and the base URL of that exchange";
-    const V1_HOST: &str = "or the base URL belongs to a sister exchange, which has API v1: set --xt.api v1, or in a file api: v1";
-    let is_unknown = failure.reason == Reason::Auth && failure.detail == Some(Detail::UnknownKey);
-    match (api, wallet, failure.reason) {
-        (_, Some(Wallet::FuturesUsdt | Wallet::FuturesCoin), Reason::Auth) => Some(
-            "or the key lacks the separate permission for futures, or its IP list lacks this machine's address: change the key at the exchange",
-        ),
-        (ApiVersion::V4, ..) if is_unknown => Some(V1),
-        (ApiVersion::V1, ..) if is_unknown => Some(V4),
-        // XT may have switched off v1, and a sister exchange may not have v4.
-        (ApiVersion::V1, _, Reason::Http | Reason::Decode) => Some(V4),
-        (ApiVersion::V4, None | Some(Wallet::Spot), Reason::Http | Reason::Decode) => Some(V1_HOST),
-        _ => None,
-    }
 }
 
 const UNKNOWN_KEY: &str = "the exchange does not know this access key: check that it is complete, not deleted, not swapped with the secret key, and from this exchange";
@@ -444,38 +432,6 @@ mod tests {
             ApiVersion::V1 => failure(api, &format!(r#"{{"code":307,"info":"{message}"}}"#)),
             ApiVersion::V4 => failure(api, &format!(r#"{{"rc":1,"mc":"{message}","ma":[],"result":null}}"#)),
         }
-    }
-
-    #[test]
-    fn an_unknown_key_may_belong_to_the_other_api_version() {
-        let spot = Some(Wallet::Spot);
-        for (api, failure, version) in [
-            (ApiVersion::V1, rejection(ApiVersion::V1, "AccessKey error"), "API v4"),
-            (
-                ApiVersion::V1,
-                failure(ApiVersion::V1, r#"{"code":404,"info":"请检查accesskey是否有效"}"#),
-                "API v4",
-            ),
-            (ApiVersion::V4, rejection(ApiVersion::V4, "AUTH_101"), "API v1"),
-        ] {
-            let hint = suggest_other_version(api, spot, &failure);
-            assert!(hint.is_some_and(|text| text.contains(version)), "{failure}: {hint:?}");
-        }
-        let other = |api, wallet, reason| suggest_other_version(api, wallet, &Failure::new(reason, "x"));
-        assert!(other(ApiVersion::V1, None, Reason::Http).is_some_and(|text| text.contains("API v4")));
-        let futures = other(ApiVersion::V4, Some(Wallet::FuturesCoin), Reason::Auth);
-        assert!(futures.is_some_and(|text| text.contains("permission for futures")));
-        // An exchange that knows the key uses the key's version.
-        for code in ["AUTH_102", "AUTH_104", "AUTH_106"] {
-            assert_eq!(
-                suggest_other_version(ApiVersion::V4, spot, &rejection(ApiVersion::V4, code)),
-                None,
-                "{code}"
-            );
-        }
-        assert_eq!(other(ApiVersion::V1, spot, Reason::Signature), None);
-        assert!(other(ApiVersion::V4, None, Reason::Decode).is_some_and(|text| text.contains("API v1")));
-        assert_eq!(other(ApiVersion::V4, Some(Wallet::FuturesUsdt), Reason::Decode), None);
     }
 
     #[test]

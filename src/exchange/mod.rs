@@ -25,6 +25,7 @@ mod in_flight;
 mod key_permissions;
 mod limits;
 mod market_list;
+mod other_version;
 mod pauses;
 mod position;
 mod price;
@@ -65,6 +66,7 @@ pub use self::{
     futures::{CurrencyMargin, decode_margins},
     key_permissions::{KeyPermissions, KeyScope},
     market_list::MARKET_LIST_RETRY_INTERVAL,
+    other_version::suggest_other_version,
     pauses::Paused,
     position::{MarginMode, Position, PositionAnswer, PositionSide, settlement_currency},
     price::{PriceTable, QUOTE},

@@ -14,8 +14,8 @@ use crate::{
     clock::{MonotonicTime, Timestamp, Uptime},
     config::{self, AccountConfig},
     exchange::{
-        ClockReading, ExchangeHosts, KeySource, Paused, RawBody, ReadAnswer, ReadOutcome, ReadRequest,
-        Session, SessionRead, Wallet,
+        ApiVersion, ClockReading, ExchangeHosts, KeySource, Paused, RawBody, ReadAnswer, ReadOutcome,
+        ReadRequest, Reason, Session, SessionRead, Wallet, suggest_other_version,
     },
     snapshot::{
         positions::{FuturesRisk, PositionsConfig},
@@ -270,7 +270,7 @@ impl AccountTarget {
             self.update_state(context, &mut account.state, now);
         });
         // Update the store before logging: a reader of the line may look at once.
-        log_transition(before, &after, took);
+        log_transition(before, &after, took, self.session.hosts.api);
         let balances = AfterBalances::new(failure, end == PollStatus::Good, &after);
         let timeout = self.spec.timeout.saturating_sub(took);
         if !self.poll_positions(context, wallet, balances, timeout).await && end == PollStatus::Good {
@@ -431,7 +431,7 @@ impl From<ReadAnswer> for PollOutcome {
 }
 
 /// Logs changes of state at the levels info and warn, and every poll at the level debug.
-fn log_transition(before: &WalletSnapshot, after: &WalletSnapshot, took: Duration) {
+fn log_transition(before: &WalletSnapshot, after: &WalletSnapshot, took: Duration, api: ApiVersion) {
     let (account, wallet) = (&after.config.account, after.config.wallet.label());
     let duration_seconds = took.as_secs_f64();
     if let Some(claims) = after.suspect_claims.as_ref().filter(|_| after.last_failure.is_none()) {
@@ -455,7 +455,11 @@ fn log_transition(before: &WalletSnapshot, after: &WalletSnapshot, took: Duratio
             if old.as_ref().is_some_and(|old| old.failure.reason == new.failure.reason) {
                 tracing::debug!(%account, wallet, reason, duration_seconds, "poll failed again: {text}");
             } else {
-                tracing::warn!(%account, wallet, reason, duration_seconds, "poll failed: {text}");
+                // A key that has worked is for this version.
+                let is_new_key = after.last_good.is_none() && new.failure.reason == Reason::Auth;
+                let other = suggest_other_version(api, Some(after.config.wallet), &new.failure);
+                let hint = other.filter(|_| is_new_key).map_or_else(String::new, |text| format!("; {text}"));
+                tracing::warn!(%account, wallet, reason, duration_seconds, "poll failed: {text}{hint}");
             }
         }
     }

@@ -13,7 +13,7 @@ use std::{
 use crate::common::golden::{Transcript, assert_golden};
 use crate::common::in_process::{PAUSED, TestPoller, account, key_source};
 use crate::common::proxy::{Proxy, ProxyMode, http_response};
-use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, sample};
+use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, messages, sample};
 use serde_json::json;
 use tokio::{net::TcpSocket, task::JoinSet};
 use xt_balance_exporter::{
@@ -498,6 +498,21 @@ fn check_names_the_other_version_when_a_key_is_refused_and_tries_it_nowhere() {
         );
     }
     transcript.assert("check_other_version");
+}
+
+#[test]
+fn the_first_log_line_names_the_other_version_when_a_key_is_refused() {
+    for (accepted_version, flags, other) in [
+        // The default is v4.
+        (simulator::SimulatedApi::V1, &[][..], "v1"),
+        (simulator::SimulatedApi::V4, &["--xt.api=v1"], "v4"),
+    ] {
+        let exchange =
+            exchange_with(SimulatorConfig::default(), |account| account.api = Some(accepted_version));
+        let exporter = Exporter::serve(&exchange.url(), flags);
+        let line = exporter.stderr.wait_for(messages::POLL_FAILED);
+        assert!(line.contains(&format!("{}{other}", messages::OTHER_VERSION)), "{line}");
+    }
 }
 
 #[test]
