@@ -141,6 +141,18 @@ pub fn find_misspelled_variables() -> Vec<String> {
     variables::find_misspelled(&definition(), names)
 }
 
+/// The error of a command, with the names of variables instead of those of flags whose values come from variables.
+#[must_use]
+pub fn name_variables(error: &str) -> String {
+    let words = move_command_first(std::env::args_os().collect()).unwrap_or_default();
+    let commands = commands();
+    let Some(command) = words.get(1).and_then(|word| commands.find_subcommand(word)) else {
+        return error.to_owned();
+    };
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    variables::name_variables(command, error, &words, is_set)
+}
+
 /// Moves the command before the flags, where clap expects it, and inserts `serve` if there is no command. `None` if the
 /// words ask for the help or the version of the whole program.
 fn move_command_first(mut words: Vec<OsString>) -> Option<Vec<OsString>> {

@@ -74,6 +74,43 @@ pub(super) fn is_on_command_line(words: &[OsString], flag: &str) -> bool {
     })
 }
 
+/// Replaces the names of the command's flags in an error by those of the variables that gave their values: those for which
+/// `is_set` is true.
+pub(super) fn name_variables(
+    command: &clap::Command,
+    error: &str,
+    words: &[OsString],
+    is_set: impl Fn(&str) -> bool,
+) -> String {
+    let mut text = error.to_owned();
+    for arg in command.get_arguments() {
+        let variable = arg.get_env().and_then(|name| name.to_str());
+        let (Some(flag), Some(variable)) = (arg.get_long(), variable) else { continue };
+        if is_set(variable) && !is_on_command_line(words, flag) {
+            text = replace_word(&text, &format!("--{flag}"), variable);
+        }
+    }
+    text
+}
+
+/// Replaces `flag` where it is not the beginning of a longer name.
+fn replace_word(text: &str, flag: &str, replacement: &str) -> String {
+    let mut parts = text.split(flag);
+    let mut replaced = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        // A point that ends a sentence ends the name too.
+        let mut after = part.chars();
+        let is_longer = match after.next() {
+            Some('.') => after.next().is_some_and(|next| next.is_ascii_lowercase()),
+            Some(next) => next == '-' || next.is_ascii_lowercase(),
+            None => false,
+        };
+        replaced.push_str(if is_longer { flag } else { replacement });
+        replaced.push_str(part);
+    }
+    replaced
+}
+
 /// A warning for each of `names` that looks like a misspelled variable of the program.
 pub(super) fn find_misspelled(
     definition: &clap::Command,
@@ -121,6 +158,20 @@ mod tests {
         {
             assert_eq!(is_on_command_line(&words, flag), is_given, "{flag}");
         }
+    }
+
+    #[test]
+    fn an_error_names_the_variable_that_gave_a_value() {
+        let arg = |flag: &'static str| Arg::new(flag).long(flag);
+        let command = clap::Command::new("serve").args([arg("poll.max-age"), arg("poll.max"), arg("xt.api")]);
+        let command = add_variables(command);
+        let words = ["x", "--xt.api=v1"].map(OsString::from);
+        let error = "--poll.max-age is 5s, but --poll.max. --xt.api --poll.maximum --poll.max.x --poll.max";
+        assert_eq!(
+            name_variables(&command, error, &words, |_| true),
+            "XT_POLL_MAX_AGE is 5s, but XT_POLL_MAX. --xt.api --poll.maximum --poll.max.x XT_POLL_MAX"
+        );
+        assert_eq!(name_variables(&command, error, &words, |_| false), error);
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub fn run(command: Command) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(CommandError::AlreadyReported) => ExitCode::from(1),
         Err(CommandError::Failed(text)) => {
+            let text = cli::name_variables(&text);
             // A daemon logs its failure; other commands print it for the user.
             if is_daemon {
                 tracing::error!("{text}");
@@ -64,7 +65,7 @@ pub fn run(command: Command) -> ExitCode {
             ExitCode::from(1)
         }
         Err(CommandError::Usage(text)) => {
-            print_error(&text);
+            print_error(&cli::name_variables(&text));
             ExitCode::from(2)
         }
     }
