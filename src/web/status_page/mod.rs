@@ -3,6 +3,7 @@
 
 mod format;
 mod model;
+mod position_table;
 mod template;
 mod wallet_table;
 

@@ -8,6 +8,7 @@ use askama::Template;
 use super::{
     format::{Anchor, AnchorKind, HumanDuration, Quantity, UtcTime},
     model::{Banner, LowBalance, StatusPage, StatusPageModel, WalletLink, WalletRow, WalletState},
+    position_table::WalletPositions,
     wallet_table::{Amounts, ThresholdCell, WalletBalances, align_fractions},
 };
 use crate::{
@@ -81,6 +82,8 @@ struct WalletSection<'a> {
     doubt: Option<String>,
     failure: Option<FailureNote<'a>>,
     balances: WalletBalances<'a>,
+    /// `None` if positions are not read.
+    positions: Option<WalletPositions<'a>>,
 }
 
 struct PriceSection<'a> {
@@ -196,6 +199,7 @@ impl<'a> WalletSection<'a> {
             doubt: snapshot.suspect_claims.as_ref().map(ToString::to_string),
             failure: FailureNote::new(snapshot.last_failure.as_ref(), entry.next_poll, now),
             balances: WalletBalances::new(snapshot, prices, now),
+            positions: entry.positions.as_ref().map(|positions| WalletPositions::new(positions, now)),
         }
     }
 }

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     clock::simulated::at,
-    exchange::{BalanceAnswer, Failure, PriceTable, Reason, Wallet, v1, v4},
+    exchange::{BalanceAnswer, Failure, PriceTable, Reason, Wallet, futures_positions, v1, v4},
+    snapshot::positions::{FuturesRisk, PositionsConfig, PositionsSnapshot},
     snapshot::store::{AccountEntry, AccountState, PriceEntry, Store},
     snapshot::wallet::{
         CurrencyFilter, PollOutcome, PollResult, Thresholds, WalletConfig, WatchedCurrency, tests::answer,
@@ -406,4 +407,68 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// The account with a futures wallet whose positions were read at second `read`.
+fn with_positions(result: Result<&str, Failure>, read: u64) -> AccountEntry {
+    let config = WalletConfig {
+        account: "bots".into(),
+        wallet: Wallet::FuturesUsdt,
+        watch: Vec::new(),
+        filter: CurrencyFilter::default(),
+        max_age: Duration::from_secs(90),
+    };
+    let facts = AccountState {
+        name: "bots".into(),
+        paused_until: None,
+        credentials_loaded: at(0).unix,
+        poller_restarts: 0,
+    };
+    let positions = PositionsConfig {
+        account: "bots".into(),
+        wallet: Wallet::FuturesUsdt,
+        risk: FuturesRisk { max_positions: 3, ..FuturesRisk::default() },
+        filter: CurrencyFilter::default(),
+        watched: Vec::new(),
+        max_age: Duration::from_secs(90),
+    };
+    let answer = result.and_then(|rows| {
+        let body = format!(r#"{{"returnCode":0,"error":null,"result":[{rows}]}}"#);
+        Ok((at(read), futures_positions::decode_positions(200, body.as_bytes())?))
+    });
+    let snapshot = PositionsSnapshot::new(Arc::new(positions)).apply(at(read), answer, None);
+    let account = AccountEntry::new(facts, vec![Arc::new(config)], at(NOW + 60).uptime);
+    account.with_positions([snapshot])
+}
+
+#[test]
+fn open_positions_are_listed_with_their_distance_to_liquidation() {
+    let row = |symbol: &str, side: &str, mark: &str, liquidation: &str| {
+        format!(
+            r#"{{"symbol":"{symbol}","positionSide":"{side}","positionType":"CROSSED","positionSize":"7","calMarkPrice":"{mark}","breakPrice":"{liquidation}"}}"#
+        )
+    };
+    let rows = [
+        row("btc_usdt", "LONG", "100", "85"),
+        row("<b>", "SHORT", "100", "105.5"),
+        row("eth_usdt", "SHORT", "100", "0"),
+        row("sol_usdt", "LONG", "100", "0"),
+    ];
+    let page = html(vec![with_positions(Ok(&rows.join(",")), NOW - 5)]);
+    for text in [
+        "<tr class=\"low\"><th scope=\"row\">&#60;b&#62; short <small>crossed</small></th><td>5.5 % <small>(page)</small></td><td>100</td><td>105.5</td><td>7</td></tr>",
+        "<tr class=\"low\"><th scope=\"row\">btc_usdt long <small>crossed</small></th><td>15.0 % <small>(warn)</small></td>",
+        "<tr><th scope=\"row\">eth_usdt short <small>crossed</small></th><td>–</td><td>100</td><td>–</td>",
+        "and 1 more positions",
+        "open positions, read",
+    ] {
+        assert!(page.contains(text), "{text} in\n{page}");
+    }
+    let flat = html(vec![with_positions(Ok(""), NOW - 5)]);
+    assert!(flat.contains("no open positions, read"), "{flat}");
+    let failed = html(vec![with_positions(Err(Failure::new(Reason::Auth, "not <allowed>")), NOW - 5)]);
+    assert!(failed.contains("<b>positions: auth</b> not &#60;allowed&#62;"), "{failed}");
+    assert!(failed.contains("open positions unknown") && !failed.contains("no open positions"), "{failed}");
+    let old = html(vec![with_positions(Ok(&rows.join(",")), NOW - 90)]);
+    assert!(old.contains("open positions unknown") && !old.contains("btc_usdt"), "{old}");
 }
