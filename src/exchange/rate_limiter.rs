@@ -3,6 +3,9 @@
 //! The limiter keeps to 2 and 900 calls in every sliding window. A call counts from its start until the length of the
 //! window after its end, so that the limit holds whenever in between the exchange counts it.
 //!
+//! A caller has one call in flight: the next one waits for its reply, which may be a limit reply, also if a reload has
+//! replaced the poller that sent it.
+//!
 //! Its state ends with the process. A new process assumes that the previous one was killed just now after a second's
 //! worth of calls, and sends nothing for a second. Because no second has more than 15 calls, both limits hold over any
 //! number of restarts. Without a state file a pause is forgotten: after a restart each account is tried once, and the
