@@ -19,6 +19,9 @@ const ACCOUNT: (&str, &str, &str) =
 /// Free, frozen and both together, by wallet and currency.
 type Balances = BTreeMap<(String, String), [f64; 3]>;
 
+/// The sum of the parts of a frozen amount, by wallet and currency.
+type Parts = BTreeMap<(String, String), f64>;
+
 /// Runs the driver beside this file in the environment that tests/install has made.
 fn ccxt(url: &str, access: &str, secret: &str) -> Value {
     let python = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("ccxt/bin/python");
@@ -62,8 +65,8 @@ fn simulate() -> (Exporter, SocketAddr) {
     (simulator, address)
 }
 
-/// Balances, and prices by currency.
-fn exported(url: &str) -> (Balances, BTreeMap<String, f64>) {
+/// Balances, the sum of the parts of each frozen amount, and prices by currency.
+fn exported(url: &str) -> (Balances, Parts, BTreeMap<String, f64>) {
     let (fapi, dapi) = (format!("{url}/fapi"), format!("{url}/dapi"));
     let words = [
         "once",
@@ -92,8 +95,15 @@ fn exported(url: &str) -> (Balances, BTreeMap<String, f64>) {
     for amounts in balances.values_mut() {
         amounts[2] = amounts[0] + amounts[1];
     }
+    let mut parts = Parts::new();
+    // ccxt does not count the fees of open orders either.
+    let counted = families["xt_balance_frozen_part"].samples.iter();
+    for sample in counted.filter(|sample| sample.labels["reason"] != "order_fee") {
+        let key = (sample.labels["wallet"].clone(), sample.labels["currency"].clone());
+        *parts.entry(key).or_default() += sample.value;
+    }
     let prices = families["xt_price"].samples.iter();
-    (balances, prices.map(|sample| (sample.labels["currency"].clone(), sample.value)).collect())
+    (balances, parts, prices.map(|sample| (sample.labels["currency"].clone(), sample.value)).collect())
 }
 
 #[test]
@@ -108,6 +118,20 @@ fn ccxt_finds_the_balances_and_prices_that_are_exported() {
         ("futures_coin/eth", "0", "3"),
     ] {
         put(address, path, available, freeze);
+    }
+    // Parts that do not add up, and margins with a fee.
+    for (path, body) in [
+        (
+            "spot/btc",
+            r#"{"available":"2","freeze":"0.75","parts":{"trade":"0.5","withdraw":null,"lock":"0.125"}}"#,
+        ),
+        (
+            "futures_usdt/eth",
+            r#"{"available":"7","freeze":"3","parts":{"openOrderMarginFrozen":"1.5","isolatedMargin":"1",
+                "crossedMargin":"0.5","openOrderFeeFrozen":"0.25"}}"#,
+        ),
+    ] {
+        control(address, &format!("/simulator/accounts/{}/{path}", ACCOUNT.0), body);
     }
     // What is set moves no more.
     let paid = [("btc", "64321.5"), ("usdc", "0.9987"), ("pepe", "0.00000123"), ("gal%28ft%29", "3.25")];
@@ -126,7 +150,7 @@ fn ccxt_finds_the_balances_and_prices_that_are_exported() {
             read.insert(key, [amount(0), amount(1), amount(2)]);
         }
     }
-    let (exported, priced) = exported(&url);
+    let (exported, parts, priced) = exported(&url);
     assert!(exported.len() >= 24 + 4, "{exported:?}");
     assert_eq!(read.keys().collect::<Vec<_>>(), exported.keys().collect::<Vec<_>>());
     for (key, [free, used, total]) in read {
@@ -136,6 +160,9 @@ fn ccxt_finds_the_balances_and_prices_that_are_exported() {
             format!("{} {}", exported_amounts[0], exported_amounts[1]),
             "{key:?}"
         );
+        // Every frozen amount is explained by its parts and the rest, and ccxt has the same sum.
+        let sum = parts.get(&key).copied().unwrap_or(0.0);
+        assert!((used - sum).abs() <= used * 1e-15, "{key:?}: {used} and {sum}");
         // Their total is the exchange's own text, ours a sum of floats.
         assert!(
             (total - exported_amounts[2]).abs() <= total * 1e-15,

@@ -310,7 +310,11 @@ const ROWS: [(&str, &str, &str, bool); 3] =
     [("<b>\"\\", "2", "0", true), ("btc", "0", "0", false), ("usdt", "1.5", "0", true)];
 
 fn row(row: &Json) -> (&str, &str, &str, bool) {
-    assert_eq!(names(row), ["currency", "free", "frozen", "present", "thresholds"], "{row:?}");
+    assert_eq!(
+        names(row),
+        ["currency", "free", "frozen", "frozen_parts", "present", "thresholds"],
+        "{row:?}"
+    );
     let words = |name: &str| words(row, name).unwrap_or_else(|| panic!("no {name}: {row:?}"));
     let Some(Json::Bool(present)) = row.field("present") else { panic!("not told: {row:?}") };
     (words("currency"), words("free"), words("frozen"), *present)
