@@ -247,7 +247,7 @@ pub static FAMILIES: [MetricFamily; 52] = [
         kind: MetricKind::Gauge,
         labels: WALLET_LABELS,
         help: "Value of the wallet in USDT as the exchange computes it; absent while unknown and if it was not sent.",
-        details: "`totalUsdtAmount` of v4. Absent also if the exchange did not send it. Which currencies it counts is not documented.",
+        details: "`totalUsdtAmount` of v4. Which currencies it counts is not documented.",
         source: MetricSource::Answer(|wallet_config, good, out| {
             if let Some(total) = &good.exchange_total {
                 out.sample(&[&wallet_config.account, wallet_config.wallet.label()], total.value());
@@ -612,7 +612,7 @@ pub static FAMILIES: [MetricFamily; 52] = [
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
         help: "1 if the last good answer had a row for the watched currency, 0 if not; absent while unknown.",
-        details: "It is 0 only if another answer confirms it.",
+        details: "If it is 0, another answer confirmed it. Then the balance is 0, or the exchange hides the currency from its list and gave its balance alone.",
         source: MetricSource::Holdings(|wallet_config, holdings, out| {
             for holding in
                 holdings.iter().filter(|holding| wallet_config.find_watch(&holding.currency).is_some())

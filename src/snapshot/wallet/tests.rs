@@ -118,6 +118,12 @@ fn a_watched_currency_is_zero_when_left_out_but_not_when_unreadable() {
 }
 
 #[test]
+fn a_row_costs_a_pointer_for_its_parts() {
+    // A thousand currencies in each of 450 accounts: every 8 bytes are 3.4 MiB.
+    assert_eq!(size_of::<Holding>(), 3 * size_of::<SmolStr>() + size_of::<usize>());
+}
+
+#[test]
 fn parts_are_kept_of_watched_currencies_and_of_others_while_anything_is_frozen() {
     let row = |currency: &str, frozen: &str, trade: &str| {
         format!(
