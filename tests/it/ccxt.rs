@@ -142,6 +142,7 @@ fn ccxt_finds_the_balances_and_prices_that_are_exported() {
     let url = format!("http://{address}");
     let mut found = ccxt(&url, ACCOUNT.1, ACCOUNT.2);
     let quoted = found.as_object_mut().unwrap().remove("prices").unwrap();
+    found.as_object_mut().unwrap().remove("positions").unwrap();
     let mut read = Balances::new();
     for (wallet, currencies) in found.as_object().unwrap() {
         for (code, amounts) in currencies.as_object().unwrap_or_else(|| panic!("{wallet}: {currencies}")) {
@@ -190,6 +191,66 @@ fn ccxt_finds_the_balances_and_prices_that_are_exported() {
             "{currency}"
         );
     }
+}
+
+#[test]
+fn ccxt_finds_the_positions_that_are_exported() {
+    let (_simulator, address) = simulate();
+    for (path, liquidation) in [
+        ("futures_usdt/positions/btc_usdt/short", "28002.38"),
+        ("futures_usdt/positions/eth_usdt/long", "0"),
+        ("futures_coin/positions/btc_usd/short", "31000.5"),
+    ] {
+        let body = format!(
+            r#"{{"isolated":{},"size":"10","entry":"27060","mark":"27050.1","liquidation":"{liquidation}","leverage":25,"margin":"1.0824","profit":"0.01"}}"#,
+            liquidation != "0"
+        );
+        control(address, &format!("/simulator/accounts/{}/{path}", ACCOUNT.0), &body);
+    }
+    let url = format!("http://{address}");
+    let found = ccxt(&url, ACCOUNT.1, ACCOUNT.2);
+    let mut theirs = BTreeMap::new();
+    for row in found["positions"].as_array().unwrap_or_else(|| panic!("{found}")) {
+        let text = |place: usize| row[place].as_str().unwrap_or_default().to_owned();
+        let number = |place: usize| match &row[place] {
+            Value::String(text) => text.parse::<f64>().ok(),
+            other => other.as_f64(),
+        };
+        // ccxt calls crossed margin cross.
+        let mode = text(3).replace("cross", "crossed");
+        theirs.insert([text(0), text(1), text(2), mode], [4, 5, 6, 7, 8].map(number));
+    }
+    let (fapi, dapi) = (format!("{url}/fapi"), format!("{url}/dapi"));
+    let words = [
+        "once",
+        "--xt.base-url",
+        &url,
+        "--xt.futures-usdt-base-url",
+        &fapi,
+        "--xt.futures-coin-base-url",
+        &dapi,
+        "--xt.wallet=futures_usdt",
+        "--xt.wallet=futures_coin",
+        "--xt.futures-risk",
+    ];
+    let output = Exporter::run(&words, &[("XT_ACCESS_KEY", ACCOUNT.1), ("XT_SECRET_KEY", ACCOUNT.2)]);
+    assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
+    let families = text_format::read(&output.stdout).unwrap();
+    let mut ours = BTreeMap::new();
+    for info in &families["xt_position_info"].samples {
+        let label = |name: &str| info.labels[name].clone();
+        let names = ["size_contracts", "entry_price", "mark_price", "liquidation_price", "leverage"];
+        let values = names.map(|name| {
+            let mut samples = families[&*format!("xt_position_{name}")].samples.iter();
+            let keys = ["wallet", "symbol", "side"];
+            let found =
+                samples.find(|sample| keys.iter().all(|key| sample.labels[*key] == info.labels[*key]));
+            found.map(|sample| sample.value)
+        });
+        ours.insert(["wallet", "symbol", "side", "margin_mode"].map(label), values);
+    }
+    assert_eq!(ours.len(), 3, "{ours:?}");
+    assert_eq!(theirs, ours);
 }
 
 #[test]
