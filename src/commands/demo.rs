@@ -22,7 +22,10 @@ use crate::{
     config::{AccountConfig, Config, PricesConfig},
     exchange::{ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Secret, Wallet},
     simulator::{SimulatedAccount, SimulatedWallet, market},
-    snapshot::wallet::{CurrencyFilter, Thresholds, WatchedCurrency},
+    snapshot::{
+        positions::FuturesRisk,
+        wallet::{CurrencyFilter, Thresholds, WatchedCurrency},
+    },
     web::WebConfigWatcher,
 };
 
@@ -108,6 +111,7 @@ fn configure_account(
         SimulatedWallet::FuturesUsdt => Wallet::FuturesUsdt,
         SimulatedWallet::FuturesCoin => Wallet::FuturesCoin,
     });
+    let has_positions = api == ApiVersion::V4 && !account.positions.is_empty();
     let url = |path: &str| BaseUrl::parse(&format!("http://{exchange}{path}")).map(|url| vec![url]);
     Ok(AccountConfig {
         name: account.name.as_str().into(),
@@ -122,7 +126,7 @@ fn configure_account(
         wallets: wallets.filter(|wallet| api.wallets().any(|supported| supported == *wallet)).collect(),
         watch: vec![(Wallet::Spot, WatchedCurrency { currency: "usdt".into(), thresholds })],
         filter: CurrencyFilter::default(),
-        futures_risk: None,
+        futures_risk: has_positions.then(FuturesRisk::default),
         poll_interval: POLL_INTERVAL,
         poll_timeout: POLL_TIMEOUT,
         max_age: MAX_AGE,

@@ -22,7 +22,7 @@ const CYCLE: u64 = 240;
 /// Seconds since the start of the cycle and the mark price in hundredths. The last point is the first point of the next
 /// cycle.
 const WALK: [(u64, i128); 6] =
-    [(0, 370_000), (70, 352_000), (110, 315_000), (150, 312_000), (180, 371_000), (CYCLE, 370_000)];
+    [(0, 370_000), (30, 352_000), (60, 315_000), (205, 312_000), (225, 371_000), (CYCLE, 370_000)];
 
 /// Positions by wallet.
 pub(super) type Positions = BTreeMap<SimulatedWallet, BTreeMap<PositionKey, SimulatedPosition>>;
@@ -170,10 +170,11 @@ mod tests {
             let all = |mut seconds: std::ops::Range<u64>, holds: fn(f64) -> bool| {
                 seconds.all(|second| holds(distance(cycle + second)))
             };
-            assert!(all(0..30, |distance| distance > 0.2));
-            assert!(all(75..90, |distance| distance < 0.2 && distance > 0.1));
-            assert!(all(110..150, |distance| distance < 0.1 && distance > 0.05));
-            assert!(all(180..240, |distance| distance > 0.2));
+            assert!(all(0..15, |distance| distance > 0.2));
+            assert!(all(20..50, |distance| distance < 0.2 && distance > 0.1));
+            // Long enough for an alert that waits for two minutes.
+            assert!(all(60..205, |distance| distance < 0.1 && distance > 0.05));
+            assert!(all(225..240, |distance| distance > 0.2));
         }
     }
 
