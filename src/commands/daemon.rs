@@ -62,6 +62,19 @@ pub(super) async fn listen(flags: &WebFlags) -> Result<Vec<TcpListener>, Command
     Ok(listeners)
 }
 
+/// Rejects a telemetry path that contains a key of an account: the log and the status page show it.
+pub(super) fn check_telemetry_path(flags: &WebFlags, config: &Config) -> Result<(), CommandError> {
+    let is_key =
+        config.accounts.iter().any(|account| account.credentials.pair().is_in(&flags.telemetry_path));
+    if is_key {
+        return Err(CommandError::Usage(
+            "--web.telemetry-path contains a key, and is shown in pages and logs: write another path"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 /// Rejects listen addresses that cannot be used together. Opens none.
 pub(super) fn check_listen_addresses(flags: &WebFlags) -> Result<(), CommandError> {
     if flags.systemd_socket {

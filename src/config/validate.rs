@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::UnixTime,
     exchange::{
-        ApiVersion, BaseUrl, Credentials, ExchangeHosts, KEY_CALLS_PER_SECOND, KeyId, KeySource,
+        ApiVersion, BaseUrl, Credentials, ExchangeHosts, KEY_CALLS_PER_SECOND, KeyId, KeyPair, KeySource,
         MARKET_LIST_RETRY_INTERVAL, PROCESS_CALLS_PER_MINUTE, SINGLE_READ_INTERVAL, Wallet,
     },
     quoting::quote_currency,
@@ -252,6 +252,7 @@ impl UnvalidatedAccount<'_> {
         let (poll_interval, poll_timeout, max_age) =
             self.timing.validate(self.settings).or_else(|why| self.fail(why))?;
         let credentials = Credentials::open(keys, now).or_else(|why| self.fail(why))?;
+        self.check_shown_texts(credentials.pair(), &hosts, &watch, &filter)?;
         Ok(AccountConfig {
             name: self.name.into(),
             hosts,
@@ -268,6 +269,31 @@ impl UnvalidatedAccount<'_> {
 
     fn api(&self) -> ApiVersion {
         self.api.unwrap_or_default()
+    }
+
+    /// Rejects a key in a text that metrics, pages and logs show.
+    fn check_shown_texts(
+        &self,
+        pair: &KeyPair,
+        hosts: &ExchangeHosts,
+        watched: &[(Wallet, WatchedCurrency)],
+        filter: &CurrencyFilter,
+    ) -> Result<(), ConfigError> {
+        let SettingNames { watch, base_url, .. } = *self.settings;
+        let watched = watched.iter().map(|(_, watched)| watched.currency.as_str());
+        let filtered = filter.only.iter().chain(&filter.exclude).map(SmolStr::as_str);
+        let hosts: Vec<_> = hosts.all().map(BaseUrl::to_string).collect();
+        let shown = [("the account's name", self.name)].into_iter();
+        let shown = shown.chain(watched.map(|name| (watch, name)));
+        let shown = shown.chain(filtered.map(|name| ("currencies", name)));
+        let mut shown = shown.chain(hosts.iter().map(|host| (base_url, host.as_str())));
+        match shown.find(|(_, text)| pair.is_in(text)) {
+            // No context, because that holds the account's name.
+            Some((setting, _)) => Err(ConfigError(format!(
+                "{setting} contains the access key or the secret key, and is shown in metrics, pages and logs: write something else there"
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn check_wallets(&self) -> Result<(), ConfigError> {

@@ -168,9 +168,12 @@ fn decode_key_list(status: u16, body: &[u8], access_key: &str) -> Result<KeyPerm
         let name = parse_object::<KeyName<'_>>(row).and_then(|row| parse_text(row.access_key));
         name.as_deref() == Some(access_key)
     };
-    let own = rows.iter().find(is_own);
-    own.map(|row| parse_permissions(row))
-        .ok_or_else(|| Failure::new(Reason::Api, "the list of keys does not contain this key"))
+    let own: Vec<_> = rows.iter().filter(is_own).collect();
+    match own.as_slice() {
+        [row] => Ok(parse_permissions(row)),
+        [] => Err(Failure::new(Reason::Api, "the list of keys does not contain this key")),
+        _ => Err(Failure::new(Reason::Decode, "the list of keys contains this key more than once")),
+    }
 }
 
 fn parse_permissions(row: &RawValue) -> KeyPermissions {
@@ -209,15 +212,19 @@ fn deserialize_present<'de, D: serde::Deserializer<'de>>(
     Deserialize::deserialize(deserializer).map(Some)
 }
 
-/// Whether a list of addresses, as text or as an array, has any; `None` if it is neither. `null` stands for no list.
+/// Whether a list of addresses, as text or as an array of texts, restricts the callers; `None` if it is neither. `null` and
+/// an empty list stand for no restriction, and so does an item that stands for every address.
 fn parse_addresses(raw: &RawValue) -> Option<bool> {
     if raw.get() == "null" {
         return Some(false);
     }
-    if let Some(text) = parse_text(raw) {
-        return Some(!text.trim().is_empty());
-    }
-    serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok().map(|list| !list.is_empty())
+    let text = match parse_text(raw) {
+        Some(text) => text.into_owned(),
+        None => serde_json::from_str::<Vec<String>>(raw.get()).ok()?.join(","),
+    };
+    let mut items = text.split(',').map(str::trim).filter(|item| !item.is_empty()).peekable();
+    let is_any = |item: &str| matches!(item, "*" | "0.0.0.0" | "::") || item.ends_with("/0");
+    Some(items.peek().is_some() && !items.any(is_any))
 }
 
 /// A refusal with a code of the exchange. Only codes of the documents are repeated.
@@ -284,6 +291,12 @@ mod tests {
             ("[]", Some(false)),
             (r#""192.0.2.1,192.0.2.2""#, Some(true)),
             (r#"["192.0.2.1"]"#, Some(true)),
+            (r#"",""#, Some(false)),
+            (r#"[""]"#, Some(false)),
+            (r#""*""#, Some(false)),
+            (r#""192.0.2.1, 0.0.0.0/0""#, Some(false)),
+            (r#"["::/0"]"#, Some(false)),
+            ("[null]", None),
             ("7", None),
             ("{}", None),
         ] {
@@ -301,6 +314,7 @@ mod tests {
     fn a_failure_holds_nothing_of_the_reply() {
         for (status, body, reason) in [
             (200, reply("").replace("mine", "gone"), Reason::Api),
+            (200, reply("").replace("other", "mine"), Reason::Decode),
             (200, format!(r#"{{"rc":1,"mc":"{SECRET}","result":null}}"#), Reason::Decode),
             (200, r#"{"rc":1,"mc":"NO_OPERATION_PERMISSION","result":null}"#.to_owned(), Reason::Auth),
             (200, r#"{"rc":1,"mc":"GATEWAY_0001","result":null}"#.to_owned(), Reason::RateLimited),

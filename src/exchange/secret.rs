@@ -107,6 +107,17 @@ impl KeyPair {
         self.0.secret.reveal()
     }
 
+    /// Whether `text` contains the access key or the secret key, in upper or lower case. Keys of under 8 characters, which no
+    /// exchange makes, are not searched for: they may be part of any word.
+    #[must_use]
+    pub fn is_in(&self, text: &str) -> bool {
+        let text = Zeroizing::new(text.to_lowercase());
+        [self.access(), self.secret()].into_iter().any(|key| {
+            let key = Zeroizing::new(key.to_lowercase());
+            key.len() >= 8 && text.contains(&**key)
+        })
+    }
+
     /// The same for equal access keys, whatever the secret: limits and nonces belong to the key.
     #[must_use]
     pub fn id(&self) -> KeyId {

@@ -325,12 +325,12 @@ fn concurrent_requests_for_balances_share_one_rendering() {
                 plain
             })
         };
-        let asking: Vec<_> = (0..32).map(|number| send_request(number % 2 == 0)).collect();
+        let asking: Vec<_> = (0..12).map(|number| send_request(number % 2 == 0)).collect();
         asking.into_iter().map(|asked| asked.join().unwrap()).collect()
     });
     let allowed = 2 + began.elapsed().as_secs();
     let different: BTreeSet<_> = bodies.iter().collect();
-    assert!(different.len() as u64 <= allowed, "{} renderings for 32 clients", different.len());
+    assert!(different.len() as u64 <= allowed, "{} renderings for 12 clients", different.len());
 }
 
 #[test]

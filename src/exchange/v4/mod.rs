@@ -39,19 +39,25 @@ pub(super) const MARKETS_PATH: &str = "/v4/public/symbol";
 /// unusable, or with a row without a currency. The text may hold anything that the exchange sent.
 pub fn decode_balances(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failure> {
     #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
     struct V4Assets<'a> {
         #[serde(borrow)]
         assets: Vec<&'a RawValue>,
-        #[serde(borrow)]
-        total_usdt_amount: Option<&'a RawValue>,
     }
-    let assets: Option<V4Assets<'_>> = parse_object(unwrap_envelope(status, body)?);
+    // On its own, so that a total that cannot be read, or is there twice, spoils no balance.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct V4Total<'a> {
+        #[serde(borrow)]
+        total_usdt_amount: &'a RawValue,
+    }
+    let result = unwrap_envelope(status, body)?;
+    let assets: Option<V4Assets<'_>> = parse_object(result);
     let assets = assets.ok_or_else(|| decode_failure("`result.assets` is not a list of currencies"))?;
     let rows: Result<Vec<_>, _> =
         assets.assets.into_iter().map(|row| decode_row(row, "result.assets")).collect();
     let answer = decode::build_answer(rows?)?;
-    Ok(BalanceAnswer { exchange_total: assets.total_usdt_amount.and_then(parse_amount), ..answer })
+    let total = parse_object::<V4Total<'_>>(result).map(|total| total.total_usdt_amount);
+    Ok(BalanceAnswer { exchange_total: total.and_then(parse_amount), ..answer })
 }
 
 /// Decodes the reply to the call for one `currency`; `None` if the account has none of it: a row of zeros, no row, or the

@@ -109,6 +109,28 @@ fn the_reply_for_one_currency_has_a_row_or_none() {
 }
 
 #[test]
+fn a_total_that_cannot_be_read_spoils_no_balance() -> Result<(), Failure> {
+    for (total, expected) in [
+        (r#""totalUsdtAmount":"31.75","#, Some("31.75")),
+        (r#""totalUsdtAmount":1,"totalUsdtAmount":2,"#, None),
+        (r#""totalUsdtAmount":null,"#, None),
+        (r#""totalUsdtAmount":"much","#, None),
+        ("", None),
+    ] {
+        let body = format!(
+            r#"{{"rc":0,"mc":"SUCCESS","result":{{{total}"assets":[{{"currency":"usdt","availableAmount":"1","frozenAmount":"0"}}]}}}}"#
+        );
+        let answer = decode_body(&body)?;
+        assert_eq!(
+            (answer.balances.len(), answer.exchange_total.as_ref().map(Amount::text)),
+            (1, expected),
+            "{total}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn an_unusable_row_is_dropped_and_counted_and_the_others_are_kept() -> Result<(), Failure> {
     let good_row = r#"{"currency":"ok","availableAmount":"1","frozenAmount":"0"}"#;
     for (bad, has_name) in [

@@ -116,13 +116,17 @@ fn head(stream: &mut TcpStream) -> u16 {
 fn a_network_with_all_its_connections_busy_gets_an_error_and_others_get_answers() {
     let (exporter, _exchange) = daemon_of_many_currencies(&["--poll.interval=1h"]);
     let address = exporter.address();
-    let slow: Vec<_> = (0..CONNECTIONS_OF_A_NETWORK)
-        .map(|_| {
-            let mut slow = send(address, b"GET /api/v1/balances HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            slow.read_exact(&mut [0]).unwrap();
-            slow
-        })
-        .collect();
+    // Many ask at once, so that the server has not yet cut the first off when the last one is served; but fewer than may
+    // wait for balances.
+    let request = b"GET /api/v1/balances HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut batch: Vec<_> = (0..CONNECTIONS_OF_A_NETWORK / 4).map(|_| send(address, request)).collect();
+        for client in &mut batch {
+            client.read_exact(&mut [0]).unwrap();
+        }
+        slow.append(&mut batch);
+    }
     let mut refused = connect(address);
     let refused = answer(&read_to_close(&mut refused));
     assert_eq!((refused.status, refused.header("connection")), (503, Some("close")));
