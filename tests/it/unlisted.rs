@@ -71,7 +71,6 @@ async fn a_hidden_balance_is_shown_and_read_with_every_poll() {
         Some(1.0),
         "rows of the list"
     );
-    // The list stays the same to the byte.
     hide_usdt(&exchange, "12.5");
     assert!(poller.poll().await);
     assert_eq!(state(&poller), [Some(12.5), Some(0.0), Some(1.0), Some(0.0)]);
