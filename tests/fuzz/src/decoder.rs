@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 use xt_balance_exporter::{
     clock::{MonotonicTime, Timestamp, UnixTime, Uptime},
-    exchange::{self, BalanceAnswer, Failure, Reason, futures, v1, v4},
+    exchange::{self, BalanceAnswer, Failure, Position, Reason, futures, futures_positions, v1, v4},
     exposition::cache,
     snapshot::store::AccountState,
     snapshot::store::{AccountEntry, Store},
@@ -53,6 +53,7 @@ pub fn run(input: &[u8]) {
         now = now.later(wait);
         server_time(status, dialect, body);
         prices(status, dialect, body);
+        positions(status, dialect, body);
         let seen = Seen::read(status, dialect, body);
         let read = decoded(status, dialect, body, &seen);
         for model in &mut models {
@@ -89,6 +90,20 @@ enum Dialect {
     V1,
     V4,
     Futures,
+}
+
+/// The positions in a futures answer: each symbol and side occurs once, no size is 0, and no price is 0 or negative.
+fn positions(status: u16, dialect: Dialect, body: &[u8]) {
+    let Dialect::Futures = dialect else { return };
+    let Ok(answer) = futures_positions::decode_positions(status, body) else { return };
+    let key = |position: &Position| (position.symbol.clone(), position.side);
+    assert!(answer.positions.windows(2).all(|pair| key(&pair[0]) < key(&pair[1])));
+    for position in &answer.positions {
+        assert!(position.size.value() > 0.0);
+        let prices = [&position.entry_price, &position.mark_price, &position.liquidation_price];
+        assert!(prices.into_iter().flatten().all(|price| price.value() > 0.0));
+        assert!(position.liquidation_distance().is_none_or(f64::is_finite));
+    }
 }
 
 /// Takes an input apart.
