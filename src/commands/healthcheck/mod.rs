@@ -1,6 +1,7 @@
 //! `healthcheck`: requests `/-/healthy` of a running exporter, for containers without curl.
 
 mod access;
+mod response;
 mod target;
 
 use std::{io, sync::Arc, time::Duration};
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 
 use self::{
     access::Access,
+    response::Response,
     target::{HEALTHY_PATH, Target},
 };
 use super::outcome::{CommandError, print};
@@ -39,10 +41,10 @@ pub(super) async fn run(flags: &HealthcheckFlags) -> Result<(), CommandError> {
         Ok(Err(error)) => return Err(failed(explain_error(&error))),
         Err(_) => return Err(failed(format!("did not respond within {} s", TIMEOUT.as_secs()))),
     };
-    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
-    match head.split(' ').nth(1).unwrap_or_default() {
+    let Response { status, body } = Response::parse(&response);
+    match &*status {
         "200" => {
-            print(body);
+            print(&body);
             Ok(())
         }
         "400" if body.contains("HTTPS") => {
@@ -55,8 +57,8 @@ pub(super) async fn run(flags: &HealthcheckFlags) -> Result<(), CommandError> {
     }
 }
 
-/// The response as text, headers included.
-async fn request_health(target: &Target, access: &Access) -> io::Result<String> {
+/// The bytes of the response, headers included.
+async fn request_health(target: &Target, access: &Access) -> io::Result<Vec<u8>> {
     let stream = TcpStream::connect(&target.address).await?;
     let host = match &target.host {
         Some(host) => host.clone(),
@@ -77,14 +79,14 @@ async fn request_health(target: &Target, access: &Access) -> io::Result<String> 
     }
 }
 
-async fn send_request(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> io::Result<String> {
+async fn send_request(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     let mut response = Vec::new();
     match stream.take(RESPONSE_MAX_BYTES).read_to_end(&mut response).await {
         // Some servers close without the end of TLS.
         Err(error) if error.kind() != io::ErrorKind::UnexpectedEof || response.is_empty() => Err(error),
-        _ => Ok(String::from_utf8_lossy(&response).into_owned()),
+        _ => Ok(response),
     }
 }
 
