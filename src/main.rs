@@ -8,6 +8,7 @@ fn main() -> ExitCode {
     log::set_panic_hook();
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,
+        Err(help) if !help.use_stderr() => return commands::finish_help(help.print()),
         Err(message) => {
             let _ = message.print();
             return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2));

@@ -24,7 +24,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use tokio::runtime;
 
 use self::{
-    outcome::{CommandError, print, print_error},
+    outcome::{CommandError, check_printed, keep_failure, print, print_error},
     signals::Signals,
 };
 use crate::cli::{self, Command};
@@ -51,6 +51,11 @@ pub fn run(command: Command) -> ExitCode {
         }
         Err(error) => Err(CommandError::Failed(format!("cannot start the runtime: {error}"))),
     };
+    // Another error matters more than one about the output.
+    let result = match result {
+        Ok(()) | Err(CommandError::AlreadyReported) => check_printed().and(result),
+        error => error,
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(CommandError::AlreadyReported) => ExitCode::from(1),
@@ -68,6 +73,19 @@ pub fn run(command: Command) -> ExitCode {
             print_error(&cli::name_variables(&text));
             ExitCode::from(2)
         }
+    }
+}
+
+/// The exit code after the program printed its help to standard output, with that result. Prints an error if it failed.
+#[must_use]
+pub fn finish_help(printed: io::Result<()>) -> ExitCode {
+    keep_failure(printed);
+    match check_printed() {
+        Err(CommandError::Failed(text)) => {
+            print_error(&text);
+            ExitCode::from(1)
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -2,6 +2,7 @@
 //! code it ends with.
 
 mod check;
+mod full_disk;
 mod help;
 mod variables;
 
