@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{
     Args, ValueEnum,
-    builder::{PossibleValuesParser, TypedValueParser as _},
+    builder::{PossibleValuesParser, StringValueParser, TypedValueParser},
 };
 
 use super::listen_address::ListenAddress;
@@ -66,7 +66,8 @@ pub struct SimulateFlags {
         value_name = "ADDRESS",
         default_value = "127.0.0.1:8470",
         // The variable of the other commands names the address of an exporter.
-        env = "XT_SIMULATE_LISTEN_ADDRESS"
+        env = "XT_SIMULATE_LISTEN_ADDRESS",
+        value_parser = parse_loopback_address
     )]
     pub listen_address: ListenAddress,
 }
@@ -115,7 +116,7 @@ pub struct CheckFlags {
 pub struct HealthcheckFlags {
     /// Address that the exporter listens on; of several, the first is asked
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10770")]
-    pub listen_address: Vec<String>,
+    pub listen_address: Vec<ListenAddress>,
     /// URL of the exporter.
     #[arg(
         long = "url",
@@ -191,6 +192,7 @@ pub struct AccountFlags {
         id = "xt.base-url",
         long = "xt.base-url",
         value_name = "URL",
+        value_parser = list_item_parser(),
         help = "Base URL of the exchange; repeatable, tried in order. http:// only to this machine \
                 [default: https://sapi.xt.com; with v1 https://api.xt.com and https://api.xt.pub]"
     )]
@@ -200,6 +202,7 @@ pub struct AccountFlags {
         id = "xt.futures-usdt-base-url",
         long = "xt.futures-usdt-base-url",
         value_name = "URL",
+        value_parser = list_item_parser(),
         help = "Base URL for USDT-margined futures; repeatable [default: https://fapi.xt.com]"
     )]
     pub futures_usdt_base_url: Vec<String>,
@@ -208,6 +211,7 @@ pub struct AccountFlags {
         id = "xt.futures-coin-base-url",
         long = "xt.futures-coin-base-url",
         value_name = "URL",
+        value_parser = list_item_parser(),
         help = "Base URL for coin-margined futures; repeatable [default: https://dapi.xt.com]"
     )]
     pub futures_coin_base_url: Vec<String>,
@@ -259,6 +263,7 @@ pub struct AccountFlags {
         long = "xt.wallet",
         value_name = "WALLET",
         default_value = "spot",
+        value_parser = |text: &str| text.trim().parse::<Wallet>(),
         help = "Wallet to read: spot, futures_usdt or futures_coin with v4; spot, wallet or fiat with v1; repeatable"
     )]
     pub wallet: Vec<Wallet>,
@@ -378,6 +383,17 @@ pub enum LogFormat {
 
 fn parse_api(label: &str) -> ApiVersion {
     if label == ApiVersion::V4.label() { ApiVersion::V4 } else { ApiVersion::V1 }
+}
+
+/// Parses a value of a repeatable flag without the spaces around it: its variable separates the values by commas, and many write a
+/// space after a comma.
+fn list_item_parser() -> impl TypedValueParser<Value = String> {
+    StringValueParser::new().map(|text| text.trim().to_owned())
+}
+
+/// The address of `simulate`, which listens on no other addresses than those of this machine.
+fn parse_loopback_address(text: &str) -> Result<ListenAddress, String> {
+    text.parse().map_err(|_| "write a loopback address and a port, such as 127.0.0.1:8470".to_owned())
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

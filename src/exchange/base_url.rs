@@ -7,7 +7,7 @@ use reqwest::Url;
 
 use super::{
     route::Route,
-    strict_url::{is_plain_host, parse_host},
+    strict_url::{is_plain_host, parse_host, parse_port},
 };
 
 /// Where an exchange listens: `https://host[:port][/path]`, or `http://` on this machine.
@@ -34,6 +34,9 @@ impl BaseUrl {
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if !is_plain_host(authority) {
             return refuse("has a host name that is not plain ASCII: write it in its xn-- form");
+        }
+        if let Err(why) = parse_port(authority) {
+            return refuse(&why);
         }
         let Some(url) = parse_host(scheme, authority, path) else { return no_url() };
         if url.query().is_some() || url.fragment().is_some() {
@@ -146,6 +149,9 @@ mod tests {
             ("https://api.xt.com/?a=b", "remove what follows"),
             ("https://user:hunter2@api.xt.com", "user name or password"),
             ("https://usér:hunter2@api xt.com", "user name or password"),
+            ("https://api.xt.com:99999", "a number from 1 to 65535"),
+            ("https://api.xt.com:0", "a number from 1 to 65535"),
+            ("http://[::1]:/x", "a number from 1 to 65535"),
             ("https://Münze.example", "not plain ASCII"),
             ("https://M%C3%BCnze.example", "not plain ASCII"),
         ] {

@@ -50,6 +50,7 @@ mod transport;
 pub mod v1;
 pub mod v4;
 
+pub(crate) use self::strict_url::parse_port;
 #[cfg(test)]
 pub(crate) use self::transport::{Script, ScriptedRequest, ScriptedResponse};
 pub use self::{

@@ -12,7 +12,10 @@ use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use zeroize::Zeroizing;
 
-use super::{reread::Reread, strict_url::parse_host};
+use super::{
+    reread::Reread,
+    strict_url::{parse_host, parse_port},
+};
 use crate::files::{self, Fingerprint};
 
 /// The most bytes of a file with user and password.
@@ -69,6 +72,7 @@ impl Proxy {
         }
         let (login, host) =
             authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
+        parse_port(host)?;
         let url = parse_host(&scheme, host, "").ok_or_else(invalid)?;
         let credentials = login.map(ProxyCredentials::from_url).transpose()?;
         Ok((Self { url, login: Login::None, warning: None }, credentials))
@@ -263,7 +267,10 @@ mod tests {
             ("hunter2:3128", "is not a valid URL"),
             ("http://", "is not a valid URL"),
             ("http://user:hunter2@", "is not a valid URL"),
-            ("http://x:hunter2", "is not a valid URL"),
+            ("http://x:hunter2", "a number from 1 to 65535"),
+            ("http://proxy:99999", "a number from 1 to 65535"),
+            ("http://user:hunter2@proxy:0", "a number from 1 to 65535"),
+            ("http://proxy:/", "a number from 1 to 65535"),
             ("http://M\u{fc}nze:1", "is not a valid URL"),
             ("http://%C3%BC:1", "is not a valid URL"),
             ("http://proxy:1/hunter2", "must end after the port"),

@@ -1,12 +1,16 @@
 //! Where the exporter is that `healthcheck` asks: an address that it listens on, or a URL. Reads no file and connects to
 //! nothing.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hyper::Uri;
 use rustls::pki_types::ServerName;
 
-use crate::{cli::HealthcheckFlags, quoting::quote_address};
+use crate::{
+    cli::{HealthcheckFlags, ListenAddress},
+    exchange::parse_port,
+    quoting::quote_address,
+};
 
 pub(super) const HEALTHY_PATH: &str = "/-/healthy";
 
@@ -31,7 +35,7 @@ impl Target {
     pub(super) fn new(flags: &HealthcheckFlags) -> Result<Self, String> {
         let target = match &flags.url {
             Some(url) => Self::from_url(url, flags.access.server_name.as_deref())?,
-            None => Self::from_listen_address(flags.listen_address.first().map_or("", String::as_str)),
+            None => Self::from_listen_address(flags.listen_address.first())?,
         };
         let access = &flags.access;
         let has_tls_flags = [&access.ca_file, &access.cert_file].iter().any(|file| file.is_some())
@@ -47,15 +51,18 @@ impl Target {
         Ok(target)
     }
 
-    fn from_listen_address(listen_address: &str) -> Self {
+    fn from_listen_address(listen_address: Option<&ListenAddress>) -> Result<Self, String> {
+        let listen_address = listen_address.filter(|address| address.port() != 0).ok_or(
+            "--web.listen-address has port 0, which stands for any free port: write the port that the exporter listens on",
+        )?;
         let address = connect_address(listen_address);
-        Self {
+        Ok(Self {
             shown: format!("--web.listen-address{}", quote_address(&address)),
             address,
             host: None,
             path: HEALTHY_PATH.to_owned(),
             server_name: None,
-        }
+        })
     }
 
     fn from_url(url: &str, server_name: Option<&str>) -> Result<Self, String> {
@@ -72,10 +79,12 @@ impl Target {
             let why = "every user of the machine can read the command line";
             return Err(format!("--url contains a password, but {why}: set --basic-auth.password-file"));
         }
-        if uri.query().is_some() {
-            return Err("--url must end after the path: remove what follows".to_owned());
+        // The parser drops a fragment.
+        if url.contains(['?', '#']) {
+            return Err("--url must end after the path: remove what follows ? or #".to_owned());
         }
-        let address = format!("{host}:{}", uri.port_u16().unwrap_or(default_port));
+        let port = parse_port(authority.as_str()).map_err(|why| format!("--url {why}"))?;
+        let address = format!("{host}:{}", port.unwrap_or(default_port));
         let path = uri.path().trim_end_matches('/');
         let path = path.strip_suffix(HEALTHY_PATH).unwrap_or(path);
         let name = server_name.unwrap_or_else(|| host.trim_matches(['[', ']']));
@@ -98,12 +107,15 @@ impl Target {
 }
 
 /// The address to connect to: the loopback address for an exporter that listens on all addresses.
-fn connect_address(listen_address: &str) -> String {
-    let (host, port) = listen_address.rsplit_once(':').unwrap_or((listen_address, ""));
-    match host {
-        "" | "0.0.0.0" => format!("127.0.0.1:{port}"),
-        "[::]" => format!("[::1]:{port}"),
-        _ => listen_address.to_owned(),
+fn connect_address(listen_address: &ListenAddress) -> String {
+    match listen_address {
+        ListenAddress::AllAddresses(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).to_string(),
+        ListenAddress::Socket(address) if address.ip().is_unspecified() => {
+            let loopback: IpAddr =
+                if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+            SocketAddr::new(loopback, address.port()).to_string()
+        }
+        ListenAddress::Socket(_) | ListenAddress::Name(..) => listen_address.to_string(),
     }
 }
 
@@ -127,7 +139,8 @@ mod tests {
             ("127.0.0.2:9", "127.0.0.2:9"),
             ("localhost:9", "localhost:9"),
         ] {
-            assert_eq!(connect_address(listens), connects);
+            let address = listens.parse::<ListenAddress>();
+            assert_eq!(address.map(|address| connect_address(&address)), Ok(connects.to_owned()));
         }
     }
 
@@ -149,6 +162,11 @@ mod tests {
             ("ftp://localhost", "not a valid URL"),
             ("https://user:hunter2@localhost", "--basic-auth.password-file"),
             ("https://localhost/?hunter2", "remove what follows"),
+            ("https://localhost/#hunter2", "remove what follows"),
+            ("https://localhost:99999", "a number from 1 to 65535"),
+            ("https://localhost:4294967296/x", "a number from 1 to 65535"),
+            ("http://localhost:", "a number from 1 to 65535"),
+            ("http://[::1]:0", "a number from 1 to 65535"),
             ("hunter2", "not a valid URL"),
         ] {
             let error = Target::from_url(url, None).err().unwrap_or_default();
