@@ -1,7 +1,14 @@
 //! Errors of the command line, without any text of the user that may be a secret: clap repeats what it does not
 //! understand. An error names the variable if a value does not come from the command line.
 
-use std::{error::Error as _, ffi::OsString, num::ParseIntError};
+use std::{
+    any::TypeId,
+    env,
+    error::Error as _,
+    ffi::{OsStr, OsString},
+    num::ParseIntError,
+    path::PathBuf,
+};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -20,6 +27,7 @@ pub(super) fn explain_error(error: clap::Error, cli: &mut clap::Command, words: 
         ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::TooManyValues => {
             explain_invalid_value(&error, cli, words)
         }
+        ErrorKind::InvalidUtf8 => explain_invalid_utf8(cli, words),
         ErrorKind::ArgumentConflict => explain_conflict(&error, cli, words),
         _ => None,
     };
@@ -78,6 +86,33 @@ fn explain_invalid_value(error: &clap::Error, cli: &clap::Command, words: &[OsSt
     let quoted = if is_quoted { format!(" '{value}'") } else { String::new() };
     let setting = variable.unwrap_or_else(|| format!("'{flag}'"));
     Some(format!("invalid value{quoted} for {setting}: {why}"))
+}
+
+/// Names the flag or the variable whose value is not UTF-8; clap names neither.
+fn explain_invalid_utf8(cli: &clap::Command, words: &[OsString]) -> Option<String> {
+    let is_invalid = |value: &OsStr| value.to_str().is_none();
+    let command = words.get(1).and_then(|word| cli.find_subcommand(word))?;
+    let settings = command.get_arguments().filter_map(|arg| {
+        let long = arg.get_long()?;
+        // Paths need no UTF-8.
+        if arg.get_value_parser().type_id() == TypeId::of::<PathBuf>() {
+            return None;
+        }
+        let flag = format!("--{long}");
+        if is_on_command_line(words, long) {
+            let is_value = |pair: &[OsString]| {
+                let [name, value] = pair else { return false };
+                let is_after = name.to_str() == Some(&flag) && is_invalid(value);
+                is_after || (is_invalid(value) && value.to_string_lossy().starts_with(&format!("{flag}=")))
+            };
+            return words.windows(2).any(is_value).then_some(flag);
+        }
+        let variable =
+            arg.get_env().filter(|name| env::var_os(name).is_some_and(|value| is_invalid(&value)))?;
+        variable.to_str().map(str::to_owned)
+    });
+    let setting = settings.into_iter().next()?;
+    Some(format!("the value of {setting} is not valid UTF-8: write it in UTF-8"))
 }
 
 /// Names the variables among two settings that exclude each other; `None` if both are on the command line.

@@ -29,7 +29,13 @@ The variable of a repeatable flag separates the values by commas.";
 
 /// Prometheus exporter for account balances on XT and exchanges with the same API
 #[derive(Debug, Parser)]
-#[command(name = "xt-balance-exporter", version, propagate_version = true, subcommand_required = true)]
+#[command(
+    name = "xt-balance-exporter",
+    bin_name = "xt-balance-exporter",
+    version,
+    propagate_version = true,
+    subcommand_required = true
+)]
 #[command(override_usage = "xt-balance-exporter [COMMAND] [OPTIONS]")]
 #[command(help_template = format!("{{about}}\n\n{INTRODUCTION}\n\n{{usage-heading}} {{usage}}\n\n{{all-args}}"))]
 #[command(max_term_width = 100, arg_required_else_help = false)]
@@ -95,9 +101,14 @@ impl Command {
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let words: Vec<_> = words.into_iter().collect();
     let (command, words) = match move_command_first(words.clone()) {
+        // It only prints, like --help: no variable can be wrong for it.
+        Some(words) if variables::is_on_command_line(&words, "metrics") => (Cli::command(), words),
         Some(words) => (variables::read_variables(commands(), &words), words),
         None => (definition(), words),
     };
+    if let Some(text) = variables::find_empty_item(&command, &words) {
+        return Err(command.clone().error(ErrorKind::ValueValidation, text));
+    }
     match command.clone().try_get_matches_from(&words) {
         Ok(matches) => Cli::from_arg_matches(&matches).map(|cli| cli.command),
         Err(error) if error.kind() == ErrorKind::DisplayVersion => Ok(Command::Version),

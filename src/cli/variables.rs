@@ -1,6 +1,9 @@
 //! The environment variables of flags: each flag has one. A flag on the command line wins over its variable.
 
-use std::{env, ffi::OsString};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+};
 
 use clap::{Arg, ArgAction};
 
@@ -66,10 +69,26 @@ pub(super) fn read_variables(command: clap::Command, words: &[OsString]) -> clap
         .mut_subcommands(|subcommand| read_variables(subcommand, words))
 }
 
+/// An error for a variable of the command, the second word, that has nothing before or after a comma.
+pub(super) fn find_empty_item(commands: &clap::Command, words: &[OsString]) -> Option<String> {
+    let command = words.get(1).and_then(|word| commands.find_subcommand(word))?;
+    let variables = command.get_arguments().filter_map(|arg| {
+        let is_list = matches!(arg.get_action(), ArgAction::Append);
+        (is_list && !is_on_command_line(words, arg.get_long()?)).then(|| arg.get_env())?
+    });
+    let has_empty_item = |name: &&OsStr| {
+        let value = env::var(name).unwrap_or_default();
+        !value.is_empty() && value.split(',').any(|item| item.trim().is_empty())
+    };
+    let name = variables.into_iter().find(has_empty_item)?;
+    Some(format!("{} has an empty value before or after a comma: remove the comma", name.display()))
+}
+
 /// Whether the words of the command line contain the flag.
 pub(super) fn is_on_command_line(words: &[OsString], flag: &str) -> bool {
     words.iter().any(|word| {
-        let rest = word.to_str().and_then(|word| word.strip_prefix("--")?.strip_prefix(flag));
+        let word = word.to_string_lossy();
+        let rest = word.strip_prefix("--").and_then(|word| word.strip_prefix(flag));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
     })
 }

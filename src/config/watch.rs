@@ -38,7 +38,9 @@ impl Syntax {
     /// How entries are written.
     fn example(self) -> &'static str {
         match self {
-            Self::Flag => "write usdt, usdt=500 (warn) or usdt=500:200 (warn:page), one currency per flag",
+            Self::Flag => {
+                "write usdt, usdt=500 (warn) or usdt=500:200 (warn:page), one currency per flag, or commas in XT_BALANCE_WATCH"
+            }
             Self::Yaml => "write `watch: {usdt: 500}` or `watch: {usdt: {warn: 500, page: 200}}`",
         }
     }

@@ -1,10 +1,12 @@
 //! The environment variables of flags: each flag has one, the flag wins, and errors name the variable.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, process::Command};
+
+use clap::ArgAction;
 
 use super::{CLOSED_PORT, KEYS, assert_exit};
 use crate::common::{
-    ACCESS_KEY, Exchange, Exporter, Output, SECRET_KEY,
+    ACCESS_KEY, Exchange, Exporter, Output, PROGRAM, SECRET_KEY,
     golden::{Transcript, error_output},
     sample, until,
 };
@@ -100,7 +102,16 @@ fn an_error_names_the_variable_and_the_fix() {
         ("--config.check", "XT_WEB_ALLOWED_HOSTS", "a,b:80"),
         ("--config.check", "XT_BALANCE_WATCH", "usdt=500,btc:1"),
         ("--config.check --poll.interval 5s", "XT_POLL_TIMEOUT", "10s"),
+        ("--config.check", "XT_BALANCE_WATCH", "usdt=abc"),
+        ("--config.check", "XT_BALANCE_WATCH", "usdt=500,"),
+        ("--config.check", "XT_WALLET", "spot, ,futures_usdt"),
+        ("--config.check", "XT_BASE_URL", "https://a.b:99999"),
+        ("--config.check", "XT_WEB_MAX_REQUESTS", "x"),
         ("--config.check", "XT_WEB_LISTEN_ADDRESS", "127.0.0.1"),
+        ("healthcheck", "XT_WEB_LISTEN_ADDRESS", "127.0.0.1"),
+        ("healthcheck", "XT_WEB_LISTEN_ADDRESS", "127.0.0.1:0"),
+        ("healthcheck", "XT_URL", "https://127.0.0.1:99999"),
+        ("simulate", "XT_SIMULATE_LISTEN_ADDRESS", "127.0.0.1"),
         ("--config.check", "XT_CONFIG_FILE", "missing.yml"),
         ("--config.check --config.file x.yml", "XT_POLL_INTERVAL", "1m"),
         ("--config.check --config.file x.yml", "XT_ACCOUNT", "a"),
@@ -110,11 +121,53 @@ fn an_error_names_the_variable_and_the_fix() {
         assert_exit(&output, 2, &[variable]);
         transcript.add_output(&format!("{variable}={value} {args}"), &output);
     }
+    let output = run_without_utf8(&["--config.check"], Some("XT_ACCOUNT"));
+    assert_exit(&output, 2, &["XT_ACCOUNT"]);
+    transcript.add_output("XT_ACCOUNT is not UTF-8", &output);
+    let output = run_without_utf8(&["--config.check", "--xt.account"], None);
+    assert_exit(&output, 2, &["--xt.account"]);
+    transcript.add_output("--xt.account is not UTF-8", &output);
     let both = [("XT_POLL_INTERVAL", "1m"), ("XT_CONFIG_FILE", "x.yml")];
     let output = run_with("--config.check", &both);
     assert_exit(&output, 2, &["XT_POLL_INTERVAL", "XT_CONFIG_FILE"]);
     transcript.add_output("both", &output);
     transcript.assert("wrong_variables");
+}
+
+/// Runs the program with a value that is not UTF-8, of this variable or as the last argument.
+fn run_without_utf8(args: &[&str], variable: Option<&str>) -> Output {
+    let script = r#"value=$(printf '\377'); if [ "$VARIABLE" ]; then export "$VARIABLE=$value"; exec "$@"; fi; exec "$@" "$value""#;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh", PROGRAM]);
+    let env = [&KEYS[..], &[("VARIABLE", variable.unwrap_or_default()), ("PATH", "/usr/bin:/bin")]].concat();
+    Exporter::start_by(shell, args, &env).wait()
+}
+
+#[test]
+fn a_space_after_a_comma_is_accepted_in_every_list() {
+    let values = [
+        ("XT_BASE_URL", "http://127.0.0.1:1 , http://127.0.0.1:2"),
+        ("XT_FUTURES_USDT_BASE_URL", "http://127.0.0.1:1, http://127.0.0.1:2"),
+        ("XT_FUTURES_COIN_BASE_URL", "http://127.0.0.1:1, http://127.0.0.1:2"),
+        ("XT_WALLET", "spot, futures_usdt, futures_coin"),
+        ("XT_BALANCE_WATCH", "usdt=500, btc"),
+        ("XT_WEB_LISTEN_ADDRESS", "127.0.0.1:1, 127.0.0.1:2"),
+        ("XT_WEB_ALLOWED_HOSTS", "a.test, b.test"),
+    ];
+    let output = run_with("--config.check", &values);
+    assert_exit(&output, 0, &["configuration is valid"]);
+    let serve = cli::definition().find_subcommand("serve").unwrap().clone();
+    let lists = serve.get_arguments().filter(|arg| matches!(arg.get_action(), ArgAction::Append));
+    let mut lists: Vec<_> = lists.map(|arg| arg.get_env().unwrap().to_str().unwrap()).collect();
+    let mut tried = values.map(|(name, _)| name);
+    lists.sort_unstable();
+    tried.sort_unstable();
+    assert_eq!(lists, tried, "every list is tried");
+}
+
+#[test]
+fn the_list_of_metrics_needs_no_valid_variable() {
+    assert_exit(&run_with("--metrics", &[("XT_API", "bad"), ("XT_WALLET", ",")]), 0, &["xt_up"]);
 }
 
 #[test]
@@ -129,7 +182,7 @@ fn a_misspelled_variable_is_a_warning() {
 fn healthcheck_asks_the_first_address_of_the_variable() {
     let exchange = Exchange::documented();
     let exporter = Exporter::serve(&exchange.url(), &[]);
-    let addresses = format!("{},127.0.0.1:1", exporter.address());
+    let addresses = format!(" {} , 127.0.0.1:1", exporter.address());
     assert_exit(&Exporter::run(&["healthcheck"], &[("XT_WEB_LISTEN_ADDRESS", &addresses)]), 0, &[]);
 }
 
