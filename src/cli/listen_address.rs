@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
@@ -28,7 +28,8 @@ impl ListenAddress {
         }
     }
 
-    /// Whether nobody can listen on both addresses at the same time. Looks up no name, so it misses equal names.
+    /// Whether nobody can listen on both addresses at the same time. Looks up no name, so of
+    /// names it knows only `localhost`.
     #[must_use]
     pub fn conflicts_with(&self, other: &Self) -> bool {
         if self.port() == 0 || self.port() != other.port() {
@@ -38,7 +39,13 @@ impl ListenAddress {
             (Self::AllAddresses(_), _) => true,
             // Whether [::] covers IPv4 depends on the system.
             (Self::Socket(wide), Self::Socket(narrow)) => {
-                wide.ip().is_unspecified() && wide.is_ipv4() == narrow.is_ipv4()
+                let (wide, narrow) = (wide.ip().to_canonical(), narrow.ip().to_canonical());
+                wide == narrow || (wide.is_unspecified() && wide.is_ipv4() == narrow.is_ipv4())
+            }
+            // Every system has the IPv4 address of this name.
+            (Self::Socket(wide), Self::Name(name, _)) if name.eq_ignore_ascii_case("localhost") => {
+                let wide = wide.ip().to_canonical();
+                wide == Ipv4Addr::LOCALHOST || wide == Ipv4Addr::UNSPECIFIED
             }
             _ => false,
         };
@@ -236,6 +243,12 @@ mod tests {
             ("127.0.0.1:80", "127.0.0.2:80", false),
             ("127.0.0.1:80", "127.0.0.1:81", false),
             (":0", ":0", false),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80", true),
+            ("[::ffff:0.0.0.0]:80", "127.0.0.1:80", true),
+            ("localhost:80", "127.0.0.1:80", true),
+            ("Localhost:80", "0.0.0.0:80", true),
+            ("localhost:80", "192.0.2.1:80", false),
+            ("a.example:80", "127.0.0.1:80", false),
         ] {
             assert_eq!(conflict(a, b), Some(expected), "{a} {b}");
         }

@@ -22,7 +22,14 @@ pub(super) fn describe(error: &Error, text: &str, path: &KeyPath, examples: &Key
         }
         Error::SerdeMissingField { field, .. } => {
             let example = path.join(field, examples).and_then(|path| path.example(examples));
-            place(path, &with_example(&format!("the key `{field}` is missing"), "add", example))
+            place(
+                path,
+                &with_example(
+                    &format!("the key `{field}` is missing, or not aligned with its neighbours"),
+                    "add",
+                    example,
+                ),
+            )
         }
         Error::DuplicateMappingKey { key, .. } => {
             let known = key.as_deref().and_then(|key| path.join(key, examples));
@@ -163,8 +170,8 @@ const SYNTAX: &[(&str, &str)] = &[
     ("simple key", "a colon and a space are missing after the key"),
     ("indent", "the indentation is wrong: align the keys of the map"),
     ("comments must", "a comment needs a space before its #"),
-    ("document", "a line that begins with --- or ... is not allowed here"),
     ("BOM", "the file contains a byte order mark (U+FEFF) that is not at its beginning: remove it"),
+    ("document", "a line that begins with --- or ... is not allowed here"),
     ("recursion limit", "the brackets nest too deeply"),
 ];
 

@@ -19,10 +19,21 @@ use self::{error_text::describe, key_path::KeyPath};
 pub(crate) fn read<T: DeserializeOwned>(text: &str, examples: &KeyExamples) -> Result<T, String> {
     let mut path = None;
     parse(text, &mut path).map_err(|error| {
+        if let Some(line) = error.location().and_then(|at| find_tab(text, at.line())) {
+            return format!("line {line}: a tab is not allowed here: indent with spaces");
+        }
         let path = KeyPath::new(path.as_ref(), examples);
         let place = error.location().map(|at| format!("line {}, column {}: ", at.line(), at.column()));
         format!("{}{}", place.unwrap_or_default(), describe(error.without_snippet(), text, &path, examples))
     })
+}
+
+/// The number of the line that a tab indents, if that is the line of an error or the next one. The parser takes such a line
+/// for more of the value before it.
+fn find_tab(text: &str, error_line: u64) -> Option<u64> {
+    let is_tabbed = |line: &str| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
+    let lines = (1..).zip(text.lines()).skip_while(|(number, _)| *number < error_line).take(2);
+    lines.filter(|(_, line)| is_tabbed(line)).map(|(number, _)| number).next()
 }
 
 /// Deserializes a key that may be absent, but not without a value: `prices:` would say nothing, and `ca_file: #x` neither.
