@@ -1,14 +1,18 @@
 //! Texts made from the definition of the flags: the version, the completions of shells, and the man page.
 
 use std::{
+    any::TypeId,
     env::consts,
     fmt::Write as _,
     io::{self, Write as _},
+    path::PathBuf,
 };
 
+use clap::{ValueHint, builder::PossibleValuesParser};
 use clap_mangen::Man;
 
 use super::flags::Shell;
+use crate::exchange::Wallet;
 
 /// What the build could not find out.
 const UNKNOWN: &str = "unknown";
@@ -37,7 +41,8 @@ pub fn version() -> String {
 }
 
 /// The completions of `definition` for a shell.
-pub(super) fn completions(mut definition: clap::Command, shell: Shell) -> String {
+pub(super) fn completions(definition: clap::Command, shell: Shell) -> String {
+    let mut definition = offer_values(definition);
     let shell = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Zsh => clap_complete::Shell::Zsh,
@@ -47,7 +52,26 @@ pub(super) fn completions(mut definition: clap::Command, shell: Shell) -> String
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut definition, name, &mut script);
     // clap_complete spells a name with hyphens in two ways, so that bash completes no flag after a command (clap issue 6421).
-    String::from_utf8_lossy(&script).replace("xt__subcmd__balance__subcmd__exporter", "xt__balance__exporter")
+    let script = String::from_utf8_lossy(&script);
+    let script = script.replace("xt__subcmd__balance__subcmd__exporter", "xt__balance__exporter");
+    // bash splits `--flag=value` into three words.
+    let previous_word = "    prev=\"$3\"\n";
+    let skip_equals = "    if [[ \"${prev}\" == \"=\" ]]; then prev=\"${COMP_WORDS[COMP_CWORD-2]}\"; fi\n";
+    script.replace(previous_word, &format!("{previous_word}{skip_equals}"))
+}
+
+/// Makes shells offer the wallets, and names of files only for flags that take a file.
+fn offer_values(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| {
+            if arg.get_long() == Some("xt.wallet") {
+                return arg.value_parser(PossibleValuesParser::new(Wallet::ALL.map(Wallet::label)));
+            }
+            let is_path = arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+            let is_free = arg.get_action().takes_values() && !is_path && arg.get_possible_values().is_empty();
+            if is_free { arg.value_hint(ValueHint::Other) } else { arg }
+        })
+        .mut_subcommands(offer_values)
 }
 
 /// The man page of `definition`, for section 1.

@@ -1,6 +1,6 @@
 //! What the program prints about itself: help, version, metrics, completions and man page.
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::fs::symlink, process::Command};
 
 use super::{assert_exit, run};
 use crate::common::{
@@ -111,7 +111,27 @@ fn each_shell_accepts_its_completions_and_bash_offers_flags() {
     }
     let levels = complete_in_bash(&script, "xt-balance-exporter check --log.format ");
     assert_eq!(levels, ["logfmt", "json"]);
+    let wallets = complete_in_bash(&script, "xt-balance-exporter once --xt.wallet futures");
+    assert_eq!(wallets, ["futures_usdt", "futures_coin"]);
+    // bash splits the last word at the equals sign.
+    let levels = complete_in_bash(&script, "xt-balance-exporter serve --log.level = d");
+    assert_eq!(levels, ["debug"]);
     assert_exit(&Exporter::run(&["completions", "tcsh"], &[]), 2, &["bash, zsh, fish"]);
+}
+
+#[test]
+fn errors_call_the_program_by_its_name_whatever_its_file_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("renamed");
+    symlink(PROGRAM, &link).unwrap();
+    for args in [&["--bogus"][..], &["completions"], &["healthcheck", "--tls.cert-file", "x"], &["help"]] {
+        let output = Exporter::start_by(Command::new(&link), args, &[]).wait();
+        let text = format!("{}{}", output.stdout, output.stderr);
+        assert!(
+            text.contains("Usage: xt-balance-exporter ") && !text.contains("renamed"),
+            "{args:?}: {text}"
+        );
+    }
 }
 
 #[test]
