@@ -6,7 +6,14 @@ mod full_disk;
 mod help;
 mod variables;
 
-use std::{fs, net::SocketAddr, path::Path, process::Command};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::Command,
+    thread,
+};
 
 use crate::common::golden::{Transcript, assert_golden, error_output};
 use crate::common::{
@@ -395,6 +402,26 @@ fn healthcheck_distinguishes_a_running_daemon_from_a_missing_one() {
     transcript.add_output("a daemon that is healthy", &healthy);
     transcript.add_output("no daemon", &gone);
     transcript.assert("healthcheck");
+}
+
+#[test]
+fn healthcheck_prints_the_answer_that_a_proxy_sends_in_chunks() {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/exporter", proxy.local_addr().unwrap());
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nheal\r\n4\r\nthy\n\r\n0\r\n\r\n";
+    let served = thread::spawn(move || {
+        let mut client = BufReader::new(proxy.accept().unwrap().0);
+        let mut line = String::new();
+        // An empty line ends the request.
+        while client.read_line(&mut line).unwrap() > 2 {
+            line.clear();
+        }
+        client.get_mut().write_all(answer.as_bytes()).unwrap();
+    });
+    let output = Exporter::run(&["healthcheck", "--url", &url], &[]);
+    assert_exit(&output, 0, &[]);
+    assert_eq!(output.stdout, "healthy\n");
+    served.join().unwrap();
 }
 
 // demo and simulate
