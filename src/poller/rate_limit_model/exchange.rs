@@ -118,10 +118,15 @@ impl PlannedReply {
         Self { latency, result: CallResult::Other, response: Err(Failure::new(reason, "simulated")) }
     }
 
-    fn nonce_expired(latency: Duration, is_v4: bool) -> Self {
-        let body =
-            if is_v4 { r#"{"rc":1,"mc":"AUTH_105"}"# } else { r#"{"code":400,"info":"nonce expired"}"# };
-        Self::new(latency, 200, None, body, CallResult::Nonce)
+    fn nonce_expired(latency: Duration, request: &ScriptedRequest) -> Self {
+        let body = match &*request.path {
+            path if is_futures(path) => {
+                futures_error("403", "The request time 1 exceeds the specified time 2")
+            }
+            path if path.starts_with(V4_SINGLE) => r#"{"rc":1,"mc":"AUTH_105"}"#.to_owned(),
+            _ => r#"{"code":400,"info":"nonce expired"}"#.to_owned(),
+        };
+        Self::new(latency, 200, None, &body, CallResult::Nonce)
     }
 }
 
@@ -169,7 +174,8 @@ impl ExchangeModel {
             account,
             key: self.keys[account],
             host: request.host.clone(),
-            wallet: (nonce.is_some() || request.path == V4_LIST).then(|| {
+            path: request.path.clone(),
+            wallet: (nonce.is_some() || [V4_LIST, FUTURES_LIST].contains(&&*request.path)).then(|| {
                 let account = request.query.split('&').find(|pair| pair.starts_with("account="));
                 format!("{} {}", request.path, account.unwrap_or_default())
             }),
@@ -190,7 +196,7 @@ impl ExchangeModel {
         if !self.has_faults {
             let latency = self.draw_latency(RECOVERED_LATENCY_MAX.min(request.timeout / 4));
             let good = |model: &Self| model.good_reply(request, 0, latency);
-            return if is_nonce_bad { PlannedReply::nonce_expired(latency, false) } else { good(self) };
+            return if is_nonce_bad { PlannedReply::nonce_expired(latency, request) } else { good(self) };
         }
         let host = request.host.bytes().find(u8::is_ascii_digit).map_or(0, |digit| usize::from(digit - b'0'));
         let host_fault = self.scenario.faults.hosts[host];
@@ -215,7 +221,7 @@ impl ExchangeModel {
             return self.limit_reply(latency);
         }
         if is_nonce_bad {
-            return PlannedReply::nonce_expired(latency, false);
+            return PlannedReply::nonce_expired(latency, request);
         }
         let offset_seconds = if let HostFault::WrongServerTime(seconds) = host_fault { seconds } else { 0 };
         self.draw_fault(account, request, latency)
@@ -230,7 +236,8 @@ impl ExchangeModel {
         latency: Duration,
     ) -> Option<PlannedReply> {
         let is_v4 = self.scenario.is_v4;
-        let is_signed = find_nonce(request).is_some() || request.path.starts_with(V4_SINGLE);
+        let is_futures = is_futures(&request.path);
+        let is_signed = find_nonce(request).is_some() || request.path.starts_with(V4_SINGLE) || is_futures;
         let mut draw = self.rng.u32(0..1_000);
         let mut is_drawn = |chance: u32| {
             let hit = draw < chance;
@@ -254,16 +261,19 @@ impl ExchangeModel {
                 let (code, info) =
                     if self.rng.bool() { (307, "AccessKey error") } else { (308, "sign error") };
                 let v4_code = if code == 307 { "AUTH_101" } else { "AUTH_103" };
-                let body = if is_v4 {
+                let body = if is_futures {
+                    futures_error("403", info)
+                } else if is_v4 {
                     format!(r#"{{"rc":1,"mc":"{v4_code}","result":null}}"#)
                 } else {
                     format!(r#"{{"code":{code},"data":null,"info":"{info}"}}"#)
                 };
                 PlannedReply::new(latency, 200, None, &body, CallResult::Refused)
             }
-            () if is_drawn(faults.nonce) && is_signed => PlannedReply::nonce_expired(latency, is_v4),
+            () if is_drawn(faults.nonce) && is_signed => PlannedReply::nonce_expired(latency, request),
             () if is_drawn(faults.empty) && is_signed => {
                 let body = match &*request.path {
+                    FUTURES_LIST | POSITIONS => FUTURES_EMPTY,
                     V4_LIST => r#"{"rc":0,"mc":"SUCCESS","result":{"assets":[]}}"#,
                     V4_SINGLE => r#"{"rc":0,"mc":"SUCCESS","result":null}"#,
                     _ => r#"{"code":200,"data":{}}"#,
@@ -283,9 +293,15 @@ impl ExchangeModel {
     }
 
     fn good_reply(&self, request: &ScriptedRequest, offset_seconds: i64, latency: Duration) -> PlannedReply {
-        if request.path.ends_with("getMarketConfig") {
-            // A part of a poll of prices, and not a poll of its own.
-            return PlannedReply::new(latency, 200, None, r#"{"btc_usdt":{}}"#, CallResult::Other);
+        // A part of a poll, and not a poll of its own.
+        let part = match &*request.path {
+            V1_MARKETS => Some(r#"{"btc_usdt":{}}"#),
+            V4_MARKETS => Some(V4_MARKETS_BODY),
+            POSITIONS => Some(FUTURES_EMPTY),
+            _ => None,
+        };
+        if let Some(body) = part {
+            return PlannedReply::new(latency, 200, None, body, CallResult::Other);
         }
         let body = if is_clock_call(request) {
             let now = (EPOCH + self.now() + latency / 2).as_millis();
@@ -301,6 +317,10 @@ impl ExchangeModel {
             format!(r#"{{"rc":0,"mc":"SUCCESS","result":{}}}"#, v4_row("hidden"))
         } else if request.path == V4_SINGLE {
             r#"{"rc":1,"mc":"CURRENCY_001","result":null}"#.to_owned()
+        } else if request.path == FUTURES_LIST {
+            FUTURES_BODY.to_owned()
+        } else if request.path == V4_PRICES {
+            r#"{"rc":0,"mc":"SUCCESS","result":[{"s":"btc_usdt","p":"5"}]}"#.to_owned()
         } else if request.path.ends_with("getTickers") {
             r#"{"btc_usdt":{"price":5}}"#.to_owned()
         } else {
@@ -323,6 +343,27 @@ impl ExchangeModel {
 const V4_LIST: &str = "/v4/balances";
 /// The call for one currency. The exchange has one of the two that the list leaves out.
 const V4_SINGLE: &str = "/v4/balance";
+const V4_PRICES: &str = "/v4/public/ticker/price";
+const V1_MARKETS: &str = "/data/api/v1/getMarketConfig";
+/// The list of markets.
+pub(super) const V4_MARKETS: &str = "/v4/public/symbol";
+const V4_MARKETS_BODY: &str = r#"{"rc":0,"mc":"SUCCESS","result":{"symbols":[{"symbol":"btc_usdt","state":"ONLINE","tradingEnabled":true}]}}"#;
+/// The balances of a futures wallet.
+const FUTURES_LIST: &str = "/future/user/v1/balance/list";
+const FUTURES_BODY: &str = r#"{"returnCode":0,"msgInfo":"success","error":null,"result":[{"coin":"usdt","walletBalance":"5","availableBalance":"5","openOrderMarginFrozen":"0","isolatedMargin":"0","crossedMargin":"0"}]}"#;
+/// The open positions of a futures wallet.
+pub(super) const POSITIONS: &str = "/future/user/v1/position";
+const FUTURES_EMPTY: &str = r#"{"returnCode":0,"msgInfo":"success","error":null,"result":[]}"#;
+
+fn is_futures(path: &str) -> bool {
+    path.starts_with("/future/")
+}
+
+fn futures_error(code: &str, message: &str) -> String {
+    format!(
+        r#"{{"returnCode":1,"msgInfo":"failure","error":{{"code":"{code}","msg":"{message}"}},"result":null}}"#
+    )
+}
 
 fn v4_row(currency: &str) -> String {
     format!(r#"{{"currency":"{currency}","availableAmount":"5","frozenAmount":"0"}}"#)

@@ -92,6 +92,7 @@ fn any_scenario(
             timeout,
             over_limit,
             is_v4: false,
+            reads_positions: false,
             reads_prices: seed % 2 == 0,
             faults,
             disruptions,
@@ -219,6 +220,7 @@ fn plain_scenario(accounts: usize) -> Scenario {
         timeout: 333,
         over_limit: false,
         is_v4: false,
+        reads_positions: false,
         reads_prices: false,
         faults: FaultRates::default(),
         disruptions: Vec::new(),
@@ -346,6 +348,38 @@ fn accounts_that_ask_for_currencies_that_the_list_leaves_out_keep_every_promise(
         scenarios.prop_map(|scenario| Scenario { is_v4: true, wallets: 1, reads_prices: false, ..scenario });
     let (hours, calls) = prove(20, &scenarios);
     assert!(hours > 40.0 && calls > 40_000);
+}
+
+#[test]
+fn accounts_with_positions_and_prices_of_v4_keep_every_promise() {
+    let interval = prop_oneof![Just(SECOND), 10 * SECOND..60 * SECOND, 60 * SECOND..300 * SECOND];
+    let scenarios = any_scenario(prop_oneof![1usize..4, 1usize..16], interval);
+    let scenarios =
+        scenarios.prop_map(|scenario| Scenario { is_v4: true, reads_positions: true, ..scenario });
+    let (hours, calls) = prove(20, &scenarios);
+    assert!(hours > 30.0 && calls > 40_000);
+}
+
+#[test]
+fn positions_and_the_list_of_markets_are_read_without_bursts_at_the_limit_of_the_address() {
+    // Each of 150 accounts makes five calls a minute, and the first minute two more for currencies that the list lacks.
+    let disruptions = vec![(300, Disruption::Suspend(29)), (600, Disruption::Restart(100))];
+    let scenario = Scenario {
+        interval: 60 * SECOND,
+        wallets: 3,
+        is_v4: true,
+        reads_positions: true,
+        reads_prices: true,
+        over_limit: true,
+        disruptions,
+        ..plain_scenario(150)
+    };
+    let record = run_scenario(&scenario);
+    assert_eq!(check_promises(&scenario, &record), Ok(()));
+    let read =
+        |path: &str| record.calls.iter().filter(|call| call.path == path && call.end < Duration::MAX).count();
+    assert!(read(exchange::POSITIONS) > 1_000);
+    assert_eq!(read(exchange::V4_MARKETS), 2, "once per process");
 }
 
 #[test]

@@ -10,7 +10,8 @@ pub(super) struct RecordedCall {
     pub account: usize,
     pub key: usize,
     pub host: String,
-    /// The path and the parameters that choose the wallet; `None` for the clock and for prices.
+    pub path: String,
+    /// The path and the parameters that choose the wallet; `None` for the clock, for positions and for prices.
     pub wallet: Option<String>,
     /// `None` for the clock and for prices.
     pub nonce: Option<u64>,

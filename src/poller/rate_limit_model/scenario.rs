@@ -27,7 +27,9 @@ pub(super) struct Scenario {
     pub over_limit: bool,
     /// Whether the accounts use v4 and watch two currencies that its list leaves out, instead of v1.
     pub is_v4: bool,
-    /// Whether prices are read too, every shortest interval.
+    /// Whether the open positions of futures are read too. Only v4 has them.
+    pub reads_positions: bool,
+    /// Whether prices are read too, every shortest interval, and once an hour the list of markets.
     pub reads_prices: bool,
     pub faults: FaultRates,
     /// The disruptions of the process, each with its time in thousandths of the fault period.
@@ -91,6 +93,8 @@ pub(super) struct ModelAccount {
     pub is_v4: bool,
     /// Whether a currency is watched.
     pub has_watch: bool,
+    /// Whether the positions of its futures wallets are read.
+    pub reads_positions: bool,
     pub interval: Duration,
     pub timeout: Duration,
     pub wallets: usize,
@@ -101,6 +105,17 @@ impl ModelAccount {
     /// The time between two polls of the account's wallets.
     pub(super) fn slot(&self) -> Duration {
         self.interval / u32::try_from(self.wallets).unwrap_or(1)
+    }
+
+    /// Calls of one poll, on average over the wallets, at most. With v4 a poll of spot reads the list, the hidden currency
+    /// and at first the missing one. A poll of futures reads the balances and, if they are on, the positions.
+    fn calls_per_poll(&self) -> f64 {
+        if self.key == NO_KEY || !self.is_v4 {
+            return 1.0;
+        }
+        let wallets = f64::from(u32::try_from(self.wallets).unwrap_or(1));
+        let futures_calls = if self.reads_positions { 2.0 } else { 1.0 };
+        (3.0 + (wallets - 1.0) * futures_calls) / wallets
     }
 }
 
@@ -114,6 +129,7 @@ impl Scenario {
                 index,
                 is_v4: self.is_v4,
                 has_watch: false,
+                reads_positions: self.reads_positions,
                 interval: Duration::from_millis(interval),
                 timeout: Duration::ZERO,
                 wallets: if self.varied { rng.usize(1..=self.wallets) } else { self.wallets },
@@ -125,6 +141,7 @@ impl Scenario {
             index: self.accounts,
             is_v4: self.is_v4,
             has_watch: false,
+            reads_positions: false,
             interval: Duration::from_millis(self.interval),
             timeout: Duration::ZERO,
             wallets: 1,
@@ -146,11 +163,9 @@ impl Scenario {
     }
 }
 
-/// Calls per second of all accounts together, at most. A poll of v4 reads the list, the hidden currency and at first the
-/// missing one.
+/// Calls per second of all accounts together, at most.
 pub(super) fn sum_rates(accounts: &[ModelAccount]) -> f64 {
-    let calls = |account: &ModelAccount| if account.is_v4 { 3.0 } else { 1.0 };
-    accounts.iter().map(|account| calls(account) / account.slot().as_secs_f64()).sum()
+    accounts.iter().map(|account| account.calls_per_poll() / account.slot().as_secs_f64()).sum()
 }
 
 /// Calls per second of the key that makes the most.
@@ -158,12 +173,13 @@ pub(super) fn find_busiest_key_rate(accounts: &[ModelAccount]) -> f64 {
     accounts.chunk_by(|a, b| a.key == b.key).map(sum_rates).max_by(f64::total_cmp).unwrap_or(0.0)
 }
 
-/// Draws another configuration: some accounts are removed, some get a watched currency, some are polled less often.
+/// Draws another configuration: some accounts are removed, some get a watched currency or lose
+/// their positions, some are polled less often.
 pub(super) fn change_accounts(accounts: &[ModelAccount], seed: u64) -> Vec<ModelAccount> {
     let mut rng = Rng::with_seed(seed);
     let mut change = |account: &ModelAccount| match rng.u8(0..8) {
         0..2 => None,
-        2..4 => Some(ModelAccount { has_watch: true, ..account.clone() }),
+        2..4 => Some(ModelAccount { has_watch: true, reads_positions: false, ..account.clone() }),
         4 => Some(ModelAccount { interval: account.interval * 2, ..account.clone() }),
         5 => Some(ModelAccount { wallets: 1, ..account.clone() }),
         _ => Some(account.clone()),

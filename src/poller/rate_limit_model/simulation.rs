@@ -24,10 +24,14 @@ use crate::{
         ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Script, Secret, Wallet,
     },
     poller::PollerSet,
-    snapshot::wallet::{CurrencyFilter, WatchedCurrency},
+    snapshot::{
+        positions::FuturesRisk,
+        wallet::{CurrencyFilter, WatchedCurrency},
+    },
 };
 
-const WALLETS: [Wallet; 3] = [Wallet::Spot, Wallet::Wallet, Wallet::Fiat];
+const V1_WALLETS: [Wallet; 3] = [Wallet::Spot, Wallet::Wallet, Wallet::Fiat];
+const V4_WALLETS: [Wallet; 3] = [Wallet::Spot, Wallet::FuturesUsdt, Wallet::FuturesCoin];
 
 /// Runs the scenario: a fault period, then a time without faults, in which every account must recover.
 pub(super) fn run_scenario(scenario: &Scenario) -> Record {
@@ -176,8 +180,11 @@ fn create_config(account: &ModelAccount, host_count: usize) -> AccountConfig {
         access: KeyHalf::Given(secret(format!("key{}", account.key))),
         secret: KeyHalf::Given(secret("secret".to_owned())),
     };
-    let url = |host: usize| BaseUrl::parse(&format!("https://host{host}.test"));
-    let base_urls: Result<Vec<_>, String> = (0..host_count).map(url).collect();
+    let parse_urls = |name: &str| -> Vec<BaseUrl> {
+        let url = |host: usize| BaseUrl::parse(&format!("https://{name}{host}.test"));
+        (0..host_count).map(url).collect::<Result<_, String>>().unwrap_or_else(|why| panic!("{why}"))
+    };
+    let wallets = if account.is_v4 { V4_WALLETS } else { V1_WALLETS };
     let watched = |currency: &&str| WatchedCurrency { currency: (*currency).into(), thresholds: None };
     let watch: &[&str] = match (account.is_v4, account.has_watch) {
         (true, _) => &["gone", "hidden", "usdt"],
@@ -188,14 +195,16 @@ fn create_config(account: &ModelAccount, host_count: usize) -> AccountConfig {
         name: format!("account{}", account.index).into(),
         hosts: ExchangeHosts {
             api: if account.is_v4 { ApiVersion::V4 } else { ApiVersion::V1 },
-            base_urls: base_urls.unwrap_or_else(|why| panic!("{why}")),
+            base_urls: parse_urls("host"),
+            futures_usdt: parse_urls("futures-usdt"),
+            futures_coin: parse_urls("futures-coin"),
             ..ExchangeHosts::default()
         },
         credentials: Credentials::open(source, UnixTime::EPOCH).unwrap_or_else(|why| panic!("{why}")),
-        wallets: WALLETS.into_iter().take(account.wallets).collect(),
-        watch: watch.iter().map(|currency| (WALLETS[0], watched(currency))).collect(),
+        wallets: wallets.into_iter().take(account.wallets).collect(),
+        watch: watch.iter().map(|currency| (wallets[0], watched(currency))).collect(),
         filter: CurrencyFilter::default(),
-        futures_risk: None,
+        futures_risk: account.reads_positions.then(FuturesRisk::default),
         poll_interval: account.interval,
         poll_timeout: account.timeout,
         max_age: account.interval * 3,
