@@ -12,7 +12,7 @@ const INDENT: &str = "  ";
 #[must_use]
 pub fn list_metrics() -> String {
     let mut text = String::new();
-    for family in &FAMILIES {
+    for family in FAMILIES.iter() {
         let _ = writeln!(text, "{} ({})", family.name, family.kind.type_name());
         if !family.labels.is_empty() {
             let _ = writeln!(text, "{INDENT}labels: {}", family.labels.join(", "));
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn every_family_is_listed_and_no_line_is_too_long() {
         let text = list_metrics();
-        for family in &FAMILIES {
+        for family in FAMILIES.iter() {
             let title = format!("{} ({})\n", family.name, family.kind.type_name());
             assert!(text.contains(&title), "{}", family.name);
             assert!(text.replace("\n  ", " ").contains(&family.meaning()), "{}", family.name);

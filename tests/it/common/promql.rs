@@ -54,7 +54,7 @@ pub fn rules() -> Result<Vec<Rule>, Box<dyn Error>> {
 /// What may be named in an expression: the labels of each metric.
 pub fn vocabulary() -> Result<BTreeMap<String, BTreeSet<String>>, Box<dyn Error>> {
     let mut known = BTreeMap::new();
-    for family in &FAMILIES {
+    for family in FAMILIES.iter() {
         // Prometheus renames a label of ours that a target has too, unless the job honors our labels.
         let renamed = family.labels.iter().map(|name| format!("exported_{name}"));
         let labels: BTreeSet<_> =
