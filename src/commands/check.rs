@@ -16,10 +16,11 @@ use crate::{
     clock::Clock,
     config::{AccountConfig, Config, PricesConfig},
     exchange::{
-        Amount, ApiVersion, Balance, BalanceAnswer, BaseUrl, Client, Detail, Failure, PriceClient, QUOTE,
-        ReadOutcome, ReadRequest, Reason, Session, Wallet, suggest_other_version,
+        Amount, ApiVersion, Balance, BalanceAnswer, BaseUrl, Client, Detail, Failure, PositionAnswer,
+        PositionsRead, PriceClient, QUOTE, ReadOutcome, ReadRequest, Reason, Session, Wallet,
+        suggest_other_version,
     },
-    snapshot::wallet::Thresholds,
+    snapshot::{positions::FuturesRisk, wallet::Thresholds},
 };
 
 /// Maximum difference between the clocks of this machine and of the exchange. Polls correct for more, but timestamps,
@@ -101,7 +102,7 @@ async fn check_account(
     with_permissions: bool,
     counts: &mut Counts,
 ) {
-    let AccountConfig { name, hosts, credentials, wallets, watch, poll_timeout, .. } = account;
+    let AccountConfig { name, hosts, credentials, wallets, watch, poll_timeout, futures_risk, .. } = account;
     print(&format!("\naccount '{name}'\n"));
     match credentials.warnings() {
         [] => counts.report(Verdict::Ok, "key pair", "read"),
@@ -144,6 +145,9 @@ async fn check_account(
                         describe_watched_currency(&answer, &watch.currency, watch.thresholds);
                     counts.report(verdict, &format!("watch {}", watch.currency), &finding);
                 }
+                if let Some(risk) = futures_risk.filter(|_| wallet.has_positions()) {
+                    check_positions((wallet, risk), &mut session, exchange, poll_timeout, counts).await;
+                }
             }
             // The same problem again.
             ReadOutcome::Failed(failure)
@@ -159,6 +163,27 @@ async fn check_account(
     }
     if with_permissions {
         check_permissions(&session, &wallets, exchange, poll_timeout, counts).await;
+    }
+}
+
+/// Reads the open positions of a wallet and prints the finding.
+async fn check_positions(
+    (wallet, risk): (Wallet, FuturesRisk),
+    session: &mut Session,
+    exchange: &Client,
+    timeout: Duration,
+    counts: &mut Counts,
+) {
+    let what = format!("positions of {wallet}");
+    match exchange.read_positions(session, wallet, timeout).await.outcome {
+        ReadOutcome::Answered(PositionsRead { answer, .. }) => {
+            let (verdict, finding) = describe_positions(&answer, risk);
+            counts.report(verdict, &what, &finding);
+        }
+        ReadOutcome::Failed(failure) => {
+            counts.report(Verdict::Fail, &what, &describe_failure(session.hosts.api, Some(wallet), &failure));
+        }
+        ReadOutcome::Skipped => print(&format_line(Verdict::Fail, &what, SKIPPED)),
     }
 }
 
@@ -264,6 +289,27 @@ fn describe_answer(answer: &BalanceAnswer) -> String {
         let _ = write!(text, "\n{} invalid and ignored", count_rows(answer.rejected));
     }
     text
+}
+
+fn describe_positions(answer: &PositionAnswer, risk: FuturesRisk) -> (Verdict, String) {
+    let mut text = format!("read, {} open", answer.positions.len());
+    let distances = answer.positions.iter().filter_map(|row| Some((row.liquidation_distance()?, row)));
+    let nearest = distances.min_by(|(a, _), (b, _)| a.total_cmp(b));
+    let mut verdict = Verdict::Ok;
+    if let Some((distance, position)) = nearest {
+        let (symbol, side) = (&position.symbol, position.side.label());
+        let _ = write!(text, ", {symbol} {side} is nearest to liquidation: {:.1} % away", distance * 100.0);
+        let below = [("page threshold", risk.page_distance), ("threshold", risk.warn_distance)];
+        if let Some((name, level)) = below.into_iter().find(|(_, level)| distance < *level) {
+            verdict = Verdict::Warn;
+            let _ = write!(text, ", below the {name} of {:.1} %", level * 100.0);
+        }
+    }
+    if answer.rejected > 0 {
+        verdict = Verdict::Fail;
+        let _ = write!(text, "\n{} invalid and ignored", count_rows(answer.rejected));
+    }
+    (verdict, text)
 }
 
 fn count_rows(rows: u64) -> String {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
 
+use crate::common::golden::Transcript;
 use crate::common::in_process::{MAX_AGE, TestPoller, account, advance_clock, key_source, to_millis};
 use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, sample, until};
 use xt_balance_exporter::{
@@ -346,4 +347,38 @@ fn positions_have_the_digits_of_the_exchange_in_json_and_are_null_while_unknown(
         Some(positions()).filter(|positions| positions["state"] == "unknown")
     });
     assert_eq!((&unknown["open"], &unknown["currencies"]), (&json!(null), &json!(null)));
+}
+
+#[test]
+fn check_says_which_positions_it_found_in_each_wallet() {
+    let exchange = exchange();
+    let url = exchange.url();
+    let (usdt, coin) = (format!("{url}/fapi"), format!("{url}/dapi"));
+    let keys = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
+    let run = |flags: &[&str]| {
+        let hosts =
+            ["--xt.base-url", &url, "--xt.futures-usdt-base-url", &usdt, "--xt.futures-coin-base-url", &coin];
+        let wallets = ["--xt.wallet=spot", "--xt.wallet=futures_usdt", "--xt.wallet=futures_coin"];
+        Exporter::run(&[&["check", "--xt.api=v4"], &hosts[..], &wallets, flags].concat(), &keys)
+    };
+    let mut transcript = Transcript::default();
+    let mut check = |case: &str, code: i32| {
+        let output = run(&["--xt.futures-risk"]);
+        assert_eq!(output.status.code(), Some(code), "{}", output.stdout);
+        transcript.add_output(case, &output);
+    };
+    check("near", 0);
+    open(&exchange, "btc_usdt", position("27050", "31000"));
+    check("nearer than the warning", 0);
+    open(&exchange, "btc_usdt", position("27050", "0"));
+    check("no liquidation price", 0);
+    let value = json!({"positionSide": "BOTH", "positionSize": "1"});
+    exchange.simulator.inject_fault(fault_of_positions(Effect::Row { currency: "d_usdt".to_owned(), value }));
+    check("an unusable row", 1);
+    exchange.simulator.clear_faults();
+    exchange.simulator.inject_fault(fault_of_positions(Effect::Maintenance));
+    check("positions cannot be read", 1);
+    exchange.simulator.clear_faults();
+    transcript.assert("check_positions");
+    assert!(!run(&[]).stdout.contains("positions"));
 }
