@@ -19,7 +19,7 @@ use self::template::PageTemplate;
 /// whatever names an exchange gives its currencies.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
      script-src 'sha256-2m2Z0XtaQJeIR4V+Dx2/sBxfK6Our+qgn4lR+qc5XLA='; \
-     style-src 'sha256-cZdFmgTx8x7hMcc3fRQ4fHap9/91KX2ElAqJnLKkgyQ='; \
+     style-src 'sha256-umKZrNdwEyjWo7nUK2M3Yt6Bztwo16bcnGNStcPOacs='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Renders the whole HTML document.

@@ -122,6 +122,13 @@ fn a_frozen_amount_names_its_parts_that_are_not_zero() {
     let text =
         text(&html(vec![polled(account("desk", &[]), NOW - 4, v4::decode_balances(200, body.as_bytes()))]));
     assert!(text.contains("usdt 5 2.50 withdraw 2, other 0.5 "), "{text}");
+    let whole = body.replace(r#""withdraw":"2""#, r#""withdraw":"2.5""#);
+    let text = self::text(&html(vec![polled(
+        account("desk", &[]),
+        NOW - 4,
+        v4::decode_balances(200, whole.as_bytes()),
+    )]));
+    assert!(text.contains("usdt 5 2.50 withdraw "), "{text}");
 }
 
 #[test]

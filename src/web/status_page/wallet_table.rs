@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    exchange::{BalanceAmounts, PriceTable, Wallet},
+    exchange::{BalanceAmounts, FrozenPart, PriceTable, Wallet},
     snapshot::wallet::{Holding, HoldingState, Thresholds, WalletSnapshot, WatchedCurrency},
 };
 
@@ -67,7 +67,7 @@ pub(super) enum Amounts<'a> {
         /// Whether the exchange's list has the currency.
         is_listed: bool,
         /// Reason and amount of each part of the frozen amount that is not 0.
-        parts: Vec<(&'static str, &'a str)>,
+        parts: Vec<(&'static str, Option<&'a str>)>,
     },
     /// The answer did not list the currency, which is a balance of zero.
     Missing,
@@ -76,13 +76,18 @@ pub(super) enum Amounts<'a> {
 
 impl<'a> Amounts<'a> {
     fn read(amounts: &'a BalanceAmounts, is_listed: bool) -> Self {
-        let parts = amounts.frozen_parts.iter().filter(|part| part.amount.value() != 0.0);
+        let parts: Vec<_> = amounts.frozen_parts.iter().filter(|part| part.amount.value() != 0.0).collect();
+        // A reason that explains the whole amount needs no number of its own.
+        let is_whole = |part: &FrozenPart| {
+            parts.len() == 1 && part.amount.value().total_cmp(&amounts.frozen.value()).is_eq()
+        };
+        let amount = |part: &'a FrozenPart| (!is_whole(part)).then(|| part.amount.text());
         Self::Read {
             free: AmountText::new(amounts.free.text()),
             frozen: AmountText::new(amounts.frozen.text()),
             is_nothing_frozen: amounts.frozen.value() == 0.0,
             is_listed,
-            parts: parts.map(|part| (part.reason.label(), part.amount.text())).collect(),
+            parts: parts.iter().map(|part| (part.reason.label(), amount(part))).collect(),
         }
     }
 }
