@@ -13,7 +13,7 @@ use crate::{
     exchange::Wallet,
     snapshot::{
         store::Store,
-        wallet::{Freshness, Thresholds, WalletSnapshot},
+        wallet::{Freshness, HoldingState, Thresholds, WalletSnapshot},
     },
 };
 
@@ -113,8 +113,7 @@ impl PrintedWallet {
             return changes;
         };
         for watch in &snapshot.config.watch {
-            let holding = good.holdings.iter().find(|holding| holding.currency == watch.currency);
-            let amounts = holding.and_then(|holding| holding.state.amounts());
+            let amounts = good.find_state(&watch.currency).and_then(HoldingState::amounts);
             let (Some(thresholds), Some((free, _))) = (watch.thresholds, amounts) else { continue };
             let level = Level::new(free, thresholds);
             let previous = self.levels.insert(watch.currency.as_str().into(), level);

@@ -72,7 +72,7 @@ pub(super) fn is_success(status: u16) -> bool {
 
 /// Whether the status alone is a limit reply: 429, and 418, which other exchanges send to an address that continues
 /// after 429.
-fn is_limit_reply(status: u16) -> bool {
+pub(super) fn is_limit_reply(status: u16) -> bool {
     matches!(status, 418 | 429)
 }
 

@@ -13,7 +13,7 @@ use super::{
     base_url::BaseUrl,
     call::{CallContext, CallError, OutgoingCall},
     client::{Client, Session},
-    decode::{failure_from_status, parse_integer, parse_object, parse_text},
+    decode::{failure_from_status, is_limit_reply, parse_integer, parse_object, parse_text},
     error::{Failure, Reason},
     failover::Deadline,
     signing,
@@ -251,7 +251,7 @@ fn refusal(status: u16, code: &str) -> Failure {
 /// The failure of a reply that only its status describes.
 fn undocumented_reply(status: u16) -> Failure {
     let text = format!("HTTP {status}, and not the documented list of keys");
-    if matches!(status, 418 | 429) {
+    if is_limit_reply(status) {
         return Failure::new(Reason::RateLimited, text);
     }
     Failure { text, ..failure_from_status(status, b"{}") }

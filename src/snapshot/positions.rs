@@ -186,8 +186,7 @@ impl PositionsSnapshot {
                 if let Some(count) = next.failures.get_mut(failure.reason as usize) {
                     *count += 1;
                 }
-                let since = self.last_failure.as_ref().map_or(at, |failure| failure.since);
-                next.last_failure = Some(LastFailure { at, since, failure });
+                next.last_failure = Some(LastFailure::after(self.last_failure.as_ref(), at, failure));
             }
         }
         next

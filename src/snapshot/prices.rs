@@ -101,8 +101,7 @@ impl PriceSnapshot {
                 next.last_failure = None;
             }
             Err(failure) => {
-                let since = self.last_failure.as_ref().map_or(at, |failure| failure.since);
-                next.last_failure = Some(LastFailure { at, since, failure });
+                next.last_failure = Some(LastFailure::after(self.last_failure.as_ref(), at, failure));
             }
         }
         next
@@ -113,10 +112,9 @@ impl PriceSnapshot {
     pub fn apply_market_list(self, at: Timestamp, status: MarketListStatus) -> Self {
         let MarketListStatus { last_success, failure } = status;
         let old = &self.market_list;
-        let since = old.last_failure.as_ref().map_or(at, |failure| failure.since);
         let is_new = last_success != old.last_success;
         let last_failure = match failure {
-            Some(failure) => Some(LastFailure { at, since, failure }),
+            Some(failure) => Some(LastFailure::after(old.last_failure.as_ref(), at, failure)),
             None if is_new => None,
             None => old.last_failure.clone(),
         };

@@ -228,6 +228,14 @@ pub struct LastFailure {
     pub failure: Failure,
 }
 
+impl LastFailure {
+    /// The failure of a poll that ended at `at`, after the `previous` poll, if that failed too.
+    #[must_use]
+    pub fn after(previous: Option<&Self>, at: Timestamp, failure: Failure) -> Self {
+        Self { at, since: previous.map_or(at, |previous| previous.since), failure }
+    }
+}
+
 /// Counts since the start of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
@@ -452,8 +460,7 @@ impl WalletSnapshot {
                 if let Some(count) = next.counters.failures.get_mut(failure.reason as usize) {
                     *count += 1;
                 }
-                let since = self.last_failure.as_ref().map_or(result.at, |failure| failure.since);
-                next.last_failure = Some(LastFailure { at: result.at, since, failure });
+                next.last_failure = Some(LastFailure::after(self.last_failure.as_ref(), result.at, failure));
             }
         }
         next

@@ -119,12 +119,12 @@ impl<'a> StatusPageModel<'a> {
     }
 
     fn compare_thresholds(&mut self, snapshot: &'a WalletSnapshot, now: Timestamp) {
-        let holdings = visible_holdings(snapshot, now);
+        let visible = snapshot.visible(now);
         let held = snapshot.last_good.as_ref().filter(|_| !snapshot.is_last_poll_good());
         let held = held.map(|good| HumanDuration(good.at.age(now)));
         for watch in snapshot.config.watch.iter().filter(|watch| watch.thresholds.is_some()) {
             self.threshold_count += 1;
-            let state = find_holding(holdings, &watch.currency);
+            let state = visible.and_then(|good| good.find_state(&watch.currency));
             let free = state.and_then(HoldingState::amounts).map(|(free, _)| free);
             if free.is_none() {
                 self.unknown_threshold_count += 1;
@@ -386,10 +386,4 @@ fn list_counts(counts: &[(usize, &str)]) -> String {
 /// The balances that are young enough to show, sorted by currency; empty if they are too old.
 pub(super) fn visible_holdings(snapshot: &WalletSnapshot, now: Timestamp) -> &[Holding] {
     snapshot.visible(now).map(|good| &*good.holdings).unwrap_or_default()
-}
-
-/// The state of `currency`; `holdings` must be sorted by currency.
-pub(super) fn find_holding<'a>(holdings: &'a [Holding], currency: &str) -> Option<&'a HoldingState> {
-    let position = holdings.binary_search_by(|holding| (*holding.currency).cmp(currency)).ok();
-    position.and_then(|position| holdings.get(position)).map(|holding| &holding.state)
 }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use super::{
     format::{AmountText, HumanDuration, Quantity, Shortfall, ThresholdsText},
-    model::{find_holding, visible_holdings},
+    model::visible_holdings,
 };
 use crate::{
     clock::Timestamp,
@@ -128,10 +128,11 @@ impl<'a> ZeroBalances<'a> {
 impl<'a> BalanceTable<'a> {
     fn new(snapshot: &'a WalletSnapshot, others: &[&'a Holding], now: Timestamp) -> Self {
         let config = &snapshot.config;
-        let holdings = visible_holdings(snapshot, now);
-        let held = snapshot.visible(now).filter(|_| snapshot.last_failure.is_some());
+        let visible = snapshot.visible(now);
+        let held = visible.filter(|_| snapshot.last_failure.is_some());
         let watched_row = |watch: &'a WatchedCurrency| {
-            BalanceRow::new(&watch.currency, find_holding(holdings, &watch.currency), watch.thresholds)
+            let state = visible.and_then(|good| good.find_state(&watch.currency));
+            BalanceRow::new(&watch.currency, state, watch.thresholds)
         };
         let other_row =
             |holding: &&'a Holding| BalanceRow::new(&holding.currency, Some(&holding.state), None);
