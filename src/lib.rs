@@ -26,13 +26,14 @@
 //! No two files import each other; a test checks that. Other rules:
 //!
 //! * `web` does not know `exchange`'s client, and `exchange` knows neither a metric nor a server.
-//! * Only `exchange::signing` and the redaction of texts can read a key; [`exchange::Secret`] cannot be printed.
+//! * Only `exchange` can read a key: to sign, to redact texts, to find the own key in a list and a key in a name that is shown.
+//!   [`exchange::Secret`] cannot be printed.
 //! * Signing, decoding, snapshots and rendering read no clock and do no I/O.
-//! * `simulator` shares no code with `exchange`; so that it can reveal mistakes there.
+//! * `simulator` shares no code with `exchange`, so that it can reveal mistakes there.
 //! * Balances are not in a `GaugeVec`, because it identifies series by a hash of unseparated labels.
 //! * Each third-party crate has one home: reqwest in `exchange::http` (its URL type in `exchange::strict_url` and its users), rustls
 //!   there, in `exchange::root_store` and in `commands::healthcheck` for the client and in `web::tls` for the server, hmac in `exchange::signing`
-//!   (and separately in `simulator`), hyper in `web` and `simulator`, socket2 in `commands::daemon`, bcrypt in
+//!   (and separately in `simulator`), hyper in `web`, `simulator` and `commands::healthcheck`, socket2 in `commands::daemon`, bcrypt in
 //!   `web::auth`, prometheus and procfs in `exposition::process_metrics`, clap and its generators in `cli`, serde-saphyr and
 //!   `serde_path_to_error` in `yaml`, strsim in `yaml` and `cli::variables`.
 
