@@ -404,13 +404,12 @@ fn healthcheck_distinguishes_a_running_daemon_from_a_missing_one() {
     transcript.assert("healthcheck");
 }
 
-#[test]
-fn healthcheck_prints_the_answer_that_a_proxy_sends_in_chunks() {
-    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/exporter", proxy.local_addr().unwrap());
-    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nheal\r\n4\r\nthy\n\r\n0\r\n\r\n";
-    let served = thread::spawn(move || {
-        let mut client = BufReader::new(proxy.accept().unwrap().0);
+/// Answers one request with `answer` and closes. Returns the address.
+fn answer_once(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut client = BufReader::new(listener.accept().unwrap().0);
         let mut line = String::new();
         // An empty line ends the request.
         while client.read_line(&mut line).unwrap() > 2 {
@@ -418,10 +417,24 @@ fn healthcheck_prints_the_answer_that_a_proxy_sends_in_chunks() {
         }
         client.get_mut().write_all(answer.as_bytes()).unwrap();
     });
-    let output = Exporter::run(&["healthcheck", "--url", &url], &[]);
+    address
+}
+
+#[test]
+fn healthcheck_prints_the_answer_that_a_proxy_sends_in_chunks() {
+    let proxy = answer_once(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nheal\r\n4\r\nthy\n\r\n0\r\n\r\n",
+    );
+    let output = Exporter::run(&["healthcheck", "--url", &format!("http://{proxy}/exporter")], &[]);
     assert_exit(&output, 0, &[]);
     assert_eq!(output.stdout, "healthy\n");
-    served.join().unwrap();
+}
+
+#[test]
+fn healthcheck_tells_a_server_of_another_protocol_from_a_missing_one() {
+    let server = answer_once("SSH-2.0-OpenSSH_9.2\r\n");
+    let output = Exporter::run(&["healthcheck", "--url", &format!("http://{server}")], &[]);
+    assert_exit(&output, 1, &[&server.to_string(), "does not answer in HTTP"]);
 }
 
 // demo and simulate

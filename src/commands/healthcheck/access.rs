@@ -4,6 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hyper::header::HeaderValue;
 use rustls::{
     ClientConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
@@ -19,8 +20,8 @@ const PASSWORD_MAX_BYTES: u64 = 4096;
 pub(super) struct Access {
     /// `None` without TLS.
     pub tls: Option<Arc<ClientConfig>>,
-    /// The line of the header `Authorization`; `None` without a password.
-    pub authorization: Option<Zeroizing<String>>,
+    /// The value of the header `Authorization`; `None` without a password.
+    pub authorization: Option<HeaderValue>,
 }
 
 impl Access {
@@ -68,7 +69,7 @@ fn read_tls(flags: &AccessFlags) -> Result<ClientConfig, String> {
         .map_err(|error| format!("cannot use --tls.cert-file with --tls.key-file: {error}"))
 }
 
-fn read_authorization(username: &str, file: &Path) -> Result<Zeroizing<String>, String> {
+fn read_authorization(username: &str, file: &Path) -> Result<HeaderValue, String> {
     if username.contains(':') || username.chars().any(char::is_control) {
         return Err("--basic-auth.username must contain no colon: HTTP ends the name there".to_owned());
     }
@@ -81,8 +82,12 @@ fn read_authorization(username: &str, file: &Path) -> Result<Zeroizing<String>, 
         return Err(format!("--basic-auth.password-file{path} must contain one line: the password"));
     }
     let login = Zeroizing::new(format!("{username}:{password}"));
-    let encoded = Zeroizing::new(BASE64_STANDARD.encode(login.as_bytes()));
-    Ok(Zeroizing::new(format!("Authorization: Basic {}\r\n", *encoded)))
+    let value =
+        Zeroizing::new(format!("Basic {}", *Zeroizing::new(BASE64_STANDARD.encode(login.as_bytes()))));
+    let mut value =
+        HeaderValue::from_str(&value).map_err(|error| format!("cannot send the password: {error}"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn read_file(flag: &str, path: &Path, max_bytes: u64) -> Result<Zeroizing<Vec<u8>>, String> {

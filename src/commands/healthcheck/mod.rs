@@ -4,27 +4,27 @@ mod access;
 mod response;
 mod target;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{error::Error, io, iter, sync::Arc, time::Duration};
 
-use rustls::{AlertDescription, CertificateError};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::TcpStream,
-    time::timeout,
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::{
+    Request, StatusCode,
+    header::{AUTHORIZATION, CONNECTION, HOST},
 };
+use rustls::{AlertDescription, CertificateError};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
-use zeroize::Zeroizing;
 
 use self::{
     access::Access,
-    response::Response,
+    response::{Response, send},
     target::{HEALTHY_PATH, Target},
 };
 use super::outcome::{CommandError, print};
 use crate::{blocking::BlockingWorker, cli::HealthcheckFlags};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-const RESPONSE_MAX_BYTES: u64 = 64 * 1024;
 
 pub(super) async fn run(flags: &HealthcheckFlags) -> Result<(), CommandError> {
     let target = Target::new(flags).map_err(CommandError::Usage)?;
@@ -36,63 +36,57 @@ pub(super) async fn run(flags: &HealthcheckFlags) -> Result<(), CommandError> {
     let access = access.map_err(CommandError::Usage)?;
 
     let failed = |why: String| CommandError::Failed(format!("{HEALTHY_PATH} at {} {why}", target.shown));
-    let response = match timeout(TIMEOUT, request_health(&target, &access)).await {
+    let Response { status, body } = match timeout(TIMEOUT, request_health(&target, &access)).await {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(failed(explain_error(&error))),
+        Ok(Err(error)) => return Err(failed(explain_error(&*error))),
         Err(_) => return Err(failed(format!("did not respond within {} s", TIMEOUT.as_secs()))),
     };
-    let Response { status, body } = Response::parse(&response);
-    match &*status {
-        "200" => {
+    match status {
+        StatusCode::OK => {
             print(&body);
             Ok(())
         }
-        "400" if body.contains("HTTPS") => {
+        StatusCode::BAD_REQUEST if body.contains("HTTPS") => {
             Err(failed("speaks HTTPS: set --url https://HOST:PORT".to_owned()))
         }
-        "401" => Err(failed(
+        StatusCode::UNAUTHORIZED => Err(failed(
             "needs a user and password that it knows: set --basic-auth.username and --basic-auth.password-file".to_owned(),
         )),
-        status => Err(failed(format!("returned status {status}: {}", body.trim_end()))),
+        status => Err(failed(format!("returned status {}: {}", status.as_u16(), body.trim_end()))),
     }
 }
 
-/// The bytes of the response, headers included.
-async fn request_health(target: &Target, access: &Access) -> io::Result<Vec<u8>> {
+async fn request_health(target: &Target, access: &Access) -> Result<Response, Box<dyn Error + Send + Sync>> {
     let stream = TcpStream::connect(&target.address).await?;
     let host = match &target.host {
         Some(host) => host.clone(),
         // The exporter may reject the host name of the address, but not the IP address.
         None => stream.peer_addr()?.to_string(),
     };
-    let authorization = access.authorization.as_deref().map_or("", String::as_str);
-    let path = &target.path;
-    let request = Zeroizing::new(format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\n{authorization}Connection: close\r\n\r\n"
-    ));
-    match (&access.tls, &target.server_name) {
+    let mut request = Request::get(&*target.path).header(HOST, host).header(CONNECTION, "close");
+    if let Some(authorization) = &access.authorization {
+        request = request.header(AUTHORIZATION, authorization);
+    }
+    let request = request.body(Empty::<Bytes>::new())?;
+    Ok(match (&access.tls, &target.server_name) {
         (Some(tls), Some(name)) => {
             let stream = TlsConnector::from(Arc::clone(tls)).connect(name.clone(), stream).await?;
-            send_request(stream, &request).await
+            send(stream, request).await?
         }
-        _ => send_request(stream, &request).await,
-    }
-}
-
-async fn send_request(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> io::Result<Vec<u8>> {
-    stream.write_all(request.as_bytes()).await?;
-    stream.flush().await?;
-    let mut response = Vec::new();
-    match stream.take(RESPONSE_MAX_BYTES).read_to_end(&mut response).await {
-        // Some servers close without the end of TLS.
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof || response.is_empty() => Err(error),
-        _ => Ok(response),
-    }
+        _ => send(stream, request).await?,
+    })
 }
 
 /// The predicate of a sentence about the exporter, with the fix.
-fn explain_error(error: &io::Error) -> String {
-    let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+fn explain_error(error: &(dyn Error + 'static)) -> String {
+    let causes = || iter::successors(Some(error), |&cause| cause.source());
+    let tls = causes()
+        .find_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>());
+    let is_http = !error
+        .downcast_ref::<hyper::Error>()
+        .is_some_and(|error| error.is_parse() || error.is_incomplete_message());
+    // The last cause names the reason; those before it say only that the connection failed.
+    let cause = causes().last().unwrap_or(error);
     match tls {
         Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             "has a certificate of an unknown authority: set --tls.ca-file".to_owned()
@@ -107,8 +101,9 @@ fn explain_error(error: &io::Error) -> String {
         )) => "needs a client certificate that it trusts: set --tls.cert-file and --tls.key-file".to_owned(),
         Some(rustls::Error::InvalidMessage(_)) => "does not speak TLS: write http:// in --url".to_owned(),
         Some(error) => format!("cannot be reached with TLS: {error}: check its certificate"),
+        None if !is_http => format!("does not answer in HTTP: {cause}: check the address"),
         None => {
-            format!("is not reachable: {error}: start the exporter, or set the address that it listens on")
+            format!("is not reachable: {cause}: start the exporter, or set the address that it listens on")
         }
     }
 }
