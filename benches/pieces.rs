@@ -55,6 +55,7 @@ fn after(standing: &WalletSnapshot, body: &[u8]) -> WalletSnapshot {
 fn create_cache() -> (Arc<Store>, ExpositionCache) {
     let facts = AccountState {
         name: "account000".into(),
+        labels: Arc::default(),
         paused_until: None,
         credentials_loaded: NOW.unix,
         poller_restarts: 0,

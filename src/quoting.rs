@@ -1,9 +1,9 @@
 //! Which parts of a user's input an error may repeat. The user may have pasted a secret into the wrong place, so an
-//! error repeats only numbers, durations, names of currencies, addresses, and paths that exist.
+//! error repeats only numbers, durations, short names of currencies and labels, addresses, and paths that exist.
 
 use std::{net::SocketAddr, path::Path};
 
-/// The longest number, duration or currency that an error repeats: a key is longer.
+/// The longest number, duration, currency or label that an error repeats: a key is longer.
 const QUOTED_MAX_CHARS: usize = 20;
 
 fn is_short(text: &str) -> bool {
@@ -23,6 +23,11 @@ pub(crate) fn quote_value(text: &str) -> String {
 /// The valid name of a currency in quotation marks, or `a currency` if it is too long for one.
 pub(crate) fn quote_currency(name: &str) -> String {
     if is_short(name) { format!("'{name}'") } else { "a currency".to_owned() }
+}
+
+/// The valid name of a label in quotation marks, or `a label` if it is too long for a word.
+pub(crate) fn quote_label_name(name: &str) -> String {
+    if is_short(name) { format!("'{name}'") } else { "a label".to_owned() }
 }
 
 /// A space and the `path` if a file exists there, or else nothing. May block.
@@ -55,9 +60,11 @@ mod tests {
     }
 
     #[test]
-    fn only_short_currencies_are_repeated() {
+    fn only_short_currencies_and_label_names_are_repeated() {
         assert_eq!(quote_currency("usdt"), "'usdt'");
         assert_eq!(quote_currency(&"x".repeat(21)), "a currency");
+        assert_eq!(quote_label_name("team"), "'team'");
+        assert_eq!(quote_label_name(&"x".repeat(21)), "a label");
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::{
     simulator::{SimulatedAccount, SimulatedWallet, market},
     snapshot::{
         positions::FuturesRisk,
+        store::AccountLabels,
         wallet::{CurrencyFilter, Thresholds, WatchedCurrency},
     },
     web::WebConfigWatcher,
@@ -126,6 +127,7 @@ fn configure_account(
         wallets: wallets.filter(|wallet| api.wallets().any(|supported| supported == *wallet)).collect(),
         watch: vec![(Wallet::Spot, WatchedCurrency { currency: "usdt".into(), thresholds })],
         filter: CurrencyFilter::default(),
+        labels: AccountLabels::default(),
         futures_risk: has_positions.then(FuturesRisk::default),
         poll_interval: POLL_INTERVAL,
         poll_timeout: POLL_TIMEOUT,

@@ -133,6 +133,7 @@ mod tests {
             };
             let facts = AccountState {
                 name: (*name).into(),
+                labels: Arc::default(),
                 paused_until: None,
                 credentials_loaded: clock.now().unix,
                 poller_restarts: 0,

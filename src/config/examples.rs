@@ -35,6 +35,7 @@ pub(super) const EXAMPLES: KeyExamples = KeyExamples {
         ),
         ("accounts[].watch.*.warn", "warn: 500"),
         ("accounts[].watch.*.page", "page: 200"),
+        ("accounts[].labels", "labels: {team: desk-a}"),
         ("accounts[].currencies", "currencies: {exclude: [shib]}"),
         ("accounts[].currencies.only", "only: [usdt, btc]"),
         ("accounts[].currencies.exclude", "exclude: [shib]"),

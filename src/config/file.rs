@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::{
     AccountConfig, Config, ConfigError,
     examples::{ACCOUNTS_EXAMPLE, EXAMPLES},
+    labels,
     paths::resolve_path,
     routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
@@ -120,6 +121,8 @@ struct AccountYaml {
     wallets: Vec<WalletYaml>,
     #[serde(default)]
     watch: BTreeMap<String, WatchYaml>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
     #[serde(default)]
     currencies: CurrenciesYaml,
     #[serde(default)]
@@ -277,12 +280,14 @@ impl AccountYaml {
         let context = format!("account '{}': ", self.name);
         let watch = self.watch.iter().map(|(name, watch)| watch.validate(name)).collect::<Result<_, _>>();
         let watch = watch.map_err(|why| ConfigError(format!("{context}watch: {why}")))?;
+        let labels = labels::validate(&self.labels).map_err(|why| ConfigError(format!("{context}{why}")))?;
         let urls = self.urls(file).map_err(|why| ConfigError(format!("{context}{why}")))?;
         let CurrenciesYaml { only, exclude, hide_zero } = &self.currencies;
         let account = UnvalidatedAccount {
             context,
             settings: &FILE_NAMES,
             name: &self.name,
+            labels,
             api: self.api.or(file.api).map(ApiVersion::from),
             urls,
             routes: self.routes(file),

@@ -19,6 +19,7 @@ use crate::{
     clock::UnixTime,
     exchange::{KeyHalf, KeySource, Secret},
     quoting::quote_existing_path,
+    snapshot::store::AccountLabels,
 };
 
 /// Where the command line and the environment may give one half of the key pair.
@@ -108,6 +109,7 @@ fn from_flags(
         context: String::new(),
         settings: &FLAG_NAMES,
         name: &flags.account,
+        labels: AccountLabels::default(),
         api: flags.api,
         urls: UnvalidatedUrls {
             base: non_empty(&flags.base_url),

@@ -6,6 +6,7 @@ mod examples;
 mod file;
 mod flags;
 mod hosts;
+mod labels;
 mod paths;
 mod routes;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::{
     exchange::{Credentials, ExchangeHosts, Wallet},
     snapshot::{
         positions::FuturesRisk,
+        store::AccountLabels,
         wallet::{CurrencyFilter, WatchedCurrency},
     },
 };
@@ -52,6 +54,8 @@ pub struct PricesConfig {
 pub struct AccountConfig {
     /// The `account` label: 1 to 64 bytes, no control characters, no surrounding white space.
     pub name: Box<str>,
+    /// Further labels of `xt_account_info`: at most ten, none that the exporter or Prometheus uses itself.
+    pub labels: AccountLabels,
     /// API version, and base URLs for each of `wallets`.
     pub hosts: ExchangeHosts,
     /// Key pair that signs the requests.

@@ -24,6 +24,7 @@ use crate::{
     quoting::quote_currency,
     snapshot::{
         positions::FuturesRisk,
+        store::AccountLabels,
         wallet::{CurrencyFilter, WatchedCurrency},
     },
 };
@@ -87,12 +88,13 @@ pub(super) struct UnvalidatedRisk {
     pub distances: Option<(f64, f64)>,
 }
 
-/// An account before validation. Only its name has been checked.
+/// An account before validation. Only its name and its labels have been checked.
 pub(super) struct UnvalidatedAccount<'a> {
     /// Prefix of every error.
     pub context: String,
     pub settings: &'static SettingNames,
     pub name: &'a str,
+    pub labels: AccountLabels,
     /// `None` stands for the default version.
     pub api: Option<ApiVersion>,
     pub urls: UnvalidatedUrls<'a>,
@@ -255,6 +257,7 @@ impl UnvalidatedAccount<'_> {
         self.check_shown_texts(credentials.pair(), &hosts, &watch, &filter)?;
         Ok(AccountConfig {
             name: self.name.into(),
+            labels: self.labels,
             hosts,
             credentials,
             wallets: self.wallets,
@@ -283,7 +286,9 @@ impl UnvalidatedAccount<'_> {
         let watched = watched.iter().map(|(_, watched)| watched.currency.as_str());
         let filtered = filter.only.iter().chain(&filter.exclude).map(SmolStr::as_str);
         let hosts: Vec<_> = hosts.all().map(BaseUrl::to_string).collect();
+        let labels = self.labels.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
         let shown = [("the account's name", self.name)].into_iter();
+        let shown = shown.chain(labels.map(|text| ("labels", text)));
         let shown = shown.chain(watched.map(|name| (watch, name)));
         let shown = shown.chain(filtered.map(|name| ("currencies", name)));
         let mut shown = shown.chain(hosts.iter().map(|host| (base_url, host.as_str())));

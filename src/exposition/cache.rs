@@ -341,6 +341,7 @@ mod tests {
     fn create_cache() -> ExpositionCache {
         let facts = AccountState {
             name: "a".into(),
+            labels: Arc::default(),
             paused_until: None,
             credentials_loaded: UnixTime::from_secs(1),
             poller_restarts: 0,

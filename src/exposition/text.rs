@@ -3,6 +3,8 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use smol_str::SmolStr;
+
 /// The `Content-Type` of what this module writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -23,7 +25,13 @@ impl Samples {
 
     /// Writes one sample; `values` are the label values in the order of the family's labels.
     pub fn sample(&mut self, values: &[&str], value: f64) {
-        self.line("", values, None, value);
+        self.line("", values, &[], value);
+    }
+
+    /// Writes one sample with `more` labels than those of the family, as names and values. The names must be valid.
+    pub fn sample_with(&mut self, values: &[&str], more: &[(SmolStr, SmolStr)], value: f64) {
+        let more: Vec<_> = more.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.line("", values, &more, value);
     }
 
     /// Writes a histogram: `counts` of observations per bucket (not cumulative), `bounds` being
@@ -32,11 +40,13 @@ impl Samples {
         let mut below = 0;
         for (bound, count) in bounds.iter().zip(counts) {
             below += count;
-            self.line("_bucket", values, Some(*bound), count_to_float(below));
+            let mut end = String::new();
+            write_number(*bound, &mut end);
+            self.line("_bucket", values, &[("le", &end)], count_to_float(below));
         }
-        self.line("_bucket", values, Some(f64::INFINITY), count_to_float(total));
-        self.line("_sum", values, None, sum.as_secs_f64());
-        self.line("_count", values, None, count_to_float(total));
+        self.line("_bucket", values, &[("le", "+Inf")], count_to_float(total));
+        self.line("_sum", values, &[], sum.as_secs_f64());
+        self.line("_count", values, &[], count_to_float(total));
     }
 
     /// What was written.
@@ -45,23 +55,17 @@ impl Samples {
         self.out
     }
 
-    fn line(&mut self, suffix: &str, values: &[&str], le: Option<f64>, value: f64) {
+    fn line(&mut self, suffix: &str, values: &[&str], more: &[(&str, &str)], value: f64) {
         debug_assert_eq!(values.len(), self.labels.len(), "{}", self.name);
         self.out.push_str(self.name);
         self.out.push_str(suffix);
         let mut before = '{';
-        for (name, value) in self.labels.iter().zip(values) {
+        let own = self.labels.iter().copied().zip(values.iter().copied());
+        for (name, value) in own.chain(more.iter().copied()) {
             self.out.push(before);
             self.out.push_str(name);
             self.out.push_str("=\"");
             write_escaped(value, &mut self.out);
-            self.out.push('"');
-            before = ',';
-        }
-        if let Some(bound) = le {
-            self.out.push(before);
-            self.out.push_str("le=\"");
-            write_number(bound, &mut self.out);
             self.out.push('"');
             before = ',';
         }
@@ -129,6 +133,13 @@ mod tests {
         samples.sample(&["a\"b\\c\nd", "usdt", "spot"], 3_867.436_500_12);
         let expected = r#"xt_balance_free{account="a\"b\\c\nd",currency="usdt",wallet="spot"} 3867.43650012"#;
         assert_eq!(samples.finish(), format!("{expected}\n"));
+    }
+
+    #[test]
+    fn further_labels_follow_those_of_the_family() {
+        let mut samples = Samples::new("xt_account_info", &["account"]);
+        samples.sample_with(&["a"], &[("desk".into(), "7".into()), ("team".into(), "x\"y".into())], 1.0);
+        assert_eq!(samples.finish(), "xt_account_info{account=\"a\",desk=\"7\",team=\"x\\\"y\"} 1\n");
     }
 
     #[test]

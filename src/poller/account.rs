@@ -19,7 +19,7 @@ use crate::{
     },
     snapshot::{
         positions::{FuturesRisk, PositionsConfig},
-        store::AccountState,
+        store::{AccountLabels, AccountState},
         wallet::{HoldingState, PollOutcome, PollResult, SuspectClaims, WalletConfig, WalletSnapshot},
     },
 };
@@ -45,6 +45,7 @@ pub struct AccountTarget {
 /// The settings of an account's poller. A reload keeps a poller whose settings are equal.
 #[derive(Debug, PartialEq)]
 pub(super) struct AccountSpec {
+    pub labels: AccountLabels,
     pub hosts: ExchangeHosts,
     pub keys: KeySource,
     /// One per wallet, at least one.
@@ -102,6 +103,7 @@ impl AccountSpec {
         };
         let risks = account.position_wallets().zip(account.futures_risk.iter().cycle().copied());
         Self {
+            labels: Arc::clone(&account.labels),
             positions: risks.map(positions).collect(),
             hosts: account.hosts.clone(),
             keys: account.credentials.source().clone(),

@@ -317,6 +317,7 @@ impl PollContext {
         };
         let mut facts = AccountState {
             name: name.clone(),
+            labels: Arc::clone(&spec.labels),
             paused_until: None,
             credentials_loaded: credentials.loaded_at(),
             poller_restarts: restarts.count,
@@ -413,6 +414,7 @@ mod tests {
         let credentials = Credentials::open(KeySource { access: half(), secret: half() }, UnixTime::EPOCH);
         AccountConfig {
             name: name.into(),
+            labels: Arc::default(),
             hosts: ExchangeHosts::default(),
             credentials: credentials.unwrap_or_else(|why| panic!("{why}")),
             wallets: vec![Wallet::Spot],

@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use smol_str::SmolStr;
 use tokio::sync::watch;
 
 use super::{
@@ -57,11 +58,16 @@ pub struct AccountEntry {
     pub proxy_routes: Option<Box<str>>,
 }
 
+/// Names and values of the labels that the configuration gives an account, sorted by name.
+pub type AccountLabels = Arc<[(SmolStr, SmolStr)]>;
+
 /// The state that all wallets of an account share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccountState {
     /// The `account` label.
     pub name: Box<str>,
+    /// Further labels of `xt_account_info`.
+    pub labels: AccountLabels,
     /// Unix time at which a pause ends; `None` if not paused.
     pub paused_until: Option<UnixTime>,
     /// Unix time at which the key pair in use was read.
@@ -454,6 +460,7 @@ mod tests {
     fn a_heartbeat_alone_is_no_change_for_readers() {
         let state = AccountState {
             name: "a".into(),
+            labels: Arc::default(),
             paused_until: None,
             credentials_loaded: at(0).unix,
             poller_restarts: 0,
@@ -475,6 +482,7 @@ mod tests {
     fn two_concurrent_changes_of_an_account_are_both_kept() {
         let facts = AccountState {
             name: "a".into(),
+            labels: Arc::default(),
             paused_until: None,
             credentials_loaded: at(0).unix,
             poller_restarts: 0,

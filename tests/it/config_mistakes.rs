@@ -181,6 +181,18 @@ const LINES: &[&str] = &[
     "currencies: {only: usdt}",
     "currencies: {hide_zero: maybe}",
     "prices: usdt",
+    "labels: [team]",
+    "labels: {team: [a, b]}",
+    "labels: {team:}",
+    "labels: {team: ''}",
+    "labels: {desk-team: a}",
+    "labels: {wallet: cold}",
+    "labels: {instance: a}",
+    "labels: {__name__: a}",
+    "labels: {team: a, team: b}",
+    "labels: {token: 0123456789abcdef0123456789abcdef01234567}",
+    "label: {team: a}",
+    "team: a",
 ];
 
 #[test]
@@ -196,6 +208,20 @@ fn every_mistake_is_an_error_that_shows_the_right_line() {
         transcript.add_output(&shown.escape_debug().to_string(), &output);
     }
     transcript.assert("config_mistakes");
+}
+
+#[test]
+fn a_label_that_contains_a_key_of_the_account_is_rejected_and_not_repeated() {
+    let folder = Folder::new();
+    let half = |key: &str| key[..key.len() / 2].to_owned();
+    for (key, line) in [ACCESS_KEY, SECRET_KEY].into_iter().flat_map(|key| {
+        [(key, format!("labels: {{team: '{key}'}}")), (key, format!("labels: {{team: x, token: 'x {key}'}}"))]
+    }) {
+        let output = folder.check(&account(&line));
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(output.stderr.contains("labels"), "{}", output.stderr);
+        assert!(!output.stderr.contains(&half(key)), "{}", output.stderr);
+    }
 }
 
 #[test]

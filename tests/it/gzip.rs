@@ -159,6 +159,7 @@ impl StoreHistory {
             };
             let facts = AccountState {
                 name: name.into(),
+                labels: Arc::default(),
                 paused_until: None,
                 credentials_loaded: now.unix,
                 poller_restarts: 0,

@@ -181,6 +181,15 @@ async fn a_changed_configuration_applies_to_balances_already_read() {
     );
 
     let mut account_config = process.main();
+    account_config.labels = [("team".into(), "desk-a".into())].into();
+    assert_eq!(process.apply(vec![account_config]).await, changed(1));
+    assert_eq!(process.sample("xt_account_info{account=\"main\",team=\"desk-a\"}"), Some(1.0));
+    assert_eq!(
+        (process.sample("xt_account_info{account=\"main\"}"), process.sample(FREE)),
+        (None, Some(3_867.4))
+    );
+
+    let mut account_config = process.main();
     account_config.max_age = Duration::from_nanos(1);
     process.apply(vec![account_config]).await;
     assert_eq!((process.sample(FREE), process.sample(THRESHOLD)), (None, Some(500.0)), "it is too old now");

@@ -8,6 +8,16 @@ use crate::{exchange::Reason, exposition::text::count_to_float, snapshot::wallet
 /// Sorted by name.
 pub(super) const FAMILIES: &[MetricFamily] = &[
     MetricFamily {
+        name: "xt_account_info",
+        kind: MetricKind::Gauge,
+        labels: ACCOUNT_LABELS,
+        help: "A metric with the constant value 1, labeled by the labels that the configuration gives the account.",
+        details: "`labels` of an account in the file of `--config.file`.",
+        source: MetricSource::Account(|account, out| {
+            out.sample_with(&[&account.name], &account.labels, 1.0);
+        }),
+    },
+    MetricFamily {
         name: "xt_credentials_loaded_timestamp_seconds",
         kind: MetricKind::Gauge,
         labels: ACCOUNT_LABELS,

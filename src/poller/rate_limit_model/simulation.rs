@@ -204,6 +204,7 @@ fn create_config(account: &ModelAccount, host_count: usize) -> AccountConfig {
         wallets: wallets.into_iter().take(account.wallets).collect(),
         watch: watch.iter().map(|currency| (wallets[0], watched(currency))).collect(),
         filter: CurrencyFilter::default(),
+        labels: Arc::default(),
         futures_risk: account.reads_positions.then(FuturesRisk::default),
         poll_interval: account.interval,
         poll_timeout: account.timeout,

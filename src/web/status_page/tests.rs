@@ -34,6 +34,7 @@ fn account(name: &str, watch: &[(&str, Option<f64>)]) -> AccountEntry {
     };
     let facts = AccountState {
         name: name.into(),
+        labels: Arc::default(),
         paused_until: None,
         credentials_loaded: at(0).unix,
         poller_restarts: 0,
@@ -427,6 +428,7 @@ fn with_positions(result: Result<&str, Failure>, read: u64) -> AccountEntry {
     };
     let facts = AccountState {
         name: "bots".into(),
+        labels: Arc::default(),
         paused_until: None,
         credentials_loaded: at(0).unix,
         poller_restarts: 0,

@@ -182,6 +182,7 @@ fn account(now: Timestamp) -> AccountEntry {
     };
     let facts = AccountState {
         name: ACCOUNT.into(),
+        labels: Arc::default(),
         paused_until: None,
         credentials_loaded: now.unix,
         poller_restarts: 0,

@@ -108,6 +108,7 @@ fn site() -> Server {
     });
     let facts = AccountState {
         name: "main".into(),
+        labels: Arc::default(),
         paused_until: None,
         credentials_loaded: now.unix,
         poller_restarts: 0,

@@ -133,6 +133,7 @@ pub fn account(name: &str, urls: &[&str], keys: KeySource) -> AccountConfig {
         )],
         filter: CurrencyFilter::default(),
         futures_risk: None,
+        labels: Arc::default(),
         poll_interval: Duration::from_secs(30),
         poll_timeout: TIMEOUT,
         max_age: MAX_AGE,

@@ -207,7 +207,7 @@ proptest! {
                 snapshots.push((name.clone(), wallet, apply_outcomes(&config, outcomes)));
                 configs.push(config);
             }
-            let state = AccountState { name: name.as_str().into(), paused_until: None, credentials_loaded: at(0).unix, poller_restarts: 0 };
+            let state = AccountState { name: name.as_str().into(), labels: Arc::default(), paused_until: None, credentials_loaded: at(0).unix, poller_restarts: 0 };
             entries.push(store::AccountEntry::new(state, configs, at(0).uptime));
         }
         let store = Store::new(entries);
@@ -303,6 +303,7 @@ fn exposition_of(bodies: &[Body]) -> String {
         watch: Vec::new(),
         filter: CurrencyFilter::default(),
         futures_risk: None,
+        labels: Arc::default(),
         poll_interval: Duration::from_mins(2),
         poll_timeout: Duration::from_mins(1),
         max_age: Duration::from_mins(5),
