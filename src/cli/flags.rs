@@ -264,7 +264,7 @@ pub struct AccountFlags {
         value_name = "WALLET",
         default_value = "spot",
         value_parser = |text: &str| text.trim().parse::<Wallet>(),
-        help = "Wallet to read: spot, futures_usdt or futures_coin with v4; spot, wallet or fiat with v1; repeatable"
+        help = "Wallet to read: spot, futures_usdt, futures_coin or earn with v4; spot, wallet or fiat with v1; repeatable"
     )]
     pub wallet: Vec<Wallet>,
     /// Also read the open positions of futures wallets; one more call per interval and futures wallet

@@ -403,6 +403,9 @@ fn suggest_fix(failure: &Failure) -> &'static str {
         Reason::Auth => match failure.detail {
             Some(Detail::AddressNotAllowed) => "add this machine's public IP address to the key's IP list",
             Some(Detail::NotPermitted) => "give the key the read permission, and no other",
+            Some(Detail::NoEarnPermission) => {
+                "the Earn permission is separate: give it to the key at the exchange, or remove the wallet earn from the configuration"
+            }
             Some(Detail::InactiveKey) => {
                 "finish the activation of the key at the exchange, or wait for its review"
             }

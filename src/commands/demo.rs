@@ -111,6 +111,7 @@ fn configure_account(
         SimulatedWallet::Fiat => Wallet::Fiat,
         SimulatedWallet::FuturesUsdt => Wallet::FuturesUsdt,
         SimulatedWallet::FuturesCoin => Wallet::FuturesCoin,
+        SimulatedWallet::Earn => Wallet::Earn,
     });
     let has_positions = api == ApiVersion::V4 && !account.positions.is_empty();
     let url = |path: &str| BaseUrl::parse(&format!("http://{exchange}{path}")).map(|url| vec![url]);

@@ -335,6 +335,16 @@ const INVALID_FLAGS: &[InvalidFlags] = &[
         KEYS,
         "--xt.base-url names a host of API v1, but the default of --xt.api is v4: set --xt.api to v1",
     ),
+    (
+        "--xt.wallet spot --xt.wallet earn --balance.watch earn/usdt=5",
+        KEYS,
+        "--balance.watch has a threshold for 'usdt' of wallet 'earn', whose money is never free: remove the threshold",
+    ),
+    (
+        "--xt.wallet earn --balance.watch usdt",
+        KEYS,
+        "--balance.watch lists 'usdt' without a wallet, which leaves out wallet 'earn', and --xt.wallet lists no other: add the prefix 'earn/'",
+    ),
     ("--xt.wallet spot --xt.wallet spot", KEYS, "--xt.wallet lists 'spot' twice"),
     (
         "--xt.api v1 --xt.wallet futures_usdt",
@@ -344,7 +354,7 @@ const INVALID_FLAGS: &[InvalidFlags] = &[
     (
         "--xt.wallet spot --xt.wallet fiat",
         KEYS,
-        "--xt.wallet lists 'fiat', which API v4 does not have: it has spot, futures_usdt and futures_coin",
+        "--xt.wallet lists 'fiat', which API v4 does not have: it has spot, futures_usdt, futures_coin and earn",
     ),
     (
         "--xt.wallet futures_usdt --xt.base-url https://a.b",

@@ -414,8 +414,23 @@ impl UnvalidatedAccount<'_> {
         if let Some(unread) = wallets.into_iter().find(|wallet| !self.wallets.contains(wallet)) {
             return self.fail(format!("{setting} names a currency of wallet '{unread}', which {wallet_setting} does not list: add it to {wallet_setting}, or remove the prefix '{unread}/'"));
         }
+        let has_threshold = |(wallet, watched): &&WatchEntry| {
+            wallet.is_some_and(|wallet| !wallet.has_free_amounts()) && watched.thresholds.is_some()
+        };
+        if let Some((_, watched)) = self.watch.iter().find(has_threshold) {
+            let currency = quote_currency(&watched.currency);
+            return self.fail(format!("{setting} has a threshold for {currency} of wallet 'earn', whose money is never free: remove the threshold"));
+        }
+        let with_free: Vec<_> =
+            self.wallets.iter().copied().filter(|wallet| wallet.has_free_amounts()).collect();
+        if let Some((_, watched)) =
+            self.watch.iter().find(|(wallet, _)| wallet.is_none() && with_free.is_empty())
+        {
+            let currency = quote_currency(&watched.currency);
+            return self.fail(format!("{setting} lists {currency} without a wallet, which leaves out wallet 'earn', and {wallet_setting} lists no other: add the prefix 'earn/'"));
+        }
         let expand = |(wallet, watched): &WatchEntry| {
-            let wallets = wallet.map_or_else(|| self.wallets.clone(), |wallet| vec![wallet]);
+            let wallets = wallet.map_or_else(|| with_free.clone(), |wallet| vec![wallet]);
             let watched = watched.clone();
             wallets.into_iter().map(move |wallet| (wallet, watched.clone()))
         };

@@ -117,6 +117,7 @@ pub(super) enum Endpoint<'a> {
     /// One currency of the wallet that [`Self::V4`] lists.
     V4Single(&'a str),
     Futures,
+    Earn,
     /// The open positions of the wallet that [`Self::Futures`] lists.
     Positions,
 }
@@ -129,6 +130,7 @@ impl<'a> Endpoint<'a> {
             (ApiVersion::V1, wallet) => v1::balances_call(wallet).map(Self::V1),
             (ApiVersion::V4, Wallet::Spot) => Some(Self::V4),
             (ApiVersion::V4, Wallet::FuturesUsdt | Wallet::FuturesCoin) => Some(Self::Futures),
+            (ApiVersion::V4, Wallet::Earn) => Some(Self::Earn),
             (ApiVersion::V4, Wallet::Wallet | Wallet::Fiat) => None,
         }
     }
@@ -165,6 +167,7 @@ impl<'a> Endpoint<'a> {
             Self::V4 => Endpoint::V4,
             Self::V4Single(_) => Endpoint::V4Single(""),
             Self::Futures => Endpoint::Futures,
+            Self::Earn => Endpoint::Earn,
             Self::Positions => Endpoint::Positions,
         }
     }
@@ -181,7 +184,7 @@ impl<'a> Endpoint<'a> {
     pub(super) fn max_cache_age(self, timeout: Duration) -> Duration {
         match self {
             Self::V1(_) => timeout,
-            Self::V4 | Self::V4Single(_) | Self::Futures | Self::Positions => Duration::ZERO,
+            Self::V4 | Self::V4Single(_) | Self::Futures | Self::Earn | Self::Positions => Duration::ZERO,
         }
     }
 
@@ -192,6 +195,7 @@ impl<'a> Endpoint<'a> {
             Self::V1((path, parameters)) => signing::v1(pair, path, parameters, time),
             Self::V4 => signing::v4(pair, v4::BALANCES_PATH, &[], time),
             Self::V4Single(currency) => signing::v4(pair, v4::BALANCE_PATH, &[("currency", currency)], time),
+            Self::Earn => signing::v4(pair, v4::EARN_PATH, &[], time),
             Self::Futures => signing::futures(pair, futures::BALANCES_PATH, time),
             Self::Positions => signing::futures(pair, futures_positions::POSITIONS_PATH, time),
         }
@@ -210,6 +214,7 @@ impl<'a> Endpoint<'a> {
                 Ok(BalanceAnswer { unlisted: row.into_iter().collect(), ..BalanceAnswer::default() })
             }
             Self::Futures => futures::decode_balances(status, body),
+            Self::Earn => v4::decode_earn(status, body),
             Self::Positions => Err(decode_failure("positions are no balances")),
         }
     }
@@ -252,6 +257,6 @@ mod tests {
     fn every_wallet_is_read_by_some_version_and_spot_by_both() {
         let read = |api: ApiVersion| api.wallets().map(Wallet::label).collect::<Vec<_>>();
         assert_eq!(read(ApiVersion::V1), ["spot", "wallet", "fiat"]);
-        assert_eq!(read(ApiVersion::V4), ["spot", "futures_usdt", "futures_coin"]);
+        assert_eq!(read(ApiVersion::V4), ["spot", "futures_usdt", "futures_coin", "earn"]);
     }
 }

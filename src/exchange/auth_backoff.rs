@@ -1,6 +1,6 @@
 //! Remembers which key pairs the exchange refused, for which wallets, and when each may be tried again. A pair that is
 //! refused everywhere is tried once in five minutes, however many accounts use it. A pair that works for another wallet
-//! lacks a permission: only the refused wallet is skipped.
+//! lacks a permission: only the refused wallet is skipped. A wallet with a permission of its own blocks no other one.
 //! Pure: depends on no request.
 
 use std::{collections::HashMap, time::Duration};
@@ -83,10 +83,14 @@ impl AuthBackoff {
     #[must_use]
     pub(super) fn blocked_until(&self, pair: PairId, wallet: Wallet) -> Option<MonotonicTime> {
         let wallets = &self.0.get(&pair)?.wallets;
+        let judges_pair = |tried: Wallet, until: Option<MonotonicTime>| {
+            until.is_none() || tried == wallet || !tried.needs_own_permission()
+        };
+        let results = wallets.iter().filter(|(tried, until)| judges_pair(**tried, **until));
         // `None` (it worked) is less than any time.
-        match wallets.values().min()? {
+        match results.clone().map(|(_, until)| *until).min()? {
             None => wallets.get(&wallet).copied().flatten(),
-            Some(_) => wallets.values().copied().flatten().max(),
+            Some(_) => results.filter_map(|(_, until)| *until).max(),
         }
     }
 }
@@ -154,5 +158,19 @@ mod tests {
             refusals.record(pair("a", &format!("{rotation}")), Wallet::Spot, false, minute(rotation));
         }
         assert!(refusals.0.len() <= 60, "{}", refusals.0.len());
+    }
+
+    #[test]
+    fn a_refusal_for_earn_blocks_no_other_wallet_and_a_refused_key_blocks_earn() {
+        let (mut refusals, key) = (AuthBackoff::default(), pair("a", "right"));
+        refusals.record(key, Wallet::Earn, false, minute(1));
+        assert_eq!(refusals.blocked_until(key, Wallet::Earn), Some(minute(6)));
+        assert_eq!(refusals.blocked_until(key, Wallet::Spot), None, "not even before it was tried");
+        refusals.record(key, Wallet::Spot, false, minute(2));
+        assert_eq!(refusals.blocked_until(key, Wallet::Spot), Some(minute(7)));
+        assert_eq!(refusals.blocked_until(key, Wallet::Earn), Some(minute(7)), "the key may be a bad one");
+        refusals.record(key, Wallet::Spot, true, minute(7));
+        assert_eq!(refusals.blocked_until(key, Wallet::Spot), None);
+        assert_eq!(refusals.blocked_until(key, Wallet::Earn), Some(minute(6)), "it is due");
     }
 }

@@ -20,11 +20,14 @@ pub enum Wallet {
     FuturesUsdt,
     /// Coin-margined futures: v4, on hosts of their own.
     FuturesCoin,
+    /// Money in Earn products: v4, on the hosts of spot. All of it is frozen.
+    Earn,
 }
 
 impl Wallet {
     /// All wallets, in the order of the documentation.
-    pub const ALL: [Self; 5] = [Self::Spot, Self::Wallet, Self::Fiat, Self::FuturesUsdt, Self::FuturesCoin];
+    pub const ALL: [Self; 6] =
+        [Self::Spot, Self::Wallet, Self::Fiat, Self::FuturesUsdt, Self::FuturesCoin, Self::Earn];
 
     /// The value of the `wallet` label, and the name in flags and file.
     #[must_use]
@@ -35,6 +38,7 @@ impl Wallet {
             Self::Fiat => "fiat",
             Self::FuturesUsdt => "futures_usdt",
             Self::FuturesCoin => "futures_coin",
+            Self::Earn => "earn",
         }
     }
 
@@ -42,6 +46,19 @@ impl Wallet {
     #[must_use]
     pub fn has_positions(self) -> bool {
         matches!(self, Self::FuturesUsdt | Self::FuturesCoin)
+    }
+
+    /// Whether the wallet can have free money, so that a threshold makes sense.
+    #[must_use]
+    pub fn has_free_amounts(self) -> bool {
+        self != Self::Earn
+    }
+
+    /// Whether reading the wallet needs a permission that a good key may lack, so that a refusal says nothing about the other
+    /// wallets.
+    #[must_use]
+    pub(super) fn needs_own_permission(self) -> bool {
+        self == Self::Earn
     }
 }
 
@@ -56,7 +73,7 @@ impl std::str::FromStr for Wallet {
 
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|wallet| wallet.label() == text).ok_or_else(|| {
-            "unknown wallet: the wallets are spot, wallet and fiat with v1, and spot, futures_usdt and futures_coin with v4".to_owned()
+            "unknown wallet: the wallets are spot, wallet and fiat with v1, and spot, futures_usdt, futures_coin and earn with v4".to_owned()
         })
     }
 }
@@ -74,10 +91,10 @@ pub struct Balance {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BalanceAmounts {
     /// The amount that can be traded or withdrawn: `available` of v1, `availableAmount` of v4, `availableBalance` of
-    /// futures.
+    /// futures. 0 of earn, whose money must be redeemed first.
     pub free: Amount,
     /// The amount locked in orders, withdrawals or positions: `freeze` of v1, `frozenAmount` of v4, the margins of
-    /// futures.
+    /// futures, `amount` of earn.
     pub frozen: Amount,
     /// Why it is frozen, as far as the exchange says so.
     pub frozen_parts: FrozenParts,

@@ -118,6 +118,8 @@ pub enum Detail {
     AddressNotAllowed,
     /// The key lacks a permission.
     NotPermitted,
+    /// The key lacks the separate permission for Earn. It may read every other wallet.
+    NoEarnPermission,
     /// The exchange does not know the currency.
     UnknownCurrency,
     /// Something in front of the exchange made the answer: a CDN, a firewall or a proxy.

@@ -68,7 +68,7 @@ impl ExchangeHosts {
     #[must_use]
     pub fn for_wallet(&self, wallet: Wallet) -> &[BaseUrl] {
         match wallet {
-            Wallet::Spot | Wallet::Wallet | Wallet::Fiat => &self.base_urls,
+            Wallet::Spot | Wallet::Wallet | Wallet::Fiat | Wallet::Earn => &self.base_urls,
             Wallet::FuturesUsdt => &self.futures_usdt,
             Wallet::FuturesCoin => &self.futures_coin,
         }
@@ -79,7 +79,7 @@ impl ExchangeHosts {
 #[must_use]
 pub(super) fn representative_wallet(wallet: Wallet) -> Wallet {
     match wallet {
-        Wallet::Spot | Wallet::Wallet | Wallet::Fiat => Wallet::Spot,
+        Wallet::Spot | Wallet::Wallet | Wallet::Fiat | Wallet::Earn => Wallet::Spot,
         Wallet::FuturesUsdt | Wallet::FuturesCoin => wallet,
     }
 }

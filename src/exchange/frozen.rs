@@ -16,7 +16,7 @@ pub enum FrozenReason {
     Freeze,
     /// Held by copy trading: `copyTrade` of v4.
     CopyTrade,
-    /// The rest of the frozen amount, which no part explains.
+    /// The rest of the frozen amount, which no part explains, and Earn products of undocumented types.
     Other,
     /// Held by open orders of futures: `openOrderMarginFrozen`.
     OrderMargin,
@@ -26,6 +26,8 @@ pub enum FrozenReason {
     CrossedMargin,
     /// Fees held for open orders of futures: `openOrderFeeFrozen`.
     OrderFee,
+    /// In an Earn product.
+    Earn(EarnProduct),
 }
 
 impl FrozenReason {
@@ -43,6 +45,57 @@ impl FrozenReason {
             Self::IsolatedMargin => "isolated_margin",
             Self::CrossedMargin => "crossed_margin",
             Self::OrderFee => "order_fee",
+            Self::Earn(product) => product.label(),
+        }
+    }
+}
+
+/// A documented type of Earn products, named as the exchange names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EarnProduct {
+    /// `DEMAND_SAVING`.
+    DemandSaving,
+    /// `TIME_SAVING`.
+    TimeSaving,
+    /// `FLASH_SALE`.
+    FlashSale,
+    /// `ON_CHAIN_EARN`.
+    OnChainEarn,
+    /// `XRWU`.
+    Xrwu,
+    /// `WEALTH_MANAGEMENT`.
+    WealthManagement,
+    /// `SHARK_FIN`.
+    SharkFin,
+    /// `SMART_TREND`.
+    SmartTrend,
+}
+
+impl EarnProduct {
+    /// All documented types.
+    pub const ALL: [Self; 8] = [
+        Self::DemandSaving,
+        Self::TimeSaving,
+        Self::FlashSale,
+        Self::OnChainEarn,
+        Self::Xrwu,
+        Self::WealthManagement,
+        Self::SharkFin,
+        Self::SmartTrend,
+    ];
+
+    /// The value of the `reason` label: the exchange's name in lower case.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::DemandSaving => "demand_saving",
+            Self::TimeSaving => "time_saving",
+            Self::FlashSale => "flash_sale",
+            Self::OnChainEarn => "on_chain_earn",
+            Self::Xrwu => "xrwu",
+            Self::WealthManagement => "wealth_management",
+            Self::SharkFin => "shark_fin",
+            Self::SmartTrend => "smart_trend",
         }
     }
 }
@@ -52,7 +105,8 @@ impl FrozenReason {
 pub struct FrozenPart {
     /// Why it is frozen.
     pub reason: FrozenReason,
-    /// The amount as the exchange wrote it; for [`FrozenReason::Other`] the exact difference.
+    /// The amount as the exchange wrote it; the exact difference for [`FrozenReason::Other`], and the exact sum of several
+    /// Earn positions.
     pub amount: Amount,
 }
 
@@ -81,6 +135,23 @@ impl FrozenParts {
         Self((count > 0).then(|| Box::new(PartList(list))))
     }
 
+    /// The parts with the amounts of each reason added exactly. If one amount of a reason is unknown, so is its part.
+    #[must_use]
+    pub(super) fn sum(parts: impl IntoIterator<Item = (FrozenReason, Option<Amount>)>) -> Self {
+        let mut sums: Vec<(FrozenReason, Option<Amount>)> = Vec::new();
+        for (reason, amount) in parts {
+            match sums.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, sum)) => *sum = sum.take().zip(amount).and_then(|(sum, amount)| sum.plus(&amount)),
+                None => sums.push((reason, amount)),
+            }
+        }
+        let part = |(reason, amount): (FrozenReason, Option<Amount>)| {
+            amount.map(|amount| FrozenPart { reason, amount })
+        };
+        let list: Vec<_> = sums.into_iter().filter_map(part).collect();
+        Self((!list.is_empty()).then(|| Box::new(PartList(list))))
+    }
+
     /// Adds what the parts leave of `frozen`, if that is not 0 and there are parts.
     ///
     /// A part that was not sent may be in the rest. Without any part the rest would repeat the whole amount and explain
@@ -91,7 +162,10 @@ impl FrozenParts {
             let mut parts = list.0.iter().filter(|part| part.amount.value() != 0.0);
             let rest = parts.try_fold(frozen.clone(), |rest, part| rest.minus(&part.amount));
             if let Some(amount) = rest.filter(|rest| rest.value() != 0.0) {
-                list.0.push(FrozenPart { reason: FrozenReason::Other, amount });
+                match list.0.iter_mut().find(|part| part.reason == FrozenReason::Other) {
+                    Some(other) => other.amount = other.amount.plus(&amount).unwrap_or(amount),
+                    None => list.0.push(FrozenPart { reason: FrozenReason::Other, amount }),
+                }
             }
         }
         self

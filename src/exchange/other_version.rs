@@ -16,10 +16,10 @@ pub fn suggest_other_version(
     wallet: Option<Wallet>,
     failure: &Failure,
 ) -> Option<&'static str> {
-    let is_futures = matches!(wallet, Some(Wallet::FuturesUsdt | Wallet::FuturesCoin));
+    let is_of_v4_alone = matches!(wallet, Some(Wallet::FuturesUsdt | Wallet::FuturesCoin | Wallet::Earn));
     let is_unknown = failure.reason == Reason::Auth && failure.detail == Some(Detail::UnknownKey);
     match (api, failure.reason) {
-        _ if is_futures => None,
+        _ if is_of_v4_alone => None,
         (ApiVersion::V4, _) if is_unknown => Some(V1),
         (ApiVersion::V1, _) if is_unknown => Some(V4),
         // XT may have switched off v1, and a sister exchange may not have v4.
@@ -62,6 +62,8 @@ mod tests {
         assert_eq!(suggest(ApiVersion::V1, None, Reason::Http), Some(V4));
         assert_eq!(suggest(ApiVersion::V1, spot, Reason::Signature), None);
         assert_eq!(suggest(ApiVersion::V4, None, Reason::Decode), Some(V1_HOST));
-        assert_eq!(suggest(ApiVersion::V4, Some(Wallet::FuturesUsdt), Reason::Decode), None);
+        for wallet in [Wallet::FuturesUsdt, Wallet::Earn] {
+            assert_eq!(suggest(ApiVersion::V4, Some(wallet), Reason::Decode), None);
+        }
     }
 }

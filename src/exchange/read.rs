@@ -11,7 +11,7 @@ use super::{
     call::{CallContext, CallError, OutgoingCall},
     client::{Client, HostClock, Session},
     clock_sync::HostAttempt,
-    error::{Failure, Reason},
+    error::{Detail, Failure, Reason},
     failover::Deadline,
     position::PositionAnswer,
     server_clock::{ClockReading, ServerClock},
@@ -221,6 +221,10 @@ impl Client {
             let credentials = &mut state.session.credentials;
             let other_pair_may_work = match failure.reason {
                 _ if !attempt.endpoint.judges_key() => false,
+                // The pair in use is good, and stays the one to return to.
+                _ if failure.detail == Some(Detail::NoEarnPermission) => {
+                    credentials.record_possible_refusal()
+                }
                 reason if reason.is_key_fault() => credentials.record_refusal(),
                 // The exchange may refuse a key in an undocumented way.
                 Reason::Http | Reason::Api | Reason::Decode => credentials.record_possible_refusal(),

@@ -41,7 +41,7 @@ pub(super) fn balances_call(wallet: Wallet) -> Option<V1Call> {
         Wallet::Spot => Some(("/trade/api/v1/getBalance", &[])),
         Wallet::Wallet => Some((FUNDS, &[("account", "1")])),
         Wallet::Fiat => Some((FUNDS, &[("account", "3")])),
-        Wallet::FuturesUsdt | Wallet::FuturesCoin => None,
+        Wallet::FuturesUsdt | Wallet::FuturesCoin | Wallet::Earn => None,
     }
 }
 

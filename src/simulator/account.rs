@@ -89,6 +89,8 @@ pub enum SimulatedKeyState {
     NotAllowedToRead,
     /// The key may read everything except futures.
     NotForFutures,
+    /// The key may read everything except Earn.
+    NotForEarn,
 }
 
 /// API version of the simulated exchange.
@@ -114,6 +116,8 @@ pub enum SimulatedWallet {
     FuturesUsdt,
     /// Coin-margined futures, under `/dapi`.
     FuturesCoin,
+    /// v4 position-currency: only the frozen amount is served.
+    Earn,
 }
 
 impl SimulatedWallet {
@@ -131,8 +135,9 @@ pub struct SimulatedBalance {
     pub freeze: String,
     /// Amount free to trade or withdraw.
     pub available: String,
-    /// Parts of the frozen amount in v4, by field, such as `withdraw` of spot or `isolatedMargin` of futures; any JSON, served
-    /// unchanged. With `None`, all of it is held by orders, and futures split it among orders and margins.
+    /// Parts of the frozen amount in v4, by field, such as `withdraw` of spot, `isolatedMargin` of futures or
+    /// `DEMAND_SAVING` of earn; any JSON, served unchanged. With `None`, all of it is held by orders, futures split it among
+    /// orders and margins, and earn has it in one product.
     #[serde(skip)]
     pub parts: Option<BTreeMap<String, Value>>,
     /// Whether v4's list leaves the currency out, as it does with a delisted one. The call for one currency has it.

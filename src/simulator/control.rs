@@ -24,6 +24,7 @@ use super::{
     position::{PositionKey, SimulatedPosition, SimulatedSide},
     query::decode_percent,
     reply::SimulatedReply,
+    v4_json,
 };
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -229,7 +230,7 @@ impl BalancePath {
     fn parse(account: &str, wallet: &str, currency: &str) -> Result<Self, SimulatedReply> {
         let refuse = |text: String| SimulatedReply::text(404, text);
         let wallet = SimulatedWallet::from_name(wallet).ok_or_else(|| {
-            let names = "spot, wallet, fiat, futures_usdt or futures_coin";
+            let names = "spot, wallet, fiat, futures_usdt, futures_coin or earn";
             refuse(format!("There is no wallet {wallet}. It must be {names}.\n"))
         })?;
         match (decode_percent(account), decode_percent(currency)) {
@@ -266,6 +267,7 @@ impl BalancePath {
             SimulatedWallet::FuturesUsdt | SimulatedWallet::FuturesCoin => {
                 &["openOrderMarginFrozen", "isolatedMargin", "crossedMargin", "openOrderFeeFrozen"]
             }
+            SimulatedWallet::Earn => &v4_json::EARN_PRODUCTS,
             SimulatedWallet::Wallet | SimulatedWallet::Fiat => &[],
         };
         let names = if known.is_empty() { "none".to_owned() } else { known.join(", ") };

@@ -38,6 +38,8 @@ pub enum SimulatedEndpoint {
     V4Balances,
     /// `/v4/balance`, signed: one `currency` of the spot wallet.
     V4Balance,
+    /// `/v4/finance/position-currency`, signed: the Earn wallet, or one `currency` of it.
+    V4Earn,
     /// `/v4/user/account/api-key` of the user center, signed: the account's keys, with their secret keys.
     V4ApiKeys,
     /// `/future/market/v1/public/symbol/list` of USDT-margined futures.
@@ -97,6 +99,7 @@ impl SimulatedEndpoint {
             "/v4/public/ticker/24h" => Self::V4Days,
             "/v4/balances" => Self::V4Balances,
             "/v4/balance" => Self::V4Balance,
+            "/v4/finance/position-currency" => Self::V4Earn,
             "/v4/user/account/api-key" => Self::V4ApiKeys,
             "/future/market/v1/public/symbol/list" => {
                 futures(Self::FuturesUsdtSymbols, Self::FuturesCoinSymbols)
@@ -122,6 +125,7 @@ impl SimulatedEndpoint {
         match self {
             Self::V4Balances => "#GET#/v4/balances",
             Self::V4Balance => "#GET#/v4/balance",
+            Self::V4Earn => "#GET#/v4/finance/position-currency",
             Self::V4ApiKeys => "#GET#/v4/user/account/api-key",
             Self::FuturesUsdtBalances | Self::FuturesCoinBalances => "#/future/user/v1/balance/list",
             Self::FuturesUsdtBalance | Self::FuturesCoinBalance => "#/future/user/v1/balance/detail",
@@ -136,7 +140,7 @@ impl SimulatedEndpoint {
     pub(super) fn allowed_parameters(self) -> &'static [&'static str] {
         match self {
             Self::V4Balances => &["currencies"],
-            Self::V4Balance => &["currency"],
+            Self::V4Balance | Self::V4Earn => &["currency"],
             Self::V4ApiKeys => &["userAccountId", "keyName", "isLock"],
             Self::V4Symbols => &["symbol", "symbols", "tags", "version"],
             Self::V4Prices | Self::V4Days => &["symbol", "symbols", "tags"],
@@ -163,6 +167,7 @@ impl SimulatedEndpoint {
             | Self::V4Days
             | Self::V4Balances
             | Self::V4Balance
+            | Self::V4Earn
             | Self::V4ApiKeys => WireFormat::V4Spot,
             Self::FuturesUsdtSymbols
             | Self::FuturesCoinSymbols
@@ -192,6 +197,7 @@ impl SimulatedEndpoint {
                 | Self::GetFunds
                 | Self::V4Balances
                 | Self::V4Balance
+                | Self::V4Earn
                 | Self::V4ApiKeys
                 | Self::FuturesUsdtBalances
                 | Self::FuturesCoinBalances

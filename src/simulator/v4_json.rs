@@ -96,6 +96,38 @@ pub(super) fn single_spot_row(row: Option<String>) -> String {
     spot_success(&row.and_then(|row| RawValue::from_string(row).ok()))
 }
 
+/// The types of Earn products.
+pub(super) const EARN_PRODUCTS: [&str; 8] = [
+    "DEMAND_SAVING",
+    "TIME_SAVING",
+    "FLASH_SALE",
+    "ON_CHAIN_EARN",
+    "XRWU",
+    "WEALTH_MANAGEMENT",
+    "SHARK_FIN",
+    "SMART_TREND",
+];
+
+/// A row of position-currency. Without parts, all of it is in one product. Amounts are texts.
+pub(super) fn earn_row(currency: &str, row: &SimulatedBalance) -> String {
+    let position = |product: &str, amount: &Value| {
+        json!({
+            "category": "SAVING", "productType": product, "amount": amount, "apyList": [{"apy": "0.10"}],
+            "accInterest": "5.00",
+        })
+    };
+    let positions: Vec<_> = match &row.parts {
+        Some(parts) => parts.iter().map(|(product, amount)| position(product, amount)).collect(),
+        None => vec![position("DEMAND_SAVING", &json!(row.freeze))],
+    };
+    json!({"currency": currency, "amount": row.freeze, "positionList": positions}).to_string()
+}
+
+/// Answer of position-currency, which has no `ma`.
+pub(super) fn earn_rows(rows: &[&str]) -> String {
+    format!(r#"{{"rc":0,"mc":"SUCCESS","result":[{}]}}"#, rows.join(","))
+}
+
 /// A futures row. Without parts, the frozen amount is split among the three margins.
 pub(super) fn futures_row(currency: &str, row: &SimulatedBalance, as_numbers: bool) -> String {
     let amount = |text: &str| decimal::to_json(text, as_numbers);

@@ -27,6 +27,7 @@ mod dashboard_json;
 mod dashboard_queries;
 mod deployment;
 mod documents;
+mod earn;
 mod echo;
 mod exact_balances;
 mod exposition;

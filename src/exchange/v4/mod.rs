@@ -1,6 +1,8 @@
 //! API v4 as XT documents it, spot and public calls: endpoints, fields and codes. `futures` has its futures.
 //! Pure: sends nothing and reads no clock. No other file knows the shapes of its JSON.
 
+mod earn;
+
 use std::borrow::Cow;
 
 use serde::Deserialize;
@@ -25,6 +27,9 @@ pub(super) const BALANCES_PATH: &str = "/v4/balances";
 /// Path of the signed call that reads one currency of the spot wallet, given as `currency`. Unlike the list, it has
 /// currencies that the exchange hides.
 pub(super) const BALANCE_PATH: &str = "/v4/balance";
+/// Path of the signed call that reads the Earn wallet. The key needs the Earn permission. Without its only parameter, a
+/// currency, it reads all of them.
+pub(super) const EARN_PATH: &str = "/v4/finance/position-currency";
 /// Path of the unsigned call for the exchange's time.
 pub(super) const SERVER_TIME_PATH: &str = "/v4/public/time";
 /// Path of the unsigned call for the last prices of all markets.
@@ -83,6 +88,15 @@ pub fn decode_balance(status: u16, body: &[u8], currency: &str) -> Result<Option
     let amounts = amounts.ok_or_else(|| decode_failure("the row of the currency has no usable amounts"))?;
     let is_nothing = amounts.is_zero() && amounts.frozen_parts.is_zero();
     Ok((!is_nothing).then(|| Balance { currency: currency.into(), amounts }))
+}
+
+/// Decodes the reply with the Earn wallet: all of it is frozen, with the product types as parts.
+///
+/// # Errors
+/// As [`decode_balances`], with a list in `result`; also if the key lacks the Earn permission.
+pub fn decode_earn(status: u16, body: &[u8]) -> Result<BalanceAnswer, Failure> {
+    let explain_earn_code = |code: &str| earn::explain_code(code).unwrap_or_else(|| explain_code(code));
+    earn::decode_result(unwrap_reply_with(status, body, explain_earn_code)?)
 }
 
 /// Decodes the reply with the exchange's time, in Unix milliseconds.
@@ -147,6 +161,20 @@ fn unwrap_envelope(status: u16, body: &[u8]) -> Result<&RawValue, Failure> {
 /// The `result` of a good reply, which may be missing or null. Errors come with any HTTP status and good replies only with
 /// 2xx, so the envelope decides first, and the status only if no envelope came.
 fn unwrap_reply(status: u16, body: &[u8]) -> Result<Option<&RawValue>, Failure> {
+    unwrap_reply_with(status, body, explain_code)
+}
+
+/// The reason, the detail and the description of an error code.
+fn explain_code(code: &str) -> (Reason, Option<Detail>, &'static str) {
+    (classify_code(code), refusal_detail(code), describe_code(code))
+}
+
+/// As [`unwrap_reply`]; `explain_code` returns the reason, the detail and the description of an error code.
+fn unwrap_reply_with(
+    status: u16,
+    body: &[u8],
+    explain_code: impl FnOnce(&str) -> (Reason, Option<Detail>, &'static str),
+) -> Result<Option<&RawValue>, Failure> {
     let status_failure = || failure_from_status(status, body);
     let envelope: V4Envelope<'_> = decode::decode_envelope(status, body)?;
     let rc = envelope.rc.ok_or_else(status_failure)?;
@@ -165,9 +193,9 @@ fn unwrap_reply(status: u16, body: &[u8]) -> Result<Option<&RawValue>, Failure> 
             ))
         }
         (_, Some(code)) => {
-            let text = format!("the exchange answered {code}: {}", describe_code(code));
-            Err(Failure::new(or_unavailable(classify_code(code), status), text)
-                .with_detail(refusal_detail(code)))
+            let (reason, detail, description) = explain_code(code);
+            let text = format!("the exchange answered {code}: {description}");
+            Err(Failure::new(or_unavailable(reason, status), text).with_detail(detail))
         }
     }
 }

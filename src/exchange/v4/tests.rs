@@ -377,3 +377,118 @@ fn a_market_is_open_if_it_is_online_and_trading_is_enabled() {
         assert_eq!(list(closed).map_err(|failure| failure.reason), Err(Reason::Decode), "{closed}");
     }
 }
+
+/// The Earn wallet.
+mod earn_wallet {
+    use super::*;
+    use crate::exchange::frozen::EarnProduct;
+
+    fn reply(rows: &str) -> Result<BalanceAnswer, Failure> {
+        decode_earn(200, format!(r#"{{"rc":0,"mc":"SUCCESS","result":[{rows}]}}"#).as_bytes())
+    }
+
+    /// The only row of the reply: currency, free, frozen, and the parts.
+    fn row(text: &str) -> (String, Vec<String>) {
+        let answer = reply(text).unwrap_or_else(|why| panic!("{why}: {text}"));
+        let [row] = answer.balances.as_slice() else { panic!("not one row: {answer:?}") };
+        let amounts = &row.amounts;
+        let parts = amounts.frozen_parts.iter();
+        let parts = parts.map(|part| format!("{} {}", part.reason.label(), part.amount.text())).collect();
+        (format!("{} {} {}", row.currency, amounts.free.text(), amounts.frozen.text()), parts)
+    }
+
+    fn positions(amount: &str, list: &str) -> Vec<String> {
+        row(&format!(r#"{{"currency":"usdt","amount":"{amount}","positionList":[{list}]}}"#)).1
+    }
+
+    fn position(product: &str, amount: &str) -> String {
+        format!(
+            r#"{{"category":"SAVING","productType":"{product}","amount":"{amount}","accInterest":"5.00"}}"#
+        )
+    }
+
+    #[test]
+    fn the_documented_reply_is_frozen_money_with_its_product_as_part() {
+        let text = r#"{"currency":"USDT","amount":"1200.00","positionList":[{"category":"SAVING","productType":
+            "DEMAND_SAVING","amount":"1200.00","apyList":[{"apy":"0.10"}],"accInterest":"5.00"}]}"#;
+        assert_eq!(row(text), ("usdt 0 1200.00".to_owned(), vec!["demand_saving 1200.00".to_owned()]));
+    }
+
+    #[test]
+    fn every_documented_product_has_its_part_and_every_other_one_is_other() {
+        for product in EarnProduct::ALL {
+            let name = product.label().to_uppercase();
+            assert_eq!(positions("7.0", &position(&name, "7.0")), [format!("{} 7.0", product.label())]);
+        }
+        assert_eq!(positions("7.0", &position("LAUNCHPOOL", "7.0")), ["other 7.0"]);
+        assert_eq!(positions("7.0", r#"{"amount":"7.0"}"#), ["other 7.0"]);
+    }
+
+    #[test]
+    fn positions_of_one_product_are_added_exactly() {
+        let list =
+            [position("TIME_SAVING", "0.1"), position("SHARK_FIN", "1"), position("TIME_SAVING", "0.2")];
+        assert_eq!(positions("1.3", &list.join(",")), ["time_saving 0.3", "shark_fin 1"]);
+    }
+
+    #[test]
+    fn the_amount_is_as_sent_and_the_rest_of_it_is_other() {
+        let list = [position("DEMAND_SAVING", "5"), position("LAUNCHPOOL", "2")].join(",");
+        assert_eq!(positions("7.5", &list), ["demand_saving 5", "other 2.5"]);
+        assert_eq!(positions("6", &list), ["demand_saving 5", "other 1"]);
+        assert_eq!(positions("6", &position("XRWU", "7")), ["xrwu 7", "other -1"]);
+    }
+
+    #[test]
+    fn a_position_without_an_amount_makes_its_part_unknown_and_no_balance() {
+        let list =
+            format!("{},{{\"productType\":\"XRWU\"}},{}", position("XRWU", "1"), position("SHARK_FIN", "2"));
+        assert_eq!(positions("5", &list), ["shark_fin 2", "other 3"]);
+        for list in ["", r#""positionList":null"#, r#""positionList":7"#, r#""positionList":[7]"#] {
+            let comma = if list.is_empty() { "" } else { "," };
+            let found = row(&format!(r#"{{"currency":"btc","amount":"3"{comma}{list}}}"#));
+            assert_eq!(found, ("btc 0 3".to_owned(), vec![]), "{list}");
+        }
+    }
+
+    #[test]
+    fn a_row_without_amount_is_rejected_and_one_that_is_there_twice_too() {
+        let good = r#"{"currency":"eth","amount":"1","positionList":[]}"#;
+        for bad in [
+            r#"{"currency":"usdt"}"#,
+            r#"{"currency":"usdt","amount":null}"#,
+            r#"{"currency":"usdt","amount":"1"},{"currency":"USDT","amount":"2"}"#,
+        ] {
+            let answer = reply(&format!("{good},{bad}")).unwrap_or_else(|why| panic!("{why}"));
+            assert_eq!(answer.unreadable, ["usdt"], "{bad}");
+            assert!(answer.balances.iter().all(|row| row.currency == "eth") && answer.rejected > 0);
+        }
+    }
+
+    #[test]
+    fn an_empty_list_is_an_answer_and_no_list_is_none() {
+        assert_eq!(reply(""), Ok(BalanceAnswer::default()));
+        for body in [
+            r#"{"rc":0,"mc":"SUCCESS","result":null}"#,
+            r#"{"rc":0,"mc":"SUCCESS"}"#,
+            r#"{"rc":0,"mc":"SUCCESS","result":{}}"#,
+            r#"{"rc":0,"mc":"SUCCESS","result":[{"amount":"1"}]}"#,
+        ] {
+            let failure = decode_earn(200, body.as_bytes()).err();
+            assert_eq!(failure.map(|failure| failure.reason), Some(Reason::Decode), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_missing_permission_has_a_sentence_of_its_own() {
+        let failure = |code: &str| {
+            let body = format!(r#"{{"rc":1,"mc":"{code}","result":null}}"#);
+            decode_earn(200, body.as_bytes()).err().unwrap_or_else(|| panic!("no failure: {code}"))
+        };
+        let denied = failure("PERMISSION_DENIED");
+        assert_eq!((denied.reason, denied.detail), (Reason::Auth, Some(Detail::NoEarnPermission)));
+        assert!(denied.text.ends_with("the key lacks the Earn permission"), "{denied}");
+        assert_eq!(failure("PARAM_ERROR").reason, Reason::Api);
+        assert_eq!(failure("AUTH_101").detail, Some(Detail::UnknownKey));
+    }
+}

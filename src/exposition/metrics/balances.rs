@@ -14,7 +14,7 @@ pub(super) const FAMILIES: &[MetricFamily] = &[
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
         help: "Amount that can be traded or withdrawn, in units of the currency; absent while unknown.",
-        details: "`available` of v1, `availableAmount` of v4, `availableBalance` of futures or, where that is missing, `walletBalance` minus the frozen amount. 0 for a watched currency that confirmed answers leave out.",
+        details: "`available` of v1, `availableAmount` of v4, `availableBalance` of futures or, where that is missing, `walletBalance` minus the frozen amount. Always 0 of the wallet `earn`, whose money must be redeemed first. 0 for a watched currency that confirmed answers leave out.",
         source: MetricSource::Holdings(|wallet_config, holdings, out| {
             balance_rows(wallet_config, holdings, out, |amounts| &amounts.free);
         }),
@@ -43,8 +43,8 @@ pub(super) const FAMILIES: &[MetricFamily] = &[
         name: "xt_balance_frozen",
         kind: MetricKind::Gauge,
         labels: CURRENCY_LABELS,
-        help: "Amount locked in orders, withdrawals or positions, in units of the currency; absent while unknown.",
-        details: "`freeze` of v1, `frozenAmount` of v4, the sum of the margins of futures (`openOrderMarginFrozen`, `isolatedMargin`, `crossedMargin`).",
+        help: "Amount locked in orders, withdrawals, positions or products, in units of the currency; absent while unknown.",
+        details: "`freeze` of v1, `frozenAmount` of v4, the sum of the margins of futures (`openOrderMarginFrozen`, `isolatedMargin`, `crossedMargin`), `amount` of earn.",
         source: MetricSource::Holdings(|wallet_config, holdings, out| {
             balance_rows(wallet_config, holdings, out, |amounts| &amounts.frozen);
         }),

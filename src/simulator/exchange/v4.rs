@@ -122,6 +122,13 @@ impl ExchangeState {
                 let texts: Vec<_> = requested_rows.map(|(_, row)| row.as_str()).collect();
                 Ok(v4_json::spot_rows(&texts, &total))
             }
+            SimulatedEndpoint::V4Earn => {
+                let requested = query.get("currency");
+                let is_requested =
+                    |currency: &str| requested.is_none_or(|name| name.eq_ignore_ascii_case(currency));
+                let rows = rows.iter().filter(|(currency, _)| is_requested(currency));
+                Ok(v4_json::earn_rows(&rows.map(|(_, row)| row.as_str()).collect::<Vec<_>>()))
+            }
             SimulatedEndpoint::V4Balance => {
                 let unknown = CallRefusal::v4_spot(RefusalCause::Parameters, "CURRENCY_001");
                 find_row("currency", unknown).map(v4_json::single_spot_row)
@@ -146,6 +153,7 @@ impl ExchangeState {
             SimulatedEndpoint::FuturesCoinBalances | SimulatedEndpoint::FuturesCoinBalance => {
                 SimulatedWallet::FuturesCoin
             }
+            SimulatedEndpoint::V4Earn => SimulatedWallet::Earn,
             _ => SimulatedWallet::Spot,
         };
         let is_futures = call.endpoint.wire_format() == WireFormat::Futures;
@@ -157,6 +165,7 @@ impl ExchangeState {
         for (currency, row) in self.served_rows(account_index, wallet, &effects) {
             let text = match row {
                 ServedRow::Stored(row) if is_futures => v4_json::futures_row(currency, row, as_numbers),
+                ServedRow::Stored(row) if wallet == SimulatedWallet::Earn => v4_json::earn_row(currency, row),
                 ServedRow::Stored(row) => {
                     let total = decimal::sum(&row.available, &row.freeze);
                     let worth = decimal::worth(&total, self.price_of(currency));
@@ -212,7 +221,10 @@ impl ExchangeState {
         let may_read = match account.key {
             SimulatedKeyState::NotAllowedToRead => false,
             SimulatedKeyState::NotForFutures => call.endpoint.wire_format() != WireFormat::Futures,
-            SimulatedKeyState::Active | SimulatedKeyState::Inactive => true,
+            SimulatedKeyState::NotForEarn if call.endpoint == SimulatedEndpoint::V4Earn => {
+                return Err(CallRefusal::v4_spot(RefusalCause::Permission, "PERMISSION_DENIED"));
+            }
+            SimulatedKeyState::Active | SimulatedKeyState::Inactive | SimulatedKeyState::NotForEarn => true,
         };
         if !may_read {
             let text = "the appkey has no permission for this";

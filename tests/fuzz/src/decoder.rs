@@ -3,8 +3,8 @@
 //! what is said of a failure.
 //!
 //! An input is a list of answers with a line `%%` between them. An answer is a line with the HTTP status, the seconds
-//! since the answer before if they are not 30, and after them `v4` or `futures` if it is not v1 that answers; then the
-//! body. Without such a line the status is 200.
+//! since the answer before if they are not 30, and after them `v4`, `futures` or `earn` if it is not v1 that answers;
+//! then the body. Without such a line the status is 200.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 use xt_balance_exporter::{
     clock::{MonotonicTime, Timestamp, UnixTime, Uptime},
-    exchange::{self, BalanceAnswer, Failure, Position, Reason, futures, futures_positions, v1, v4},
+    exchange::{self, Balance, BalanceAnswer, Failure, Position, Reason, futures, futures_positions, v1, v4},
     exposition::cache,
     snapshot::store::AccountState,
     snapshot::store::{AccountEntry, Store},
@@ -90,6 +90,7 @@ enum Dialect {
     V1,
     V4,
     Futures,
+    Earn,
 }
 
 /// The positions in a futures answer: each symbol and side occurs once, no size is 0, and no price is 0 or negative.
@@ -126,6 +127,7 @@ fn answer_of(answer: &[u8]) -> Told<'_> {
         let (text, dialect) = match text {
             text if text.ends_with(" v4") => (text.strip_suffix(" v4")?, Dialect::V4),
             text if text.ends_with(" futures") => (text.strip_suffix(" futures")?, Dialect::Futures),
+            text if text.ends_with(" earn") => (text.strip_suffix(" earn")?, Dialect::Earn),
             text => (text, Dialect::V1),
         };
         let (status, wait) = text.split_once(' ').unwrap_or((text, "30"));
@@ -257,6 +259,7 @@ fn entries(dialect: Dialect, data: &Json) -> Option<Vec<(json::Text, &Json)>> {
         }
         Dialect::V4 => (data.field("assets")?, "currency"),
         Dialect::Futures => (data, "coin"),
+        Dialect::Earn => (data, "currency"),
     };
     let names = names_in(rows, name)?;
     let Json::List(rows) = rows else { return None };
@@ -276,7 +279,7 @@ fn data(status: u16, dialect: Dialect, body: &[u8]) -> Option<Json> {
     let read = read?;
     let (names, what): (&[&str], _) = match dialect {
         Dialect::V1 => (&["code", "data", "info", "msg", "msgInfo"], "data"),
-        Dialect::V4 => (&["rc", "mc", "result"], "result"),
+        Dialect::V4 | Dialect::Earn => (&["rc", "mc", "result"], "result"),
         Dialect::Futures => (&["returnCode", "msgInfo", "error", "result"], "result"),
     };
     for name in names {
@@ -287,7 +290,7 @@ fn data(status: u16, dialect: Dialect, body: &[u8]) -> Option<Json> {
     let is = |name: &str, good: &[&str]| matches!(read.field(name), Some(Json::Number(digits)) if good.contains(&digits.as_str()));
     let is_good = match dialect {
         Dialect::V1 => is("code", &["200"]),
-        Dialect::V4 => {
+        Dialect::V4 | Dialect::Earn => {
             is("rc", &["0", "-0"])
                 && matches!(read.field("mc"), Some(Json::Text(Some(mc))) if mc == "SUCCESS")
         }
@@ -319,6 +322,7 @@ fn amounts(dialect: Dialect, row: &Json) -> Option<(f64, f64)> {
         Dialect::V1 => pair("available", "freeze"),
         Dialect::V4 => pair("availableAmount", "frozenAmount"),
         Dialect::Futures => margins(row),
+        Dialect::Earn => Some((0.0, amount(row.field("amount")?)?)),
     }
 }
 
@@ -407,6 +411,7 @@ fn decoded(status: u16, dialect: Dialect, body: &[u8], seen: &Seen) -> Result<Ba
         Dialect::V1 => v1::decode_balances(status, body),
         Dialect::V4 => v4::decode_balances(status, body),
         Dialect::Futures => futures::decode_balances(status, body),
+        Dialect::Earn => v4::decode_earn(status, body),
     };
     let read = read.map_err(|failure| failure.redact(&SECRETS));
     match (&read, seen) {
@@ -417,10 +422,17 @@ fn decoded(status: u16, dialect: Dialect, body: &[u8], seen: &Seen) -> Result<Ba
             assert!(answer.unreadable.iter().map(|name| &**name).eq(unusable.iter().map(String::as_str)));
             assert_eq!(answer.rejected, (all - amounts.len()) as u64);
             assert_eq!(answer.nameless > 0, *is_nameless);
+            answer.balances.iter().for_each(parts_have_one_amount_each);
         }
         _ => panic!("read as {read:?}, and on second sight as {seen:?}"),
     }
     read
+}
+
+/// No reason occurs twice, because two series with the same labels spoil a scrape.
+fn parts_have_one_amount_each(row: &Balance) {
+    let reasons: Vec<_> = row.amounts.frozen_parts.iter().map(|part| part.reason.label()).collect();
+    assert_eq!(reasons.iter().collect::<BTreeSet<_>>().len(), reasons.len(), "{reasons:?}");
 }
 
 fn fit_to_be_shown(status: u16, failure: &Failure) {
@@ -436,7 +448,7 @@ fn server_time(status: u16, dialect: Dialect, body: &[u8]) {
     let read = match dialect {
         Dialect::V1 => v1::decode_server_time(status, body),
         Dialect::V4 => v4::decode_server_time(status, body),
-        Dialect::Futures => return,
+        Dialect::Futures | Dialect::Earn => return,
     };
     let read = read.map_err(|failure| failure.redact(&SECRETS));
     let seen = data(status, dialect, body).and_then(|data| match data.field("serverTime") {
@@ -454,7 +466,7 @@ fn prices(status: u16, dialect: Dialect, body: &[u8]) {
     let read = match dialect {
         Dialect::V1 => v1::decode_prices(status, body),
         Dialect::V4 => v4::decode_prices(status, body),
-        Dialect::Futures => return,
+        Dialect::Futures | Dialect::Earn => return,
     };
     let read = read.map_err(|failure| failure.redact(&SECRETS));
     let shown = read.as_ref().ok().map(|prices| -> BTreeMap<_, _> {

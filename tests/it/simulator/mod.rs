@@ -3,6 +3,7 @@
 //! OpenSSL computed the signatures: `printf %s "$query" | openssl dgst -sha256 -hmac mySecretKey`.
 
 mod control;
+mod earn;
 mod faults;
 mod proxy;
 mod v1;
