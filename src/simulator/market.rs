@@ -3,8 +3,9 @@
 //! Every amount is a pure function of the time since the start, in integers of 1e-8. Only [`run_market`] keeps time. Must
 //! not know limits, signatures or answers.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
+use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
@@ -248,10 +249,11 @@ struct AccountProfile {
     max_in_orders: u64,
 }
 
-const PROFILES: [AccountProfile; 9] = [
+const PROFILES: [AccountProfile; 10] = [
     profile("treasury", SimulatedWallet::Spot, 32, 180_000_000).with_zeros(5).with_trades(41, 8),
     profile("treasury", SimulatedWallet::Wallet, 12, 420_000_000).with_zeros(4),
     profile("market-maker", SimulatedWallet::Spot, 36, 9_000_000).with_zeros(7).with_trades(3, 70),
+    profile("market-maker", SimulatedWallet::Earn, 3, 3_000_000),
     profile("arbitrage", SimulatedWallet::Spot, 28, 21_000_000).with_zeros(6).with_trades(2, 35),
     profile("arbitrage", SimulatedWallet::FuturesUsdt, 1, 14_000_000).with_trades(4, 60),
     profile("arbitrage", SimulatedWallet::FuturesCoin, 2, 8_000_000).with_trades(6, 40),
@@ -292,8 +294,13 @@ fn compute_balances(elapsed: Duration) -> BTreeMap<BalanceKey, SimulatedBalance>
         for currency in CURRENCIES.iter().skip(first).take(profile.listed) {
             let key =
                 BalanceKey { account: profile.account, wallet: profile.wallet, currency: currency.name };
-            let (available, freeze) = compute_amounts(profile, currency, second);
-            balances.insert(key, SimulatedBalance::new(&format_decimal(available), &format_decimal(freeze)));
+            let amounts = compute_amounts(profile, currency, second);
+            let balance = match (profile.account, profile.wallet, currency.name) {
+                (_, SimulatedWallet::Earn, _) => invest(amounts),
+                (WITHDRAWAL_ACCOUNT, SimulatedWallet::Spot, WITHDRAWAL_CURRENCY) => withdraw(amounts, second),
+                _ => SimulatedBalance::new(&format_decimal(amounts.0), &format_decimal(amounts.1)),
+            };
+            balances.insert(key, balance);
         }
     }
     for (currency, amount) in [("usd", 48_120_350_000_000), ("eur", 1_204_900_000_000), ("try", 0)] {
@@ -353,6 +360,38 @@ fn compute_market_maker_usdt(second: u64) -> (u64, u64) {
     (available + wobble, orders)
 }
 
+const WITHDRAWAL_ACCOUNT: &str = "market-maker";
+const WITHDRAWAL_CURRENCY: &str = "btc";
+/// Seconds since the start of the cycle. Long enough for the alert, which waits for a minute.
+const WITHDRAWAL: Range<u64> = 70..200;
+const WITHDRAWAL_AMOUNT: u64 = UNIT / 50;
+
+/// A spot balance, of which a withdrawal holds a part for some time. Orders give up what the free amount lacks. In the end
+/// the withdrawal is cancelled.
+fn withdraw((available, in_orders): (u64, u64), second: u64) -> SimulatedBalance {
+    let held = if WITHDRAWAL.contains(&(second % STORY.as_secs())) { WITHDRAWAL_AMOUNT } else { 0 };
+    let left = (available + in_orders).saturating_sub(held);
+    let in_orders = in_orders.min(left);
+    let balance = SimulatedBalance::new(&format_decimal(left - in_orders), &format_decimal(in_orders + held));
+    let part = |amount| Value::from(format_decimal(amount));
+    balance.with_parts([
+        ("withdraw", part(held)),
+        ("trade", part(in_orders)),
+        ("copyTrade", part(0)),
+        ("lock", part(0)),
+        ("freeze", part(0)),
+    ])
+}
+
+/// A balance in two Earn products.
+fn invest((amount, _): (u64, u64)) -> SimulatedBalance {
+    let saved = amount / 3;
+    SimulatedBalance::new(&format_decimal(0), &format_decimal(amount)).with_parts([
+        ("DEMAND_SAVING", format_decimal(saved).into()),
+        ("TIME_SAVING", format_decimal(amount - saved).into()),
+    ])
+}
+
 /// Formats an amount of 1e-8 with at least two digits after the point and no further trailing zeros.
 fn format_decimal(amount: u64) -> String {
     let digits = format!("{}.{:08}", amount / UNIT, amount % UNIT);
@@ -379,9 +418,8 @@ fn hash(values: &[u64]) -> u64 {
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 mod tests {
-    use std::ops::Range;
-
     use super::*;
+    use crate::simulator::decimal;
 
     fn free_usdt(second: u64) -> u64 {
         compute_market_maker_usdt(second).0
@@ -410,6 +448,23 @@ mod tests {
         for second in 0..86_400 {
             let (free, _) = compute_amounts(profile, &CURRENCIES[0], second);
             assert!(free < 19_000 * UNIT, "{free} after {second} s");
+        }
+    }
+
+    #[test]
+    fn a_withdrawal_holds_bitcoin_for_longer_than_its_alert_waits_and_is_cancelled() {
+        let btc = BalanceKey { account: "market-maker", wallet: SimulatedWallet::Spot, currency: "btc" };
+        let is_pending = |second| {
+            let balance = &compute_balances(Duration::from_secs(second))[&btc];
+            let parts = balance.parts.clone().unwrap_or_default();
+            let part = |name: &str| parts[name].as_str().unwrap_or_default().to_owned();
+            assert_eq!(decimal::sum(&part("withdraw"), &part("trade")), balance.freeze, "after {second} s");
+            assert!(part("withdraw") == "0.02" || part("withdraw") == "0.00");
+            part("withdraw") == "0.02"
+        };
+        for cycle in [0, 240, 2_400] {
+            let pending: Vec<_> = (0..240).filter(|second| is_pending(cycle + second)).collect();
+            assert_eq!(pending, WITHDRAWAL.collect::<Vec<_>>());
         }
     }
 
