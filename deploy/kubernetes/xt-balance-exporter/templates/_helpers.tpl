@@ -46,6 +46,49 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{- /* Rejects values that contradict each other. values.schema.json rejects values that are wrong by themselves. */}}
+{{- define "xt-balance-exporter.validate" -}}
+{{- $accounts := (default dict .Values.config).accounts }}
+{{- if .Values.extraManifests }}
+{{- fail "extraManifests has another name now: rename it to extraObjects" }}
+{{- end }}
+{{- if .Values.demo }}
+{{- if or .Values.config .Values.existingSecret }}
+{{- fail "demo is true, and config or existingSecret names accounts: the demo has its own accounts. Remove demo, or remove config and existingSecret" }}
+{{- end }}
+{{- else if not (and $accounts .Values.existingSecret) }}
+{{- fail "config.accounts must name the accounts and existingSecret the Secret with their key files; or set demo=true to look at made-up accounts" }}
+{{- end }}
+{{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled }}
+{{- fail "serviceMonitor and podMonitor are enabled, so Prometheus would store every sample twice: disable one of them" }}
+{{- end }}
+{{- if not (regexMatch "^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$" .Values.existingSecret) }}
+{{- fail "existingSecret must be the name of a Secret, of lower-case letters, digits, hyphens and points: create one with the key files, and write its name" }}
+{{- end }}
+{{- range $accounts }}
+{{- if and (kindIs "map" .) (or (hasKey . "access_key") (hasKey . "secret_key")) }}
+{{- fail "config.accounts contains a key, and Helm stores values where keys do not belong: put the keys into files of existingSecret, and name the files with access_key_file and secret_key_file" }}
+{{- end }}
+{{- end }}
+{{- with .Values.prometheusRule }}
+{{- if and .enabled (not (or .shipped .withdrawals .rules)) }}
+{{- fail "prometheusRule is enabled and has no rules: set prometheusRule.shipped=true, or set enabled=false" }}
+{{- end }}
+{{- end }}
+{{- range $name := list "serviceMonitor" "podMonitor" }}
+{{- $monitor := index $.Values $name }}
+{{- if and $monitor.enabled (eq $monitor.scheme "http") $monitor.tlsConfig }}
+{{- fail (printf "%s.tlsConfig has no effect with %s.scheme=http: set %s.scheme=https" $name $name $name) }}
+{{- end }}
+{{- end }}
+{{- range $name := list "livenessProbe" "readinessProbe" }}
+{{- $probe := default dict (index $.Values $name) }}
+{{- if and $probe.httpGet $probe.tcpSocket }}
+{{- fail (printf "%s has httpGet and tcpSocket, and Kubernetes accepts one of them: set %s.httpGet=null" $name $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* The endpoint of a ServiceMonitor or a PodMonitor. */}}
 {{- define "xt-balance-exporter.endpoint" -}}
 port: http
@@ -54,6 +97,10 @@ scrapeTimeout: {{ .scrapeTimeout }}
 scheme: {{ .scheme }}
 {{- with .tlsConfig }}
 tlsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .basicAuth }}
+basicAuth:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 honorLabels: true
