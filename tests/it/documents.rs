@@ -91,6 +91,45 @@ fn the_table_of_commands_lists_exactly_the_commands() {
     assert_eq!(rows.len(), commands.len(), "README.md lists an unknown command:\n{}", rows.join("\n"));
 }
 
+/// Each alert of the shipped rules with its severities, in the order of the files.
+fn shipped_alerts() -> Vec<(String, Vec<String>)> {
+    let mut alerts: Vec<(String, Vec<String>)> = Vec::new();
+    for file in ["xt-balance.rules.yml", "xt-withdrawals.rules.yml"] {
+        let path = format!("{}/deploy/prometheus/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let rules: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        let groups = rules["groups"].as_array().unwrap();
+        for rule in groups.iter().flat_map(|group| group["rules"].as_array().unwrap()) {
+            let Some(name) = rule["alert"].as_str() else { continue };
+            let severity = rule["labels"]["severity"].as_str().unwrap().to_owned();
+            match alerts.iter_mut().find(|(known, _)| known == name) {
+                Some((_, severities)) => severities.push(severity),
+                None => alerts.push((name.to_owned(), vec![severity])),
+            }
+        }
+    }
+    alerts
+}
+
+#[test]
+fn the_table_of_alerts_lists_each_alert_with_its_severities() {
+    let section = section("## Alerts");
+    let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| [`Xt")).collect();
+    let expected: Vec<_> = shipped_alerts()
+        .iter()
+        .map(|(name, severities)| {
+            format!("| [`{name}`](deploy/runbooks/{name}.md) | {} | ", severities.join(", "))
+        })
+        .collect();
+    for begin in &expected {
+        assert!(
+            rows.iter().any(|row| row.starts_with(begin)),
+            "the table under \"## Alerts\" in README.md needs a row that begins with {begin}"
+        );
+    }
+    assert_eq!(rows.len(), expected.len(), "README.md lists an unknown alert:\n{}", rows.join("\n"));
+}
+
 #[test]
 fn every_mentioned_flag_exists() {
     let definition = cli::definition();
