@@ -20,6 +20,7 @@
 //!  clock                  one reading of the clocks, an argument of every pure function
 //!  files, yaml            reads files and checks who may read them; strict YAML
 //!  quoting                what an error may repeat of a user's input
+//!  shard                  the part of the accounts that one of several processes watches
 //!  blocking               runs blocking work on a thread of its own, with a deadline
 //! ```
 //!
@@ -48,6 +49,7 @@ mod files;
 pub mod log;
 pub mod poller;
 mod quoting;
+pub mod shard;
 pub mod simulator;
 pub mod snapshot;
 pub mod web;

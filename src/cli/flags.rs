@@ -10,6 +10,7 @@ use clap::{
 use super::listen_address::ListenAddress;
 use crate::{
     exchange::{ApiVersion, Wallet},
+    shard::ShardFlag,
     web::{self, HostName},
 };
 
@@ -178,6 +179,14 @@ pub struct AccountFlags {
         ],
     )]
     pub config_file: Option<PathBuf>,
+    /// The part of the accounts to watch; all of them if `None`.
+    #[arg(
+        long = "shard",
+        value_name = "SHARD",
+        help_heading = None::<&str>,
+        help = "Watch one of several parts of the accounts, such as 2/5; pod/5 takes the part from the name of a StatefulSet's pod"
+    )]
+    pub shard: Option<ShardFlag>,
     /// API version; v4 if `None`.
     #[arg(
         id = "xt.api",

@@ -6,7 +6,7 @@ use std::{fmt::Write as _, time::Duration};
 use humantime::format_duration;
 
 use super::{
-    config_loader::ConfigLoader,
+    config_loader::{ConfigLoader, describe_accounts},
     outcome::{CommandError, count, print},
     permissions,
     state_file::{self, StateFile},
@@ -64,11 +64,7 @@ impl Counts {
 pub(super) async fn run(flags: &CheckFlags) -> Result<(), CommandError> {
     let clock = Clock::start();
     let config = ConfigLoader::new(&flags.account, None, clock).load().await.map_err(CommandError::Usage)?;
-    print(&format_line(
-        Verdict::Ok,
-        "configuration",
-        &format!("valid, {}", count(config.accounts.len(), "account")),
-    ));
+    print(&format_line(Verdict::Ok, "configuration", &format!("valid, {}", describe_accounts(&config))));
     let exchange = Client::new(clock).map_err(CommandError::Failed)?;
     let mut counts = Counts::default();
     if let Some(warning) = exchange.trust_warning() {
@@ -76,7 +72,7 @@ pub(super) async fn run(flags: &CheckFlags) -> Result<(), CommandError> {
     }
     let mut state_file = StateFile::open(&exchange, clock).await;
     let checks = async {
-        let Config { accounts, prices } = config;
+        let Config { accounts, prices, .. } = config;
         for account in accounts {
             check_account(account, &exchange, flags.permissions, &mut counts).await;
         }

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use super::outcome::count;
 use crate::{
     blocking::BlockingWorker,
     cli::{AccountFlags, PollFlags},
     clock::Clock,
     config::{Config, ConfigError},
+    shard::Shard,
 };
 
 /// Maximum time to read the configuration file and all key files.
@@ -41,5 +43,21 @@ impl ConfigLoader {
             Ok(config) => config.map_err(|error| error.to_string()),
             Err(error) => Err(format!("cannot read the configuration or its key files: {error}")),
         }
+    }
+}
+
+/// The number of accounts, as in `3 accounts` or `3 accounts in shard 2/5`.
+pub(super) fn describe_accounts(config: &Config) -> String {
+    let accounts = count(config.accounts.len(), "account");
+    if config.shard == Shard::default() { accounts } else { format!("{accounts} in shard {}", config.shard) }
+}
+
+/// Logs a warning if no account belongs to the shard of this process.
+pub(super) fn warn_about_empty_shard(config: &Config) {
+    if config.accounts.is_empty() {
+        tracing::warn!(
+            shard = %config.shard,
+            "no account belongs to this shard: the process watches nothing until a reload adds one"
+        );
     }
 }

@@ -26,7 +26,7 @@ use tokio::{
 
 use super::{
     change_printer::{self, ChangePrinter},
-    config_loader::ConfigLoader,
+    config_loader::{ConfigLoader, warn_about_empty_shard},
     descriptors::{self, DescriptorBudget},
     outcome::CommandError,
     signals::{SignalEvent, Signals},
@@ -330,6 +330,7 @@ async fn reload_config(
     let result = match config {
         Ok(config) => {
             warn_about_key_files(&config);
+            warn_about_empty_shard(&config);
             status.last_success = now;
             Ok(pollers.apply_config(config).await)
         }

@@ -21,6 +21,7 @@ use crate::{
     clock::Clock,
     config::{AccountConfig, Config, PricesConfig},
     exchange::{ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Secret, Wallet},
+    shard::Shard,
     simulator::{SimulatedAccount, SimulatedWallet, market},
     snapshot::{
         positions::FuturesRisk,
@@ -78,7 +79,7 @@ pub(super) async fn run(flags: &DemoFlags, signals: Signals) -> Result<(), Comma
         poll_timeout: POLL_TIMEOUT,
         max_age: MAX_AGE,
     });
-    let config = Config { accounts: watched, prices };
+    let config = Config { shard: Shard::default(), accounts: watched, prices };
     let web = WebContext { flags: &flags.web, web_config, listeners };
     let change_printer = Some(ChangePrinter { stop_after: flags.once_through.then_some(market::STORY) });
     let control = Control { signals, reloading: None, state_file: None, change_printer };

@@ -8,7 +8,7 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
-    config_loader::ConfigLoader,
+    config_loader::{ConfigLoader, warn_about_empty_shard},
     outcome::{CommandError, count},
     output,
     state_file::{self, StateFile},
@@ -24,6 +24,7 @@ const CONCURRENT_POLLS: usize = 8;
 pub(super) async fn run(flags: &OnceFlags) -> Result<(), CommandError> {
     let clock = Clock::start();
     let config = ConfigLoader::new(&flags.account, None, clock).load().await.map_err(CommandError::Usage)?;
+    warn_about_empty_shard(&config);
     let exchange = Arc::new(Client::new(clock).map_err(CommandError::Failed)?);
     let mut state_file = StateFile::open(&exchange, clock).await;
     let polls = poll_and_write(flags, config, &exchange, clock);

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 use super::{
-    config_loader::ConfigLoader,
+    config_loader::{ConfigLoader, describe_accounts, warn_about_empty_shard},
     daemon::{self, Control, ReloadContext, WebContext},
-    outcome::{CommandError, count, print},
+    outcome::{CommandError, print},
     signals::Signals,
     state_file::StateFile,
 };
@@ -45,15 +45,17 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
         tracing::warn!("{warning}");
     }
     if flags.config_check {
-        print(&format!("configuration is valid: {}\n", count(config.accounts.len(), "account")));
+        print(&format!("configuration is valid: {}\n", describe_accounts(&config)));
         return Ok(());
     }
+    warn_about_empty_shard(&config);
     let listeners = daemon::listen(&flags.web).await?;
     let state_file = StateFile::open(&exchange, clock).await;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("XT_REVISION"),
         accounts = config.accounts.len(),
+        shard = %config.shard,
         route = daemon::describe_routes(&config),
         "starting xt-balance-exporter"
     );

@@ -26,6 +26,7 @@ use crate::{
     exchange::{ApiVersion, KeyHalf, KeySource, QUOTE, Wallet},
     files,
     quoting::{quote_existing_path, quote_value},
+    shard::Shard,
     yaml::{self, required_value},
 };
 
@@ -56,13 +57,14 @@ const FILE_NAMES: SettingNames = SettingNames {
 ///
 /// # Errors
 /// The first error found, with the path.
-pub(super) fn load(path: &Path, env: Env<'_>, now: UnixTime) -> Result<Config, ConfigError> {
+pub(super) fn load(path: &Path, env: Env<'_>, shard: Shard, now: UnixTime) -> Result<Config, ConfigError> {
     let unreadable = |why: &dyn fmt::Display| {
         ConfigError(format!("cannot read --config.file{}: {why}", quote_existing_path(path)))
     };
     let bytes = files::read(path, FILE_MAX_BYTES).map_err(|error| unreadable(&error))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| unreadable(&"not UTF-8: it must be a YAML file"))?;
-    Config::from_yaml(text, path.parent().unwrap_or(Path::new("")), env, now)
+    let folder = path.parent().unwrap_or(Path::new(""));
+    read_shard(text, folder, env, shard, now)
         .map_err(|ConfigError(why)| ConfigError(format!("--config.file {}: {why}", path.display())))
 }
 
@@ -73,12 +75,23 @@ impl Config {
     /// # Errors
     /// The first error found.
     pub fn from_yaml(text: &str, folder: &Path, env: Env<'_>, now: UnixTime) -> Result<Self, ConfigError> {
-        let file: FileYaml = yaml::read(text, &EXAMPLES).map_err(ConfigError)?;
-        let mut routes = Routes::new(ProxyEnvironment::read(env), folder);
-        let accounts = file.validate_accounts(folder, &mut routes, now)?;
-        let prices_timing = file.prices.is_some().then(|| file.timing());
-        validate::build_config(accounts, prices_timing, &FILE_NAMES)
+        read_shard(text, folder, env, Shard::default(), now)
     }
+}
+
+/// Parses and validates the whole file, and keeps the accounts of `shard`.
+fn read_shard(
+    text: &str,
+    folder: &Path,
+    env: Env<'_>,
+    shard: Shard,
+    now: UnixTime,
+) -> Result<Config, ConfigError> {
+    let file: FileYaml = yaml::read(text, &EXAMPLES).map_err(ConfigError)?;
+    let mut routes = Routes::new(ProxyEnvironment::read(env), folder);
+    let accounts = file.validate_accounts(folder, &mut routes, now)?;
+    let prices_timing = file.prices.is_some().then(|| file.timing());
+    validate::build_config(accounts, shard, prices_timing, &FILE_NAMES)
 }
 
 #[derive(Deserialize)]

@@ -19,6 +19,7 @@ use crate::{
     clock::UnixTime,
     exchange::{KeyHalf, KeySource, Secret},
     quoting::quote_existing_path,
+    shard::{Shard, ShardFlag},
     snapshot::store::AccountLabels,
 };
 
@@ -77,6 +78,7 @@ impl Config {
         now: UnixTime,
     ) -> Result<Self, ConfigError> {
         let Some(path) = &flags.config_file else { return from_flags(flags, poll, env, now) };
+        let shard = flags.shard.map_or(Ok(Shard::default()), |shard| resolve_shard(shard, env))?;
         let variables =
             [ACCESS_KEY, SECRET_KEY].into_iter().flat_map(|half| [half.file_variable, half.variable]);
         match variables.into_iter().find(|name| env(name).is_some()) {
@@ -84,9 +86,17 @@ impl Config {
                 "{name} is set, but the file of --config.file{} names the key files: unset {name}, or remove --config.file",
                 quote_existing_path(path)
             ))),
-            None => file::load(path, env, now),
+            None => file::load(path, env, shard, now),
         }
     }
+}
+
+fn resolve_shard(shard: ShardFlag, env: Env<'_>) -> Result<Shard, ConfigError> {
+    let pod_name = env("POD_NAME").map_or_else(
+        || rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    shard.resolve(&pod_name).map_err(|why| ConfigError(format!("--shard {why}")))
 }
 
 fn from_flags(
@@ -95,6 +105,12 @@ fn from_flags(
     env: Env<'_>,
     now: UnixTime,
 ) -> Result<Config, ConfigError> {
+    if flags.shard.is_some() {
+        return Err(ConfigError(
+            "--shard divides the accounts of a file, but --config.file is not set: set it, or remove --shard"
+                .to_owned(),
+        ));
+    }
     validate::check_account_name(&flags.account)
         .map_err(|error| ConfigError(format!("--xt.account {error}")))?;
     let watch = flags.watch.iter().map(|text| parse_watch_flag(text)).collect::<Result<_, _>>();
@@ -135,7 +151,7 @@ fn from_flags(
     let mut routes = Routes::new(ProxyEnvironment::read(env), Path::new(""));
     let accounts = vec![account.validate(keys, &mut routes, now)?];
     let prices_timing = flags.prices.map(|Quote::Usdt| timing);
-    validate::build_config(accounts, prices_timing, &FLAG_NAMES)
+    validate::build_config(accounts, Shard::default(), prices_timing, &FLAG_NAMES)
 }
 
 /// `None` for a flag that is not given.

@@ -20,6 +20,7 @@ pub use hosts::is_other_exchange;
 
 use crate::{
     exchange::{Credentials, ExchangeHosts, Wallet},
+    shard::Shard,
     snapshot::{
         positions::FuturesRisk,
         store::AccountLabels,
@@ -27,10 +28,12 @@ use crate::{
     },
 };
 
-/// All accounts and their prices. Together they stay within the exchange's rate limits.
+/// All accounts of this process and their prices. Together they stay within the exchange's rate limits.
 #[derive(Debug)]
 pub struct Config {
-    /// At least one; names differ.
+    /// The part of the accounts that this process watches.
+    pub shard: Shard,
+    /// At least one, unless the shard has none; names differ.
     pub accounts: Vec<AccountConfig>,
     /// How prices are read; `None` if they are not.
     pub prices: Option<PricesConfig>,
@@ -39,7 +42,7 @@ pub struct Config {
 /// How the prices for all accounts are read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PricesConfig {
-    /// The endpoints of the first account. All accounts are on the same exchange.
+    /// The endpoints of this process's first account. All accounts are on the same exchange.
     pub hosts: ExchangeHosts,
     /// Time from one read to the next.
     pub poll_interval: Duration,

@@ -22,6 +22,7 @@ use crate::{
         MARKET_LIST_RETRY_INTERVAL, PROCESS_CALLS_PER_MINUTE, SINGLE_READ_INTERVAL, Wallet,
     },
     quoting::quote_currency,
+    shard::Shard,
     snapshot::{
         positions::FuturesRisk,
         store::AccountLabels,
@@ -116,17 +117,21 @@ pub(super) fn check_account_name(name: &str) -> Result<(), String> {
     })
 }
 
-/// Adds prices to `accounts` if there is a `prices_timing`, and checks the rate limits of the whole.
+/// Keeps the accounts of `shard`, adds prices to them if there is a `prices_timing`, and checks the rate limits of the
+/// process.
 pub(super) fn build_config(
-    accounts: Vec<AccountConfig>,
+    mut accounts: Vec<AccountConfig>,
+    shard: Shard,
     prices_timing: Option<UnvalidatedTiming>,
     settings: &SettingNames,
 ) -> Result<Config, ConfigError> {
+    check_divided_keys(&accounts, shard)?;
+    accounts.retain(|account| shard.contains(&account.name));
     let prices = match prices_timing {
         Some(timing) => build_prices(&accounts, timing, settings)?,
         None => None,
     };
-    let config = Config { accounts, prices };
+    let config = Config { shard, accounts, prices };
     check_address_limit(&config)?;
     check_key_limits(&config.accounts)?;
     Ok(config)
@@ -160,7 +165,7 @@ fn calls_per_second(account: &AccountConfig) -> f64 {
 
 /// Rejects more calls than the exchange permits one IP address.
 fn check_address_limit(config: &Config) -> Result<(), ConfigError> {
-    let Config { accounts, prices } = config;
+    let Config { accounts, prices, .. } = config;
     let price_calls = prices.iter().map(|prices| {
         1.0 / prices.poll_interval.as_secs_f64() + 1.0 / MARKET_LIST_RETRY_INTERVAL.as_secs_f64()
     });
@@ -174,6 +179,21 @@ fn check_address_limit(config: &Config) -> Result<(), ConfigError> {
         if prices.is_some() { " and prices" } else { "" },
         (per_minute - 1e-6).ceil(),
     )))
+}
+
+/// Rejects a key of accounts in different shards: each of their processes would use the whole limit of the key.
+fn check_divided_keys(accounts: &[AccountConfig], shard: Shard) -> Result<(), ConfigError> {
+    let mut keys: HashMap<KeyId, &AccountConfig> = HashMap::new();
+    for account in accounts {
+        let first = keys.entry(account.credentials.pair().id()).or_insert(account);
+        if shard.find(&first.name) != shard.find(&account.name) {
+            return Err(ConfigError(format!(
+                "accounts '{}' and '{}' have the same key, but belong to different shards, and the limit for one key is for all processes together: create a key for each of them",
+                first.name, account.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Rejects more calls than the exchange permits one key.

@@ -148,6 +148,7 @@ impl RenderedEntries {
         let facts = ExporterFacts {
             skews: &store.clock_skews(now),
             process_started,
+            shard: store.shard(),
             reload: store.reload_status(),
             dropped_log_lines: process_started.map(|_| dropped_lines()),
             price_poller_restarts: prices_entry.map(|prices| prices.poller_restarts),

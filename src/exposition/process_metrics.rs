@@ -10,7 +10,7 @@ use rustix::{
 };
 
 use super::{metrics::FAMILIES, text::count_to_float};
-use crate::{clock::UnixTime, snapshot::store::ReloadStatus};
+use crate::{clock::UnixTime, shard::Shard, snapshot::store::ReloadStatus};
 
 /// The data of the exporter's own metrics.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct ExporterFacts<'a> {
     /// Unix time at which the process started. `None` leaves out everything about the process: files for a textfile
     /// collector must not repeat each other's series or the collector's own.
     pub process_started: Option<UnixTime>,
+    /// The part of the accounts that this process watches.
+    pub shard: Shard,
     /// The result of the last reload; `None` for a command that reads the configuration only once.
     pub reload: Option<ReloadStatus>,
     /// Dropped log lines; `None` for a command that does not stay.
@@ -42,6 +44,9 @@ pub fn render(facts: &ExporterFacts<'_>) -> BTreeMap<String, Vec<u8>> {
         for (host, skew) in facts.skews {
             gauge(&registry, "xt_clock_skew_seconds", &[("host", host)], *skew);
         }
+        let (number, count) = (facts.shard.number().to_string(), facts.shard.count().to_string());
+        gauge(&registry, "xt_shard_info", &[("shard", &number), ("shards", &count)], 1.0);
+        gauge(&registry, "xt_shards", &[], facts.shard.count().into());
         gauge(&registry, "process_start_time_seconds", &[], started.as_secs_f64());
         register_process(&registry);
     }
@@ -126,6 +131,7 @@ mod tests {
         let texts = render(&ExporterFacts {
             skews: &skews,
             process_started: Some(UnixTime::from_secs(5)),
+            shard: Shard::default(),
             reload: Some(reload),
             dropped_log_lines: Some(3),
             price_poller_restarts: Some(1),
@@ -143,6 +149,7 @@ mod tests {
         let texts = render(&ExporterFacts {
             skews: &BTreeMap::from([("api.xt.com".to_owned(), 1.0)]),
             process_started: None,
+            shard: Shard::default(),
             reload: None,
             dropped_log_lines: None,
             price_poller_restarts: None,

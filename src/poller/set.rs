@@ -148,7 +148,8 @@ impl PollerSet {
     /// dropped: its call in flight continues in the background, and its answer is not published. A scrape sees the old accounts or the new ones. Rate-limiter state survives. The future must not be
     /// dropped before it is done.
     pub async fn apply_config(&mut self, config: Config) -> ReloadSummary {
-        let Config { accounts, prices } = config;
+        let Config { shard, accounts, prices } = config;
+        self.context.store.set_shard(shard);
         let (kept, others) = self.find_unchanged(accounts);
         let prices_changed = self.price_config() != prices.as_ref();
         let mut summary = ReloadSummary { unchanged: kept.len(), prices_changed, ..ReloadSummary::default() };
@@ -403,6 +404,7 @@ mod tests {
             ApiVersion, Credentials, ExchangeHosts, KeyHalf, KeySource, Script, ScriptedResponse, Secret,
             Wallet,
         },
+        shard::Shard,
         snapshot::wallet::CurrencyFilter,
     };
 
@@ -432,7 +434,11 @@ mod tests {
     }
 
     fn config(names: &[&str]) -> Config {
-        Config { accounts: names.iter().map(|name| account(name)).collect(), prices: None }
+        Config {
+            shard: Shard::default(),
+            accounts: names.iter().map(|name| account(name)).collect(),
+            prices: None,
+        }
     }
 
     #[tokio::test]
@@ -460,7 +466,7 @@ mod tests {
         assert_eq!(pollers.context.exchange.startup_delay(), Duration::ZERO);
         let config_of = |name| {
             let account = AccountConfig { poll_interval: Duration::from_millis(1), ..account(name) };
-            Config { accounts: vec![account], prices: None }
+            Config { shard: Shard::default(), accounts: vec![account], prices: None }
         };
         pollers.apply_config(config_of("a")).await;
         pollers.apply_config(config_of("b")).await;
@@ -502,7 +508,7 @@ mod tests {
         let base_urls = exchange::BaseUrl::parse("https://host.test").into_iter().collect();
         let hosts = ExchangeHosts { api: ApiVersion::V1, base_urls, ..ExchangeHosts::default() };
         let account = AccountConfig { hosts, poll_interval, ..account("a") };
-        Config { accounts: vec![account], prices: None }
+        Config { shard: Shard::default(), accounts: vec![account], prices: None }
     }
 
     /// Waits until a call was sent.

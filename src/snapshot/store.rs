@@ -16,6 +16,7 @@ use super::{
 use crate::{
     clock::{MonotonicTime, Timestamp, UnixTime, Uptime},
     exchange::ClockReading,
+    shard::Shard,
 };
 
 /// The entries of all accounts, the entry of prices, and the state of the exporter itself.
@@ -116,6 +117,8 @@ struct ExporterState {
     clocks: BTreeMap<String, VisibleClock>,
     /// `None` for a command that reads the configuration only once.
     reload: Option<ReloadStatus>,
+    /// The part of the accounts that this process watches.
+    shard: Shard,
 }
 
 /// The last clock reading of a host.
@@ -269,6 +272,19 @@ impl Store {
     #[must_use]
     pub fn reload_status(&self) -> Option<ReloadStatus> {
         self.exporter.load().reload
+    }
+
+    /// The part of the accounts that this process watches.
+    #[must_use]
+    pub fn shard(&self) -> Shard {
+        self.exporter.load().shard
+    }
+
+    /// Stores the part of the accounts that this process watches.
+    pub fn set_shard(&self, shard: Shard) {
+        if self.shard() != shard {
+            self.update_exporter_state(&|state| state.shard = shard);
+        }
     }
 
     /// Stores the result of a reload.

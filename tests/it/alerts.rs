@@ -312,6 +312,7 @@ fn labels(short: &str, place: usize) -> BTreeMap<String, String> {
         | "XtExporterDown"
         | "XtLiquidationNear"
         | "XtPositionsUnknown"
+        | "XtShardMissing"
         | "XtTextfileStale"
         | "XtWithdrawalPending" => "critical",
         "XtFundsStuckFrozen" => "info",
@@ -322,6 +323,8 @@ fn labels(short: &str, place: usize) -> BTreeMap<String, String> {
         "XtExporterDown" | "XtPricesUnknown" | "XtTextfileStale" => {
             &[("job", "xt-balance-exporter"), ("instance", "a:10770")]
         }
+        "XtShardMissing" => &[("job", "xt-balance-exporter")],
+        "XtShardDuplicated" => &[("job", "xt-balance-exporter"), ("shard", "2")],
         "XtAccountPaused" => &[("account", "desk")],
         "XtPollFailing" | "XtAuthFailing" | "XtPositionsUnknown" => {
             &[("account", "desk"), ("wallet", "spot")]
@@ -359,6 +362,8 @@ const MUTING_CASES: &[(&str, &str, bool)] = &[
     ("XtExporterDown", "XtBalanceLow", false),
     ("XtExporterDown", "XtPricesUnknown", false),
     ("XtExporterDown", "XtTextfileStale", false),
+    ("XtExporterDown", "XtShardMissing", true),
+    ("XtExporterDown", "XtShardDuplicated", false),
     ("XtTextfileStale", "XtBalanceLow", false),
     ("XtAuthFailing", "XtBalanceUnknown", true),
     ("XtAuthFailing", "XtPollFailing", true),

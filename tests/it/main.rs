@@ -48,6 +48,7 @@ mod proxies;
 mod release;
 mod reload;
 mod secrets;
+mod shards;
 mod simulator;
 mod socket_activation;
 mod state_file;

@@ -14,6 +14,7 @@ use xt_balance_exporter::{
     config::{AccountConfig, Config, PricesConfig},
     exchange::{self, ApiVersion, BaseUrl, KeyHalf, KeySource},
     poller::{PollerSet, ReloadSummary},
+    shard::Shard,
     simulator::{self, Effect, Fault, RefusalCause, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
     snapshot::wallet::{CurrencyFilter, Thresholds, WatchedCurrency},
 };
@@ -95,7 +96,7 @@ impl Process {
         accounts: Vec<AccountConfig>,
         prices: Option<PricesConfig>,
     ) -> ReloadSummary {
-        self.pollers.apply_config(Config { accounts, prices }).await
+        self.pollers.apply_config(Config { shard: Shard::default(), accounts, prices }).await
     }
 
     fn prices(&self) -> PricesConfig {

@@ -83,4 +83,18 @@ pub(super) const FAMILIES: &[MetricFamily] = &[
         "Log lines dropped because standard error was not read fast enough.",
         "",
     ),
+    exporter_family(
+        "xt_shard_info",
+        MetricKind::Gauge,
+        &["shard", "shards"],
+        "A metric with the constant value 1, labeled by the shard of this process and the number of shards.",
+        "Without --shard both are 1.",
+    ),
+    exporter_family(
+        "xt_shards",
+        MetricKind::Gauge,
+        &[],
+        "Number of shards that the accounts are divided into.",
+        "The label shards of xt_shard_info as a value, for rules.",
+    ),
 ];

@@ -24,6 +24,7 @@ use crate::{
         ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Script, Secret, Wallet,
     },
     poller::PollerSet,
+    shard::Shard,
     snapshot::{
         positions::FuturesRisk,
         wallet::{CurrencyFilter, WatchedCurrency},
@@ -156,7 +157,7 @@ impl Process {
             poll_timeout: account.timeout,
             max_age: account.interval * 3,
         });
-        self.pollers.apply_config(Config { accounts: configs, prices }).await;
+        self.pollers.apply_config(Config { shard: Shard::default(), accounts: configs, prices }).await;
         let mut model = lock(model);
         let prices_index = model.account_count() - 1;
         let parse_index = |name: &str| name.trim_start_matches("account").parse().unwrap_or(prices_index);

@@ -7,6 +7,7 @@ pub const LISTENING: &str = "listening";
 pub const OPEN_TO_OTHER_MACHINES: &str = "other machines can read the balances without a password";
 pub const SHUTTING_DOWN: &str = "received SIGTERM, shutting down";
 pub const CUT_OFF: &str = "closed connections at shutdown";
+pub const EMPTY_SHARD: &str = "no account belongs to this shard";
 pub const FEW_FILES: &str = "polls reserve";
 pub const ONE_REFUSED_KEY: &str = "restored from the last process: 0 paused accounts, 1 refused key";
 pub const STATE_FILE_UNREADABLE: &str = "the state file limits.json in $STATE_DIRECTORY is ignored";
