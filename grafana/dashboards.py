@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Generates the JSON of the two Grafana dashboards from balances.py and exporter.py.
+"""Generates the JSON of the Grafana dashboards from balances.py and exporter.py.
 
     grafana/dashboards.py            writes xt-balances.json and xt-exporter.json
     grafana/dashboards.py --check    fails if the files differ from their source
@@ -26,7 +26,7 @@ def main():
     different = []
     for dashboard in (balances(), exporter()):
         path = FOLDER / f"{dashboard.uid}.json"
-        text = json.dumps(dashboard, cls=JSONEncoder, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(dashboard, cls=JSONEncoder, indent=1, ensure_ascii=False) + "\n"
         if "--check" not in sys.argv[1:]:
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:

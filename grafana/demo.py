@@ -41,6 +41,7 @@ EARLIER_TICK_SECONDS, LAST_TICK_SECONDS = 240, 30
 SHIFTED_METRICS = (
     "xt_last_success_timestamp_seconds",
     "xt_paused_until_timestamp_seconds",
+    "xt_positions_last_success_timestamp_seconds",
     "xt_price_last_success_timestamp_seconds",
 )
 
@@ -52,11 +53,12 @@ ACCOUNTS = [
     ("arbitrage", "arbitrage", "spot", {"usdt": 5000, "trx": None}),
     ("cold-storage", "cold-storage", "spot", {"btc": 10}),
     ("grid-bot", "grid-bot", "spot", {"usdt": 300}),
+    ("arbitrage-futures", "arbitrage", "futures_usdt", {"usdt": 2000}),
 ]
 CURRENCIES = ["usdt", "btc", "eth", "usdc", "sol", "xrp", "usd", "eur"]
-# Read with v4, which says why amounts are frozen. All others are read with v1.
-V4_ACCOUNT = "cold-storage"
-# The parts of its frozen BTC.
+# Read with v4. All others are read with v1.
+V4_ACCOUNT, FUTURES_ACCOUNT = "cold-storage", "arbitrage-futures"
+# Why the BTC of the first one are frozen.
 PARTS = {"trade": "0", "withdraw": "0.5", "lock": "1.25", "freeze": "0", "copyTrade": "0"}
 
 
@@ -84,9 +86,30 @@ def balances(hour):
         ("treasury", "fiat", "usd"): (481203.5, 0),
         ("arbitrage", "spot", "usdt"): (11500 + 5800 * wave(hour, 9), 4200 + 3000 * wave(hour, 1.7)),
         ("arbitrage", "spot", "eth"): (9.5 - 2 * wave(hour, 9), 1.5 + 1.2 * wave(hour, 1.7)),
+        ("arbitrage", "futures_usdt", "usdt"): (5200 + 300 * wave(hour, 5), 8400),
         ("cold-storage", "spot", "btc"): (41.5, 2),
         ("grid-bot", "spot", "usdt"): (610 + 120 * wave(hour, 4), 330 + 90 * wave(hour, 0.5)),
     }
+
+
+def positions(hour):
+    """Open futures positions at an hour: (symbol, side) → contracts, units in a contract, entry, mark and liquidation price.
+    The exchange never liquidates a position with the price 0."""
+    return {
+        # Is between its two thresholds at the end.
+        ("eth_usdt", "LONG"): (1200, 0.01, 3180, 3290 + 150 * wave(hour, 11, 2.4), 2876),
+        ("btc_usdt", "SHORT"): (4000, 0.0001, 63900, 64210 + 500 * wave(hour, 5), 0),
+        ("sol_usdt", "SHORT"): (260, 0.1, 148, 151 + 5 * wave(hour, 7), 214.5),
+    }
+
+
+def open_position(contracts, unit, entry, mark, liquidation, side):
+    """The position as the simulated exchange takes it."""
+    profit = contracts * unit * (mark - entry) * (1 if side == "LONG" else -1)
+    amounts = {"size": contracts, "entry": entry, "mark": mark, "liquidation": liquidation, "profit": profit}
+    amounts["margin"] = contracts * unit * entry / 10
+    texts = {name: f"{amount:.8f}".rstrip("0").rstrip(".") for name, amount in amounts.items()}
+    return {**texts, "isolated": liquidation > 0, "leverage": 10}
 
 
 def faults(step, steps):
@@ -174,10 +197,15 @@ def configuration(folder, exchange):
             f"    secret_key_file: {owner}.secret",
             f"    wallets: [{wallet}]",
             f"    watch: {json.dumps(watch)}",
-            f"    currencies: {{only: {json.dumps(CURRENCIES)}}}",
         ]
-        if name == V4_ACCOUNT:
-            lines += ["    api: v4", f"    base_urls: ['{exchange}']"]
+        # The exchange's total counts every currency: here the worth does so too.
+        if name != V4_ACCOUNT:
+            lines += [f"    currencies: {{only: {json.dumps(CURRENCIES)}}}"]
+        if name in (V4_ACCOUNT, FUTURES_ACCOUNT):
+            lines += ["    api: v4", f"    base_urls: ['{exchange}']", f"    futures_usdt_base_urls: ['{exchange}/fapi']"]
+        if name == FUTURES_ACCOUNT:
+            # Two calls; with one a second for the spot wallet of the same key, they reach its limit of 2 a second.
+            lines += ["    futures_risk: true", "    poll_interval: 2s"]
     path = folder / "exporter.yml"
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -197,6 +225,9 @@ def record(exchange, exporter, hour_of, steps):
             if (account, wallet, currency) == (V4_ACCOUNT, "spot", "btc"):
                 amounts["parts"] = PARTS
             http(f"{exchange}/simulator/accounts/{account}/{wallet}/{currency}", "PUT", amounts)
+        for (symbol, side), position in positions(hour_of(step)).items():
+            path = f"accounts/arbitrage/futures_usdt/positions/{symbol}/{side.lower()}"
+            http(f"{exchange}/simulator/{path}", "PUT", open_position(*position, side))
         if step == 0:
             # The exchange omits a watched currency from now on.
             http(f"{exchange}/simulator/accounts/arbitrage/spot/trx", "DELETE")
@@ -211,9 +242,11 @@ def record(exchange, exporter, hour_of, steps):
             text = http(f"{exporter}/metrics")
             polls = dict(re.findall(r"^xt_polls_total\{(.*)\} (\d+)$", text, re.MULTILINE))
             paused = re.findall(r'^xt_paused_until_timestamp_seconds\{(account=".*?")\} [^0]', text, re.MULTILINE)
+            # Balances of futures are read in every second step, but have to be fresh at the end.
             waiting = [
                 wallet for wallet, count in polls.items()
                 if int(count) <= polled.get(wallet, 0) and wallet.split(",")[0] not in paused
+                and (wallet not in polled or FUTURES_ACCOUNT not in wallet or step > steps - 3)
             ]
             if waiting or not polls:
                 return None

@@ -2,10 +2,10 @@
 
 from grafana_foundation_sdk.builders.common import StackingConfig
 
-from panels import SELECTORS, ZERO_IS_BEST, ZERO_IS_GOOD
-from panels import account_link, column, dashboard, heatmap, query, row, stat, state_timeline, table, thresholds
+from panels import SELECTORS, ZERO_OR_ALARM, ZERO_OR_WARNING
+from panels import account_links, column, dashboard, heatmap, query, row, stat, state_timeline, table, thresholds
 from panels import time_series, value_texts
-from queries import DATA_AGE, FAILURE_RATIO, STATE
+from queries import DATA_AGE, EXPORTERS_DOWN_COUNT, FAILURE_RATIO, STATE
 from wallets import DATA_AGE_LEVELS, PER_WALLET, STATES, WALLET_LABELS
 
 
@@ -15,7 +15,8 @@ def summary():
         stat(
             "Exporters down",
             "Number of exporters that Prometheus cannot scrape. All that they watch is unknown.",
-            "count(up{target} == 0) or 0 * count(up{target})",
+            EXPORTERS_DOWN_COUNT,
+            levels=ZERO_OR_ALARM,
         ),
         stat(
             "Wallets not fresh",
@@ -36,29 +37,28 @@ def summary():
             """Failed polls as a share of all polls in the last 15 minutes, for the wallet with the highest share. The panel
             needs the recording rules.""",
             f"max({FAILURE_RATIO})",
-            levels=thresholds((0, "green"), (0.1, "orange"), (0.5, "red")),
+            levels=thresholds((0, "green"), (0.1, "orange")),
         ).unit("percentunit").decimals(0),
         stat(
             "Accounts paused",
             """Number of accounts for which the exporter sends no request, because the exchange reported an exceeded rate limit.
             Polls resume by themselves.""",
             f"count({paused} != 0) or 0 * count({paused})",
-            levels=ZERO_IS_BEST,
         ),
         stat(
             "Clock skew",
             """Largest difference between the clocks of an exchange host and of the exporter, in either direction. XtClockSkew
             fires above 2 s.""",
             "max(abs(xt_clock_skew_seconds{target}))",
-            levels=thresholds((0, "green"), (1, "orange"), (2, "red")),
+            levels=thresholds((0, "green"), (1, "orange")),
         ).unit("s"),
         state_timeline(
             "Wallet states over time",
             """Fresh: the last poll succeeded. Held: the last poll failed, and the exporter still shows the last good reply.
             Unknown: the last good reply is too old. Prometheus did not scrape the exporter where no band is drawn.""",
-            (24, 9),
+            (24, 7),
             query(STATE, WALLET_LABELS),
-            STATES,
+            [STATES],
         ),
     ]
 
@@ -69,7 +69,7 @@ def polls():
         table(
             "Wallets",
             "State of each wallet, and its polls in the last 15 minutes.",
-            (14, 9),
+            (14, 7),
             PER_WALLET,
             [
                 column(STATE, "State", mappings=[STATES]),
@@ -78,21 +78,21 @@ def polls():
                 column(
                     "sum without (reason) (increase(xt_poll_failures_total{wallet}[15m])) and xt_up{wallet}",
                     "Failed",
-                    levels=ZERO_IS_GOOD,
+                    levels=ZERO_OR_WARNING,
                     decimals=0,
                 ),
             ],
             sort=("State", True),
-            link=account_link("xt-balances", "Balances of this account"),
+            links=account_links("xt-balances"),
         ),
         table(
             "Failed polls by reason",
             """Failed polls in the last 15 minutes. The table is empty if no poll failed or Prometheus cannot scrape the exporter.
             The reasons auth and signature need a person (XtAuthFailing). Other reasons pass by themselves, or XtPollFailing
             fires.""",
-            (10, 9),
+            (10, 7),
             ["account", "wallet", "reason"],
-            [column("increase(xt_poll_failures_total{wallet}[15m]) > 0.5", "Failed", levels=ZERO_IS_GOOD, decimals=0)],
+            [column("increase(xt_poll_failures_total{wallet}[15m]) > 0.5", "Failed", levels=ZERO_OR_WARNING, decimals=0)],
             sort=("Failed", True),
             no_value="none known",
         ),
@@ -100,14 +100,14 @@ def polls():
             "Poll failure ratio",
             """Failed polls as a share of all polls in the preceding 15 minutes. XtPollFailing fires above 50 %. The panel needs
             the recording rules.""",
-            (12, 8),
+            (8, 7),
             [query(FAILURE_RATIO, WALLET_LABELS)],
-            levels=thresholds((0.5, "red"), base="transparent"),
+            levels=thresholds((0.5, "orange"), base="transparent"),
         ).unit("percentunit").min(0).max(1),
         time_series(
             "Failed polls over time",
             "Failed polls of all selected wallets in each interval, by reason.",
-            (12, 8),
+            (8, 7),
             [query("sum by (reason) (increase(xt_poll_failures_total{wallet}[$__rate_interval]))", "{{reason}}")],
         )
         .unit("short")
@@ -121,27 +121,20 @@ def polls():
             "Polls per minute",
             """Finished polls, successful or failed. The default interval of 30 s gives 2 per minute. A lower value means that the
             account is paused, that the exporter rarely tries a rejected key, or that a poller is stuck.""",
-            (24, 8),
+            (8, 7),
             [query("60 * rate(xt_polls_total{wallet}[$__rate_interval])", WALLET_LABELS)],
-            legend_at="right",
-        ).unit("cpm").min(0),
-    ]
-
-
-def poll_duration():
-    return [
-        row("Poll duration"),
+        ).min(0),
         heatmap(
             "Polls by duration",
             "Number of polls of all selected wallets, by duration. Failover and second reads are included.",
-            (12, 9),
+            (12, 7),
             "sum by (le) (increase(xt_poll_duration_seconds_bucket{wallet}[$__rate_interval]))",
         ),
         time_series(
             "Poll duration, 90th percentile",
             """Nine of ten polls of the wallet were at least this fast; Prometheus estimates it from the buckets. Polls start to
             fail near the poll timeout, 10 s by default.""",
-            (12, 9),
+            (12, 7),
             [
                 query(
                     """histogram_quantile(0.9,
@@ -160,8 +153,8 @@ def exchange():
             "Accounts",
             """The end of an account's pause after a rate-limit reply, and the time at which the exporter read the current key
             pair: at its start or at the last successful key rotation.""",
-            (12, 8),
-            ["instance", "account"],
+            (12, 6),
+            ["exporter", "account"],
             [
                 column(
                     "1000 * xt_paused_until_timestamp_seconds{account}",
@@ -178,23 +171,23 @@ def exchange():
             "Remaining pause",
             """Time until the exporter ends a pause after a rate-limit reply; 0 without a pause. If a new pause starts before the
             old one ends, another program uses the same key.""",
-            (12, 8),
-            [query("clamp_min(xt_paused_until_timestamp_seconds{account} - time(), 0)", "{{account}}")],
-        ).unit("s").min(0),
+            (12, 6),
+            [query("clamp_min(xt_paused_until_timestamp_seconds{account} - time(), 0) / 60", "{{account}}")],
+        ).unit("suffix: min").min(0),
         time_series(
             "Clock skew by host",
             """Above 0 the exchange's clock is ahead. XtClockSkew fires beyond 2 s in either direction. A line ends when the exporter
             stops sending requests to the host.""",
-            (12, 8),
+            (8, 6),
             [query("xt_clock_skew_seconds{target}", "{{host}}")],
-            levels=thresholds((-2, "transparent"), (2, "red"), base="red"),
+            levels=thresholds((-2, "transparent"), (2, "orange"), base="orange"),
         ).unit("s").axis_soft_min(-2.5).axis_soft_max(2.5),
         time_series(
             "Suspect replies and rejected rows",
             """Sum over all selected wallets in the preceding hour. A suspect reply is empty, has only zeros or omits a watched
             balance; the exporter accepts it only if a second reply confirms it. XtSuspectSnapshots fires from 3 suspect replies
             of one wallet on.""",
-            (12, 8),
+            (8, 6),
             [
                 query("sum(increase(xt_suspect_snapshots_total{wallet}[1h]))", "suspect replies"),
                 query("sum(increase(xt_rows_rejected_total{wallet}[1h]))", "rejected rows", "B"),
@@ -204,24 +197,23 @@ def exchange():
             "Currencies per reply",
             """Number of rows in the last good reply for each wallet, before the exporter applies a filter. The line has a gap while
             the wallet is unknown.""",
-            (24, 8),
+            (8, 6),
             [query("xt_currencies{wallet}", WALLET_LABELS)],
-            legend_at="right",
         ).unit("short").decimals(0).min(0),
     ]
 
 
 def process():
     build = "xt_exporter_build_info{target} * on (job, instance) group_left () "
-    last_reload = value_texts({0: ("last reload failed", "red"), 1: ("up to date", "green")})
+    last_reload = value_texts({0: ("last reload failed", "orange"), 1: ("up to date", "green")})
     return [
         row("Process"),
         table(
             "Builds",
             """Version and start time of each exporter, and the time at which it loaded the active configuration.
             XtConfigReloadFailed fires 5 minutes after a reload that failed.""",
-            (24, 5),
-            ["instance", "version", "revision", "rustversion"],
+            (24, 4),
+            ["exporter", "version", "revision", "rustversion"],
             [
                 column(build + "(1000 * process_start_time_seconds{target})", "Started", unit="dateTimeAsIso"),
                 column(
@@ -231,26 +223,26 @@ def process():
                 ),
                 column(build + "xt_exporter_config_last_reload_successful{target}", "Configuration", mappings=[last_reload]),
             ],
-            sort=("Instance", False),
+            sort=("Started", True),
         ),
         per_instance(
             "Memory",
             "Resident memory. It grows with the number of accounts and currencies, and then stays constant.",
             "process_resident_memory_bytes{target}",
-            "bytes",
+            "decbytes",
         ),
         per_instance(
             "CPU",
             "CPU time as a share of one core.",
             "rate(process_cpu_seconds_total{target}[$__rate_interval])",
             "percentunit",
-        ),
+        ).axis_soft_max(0.1),
         per_instance(
             "File descriptors in use",
             "Open file descriptors as a share of the process limit. Scrapes that never end raise this value.",
             "process_open_fds{target} / process_max_fds{target}",
             "percentunit",
-        ),
+        ).axis_soft_max(0.1),
         per_instance(
             "Scrape duration",
             """Time that Prometheus measured. A scrape sends no request to the exchange, so the duration depends on the network and
@@ -262,7 +254,7 @@ def process():
 
 
 def per_instance(title, description, expr, unit):
-    return time_series(title, description, (12, 7), [query(expr, "{{instance}}")]).unit(unit).min(0)
+    return time_series(title, description, (6, 6), [query(expr, "{{instance}}")]).unit(unit).min(0)
 
 
 def exporter():
@@ -272,5 +264,5 @@ def exporter():
         "Polls, their failures and durations, clock skew, pauses after rate limits, and the exporter's process.",
         3,
         SELECTORS,
-        [*summary(), *polls(), *poll_duration(), *exchange(), *process()],
+        [*summary(), *polls(), *exchange(), *process()],
     )

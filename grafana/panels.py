@@ -5,9 +5,11 @@ Knows Grafana's panel options. Must not know a metric of the exporter, except fo
 An unknown value must look unknown. So: a panel that shows the present sends an instant query and never takes the last
 point of a line; a gap in a line stays a gap; a missing value is a grey `unknown`, never 0.
 
-A colour means one thing: green good, orange warning, red bad, grey unknown or not available, blue an amount without
-judgement. Only the palette of the lines, which tells series apart, has no meaning.
+A colour means one thing: green good, orange warning, red an alarm that pages, grey unknown or not available. All other colours are amounts
+without judgement. colors.py gives them to lines.
 """
+
+import itertools
 
 from grafana_foundation_sdk.builders import common
 from grafana_foundation_sdk.builders import dashboard as builders
@@ -21,7 +23,8 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 
-from queries import expand
+from colors import BLUE, BY_FIRST_WORD
+from queries import EXPORTER, expand
 
 DATASOURCE = models.DataSourceRef("prometheus", "${datasource}")
 TAG = "xt-balance-exporter"
@@ -60,8 +63,8 @@ def thresholds(*steps, base="text"):
 
 
 NO_THRESHOLDS = thresholds()
-ZERO_IS_GOOD = thresholds((0, "green"), (1, "red"))
-ZERO_IS_BEST = thresholds((0, "green"), (1, "orange"))
+ZERO_OR_ALARM = thresholds((0, "green"), (1, "red"))
+ZERO_OR_WARNING = thresholds((0, "green"), (1, "orange"))
 BY_THRESHOLD = builders.FieldColor().mode("thresholds")
 
 AMOUNT = {"unit": "locale", "decimals": 8}
@@ -85,9 +88,13 @@ def with_basics(panel, title, description, size, targets, no_value="unknown"):
     return panel.unit("none").thresholds(NO_THRESHOLDS).mappings([]).no_value(no_value)
 
 
-def stat(title, description, expr, *, levels=ZERO_IS_GOOD, mappings=()):
-    """One number: the present value of a query."""
-    panel = with_basics(stat_builders.Panel(), title, description, (4, 4), [query(expr, instant=True)])
+def stat(title, description, *exprs, levels=ZERO_OR_WARNING, mappings=(), no_value="unknown"):
+    """The present value of a query. A query with a legend, `(expr, legend)`, also shows its legend."""
+    targets = []
+    for ref_id, expr in zip("ABC", exprs):
+        expr, legend = (expr, "") if isinstance(expr, str) else expr
+        targets.append(query(expr, legend, ref_id, instant=True))
+    panel = with_basics(stat_builders.Panel(), title, description, (4, 3), targets, no_value)
     return (
         panel.thresholds(levels)
         .mappings([UNKNOWN, *mappings])
@@ -96,7 +103,7 @@ def stat(title, description, expr, *, levels=ZERO_IS_GOOD, mappings=()):
         .graph_mode("none")
         .percent_change_color_mode("standard")
         .reduce_options(common.ReduceDataOptions().calcs(["last"]).fields("").values(False))
-        .text_mode("value")
+        .text_mode("value_and_name" if legend else "value")
     )
 
 
@@ -116,23 +123,24 @@ def column(expr, name, *, unit="none", mappings=(), levels=None, decimals=None, 
     return expr, name, [models.DynamicConfigValue(*item) for item in properties.items()]
 
 
-def table(title, description, size, labels, columns, *, sort, link=None, always=None, no_value="unknown"):
+def table(title, description, size, labels, columns, *, sort, links=(), always=None, no_value="unknown"):
     """A row for each set of `labels`, a column for each query; all queries are evaluated at the same moment.
 
-    `sort` is a column's name and whether it descends. `always` names the column, if not the first, that has a value in
+    The label `exporter` is the instance while there are several; otherwise the table has no such column. `sort` is a column's name and whether it descends. `always` names the column, if not the first, that has a value in
     every row. `no_value` is the text of a table without rows."""
     by = ", ".join(labels)
     panel, targets, names = table_builders.Panel(), [], {}
     for ref_id, (expr, name, properties) in zip("ABCDEFGHIJ", columns):
+        expr = f"({expr}) {EXPORTER}" if "exporter" in labels else expr
         targets.append(query(f"max by ({by}) ({expr})", ref_id=ref_id, instant=True, result="table"))
         names[f"Value #{ref_id}"] = name
         panel.override_by_name(name, properties)
     # Grafana omits the letter if only one query returns something: it is then this one.
     names["Value"] = always or columns[0][1]
-    if link:
-        panel.override_by_name("Account", [models.DynamicConfigValue("links", [link])])
-    # The instance comes last: a phone shows only the first columns.
-    order = [*(label for label in labels if label != "instance"), *names, *(label for label in labels if label == "instance")]
+    if links:
+        panel.override_by_name("Account", [models.DynamicConfigValue("links", [link.build() for link in links])])
+    # The exporter comes last: a phone shows only the first columns.
+    order = [*(label for label in labels if label != "exporter"), *names, *(label for label in labels if label == "exporter")]
     organize = {
         "excludeByName": {"Time": True},
         "includeByName": {},
@@ -143,6 +151,7 @@ def table(title, description, size, labels, columns, *, sort, link=None, always=
     return (
         with_basics(panel, title, description, size, targets, no_value)
         .align("auto")
+        .min_width(60)
         .cell_options(common_models.TableAutoCellOptions())
         .filterable(True)
         .cell_height("sm")
@@ -153,19 +162,46 @@ def table(title, description, size, labels, columns, *, sort, link=None, always=
     )
 
 
-def legend(placement):
+def legend():
     """A legend without a last value, which may be long past."""
-    return common.VizLegendOptions().calcs([]).display_mode("list").placement(placement).show_legend(True)
+    return common.VizLegendOptions().calcs([]).display_mode("list").placement("bottom").show_legend(True)
 
 
-def time_series(title, description, size, targets, *, levels=None, style="dashed", legend_at="bottom", no_value="unknown"):
-    """Lines over time, which break where the value is unknown."""
+def shades_of(color):
+    return models.DynamicConfigValue("color", {"fixedColor": color, "mode": "shades"})
+
+
+def same_color(color):
+    return models.DynamicConfigValue("color", {"fixedColor": color, "mode": "fixed"})
+
+
+def dashed(color):
+    """The properties of a line that is a limit."""
+    properties = {
+        "custom.lineStyle": {"dash": [10, 10], "fill": "dash"},
+        "custom.lineWidth": 1,
+        "custom.hideFrom": {"legend": True, "tooltip": False, "viz": False},
+    }
+    return [*(models.DynamicConfigValue(*item) for item in properties.items()), same_color(color)]
+
+
+def filled(panel):
+    """The lines as areas, each on top of the one before."""
+    return panel.fill_opacity(60).line_width(0).stacking(common.StackingConfig().group("A").mode("normal"))
+
+
+def time_series(
+    title, description, size, targets, *, levels=None, style="dashed", no_value="unknown", colors=BY_FIRST_WORD
+):
+    """Lines over time, which break where the value is unknown. `colors` are regular expressions of legends."""
     panel = with_basics(time_series_builders.Panel(), title, description, size, targets, no_value)
     if levels:
         panel.thresholds(levels)
+    for legends, color in colors:
+        panel.override_by_regexp(legends, [shades_of(color)])
     return (
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(style if levels else "off"))
-        .color_scheme(builders.FieldColor().mode("palette-classic"))
+        .color_scheme(builders.FieldColor().mode("shades").fixed_color(BLUE))
         .draw_style("line")
         .fill_opacity(0)
         .insert_nulls(False)
@@ -173,7 +209,7 @@ def time_series(title, description, size, targets, *, levels=None, style="dashed
         .line_width(2)
         .show_points("auto")
         .span_nulls(False)
-        .legend(legend(legend_at))
+        .legend(legend())
         .tooltip(common.VizTooltipOptions().mode("multi").sort("desc"))
     )
 
@@ -201,16 +237,16 @@ def heatmap(title, description, size, expr):
     )
 
 
-def state_timeline(title, description, size, target, states):
+def state_timeline(title, description, size, target, states, *, no_value="unknown"):
     """A band for each series, in the colours of `states`."""
     return (
-        with_basics(state_timeline_builders.Panel(), title, description, size, [target])
-        .mappings([states])
+        with_basics(state_timeline_builders.Panel(), title, description, size, [target], no_value)
+        .mappings(states)
         .color_scheme(BY_THRESHOLD)
         .fill_opacity(75)
         .line_width(0)
         .align_value("left")
-        .legend(legend("bottom"))
+        .legend(legend())
         .merge_values(True)
         .row_height(0.8)
         .show_value("never")
@@ -246,10 +282,21 @@ SELECTORS = [
 ]
 
 
-def account_link(dashboard_uid, title):
-    """Leads from a row of a table to the same account in another dashboard."""
-    variables = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&var-account=${__data.fields.Account}"
-    return {"title": title, "url": f"/d/{dashboard_uid}?{variables}&${{__url_time_range}}"}
+class Link(Builder):
+    """A link of a value. The SDK's type is that of a dashboard's links."""
+
+    def __init__(self, title, url):
+        self.link = {"title": title, "url": url}
+
+    def build(self):
+        return self.link
+
+
+def account_links(*dashboards, account="${__data.fields.Account}"):
+    """Lead from a row of a table, or from another place that names an account, to the account in other dashboards."""
+    titles = {"xt-balances": "Balances of this account", "xt-exporter": "Polls of this account"}
+    variables = f"${{datasource:queryparam}}&${{job:queryparam}}&${{instance:queryparam}}&var-account={account}"
+    return [Link(titles[uid], f"/d/{uid}?{variables}&${{__url_time_range}}") for uid in dashboards]
 
 
 class FiringAlerts(Builder):
@@ -305,10 +352,39 @@ def dashboard(uid, title, description, hours, variables, panels):
         .annotation(FiringAlerts())
         .variables([data_source, *variables])
     )
-    for number, panel in enumerate(panels, start=1):
-        panel.id(number)
+    for panel in panels:
         (built.with_row if isinstance(panel, builders.Row) else built.with_panel)(panel)
-    return built.build()
+    model = built.build()
+    place(model.panels)
+    return model
 
 
 row = builders.Row
+
+
+def closed_row(title, *panels):
+    """A row of details, which Grafana queries and shows only while it is open."""
+    closed = builders.Row(title)
+    for panel in panels:
+        closed.with_panel(panel)
+    return closed
+
+
+def place(panels):
+    """Numbers the panels and places them on the grid, from left to right and from the top."""
+    numbers = itertools.count(1)
+
+    def flow(panels, y):
+        x = height = 0
+        for panel in panels:
+            panel.id_val = next(numbers)
+            position = panel.grid_pos or models.GridPos(h=1, w=24)
+            if x + position.w > 24 or position.w == 24:
+                x, y, height = 0, y + height, 0
+            panel.grid_pos = models.GridPos(x=x, y=y, h=position.h, w=position.w)
+            x, height = x + position.w, max(height, position.h)
+            if panel.type_val == "row" and panel.panels:
+                flow(panel.panels, y + 1)
+        return y + height
+
+    flow(panels, 0)

@@ -6,6 +6,8 @@ An unknown value must look unknown. So: a count is 0 only if Prometheus knows th
 returns nothing. A sum is empty while a part of it is missing.
 """
 
+import re
+
 # In a query, `{wallet}` after a metric stands for the matchers of the selected wallets, and so on. The series of recording
 # rules have no target labels: they take the matchers that end in `_only`, and an `and on` joins them with a metric of the
 # selected exporters.
@@ -35,11 +37,26 @@ def expand(expr):
 
 
 def offset(duration, expr):
-    """The same expression of gauges, `duration` earlier."""
-    for name in MATCHERS:
-        expr = expr.replace("{%s}" % name, "{%s} offset %s" % (name, duration))
-    return expr
+    """The same expression, `duration` earlier."""
+    selector = r"\{(%s)(,[^}]*)?\}(\[[^]]*\])?" % "|".join(MATCHERS)
+    return re.sub(selector, rf"\g<0> offset {duration}", expr)
 
+
+# Joins with a metric of the selected exporters on its left. The label `exporter` names the instance, if there are several.
+EXPORTER = """
+    * on (job, instance) group_left (exporter) (
+        label_replace(group by (job, instance) (xt_up{target}), "exporter", "$1", "instance", "(.+)")
+        and on () (count(group by (job, instance) (xt_up{target})) > 1)
+        or on (job, instance)
+        group by (job, instance) (xt_up{target})
+    )
+"""
+# Targets of other jobs can be down too. An exporter has shown its build within the last day, or its job has the usual name.
+EXPORTERS_DOWN = """(
+    (up{target} == 0) and on (job, instance) last_over_time(xt_exporter_build_info{target}[1d])
+    or up{target,job="xt-balance-exporter"} == 0
+)"""
+EXPORTERS_DOWN_COUNT = f"count({EXPORTERS_DOWN}) or 0 * count(xt_up{{target}})"
 
 # 0 fresh, 1 held, 2 unknown.
 STATE = """
@@ -50,7 +67,7 @@ STATE = """
 DATA_AGE = "time() - (xt_last_success_timestamp_seconds{wallet} > 0)"
 TOTAL = "(xt_balance_free{currency} + xt_balance_frozen{currency})"
 # Returns a series while a selected wallet is unknown or an exporter is down: a sum over wallets would be too small.
-PART_MISSING = "((xt_up{wallet} unless xt_currencies{wallet}) or up{target} == 0)"
+PART_MISSING = f"((xt_up{{wallet}} unless xt_currencies{{wallet}}) or {EXPORTERS_DOWN})"
 # Joins a recorded series of a balance with the selected exporters: one series for each exporter, or one for all of them.
 FOR_EACH_EXPORTER = "0 * xt_balance_free_threshold{currency} + on (account, wallet, currency) group_left ()"
 IF_SELECTED = "and on (account, wallet, currency) xt_balance_free_threshold{currency}"
@@ -74,6 +91,62 @@ WALLET_WORTH_RATIO = f"""
 PRICES_ENABLED = "xt_price_last_success_timestamp_seconds{target}"
 PRICES = 'xt_price{target,quote="usdt"}'
 # NaN if no exporter asks for prices. The panels show NaN as a text.
-PRICES_OFF = f"(sum(xt_up{{account}}) * NaN unless on () ({PRICES_ENABLED} or up{{target}} == 0))"
+PRICES_OFF = f"(sum(xt_up{{account}}) * NaN unless on () ({PRICES_ENABLED} or {EXPORTERS_DOWN}))"
 # Returns a series while the worth of a selected account is incomplete: a wallet or the prices are unknown.
-WORTH_MISSING = "((xt_up{account} unless xt_unpriced_currencies{account}) or up{target} == 0)"
+WORTH_MISSING = f"((xt_up{{account}} unless xt_unpriced_currencies{{account}}) or {EXPORTERS_DOWN})"
+# The label `part` names what the worth leaves out: wallets that no exporter knows, and exporters that are down.
+MISSING_PARTS = f"""
+    group by (part) (
+        label_join(
+            group by (account, wallet) (xt_up{{account}})
+            unless group by (account, wallet) (xt_unpriced_currencies{{account}}),
+            "part", "/", "account", "wallet"
+        )
+        or label_replace({EXPORTERS_DOWN}, "part", "exporter $1", "instance", "(.+)")
+    )
+"""
+# The label `more` is empty if one part is missing, and ` and 2 more` if three are.
+MORE_PARTS = f"""
+    label_replace(
+        label_replace(count_values("more", count({MISSING_PARTS}) - 1), "more", " and $1 more", "more", "(.+)"),
+        "more", "", "more", " and 0 more"
+    )
+"""
+KNOWN_WORTH = "sum(account_wallet:xt_worth_usdt:sum{account_only} and on (account, wallet) xt_up{account})"
+# The worth of what is known, while a part is missing.
+LEAST_WORTH = f"""
+    topk(1, {MISSING_PARTS}) * on () group_left (more) {MORE_PARTS} * on () group_left () {KNOWN_WORTH}
+"""
+EXCHANGE_TOTAL = "max by (account, wallet) (xt_exchange_total_usdt{wallet})"
+
+# ---- Futures
+
+# The distance from the mark price to the liquidation price, as a part of the mark price. Negative if the mark price is beyond
+# the liquidation price.
+DISTANCE = """(
+    1 - xt_position_liquidation_price{wallet,side="long"} / xt_position_mark_price{wallet}
+    or xt_position_liquidation_price{wallet,side="short"} / xt_position_mark_price{wallet} - 1
+)"""
+# NaN for a position that the exchange never liquidates. The panels show NaN as a text.
+NEVER_LIQUIDATED = "(xt_position_mark_price{wallet} unless xt_position_liquidation_price{wallet}) * NaN"
+FUTURES_ENABLED = "xt_positions_up{wallet}"
+# NaN if no selected wallet has its positions read.
+FUTURES_OFF = f"(sum(xt_up{{wallet}}) * NaN unless on () ({FUTURES_ENABLED} or {EXPORTERS_DOWN}))"
+POSITIONS_MISSING = f"(({FUTURES_ENABLED} unless xt_positions{{wallet}}) or {EXPORTERS_DOWN})"
+
+# ---- The fleet
+
+# The state of the account's worst wallet. A wallet has its best state if several exporters watch it.
+ACCOUNT_STATE = f"max by (account) (min by (account, wallet) ({STATE}))"
+# Accounts that were held or unknown for the longest part of the shown time.
+WORST_ACCOUNTS = f"topk(30, sum_over_time(({ACCOUNT_STATE})[$__range:$__interval] @ end()) > 0)"
+ADDRESS_USE = 'xt_rate_limit_calls{target,scope="address"} / xt_rate_limit_capacity{target,scope="address"}'
+BUSIEST_ADDRESSES = f"topk(20, max by (instance, egress) ({ADDRESS_USE.replace('}', '} @ end()')}))"
+# A second passes between two scrapes many times, so only the peak of a while says how close a key came to its limit.
+KEY_PEAK = 'max_over_time(xt_rate_limit_calls{account,scope="key"}[15m])'
+KEY_USE = f'{KEY_PEAK} / xt_rate_limit_capacity{{account,scope="key"}}'
+WORST_KEYS = f"topk(20, max by (account) ({KEY_USE}))"
+# The number of shards with an exporter, and the label `shards`: the number that there should be.
+SHARDS = "count by (shards) (group by (shard, shards) (xt_shard_info{target}))"
+# The same number as a label.
+SHARDS_COUNTED = 'count_values("shards", count(group by (shard) (xt_shard_info{target})))'

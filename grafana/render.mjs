@@ -1,11 +1,11 @@
 #!/usr/bin/env node
 // Draws the dashboards without a Grafana server.
 //
-//     node grafana/render.mjs SOURCE [--folder FOLDER] [--until UNIX-TIME] [--pages]
+//     node grafana/render.mjs SOURCE [--folder FOLDER] [--until UNIX-TIME] [--pages] [--open]
 //
 // SOURCE: the URL of a Prometheus that scrapes the exporter, or the built program xt-balance-exporter for a demo day
 // (grafana/demo.py). FOLDER (default target/grafana/pictures) gets a page and a picture of each dashboard, dark and light, for
-// desktop and phone; with --pages, only the pages. The time range ends now, or at UNIX-TIME.
+// desktop and phone; with --pages, only the pages. With --open, the rows of details are open. The time range ends now, or at UNIX-TIME.
 //
 // The queries are those of the JSON, sent as Grafana sends them. Grafana's own code (@grafana/data) makes the texts and
 // colours: transformations, overrides, mappings, thresholds, units, texts of missing values. The code here draws lines, bands
@@ -54,7 +54,7 @@ function interpolate(expression, step, variables = {}) {
   const rate = Math.max(step + 30, 120);
   return expression
     .replaceAll('$__rate_interval', `${rate}s`)
-    .replace(/\$(\w+)/g, (_, name) => variables[name] ?? '.+');
+    .replace(/\$([a-z]\w*)/g, (_, name) => variables[name] ?? '.+');
 }
 
 /** The results of a panel's queries, as the data frames of Grafana's Prometheus data source. */
@@ -126,7 +126,7 @@ grafana.standardTransformersRegistry.setInit(() =>
 
 // Field properties that panels configure. Grafana's own list is part of its user interface.
 const PROPERTIES = ['unit', 'decimals', 'noValue', 'mappings', 'thresholds', 'color', 'min', 'max', 'links'];
-const CUSTOM = ['lineStyle', 'lineWidth', 'cellOptions', 'drawStyle', 'fillOpacity', 'stacking', 'thresholdsStyle', 'axisSoftMin', 'axisSoftMax', 'scaleDistribution'];
+const CUSTOM = ['lineStyle', 'lineWidth', 'hideFrom', 'cellOptions', 'drawStyle', 'fillOpacity', 'stacking', 'thresholdsStyle', 'axisSoftMin', 'axisSoftMax', 'scaleDistribution'];
 const property = (id, isCustom) => ({
   id: isCustom ? `custom.${id}` : id,
   path: id,
@@ -163,10 +163,15 @@ const formatted = (display) => grafana.formattedValueToString(display);
 
 const escape = (text) => String(text).replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]);
 
-function drawStat({ series, emptyField }) {
-  const field = series[0]?.fields.find(({ type }) => type === 'number') ?? emptyField;
-  const display = field.display(field.values.at(-1) ?? null);
-  return `<div class="big" style="color:${display.color}">${escape(formatted(display))}</div>`;
+function drawStat(panel, { series, emptyField }) {
+  const hasName = panel.options.textMode === 'value_and_name';
+  const fields = series.map(({ fields }) => fields.find(({ type }) => type === 'number'));
+  const values = (fields.length ? fields : [emptyField]).map((field) => {
+    const display = field.display(field.values.at(-1) ?? null);
+    const name = hasName && fields.length ? `<small>${escape(field.label)}</small>` : '';
+    return `<div style="color:${display.color}">${name}${escape(formatted(display))}</div>`;
+  });
+  return `<div class="big">${values.join('')}</div>`;
 }
 
 const emptyPanel = (panel) => `<div class="empty">${escape(panel.fieldConfig.defaults.noValue)}</div>`;
@@ -214,12 +219,12 @@ function axes(width, height, { from, to }, y, yTicks, left, theme) {
 
 function drawLines(panel, { series, emptyField }, context, width, height) {
   const { theme } = context;
-  const right = panel.options.legend.placement === 'right' && width > 700;
-  const each = series.map((data, place) => ({ ...data, value: data.fields[1], color: lineColor(data.fields[1], place, theme) }));
+  const each = series.map((data) => ({ ...data, value: data.fields[1], color: lineColor(data.fields[1], theme) }));
   if (!each.length) return emptyPanel(panel);
-  const names = each.map(({ value, color }) => `<li><b style="background:${color}"></b>${escape(value.label)}</li>`).join('');
-  const legend = `<ul class="legend ${right ? 'right' : 'below'}">${names}</ul>`;
-  const plotWidth = right ? width - 230 : width, plotHeight = right ? height : height - 26 - 15 * Math.floor((each.length * 190) / width);
+  const listed = each.filter(({ value }) => !value.config.custom.hideFrom?.legend);
+  const names = listed.map(({ value, color }) => `<li><b style="background:${color}"></b>${escape(value.label)}</li>`).join('');
+  const legend = `<ul class="legend below">${names}</ul>`;
+  const plotWidth = width, plotHeight = height - 26 - 15 * Math.floor((listed.length * 190) / width);
 
   const { config } = each[0].value;
   const stacked = config.custom.stacking?.mode === 'normal';
@@ -277,17 +282,13 @@ function drawLines(panel, { series, emptyField }, context, width, height) {
     return `<path d="${path(points[place]) ?? ''}" fill="none" stroke="${color}" stroke-width="${custom.lineWidth}"${dash}/>`;
   }).join('');
   const svg = `<svg width="${plotWidth}" height="${plotHeight}">${areas}${lines}${drawn}${marks}</svg>`;
-  return `<div class="${right ? 'beside' : ''}">${svg}${legend}</div>`;
+  return svg + legend;
 }
 
-function lineColor(field, place, theme) {
-  const { mode, fixedColor } = field.config.color ?? {};
-  const { palette } = theme.visualization;
-  return theme.visualization.getColorByName(mode === 'palette-classic' ? palette[place % palette.length] : fixedColor);
-}
+const lineColor = (field, theme) => grafana.getFieldColorModeForField(field).getCalculator(field, theme)(0, 0);
 
 function drawBands({ series }, context, width, height) {
-  const left = 150, plot = height - 26;
+  const left = 20 + 6.4 * Math.max(...series.map(({ fields: [, value] }) => value.label.length)), plot = height - 26;
   const y = (place) => 4 + (place * (plot - 22)) / series.length;
   const { x, lines } = axes(width, plot, context, null, [], left, context.theme);
   const bands = series.map(({ fields: [time, value] }, place) => {
@@ -325,14 +326,18 @@ function drawHeatmap({ series }, context, width, height) {
 }
 
 async function drawPanel(panel, context, width, height) {
-  if (panel.type === 'row') return `<h2>${escape(panel.title)}</h2>`;
+  if (panel.type === 'row') {
+    const closed = panel.collapsed ? `› ` : '';
+    const count = panel.collapsed ? ` <small>(${panel.panels.length} panels)</small>` : '';
+    return `<h2>${closed}${escape(panel.title)}${count}</h2>`;
+  }
   const { series, step } = await queryFrames(panel, context);
   const data = await applyFieldConfig(panel, series, context.theme);
   const inner = { ...context, step };
   const title = panel.title.replace(/\$(\w+)/g, (_, name) => context.variables?.[name] ?? '');
   const [w, h] = [width - 18, height - 42];
   const drawn = {
-    stat: () => drawStat(data),
+    stat: () => drawStat(panel, data),
     table: () => drawTable(panel, data),
     timeseries: () => drawLines(panel, data, inner, w, h),
     'state-timeline': () => drawBands(data, inner, w, h),
@@ -341,11 +346,24 @@ async function drawPanel(panel, context, width, height) {
   return `<h3 title="${escape(panel.description)}">${escape(title)}</h3>${drawn}`;
 }
 
+/** The panels, with those of closed rows if `--open` is given. Each row that was closed pushes down what follows. */
+function openRows(panels) {
+  if (!options.open) return panels;
+  let pushed = 0;
+  return panels.flatMap((panel) => {
+    const moved = ({ gridPos, ...rest }) => ({ ...rest, gridPos: { ...gridPos, y: gridPos.y + pushed } });
+    if (!panel.collapsed) return [moved(panel)];
+    const opened = [moved({ ...panel, collapsed: false }), ...panel.panels.map(moved)];
+    pushed += Math.max(...panel.panels.map(({ gridPos }) => gridPos.y + gridPos.h)) - panel.gridPos.y - 1;
+    return opened;
+  });
+}
+
 /** The panels, with a copy of a repeated panel for each value of its variable. */
 async function expandRepeats(dashboard, context) {
   const panels = [];
   let rowsAdded = 0, repeatedAt = Infinity;
-  for (const panel of dashboard.panels) {
+  for (const panel of openRows(dashboard.panels)) {
     const shift = panel.gridPos.y > repeatedAt ? rowsAdded : 0;
     if (!panel.repeat) {
       panels.push({ ...panel, gridPos: { ...panel.gridPos, y: panel.gridPos.y + shift } });
@@ -395,11 +413,11 @@ async function page(dashboard, context, width) {
     section.row { background: none; border: none; padding: 5px 2px } h2 { font-size: 15px; font-weight: 500 }
     h3 { font-size: 13px; font-weight: 500; margin-bottom: 8px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis }
     svg text { fill: ${colors.text.secondary}; font-size: 11px } svg { display: block }
-    .big { font-size: ${narrow ? 34 : 30}px; font-weight: 500; text-align: center; line-height: 1.1; height: 78px; display: flex; align-items: center; justify-content: center }
+    .big { font-size: ${narrow ? 34 : 30}px; font-weight: 500; text-align: center; line-height: 1.1; height: calc(100% - 24px); display: flex; align-items: center; justify-content: space-around } .big small { display: block; font-size: 13px; line-height: 1.6; color: ${colors.text.primary} }
     .empty { color: ${colors.text.secondary}; text-align: center; padding-top: 60px }
     .scroll { overflow: hidden; height: calc(100% - 24px) } table { width: 100%; border-collapse: collapse; white-space: nowrap } th { font-weight: 500; color: ${colors.primary.text}; text-align: left; padding: 6px 8px; font-size: 12px } td { padding: 6px 8px; border-top: 1px solid ${colors.border.weak} } .number { text-align: right } td i { display: inline-block; height: 12px; vertical-align: -1px; margin-right: 8px }
     .legend { list-style: none; padding: 0; font-size: 12px; color: ${colors.text.primary} } .legend b { display: inline-block; width: 14px; height: 4px; border-radius: 2px; margin-right: 6px; vertical-align: 3px }
-    .legend.below li { display: inline-block; margin: 3px 14px 0 0 } .beside { display: flex } .legend.right { width: 230px; padding-left: 12px } .legend.right li { padding: 2px 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
+    .legend.below li { display: inline-block; margin: 3px 14px 0 0 }
   </style><header><h1>${escape(dashboard.title)}</h1><p>last ${hours} hours · drawn from the JSON without Grafana</p><div>${selectors}</div></header>${boxes.join('\n')}</html>`;
   return { html, height: Math.ceil(below) };
 }
@@ -435,10 +453,11 @@ const { values: options, positionals } = parseArgs({
     folder: { type: 'string', default: path.join(TARGET, 'pictures') },
     until: { type: 'string' },
     pages: { type: 'boolean', default: false },
+    open: { type: 'boolean', default: false },
   },
 });
 if (positionals.length !== 1) {
-  console.error('usage: node grafana/render.mjs SOURCE [--folder FOLDER] [--until UNIX-TIME] [--pages]');
+  console.error('usage: node grafana/render.mjs SOURCE [--folder FOLDER] [--until UNIX-TIME] [--pages] [--open]');
   process.exit(2);
 }
 const [source] = positionals;

@@ -43,10 +43,11 @@ type Property =
   | { id: 'color'; value: dashboard.FieldColor }
   | { id: 'links'; value: Array<{ title: string; url: string }> }
   | { id: 'custom.cellOptions'; value: grafana.TableCellOptions }
+  | { id: 'custom.hideFrom'; value: grafana.HideSeriesConfig }
   | { id: 'custom.lineStyle'; value: grafana.LineStyle };
 
 interface Override {
-  matcher: { id: 'byName' | 'byFrameRefID'; options: string };
+  matcher: { id: 'byName' | 'byRegexp' | 'byFrameRefID'; options: string };
   properties: Property[];
 }
 
@@ -89,7 +90,7 @@ type AnyPanel =
   | Panel<'state-timeline', timeline.Options, timeline.FieldConfig>
   | Panel<'table', TableOptions, table.FieldConfig>
   | Panel<'timeseries', timeseries.Options, timeseries.FieldConfig>
-  | With<dashboard.RowPanel, { panels: never[] }>;
+  | With<dashboard.RowPanel, { panels: AnyPanel[] }>;
 
 /** The Prometheus data source uses the last three keys for the texts of an annotation. */
 type Annotation = With<

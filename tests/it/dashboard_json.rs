@@ -4,7 +4,9 @@
 use std::{collections::BTreeSet, error::Error, fmt::Write as _, fs, path::Path, process::Command};
 
 use crate::common::{
-    dashboards::{array_at, dashboards, override_values, panels, str_at, target_folder},
+    dashboards::{
+        array_at, dashboards, height, override_values, panels, panels_and_rows, str_at, target_folder,
+    },
     promql::{hold, vocabulary},
 };
 use serde_json::{Value, json};
@@ -24,8 +26,23 @@ fn json_matches_its_source() {
 }
 
 /// The Grafana units that the dashboards use.
-const UNITS: [&str; 10] =
-    ["bytes", "cpm", "dateTimeAsIso", "locale", "none", "percentunit", "s", "short", "string", "suffix:h"];
+const UNITS: [&str; 11] = [
+    "currency: ",
+    "currency:≥ ",
+    "dateTimeAsIso",
+    "decbytes",
+    "locale",
+    "none",
+    "percentunit",
+    "s",
+    "short",
+    "suffix: h",
+    "suffix: min",
+];
+/// The units of axes: short texts for any value.
+const AXIS_UNITS: [&str; 7] = ["decbytes", "none", "percentunit", "s", "short", "suffix: h", "suffix: min"];
+/// A dashboard that is higher is not read to its end.
+const MAX_HEIGHT: u64 = 2500;
 
 /// Broken rules of a dashboard.
 #[derive(Default)]
@@ -63,10 +80,11 @@ fn lint(dashboard: &Value) -> Vec<String> {
     let leads_on =
         link["tags"] == dashboard["tags"] && link["includeVars"] == true && link["keepTime"] == true;
     found.require(leads_on, "a link to the other dashboards, with variables and time");
+    found.require(height(dashboard) < MAX_HEIGHT, "is lower than 2500 pixels");
     lint_variables(array_at(dashboard, "/templating/list"), &mut found);
 
     let (mut titles, mut ids) = (BTreeSet::new(), BTreeSet::new());
-    for panel in array_at(dashboard, "/panels") {
+    for panel in panels_and_rows(dashboard) {
         let title = str_at(panel, "/title");
         found.place = format!("panel {title:?}: ");
         found.require(titles.insert(title), "title is unique");
@@ -74,6 +92,7 @@ fn lint(dashboard: &Value) -> Vec<String> {
         if str_at(panel, "/type") != "row" {
             lint_panel(panel, &mut found);
             lint_unknown_values(panel, &mut found);
+            lint_lines(panel, &mut found);
         }
     }
     found.violations
@@ -138,12 +157,62 @@ fn lint_panel(panel: &Value, found: &mut Findings) {
     }
 }
 
+/// The texts of panels without data.
+const NO_VALUES: [&str; 5] = [
+    "unknown",
+    "none known",
+    "unknown, or prices are off",
+    "unknown, or no wallet of v4 spot",
+    "none known, or futures_risk is off",
+];
+
+/// A colour means one thing: lines have none of the colours of judgements, unless they are limits.
+fn lint_lines(panel: &Value, found: &mut Findings) {
+    if str_at(panel, "/type") != "timeseries" {
+        return;
+    }
+    let unit = str_at(panel, "/fieldConfig/defaults/unit");
+    found.require(AXIS_UNITS.contains(&unit), "an axis has short texts");
+    // A query can be a judgement by itself: a limit, or the number of unknown wallets.
+    let of_names = array_at(panel, "/fieldConfig/overrides")
+        .iter()
+        .filter(|over| str_at(over, "/matcher/id") != "byFrameRefID")
+        .flat_map(|over| array_at(over, "/properties"))
+        .filter(|property| property["id"] == "color")
+        .map(|property| &property["value"]);
+    for color in of_names.chain([&panel["fieldConfig"]["defaults"]["color"]]) {
+        let plain = color["mode"] == "shades" && has_no_judgement(str_at(color, "/fixedColor"));
+        found.require(plain, "green, orange, red and grey are judgements, not lines");
+    }
+}
+
+/// Whether the hue of `#rrggbb` is olive, or from teal to magenta.
+fn has_no_judgement(color: &str) -> bool {
+    let part = |from: usize| {
+        color.get(from..from + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).map(f64::from)
+    };
+    let (Some(red), Some(green), Some(blue)) = (part(1), part(3), part(5)) else { return false };
+    let most = red.max(green).max(blue);
+    let spread = most - red.min(green).min(blue);
+    if spread < 64.0 {
+        return false;
+    }
+    let hue = if red >= most {
+        (green - blue) / spread
+    } else if green >= most {
+        2.0 + (blue - red) / spread
+    } else {
+        4.0 + (red - green) / spread
+    };
+    let degrees = (hue * 60.0).rem_euclid(360.0);
+    (55.0..65.0).contains(&degrees) || (165.0..320.0).contains(&degrees)
+}
+
 /// An unknown value must look unknown.
 fn lint_unknown_values(panel: &Value, found: &mut Findings) {
     let kind = str_at(panel, "/type");
     let no_value = str_at(panel, "/fieldConfig/defaults/noValue");
-    let unknown = ["unknown", "none known", "unknown, or prices are off"];
-    found.require(unknown.contains(&no_value), "a missing value is shown as `unknown`");
+    found.require(NO_VALUES.contains(&no_value), "a missing value is shown as `unknown`");
     let calcs = array_at(panel, "/options/reduceOptions/calcs");
     found.require(calcs.iter().all(|calc| calc == "last"), "a number is never the last known one");
     found.require(array_at(panel, "/options/legend/calcs").is_empty(), "a legend has no last value");
@@ -236,6 +305,14 @@ fn lint_mistakes([stat, table, rate, total]: [usize; 4]) -> Vec<(String, Value, 
         ("/templating/list/2/refresh".to_owned(), json!(1), "template-on-time-change-reload-rule"),
         ("/templating/list/2/datasource/uid".to_owned(), json!("abc"), "uses the selected data source"),
         ("/templating/list/2/query".to_owned(), json!("up"), "template-label-promql-rule"),
+        (format!("/panels/{rate}/gridPos/y"), json!(70), "2500 pixels"),
+        (format!("/panels/{rate}/fieldConfig/defaults/unit"), json!("locale"), "an axis has short texts"),
+        (format!("/panels/{rate}/fieldConfig/defaults/color/fixedColor"), json!("#E02F44"), "are judgements"),
+        (
+            format!("/panels/{rate}/fieldConfig/defaults/color/mode"),
+            json!("palette-classic"),
+            "are judgements",
+        ),
         (format!("/panels/{stat}/id"), json!(1), "panel id is unique"),
         (format!("/panels/{stat}/title"), json!("CPU"), "title is unique"),
         (format!("/panels/{stat}/description"), json!(""), "panel-title-description-rule"),
@@ -318,10 +395,11 @@ fn dashboards_name_only_what_is_exported() -> Outcome {
         let mut expressions: Vec<&str> = Vec::new();
         for target in panels(&dashboard).flat_map(|panel| array_at(panel, "/targets")) {
             expressions.push(str_at(target, "/expr"));
-            assert!(
-                labels_in(str_at(target, "/legendFormat")).all(|label| all.contains(label)),
-                "{name}: {target}"
-            );
+            // A query can make labels of its own: it names them in quotes.
+            let is_known = |label: &str| {
+                all.contains(label) || str_at(target, "/expr").contains(&format!("\"{label}\""))
+            };
+            assert!(labels_in(str_at(target, "/legendFormat")).all(is_known), "{name}: {target}");
         }
         for annotation in array_at(&dashboard, "/annotations/list") {
             expressions.push(str_at(annotation, "/target/expr"));
@@ -358,7 +436,7 @@ fn dashboards_name_only_what_is_exported() -> Outcome {
             {
                 let is_value = column == "Value"
                     || targets.iter().any(|target| *column == format!("Value #{}", str_at(target, "/refId")));
-                assert!(is_value || all.contains(column), "{name}: {column}");
+                assert!(is_value || all.contains(column) || column == "exporter", "{name}: {column}");
             }
         }
     }

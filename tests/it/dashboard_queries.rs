@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::common::{
+    browser::Browser,
     dashboards::{array_at, dashboards, override_values, panel_titled, panels, str_at, target_folder},
     get,
     promql::RULES,
@@ -92,6 +93,7 @@ fn builds_panel_shows_a_failed_reload() -> Outcome {
     let mut series = Vec::new();
     for (exporter, configured) in [("good", Some((70, 1))), ("bad", Some((60, 0))), ("demo", None)] {
         let labels = format!("job=xt-balance-exporter,instance={exporter}");
+        series.push(format!("xt_up {labels},account=desk,wallet=spot 1"));
         series.push(format!("xt_exporter_build_info {labels},revision=r,rustversion=1,version=2 1"));
         series.push(format!("process_start_time_seconds {labels} 50"));
         if let Some((at, is_good)) = configured {
@@ -100,7 +102,7 @@ fn builds_panel_shows_a_failed_reload() -> Outcome {
         }
     }
     let row = |exporter: &str, value: &str| {
-        format!("instance={exporter},revision=r,rustversion=1,version=2 {value}")
+        format!("exporter={exporter},revision=r,rustversion=1,version=2 {value}")
     };
     let rows = [
         [row("good", "50000"), row("bad", "50000"), row("demo", "50000")].join("; "),
@@ -115,7 +117,7 @@ fn builds_panel_shows_a_failed_reload() -> Outcome {
         let of_values = array_at(mappings, "").iter().find(|mapping| mapping["type"] == "value")?;
         Some(["0", "1"].map(|value| str_at(of_values, &format!("/options/{value}/color")).to_owned()))
     });
-    assert_eq!(colors, Some(["red", "green"].map(str::to_owned)));
+    assert_eq!(colors, Some(["orange", "green"].map(str::to_owned)));
     Ok(())
 }
 
@@ -159,6 +161,7 @@ fn worth_is_complete_or_unknown_and_says_when_prices_are_off() -> Outcome {
     let balances = dashboards.get("xt-balances").ok_or("no xt-balances")?;
     let target = |title: &str, place: usize| &panel_titled(balances, title)["targets"][place];
     let [worth, unpriced, age] = WORTH_STATS.map(|title| target(title, 0));
+    let least = target(WORTH_STATS[0], 1);
     let line = target("Worth by account in USDT", 0);
     let [each, share, price, amount] = [0, 1, 2, 3].map(|place| target("Worth by currency in USDT", place));
 
@@ -168,7 +171,7 @@ fn worth_is_complete_or_unknown_and_says_when_prices_are_off() -> Outcome {
     // Rows of the table of currencies: there is one exporter, account and wallet.
     let rows = |of: &[(&str, &str)]| {
         let row = |(currency, value): &(&str, &str)| {
-            format!("instance=a,account=desk,wallet=spot,currency={currency} {value}")
+            format!("account=desk,wallet=spot,currency={currency} {value}")
         };
         of.iter().map(row).collect::<Vec<_>>().join("; ")
     };
@@ -177,7 +180,8 @@ fn worth_is_complete_or_unknown_and_says_when_prices_are_off() -> Outcome {
     assert_promtool_finds(
         &known,
         &[
-            (worth, " 1000"),
+            (worth, "part=all wallets 1000"),
+            (least, ""),
             (unpriced, " 1"),
             (age, " 10"),
             (line, line_of_a),
@@ -191,25 +195,42 @@ fn worth_is_complete_or_unknown_and_says_when_prices_are_off() -> Outcome {
     // Two exporters with different prices: the account counts once.
     let both = concat(&[&known, &wallet_series("b"), &prices_read_at("b", 280), &price_series("b", 450_000)]);
     let line_of_both = "account=desk 3000";
-    assert_promtool_finds(&both, &[(worth, " 3000"), (unpriced, " 2"), (age, " 20"), (line, line_of_both)])?;
+    assert_promtool_finds(
+        &both,
+        &[
+            (worth, "part=all wallets 3000"),
+            (least, ""),
+            (unpriced, " 2"),
+            (age, " 20"),
+            (line, line_of_both),
+        ],
+    )?;
 
-    let down = ["up job=j,instance=b 0".to_owned()];
+    let down = [
+        "up job=j,instance=b 0".to_owned(),
+        "xt_exporter_build_info job=j,instance=b,revision=r,rustversion=1,version=2 1".to_owned(),
+    ];
+    let other_job_down = ["up job=node,instance=c 0".to_owned()];
     let unread = ["xt_up job=j,instance=a,account=desk,wallet=fiat 0".to_owned()];
-    for (series, of_stats, of_age, of_line, of_each) in [
+    for (series, of_stats, of_least, of_age, of_line, of_each) in [
         // Prices are off. Then another exporter is down, and it may have prices.
-        (concat(&[&wallet_series("a")]), " text", " text", "", ""),
-        (concat(&[&wallet_series("a"), &down]), "", "", "", ""),
+        (concat(&[&wallet_series("a")]), " text", "", " text", "", ""),
+        (concat(&[&wallet_series("a"), &down]), "", "", "", "", ""),
+        // A target of another job is down.
+        (concat(&[&wallet_series("a"), &other_job_down]), " text", "", " text", "", ""),
         // Prices were never read, or are too old.
-        (concat(&[&wallet_series("a"), &prices_read_at("a", 0)]), "", "", "", ""),
-        (concat(&[&wallet_series("a"), &prices_read_at("a", 100)]), "", " 200", "", ""),
-        // Another exporter is down; a wallet is unknown.
-        (concat(&[&known, &down]), "", "", line_of_a, each_of_a),
-        (concat(&[&known, &unread]), "", " 10", "", each_of_a),
+        (concat(&[&wallet_series("a"), &prices_read_at("a", 0)]), "", "", "", "", ""),
+        (concat(&[&wallet_series("a"), &prices_read_at("a", 100)]), "", "", " 200", "", ""),
+        // Another exporter is down; a wallet is unknown; both.
+        (concat(&[&known, &down]), "", "part=exporter b 1000", "", line_of_a, each_of_a),
+        (concat(&[&known, &unread]), "", "part=desk/fiat 1000", " 10", "", each_of_a),
+        (concat(&[&known, &unread, &down]), "", "part=desk/fiat,more= and 1 more 1000", "", "", each_of_a),
     ] {
         // Every holding has a row if the exporter asks for prices.
         let of_amount = if series.iter().any(|line| line.contains("last_success")) { amounts } else { "" };
         let expected = [
             (worth, of_stats),
+            (least, of_least),
             (unpriced, of_stats),
             (age, of_age),
             (line, of_line),
@@ -219,9 +240,98 @@ fn worth_is_complete_or_unknown_and_says_when_prices_are_off() -> Outcome {
         assert_promtool_finds(&series, &expected)?;
     }
     assert_promtool_finds(&concat(&[&known, &unread]), &[(share, "")])?;
-    // Prices are off in another exporter: the worth of its account is unknown.
+    // Prices are off in another exporter of the same account.
     let mixed = concat(&[&known, &wallet_series("b")]);
-    assert_promtool_finds(&mixed, &[(worth, ""), (unpriced, ""), (age, " 10"), (line, line_of_a)])
+    let of_worth = "part=all wallets 1000";
+    assert_promtool_finds(&mixed, &[(worth, of_worth), (unpriced, ""), (age, " 10"), (line, line_of_a)])
+}
+
+/// The value that the exchange sends beside the worth that this page computes for the same wallets.
+#[test]
+fn exchange_total_stands_beside_the_worth_of_the_same_wallets() -> Outcome {
+    let dashboards = dashboards()?;
+    let panel = panel_titled(
+        dashboards.get("xt-balances").ok_or("no xt-balances")?,
+        "The exchange's own total in USDT",
+    );
+    let [total, ours] = [0, 1].map(|place| &panel["targets"][place]);
+    let known = [wallet_series("a"), prices_read_at("a", 290), price_series("a", 50_000)].concat();
+    assert_promtool_finds(&known, &[(total, ""), (ours, "")])?;
+    let of_exchange = ["xt_exchange_total_usdt job=j,instance=a,account=desk,wallet=spot 1010".to_owned()];
+    let both = [known, of_exchange.to_vec()].concat();
+    assert_promtool_finds(&both, &[(total, "wallets=1 1010"), (ours, "part=the same wallets here 1000")])?;
+    // Without prices only the exchange's value is known.
+    let unpriced = [wallet_series("a"), of_exchange.to_vec()].concat();
+    assert_promtool_finds(&unpriced, &[(total, "wallets=1 1010"), (ours, "")])
+}
+
+/// Series of an exporter with an open position.
+fn position_series(side: &str, mark: &str, liquidation: Option<&str>) -> Vec<String> {
+    let wallet = "job=j,instance=a,account=desk,wallet=futures_usdt";
+    let position = format!("{wallet},symbol=btc_usdt,side={side}");
+    let liquidation = liquidation.map(|price| format!("xt_position_liquidation_price {position} {price}"));
+    [
+        format!("xt_position_mark_price {position} {mark}"),
+        format!("xt_up {wallet} 1"),
+        format!("xt_positions {wallet} 1"),
+        format!("xt_positions_up {wallet} 1"),
+        format!("xt_position_liquidation_distance_threshold {wallet} 0.2"),
+        format!("xt_position_liquidation_distance_page_threshold {wallet} 0.1"),
+    ]
+    .into_iter()
+    .chain(liquidation)
+    .collect()
+}
+
+#[test]
+fn positions_have_levels_and_unknown_ones_are_not_far_from_liquidation() -> Outcome {
+    let dashboards = dashboards()?;
+    let balances = dashboards.get("xt-balances").ok_or("no xt-balances")?;
+    let target = |title: &str, place: usize| &panel_titled(balances, title)["targets"][place];
+    let [level, distance] = [0, 1].map(|place| target("Positions", place));
+    let [nearest, open] = ["Nearest to liquidation", "Open positions"].map(|title| target(title, 0));
+    let row = |side: &str, value: &str| {
+        format!("account=desk,wallet=futures_usdt,symbol=btc_usdt,side={side} {value}")
+    };
+    for (side, mark, liquidation, of_level, of_distance) in [
+        ("long", "128", Some("96"), "2", "0.25"),
+        ("long", "128", Some("112"), "1", "0.125"),
+        ("long", "128", Some("124"), "0", "0.03125"),
+        ("short", "128", Some("192"), "2", "0.5"),
+        ("short", "128", Some("96"), "0", "-0.25"),
+        ("short", "128", None, "text", "text"),
+    ] {
+        let of_nearest = format!(" {of_distance}");
+        assert_promtool_finds(
+            &position_series(side, mark, liquidation),
+            &[
+                (level, &*row(side, of_level)),
+                (distance, &*row(side, of_distance)),
+                (nearest, &*of_nearest),
+                (open, " 1"),
+            ],
+        )?;
+    }
+    // Nobody reads positions; then the positions of a second wallet are unknown; then an exporter is down.
+    let off = ["xt_up job=j,instance=a,account=desk,wallet=spot 1".to_owned()];
+    assert_promtool_finds(&off, &[(level, ""), (nearest, " text"), (open, " text")])?;
+    let known = position_series("long", "100", Some("75"));
+    let unread = ["xt_positions_up job=j,instance=a,account=desk,wallet=futures_coin 0".to_owned()];
+    assert_promtool_finds(&[known, unread.to_vec()].concat(), &[(nearest, ""), (open, "")])?;
+    let down = ["up job=xt-balance-exporter,instance=b 0".to_owned()];
+    assert_promtool_finds(&[off, down].concat(), &[(nearest, ""), (open, "")])
+}
+
+#[test]
+fn tables_name_the_exporter_only_if_there_are_several() -> Outcome {
+    let dashboards = dashboards()?;
+    let states = panel_titled(dashboards.get("xt-balances").ok_or("no xt-balances")?, "Wallet states");
+    let state = &states["targets"][0];
+    let one = wallet_series("a");
+    assert_promtool_finds(&one, &[(state, "account=desk,wallet=spot 0")])?;
+    let both = [one, wallet_series("b")].concat();
+    let rows = "account=desk,exporter=a,wallet=spot 0; account=desk,exporter=b,wallet=spot 0";
+    assert_promtool_finds(&both, &[(state, rows)])
 }
 
 /// The processes of `grafana/demo.py`, with a Prometheus that holds a demo day. Dropping it ends them.
@@ -256,7 +366,7 @@ impl DemoDay {
                 selection.iter().find(|(variable, _)| *variable == name).map_or(".+", |(_, value)| value);
             expression = expression.replace(&format!("${name}\""), &format!("{value}\""));
         }
-        assert!(!expression.contains('$'), "{expression}");
+        assert!(!expression.replace("$1", "").contains('$'), "{expression}");
         let query: String =
             expression.bytes().fold(String::new(), |escaped, byte| format!("{escaped}%{byte:02X}"));
         let path = if target["instant"] == true {
@@ -322,16 +432,23 @@ fn queries_return_known_values_and_nothing_unknown() -> Outcome {
     }
     queries_return_values_of_the_demo_day(&demo, &all)?;
     grafana_shows_unknown_values_as_unknown(&demo)?;
+    let names: Vec<_> = dashboards.keys().map(String::as_str).collect();
+    dashboards_are_lower_than_2500_pixels(&demo, &names)?;
     nothing_is_known_without_the_exporter(&demo, &all)
 }
 
 fn every_query_returns_data(demo: &DemoDay, all: &[PanelQuery]) {
     // One account is unknown, so sums over all accounts are unknown too. All other accounts are known.
-    let known: Selection = &[("account", "(treasury|treasury-fiat|market-maker|arbitrage|cold-storage)")];
+    let known: Selection =
+        &[("account", "(treasury|treasury-fiat|market-maker|arbitrage|arbitrage-futures|cold-storage)")];
     let sums = ["Balances by currency", "Worth of selected accounts in USDT", "Holdings without a price"];
+    let least_worth = |title: &str, target: &Value| title == sums[1] && target["refId"] == "B";
     for (uid, title, target) in all {
         let found = demo.query(target, &[]);
-        if sums.contains(title) {
+        if least_worth(title, target) {
+            assert!(!found.is_empty(), "{uid}, {title} is empty: {target}");
+            assert!(demo.query(target, known).is_empty(), "{uid}, {title}: nothing is missing");
+        } else if sums.contains(title) {
             assert!(found.is_empty(), "{uid}, {title}: a sum with an unknown part: {found:?}");
             assert!(!demo.query(target, known).is_empty(), "{uid}, {title} is empty: {target}");
         } else {
@@ -380,6 +497,8 @@ fn queries_return_values_of_the_demo_day(demo: &DemoDay, all: &[PanelQuery]) -> 
         ("Worth by currency in USDT", "A", "grid-bot", "usdt", None),
         ("Holdings without a price", "A", "cold-storage", "btc", Some("0")),
         ("Holdings without a price", "A", "treasury-fiat", "usd", Some("2")),
+        ("Open positions", "A", "arbitrage-futures", "usdt", Some("3")),
+        ("Open positions", "A", "treasury", "usdt", Some("NaN")),
         // No balance of this account has a price: its worth is unknown, not 0.
         ("Worth of selected accounts in USDT", "A", "treasury-fiat", "usd", None),
     ] {
@@ -393,6 +512,12 @@ fn queries_return_values_of_the_demo_day(demo: &DemoDay, all: &[PanelQuery]) -> 
     let mut parts: Vec<_> = parts.iter().map(part).collect();
     parts.sort_unstable();
     assert_eq!(parts, ["lock 1.25", "other 0.25", "withdraw 0.5"]);
+    let positions = demo.query(target(all, "xt-balances", "Positions", "A")?, &[]);
+    let level =
+        |sample: &Value| format!("{} {}", str_at(sample, "/metric/symbol"), str_at(sample, "/value/1"));
+    let mut levels: Vec<_> = positions.iter().map(level).collect();
+    levels.sort_unstable();
+    assert_eq!(levels, ["btc_usdt NaN", "eth_usdt 1", "sol_usdt 2"]);
     for account in demo.query(target(all, "xt-balances", "Worth by account in USDT", "A")?, &[]) {
         let mut values = array_at(&account, "/values").iter().map(|value| str_at(value, "/1"));
         assert!(values.all(|value| value != "0"), "the account always held something: {account}");
@@ -419,15 +544,38 @@ fn nothing_is_known_without_the_exporter(demo: &DemoDay, all: &[PanelQuery]) -> 
     Ok(())
 }
 
-/// Grafana's own code (@grafana/data) makes the texts.
-fn grafana_shows_unknown_values_as_unknown(demo: &DemoDay) -> Outcome {
+/// Draws pages of all dashboards into a folder; Grafana's own code (@grafana/data) makes their texts.
+fn draw_pages(demo: &DemoDay, more: &[&str]) -> Result<tempfile::TempDir, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let run = Command::new("node")
         .args(["grafana/render.mjs", &format!("http://{}", demo.address), "--pages"])
         .arg(format!("--folder={}", folder.path().display()))
+        .args(more)
         .env("CARGO_TARGET_DIR", target_folder())
         .output()?;
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    Ok(folder)
+}
+
+/// Measured in Chromium, with as many panels as the data has.
+fn dashboards_are_lower_than_2500_pixels(demo: &DemoDay, names: &[&str]) -> Outcome {
+    let folder = draw_pages(demo, &[])?;
+    let mut browser = Browser::start();
+    browser.set_screen(1440, 900, true);
+    for name in names {
+        let page = folder.path().join(format!("{name}-dark-desktop.html"));
+        browser.open(&format!("file://{}", page.display()));
+        let lowest = "Math.max(...[...document.querySelectorAll('section')].map(s => s.getBoundingClientRect().bottom))";
+        let lowest = browser.eval(lowest).as_f64().ok_or("no panel")?;
+        assert!((1000.0..2500.0).contains(&lowest), "{name}: {lowest}");
+        let cut = "[...document.querySelectorAll('.big > div')].filter(d => d.scrollWidth > d.parentNode.clientWidth).length";
+        assert_eq!(browser.eval(cut), 0, "{name}: numbers that are too wide");
+    }
+    Ok(())
+}
+
+fn grafana_shows_unknown_values_as_unknown(demo: &DemoDay) -> Outcome {
+    let folder = draw_pages(demo, &["--open"])?;
     let page = fs::read_to_string(folder.path().join("xt-balances-dark-desktop.html"))?;
     let panel = |title: &str| {
         let section = page.split("<section").find(|section| section.contains(&format!(">{title}</h3>")));
@@ -456,6 +604,9 @@ fn grafana_shows_unknown_values_as_unknown(demo: &DemoDay) -> Outcome {
     let expected = ["treasury-fiat", "fiat", "usd", "no price", "unknown", "no price", "481,203.5"];
     assert_eq!(unpriced.get(..7), Some(&expected[..]));
     assert!(panel("Balances by currency").contains("unknown"));
+    let worth = panel("Worth of selected accounts in USDT");
+    assert!(worth.contains("without grid-bot/spot") && worth.contains("≥ "), "{worth}");
+    assert!(!page.contains(">Exporter</th>"), "one exporter needs no column");
     assert!(panel("Watched balances unknown").contains(">1<"));
     assert!(panel("Shortest runway").contains(">below threshold<"));
     Ok(())

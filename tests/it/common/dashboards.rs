@@ -28,9 +28,23 @@ pub fn str_at<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The panels without the rows that group them.
+/// The panels without the rows that group them, those of closed rows included.
 pub fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
-    array_at(dashboard, "/panels").iter().filter(|panel| str_at(panel, "/type") != "row")
+    panels_and_rows(dashboard).filter(|panel| str_at(panel, "/type") != "row")
+}
+
+/// The panels and the rows; the panels of a closed row follow it.
+pub fn panels_and_rows(dashboard: &Value) -> impl Iterator<Item = &Value> {
+    array_at(dashboard, "/panels")
+        .iter()
+        .flat_map(|panel| std::iter::once(panel).chain(array_at(panel, "/panels")))
+}
+
+/// The height in pixels that the dashboard takes on a desktop: Grafana's rows of 30 pixels, with gaps of 8, and its header.
+pub fn height(dashboard: &Value) -> u64 {
+    let bottom =
+        |panel: &Value| Some(panel.pointer("/gridPos/y")?.as_u64()? + panel.pointer("/gridPos/h")?.as_u64()?);
+    80 + 38 * array_at(dashboard, "/panels").iter().filter_map(bottom).max().unwrap_or_default()
 }
 
 pub fn panel_titled<'a>(dashboard: &'a Value, title: &str) -> &'a Value {

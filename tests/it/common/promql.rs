@@ -111,7 +111,7 @@ pub fn hold(expression: &str, known: &BTreeMap<String, BTreeSet<String>>) -> Res
     let mut grouped = Vec::new();
     let mut words = words.iter().copied().peekable();
     while let Some(word) = words.next() {
-        if matches!(word, "on" | "ignoring" | "by" | "without") {
+        if matches!(word, "on" | "ignoring" | "by" | "without" | "group_left" | "group_right") {
             grouped.extend(words.by_ref().take_while(|word| *word != ")").filter(|word| is_name(word)));
             continue;
         }
@@ -140,7 +140,10 @@ pub fn hold(expression: &str, known: &BTreeMap<String, BTreeSet<String>>) -> Res
     if metrics.is_empty() {
         return Err(format!("no metric in {expression}"));
     }
-    match grouped.iter().find(|label| !metrics.iter().any(|labels| labels.contains(**label))) {
+    // `label_replace` and its like name the label that they make in quotes.
+    let is_made = |label: &str| expression.contains(&format!("\"{label}\""));
+    let is_known = |label: &str| metrics.iter().any(|labels| labels.contains(label)) || is_made(label);
+    match grouped.iter().find(|label| !is_known(label)) {
         Some(label) => Err(format!("label {label} of no metric in {expression}")),
         None => Ok(()),
     }
