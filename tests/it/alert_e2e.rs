@@ -160,7 +160,8 @@ fn target_labels(edit: impl Fn(String) -> String, are_renamed: bool) {
         drill.expect_ticket(
             "XtLabelsRenamed warning of xt-balance-exporter",
             "Targets of the job xt-balance-exporter have a label that the exporter uses too, so Prometheus renames the exporter's \
-            label to exported_account, exported_wallet, exported_currency, exported_quote, exported_reason or exported_host. \
+            label to exported_account, exported_wallet, exported_currency, exported_quote, exported_reason, exported_host, exported_symbol, \
+            exported_side or exported_margin_mode. \
             Queries and dashboards find the wrong accounts. Set honor_labels: true in the job.",
         );
     }
