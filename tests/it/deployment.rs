@@ -2,7 +2,7 @@
 //! tools: dclint, Helm, kubernetes-validate, the Prometheus operator's types. Neither an engine nor
 //! a cluster runs here; that the image runs is in `image.rs`.
 
-mod chart;
+pub mod chart;
 mod chart_values;
 
 use std::{
@@ -120,9 +120,13 @@ fn prometheus_in_compose_is_the_shipped_one_with_other_hosts() {
 #[test]
 fn every_example_of_a_scrape_job_honors_the_labels_of_the_exporter() {
     let mut found = Vec::new();
-    for file in
-        ["README.md", "deploy/README.md", "deploy/prometheus/prometheus.yml", "deploy/docker/prometheus.yml"]
-    {
+    for file in [
+        "README.md",
+        "deploy/README.md",
+        "deploy/standby/README.md",
+        "deploy/prometheus/prometheus.yml",
+        "deploy/docker/prometheus.yml",
+    ] {
         let text = fs::read_to_string(file).unwrap();
         for job in text.split("job_name: ").skip(1) {
             let job = job.split("\n\n").next().unwrap();
@@ -130,5 +134,5 @@ fn every_example_of_a_scrape_job_honors_the_labels_of_the_exporter() {
             found.push(file);
         }
     }
-    assert!(found.len() >= 4, "{found:?}");
+    assert!(found.len() >= 6, "{found:?}");
 }

@@ -29,11 +29,12 @@ const SCRAPER: &str = "
 pub struct Machine {
     power: Child,
     /// The process that is the first one in there.
-    init: String,
+    pub init: String,
 }
 
 impl Machine {
-    fn boot() -> Self {
+    /// Boots this machine's system with the exporter and its units.
+    pub fn boot() -> Self {
         let mut command = as_root("tests/machine");
         command.args([env!("CARGO_BIN_EXE_xt-balance-exporter"), UNIT, SOCKET]);
         Self::start(command)
@@ -131,6 +132,7 @@ impl Machine {
         self.write(&format!("{FOLDER}/keys/{name}.secret"), secret);
     }
 
+    /// A property of the exporter's unit.
     pub fn property(&self, name: &str) -> String {
         self.run(&["systemctl", "show", "--value", "--property", name, SERVICE]).trim().to_owned()
     }
@@ -154,7 +156,8 @@ impl Drop for Machine {
     }
 }
 
-fn as_root(program: &str) -> Command {
+/// A command that runs a program as root.
+pub fn as_root(program: &str) -> Command {
     if rustix::process::geteuid().is_root() {
         return Command::new(program);
     }

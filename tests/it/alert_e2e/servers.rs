@@ -55,12 +55,8 @@ impl Exchange {
 
     /// Sets the free amount of a currency in an account's spot wallet.
     pub fn set(&self, account: &str, currency: &str, available: &str) {
-        self.set_row(account, currency, &json!({"available": available, "freeze": "0"}));
-    }
-
-    /// Sets the amounts of a currency in an account's spot wallet, and why they are frozen.
-    pub fn set_row(&self, account: &str, currency: &str, row: &Value) {
-        self.control("PUT", &format!("accounts/{account}/spot/{currency}"), &row.to_string());
+        let body = json!({"available": available, "freeze": "0"}).to_string();
+        self.control("PUT", &format!("accounts/{account}/spot/{currency}"), &body);
     }
 
     /// Removes the row of a currency from an account's spot wallet.
@@ -102,18 +98,29 @@ impl Prometheus {
         exporters: &[SocketAddr],
         edit: impl Fn(String) -> String,
     ) -> Self {
-        let config = edit(shipped::read_shortened(shipped::PROMETHEUS));
+        Self::start_shortened(folder, alertmanager, exporters, shipped::FACTOR, edit)
+    }
+
+    /// Like [`Self::start_edited`], with every time divided by `factor`.
+    pub fn start_shortened(
+        folder: &Path,
+        alertmanager: SocketAddr,
+        exporters: &[SocketAddr],
+        factor: u32,
+        edit: impl Fn(String) -> String,
+    ) -> Self {
+        let config = edit(shipped::read_shortened(shipped::PROMETHEUS, factor));
         let exporters: Vec<_> = exporters.iter().map(|address| format!("\"{address}\"")).collect();
         let config = shipped::replace_address(&config, "\"127.0.0.1:10770\"", &exporters.join(", "), 1);
         let config = shipped::replace_address(&config, "127.0.0.1:9093", &alertmanager.to_string(), 1);
         let file = folder.join("prometheus.yml");
         fs::write(&file, config).unwrap();
         let rules = Path::new(shipped::RULES).file_name().unwrap();
-        fs::write(folder.join(rules), shipped::read_shortened(shipped::RULES)).unwrap();
+        fs::write(folder.join(rules), shipped::read_shortened(shipped::RULES, factor)).unwrap();
 
         // Prometheus' defaults are shortened too.
-        let resend = shipped::shorten_duration(Duration::from_mins(1)).as_millis();
-        let lookback = shipped::shorten_duration(Duration::from_mins(5)).as_millis();
+        let resend = shipped::shorten_duration(Duration::from_mins(1), factor).as_millis();
+        let lookback = shipped::shorten_duration(Duration::from_mins(5), factor).as_millis();
         let reserved = ReservedPort::new();
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", file.display()))
@@ -192,7 +199,12 @@ pub struct Alertmanager {
 impl Alertmanager {
     /// Starts it in `folder` with the shipped configuration, which then sends to `receiver`.
     pub fn start(folder: &Path, receiver: SocketAddr) -> Self {
-        let config = shipped::read_shortened(shipped::ALERTMANAGER);
+        Self::start_shortened(folder, receiver, shipped::FACTOR)
+    }
+
+    /// Like [`Self::start`], with every time divided by `factor`.
+    pub fn start_shortened(folder: &Path, receiver: SocketAddr, factor: u32) -> Self {
+        let config = shipped::read_shortened(shipped::ALERTMANAGER, factor);
         let receiver = format!("http://{receiver}/");
         let config = shipped::replace_address(&config, "http://127.0.0.1:9099/", &receiver, 3);
         let file = folder.join("alertmanager.yml");

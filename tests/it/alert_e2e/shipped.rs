@@ -9,16 +9,15 @@ use serde::Deserialize;
 pub const FACTOR: u32 = 15;
 
 pub const RULES: &str = "deploy/prometheus/xt-balance.rules.yml";
-pub const WITHDRAWAL_RULES: &str = "deploy/prometheus/xt-withdrawals.rules.yml";
 pub const PROMETHEUS: &str = "deploy/prometheus/prometheus.yml";
 pub const ALERTMANAGER: &str = "deploy/alertmanager/alertmanager.yml";
 
-/// The text of a shipped file with shortened times.
-pub fn read_shortened(path: &str) -> String {
+/// The text of a shipped file with every time divided by `factor`.
+pub fn read_shortened(path: &str, factor: u32) -> String {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let (shorten_duration, found) = shorten_text(&text);
+    let (shortened, found) = shorten_text(&text, factor);
     assert!(found > 0, "{path} has no time in it that could be shortened");
-    shorten_duration
+    shortened
 }
 
 /// Replaces `from` by `to`; `from` must occur exactly `times` times.
@@ -28,10 +27,10 @@ pub fn replace_address(text: &str, from: &str, to: &str, times: usize) -> String
 }
 
 /// Divides a time, which must give whole milliseconds.
-pub fn shorten_duration(time: Duration) -> Duration {
-    let is_whole = time.as_millis().is_multiple_of(u128::from(FACTOR));
-    assert!(is_whole, "{time:?} divided by {FACTOR} is no whole number of milliseconds");
-    time / FACTOR
+pub fn shorten_duration(time: Duration, factor: u32) -> Duration {
+    let is_whole = time.as_millis().is_multiple_of(u128::from(factor));
+    assert!(is_whole, "{time:?} divided by {factor} is no whole number of milliseconds");
+    time / factor
 }
 
 /// The shipped alerts by name and severity: `for` and `keep_firing_for` in seconds.
@@ -66,14 +65,14 @@ pub fn alerts() -> BTreeMap<(String, String), (f64, f64)> {
 }
 
 /// Shortens every time that is a word of its own, `5m` but not the one in `ratio_rate15m`. Returns their number.
-fn shorten_text(text: &str) -> (String, usize) {
+fn shorten_text(text: &str, factor: u32) -> (String, usize) {
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
     let (mut short_text, mut found) = (String::new(), 0);
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let word = rest.split_once(|c| !is_word(c)).map_or(rest, |(word, _)| word);
         let length = if let Some((time, "")) = parse_duration(word) {
-            let _ = write!(short_text, "{}ms", shorten_duration(time).as_millis());
+            let _ = write!(short_text, "{}ms", shorten_duration(time, factor).as_millis());
             found += 1;
             word.len()
         } else {
@@ -109,14 +108,14 @@ fn parse_duration(text: &str) -> Option<(Duration, &str)> {
 fn only_times_are_shortened() {
     let text = "group_wait: 30s # 1h30m, 2 m\nrate15m: rate(x_total[15m]) / 1800 {{ printf \"%.8f\" 5 }} [127.0.0.1:9099, offset 6h]";
     let shorten_duration = "group_wait: 2000ms # 360000ms, 2 m\nrate15m: rate(x_total[60000ms]) / 1800 {{ printf \"%.8f\" 5 }} [127.0.0.1:9099, offset 1440000ms]";
-    assert_eq!(shorten_text(text), (shorten_duration.to_owned(), 4));
-    assert_eq!(shorten_text("x[30m:15s]"), ("x[120000ms:1000ms]".to_owned(), 2));
+    assert_eq!(shorten_text(text, FACTOR), (shorten_duration.to_owned(), 4));
+    assert_eq!(shorten_text("x[30m:15s]", FACTOR), ("x[120000ms:1000ms]".to_owned(), 2));
 }
 
 #[test]
 #[should_panic(expected = "is no whole number")]
 fn a_time_that_cannot_be_shortened_exactly_is_refused() {
-    shorten_text("for: 1ms");
+    shorten_text("for: 1ms", FACTOR);
 }
 
 #[test]

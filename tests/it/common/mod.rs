@@ -253,8 +253,13 @@ pub struct Exchange {
 
 impl Exchange {
     pub fn new(rules: SimulatorConfig, accounts: Vec<SimulatedAccount>) -> Self {
+        Self::new_at(SocketAddr::from(([127, 0, 0, 1], 0)), rules, accounts)
+    }
+
+    /// Like [`Self::new`], on an address of this machine.
+    pub fn new_at(address: SocketAddr, rules: SimulatorConfig, accounts: Vec<SimulatedAccount>) -> Self {
         let simulator = Simulator::new(rules, accounts);
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
