@@ -124,6 +124,26 @@ fn a_crash_loop_calls_no_locked_account_and_tries_no_refused_key() {
     assert_eq!(exchange.simulator.call_log().asset_call_times("locked").len(), 1);
 }
 
+/// As two machines do that share a directory, while both are awake and after that.
+#[test]
+fn a_second_process_reads_the_pauses_of_the_first_and_saves_its_own_after_its_end() {
+    let (exchange, folder, state) = (exchange(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_config(folder.path(), &exchange);
+    let first = start(folder.path(), state.path());
+    until("the pause is saved", || saved(state.path()).contains("\"account\":\"locked\"").then_some(()));
+    let second = start(folder.path(), state.path());
+    wait_for_polls(&second);
+    assert_eq!(exchange.simulator.call_log().asset_call_times("locked").len(), 1);
+
+    first.signal("KILL");
+    first.wait();
+    exchange.simulator.inject_fault(Fault::new(Effect::from_status(429)).for_account("well"));
+    until("the second process saves both pauses", || {
+        let text = saved(state.path());
+        (text.contains("\"account\":\"locked\"") && text.contains("\"account\":\"well\"")).then_some(())
+    });
+}
+
 #[test]
 fn a_limit_reply_during_the_shutdown_is_saved() {
     let (exchange, folder, state) = (exchange(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
