@@ -18,7 +18,7 @@ use crate::{
     exchange::{
         Amount, ApiVersion, Balance, BalanceAnswer, BaseUrl, Client, Detail, Failure, PositionAnswer,
         PositionsRead, PriceClient, QUOTE, ReadOutcome, ReadRequest, Reason, Session, Wallet,
-        suggest_other_version,
+        suggest_opening, suggest_other_version,
     },
     snapshot::{positions::FuturesRisk, wallet::Thresholds},
 };
@@ -360,8 +360,8 @@ fn describe_failure(api: ApiVersion, wallet: Option<Wallet>, failure: &Failure) 
     } else {
         suggest_other_version(api, wallet, failure)
     };
-    if let Some(other) = other {
-        let _ = write!(text, "\nor {other}");
+    for cause in other.into_iter().chain(suggest_opening(wallet, failure)) {
+        let _ = write!(text, "\nor {cause}");
     }
     text
 }

@@ -1,6 +1,7 @@
 //! Remembers which key pairs the exchange refused, for which wallets, and when each may be tried again. A pair that is
 //! refused everywhere is tried once in five minutes, however many accounts use it. A pair that works for another wallet
-//! lacks a permission: only the refused wallet is skipped. A wallet with a permission of its own blocks no other one.
+//! lacks a permission: only the refused wallet is skipped. A wallet with a permission of its own blocks no other one, so
+//! that it does not matter which wallet is read first.
 //! Pure: depends on no request.
 
 use std::{collections::HashMap, time::Duration};
@@ -161,16 +162,19 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_for_earn_blocks_no_other_wallet_and_a_refused_key_blocks_earn() {
-        let (mut refusals, key) = (AuthBackoff::default(), pair("a", "right"));
-        refusals.record(key, Wallet::Earn, false, minute(1));
-        assert_eq!(refusals.blocked_until(key, Wallet::Earn), Some(minute(6)));
-        assert_eq!(refusals.blocked_until(key, Wallet::Spot), None, "not even before it was tried");
-        refusals.record(key, Wallet::Spot, false, minute(2));
-        assert_eq!(refusals.blocked_until(key, Wallet::Spot), Some(minute(7)));
-        assert_eq!(refusals.blocked_until(key, Wallet::Earn), Some(minute(7)), "the key may be a bad one");
-        refusals.record(key, Wallet::Spot, true, minute(7));
-        assert_eq!(refusals.blocked_until(key, Wallet::Spot), None);
-        assert_eq!(refusals.blocked_until(key, Wallet::Earn), Some(minute(6)), "it is due");
+    fn a_refusal_for_a_wallet_with_its_own_permission_blocks_no_other_and_a_refused_key_blocks_it() {
+        let key = pair("a", "right");
+        for wallet in [Wallet::Earn, Wallet::FuturesUsdt, Wallet::FuturesCoin] {
+            let mut refusals = AuthBackoff::default();
+            refusals.record(key, wallet, false, minute(1));
+            assert_eq!(refusals.blocked_until(key, wallet), Some(minute(6)));
+            assert_eq!(refusals.blocked_until(key, Wallet::Spot), None, "not even before it was tried");
+            refusals.record(key, Wallet::Spot, false, minute(2));
+            assert_eq!(refusals.blocked_until(key, Wallet::Spot), Some(minute(7)));
+            assert_eq!(refusals.blocked_until(key, wallet), Some(minute(7)), "the key may be a bad one");
+            refusals.record(key, Wallet::Spot, true, minute(7));
+            assert_eq!(refusals.blocked_until(key, Wallet::Spot), None);
+            assert_eq!(refusals.blocked_until(key, wallet), Some(minute(6)), "it is due");
+        }
     }
 }

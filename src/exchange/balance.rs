@@ -58,7 +58,7 @@ impl Wallet {
     /// wallets.
     #[must_use]
     pub(super) fn needs_own_permission(self) -> bool {
-        self == Self::Earn
+        matches!(self, Self::FuturesUsdt | Self::FuturesCoin | Self::Earn)
     }
 }
 

@@ -47,6 +47,7 @@ mod signing;
 mod single_reads;
 mod strict_url;
 mod transport;
+mod unopened_wallet;
 pub mod v1;
 pub mod v4;
 
@@ -81,4 +82,5 @@ pub use self::{
     secret::{KeyId, KeyPair, Secret},
     server_clock::ClockReading,
     single_reads::SINGLE_READ_INTERVAL,
+    unopened_wallet::suggest_opening,
 };

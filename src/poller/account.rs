@@ -14,8 +14,9 @@ use crate::{
     clock::{MonotonicTime, Timestamp, Uptime},
     config::{self, AccountConfig},
     exchange::{
-        ApiVersion, ClockReading, ExchangeHosts, KeySource, Paused, RawBody, ReadAnswer, ReadOutcome,
-        ReadRequest, Reason, Session, SessionRead, Wallet, suggest_other_version,
+        ApiVersion, ClockReading, ExchangeHosts, Failure, KeySource, Paused, RawBody, ReadAnswer,
+        ReadOutcome, ReadRequest, Reason, Session, SessionRead, Wallet, suggest_opening,
+        suggest_other_version,
     },
     snapshot::{
         positions::{FuturesRisk, PositionsConfig},
@@ -432,6 +433,16 @@ impl From<ReadAnswer> for PollOutcome {
     }
 }
 
+/// A cause that the user may not think of. A wallet that has been read before is open, and its key is for this version.
+fn suggest_cause(after: &WalletSnapshot, failure: &Failure, api: ApiVersion) -> Option<&'static str> {
+    if after.last_good.is_some() {
+        return None;
+    }
+    let wallet = Some(after.config.wallet);
+    let other = suggest_other_version(api, wallet, failure).filter(|_| failure.reason == Reason::Auth);
+    other.or_else(|| suggest_opening(wallet, failure))
+}
+
 /// Logs changes of state at the levels info and warn, and every poll at the level debug.
 fn log_transition(before: &WalletSnapshot, after: &WalletSnapshot, took: Duration, api: ApiVersion) {
     let (account, wallet) = (&after.config.account, after.config.wallet.label());
@@ -457,10 +468,8 @@ fn log_transition(before: &WalletSnapshot, after: &WalletSnapshot, took: Duratio
             if old.as_ref().is_some_and(|old| old.failure.reason == new.failure.reason) {
                 tracing::debug!(%account, wallet, reason, duration_seconds, "poll failed again: {text}");
             } else {
-                // A key that has worked is for this version.
-                let is_new_key = after.last_good.is_none() && new.failure.reason == Reason::Auth;
-                let other = suggest_other_version(api, Some(after.config.wallet), &new.failure);
-                let hint = other.filter(|_| is_new_key).map_or_else(String::new, |text| format!("; {text}"));
+                let hint = suggest_cause(after, &new.failure, api);
+                let hint = hint.map_or_else(String::new, |text| format!("; {text}"));
                 tracing::warn!(%account, wallet, reason, duration_seconds, "poll failed: {text}{hint}");
             }
         }

@@ -160,7 +160,8 @@ fn target_labels(edit: impl Fn(String) -> String, are_renamed: bool) {
         drill.expect_ticket(
             "XtLabelsRenamed warning of xt-balance-exporter",
             "Targets of the job xt-balance-exporter have a label that the exporter uses too, so Prometheus renames the exporter's \
-            label to exported_account, exported_wallet, exported_currency, exported_quote, exported_reason or exported_host. \
+            label to exported_account, exported_wallet, exported_currency, exported_quote, exported_reason, exported_host, exported_symbol, \
+            exported_side or exported_margin_mode. \
             Queries and dashboards find the wrong accounts. Set honor_labels: true in the job.",
         );
     }
@@ -174,6 +175,52 @@ fn target_labels(edit: impl Fn(String) -> String, are_renamed: bool) {
     for (name, muted_by) in drill.alertmanager.alerts() {
         assert!(name.contains("warning") || muted_by.is_empty(), "{muted_by:?} mutes the page {name}");
     }
+    report(&drill.format_table());
+}
+
+/// The rules of withdrawals are a file of their own, which `prometheus.yml` names in a comment.
+#[test]
+fn a_pending_withdrawal_pages_once_until_it_is_cancelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let desks = Exchange::start();
+    desks.set("market-maker", "usdt", "1800");
+    desks.set("market-maker", "btc", "1.5");
+    let accounts = [("desk", &desks, "market-maker", "{usdt: 500}, api: v4")];
+    let file = write_config(folder.path(), "withdrawal", &accounts);
+    let port = ReservedPort::new();
+    let exporter = start_daemon(&file, port.address);
+    exporter.ready();
+    let receiver = Receiver::start();
+    let alertmanager = Alertmanager::start(folder.path(), receiver.address);
+    let rules = Path::new(shipped::WITHDRAWAL_RULES).file_name().unwrap().to_str().unwrap();
+    fs::write(folder.path().join(rules), shipped::read_shortened(shipped::WITHDRAWAL_RULES)).unwrap();
+    let prometheus =
+        Prometheus::start_edited(folder.path(), alertmanager.address, &[port.address], |config| {
+            let both = format!("[xt-balance.rules.yml, {rules}]");
+            shipped::replace_address(&config, "[xt-balance.rules.yml]", &both, 1)
+        });
+    let mut drill = Drill::new(prometheus, alertmanager, receiver);
+    drill.wait_until("the part of withdrawals is known, and nothing is wrong", |drill| {
+        let query = "xt_balance_frozen_part{currency=\"usdt\",reason=\"withdraw\"}";
+        drill.prometheus.count(query) == 1
+            && drill.prometheus.evaluations() >= SETTLED_EVALUATIONS
+            && drill.prometheus.alerts().is_empty()
+    });
+
+    drill.run_step("desk: a withdrawal of 0.5 BTC, which is not watched, is submitted", || {
+        let row = json!({"available": "1", "freeze": "0.5", "parts": {"trade": "0", "withdraw": "0.5"}});
+        desks.set_row("market-maker", "btc", &row);
+    });
+    let page = "XtWithdrawalPending critical of desk/btc";
+    drill.expect_page(
+        page,
+        "Account desk, wallet spot: withdrawals hold 0.5 BTC. If nobody ordered a withdrawal, cancel it at the exchange now.",
+    );
+    drill.wait_for_messages();
+    drill.run_step("desk: the withdrawal is cancelled", || desks.set("market-maker", "btc", "1.5"));
+    drill.expect_resolved(&format!("page: {page} resolved"));
+    drill.wait_for_messages();
+    drill.wait_for_quiet();
     report(&drill.format_table());
 }
 

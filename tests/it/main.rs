@@ -61,6 +61,7 @@ mod systemd;
 mod textfile;
 mod tls;
 mod unlisted;
+mod unopened_wallet;
 mod v4;
 mod watch_log;
 mod web;

@@ -243,6 +243,41 @@ async fn refused_positions_are_tried_again_after_five_minutes_and_the_key_stays_
     assert_eq!(poller.sample(POSITIONS_UP), Some(1.0));
 }
 
+/// The state file does not hold a refusal of positions, so each process asks once.
+#[test]
+fn a_restarted_exporter_asks_once_for_positions_that_it_may_not_read() {
+    let (exchange, state) = (exchange(), tempfile::tempdir().unwrap());
+    let refusal = Effect::Error { code: "403".to_owned(), msg: "no permission".to_owned() };
+    exchange.simulator.inject_fault(fault_of_positions(refusal));
+    let (url, fapi) = (exchange.url(), format!("{}/fapi", exchange.url()));
+    let words = [
+        "serve",
+        "--web.listen-address=127.0.0.1:0",
+        "--xt.base-url",
+        &url,
+        "--xt.futures-usdt-base-url",
+        &fapi,
+        "--xt.wallet=futures_usdt",
+        "--xt.futures-risk",
+        "--poll.interval=1s",
+        "--poll.timeout=900ms",
+    ];
+    let state = state.path().to_str().unwrap();
+    let environment =
+        [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY), ("STATE_DIRECTORY", state)];
+    for processes in 1..=3 {
+        let exporter = Exporter::start(&words, &environment);
+        let polls = || exporter.sample("xt_polls_total{account=\"main\",wallet=\"futures_usdt\"}");
+        until("balances are read several times", || polls().filter(|polls| *polls >= 3.0));
+        assert_eq!(exporter.sample(UP), Some(1.0), "the key stays in use");
+        let calls = exchange.simulator.call_log().records;
+        let asked = calls.iter().filter(|call| call.endpoint == SimulatedEndpoint::FuturesUsdtPositions);
+        assert_eq!(asked.count(), processes);
+        exporter.signal("KILL");
+        exporter.wait();
+    }
+}
+
 #[tokio::test]
 async fn unusable_rows_and_positions_over_the_limit_are_counted() {
     let exchange = exchange();

@@ -55,8 +55,12 @@ impl Exchange {
 
     /// Sets the free amount of a currency in an account's spot wallet.
     pub fn set(&self, account: &str, currency: &str, available: &str) {
-        let body = json!({"available": available, "freeze": "0"}).to_string();
-        self.control("PUT", &format!("accounts/{account}/spot/{currency}"), &body);
+        self.set_row(account, currency, &json!({"available": available, "freeze": "0"}));
+    }
+
+    /// Sets the amounts of a currency in an account's spot wallet, and why they are frozen.
+    pub fn set_row(&self, account: &str, currency: &str, row: &Value) {
+        self.control("PUT", &format!("accounts/{account}/spot/{currency}"), &row.to_string());
     }
 
     /// Removes the row of a currency from an account's spot wallet.

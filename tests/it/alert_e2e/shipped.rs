@@ -9,6 +9,7 @@ use serde::Deserialize;
 pub const FACTOR: u32 = 15;
 
 pub const RULES: &str = "deploy/prometheus/xt-balance.rules.yml";
+pub const WITHDRAWAL_RULES: &str = "deploy/prometheus/xt-withdrawals.rules.yml";
 pub const PROMETHEUS: &str = "deploy/prometheus/prometheus.yml";
 pub const ALERTMANAGER: &str = "deploy/alertmanager/alertmanager.yml";
 

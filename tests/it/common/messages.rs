@@ -21,6 +21,7 @@ pub const FIRST_POLL_GOOD: &str = "first poll succeeded";
 pub const WATCH_PROBLEMS: &str = "watched currencies ";
 pub const POLL_FAILED: &str = "poll failed: ";
 pub const OTHER_VERSION: &str = "; the key may be for API ";
+pub const MAY_NOT_BE_OPEN: &str = "; the account may not have opened coin-margined futures: ";
 pub const POLL_FAILED_AGAIN: &str = "poll failed again: ";
 pub const PRICES_FAILED: &str = "cannot read prices";
 pub const PRICES_GOOD_AGAIN: &str = "prices can be read again";
