@@ -193,7 +193,7 @@ fn a_pending_withdrawal_pages_once_until_it_is_cancelled() {
     let receiver = Receiver::start();
     let alertmanager = Alertmanager::start(folder.path(), receiver.address);
     let rules = Path::new(shipped::WITHDRAWAL_RULES).file_name().unwrap().to_str().unwrap();
-    fs::write(folder.path().join(rules), shipped::read_shortened(shipped::WITHDRAWAL_RULES)).unwrap();
+    fs::write(folder.path().join(rules), shipped::read_shortened(shipped::WITHDRAWAL_RULES, FACTOR)).unwrap();
     let prometheus =
         Prometheus::start_edited(folder.path(), alertmanager.address, &[port.address], |config| {
             let both = format!("[xt-balance.rules.yml, {rules}]");
