@@ -27,10 +27,10 @@ def share(characters, place):
 
 # The letters in an order that gives frequent first letters different colours.
 LETTERS = "stmcapbdhrefgliwnouvkjyqxz"
-# For legends that begin with the account, or with another name. The digit at the end of the name decides (desk-7), or else its
-# first letter. A name of other characters has the colour of the panel.
+# For legends that begin with an account, an instance or another name. The digit at the end of the name decides (desk-7,
+# 10.0.0.7:9744), or else its first letter. A name of other characters has the colour of the panel.
 BY_FIRST_WORD = [
-    (rf"/^(\S*[{share(string.digits, place)}]|[{share(LETTERS, place)}](\S*[^\s\d])?)(\s|$)/i", color)
+    (rf"/^([^\s:]*[{share(string.digits, place)}]|[{share(LETTERS, place)}]([^\s:]*[^\s\d:])?)(:\d+)?(\s|$)/i", color)
     for place, color in enumerate(LINE_COLORS)
 ]
 # For legends that end with the currency. The last matching rule wins.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Generates the JSON of the Grafana dashboards from balances.py and exporter.py.
+"""Generates the JSON of the Grafana dashboards from balances.py, exporter.py and fleet.py.
 
-    grafana/dashboards.py            writes xt-balances.json and xt-exporter.json
+    grafana/dashboards.py            writes xt-balances.json, xt-exporter.json and xt-fleet.json
     grafana/dashboards.py --check    fails if the files differ from their source
 
 Needs grafana-foundation-sdk (tests/dashboards/requirements.txt). Sends no request.
@@ -18,13 +18,14 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from balances import balances
 from exporter import exporter
+from fleet import fleet
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 
 
 def main():
     different = []
-    for dashboard in (balances(), exporter()):
+    for dashboard in (balances(), exporter(), fleet()):
         path = FOLDER / f"{dashboard.uid}.json"
         text = json.dumps(dashboard, cls=JSONEncoder, indent=1, ensure_ascii=False) + "\n"
         if "--check" not in sys.argv[1:]:

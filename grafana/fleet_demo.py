@@ -7,7 +7,7 @@ Prints one line of JSON, {"prometheus": URL, "recorded_until": Unix time}, and r
 
 No exporter runs: this program writes the series that five exporters with a fifth of the accounts each would show, two of them
 with a second egress group. The names of metrics and labels are those that the dashboard uses. One account in fifty cannot be
-read for a while, the last account is paused, and all accounts of the third shard are held for ten minutes. The exporter of
+read for a while, the account before the last is paused, and all accounts of the third shard are held for ten minutes. The exporter of
 the fifth shard stops a quarter of an hour before the end.
 
 Needs prometheus and promtool. Must not know the dashboards.
@@ -33,7 +33,7 @@ CAPACITY = {"address": 900, "key": 2}
 
 def account_state(number, accounts, hours):
     """0 fresh, 1 held, 2 unknown, by the hours before the end."""
-    if number == accounts - 1:
+    if number == accounts - 2:
         return 2 if hours < 0.4 else 0
     if number % SHARDS == 2 and 1.2 < hours < 1.37:
         return 1
@@ -59,9 +59,9 @@ def account_samples(number, accounts, at, end):
     yield "xt_last_success_timestamp_seconds", labels, at - age
     polls = int((at - end + 1e6) / POLL_INTERVAL_SECONDS)
     yield "xt_polls_total", labels, polls
-    yield "xt_poll_failures_total", f'{labels},reason="timeout"', polls // (40 if number % 50 == 7 else 4000)
+    yield "xt_poll_failures_total", f'{labels},reason="timeout"', (polls + 97 * number) // (40 if number % 50 == 7 else 4000)
     key = labels.split(",")[0]
-    yield "xt_paused_until_timestamp_seconds", key, end + 300 if number == accounts - 1 and hours < 0.4 else 0
+    yield "xt_paused_until_timestamp_seconds", key, end + 300 if number == accounts - 2 and hours < 0.4 else 0
     calls = 2 if number % 80 == 3 else (number + int(at / 60)) % 2
     yield "xt_rate_limit_calls", f'scope="key",{key}', calls
     yield "xt_rate_limit_capacity", f'scope="key",{key}', CAPACITY["key"]
@@ -71,6 +71,7 @@ def exporter_samples(shard, accounts, at, end):
     """Samples of an exporter itself."""
     share = accounts / SHARDS
     yield "xt_shard_info", f'shard="{shard + 1}",shards="{SHARDS}"', 1
+    yield "xt_shards", "", SHARDS
     yield "xt_exporter_build_info", 'revision="demo",rustversion="demo",version="demo"', 1
     yield "process_resident_memory_bytes", "", int(3e7 + 60_000 * share)
     yield "scrape_duration_seconds", "", 0.004 + 0.00002 * share
@@ -92,8 +93,8 @@ def write_samples(output, accounts, hours, tick, end):
             is_up = shard < SHARDS - 1 or end - at > 900
             output.write(f"up{{{target}}} {int(is_up)} {at}\n")
             if is_up:
-                of_accounts = (sample for number in range(shard, accounts, SHARDS) for sample in account_samples(number, accounts, at, end))
-                for samples in (of_accounts, exporter_samples(shard, accounts, at, end)):
+                of_accounts = (account_samples(number, accounts, at, end) for number in range(shard, accounts, SHARDS))
+                for samples in (*of_accounts, exporter_samples(shard, accounts, at, end)):
                     for name, labels, value in samples:
                         output.write(f"{name}{{{labels}{',' if labels else ''}{target}}} {value} {at}\n")
     output.write("# EOF\n")

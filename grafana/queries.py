@@ -148,5 +148,4 @@ KEY_USE = f'{KEY_PEAK} / xt_rate_limit_capacity{{account,scope="key"}}'
 WORST_KEYS = f"topk(20, max by (account) ({KEY_USE}))"
 # The number of shards with an exporter, and the label `shards`: the number that there should be.
 SHARDS = "count by (shards) (group by (shard, shards) (xt_shard_info{target}))"
-# The same number as a label.
-SHARDS_COUNTED = 'count_values("shards", count(group by (shard) (xt_shard_info{target})))'
+SHARDS_WANTED = "on () group_left () max(xt_shards{target})"

@@ -4,7 +4,7 @@
 //     node grafana/render.mjs SOURCE [--folder FOLDER] [--until UNIX-TIME] [--pages] [--open]
 //
 // SOURCE: the URL of a Prometheus that scrapes the exporter, or the built program xt-balance-exporter for a demo day
-// (grafana/demo.py). FOLDER (default target/grafana/pictures) gets a page and a picture of each dashboard, dark and light, for
+// (grafana/demo.py, and grafana/fleet_demo.py for the fleet). FOLDER (default target/grafana/pictures) gets a page and a picture of each dashboard, dark and light, for
 // desktop and phone; with --pages, only the pages. With --open, the rows of details are open. The time range ends now, or at UNIX-TIME.
 //
 // The queries are those of the JSON, sent as Grafana sends them. Grafana's own code (@grafana/data) makes the texts and
@@ -32,7 +32,7 @@ const grafana = require('@grafana/data');
 globalThis.window = {};
 const { lastValueFrom } = require('rxjs');
 const { scaleLinear, scaleSymlog, scaleUtc } = await import(require.resolve('d3-scale'));
-const { curveStepAfter, line } = await import(require.resolve('d3-shape'));
+const { area, curveStepAfter, line } = await import(require.resolve('d3-shape'));
 const { interpolateBlues } = await import(require.resolve('d3-scale-chromatic'));
 
 // Grafana's grid has 24 columns; a row is 30 pixels high, with a gap of 8.
@@ -49,21 +49,23 @@ async function fetchData(prometheus, endpoint, parameters) {
 }
 
 /** The query with values for its variables, by default `All`, and with the interval that Grafana would choose. */
-function interpolate(expression, step, variables = {}) {
+function interpolate(expression, step, variables = {}, range = 0) {
   // Grafana takes the step plus one scrape interval, but at least four scrape intervals. The demo day has a sample every 30 s.
   const rate = Math.max(step + 30, 120);
   return expression
     .replaceAll('$__rate_interval', `${rate}s`)
+    .replaceAll('$__range', `${range}s`)
+    .replaceAll('$__interval', `${step}s`)
     .replace(/\$([a-z]\w*)/g, (_, name) => variables[name] ?? '.+');
 }
 
 /** The results of a panel's queries, as the data frames of Grafana's Prometheus data source. */
 async function queryFrames(panel, context) {
   const { prometheus, from, to, variables } = context;
-  const step = Math.max(30, Math.ceil((to - from) / 720 / 15) * 15);
+  const step = Math.max(30, Math.ceil((to - from) / (panel.maxDataPoints ?? 720) / 15) * 15);
   const series = [];
   for (const target of panel.targets) {
-    const query = interpolate(target.expr, step, variables);
+    const query = interpolate(target.expr, step, variables, to - from);
     if (target.instant) {
       const { result } = await fetchData(prometheus, 'query', { query, time: to });
       if (target.format === 'table') series.push(tableFrame(target.refId, result, panel.targets.length > 1));
@@ -270,6 +272,8 @@ function drawLines(panel, { series, emptyField }, context, width, height) {
       `<line x1="${left}" x2="${plotWidth - 6}" y1="${y(value)}" y2="${y(value)}" stroke="${own}" stroke-dasharray="8 6"/>`;
   }).join('');
   const isBars = config.custom.drawStyle === 'bars';
+  const isArea = stacked && !isBars;
+  const surface = area().defined(({ v }) => v !== null).x(({ at }) => x(at)).y0(({ base }) => y(base)).y1(({ v }) => y(v)).curve(curveStepAfter);
   const path = line().defined(({ v }) => v !== null).x(({ at }) => x(at)).y(({ v }) => inside(v)).curve(curveStepAfter);
   const drawn = each.map(({ value, color }, place) => {
     const custom = value.config.custom;
@@ -278,6 +282,7 @@ function drawLines(panel, { series, emptyField }, context, width, height) {
       return points[place].filter(({ v, base }) => v > base).map(({ at, v, base }) =>
         `<rect x="${x(at) - wide}" width="${wide}" y="${y(v)}" height="${y(base) - y(v)}" fill="${color}"/>`).join('');
     }
+    if (isArea) return `<path d="${surface(points[place]) ?? ''}" fill="${color}" opacity="${custom.fillOpacity / 100}"/>`;
     const dash = custom.lineStyle?.dash ? ` stroke-dasharray="${custom.lineStyle.dash.join(' ')}"` : '';
     return `<path d="${path(points[place]) ?? ''}" fill="none" stroke="${color}" stroke-width="${custom.lineWidth}"${dash}/>`;
   }).join('');
@@ -287,7 +292,8 @@ function drawLines(panel, { series, emptyField }, context, width, height) {
 
 const lineColor = (field, theme) => grafana.getFieldColorModeForField(field).getCalculator(field, theme)(0, 0);
 
-function drawBands({ series }, context, width, height) {
+function drawBands(panel, { series }, context, width, height) {
+  if (!series.length) return emptyPanel(panel);
   const left = 20 + 6.4 * Math.max(...series.map(({ fields: [, value] }) => value.label.length)), plot = height - 26;
   const y = (place) => 4 + (place * (plot - 22)) / series.length;
   const { x, lines } = axes(width, plot, context, null, [], left, context.theme);
@@ -300,8 +306,8 @@ function drawBands({ series }, context, width, height) {
     });
     return `<text x="${left - 8}" y="${y(place) + high / 2 + 4}" text-anchor="end">${escape(value.label)}</text>${parts.join('')}`;
   });
-  const [mapping] = series[0]?.fields[1].config.mappings ?? [];
-  const names = Object.values(mapping?.options ?? {})
+  const mappings = series[0]?.fields[1].config.mappings ?? [];
+  const names = mappings.flatMap(({ type, options }) => (type === 'value' ? Object.values(options) : [options.result]))
     .map(({ text, color }) => `<li><b style="background:${context.theme.visualization.getColorByName(color)}"></b>${escape(text)}</li>`).join('');
   return `<svg width="${width}" height="${plot}">${lines}${bands.join('')}</svg><ul class="legend below">${names}</ul>`;
 }
@@ -340,7 +346,7 @@ async function drawPanel(panel, context, width, height) {
     stat: () => drawStat(panel, data),
     table: () => drawTable(panel, data),
     timeseries: () => drawLines(panel, data, inner, w, h),
-    'state-timeline': () => drawBands(data, inner, w, h),
+    'state-timeline': () => drawBands(panel, data, inner, w, h),
     heatmap: () => drawHeatmap(data, inner, w, h),
   }[panel.type]();
   return `<h3 title="${escape(panel.description)}">${escape(title)}</h3>${drawn}`;
@@ -424,10 +430,10 @@ async function page(dashboard, context, width) {
 
 // ---- Pictures
 
-async function drawDashboards(prometheus, to) {
+async function drawDashboards(names, prometheus, to) {
   const { folder } = options;
   fs.mkdirSync(folder, { recursive: true });
-  for (const name of ['xt-balances', 'xt-exporter']) {
+  for (const name of names) {
     const dashboard = JSON.parse(fs.readFileSync(path.join(HERE, `${name}.json`), 'utf8'));
     const hours = Number(dashboard.time.from.match(/^now-(\d+)h$/)[1]);
     for (const mode of ['dark', 'light']) {
@@ -461,18 +467,27 @@ if (positionals.length !== 1) {
   process.exit(2);
 }
 const [source] = positionals;
-if (source.startsWith('http')) {
-  await drawDashboards(source.replace(/\/$/, ''), Number(options.until ?? Math.floor(Date.now() / 1000)));
-} else {
-  const demo = spawn('python3', [path.join(HERE, 'demo.py'), source], { stdio: ['pipe', 'pipe', 'inherit'] });
+const names = fs.readdirSync(HERE).filter((file) => file.endsWith('.json')).map((file) => path.basename(file, '.json'));
+const isFleet = (name) => name === 'xt-fleet';
+
+/** Draws dashboards with the samples of a program that ends with its input. */
+async function drawDemo(script, parameters, drawn) {
+  const demo = spawn('python3', [path.join(HERE, script), ...parameters], { stdio: ['pipe', 'pipe', 'inherit'] });
   try {
-    console.log('Recording the demo day takes four minutes.');
     for await (const line of readline.createInterface({ input: demo.stdout })) {
       const { prometheus, recorded_until: until } = JSON.parse(line);
-      await drawDashboards(prometheus, until);
+      await drawDashboards(drawn, prometheus, until);
       demo.stdin.end();
     }
   } finally {
     demo.stdin.end();
   }
+}
+
+if (source.startsWith('http')) {
+  await drawDashboards(names, source.replace(/\/$/, ''), Number(options.until ?? Math.floor(Date.now() / 1000)));
+} else {
+  console.log('Recording the demo day takes four minutes.');
+  await drawDemo('demo.py', [source], names.filter((name) => !isFleet(name)));
+  await drawDemo('fleet_demo.py', [], names.filter(isFleet));
 }

@@ -1,20 +1,11 @@
-//! The queries of the Grafana dashboards: each returns the known values of a real Prometheus, and nothing for an unknown
-//! value, which Grafana then shows as unknown. Needs Prometheus, promtool, Python and Node.
+//! Queries of the Grafana dashboards in promtool, with series that the demo day of `dashboard_demo.rs` does not have. Needs
+//! promtool.
 
-use std::{
-    error::Error,
-    fs,
-    io::{BufRead as _, BufReader},
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
-};
+use std::{error::Error, fs, process::Command};
 
 use crate::common::{
-    browser::Browser,
-    dashboards::{array_at, dashboards, override_values, panel_titled, panels, str_at, target_folder},
-    get,
+    dashboards::{array_at, dashboards, override_values, panel_titled, str_at},
     promql::RULES,
-    until,
 };
 use serde_json::{Value, json};
 
@@ -334,280 +325,29 @@ fn tables_name_the_exporter_only_if_there_are_several() -> Outcome {
     assert_promtool_finds(&both, &[(state, rows)])
 }
 
-/// The processes of `grafana/demo.py`, with a Prometheus that holds a demo day. Dropping it ends them.
-struct DemoDay {
-    child: Child,
-    address: SocketAddr,
-    exporter: u64,
-}
-
-/// Values of dashboard variables; a missing variable selects all.
-type Selection<'a> = &'a [(&'a str, &'a str)];
-
-impl DemoDay {
-    fn start() -> Result<Self, Box<dyn Error>> {
-        let mut child = Command::new("python3")
-            .args(["grafana/demo.py", env!("CARGO_BIN_EXE_xt-balance-exporter"), "24"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().ok_or("not piped")?).read_line(&mut line)?;
-        let started: Value = serde_json::from_str(&line)?;
-        let address = str_at(&started, "/prometheus").trim_start_matches("http://").parse()?;
-        Ok(Self { child, address, exporter: started["exporter"].as_u64().ok_or("no process")? })
-    }
-
-    /// The series that a panel query returns, for the present or over the last six hours.
-    fn query(&self, target: &Value, selection: Selection) -> Vec<Value> {
-        let mut expression = str_at(target, "/expr").replace("$__rate_interval", "1m");
-        for name in ["job", "instance", "account", "wallet", "currency", "watched"] {
-            let value =
-                selection.iter().find(|(variable, _)| *variable == name).map_or(".+", |(_, value)| value);
-            expression = expression.replace(&format!("${name}\""), &format!("{value}\""));
-        }
-        assert!(!expression.replace("$1", "").contains('$'), "{expression}");
-        let query: String =
-            expression.bytes().fold(String::new(), |escaped, byte| format!("{escaped}%{byte:02X}"));
-        let path = if target["instant"] == true {
-            format!("/api/v1/query?query={query}")
-        } else {
-            let now = std::time::UNIX_EPOCH.elapsed().map(|since| since.as_secs()).unwrap_or_default();
-            format!("/api/v1/query_range?query={query}&start={}&end={now}&step=30", now - 6 * 3600)
-        };
-        let answer = get(self.address, &path, &[]).text();
-        let answer = answer.find('{').zip(answer.rfind('}')).and_then(|(from, to)| answer.get(from..=to));
-        let answer: Value = serde_json::from_str(answer.unwrap_or_default()).unwrap_or_default();
-        assert_eq!(answer["status"], "success", "{expression}: {answer}");
-        array_at(&answer, "/data/result").to_vec()
-    }
-
-    /// The value of the only series that an instant query returns.
-    fn number(&self, target: &Value, selection: Selection) -> Option<String> {
-        match &*self.query(target, selection) {
-            [] => None,
-            [one] => Some(str_at(one, "/value/1").to_owned()),
-            more => panic!("{target}: {more:?}"),
-        }
-    }
-
-    /// Waits until the query returns the value: on a busy machine a poll may be late.
-    fn wait_for_value(&self, target: &Value, selection: Selection, value: Option<&str>) {
-        until(&format!("{target} returns {value:?} for {selection:?}"), || {
-            (self.number(target, selection).as_deref() == value).then_some(())
-        });
-    }
-}
-
-impl Drop for DemoDay {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
-
-/// Each query of the dashboards as dashboard uid, panel title and target.
-type PanelQuery<'a> = (&'a str, &'a str, &'a Value);
-
-fn target<'a>(all: &[PanelQuery<'a>], uid: &str, title: &str, ref_id: &str) -> Result<&'a Value, String> {
-    let mut matching = all.iter().filter(|query| query.0 == uid && query.1 == title);
-    let found = matching.find(|query| str_at(query.2, "/refId") == ref_id);
-    found.map(|query| query.2).ok_or_else(|| format!("no query {ref_id} of {title} in {uid}"))
-}
-
+/// A missing shard and a shard with two processes, as the dashboard of the fleet tells them.
 #[test]
-fn queries_return_known_values_and_nothing_unknown() -> Outcome {
+fn fleet_tells_missing_and_duplicated_shards() -> Outcome {
     let dashboards = dashboards()?;
-    let all: Vec<PanelQuery> = dashboards
-        .values()
-        .flat_map(|dashboard| panels(dashboard).map(move |panel| (str_at(dashboard, "/uid"), panel)))
-        .flat_map(|(uid, panel)| {
-            array_at(panel, "/targets").iter().map(move |target| (uid, str_at(panel, "/title"), target))
-        })
-        .collect();
-    let demo = DemoDay::start()?;
-    every_query_returns_data(&demo, &all);
-    for annotation in dashboards.values().flat_map(|dashboard| array_at(dashboard, "/annotations/list")) {
-        demo.query(&annotation["target"], &[]);
-    }
-    queries_return_values_of_the_demo_day(&demo, &all)?;
-    grafana_shows_unknown_values_as_unknown(&demo)?;
-    let names: Vec<_> = dashboards.keys().map(String::as_str).collect();
-    dashboards_are_lower_than_2500_pixels(&demo, &names)?;
-    nothing_is_known_without_the_exporter(&demo, &all)
-}
-
-fn every_query_returns_data(demo: &DemoDay, all: &[PanelQuery]) {
-    // One account is unknown, so sums over all accounts are unknown too. All other accounts are known.
-    let known: Selection =
-        &[("account", "(treasury|treasury-fiat|market-maker|arbitrage|arbitrage-futures|cold-storage)")];
-    let sums = ["Balances by currency", "Worth of selected accounts in USDT", "Holdings without a price"];
-    let least_worth = |title: &str, target: &Value| title == sums[1] && target["refId"] == "B";
-    for (uid, title, target) in all {
-        let found = demo.query(target, &[]);
-        if least_worth(title, target) {
-            assert!(!found.is_empty(), "{uid}, {title} is empty: {target}");
-            assert!(demo.query(target, known).is_empty(), "{uid}, {title}: nothing is missing");
-        } else if sums.contains(title) {
-            assert!(found.is_empty(), "{uid}, {title}: a sum with an unknown part: {found:?}");
-            assert!(!demo.query(target, known).is_empty(), "{uid}, {title} is empty: {target}");
-        } else {
-            assert!(!found.is_empty(), "{uid}, {title} is empty: {target}");
-        }
-        // A selection that matches nothing returns nothing: every query respects the variables.
-        for nothing in [[("job", "none")], [("instance", "none")]] {
-            assert!(demo.query(target, &nothing).is_empty(), "{uid}, {title} for {nothing:?}: {target}");
-        }
-    }
-}
-
-fn queries_return_values_of_the_demo_day(demo: &DemoDay, all: &[PanelQuery]) -> Outcome {
-    for (uid, title, value) in [
-        ("xt-balances", "Watched balances unknown", "1"),
-        ("xt-balances", "Watched balances low", "1"),
-        ("xt-balances", "Watched currencies missing", "1"),
-        ("xt-balances", "Exporters down", "0"),
-        ("xt-exporter", "Exporters down", "0"),
-        ("xt-exporter", "Wallets not fresh", "1"),
-        ("xt-exporter", "Accounts paused", "1"),
-    ] {
-        demo.wait_for_value(target(all, uid, title, "A")?, &[], Some(value));
-    }
-    for (title, ref_id, account, currency, value) in [
-        ("Wallet states", "A", "grid-bot", "usdt", Some("2")),
-        ("Wallet states", "A", "treasury", "usdt", Some("0")),
-        ("Watched balances", "A", "market-maker", "usdt", Some("1")),
-        ("Watched balances", "A", "treasury-fiat", "usd", Some("2")),
-        ("Watched balances", "A", "grid-bot", "usdt", None),
-        ("Watched balances", "C", "treasury-fiat", "usd", Some("481203.5")),
-        ("Watched balances", "C", "grid-bot", "usdt", None),
-        ("Watched balances", "D", "grid-bot", "usdt", Some("300")),
-        ("Watched balances", "E", "grid-bot", "usdt", Some("150")),
-        ("Watched balances", "E", "market-maker", "usdt", Some("300")),
-        ("Watched balances", "F", "grid-bot", "usdt", None),
-        ("Watched balances", "F", "cold-storage", "btc", Some("NaN")),
-        ("Frozen amounts", "C", "treasury", "usdt", Some("1")),
-        ("Frozen amounts", "C", "market-maker", "usdt", Some("0")),
-        ("Frozen amounts by reason", "A", "market-maker", "usdt", None),
-        ("Balances by wallet", "A", "grid-bot", "usdt", None),
-        ("Worth by currency in USDT", "C", "treasury", "usdt", Some("1")),
-        ("Worth by currency in USDT", "A", "treasury-fiat", "usd", Some("NaN")),
-        ("Worth by currency in USDT", "C", "treasury-fiat", "usd", Some("NaN")),
-        ("Worth by currency in USDT", "D", "treasury-fiat", "usd", Some("481203.5")),
-        ("Worth by currency in USDT", "A", "grid-bot", "usdt", None),
-        ("Holdings without a price", "A", "cold-storage", "btc", Some("0")),
-        ("Holdings without a price", "A", "treasury-fiat", "usd", Some("2")),
-        ("Open positions", "A", "arbitrage-futures", "usdt", Some("3")),
-        ("Open positions", "A", "treasury", "usdt", Some("NaN")),
-        // No balance of this account has a price: its worth is unknown, not 0.
-        ("Worth of selected accounts in USDT", "A", "treasury-fiat", "usd", None),
-    ] {
-        let selection = [("account", account), ("currency", currency)];
-        demo.wait_for_value(target(all, "xt-balances", title, ref_id)?, &selection, value);
-    }
-    let by_reason = target(all, "xt-balances", "Frozen amounts by reason", "A")?;
-    let parts = demo.query(by_reason, &[("account", "cold-storage")]);
-    let part =
-        |sample: &Value| format!("{} {}", str_at(sample, "/metric/reason"), str_at(sample, "/value/1"));
-    let mut parts: Vec<_> = parts.iter().map(part).collect();
-    parts.sort_unstable();
-    assert_eq!(parts, ["lock 1.25", "other 0.25", "withdraw 0.5"]);
-    let positions = demo.query(target(all, "xt-balances", "Positions", "A")?, &[]);
-    let level =
-        |sample: &Value| format!("{} {}", str_at(sample, "/metric/symbol"), str_at(sample, "/value/1"));
-    let mut levels: Vec<_> = positions.iter().map(level).collect();
-    levels.sort_unstable();
-    assert_eq!(levels, ["btc_usdt NaN", "eth_usdt 1", "sol_usdt 2"]);
-    for account in demo.query(target(all, "xt-balances", "Worth by account in USDT", "A")?, &[]) {
-        let mut values = array_at(&account, "/values").iter().map(|value| str_at(value, "/1"));
-        assert!(values.all(|value| value != "0"), "the account always held something: {account}");
-    }
-    Ok(())
-}
-
-/// Kills the exporter. Instant queries then return nothing, except for the count of exporters that are down.
-fn nothing_is_known_without_the_exporter(demo: &DemoDay, all: &[PanelQuery]) -> Outcome {
-    let killed = Command::new("kill").args(["-KILL", &demo.exporter.to_string()]).status()?;
-    assert!(killed.success());
-    let down = target(all, "xt-balances", "Exporters down", "A")?;
-    until("Prometheus notices that the exporter is down", || (demo.number(down, &[])? == "1").then_some(()));
-    // The failures of the last 15 minutes do not change.
-    let unchanged = ["Exporters down", "Failed polls by reason", "Highest poll failure ratio"];
-    for (uid, title, target) in all.iter().filter(|query| query.2["instant"] == true) {
-        if !unchanged.contains(title) {
-            // Prometheus may have evaluated a rule just before the scrape failed.
-            until(&format!("{uid}, {title} is unknown: {target}"), || {
-                demo.query(target, &[]).is_empty().then_some(())
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Draws pages of all dashboards into a folder; Grafana's own code (@grafana/data) makes their texts.
-fn draw_pages(demo: &DemoDay, more: &[&str]) -> Result<tempfile::TempDir, Box<dyn Error>> {
-    let folder = tempfile::tempdir()?;
-    let run = Command::new("node")
-        .args(["grafana/render.mjs", &format!("http://{}", demo.address), "--pages"])
-        .arg(format!("--folder={}", folder.path().display()))
-        .args(more)
-        .env("CARGO_TARGET_DIR", target_folder())
-        .output()?;
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    Ok(folder)
-}
-
-/// Measured in Chromium, with as many panels as the data has.
-fn dashboards_are_lower_than_2500_pixels(demo: &DemoDay, names: &[&str]) -> Outcome {
-    let folder = draw_pages(demo, &[])?;
-    let mut browser = Browser::start();
-    browser.set_screen(1440, 900, true);
-    for name in names {
-        let page = folder.path().join(format!("{name}-dark-desktop.html"));
-        browser.open(&format!("file://{}", page.display()));
-        let lowest = "Math.max(...[...document.querySelectorAll('section')].map(s => s.getBoundingClientRect().bottom))";
-        let lowest = browser.eval(lowest).as_f64().ok_or("no panel")?;
-        assert!((1000.0..2500.0).contains(&lowest), "{name}: {lowest}");
-        let cut = "[...document.querySelectorAll('.big > div')].filter(d => d.scrollWidth > d.parentNode.clientWidth).length";
-        assert_eq!(browser.eval(cut), 0, "{name}: numbers that are too wide");
-    }
-    Ok(())
-}
-
-fn grafana_shows_unknown_values_as_unknown(demo: &DemoDay) -> Outcome {
-    let folder = draw_pages(demo, &["--open"])?;
-    let page = fs::read_to_string(folder.path().join("xt-balances-dark-desktop.html"))?;
-    let panel = |title: &str| {
-        let section = page.split("<section").find(|section| section.contains(&format!(">{title}</h3>")));
-        section.unwrap_or_else(|| panic!("no panel {title}"))
+    let fleet = dashboards.get("xt-fleet").ok_or("no xt-fleet")?;
+    let [complete, missing] = [0, 1].map(|place| &panel_titled(fleet, "Shards")["targets"][place]);
+    let processes = &panel_titled(fleet, "Exporters")["targets"][3];
+    let exporter = |instance: &str, shard: &str| {
+        [
+            format!("xt_shard_info job=j,instance={instance},shard={shard},shards=3 1"),
+            format!("xt_shards job=j,instance={instance} 3"),
+        ]
     };
-    // The texts of a row's cells.
-    let row = |title: &str, account: &str| {
-        let row =
-            panel(title).split("<tr>").find(|row| row.contains(&format!(">{account}<"))).unwrap_or_default();
-        let cells = row.split("</td>").filter_map(|cell| cell.rsplit('>').next());
-        cells.filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
+    let row = |instance: &str, shard: &str, count: &str| {
+        format!("instance={instance},shard={shard},shards=3 {count}")
     };
-    let unknown = row("Watched balances", "grid-bot");
-    let expected =
-        ["grid-bot", "spot", "usdt", "unknown", "unknown", "unknown", "300", "150", "unknown", "unknown"];
-    assert_eq!(unknown.get(..10), Some(&expected[..]));
-    let not_falling = row("Watched balances", "cold-storage");
-    let expected =
-        ["cold-storage", "spot", "btc", "above threshold", "415%", "41.5", "10", "5", "not falling", "0"];
-    assert_eq!(not_falling.get(..10), Some(&expected[..]));
-    assert_eq!(row("Watched balances", "market-maker").get(3), Some(&"low"));
-    assert_eq!(row("Wallet states", "grid-bot").get(2), Some(&"unknown"));
-    assert!(row("Balances by wallet", "grid-bot").is_empty());
-    assert!(row("Worth by currency in USDT", "grid-bot").is_empty());
-    let unpriced = row("Worth by currency in USDT", "usd");
-    let expected = ["treasury-fiat", "fiat", "usd", "no price", "unknown", "no price", "481,203.5"];
-    assert_eq!(unpriced.get(..7), Some(&expected[..]));
-    assert!(panel("Balances by currency").contains("unknown"));
-    let worth = panel("Worth of selected accounts in USDT");
-    assert!(worth.contains("without grid-bot/spot") && worth.contains("≥ "), "{worth}");
-    assert!(!page.contains(">Exporter</th>"), "one exporter needs no column");
-    assert!(panel("Watched balances unknown").contains(">1<"));
-    assert!(panel("Shortest runway").contains(">below threshold<"));
-    Ok(())
+    let two = [exporter("a", "1"), exporter("b", "2")].concat();
+    let rows = [row("a", "1", "1"), row("b", "2", "1")].join("; ");
+    assert_promtool_finds(&two, &[(complete, ""), (missing, "shards=3 2"), (processes, &*rows)])?;
+    let all = [two.clone(), exporter("c", "3").to_vec()].concat();
+    assert_promtool_finds(&all, &[(complete, "shards=3 3"), (missing, "")])?;
+    // Two processes with the same shard do not replace the missing one.
+    let twice = [two, exporter("c", "2").to_vec()].concat();
+    let rows = [row("a", "1", "1"), row("b", "2", "2"), row("c", "2", "2")].join("; ");
+    assert_promtool_finds(&twice, &[(complete, ""), (missing, "shards=3 2"), (processes, &*rows)])
 }

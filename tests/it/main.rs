@@ -23,6 +23,7 @@ mod alerts;
 mod ccxt;
 mod commands;
 mod config_mistakes;
+mod dashboard_demo;
 mod dashboard_json;
 mod dashboard_queries;
 mod deployment;

@@ -73,6 +73,7 @@ fn the_packages_hold_the_program_and_what_belongs_to_it() {
         "deploy/systemd/xt-balance-exporter.service",
         "deploy/systemd/xt-balance-exporter.socket",
         "grafana/xt-balances.json",
+        "grafana/xt-fleet.json",
     ] {
         assert_eq!(fs::read(root.join(file)).unwrap(), fs::read(file).unwrap(), "{file}");
     }

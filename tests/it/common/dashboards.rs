@@ -14,7 +14,7 @@ pub fn dashboards() -> Result<BTreeMap<String, Value>, Box<dyn Error>> {
             found.insert(name, serde_json::from_str(&fs::read_to_string(&path)?)?);
         }
     }
-    assert_eq!(found.keys().collect::<Vec<_>>(), ["xt-balances", "xt-exporter"]);
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["xt-balances", "xt-exporter", "xt-fleet"]);
     Ok(found)
 }
 
