@@ -9,7 +9,7 @@ use clap::{
 
 use super::listen_address::ListenAddress;
 use crate::{
-    exchange::{ApiVersion, Wallet},
+    exchange::{ApiVersion, Share, Wallet},
     shard::ShardFlag,
     web::{self, HostName},
 };
@@ -294,6 +294,10 @@ pub struct AccountFlags {
     /// Poll timeout, failover included; shorter than the poll interval
     #[arg(id = "poll.timeout", help_heading = "Polling", display_order = 1, long = "poll.timeout", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub timeout: Duration,
+    /// Part of the exchange's rate limits that this process takes, such as 1/2 for each of two processes with the same
+    /// keys or the same IP address [default: 1]
+    #[arg(id = "limits.share", help_heading = "Rate limits", long = "limits.share", value_name = "SHARE", value_parser = parse_share)]
+    pub share: Option<Share>,
     /// Allow core dumps when the program crashes; they contain the keys
     #[arg(long = "allow-core-dumps", help_heading = None::<&str>)]
     pub allow_core_dumps: bool,
@@ -408,6 +412,10 @@ fn parse_loopback_address(text: &str) -> Result<ListenAddress, String> {
 fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| "not a duration: write it like 30s, 1m30s or 500ms".to_owned())
+}
+
+fn parse_share(text: &str) -> Result<Share, String> {
+    text.parse().map_err(|why: String| why.trim_start_matches("is ").to_owned())
 }
 
 fn parse_telemetry_path(text: &str) -> Result<String, String> {

@@ -65,7 +65,7 @@ pub(super) async fn run(flags: &CheckFlags) -> Result<(), CommandError> {
     let clock = Clock::start();
     let config = ConfigLoader::new(&flags.account, None, clock).load().await.map_err(CommandError::Usage)?;
     print(&format_line(Verdict::Ok, "configuration", &format!("valid, {}", describe_accounts(&config))));
-    let exchange = Client::new(clock).map_err(CommandError::Failed)?;
+    let exchange = Client::new(clock, config.share.into()).map_err(CommandError::Failed)?;
     let mut counts = Counts::default();
     if let Some(warning) = exchange.trust_warning() {
         counts.report(Verdict::Fail, "certificate authorities", warning);

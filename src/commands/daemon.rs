@@ -39,7 +39,7 @@ use crate::{
     clock::Clock,
     config::Config,
     exchange::Client,
-    poller::{PollerSet, ReloadSummary},
+    poller::{self, PollerSet, ReloadSummary},
     quoting,
     snapshot::store::ReloadStatus,
     web::{ReloadRequest, Server, WebConfigWatcher},
@@ -258,6 +258,7 @@ async fn poll_and_serve(
         .with_reloads(reload_sender);
     let exposition = Arc::clone(server.exposition());
     polls.spawn(async move { exposition.follow_store().await });
+    polls.spawn(poller::keep_publishing_rate_limits(Arc::clone(&exchange), Arc::clone(&store)));
     let (stop, stopped) = oneshot::channel::<()>();
     let mut server = tokio::spawn(Arc::new(server).serve(listeners, async {
         let _ = stopped.await;

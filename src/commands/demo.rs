@@ -20,7 +20,9 @@ use crate::{
     cli::DemoFlags,
     clock::Clock,
     config::{AccountConfig, Config, PricesConfig},
-    exchange::{ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Secret, Wallet},
+    exchange::{
+        ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Secret, Share, Wallet,
+    },
     shard::Shard,
     simulator::{SimulatedAccount, SimulatedWallet, market},
     snapshot::{
@@ -79,7 +81,7 @@ pub(super) async fn run(flags: &DemoFlags, signals: Signals) -> Result<(), Comma
         poll_timeout: POLL_TIMEOUT,
         max_age: MAX_AGE,
     });
-    let config = Config { shard: Shard::default(), accounts: watched, prices };
+    let config = Config { shard: Shard::default(), accounts: watched, prices, share: Share::ALL };
     let web = WebContext { flags: &flags.web, web_config, listeners };
     let change_printer = Some(ChangePrinter { stop_after: flags.once_through.then_some(market::STORY) });
     let control = Control { signals, reloading: None, state_file: None, change_printer };

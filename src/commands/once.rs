@@ -25,7 +25,7 @@ pub(super) async fn run(flags: &OnceFlags) -> Result<(), CommandError> {
     let clock = Clock::start();
     let config = ConfigLoader::new(&flags.account, None, clock).load().await.map_err(CommandError::Usage)?;
     warn_about_empty_shard(&config);
-    let exchange = Arc::new(Client::new(clock).map_err(CommandError::Failed)?);
+    let exchange = Arc::new(Client::new(clock, config.share.into()).map_err(CommandError::Failed)?);
     let mut state_file = StateFile::open(&exchange, clock).await;
     let polls = poll_and_write(flags, config, &exchange, clock);
     state_file::save_during(&mut state_file, &exchange, polls).await

@@ -40,7 +40,7 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
     daemon::warn_about_key_files(&config);
     daemon::check_listen_addresses(&flags.web)?;
     daemon::check_telemetry_path(&flags.web, &config)?;
-    let exchange = Client::new(clock).map_err(CommandError::Failed)?;
+    let exchange = Client::new(clock, config.share.into()).map_err(CommandError::Failed)?;
     if let Some(warning) = exchange.trust_warning() {
         tracing::warn!("{warning}");
     }

@@ -22,6 +22,8 @@ pub(super) const EXAMPLES: KeyExamples = KeyExamples {
         ("poll_timeout", "poll_timeout: 10s"),
         ("max_age", "max_age: 90s"),
         ("prices", "prices: usdt"),
+        ("limits", "limits: {share: 1/2}"),
+        ("limits.share", "share: 1/2"),
         ("accounts", ACCOUNTS_EXAMPLE),
         ("accounts[]", "- {name: main, access_key_file: main.key, secret_key_file: main.secret}"),
         ("accounts[].name", "name: main"),

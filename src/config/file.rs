@@ -16,14 +16,14 @@ use super::{
     paths::resolve_path,
     routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
-        self, DEFAULT_INTERVAL, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies, UnvalidatedRisk,
-        UnvalidatedTiming, UnvalidatedUrls,
+        self, DEFAULT_INTERVAL, LimitPart, SHARE_FLAG, SettingNames, UnvalidatedAccount,
+        UnvalidatedCurrencies, UnvalidatedRisk, UnvalidatedTiming, UnvalidatedUrls,
     },
     watch::{AmountYaml, WatchYaml},
 };
 use crate::{
     clock::UnixTime,
-    exchange::{ApiVersion, KeyHalf, KeySource, QUOTE, Wallet},
+    exchange::{ApiVersion, KeyHalf, KeySource, QUOTE, Share, Wallet},
     files,
     quoting::{quote_existing_path, quote_value},
     shard::Shard,
@@ -51,20 +51,34 @@ const FILE_NAMES: SettingNames = SettingNames {
     interval: "poll_interval",
     timeout: "poll_timeout",
     max_age: "max_age",
+    share: "limits.share",
 };
+
+/// The part of the accounts and of the rate limits that the flags give this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ProcessPart {
+    pub shard: Shard,
+    /// `None` if no flag sets it.
+    pub share: Option<Share>,
+}
 
 /// Loads the file at `path`. `env` looks up an environment variable, and `now` is the current Unix time.
 ///
 /// # Errors
 /// The first error found, with the path.
-pub(super) fn load(path: &Path, env: Env<'_>, shard: Shard, now: UnixTime) -> Result<Config, ConfigError> {
+pub(super) fn load(
+    path: &Path,
+    env: Env<'_>,
+    part: ProcessPart,
+    now: UnixTime,
+) -> Result<Config, ConfigError> {
     let unreadable = |why: &dyn fmt::Display| {
         ConfigError(format!("cannot read --config.file{}: {why}", quote_existing_path(path)))
     };
     let bytes = files::read(path, FILE_MAX_BYTES).map_err(|error| unreadable(&error))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| unreadable(&"not UTF-8: it must be a YAML file"))?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    read_shard(text, folder, env, shard, now)
+    read_part(text, folder, env, part, now)
         .map_err(|ConfigError(why)| ConfigError(format!("--config.file {}: {why}", path.display())))
 }
 
@@ -75,23 +89,24 @@ impl Config {
     /// # Errors
     /// The first error found.
     pub fn from_yaml(text: &str, folder: &Path, env: Env<'_>, now: UnixTime) -> Result<Self, ConfigError> {
-        read_shard(text, folder, env, Shard::default(), now)
+        read_part(text, folder, env, ProcessPart::default(), now)
     }
 }
 
-/// Parses and validates the whole file, and keeps the accounts of `shard`.
-fn read_shard(
+/// Parses and validates the whole file, and keeps the accounts of the shard in `part`.
+fn read_part(
     text: &str,
     folder: &Path,
     env: Env<'_>,
-    shard: Shard,
+    part: ProcessPart,
     now: UnixTime,
 ) -> Result<Config, ConfigError> {
     let file: FileYaml = yaml::read(text, &EXAMPLES).map_err(ConfigError)?;
+    let taken = file.choose_share(part.share)?;
     let mut routes = Routes::new(ProxyEnvironment::read(env), folder);
     let accounts = file.validate_accounts(folder, &mut routes, now)?;
     let prices_timing = file.prices.is_some().then(|| file.timing());
-    validate::build_config(accounts, shard, prices_timing, &FILE_NAMES)
+    validate::build_config(accounts, part.shard, prices_timing, taken, &FILE_NAMES)
 }
 
 #[derive(Deserialize)]
@@ -121,7 +136,16 @@ struct FileYaml {
     max_age: Option<DurationYaml>,
     #[serde(default, deserialize_with = "required_value")]
     prices: Option<QuoteYaml>,
+    #[serde(default, deserialize_with = "required_value")]
+    limits: Option<LimitsYaml>,
     accounts: Vec<AccountYaml>,
+}
+
+/// How the process uses the exchange's rate limits.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsYaml {
+    share: ShareYaml,
 }
 
 #[derive(Deserialize)]
@@ -225,6 +249,17 @@ impl TryFrom<String> for QuoteYaml {
     }
 }
 
+/// A part of the rate limits, such as `1/2`.
+#[derive(Clone, Copy)]
+struct ShareYaml(Share);
+
+impl<'de> Deserialize<'de> for ShareYaml {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(|why| de::Error::custom(format!("{} {why}", quote_value(&text))))
+    }
+}
+
 /// A duration such as `30s`.
 #[derive(Clone, Copy)]
 struct DurationYaml(Duration);
@@ -258,6 +293,20 @@ impl FileYaml {
             interval: self.poll_interval.0,
             timeout: self.poll_timeout.0,
             max_age: self.max_age.map(|span| span.0),
+        }
+    }
+
+    /// The share of the file or of `--limits.share`, with the setting that it comes from.
+    fn choose_share(&self, flag: Option<Share>) -> Result<LimitPart, ConfigError> {
+        let of_file = |share| LimitPart { share, setting: FILE_NAMES.share };
+        match (&self.limits, flag) {
+            (Some(_), Some(_)) => {
+                let why = "both set the share: remove one of them";
+                Err(ConfigError(format!("{} and {SHARE_FLAG} {why}", FILE_NAMES.share)))
+            }
+            (None, Some(share)) => Ok(LimitPart { share, setting: SHARE_FLAG }),
+            (Some(LimitsYaml { share: ShareYaml(share) }), None) => Ok(of_file(*share)),
+            (None, None) => Ok(of_file(Share::ALL)),
         }
     }
 
@@ -382,6 +431,7 @@ mod tests {
             ("accounts[].currencies.", "accounts: [{currencies: {unknown: 1}}]"),
             ("accounts[].liquidation_distance.", "accounts: [{liquidation_distance: {unknown: 1}}]"),
             ("accounts[].watch.*.", "accounts: [{watch: {usdt: {unknown: 1}}}]"),
+            ("limits.", "limits: {unknown: 1}"),
         ] {
             let accepted: BTreeSet<_> = accepted_keys::<FileYaml>(text).into_iter().collect();
             let paths = EXAMPLES.lines.iter().filter_map(|(path, _)| path.strip_prefix(parent));
@@ -405,6 +455,7 @@ mod tests {
                 let text = match path.split('.').collect::<Vec<_>>().as_slice() {
                     ["" | "accounts"] => line.to_owned(),
                     ["accounts[]"] => format!("accounts:\n{line}"),
+                    ["limits", _] => format!("limits: {{{line}}}\naccounts: [{{name: a, {KEYS}}}]"),
                     ["accounts[]", key] => account(key),
                     ["accounts[]", key, "*", level] => {
                         let other = if *level == "warn" { "page: 1" } else { "warn: 1" };

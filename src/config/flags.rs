@@ -6,18 +6,19 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::{
-    Config, ConfigError, file,
+    Config, ConfigError,
+    file::{self, ProcessPart},
     routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
-        self, DEFAULT_INTERVAL, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies, UnvalidatedRisk,
-        UnvalidatedTiming, UnvalidatedUrls,
+        self, DEFAULT_INTERVAL, LimitPart, SHARE_FLAG, SettingNames, UnvalidatedAccount,
+        UnvalidatedCurrencies, UnvalidatedRisk, UnvalidatedTiming, UnvalidatedUrls,
     },
     watch::parse_watch_flag,
 };
 use crate::{
     cli::{AccountFlags, PollFlags, Quote},
     clock::UnixTime,
-    exchange::{KeyHalf, KeySource, Secret},
+    exchange::{KeyHalf, KeySource, Secret, Share},
     quoting::quote_existing_path,
     shard::{Shard, ShardFlag},
     snapshot::store::AccountLabels,
@@ -63,6 +64,7 @@ const FLAG_NAMES: SettingNames = SettingNames {
     interval: "--poll.interval",
     timeout: "--poll.timeout",
     max_age: "--poll.max-age",
+    share: SHARE_FLAG,
 };
 
 impl Config {
@@ -86,7 +88,7 @@ impl Config {
                 "{name} is set, but the file of --config.file{} names the key files: unset {name}, or remove --config.file",
                 quote_existing_path(path)
             ))),
-            None => file::load(path, env, shard, now),
+            None => file::load(path, env, ProcessPart { shard, share: flags.share }, now),
         }
     }
 }
@@ -151,7 +153,8 @@ fn from_flags(
     let mut routes = Routes::new(ProxyEnvironment::read(env), Path::new(""));
     let accounts = vec![account.validate(keys, &mut routes, now)?];
     let prices_timing = flags.prices.map(|Quote::Usdt| timing);
-    validate::build_config(accounts, Shard::default(), prices_timing, &FLAG_NAMES)
+    let taken = LimitPart { share: flags.share.unwrap_or(Share::ALL), setting: SHARE_FLAG };
+    validate::build_config(accounts, Shard::default(), prices_timing, taken, &FLAG_NAMES)
 }
 
 /// `None` for a flag that is not given.

@@ -10,6 +10,8 @@ mod labels;
 mod paths;
 mod routes;
 #[cfg(test)]
+mod share_tests;
+#[cfg(test)]
 mod tests;
 mod validate;
 mod watch;
@@ -19,7 +21,7 @@ use std::{fmt, time::Duration};
 pub use hosts::is_other_exchange;
 
 use crate::{
-    exchange::{Credentials, ExchangeHosts, Wallet},
+    exchange::{Credentials, ExchangeHosts, Share, Wallet},
     shard::Shard,
     snapshot::{
         positions::FuturesRisk,
@@ -28,7 +30,7 @@ use crate::{
     },
 };
 
-/// All accounts of this process and their prices. Together they stay within the exchange's rate limits.
+/// All accounts of this process and their prices. Together they stay within the process's share of the exchange's rate limits.
 #[derive(Debug)]
 pub struct Config {
     /// The part of the accounts that this process watches.
@@ -37,6 +39,8 @@ pub struct Config {
     pub accounts: Vec<AccountConfig>,
     /// How prices are read; `None` if they are not.
     pub prices: Option<PricesConfig>,
+    /// The process's part of the exchange's rate limits.
+    pub share: Share,
 }
 
 /// How the prices for all accounts are read.

@@ -9,14 +9,14 @@ use crate::{
     exchange::{ApiVersion, BaseUrl},
 };
 
-type TestResult = Result<(), Box<dyn std::error::Error>>;
+pub(super) type TestResult = Result<(), Box<dyn std::error::Error>>;
 
 const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
-const KEYS: &[(&str, &str)] = &[("XT_ACCESS_KEY", "k"), ("XT_SECRET_KEY", "s")];
+pub(super) const KEYS: &[(&str, &str)] = &[("XT_ACCESS_KEY", "k"), ("XT_SECRET_KEY", "s")];
 const ONE: &str = "accounts: [{name: main, access_key_file: k, secret_key_file: s}]";
 
 /// A folder with the access keys `k` and `k2`, the secret key `s`, and the file `empty`.
-fn folder() -> std::io::Result<tempfile::TempDir> {
+pub(super) fn folder() -> std::io::Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
     for (name, text) in [("k", "key-one\n"), ("k2", "key-two"), ("s", "secret"), ("empty", " \n")] {
         fs::write(folder.path().join(name), text)?;
@@ -24,7 +24,7 @@ fn folder() -> std::io::Result<tempfile::TempDir> {
     Ok(folder)
 }
 
-fn load(line: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+pub(super) fn load(line: &str, env: &[(&str, &str)]) -> Result<Config, String> {
     let words = ["xt-balance-exporter"].into_iter().chain(line.split_whitespace()).map(OsString::from);
     let Command::Serve(serve) = parse(words).map_err(|error| error.render().to_string())? else {
         return Err("not serve".to_owned());
@@ -52,7 +52,7 @@ fn a_key_in_a_text_that_is_shown_is_rejected_and_not_repeated() {
     assert!(load("--xt.account bot --balance.watch usdt=5", &env).is_ok());
 }
 
-fn from_yaml(text: &str) -> Result<Config, String> {
+pub(super) fn from_yaml(text: &str) -> Result<Config, String> {
     let folder = folder().map_err(|error| error.to_string())?;
     let path = folder.path().join("accounts.yml");
     fs::write(&path, text).map_err(|error| error.to_string())?;

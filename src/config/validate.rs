@@ -18,8 +18,8 @@ use super::{
 use crate::{
     clock::UnixTime,
     exchange::{
-        ApiVersion, BaseUrl, Credentials, ExchangeHosts, KEY_CALLS_PER_SECOND, KeyId, KeyPair, KeySource,
-        MARKET_LIST_RETRY_INTERVAL, PROCESS_CALLS_PER_MINUTE, SINGLE_READ_INTERVAL, Wallet,
+        ApiVersion, BaseUrl, Credentials, ExchangeHosts, KeyId, KeyPair, KeySource, LimitShares,
+        MARKET_LIST_RETRY_INTERVAL, SINGLE_READ_INTERVAL, Share, Wallet,
     },
     quoting::quote_currency,
     shard::Shard,
@@ -52,6 +52,17 @@ pub(super) struct SettingNames {
     pub interval: &'static str,
     pub timeout: &'static str,
     pub max_age: &'static str,
+    pub share: &'static str,
+}
+
+/// The flag for the share, which also applies to a file that sets none.
+pub(super) const SHARE_FLAG: &str = "--limits.share";
+
+/// The part of the rate limits that the process takes, and the setting that it was read from.
+#[derive(Clone, Copy)]
+pub(super) struct LimitPart {
+    pub share: Share,
+    pub setting: &'static str,
 }
 
 /// When to poll.
@@ -123,6 +134,7 @@ pub(super) fn build_config(
     mut accounts: Vec<AccountConfig>,
     shard: Shard,
     prices_timing: Option<UnvalidatedTiming>,
+    taken: LimitPart,
     settings: &SettingNames,
 ) -> Result<Config, ConfigError> {
     check_divided_keys(&accounts, shard)?;
@@ -131,9 +143,9 @@ pub(super) fn build_config(
         Some(timing) => build_prices(&accounts, timing, settings)?,
         None => None,
     };
-    let config = Config { shard, accounts, prices };
-    check_address_limit(&config)?;
-    check_key_limits(&config.accounts)?;
+    let config = Config { shard, accounts, prices, share: taken.share };
+    check_address_limit(&config, taken)?;
+    check_key_limits(&config, taken)?;
     Ok(config)
 }
 
@@ -163,21 +175,24 @@ fn calls_per_second(account: &AccountConfig) -> f64 {
     to_f64(calls) / account.poll_interval.as_secs_f64() + singles / SINGLE_READ_INTERVAL.as_secs_f64()
 }
 
-/// Rejects more calls than the exchange permits one IP address.
-fn check_address_limit(config: &Config) -> Result<(), ConfigError> {
+/// Rejects more calls than the process may make from one IP address.
+fn check_address_limit(config: &Config, taken: LimitPart) -> Result<(), ConfigError> {
     let Config { accounts, prices, .. } = config;
     let price_calls = prices.iter().map(|prices| {
         1.0 / prices.poll_interval.as_secs_f64() + 1.0 / MARKET_LIST_RETRY_INTERVAL.as_secs_f64()
     });
     let per_minute = accounts.iter().map(calls_per_second).chain(price_calls).sum::<f64>() * 60.0;
-    if per_minute <= to_f64(PROCESS_CALLS_PER_MINUTE) + 1e-6 {
+    let limit = LimitShares::from(taken.share).address_limit().calls_per_second() * 60.0;
+    if per_minute <= limit + 1e-6 {
         return Ok(());
     }
     Err(ConfigError(format!(
-        "{} accounts{} make {:.0} calls per minute, but the limit for one IP address is {PROCESS_CALLS_PER_MINUTE}: raise poll_interval, read fewer wallets, or turn futures_risk off",
+        "{} accounts{} make {:.0} calls per minute, but {} for one IP address is {limit:.0}: {}",
         accounts.len(),
         if prices.is_some() { " and prices" } else { "" },
         (per_minute - 1e-6).ceil(),
+        taken.describe_limit(),
+        taken.describe_remedy(),
     )))
 }
 
@@ -196,22 +211,44 @@ fn check_divided_keys(accounts: &[AccountConfig], shard: Shard) -> Result<(), Co
     Ok(())
 }
 
-/// Rejects more calls than the exchange permits one key.
-fn check_key_limits(accounts: &[AccountConfig]) -> Result<(), ConfigError> {
+/// Rejects more calls than the process may make with one key.
+fn check_key_limits(config: &Config, taken: LimitPart) -> Result<(), ConfigError> {
     let mut keys: HashMap<KeyId, (f64, Vec<&str>)> = HashMap::new();
-    for account in accounts {
+    for account in &config.accounts {
         let (per_second, names) = keys.entry(account.credentials.pair().id()).or_default();
         *per_second += calls_per_second(account);
         names.push(&account.name);
     }
-    match keys.values().find(|(per_second, _)| *per_second > to_f64(KEY_CALLS_PER_SECOND) + 1e-9) {
+    let limit = LimitShares::from(taken.share).key_limit().calls_per_second();
+    match keys.values().find(|(per_second, _)| *per_second > limit + 1e-9) {
         Some((per_second, names)) => Err(ConfigError(format!(
-            "the key of account '{}' makes {:.1} calls per second, but the limit for one key is {KEY_CALLS_PER_SECOND}: raise poll_interval, read fewer wallets, or turn futures_risk off",
+            "the key of account '{}' makes {:.1} calls per second, but {} for one key is {}: {}",
             names.join("', '"),
             // Rounded up, because 2.0003 must not read as 2.0.
             (per_second * 10.0 - 1e-6).ceil() / 10.0,
+            taken.describe_limit(),
+            // Rounded down.
+            (limit * 100.0 + 1e-6).floor() / 100.0,
+            taken.describe_remedy(),
         ))),
         None => Ok(()),
+    }
+}
+
+impl LimitPart {
+    /// `the limit`, or a part of it with its setting.
+    fn describe_limit(self) -> String {
+        let Self { share, setting } = self;
+        if share == Share::ALL { "the limit".to_owned() } else { format!("{share} of the limit ({setting})") }
+    }
+
+    fn describe_remedy(self) -> String {
+        let remedy = "raise poll_interval, read fewer wallets, or turn futures_risk off";
+        if self.share == Share::ALL {
+            remedy.to_owned()
+        } else {
+            format!("{remedy}, or raise {}", self.setting)
+        }
     }
 }
 

@@ -23,11 +23,12 @@ use super::{
     limits::Limits,
     market_list::MarketListCache,
     pauses::{Caller, Paused},
-    rate_limiter::PACE_SPAN,
     secret::KeyPair,
     server_clock::ServerClock,
+    share::{LimitShares, Share},
     single_reads::SingleReads,
     transport::Transport,
+    usage::RateLimitUsage,
 };
 use crate::clock::{Clock, MonotonicTime};
 
@@ -146,13 +147,14 @@ impl PriceClient {
 }
 
 impl Client {
-    /// A client of a real exchange. It sends nothing for the first [`startup_delay`](Self::startup_delay), and not to
-    /// this machine either: a local proxy may forward the calls to the exchange.
+    /// A client of a real exchange that takes `shares` of its limits. It sends nothing for the first
+    /// [`startup_delay`](Self::startup_delay), and not to this machine either: a local proxy may forward the calls to the
+    /// exchange.
     ///
     /// # Errors
     /// If the TLS library cannot be set up.
-    pub fn new(clock: Clock) -> Result<Self, String> {
-        Ok(Self::with_transport(Transport::http()?, clock, true))
+    pub fn new(clock: Clock, shares: LimitShares) -> Result<Self, String> {
+        Ok(Self::with_transport(Transport::http()?, clock, shares, true))
     }
 
     /// A client of a simulated exchange that ends with this process. It has no startup delay, because no earlier
@@ -161,24 +163,30 @@ impl Client {
     /// # Errors
     /// If the TLS library cannot be set up.
     pub fn simulated(clock: Clock) -> Result<Self, String> {
-        Ok(Self::with_transport(Transport::http()?, clock, false))
+        Ok(Self::with_transport(Transport::http()?, clock, Share::ALL.into(), false))
     }
 
     /// A client whose replies come from `script`.
     #[cfg(test)]
     pub(crate) fn scripted(script: Script, clock: Clock) -> Self {
-        Self::with_transport(Transport::Script(script), clock, true)
+        Self::scripted_with(script, clock, Share::ALL.into())
     }
 
-    fn with_transport(transport: Transport, clock: Clock, is_real: bool) -> Self {
+    /// A client whose replies come from `script` and that takes `shares` of the limits.
+    #[cfg(test)]
+    pub(crate) fn scripted_with(script: Script, clock: Clock, shares: LimitShares) -> Self {
+        Self::with_transport(Transport::Script(script), clock, shares, true)
+    }
+
+    fn with_transport(transport: Transport, clock: Clock, shares: LimitShares, is_real: bool) -> Self {
         Self {
             clock,
             transport: Arc::new(transport),
-            limits: Arc::new(Limits::new(clock, is_real)),
+            limits: Arc::new(Limits::new(clock, shares, is_real)),
             abandoned_calls: AbandonedCalls::default(),
             host_clocks: Mutex::default(),
             last_sent_keys: Mutex::default(),
-            startup_delay: if is_real { PACE_SPAN } else { Duration::ZERO },
+            startup_delay: if is_real { shares.startup_delay() } else { Duration::ZERO },
         }
     }
 
@@ -193,6 +201,17 @@ impl Client {
     #[must_use]
     pub fn startup_delay(&self) -> Duration {
         self.startup_delay
+    }
+
+    /// Takes other shares of the exchange's limits. Calls that were counted stay counted.
+    pub fn set_shares(&self, shares: LimitShares) {
+        self.limits.rate_limiter.set_shares(shares);
+    }
+
+    /// How much of each rate limit is used now. `accounts` are the names of the accounts to tell about.
+    #[must_use]
+    pub fn rate_limit_usage<'a>(&self, accounts: impl Iterator<Item = &'a str>) -> RateLimitUsage {
+        self.limits.rate_limiter.usage(accounts)
     }
 
     /// The current pause of the session's account.

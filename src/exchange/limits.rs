@@ -12,6 +12,7 @@ use super::{
     pauses::Caller,
     rate_limiter::RateLimiter,
     secret::PairId,
+    share::LimitShares,
 };
 use crate::clock::Clock;
 
@@ -27,10 +28,10 @@ pub(super) struct Limits {
 
 impl Limits {
     /// See [`RateLimiter::new`].
-    pub(super) fn new(clock: Clock, others_before: bool) -> Self {
+    pub(super) fn new(clock: Clock, shares: LimitShares, others_before: bool) -> Self {
         Self {
             clock,
-            rate_limiter: Arc::new(RateLimiter::new(clock, others_before)),
+            rate_limiter: Arc::new(RateLimiter::new(clock, shares, others_before)),
             auth_backoff: Mutex::default(),
             changes: watch::Sender::default(),
         }

@@ -7,6 +7,7 @@ mod auth_backoff;
 mod balance;
 mod base_url;
 mod call;
+mod call_window;
 mod client;
 mod clock_sync;
 mod credentials;
@@ -23,6 +24,7 @@ pub mod futures_positions;
 mod http;
 mod in_flight;
 mod key_permissions;
+mod limiter_state;
 mod limits;
 mod market_list;
 mod other_version;
@@ -43,11 +45,13 @@ mod route;
 mod saved_limits;
 mod secret;
 mod server_clock;
+mod share;
 mod signing;
 mod single_reads;
 mod strict_url;
 mod transport;
 mod unopened_wallet;
+mod usage;
 pub mod v1;
 pub mod v4;
 
@@ -59,6 +63,7 @@ pub use self::{
     api_version::{ApiVersion, decode_again},
     balance::{Balance, BalanceAmounts, BalanceAnswer, RawBody, Wallet},
     base_url::BaseUrl,
+    call_window::WindowUsage,
     client::{Client, PriceClient, Session},
     credentials::{Credentials, KeyHalf, KeySource},
     currency::currency_name,
@@ -73,7 +78,6 @@ pub use self::{
     position::{MarginMode, Position, PositionAnswer, PositionSide, settlement_currency},
     price::{PriceTable, QUOTE},
     proxy::{Proxy, ProxyCredentials},
-    rate_limiter::{KEY_CALLS_PER_SECOND, KEY_SPAN, PACE_SPAN, PROCESS_CALLS_PER_MINUTE, PROCESS_SPAN},
     read::{PositionsRead, ReadAnswer, ReadOutcome, ReadRequest, SessionRead},
     read_prices::{MarketListStatus, PricesAnswer},
     root_store::{RootStore, read_root_store},
@@ -81,6 +85,11 @@ pub use self::{
     saved_limits::{SAVED_LIMITS_MAX_BYTES, SavedLimits},
     secret::{KeyId, KeyPair, Secret},
     server_clock::ClockReading,
+    share::{
+        ADDRESS_CALLS_PER_MINUTE, ADDRESS_SPAN, CallLimit, KEY_CALLS_PER_SECOND, KEY_SPAN, LimitShares,
+        PACE_SPAN, Share,
+    },
     single_reads::SINGLE_READ_INTERVAL,
     unopened_wallet::suggest_opening,
+    usage::RateLimitUsage,
 };

@@ -16,6 +16,9 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_hours(24);
 /// If two accounts get a limit reply within this time, the address is limited and all accounts pause.
 pub(super) const ADDRESS_LIMIT_WINDOW: Duration = Duration::from_mins(1);
 
+/// The egress group of calls that are sent from this machine's own address.
+pub(super) const DEFAULT_EGRESS: &str = "default";
+
 /// The account that a call is made for, if any.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Caller<'a> {
@@ -37,6 +40,12 @@ impl<'a> Caller<'a> {
             Self::Account { key, .. } => Some(key),
             Self::Anyone => None,
         }
+    }
+
+    /// The egress group that the call is sent through.
+    #[expect(clippy::unused_self, reason = "every account has the same group")]
+    pub(super) fn egress(self) -> &'static str {
+        DEFAULT_EGRESS
     }
 
     /// The account's name.

@@ -1,7 +1,8 @@
 //! The rate limiter: decides when a call may be sent, whatever the configuration and the faults. XT locks an account
 //! for 10 minutes if a key makes more than 3 asset calls in a second or an address more than 1000 calls in a minute.
-//! The limiter keeps to 2 and 900 calls in every sliding window. A call counts from its start until the length of the
-//! window after its end, so that the limit holds whenever in between the exchange counts it.
+//! The limiter keeps to 2 and 900 calls in every sliding window, or to the share of these that the process has. A call counts
+//! from its start until the length of the window after its end, so that the limit holds whenever in between the exchange
+//! counts it. A reload may change the share: calls that were counted stay counted.
 //!
 //! A caller has one call in flight: the next one waits for its reply, which may be a limit reply, also if a reload has
 //! replaced the poller that sent it.
@@ -10,11 +11,9 @@
 //! worth of calls, and sends nothing for a second. Because no second has more than 15 calls, both limits hold over any
 //! number of restarts. Without a state file a pause is forgotten: after a restart each account is tried once, and the
 //! reply pauses it again.
-//! Another process with the same key, such as a `check` beside the daemon, has limits of its own.
 //! Depends on neither HTTP nor JSON. `poller/rate_limit_model` proves the limits.
 
 use std::{
-    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -22,24 +21,14 @@ use std::{
 use tokio::sync::{Notify, OwnedMutexGuard, futures::Notified};
 
 use super::{
-    pauses::{ActivePauses, Caller, PAUSE, PAUSE_MAX, Paused, Pauses},
+    call_window::Availability,
+    limiter_state::{KeySlot, State},
+    pauses::{ActivePauses, Caller, PAUSE, PAUSE_MAX, Paused},
     secret::KeyId,
+    share::LimitShares,
+    usage::RateLimitUsage,
 };
 use crate::clock::{Clock, MonotonicTime};
-
-/// Calls per key in any [`KEY_SPAN`]. XT allows 3.
-pub const KEY_CALLS_PER_SECOND: usize = 2;
-/// The window of [`KEY_CALLS_PER_SECOND`].
-pub const KEY_SPAN: Duration = Duration::from_secs(1);
-/// Calls of the whole process in any [`PROCESS_SPAN`]. XT allows 1000 per address.
-pub const PROCESS_CALLS_PER_MINUTE: usize = 900;
-/// The window of [`PROCESS_CALLS_PER_MINUTE`].
-pub const PROCESS_SPAN: Duration = Duration::from_mins(1);
-/// Calls of the whole process sent in any [`PACE_SPAN`]: [`PROCESS_CALLS_PER_MINUTE`], spread evenly. So a minute's
-/// calls are never spent in its first seconds, and a process and its successor together send no more than one process.
-const PACE_CALLS: usize = 15;
-/// The window of `PACE_CALLS`, and the time in which a new process sends nothing.
-pub const PACE_SPAN: Duration = KEY_SPAN;
 
 /// The most that a nonce may be ahead of the exchange's time, because of calls within one millisecond or a small
 /// correction of the clock. A nonce that is further ahead came from a wrong clock.
@@ -50,9 +39,7 @@ const NONCE_LEAD_MAX_MS: u64 = 1_000;
 pub(super) struct RateLimiter {
     clock: Clock,
     state: Mutex<State>,
-    /// Calls wait for the process's window in the order of their arrival.
-    queue: tokio::sync::Mutex<()>,
-    /// Notified when a call ends. Only the first call in the queue waits for it.
+    /// Notified when a call ends.
     call_ended: Notify,
     /// Notified when a pause begins. Wakes in the order of waiting, so that a simulation can be repeated.
     pause_began: Notify,
@@ -62,6 +49,8 @@ pub(super) struct RateLimiter {
 #[derive(Debug)]
 pub(super) struct Permit {
     limiter: Arc<RateLimiter>,
+    /// The egress group of the address.
+    egress: Box<str>,
     /// The caller's slot: a reload may replace a poller whose call is still in flight.
     _caller_slot: OwnedMutexGuard<()>,
     /// The key's slot, for a call with a key.
@@ -70,52 +59,23 @@ pub(super) struct Permit {
     previous_nonce: Option<(Box<str>, u64)>,
 }
 
-#[derive(Debug)]
-struct State {
-    process: Window,
-    pace: Window,
-    keys: HashMap<KeyId, KeyState>,
-    /// By the name of the account; `None` for calls without one. Each has one call in flight at a time.
-    callers: HashMap<Option<Box<str>>, Arc<tokio::sync::Mutex<()>>>,
-    pauses: Pauses,
-}
-
-#[derive(Debug)]
-struct KeyState {
-    window: Window,
-    slot: Arc<tokio::sync::Mutex<KeySlot>>,
-}
-
-/// The state that calls with one key share: one call is in flight at a time, and the nonces for a host only grow.
-#[derive(Debug, Default)]
-struct KeySlot {
-    /// The last nonce sent to each host, unless it was released.
-    nonces: HashMap<Box<str>, u64>,
-}
-
 impl RateLimiter {
-    /// A limiter without calls. If `others_before`, a process that was killed just now may have made calls, so nothing
-    /// is permitted for a second.
+    /// A limiter without calls that takes `shares` of the exchange's limits. If `others_before`, a process that was killed
+    /// just now may have made calls, so nothing is permitted for a second.
     #[must_use]
-    pub(super) fn new(clock: Clock, others_before: bool) -> Self {
-        let pace = if others_before {
-            Window::full(PACE_CALLS, PACE_SPAN, clock.now().monotonic)
-        } else {
-            Window::new(PACE_CALLS, PACE_SPAN)
-        };
-        let state = State {
-            process: Window::new(PROCESS_CALLS_PER_MINUTE, PROCESS_SPAN),
-            pace,
-            keys: HashMap::new(),
-            callers: HashMap::new(),
-            pauses: Pauses::default(),
-        };
-        Self {
-            clock,
-            state: Mutex::new(state),
-            queue: tokio::sync::Mutex::default(),
-            call_ended: Notify::new(),
-            pause_began: Notify::new(),
+    pub(super) fn new(clock: Clock, shares: LimitShares, others_before: bool) -> Self {
+        let state = State::new(shares, others_before.then(|| clock.now().monotonic));
+        Self { clock, state: Mutex::new(state), call_ended: Notify::new(), pause_began: Notify::new() }
+    }
+
+    /// Takes other shares of the exchange's limits. Calls that were counted stay counted.
+    pub(super) fn set_shares(&self, shares: LimitShares) {
+        let mut state = self.state();
+        if state.shares != shares {
+            state.set_shares(shares);
+            drop(state);
+            // There may be room now for a call that waits.
+            self.call_ended.notify_waiters();
         }
     }
 
@@ -127,7 +87,7 @@ impl RateLimiter {
         if let Some(paused) = self.pause(caller) {
             return Err(paused);
         }
-        let caller_slot = Arc::clone(self.state().caller_slot(caller));
+        let caller_slot = self.state().caller_slot(caller);
         let caller_slot = caller_slot.lock_owned().await;
         let key_slot = match caller.key() {
             Some(key) => {
@@ -139,22 +99,25 @@ impl RateLimiter {
             }
             None => None,
         };
-        let _first_in_queue = self.queue.lock().await;
-        self.wait_until_available(caller, |state, now| {
-            state.process.availability(now).max(state.pace.availability(now))
-        })
-        .await?;
+        let egress = caller.egress();
+        let queue = Arc::clone(&self.state().address(egress).queue);
+        let _first_in_queue = queue.lock().await;
+        self.wait_until_available(caller, |state, now| state.address(egress).availability(now)).await?;
         let now = self.clock.now().monotonic;
         let mut state = self.state();
         // Only this call holds the key's slot and the first place in the queue, so the windows still have room.
-        state.process.start();
-        state.pace.start();
-        state.pace.end(now);
+        state.address(egress).start(now);
         if let Some((key, _)) = &key_slot {
             state.key_state(*key).window.start();
         }
         drop(state);
-        Ok(Permit { limiter: Arc::clone(self), _caller_slot: caller_slot, key_slot, previous_nonce: None })
+        Ok(Permit {
+            limiter: Arc::clone(self),
+            egress: egress.into(),
+            _caller_slot: caller_slot,
+            key_slot,
+            previous_nonce: None,
+        })
     }
 
     /// Records a limit reply to a call for `caller`. Nothing is sent for the caller or with its key for ten minutes, or
@@ -184,6 +147,18 @@ impl RateLimiter {
     pub(super) fn restore_pauses(&self, saved: ActivePauses) {
         let now = self.clock.now().monotonic;
         self.state().pauses.restore(saved, now);
+    }
+
+    /// How much of each limit is used now. `accounts` are the names of the accounts to tell about.
+    #[must_use]
+    pub(super) fn usage<'a>(&self, accounts: impl Iterator<Item = &'a str>) -> RateLimitUsage {
+        let now = self.clock.now().monotonic;
+        let mut state = self.state();
+        let addresses = state.addresses.iter_mut();
+        let addresses =
+            addresses.map(|(egress, address)| (egress.clone(), address.window.usage(now))).collect();
+        let keys = accounts.map(|account| (account.into(), state.key_usage(account, now))).collect();
+        RateLimitUsage { addresses, keys }
     }
 
     /// Completes when any pause begins after this call.
@@ -258,7 +233,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let now = self.limiter.clock.now().monotonic;
         let mut state = self.limiter.state();
-        state.process.end(now);
+        state.address(&self.egress).window.end(now);
         if let Some((key, _)) = &self.key_slot {
             state.key_state(*key).window.end(now);
         }
@@ -267,78 +242,14 @@ impl Drop for Permit {
     }
 }
 
-impl State {
-    fn caller_slot(&mut self, caller: Caller<'_>) -> &Arc<tokio::sync::Mutex<()>> {
-        self.callers.entry(caller.name().map(Into::into)).or_default()
-    }
-
-    fn key_state(&mut self, key: KeyId) -> &mut KeyState {
-        let new = || KeyState { window: Window::new(KEY_CALLS_PER_SECOND, KEY_SPAN), slot: Arc::default() };
-        self.keys.entry(key).or_insert_with(new)
-    }
-}
-
-/// The calls that count against a limit: those in flight, and those that ended less than a span ago.
-#[derive(Debug)]
-struct Window {
-    limit: usize,
-    span: Duration,
-    in_flight: usize,
-    ended: VecDeque<MonotonicTime>,
-}
-
-/// Sorted: the greater of two availabilities is when both windows have room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Availability {
-    Now,
-    In(Duration),
-    WhenACallEnds,
-}
-
-impl Window {
-    fn new(limit: usize, span: Duration) -> Self {
-        Self { limit, span, in_flight: 0, ended: VecDeque::new() }
-    }
-
-    /// A window that is full of calls that ended at `now`.
-    fn full(limit: usize, span: Duration, now: MonotonicTime) -> Self {
-        Self { limit, span, in_flight: 0, ended: VecDeque::from(vec![now; limit]) }
-    }
-
-    fn availability(&mut self, now: MonotonicTime) -> Availability {
-        // A call that ended exactly a span ago still counts: windows include both ends.
-        while self.ended.front().is_some_and(|ended| now.saturating_duration_since(*ended) > self.span) {
-            self.ended.pop_front();
-        }
-        if self.in_flight + self.ended.len() < self.limit {
-            return Availability::Now;
-        }
-        match self.ended.front() {
-            // Plus one millisecond, the resolution of the timer.
-            Some(ended) => {
-                let vacant = *ended + self.span + Duration::from_millis(1);
-                Availability::In(vacant.saturating_duration_since(now))
-            }
-            None => Availability::WhenACallEnds,
-        }
-    }
-
-    fn start(&mut self) {
-        self.in_flight += 1;
-    }
-
-    fn end(&mut self, now: MonotonicTime) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.ended.push_back(now);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::exchange::{
+        call_window::WindowUsage,
         pauses::ADDRESS_LIMIT_WINDOW,
         secret::{KeyPair, Secret},
+        share::{ADDRESS_CALLS_PER_MINUTE, ADDRESS_SPAN, KEY_SPAN, PACE_CALLS, PACE_SPAN, Share},
     };
     use zeroize::Zeroizing;
 
@@ -351,7 +262,7 @@ mod tests {
 
     fn start_limiter() -> (Arc<RateLimiter>, Clock) {
         let clock = Clock::start();
-        (Arc::new(RateLimiter::new(clock, true)), clock)
+        (Arc::new(RateLimiter::new(clock, Share::ALL.into(), true)), clock)
     }
 
     #[tokio::test(start_paused = true)]
@@ -378,7 +289,7 @@ mod tests {
     async fn a_new_process_sends_nothing_for_a_second_and_fifteen_calls_in_the_next() {
         for others_before in [true, false] {
             let clock = Clock::start();
-            let limiter = Arc::new(RateLimiter::new(clock, others_before));
+            let limiter = Arc::new(RateLimiter::new(clock, Share::ALL.into(), others_before));
             let mut sent = Vec::new();
             for call in 0..=PACE_CALLS {
                 drop(limiter.permit(caller(&format!("key{call}"), "main")).await);
@@ -402,17 +313,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_process_makes_900_calls_a_minute() {
+    async fn an_address_makes_900_calls_a_minute() {
         let (limiter, clock) = start_limiter();
         let mut in_flight = Vec::new();
         let mut sent = Vec::new();
-        for call in 0..PROCESS_CALLS_PER_MINUTE {
+        for call in 0..ADDRESS_CALLS_PER_MINUTE {
             let name = format!("key{call}");
             in_flight.push(limiter.permit(caller(&name, &name)).await);
             sent.push(clock.now().monotonic);
         }
         let took = sent.last().zip(sent.first()).map(|(last, first)| last.saturating_duration_since(*first));
-        assert!(took.is_some_and(|took| took < PROCESS_SPAN), "not slower than necessary: {took:?}");
+        assert!(took.is_some_and(|took| took < ADDRESS_SPAN), "not slower than necessary: {took:?}");
 
         let next = limiter.permit(caller("next", "main"));
         tokio::pin!(next);
@@ -422,7 +333,7 @@ mod tests {
         drop(in_flight);
         assert!(next.await.is_ok());
         assert!(
-            clock.now().monotonic > ended + PROCESS_SPAN,
+            clock.now().monotonic > ended + ADDRESS_SPAN,
             "a call counts at any time between its start and end"
         );
     }
@@ -539,5 +450,27 @@ mod tests {
         tokio::task::yield_now().await;
         limiter.record_limit_reply(caller("a", "a"), None);
         assert!(waiting.await.is_ok_and(|permit| permit.is_err()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_is_kept_from_the_start_and_another_one_from_the_next_call() {
+        let clock = Clock::start();
+        let share = |text: &str| LimitShares::from(text.parse::<Share>().unwrap_or(Share::ALL));
+        let limiter = Arc::new(RateLimiter::new(clock, share("1/4"), true));
+        let mut waits = Vec::new();
+        for shares in ["1/4", "1/4", "1/2", "1", "1", "1/20"] {
+            limiter.set_shares(share(shares));
+            let began = clock.now();
+            drop(limiter.permit(caller("a", "a")).await);
+            waits.push(began.age(clock.now()).as_millis());
+        }
+        // With the whole share the second call finds one call of before, and the third two.
+        assert_eq!(waits, [2_001, 2_001, 1_001, 0, 1_001, 10_001]);
+        let usage = |calls, capacity| WindowUsage { calls, capacity };
+        let expected = RateLimitUsage {
+            addresses: vec![("default".into(), usage(6, 45))],
+            keys: vec![("a".into(), usage(1, 1)), ("new".into(), usage(0, 1))],
+        };
+        assert_eq!(limiter.usage(["a", "new"].into_iter()), expected);
     }
 }

@@ -218,8 +218,8 @@ mod tests {
         clock::{Clock, MonotonicTime},
         exchange::{
             pauses::{ADDRESS_LIMIT_WINDOW, Caller},
-            rate_limiter::PROCESS_CALLS_PER_MINUTE,
             secret::{KeyPair, Secret},
+            share::ADDRESS_CALLS_PER_MINUTE,
         },
     };
 
@@ -348,7 +348,7 @@ mod tests {
     fn every_key_that_can_be_refused_at_once_is_saved() {
         // The calls of five minutes, and of the minute in which they begin.
         let minutes = usize::try_from(RETRY_AFTER.as_secs() / 60).unwrap_or(usize::MAX);
-        assert!(PROCESS_CALLS_PER_MINUTE * minutes <= ENTRIES_MAX);
+        assert!(ADDRESS_CALLS_PER_MINUTE * minutes <= ENTRIES_MAX);
         let pauses = PAUSE_MAX.as_secs() / ADDRESS_LIMIT_WINDOW.as_secs();
         assert!(usize::try_from(pauses).is_ok_and(|pauses| pauses <= ENTRIES_MAX));
     }

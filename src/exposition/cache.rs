@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use super::{CachedFamilies, Exposition, VisibleFamilies, assemble, process_metrics::ExporterFacts};
 use crate::{
     clock::{MonotonicTime, Timestamp, UnixTime},
-    exchange::PriceTable,
+    exchange::{PriceTable, RateLimitUsage},
     log::dropped_lines,
     snapshot::{
         positions::PositionsSnapshot,
@@ -132,6 +132,15 @@ impl RenderedEntries {
         Self { accounts: entries.accounts.iter().map(account).collect(), prices }
     }
 
+    /// The use of the rate limits without accounts that a reload removed after it was published.
+    fn visible_usage(&self, usage: &RateLimitUsage) -> RateLimitUsage {
+        let mut usage = usage.clone();
+        let is_known =
+            |name: &str| self.accounts.binary_search_by(|known| (*known.facts.name).cmp(name)).is_ok();
+        usage.keys.retain(|(account, _)| is_known(account));
+        usage
+    }
+
     fn assemble(&self, store: &Store, now: Timestamp, process_started: Option<UnixTime>) -> Exposition {
         let prices_visible =
             self.prices.as_ref().is_some_and(|prices| prices.snapshot.visible(now).is_some());
@@ -145,12 +154,14 @@ impl RenderedEntries {
         let accounts = self.accounts.iter().flat_map(|account| account.visible_families(now, prices_visible));
         let visible: Vec<_> = accounts.chain(prices).collect();
         let prices_entry = self.prices.as_ref().filter(|_| process_started.is_some());
+        let rate_limits = store.rate_limits().map(|usage| self.visible_usage(&usage));
         let facts = ExporterFacts {
             skews: &store.clock_skews(now),
             process_started,
             shard: store.shard(),
             reload: store.reload_status(),
             dropped_log_lines: process_started.map(|_| dropped_lines()),
+            rate_limits: rate_limits.as_ref(),
             price_poller_restarts: prices_entry.map(|prices| prices.poller_restarts),
         };
         assemble(&visible, &facts)

@@ -1,5 +1,5 @@
-//! The exporter's own few metrics: build, configuration, process, clock skew. Read at the scrape and written by
-//! the `prometheus` crate, which lives here alone.
+//! The exporter's own few metrics: build, configuration, process, clock skew, rate limits. Read at the scrape and, but for the
+//! rate limits, written by the `prometheus` crate, which lives here alone.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,7 +10,12 @@ use rustix::{
 };
 
 use super::{metrics::FAMILIES, text::count_to_float};
-use crate::{clock::UnixTime, shard::Shard, snapshot::store::ReloadStatus};
+use crate::{
+    clock::UnixTime,
+    exchange::{RateLimitUsage, WindowUsage},
+    shard::Shard,
+    snapshot::store::ReloadStatus,
+};
 
 /// The data of the exporter's own metrics.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub struct ExporterFacts<'a> {
     pub reload: Option<ReloadStatus>,
     /// Dropped log lines; `None` for a command that does not stay.
     pub dropped_log_lines: Option<u64>,
+    /// The use of the rate limits; `None` for a command that does not stay.
+    pub rate_limits: Option<&'a RateLimitUsage>,
     /// Restarts of the price poller; `None` if prices are disabled.
     pub price_poller_restarts: Option<u64>,
 }
@@ -70,7 +77,33 @@ pub fn render(facts: &ExporterFacts<'_>) -> BTreeMap<String, Vec<u8>> {
             texts.insert(family.name().to_owned(), text.into_bytes());
         }
     }
+    if let Some(usage) = facts.rate_limits {
+        for (name, value) in [
+            ("xt_rate_limit_calls", (|usage| usage.calls) as fn(WindowUsage) -> usize),
+            ("xt_rate_limit_capacity", |usage| usage.capacity),
+        ] {
+            texts.extend(render_rate_limits(name, usage, value).map(|text| (name.to_owned(), text)));
+        }
+    }
     texts
+}
+
+/// Renders a family of the rate limits. The `prometheus` crate cannot: the labels of addresses and of keys differ.
+fn render_rate_limits(
+    name: &str,
+    usage: &RateLimitUsage,
+    value: fn(WindowUsage) -> usize,
+) -> Option<Vec<u8>> {
+    let family = FAMILIES.iter().find(|family| family.name == name)?;
+    let mut samples = family.samples();
+    let value = |usage: &WindowUsage| count_to_float(value(*usage) as u64);
+    for (egress, usage) in &usage.addresses {
+        samples.sample(&["", egress, "address"], value(usage));
+    }
+    for (account, usage) in &usage.keys {
+        samples.sample(&[account, "", "key"], value(usage));
+    }
+    Some((family.header() + &samples.finish()).into_bytes())
 }
 
 /// Registers the metrics of the process that the kernel provides.
@@ -128,7 +161,13 @@ mod tests {
     fn every_family_of_its_own_is_written_with_its_help() {
         let skews = BTreeMap::from([("127.0.0.1".to_owned(), -0.25)]);
         let reload = ReloadStatus { last_succeeded: true, last_success: UnixTime::from_secs(6) };
+        let full = WindowUsage { calls: 2, capacity: 2 };
+        let usage = RateLimitUsage {
+            addresses: vec![("default".into(), WindowUsage { calls: 31, capacity: 900 })],
+            keys: vec![("main".into(), full)],
+        };
         let texts = render(&ExporterFacts {
+            rate_limits: Some(&usage),
             skews: &skews,
             process_started: Some(UnixTime::from_secs(5)),
             shard: Shard::default(),
@@ -140,8 +179,19 @@ mod tests {
             let text = String::from_utf8_lossy(texts.get(family.name).map_or(b"missing", Vec::as_slice));
             assert!(text.starts_with(&family.header()), "{text}");
         }
-        let skew = texts.get("xt_clock_skew_seconds").map(|text| String::from_utf8_lossy(text));
-        assert!(skew.is_some_and(|text| text.ends_with("{host=\"127.0.0.1\"} -0.25\n")));
+        let samples = |name: &str| {
+            let text =
+                texts.get(name).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(samples("xt_clock_skew_seconds"), [r#"xt_clock_skew_seconds{host="127.0.0.1"} -0.25"#]);
+        let expected = [
+            r#"xt_rate_limit_calls{egress="default",scope="address"} 31"#,
+            r#"xt_rate_limit_calls{account="main",scope="key"} 2"#,
+        ];
+        assert_eq!(samples("xt_rate_limit_calls"), expected);
+        let capacity = samples("xt_rate_limit_capacity");
+        assert!(capacity.first().is_some_and(|line| line.ends_with(" 900")), "{capacity:?}");
     }
 
     #[test]
@@ -150,6 +200,7 @@ mod tests {
             skews: &BTreeMap::from([("api.xt.com".to_owned(), 1.0)]),
             process_started: None,
             shard: Shard::default(),
+            rate_limits: None,
             reload: None,
             dropped_log_lines: None,
             price_poller_restarts: None,

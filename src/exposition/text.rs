@@ -23,7 +23,8 @@ impl Samples {
         Self { name, labels, out: String::new() }
     }
 
-    /// Writes one sample; `values` are the label values in the order of the family's labels.
+    /// Writes one sample; `values` are the label values in the order of the family's labels. A label without a value is left
+    /// out, which means the same.
     pub fn sample(&mut self, values: &[&str], value: f64) {
         self.line("", values, &[], value);
     }
@@ -61,6 +62,7 @@ impl Samples {
         self.out.push_str(suffix);
         let mut before = '{';
         let own = self.labels.iter().copied().zip(values.iter().copied());
+        let own = own.filter(|(_, value)| !value.is_empty());
         for (name, value) in own.chain(more.iter().copied()) {
             self.out.push(before);
             self.out.push_str(name);

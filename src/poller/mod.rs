@@ -7,6 +7,7 @@ mod positions;
 mod prices;
 #[cfg(test)]
 mod rate_limit_model;
+mod rate_limits;
 mod restart;
 mod schedule;
 mod set;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 pub use self::{
     account::{AccountPoller, AccountTarget, PollStatus},
     prices::{PricePoller, PriceTarget},
+    rate_limits::keep_publishing_rate_limits,
     set::{PollerSet, ReloadSummary, create_pollers},
 };
 use self::{restart::Restarts, schedule::Schedule};

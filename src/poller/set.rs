@@ -13,6 +13,7 @@ use super::{
     PollContext, PollTarget, Poller,
     account::{AccountPoller, AccountSpec, AccountTarget},
     prices::{PricePoller, PriceTarget},
+    rate_limits::publish_rate_limits,
     restart::Restarts,
     schedule::Schedule,
 };
@@ -148,7 +149,8 @@ impl PollerSet {
     /// dropped: its call in flight continues in the background, and its answer is not published. A scrape sees the old accounts or the new ones. Rate-limiter state survives. The future must not be
     /// dropped before it is done.
     pub async fn apply_config(&mut self, config: Config) -> ReloadSummary {
-        let Config { shard, accounts, prices } = config;
+        self.context.exchange.set_shares(config.share.into());
+        let Config { shard, accounts, prices, .. } = config;
         self.context.store.set_shard(shard);
         let (kept, others) = self.find_unchanged(accounts);
         let prices_changed = self.price_config() != prices.as_ref();
@@ -175,6 +177,7 @@ impl PollerSet {
         let (prices, price_config) = prices.unzip();
         let is_kept = |name: &str| kept.iter().any(|(_, kept)| **kept == *name);
         self.context.store.replace_accounts(&is_kept, entries, price_config);
+        publish_rate_limits(&self.context.exchange, &self.context.store);
         for poller in pollers {
             let spec = PollerSpec::Account(poller.account().into(), Arc::clone(&poller.target.spec));
             self.start(spec, poller);
@@ -247,7 +250,7 @@ impl PollerSet {
         if self.poller_count == 0 {
             now + self.context.exchange.startup_delay()
         } else {
-            now.max(MonotonicTime::START + PACE_SPAN)
+            now.max(MonotonicTime::START + self.context.exchange.startup_delay().max(PACE_SPAN))
         }
     }
 
@@ -402,7 +405,7 @@ mod tests {
         clock::UnixTime,
         exchange::{
             ApiVersion, Credentials, ExchangeHosts, KeyHalf, KeySource, Script, ScriptedResponse, Secret,
-            Wallet,
+            Share, Wallet,
         },
         shard::Shard,
         snapshot::wallet::CurrencyFilter,
@@ -438,6 +441,7 @@ mod tests {
             shard: Shard::default(),
             accounts: names.iter().map(|name| account(name)).collect(),
             prices: None,
+            share: Share::ALL,
         }
     }
 
@@ -466,7 +470,7 @@ mod tests {
         assert_eq!(pollers.context.exchange.startup_delay(), Duration::ZERO);
         let config_of = |name| {
             let account = AccountConfig { poll_interval: Duration::from_millis(1), ..account(name) };
-            Config { shard: Shard::default(), accounts: vec![account], prices: None }
+            Config { shard: Shard::default(), accounts: vec![account], prices: None, share: Share::ALL }
         };
         pollers.apply_config(config_of("a")).await;
         pollers.apply_config(config_of("b")).await;
@@ -508,7 +512,7 @@ mod tests {
         let base_urls = exchange::BaseUrl::parse("https://host.test").into_iter().collect();
         let hosts = ExchangeHosts { api: ApiVersion::V1, base_urls, ..ExchangeHosts::default() };
         let account = AccountConfig { hosts, poll_interval, ..account("a") };
-        Config { shard: Shard::default(), accounts: vec![account], prices: None }
+        Config { shard: Shard::default(), accounts: vec![account], prices: None, share: Share::ALL }
     }
 
     /// Waits until a call was sent.

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use smol_str::SmolStr;
 use tokio::sync::watch;
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::{MonotonicTime, Timestamp, UnixTime, Uptime},
-    exchange::ClockReading,
+    exchange::{ClockReading, RateLimitUsage},
     shard::Shard,
 };
 
@@ -24,6 +24,8 @@ use crate::{
 pub struct Store {
     registry: ArcSwap<Registry>,
     exporter: ArcSwap<ExporterState>,
+    /// The use of the rate limits; `None` before it is published.
+    rate_limits: ArcSwapOption<RateLimitUsage>,
     /// Counts changes. A reader that finds the same count before and after has read a consistent state.
     changes: watch::Sender<u64>,
 }
@@ -290,6 +292,17 @@ impl Store {
     /// Stores the result of a reload.
     pub fn set_reload_status(&self, status: ReloadStatus) {
         self.update_exporter_state(&|state| state.reload = Some(status));
+    }
+
+    /// The use of the rate limits as it was last published; `None` for a command that publishes none.
+    #[must_use]
+    pub fn rate_limits(&self) -> Option<Arc<RateLimitUsage>> {
+        self.rate_limits.load_full()
+    }
+
+    /// Publishes the use of the rate limits. This is not a change for readers: it happens all the time.
+    pub fn set_rate_limits(&self, usage: RateLimitUsage) {
+        self.rate_limits.store(Some(Arc::new(usage)));
     }
 
     fn update_exporter_state(&self, change: &dyn Fn(&mut ExporterState)) {

@@ -12,7 +12,7 @@ use tokio::{runtime::Handle, time::timeout};
 use xt_balance_exporter::{
     clock::Clock,
     config::{AccountConfig, Config, PricesConfig},
-    exchange::{self, ApiVersion, BaseUrl, KeyHalf, KeySource},
+    exchange::{self, ApiVersion, BaseUrl, KeyHalf, KeySource, Share},
     poller::{PollerSet, ReloadSummary},
     shard::Shard,
     simulator::{self, Effect, Fault, RefusalCause, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
@@ -96,7 +96,8 @@ impl Process {
         accounts: Vec<AccountConfig>,
         prices: Option<PricesConfig>,
     ) -> ReloadSummary {
-        self.pollers.apply_config(Config { shard: Shard::default(), accounts, prices }).await
+        let config = Config { shard: Shard::default(), accounts, prices, share: Share::ALL };
+        self.pollers.apply_config(config).await
     }
 
     fn prices(&self) -> PricesConfig {

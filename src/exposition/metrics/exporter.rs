@@ -2,6 +2,8 @@
 
 use super::family::{MetricFamily, MetricKind, exporter_family};
 
+const RATE_LIMIT_LABELS: &[&str] = &["account", "egress", "scope"];
+
 /// Sorted by name.
 pub(super) const FAMILIES: &[MetricFamily] = &[
     exporter_family(
@@ -82,6 +84,20 @@ pub(super) const FAMILIES: &[MetricFamily] = &[
         &[],
         "Log lines dropped because standard error was not read fast enough.",
         "",
+    ),
+    exporter_family(
+        "xt_rate_limit_calls",
+        MetricKind::Gauge,
+        RATE_LIMIT_LABELS,
+        "Calls in the running window of a rate limit: a minute of an address, a second of a key.",
+        "Published once a second. `scope` is `address`, with the `egress` group that uses it, or `key`, with the `account`; accounts with the same key show the same calls. A small share has longer windows.",
+    ),
+    exporter_family(
+        "xt_rate_limit_capacity",
+        MetricKind::Gauge,
+        RATE_LIMIT_LABELS,
+        "Calls that the exporter makes at most in a window of a rate limit.",
+        "With the whole share 900 in a minute of an address and 2 in a second of a key.",
     ),
     exporter_family(
         "xt_shard_info",

@@ -11,6 +11,10 @@ use crate::clock::UnixTime;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
+/// The exchange's limit of a key in any second. Each call may count at any time between its start and end.
+const PUBLISHED_KEY_CALLS_MAX: usize = 3;
+/// The exchange's limit of an address in any minute.
+const PUBLISHED_ADDRESS_CALLS_MAX: usize = 1000;
 /// The limit of a key in any second, over all restarts. Each call may count at any time between its start and end.
 const KEY_CALLS_MAX: usize = 2;
 /// The limit of one process in any minute, counted in the same way.
@@ -44,12 +48,20 @@ pub(super) fn count_max_in_window(
     starts.iter().enumerate().map(count_touched).max().unwrap_or(0)
 }
 
-/// Checks every call.
+/// Checks every call. The limits of one process are stricter than the exchange's, and several `processes` at the same time
+/// keep the exchange's.
 ///
 /// # Errors
 /// The first violation.
-pub(super) fn check_record(calls: &[RecordedCall], log: &[(Duration, Event)]) -> Result<(), String> {
-    check_rates(calls)?;
+pub(super) fn check_record(
+    calls: &[RecordedCall],
+    log: &[(Duration, Event)],
+    processes: u32,
+) -> Result<(), String> {
+    check_published_limits(calls)?;
+    if processes == 1 {
+        check_rates(calls)?;
+    }
     let mut processes: HashMap<usize, ProcessHistory> = HashMap::new();
     for (at, event) in log {
         let (Event::Start(id) | Event::End(id, _)) = *event;
@@ -69,26 +81,43 @@ pub(super) fn check_record(calls: &[RecordedCall], log: &[(Duration, Event)]) ->
     Ok(())
 }
 
-fn check_rates(calls: &[RecordedCall]) -> Result<(), String> {
-    let check = |what: &str, count: usize, limit: usize| {
-        (count <= limit).then_some(()).ok_or_else(|| format!("{count} calls of {what}, {limit} promised"))
-    };
-    let whole = |call: &RecordedCall| (call.start, call.end);
-    let sent = |call: &RecordedCall| (call.start, call.start);
+/// Checks the limits that the exchange publishes, and nothing else.
+fn check_published_limits(calls: &[RecordedCall]) -> Result<(), String> {
+    check_keys(calls, PUBLISHED_KEY_CALLS_MAX)?;
+    let count = count_max_in_window(calls.iter().map(sent), MINUTE);
+    check("the address in a minute", count, PUBLISHED_ADDRESS_CALLS_MAX)
+}
+
+fn check_keys(calls: &[RecordedCall], limit: usize) -> Result<(), String> {
     let mut keys: HashMap<usize, Vec<_>> = HashMap::new();
-    let mut processes: HashMap<usize, Vec<_>> = HashMap::new();
-    for call in calls {
-        if call.key != NO_KEY {
-            keys.entry(call.key).or_default().push(whole(call));
-        }
-        processes.entry(call.process).or_default().push(whole(call));
+    for call in calls.iter().filter(|call| call.key != NO_KEY) {
+        keys.entry(call.key).or_default().push(whole(call));
     }
     for (key, calls) in keys {
-        check(
-            &format!("key {key} in a second"),
-            count_max_in_window(calls.into_iter(), SECOND),
-            KEY_CALLS_MAX,
-        )?;
+        let count = count_max_in_window(calls.into_iter(), SECOND);
+        check(&format!("key {key} in a second"), count, limit)?;
+    }
+    Ok(())
+}
+
+fn check(what: &str, count: usize, limit: usize) -> Result<(), String> {
+    (count <= limit).then_some(()).ok_or_else(|| format!("{count} calls of {what}, {limit} promised"))
+}
+
+/// The times at which a call may count.
+fn whole(call: &RecordedCall) -> (Duration, Duration) {
+    (call.start, call.end)
+}
+
+fn sent(call: &RecordedCall) -> (Duration, Duration) {
+    (call.start, call.start)
+}
+
+fn check_rates(calls: &[RecordedCall]) -> Result<(), String> {
+    check_keys(calls, KEY_CALLS_MAX)?;
+    let mut processes: HashMap<usize, Vec<_>> = HashMap::new();
+    for call in calls {
+        processes.entry(call.process).or_default().push(whole(call));
     }
     for (process, calls) in processes {
         check(

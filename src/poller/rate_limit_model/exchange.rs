@@ -35,17 +35,22 @@ pub(super) struct ExchangeModel {
     rng: Rng,
     /// Whether the fault period lasts.
     pub has_faults: bool,
-    /// The number of restarts of the process.
-    pub process: usize,
     keys: Vec<usize>,
-    /// The account that each task polls, because a call for the time does not name it.
-    pub tasks: HashMap<task::Id, usize>,
+    /// Whose calls each task makes, because a call for the time names no account.
+    pub tasks: HashMap<task::Id, TaskOwner>,
     /// When the exchange's lock of each account ends. A restart of the process does not end it.
     locked_until: Vec<Duration>,
     /// The time that the machine was suspended.
     pub suspended: Duration,
     pub calls: Vec<RecordedCall>,
     pub log: Vec<(Duration, Event)>,
+}
+
+/// The process of a task, and the account that it polls.
+#[derive(Clone, Copy)]
+pub(super) struct TaskOwner {
+    pub process: usize,
+    pub account: usize,
 }
 
 pub(super) type SharedModel = Arc<Mutex<ExchangeModel>>;
@@ -61,9 +66,9 @@ pub(super) async fn answer_call(
 ) -> Result<ScriptedResponse, Failure> {
     let (id, reply) = {
         let mut model = lock(&model);
-        let account = model.tasks[&task::id()];
-        let id = model.record_call(account, &request);
-        (id, model.plan_reply(account, &request))
+        let owner = model.tasks[&task::id()];
+        let id = model.record_call(owner, &request);
+        (id, model.plan_reply(owner.account, &request))
     };
     let mut call = CallInFlight { model, id, result: CallResult::Other };
     if reply.latency > request.timeout {
@@ -137,7 +142,6 @@ impl ExchangeModel {
             scenario: scenario.clone(),
             rng,
             has_faults: true,
-            process: 0,
             keys: accounts.iter().map(|account| account.key).collect(),
             tasks: HashMap::new(),
             locked_until: vec![Duration::ZERO; accounts.len()],
@@ -165,12 +169,13 @@ impl ExchangeModel {
         self.driven() + self.suspended
     }
 
-    fn record_call(&mut self, account: usize, request: &ScriptedRequest) -> usize {
+    fn record_call(&mut self, owner: TaskOwner, request: &ScriptedRequest) -> usize {
+        let TaskOwner { process, account } = owner;
         let nonce = find_nonce(request);
         let now = self.now();
         let id = self.calls.len();
         self.calls.push(RecordedCall {
-            process: self.process,
+            process,
             account,
             key: self.keys[account],
             host: request.host.clone(),

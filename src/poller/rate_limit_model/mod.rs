@@ -20,7 +20,7 @@ use proptest::{
 
 use self::{
     checker::{check_record, count_max_in_window},
-    record::Record,
+    record::{Record, RecordedCall},
     scenario::{Disruption, FaultRates, HostFault, NO_KEY, Scenario},
     simulation::run_scenario,
 };
@@ -94,6 +94,7 @@ fn any_scenario(
             is_v4: false,
             reads_positions: false,
             reads_prices: seed % 2 == 0,
+            processes: 1,
             faults,
             disruptions,
             seed,
@@ -127,20 +128,23 @@ fn prove(cases: u32, scenarios: &impl Strategy<Value = Scenario>) -> (f64, usize
 /// # Errors
 /// The first broken promise.
 fn check_promises(scenario: &Scenario, record: &Record) -> Result<(), String> {
-    check_record(&record.calls, &record.log)?;
+    check_record(&record.calls, &record.log, scenario.processes)?;
     if let Some(false_alarm) = record.false_alarms.first() {
         return Err(format!("false alarm: {false_alarm}"));
     }
     check_even_spread(scenario, record)?;
     // The configuration would reject such a load. It must respect the limits, but accounts may be read too rarely.
-    if scenario.over_limit { Ok(()) } else { check_regular_reads(record) }
+    if scenario.over_limit {
+        return Ok(());
+    }
+    record.last_processes.iter().try_for_each(|process| check_regular_reads(record, *process))
 }
 
 /// Checks that polls are spread evenly over the seconds while no call is repeated. A second may have twice the even
 /// share, because jitter moves polls into the next second, plus two calls and the readings of each host's clock. This
 /// includes the start, the end of a suspend, a restart, and the end of a pause of all accounts.
 fn check_even_spread(scenario: &Scenario, record: &Record) -> Result<(), String> {
-    if scenario.varied || scenario.sharing > 1 || scenario.over_limit {
+    if scenario.varied || scenario.sharing > 1 || scenario.over_limit || scenario.processes > 1 {
         return Ok(());
     }
     let has_no_faults = scenario.faults.is_none();
@@ -155,13 +159,15 @@ fn check_even_spread(scenario: &Scenario, record: &Record) -> Result<(), String>
     })
 }
 
-/// Checks that every account is read about once per slot after the recovery.
-fn check_regular_reads(record: &Record) -> Result<(), String> {
+/// Checks that the process reads every account about once per slot after the recovery.
+fn check_regular_reads(record: &Record, process: usize) -> Result<(), String> {
     let (from, until) = record.recovered;
     // Close to the limits, polls wait for permits and miss slots.
     let max_slots = if record.load < 0.9 { 2.3 } else { 4.0 };
     let mut read = vec![vec![from]; record.slots.len()];
-    for call in record.calls.iter().filter(|call| call.good && call.end > from && call.end <= until) {
+    let is_counted =
+        |call: &&RecordedCall| call.process == process && call.good && call.end > from && call.end <= until;
+    for call in record.calls.iter().filter(is_counted) {
         read[call.account].push(call.end);
     }
     for (account, (mut read, slot)) in read.into_iter().zip(&record.slots).enumerate() {
@@ -222,6 +228,7 @@ fn plain_scenario(accounts: usize) -> Scenario {
         is_v4: false,
         reads_positions: false,
         reads_prices: false,
+        processes: 1,
         faults: FaultRates::default(),
         disruptions: Vec::new(),
         seed: 7,
@@ -380,6 +387,38 @@ fn positions_and_the_list_of_markets_are_read_without_bursts_at_the_limit_of_the
         |path: &str| record.calls.iter().filter(|call| call.path == path && call.end < Duration::MAX).count();
     assert!(read(exchange::POSITIONS) > 1_000);
     assert_eq!(read(exchange::V4_MARKETS), 2, "once per process");
+}
+
+/// Several processes with the same keys and the same address, as if a standby woke up by mistake.
+#[test]
+fn processes_with_shares_pass_no_published_limit_together() {
+    let interval = prop_oneof![Just(SECOND), SECOND..10 * SECOND, 10 * SECOND..60 * SECOND];
+    let scenarios = any_scenario(prop_oneof![1usize..4, 1usize..16], interval);
+    let scenarios =
+        (scenarios, 2u32..=3).prop_map(|(scenario, processes)| Scenario { processes, ..scenario });
+    let (hours, calls) = prove(16, &scenarios);
+    assert!(hours > 20.0 && calls > 20_000, "{hours} hours, {calls} calls");
+}
+
+#[test]
+fn two_processes_with_halves_pass_no_published_limit_at_the_largest_load() {
+    let disruptions = vec![
+        (200, Disruption::Suspend(29)),
+        (400, Disruption::Restart(0)),
+        (600, Disruption::Restart(0)),
+        (800, Disruption::Reload(3)),
+    ];
+    // Each process has twice the accounts that it may poll.
+    let scenario =
+        Scenario { processes: 2, over_limit: true, disruptions: disruptions.clone(), ..plain_scenario(450) };
+    let record = run_scenario(&scenario);
+    assert_eq!(check_promises(&scenario, &record), Ok(()));
+    let busiest =
+        count_max_in_window(record.calls.iter().map(|call| (call.start, call.start)), Duration::from_mins(1));
+    assert!(busiest > 800, "{busiest} calls in the busiest minute prove nothing");
+    // Each key makes the calls that the share allows.
+    let scenario = Scenario { processes: 2, interval: SECOND, disruptions, ..plain_scenario(3) };
+    assert_eq!(check_promises(&scenario, &run_scenario(&scenario)), Ok(()));
 }
 
 #[test]

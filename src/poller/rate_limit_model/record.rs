@@ -5,7 +5,7 @@ use std::time::Duration;
 /// One call, as the exchange sees it. Prices are read as if for one more account, without a key.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct RecordedCall {
-    /// The number of restarts before the call.
+    /// The number of starts of processes before the process of this call.
     pub process: usize,
     pub account: usize,
     pub key: usize,
@@ -51,14 +51,16 @@ pub(super) struct Record {
     pub false_alarms: Vec<String>,
     /// Start and end of the period in which every account must be read regularly.
     pub recovered: (Duration, Duration),
+    /// The processes that run in that period.
+    pub last_processes: Vec<usize>,
     /// The end of the fault period.
     pub faults_until: Duration,
     /// How long the timers ran; the time of suspends does not count.
     pub driven: Duration,
     /// The time between two polls of each account's wallets.
     pub slots: Vec<Duration>,
-    /// The share of the rate limits that the polls use: 1 is all of it.
+    /// The part of its share of the rate limits that the polls of a process use: 1 is all of it.
     pub load: f64,
-    /// Polls per second of all accounts together.
+    /// Polls per second of all accounts of a process together.
     pub rate: f64,
 }

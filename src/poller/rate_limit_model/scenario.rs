@@ -31,8 +31,10 @@ pub(super) struct Scenario {
     pub reads_positions: bool,
     /// Whether prices are read too, every shortest interval, and once an hour the list of markets.
     pub reads_prices: bool,
+    /// Number of processes that poll the same accounts at the same time, each with its share of the limits.
+    pub processes: u32,
     pub faults: FaultRates,
-    /// The disruptions of the process, each with its time in thousandths of the fault period.
+    /// The disruptions of the processes, in turn, each with its time in thousandths of the fault period.
     pub disruptions: Vec<(u64, Disruption)>,
     pub seed: u64,
 }
@@ -148,7 +150,8 @@ impl Scenario {
             key: NO_KEY,
         }));
         if !self.over_limit {
-            let stretch = (sum_rates(&accounts) / 15.0).max(find_busiest_key_rate(&accounts) / 2.0);
+            let share = 1.0 / f64::from(self.processes);
+            let stretch = (sum_rates(&accounts) / 15.0).max(find_busiest_key_rate(&accounts) / 2.0) / share;
             if stretch > 1.0 {
                 for account in &mut accounts {
                     account.interval = account.interval.mul_f64(stretch);

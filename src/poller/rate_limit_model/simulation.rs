@@ -11,7 +11,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{
-    exchange::{ExchangeModel, RECOVERED_LATENCY_MAX, SharedModel, answer_call, lock},
+    exchange::{ExchangeModel, RECOVERED_LATENCY_MAX, SharedModel, TaskOwner, answer_call, lock},
     record::Record,
     scenario::{
         Disruption, ModelAccount, NO_KEY, Scenario, change_accounts, find_busiest_key_rate, sum_rates,
@@ -21,7 +21,8 @@ use crate::{
     clock::{Clock, UnixTime, simulated},
     config::{AccountConfig, Config, PricesConfig},
     exchange::{
-        ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Script, Secret, Wallet,
+        ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Script, Secret, Share,
+        Wallet,
     },
     poller::PollerSet,
     shard::Shard,
@@ -44,9 +45,8 @@ pub(super) fn run_scenario(scenario: &Scenario) -> Record {
     let accounts = scenario.create_accounts(&mut rng);
     runtime.block_on(async {
         let model = ExchangeModel::new(scenario, &accounts, rng);
-        Simulation { model: Arc::new(Mutex::new(model)), accounts, false_alarms: Vec::new() }
-            .run(scenario)
-            .await
+        let model = Arc::new(Mutex::new(model));
+        Simulation { model, accounts, false_alarms: Vec::new(), process_count: 0 }.run(scenario).await
     })
 }
 
@@ -54,6 +54,8 @@ struct Simulation {
     model: SharedModel,
     accounts: Vec<ModelAccount>,
     false_alarms: Vec<String>,
+    /// The number of processes started so far.
+    process_count: usize,
 }
 
 impl Simulation {
@@ -67,25 +69,33 @@ impl Simulation {
         let has_pauses = scenario.faults.limited > 0 || scenario.faults.refused > 0;
         let recovery = Duration::from_mins(if has_pauses { 22 } else { 6 }) + longest;
         let observed = (longest * 3).max(Duration::from_mins(3));
-        let mut process = self.run_fault_period(scenario, fault_period).await;
-        process.apply_config(&self.model, &self.accounts).await;
+        let mut processes = self.run_fault_period(scenario, fault_period).await;
+        for process in &mut processes {
+            process.apply_config(&self.model, &self.accounts, share_of(scenario.processes)).await;
+        }
         lock(&self.model).has_faults = false;
         let faults_until = lock(&self.model).now();
-        process.observe(recovery, &mut self.false_alarms).await;
+        self.observe(&processes, recovery).await;
         let from = lock(&self.model).now();
-        process.observe(observed, &mut self.false_alarms).await;
+        self.observe(&processes, observed).await;
         let until = lock(&self.model).now();
-        process.pollers.end().await;
+        let last_processes = processes.iter().map(|process| process.number).collect();
+        for process in processes {
+            process.pollers.end().await;
+        }
         let mut model = lock(&self.model);
-        // A call occupies its key until it ends, so latency uses a share of the limits.
+        // A call occupies its key until it ends, so latency uses a part of the limits.
         let latency = RECOVERED_LATENCY_MAX.as_secs_f64();
-        let key_load = find_busiest_key_rate(&self.accounts) * (1.001 + latency) / 2.0;
-        let load = key_load.max(rate * (60.001 + latency) / 900.0);
+        let share = 1.0 / f64::from(scenario.processes);
+        let (key_calls, key_seconds) = if share < 1.0 { (1.0, 0.501 / share) } else { (2.0, 1.001) };
+        let key_load = find_busiest_key_rate(&self.accounts) * (key_seconds + latency) / key_calls;
+        let load = key_load.max(rate * (60.001 + latency) / (900.0 * share));
         Record {
             calls: std::mem::take(&mut model.calls),
             log: std::mem::take(&mut model.log),
             false_alarms: self.false_alarms,
             recovered: (from, until),
+            last_processes,
             faults_until,
             driven: model.driven(),
             slots: self.accounts.iter().map(ModelAccount::slot).collect(),
@@ -94,59 +104,89 @@ impl Simulation {
         }
     }
 
-    /// Runs the process with the scenario's disruptions for `length`. Returns the last process.
-    async fn run_fault_period(&mut self, scenario: &Scenario, length: Duration) -> Process {
-        let mut process = Process::start(&self.model, &self.accounts).await;
+    /// Runs the processes with the scenario's disruptions for `length`. Returns the last processes.
+    async fn run_fault_period(&mut self, scenario: &Scenario, length: Duration) -> Vec<Process> {
+        let share = share_of(scenario.processes);
+        let mut processes = Vec::new();
+        for _ in 0..scenario.processes {
+            processes.push(self.start_process(share).await);
+        }
         let mut disruptions = scenario.disruptions.clone();
         disruptions.sort_unstable_by_key(|(when, _)| *when);
         let mut elapsed = Duration::ZERO;
-        for (when, disruption) in disruptions {
+        for (number, (when, disruption)) in disruptions.into_iter().enumerate() {
             let when = length.mul_f64(f64::from(u32::try_from(when).unwrap_or(0)) / 1_000.0);
-            process.observe(when.saturating_sub(elapsed), &mut self.false_alarms).await;
+            self.observe(&processes, when.saturating_sub(elapsed)).await;
             elapsed = elapsed.max(when);
+            let index = number % processes.len();
             match disruption {
                 Disruption::Suspend(seconds) => {
                     simulated::suspend(Duration::from_secs(seconds));
                     lock(&self.model).suspended += Duration::from_secs(seconds);
                 }
                 Disruption::Reload(seed) => {
-                    process.apply_config(&self.model, &change_accounts(&self.accounts, seed)).await;
+                    let accounts = change_accounts(&self.accounts, seed);
+                    // The share of one of several processes changes too.
+                    let shares = scenario.processes + u32::from(scenario.processes > 1 && seed % 3 == 0);
+                    processes[index].apply_config(&self.model, &accounts, share_of(shares)).await;
                 }
                 Disruption::Restart(milliseconds) => {
-                    process.pollers.end().await;
+                    processes.remove(index).pollers.end().await;
                     sleep(Duration::from_millis(milliseconds)).await;
-                    lock(&self.model).process += 1;
-                    process = Process::start(&self.model, &self.accounts).await;
+                    processes.insert(index, self.start_process(share).await);
                 }
             }
         }
-        process.observe(length.saturating_sub(elapsed), &mut self.false_alarms).await;
-        process
+        self.observe(&processes, length.saturating_sub(elapsed)).await;
+        processes
     }
+
+    async fn start_process(&mut self, share: Share) -> Process {
+        let number = self.process_count;
+        self.process_count += 1;
+        Process::start(number, &self.model, &self.accounts, share).await
+    }
+
+    /// Lets time pass, and records once a minute which pollers count as stuck.
+    async fn observe(&mut self, processes: &[Process], time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            sleep((until - Instant::now()).min(Duration::from_mins(1))).await;
+            let stuck = |process: &Process| process.pollers.store().stuck_pollers(process.clock.now());
+            self.false_alarms.extend(processes.iter().flat_map(stuck));
+        }
+    }
+}
+
+/// The share of each of this many processes.
+fn share_of(processes: u32) -> Share {
+    format!("1/{processes}").parse().unwrap_or_else(|why| panic!("{why}"))
 }
 
 /// One run of the process. It creates each part as `serve` does.
 struct Process {
+    /// The number of processes that were started before.
+    number: usize,
     clock: Clock,
     pollers: PollerSet,
 }
 
 impl Process {
-    async fn start(model: &SharedModel, accounts: &[ModelAccount]) -> Self {
+    async fn start(number: usize, model: &SharedModel, accounts: &[ModelAccount], share: Share) -> Self {
         let clock = Clock::start();
         let script = {
             let model = Arc::clone(model);
             Script(Box::new(move |request| Box::pin(answer_call(Arc::clone(&model), request))))
         };
-        let client = Arc::new(Client::scripted(script, clock));
+        let client = Arc::new(Client::scripted_with(script, clock, share.into()));
         let pollers = PollerSet::new(client, clock, Handle::current());
-        let mut process = Self { clock, pollers };
-        process.apply_config(model, accounts).await;
+        let mut process = Self { number, clock, pollers };
+        process.apply_config(model, accounts, share).await;
         process
     }
 
     /// Polls `accounts` from now on.
-    async fn apply_config(&mut self, model: &SharedModel, accounts: &[ModelAccount]) {
+    async fn apply_config(&mut self, model: &SharedModel, accounts: &[ModelAccount], share: Share) {
         let host_count = lock(model).host_count();
         let (keyless, with_keys): (Vec<_>, Vec<_>) =
             accounts.iter().partition(|account| account.key == NO_KEY);
@@ -157,21 +197,16 @@ impl Process {
             poll_timeout: account.timeout,
             max_age: account.interval * 3,
         });
-        self.pollers.apply_config(Config { shard: Shard::default(), accounts: configs, prices }).await;
+        let config = Config { shard: Shard::default(), accounts: configs, prices, share };
+        self.pollers.apply_config(config).await;
         let mut model = lock(model);
         let prices_index = model.account_count() - 1;
         let parse_index = |name: &str| name.trim_start_matches("account").parse().unwrap_or(prices_index);
         let tasks = self.pollers.running_tasks();
-        model.tasks = tasks.map(|(id, name)| (id, name.map_or(prices_index, parse_index))).collect();
-    }
-
-    /// Lets time pass, and records once a minute which pollers count as stuck.
-    async fn observe(&mut self, time: Duration, false_alarms: &mut Vec<String>) {
-        let until = Instant::now() + time;
-        while Instant::now() < until {
-            sleep((until - Instant::now()).min(Duration::from_mins(1))).await;
-            false_alarms.extend(self.pollers.store().stuck_pollers(self.clock.now()));
-        }
+        model.tasks.retain(|_, owner| owner.process != self.number);
+        model.tasks.extend(tasks.map(|(id, name)| {
+            (id, TaskOwner { process: self.number, account: name.map_or(prices_index, parse_index) })
+        }));
     }
 }
 
