@@ -38,6 +38,7 @@ mod rate_limiter;
 mod read;
 mod read_prices;
 mod redact;
+mod remedy;
 mod request;
 mod reread;
 mod root_store;
@@ -80,6 +81,7 @@ pub use self::{
     proxy::{Proxy, ProxyCredentials},
     read::{PositionsRead, ReadAnswer, ReadOutcome, ReadRequest, SessionRead},
     read_prices::{MarketListStatus, PricesAnswer},
+    remedy::{suggest_fix, suggest_other_fix},
     root_store::{RootStore, read_root_store},
     route::Route,
     saved_limits::{SAVED_LIMITS_MAX_BYTES, SavedLimits},
