@@ -62,7 +62,7 @@ fn the_packages_hold_the_program_and_what_belongs_to_it() {
     let root = folder.path().join(format!("{NAME}-{VERSION}.linux-amd64"));
     let program = fs::read(static_program()).unwrap();
     assert!(fs::read(root.join(NAME)).unwrap() == program, "the tarball has another program");
-    for file in ["LICENSE", "NOTICE", "THIRD-PARTY-NOTICES", "README.md", "CHANGELOG.md"] {
+    for file in ["LICENSE", "NOTICE", "THIRD-PARTY-NOTICES", "CHANGELOG.md"] {
         assert_eq!(fs::read(root.join(file)).unwrap(), fs::read(file).unwrap(), "{file}");
     }
     for file in [
@@ -96,6 +96,42 @@ fn the_packages_hold_the_program_and_what_belongs_to_it() {
         unit.contains("\nExecStart=/usr/bin/xt-balance-exporter ") && !unit.contains("/usr/local"),
         "{unit}"
     );
+}
+
+/// Every Markdown page below `folder`.
+fn pages(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let pages = entries.flat_map(|path| if path.is_dir() { pages(&path) } else { vec![path] });
+    pages.filter(|path| path.extension() == Some("md".as_ref())).collect()
+}
+
+#[test]
+fn every_link_of_a_packed_page_leads_to_a_packed_file_or_to_one_of_the_repository() {
+    let folder = tempfile::tempdir().unwrap();
+    run(Command::new("tar").arg("xzf").arg(tarball()).arg("--directory").arg(folder.path()));
+    run(Command::new("dpkg-deb").arg("--raw-extract").arg(deb()).arg(folder.path().join("deb")));
+    let repository = format!("{}/", env!("CARGO_PKG_REPOSITORY"));
+    let (mut packed, mut remote) = (0, 0);
+    for page in pages(folder.path()) {
+        let text = fs::read_to_string(&page).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.map(|link| link.split('#').next().unwrap()).filter(|link| !link.is_empty()) {
+            if let Some(path) = link.strip_prefix(&repository) {
+                let Some(path) = ["blob", "raw", "tree"]
+                    .iter()
+                    .find_map(|kind| path.strip_prefix(&format!("{kind}/v{VERSION}/")))
+                else {
+                    continue;
+                };
+                assert!(Path::new(path).exists(), "{}: {link}", page.display());
+                remote += 1;
+            } else if !link.contains("://") {
+                assert!(page.parent().unwrap().join(link).exists(), "{}: {link}", page.display());
+                packed += 1;
+            }
+        }
+    }
+    assert!(packed > 20 && remote > 20, "{packed} links to packed files, {remote} to the repository");
 }
 
 #[test]
