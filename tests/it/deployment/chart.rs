@@ -97,6 +97,7 @@ fn the_chart_is_clean_and_kubernetes_knows_every_field_of_what_it_makes() {
         "Service",
         "ServiceAccount",
         "ServiceMonitor",
+        "StatefulSet",
     ];
     assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), all);
 }
@@ -211,25 +212,70 @@ fn the_chart_ships_the_rules_that_are_tested_under_the_job_they_ask_for() {
 
 #[test]
 fn a_monitor_gives_the_pod_the_job_of_the_rules_and_an_instance_that_stays() {
-    for (case, kind, endpoints) in
-        [("full", "ServiceMonitor", "endpoints"), ("pod-monitor", "PodMonitor", "podMetricsEndpoints")]
-    {
+    let one = json!({"targetLabel": "instance", "replacement": "desk-xt-balance-exporter.trading"});
+    let by_name = json!({
+        "sourceLabels": ["__meta_kubernetes_pod_name"], "targetLabel": "instance", "replacement": "$1.trading",
+    });
+    for (case, workload, kind, endpoints, instance) in [
+        ("full", "Deployment", "ServiceMonitor", "endpoints", one),
+        ("shards", "StatefulSet", "PodMonitor", "podMetricsEndpoints", by_name),
+    ] {
         let objects = render(&["--values", &format!("{CHART}/ci/{case}-values.yaml")]);
         let endpoint = &the(&objects, kind)["spec"][endpoints][0];
         // The labels of the target are the same before and after the pod is replaced, and hide none of the exporter's.
         let relabelings = json!([
             {"targetLabel": "job", "replacement": "xt-balance-exporter"},
-            {"targetLabel": "instance", "replacement": "desk-xt-balance-exporter.trading"},
+            instance,
             {"action": "labeldrop", "regex": "pod"},
         ]);
         assert_eq!(Value::from(&list(&endpoint["relabelings"])[..3]), relabelings, "{kind}");
         assert_eq!(endpoint["honorLabels"], true, "{kind}");
         let selector = &the(&objects, kind)["spec"]["selector"]["matchLabels"];
-        let labels = &the(&objects, "Deployment")["spec"]["template"]["metadata"]["labels"];
+        let labels = &the(&objects, workload)["spec"]["template"]["metadata"]["labels"];
         for (name, value) in selector.as_object().unwrap() {
             assert_eq!(&labels[name], value, "{kind}");
         }
     }
+}
+
+#[test]
+fn each_shard_is_one_pod_with_its_part_of_the_accounts_and_of_the_limits() {
+    let objects = render(&["--values", &format!("{CHART}/ci/shards-values.yaml")]);
+    assert!(
+        objects.iter().all(|object| object["kind"] != "Deployment"),
+        "a Deployment would poll all accounts too"
+    );
+    let set = &the(&objects, "StatefulSet")["spec"];
+    assert_eq!(set["replicas"], 2);
+    assert_eq!(set["podManagementPolicy"], "Parallel");
+    assert_eq!(set["serviceName"], the(&objects, "Service")["metadata"]["name"]);
+    let variables = list(&set["template"]["spec"]["containers"][0]["env"]);
+    let variable = |name: &str| variables.iter().find(|variable| variable["name"] == name).unwrap();
+    assert_eq!(variable("POD_NAME")["valueFrom"], json!({"fieldRef": {"fieldPath": "metadata.name"}}));
+    let (shard, limits) =
+        (variable("XT_SHARD")["value"].as_str().unwrap(), &variable("XT_LIMITS_SHARE")["value"]);
+    assert_eq!(limits, "1/2");
+
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("accounts.yml", the(&objects, "ConfigMap")["data"]["accounts.yml"].as_str().unwrap());
+    for key in ["treasury.key", "treasury.secret", "maker.key", "maker.secret"] {
+        write(key, key);
+    }
+    let config = format!("--config.file={}", folder.path().join("accounts.yml").display());
+    let accounts = |ordinal: u32| {
+        let pod = format!("{}-{ordinal}", set["serviceName"].as_str().unwrap());
+        let variables =
+            [("POD_NAME", &*pod), ("XT_SHARD", shard), ("XT_LIMITS_SHARE", limits.as_str().unwrap())];
+        let output = Exporter::run(&[&config, "--config.check"], &variables);
+        let count =
+            output.stdout.strip_prefix("configuration is valid: ").and_then(|rest| rest.split(' ').next());
+        count
+            .and_then(|count| count.parse().ok())
+            .unwrap_or_else(|| panic!("{}{}", output.stdout, output.stderr))
+    };
+    let counts: [u32; 2] = [accounts(0), accounts(1)];
+    assert_eq!(counts.iter().sum::<u32>(), 2, "{counts:?}");
 }
 
 #[test]

@@ -59,6 +59,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- else if not (and $accounts .Values.existingSecret) }}
 {{- fail "config.accounts must name the accounts and existingSecret the Secret with their key files; or set demo=true to look at made-up accounts" }}
 {{- end }}
+{{- if and .Values.limitsShare (include "xt-balance-exporter.configShare" .) }}
+{{- fail "limitsShare and config.limits.share both set the share of the rate limits: remove one" }}
+{{- end }}
+{{- if gt (int .Values.shards) 1 }}
+{{- if .Values.demo }}
+{{- fail "demo is true, and shards divides accounts among pods: the demo runs in one pod. Set shards=1" }}
+{{- end }}
+{{- if and (gt (int .Values.shards) 20) (not .Values.limitsShare) (not (include "xt-balance-exporter.configShare" .)) }}
+{{- fail (printf "shards is %d, and the smallest part of the rate limits is 1/20: set limitsShare, to 1/1 if each pod reaches the exchange from an address of its own" (int .Values.shards)) }}
+{{- end }}
+{{- if gt (int .Values.shards) (len (default list $accounts)) }}
+{{- fail (printf "shards is %d, and config.accounts has %d accounts: set shards to the number of accounts or less" (int .Values.shards) (len $accounts)) }}
+{{- end }}
+{{- end }}
 {{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled }}
 {{- fail "serviceMonitor and podMonitor are enabled, so Prometheus would store every sample twice: disable one of them" }}
 {{- end }}
@@ -89,9 +103,28 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{- /* The endpoint of a ServiceMonitor or a PodMonitor. */}}
+{{- /* The share of the limits in the configuration; empty if it sets none. */}}
+{{- define "xt-balance-exporter.configShare" -}}
+{{- $limits := (default dict .Values.config).limits }}
+{{- if kindIs "map" $limits }}
+{{- $limits.share }}
+{{- end }}
+{{- end }}
+
+{{- /* The part of the exchange's rate limits that a pod takes, if the configuration sets none; empty for all of it. */}}
+{{- define "xt-balance-exporter.limitsShare" -}}
+{{- if .Values.limitsShare }}
+{{- .Values.limitsShare }}
+{{- else if and (gt (int .Values.shards) 1) (not (include "xt-balance-exporter.configShare" .)) }}
+{{- printf "1/%d" (int .Values.shards) }}
+{{- end }}
+{{- end }}
+
+{{- /* The endpoint of a ServiceMonitor or a PodMonitor. The argument has the root and the values of the monitor. */}}
 {{- define "xt-balance-exporter.endpoint" -}}
+{{- $instance := printf "%s.%s" (include "xt-balance-exporter.fullname" .root) .root.Release.Namespace -}}
 port: http
+{{- with .monitor }}
 interval: {{ .interval }}
 scrapeTimeout: {{ .scrapeTimeout }}
 scheme: {{ .scheme }}
@@ -106,8 +139,12 @@ basicAuth:
 honorLabels: true
 relabelings:
   - {targetLabel: job, replacement: xt-balance-exporter}
-  {{- /* A replaced pod continues the same series, because there is never more than one pod. */}}
-  - {targetLabel: instance, replacement: {{ .instance }}}
+  {{- /* A replaced pod continues the same series: there is never more than one pod, or more than one of this name. */}}
+  {{- if gt (int $.root.Values.shards) 1 }}
+  - {sourceLabels: [__meta_kubernetes_pod_name], targetLabel: instance, replacement: "$1.{{ $.root.Release.Namespace }}"}
+  {{- else }}
+  - {targetLabel: instance, replacement: {{ $instance }}}
+  {{- end }}
   - {regex: pod, action: labeldrop}
   {{- with .relabelings }}
   {{- toYaml . | nindent 2 }}
@@ -115,5 +152,6 @@ relabelings:
 {{- with .metricRelabelings }}
 metricRelabelings:
   {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 {{- end }}

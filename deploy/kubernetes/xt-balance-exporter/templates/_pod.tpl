@@ -1,4 +1,4 @@
-{{- /* The pod, with its metadata. */}}
+{{- /* The pod of the Deployment, and of each shard of the StatefulSet. */}}
 {{- define "xt-balance-exporter.podTemplate" -}}
 metadata:
   labels:
@@ -35,11 +35,19 @@ spec:
         {{- with .Values.extraArgs }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
-      {{- if or (not .Values.demo) .Values.networkPolicy.enabled .Values.extraEnvs }}
+      {{- if or (not .Values.demo) .Values.networkPolicy.enabled .Values.extraEnvs (include "xt-balance-exporter.limitsShare" .) }}
       env:
         {{- if not .Values.demo }}
         # Where the next container of a crash loop finds paused accounts and refused keys.
         - {name: STATE_DIRECTORY, value: /var/lib/xt-balance-exporter}
+        {{- end }}
+        {{- if gt (int .Values.shards) 1 }}
+        - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+        - {name: XT_SHARD, value: "pod/{{ .Values.shards }}"}
+        {{- end }}
+        {{- with include "xt-balance-exporter.limitsShare" . }}
+        # The part of the exchange's rate limits that this pod takes.
+        - {name: XT_LIMITS_SHARE, value: {{ . | quote }}}
         {{- end }}
         {{- if .Values.networkPolicy.enabled }}
         # The network policy admits only the peers in the values, so the exporter need not warn.
