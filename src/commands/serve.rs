@@ -50,7 +50,6 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
     }
     warn_about_empty_shard(&config);
     let listeners = daemon::listen(&flags.web).await?;
-    let state_file = StateFile::open(&exchange, clock).await;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("XT_REVISION"),
@@ -59,6 +58,7 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
         route = daemon::describe_routes(&config),
         "starting xt-balance-exporter"
     );
+    let state_file = StateFile::open(&exchange, clock).await;
     let tls = web_config.as_ref().is_some_and(WebConfigWatcher::is_tls);
     let users = web_config.as_ref().map_or(0, WebConfigWatcher::user_count);
     for listener in &listeners {

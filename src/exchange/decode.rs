@@ -176,10 +176,28 @@ fn reject_duplicates(answer: &mut BalanceAnswer) {
     answer.unreadable.dedup();
 }
 
-/// The whole text of an unexpected body. The caller shortens it, because only the caller knows its secrets.
+/// The whole text of an unexpected body, or the title of an HTML page. The caller shortens it, because only the caller knows
+/// its secrets.
 fn body_excerpt(body: &[u8]) -> String {
-    match body.trim_ascii() {
-        [] => "an empty body".to_owned(),
-        body => format!("not the documented JSON: {}", String::from_utf8_lossy(body)),
+    let text = String::from_utf8_lossy(body.trim_ascii());
+    if text.is_empty() {
+        return "an empty body".to_owned();
     }
+    match find_html_title(&text) {
+        Some(title) => format!("not the documented JSON but an HTML page: {title}"),
+        None => format!("not the documented JSON: {text}"),
+    }
+}
+
+/// The title of an HTML page. `None` if `text` is no HTML page, or one without a title.
+fn find_html_title(text: &str) -> Option<&str> {
+    const HEAD_MAX_CHARS: usize = 16 * 1024;
+    let head: String = text.chars().take(HEAD_MAX_CHARS).map(|c| c.to_ascii_lowercase()).collect();
+    if !head.starts_with("<!doctype html") && !head.starts_with("<html") {
+        return None;
+    }
+    // Lower-case ASCII letters take as many bytes as upper-case ones, so places in `head` are places in `text`.
+    let start = head.find("<title>")? + "<title>".len();
+    let end = start + head.get(start..)?.find("</title>")?;
+    Some(text.get(start..end)?.trim()).filter(|title| !title.is_empty())
 }

@@ -138,7 +138,7 @@ fn read_if_changed(
         }
         Err(why) => {
             if reported.as_ref() != Some(&why) {
-                tracing::warn!("the proxy's user and password in use stay in use: their file {why}");
+                tracing::warn!("keeping the proxy's user and password in use: their file {why}");
             }
             *reported = Some(why);
             None

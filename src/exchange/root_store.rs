@@ -170,7 +170,7 @@ impl RootReader {
 
     fn keep(&mut self, problem: String) -> Option<ClientConfig> {
         if self.reported.as_ref() != Some(&problem) {
-            tracing::warn!("the certificate authorities in use stay in use: {problem}");
+            tracing::warn!("keeping the certificate authorities in use: {problem}");
         }
         self.reported = Some(problem);
         None

@@ -7,6 +7,7 @@ use smol_str::SmolStr;
 
 use super::{
     PollContext, PollTarget, Poller,
+    log_lines::{self, Circumstances},
     positions::{self, AfterBalances, PositionReader},
     schedule::first_slot_from,
 };
@@ -14,14 +15,13 @@ use crate::{
     clock::{MonotonicTime, Timestamp, Uptime},
     config::{self, AccountConfig},
     exchange::{
-        ApiVersion, ClockReading, ExchangeHosts, Failure, KeySource, Paused, RawBody, ReadAnswer,
-        ReadOutcome, ReadRequest, Reason, Session, SessionRead, Wallet, suggest_opening,
-        suggest_other_version,
+        ClockReading, ExchangeHosts, KeySource, Paused, RawBody, ReadAnswer, ReadOutcome, ReadRequest,
+        Session, SessionRead, Wallet,
     },
     snapshot::{
         positions::{FuturesRisk, PositionsConfig},
         store::{AccountLabels, AccountState},
-        wallet::{HoldingState, PollOutcome, PollResult, SuspectClaims, WalletConfig, WalletSnapshot},
+        wallet::{PollOutcome, PollResult, WalletConfig, WalletSnapshot},
     },
 };
 
@@ -192,11 +192,39 @@ impl AccountTarget {
         self.spec.wallets.iter().enumerate().map(next).collect()
     }
 
+    /// When `wallet` is polled next, after a poll that was due at `due` and ended at `now`.
+    fn next_try(
+        &self,
+        context: &PollContext,
+        wallet: Wallet,
+        due: MonotonicTime,
+        now: Timestamp,
+    ) -> MonotonicTime {
+        let refused_until = context.exchange.refused_until(&self.session, wallet);
+        let paused_until = context.exchange.pause(&self.session).map(|paused| paused.until);
+        let earliest = refused_until.max(paused_until).unwrap_or(now.monotonic).max(now.monotonic);
+        first_slot_from(due + self.spec.interval, self.spec.interval, earliest)
+    }
+
     pub(super) fn update_state(&self, context: &PollContext, facts: &mut AccountState, now: Timestamp) {
         let paused = context.exchange.pause(&self.session);
         facts.paused_until =
             paused.map(|paused| now.unix + paused.until.saturating_duration_since(now.monotonic));
         facts.credentials_loaded = self.session.credentials.loaded_at();
+    }
+
+    /// Logs what keeps a new poller from sending calls: the pause of its account, and each wallet for which the exchange has
+    /// refused the key. Both come from the last process or from another account with the same key.
+    pub(super) fn log_limits(&self, context: &PollContext) {
+        let (account, now) = (&self.session.account, context.clock.now());
+        if let Some(paused) = context.exchange.pause(&self.session) {
+            return log_lines::log_pause(account, paused.until, now);
+        }
+        for config in &self.spec.wallets {
+            if let Some(until) = context.exchange.refused_until(&self.session, config.wallet) {
+                log_lines::log_refusal(account, config.wallet, until, now);
+            }
+        }
     }
 
     fn publish_state(&self, context: &PollContext) {
@@ -227,7 +255,7 @@ impl AccountTarget {
         match &refreshed {
             Ok(true) => tracing::info!(%account, "key files changed, trying the new key pair"),
             Err(error) if key_error != self.last_key_error => {
-                tracing::warn!(%account, "cannot use the changed key files: {error}");
+                tracing::warn!(%account, "cannot use the changed key files, the previous key pair stays in use: {error}");
             }
             _ => {}
         }
@@ -238,10 +266,11 @@ impl AccountTarget {
     async fn poll_wallet(&mut self, context: &PollContext, wallet: Wallet) -> PollStatus {
         self.refresh_keys(context.clock.now()).await;
         let Some(entry) = context.store.account(&self.session.account) else { return PollStatus::Failed };
-        let mut snapshots = entry.wallets.iter().map(|wallet| &wallet.snapshot);
-        let Some(before) = snapshots.find(|snapshot| snapshot.config.wallet == wallet) else {
+        let mut entries = entry.wallets.iter();
+        let Some(entry) = entries.find(|entry| entry.snapshot.config.wallet == wallet) else {
             return PollStatus::Failed;
         };
+        let (before, scheduled) = (&entry.snapshot, entry.next_poll);
         let Some((outcome, read)) = self.read(context, wallet, before).await else {
             self.publish_state(context);
             return PollStatus::Failed;
@@ -273,7 +302,9 @@ impl AccountTarget {
             self.update_state(context, &mut account.state, now);
         });
         // Update the store before logging: a reader of the line may look at once.
-        log_transition(before, &after, took, self.session.hosts.api);
+        let next_try = scheduled.map(|due| self.next_try(context, wallet, due, now));
+        let circumstances = Circumstances { now, took, api: self.session.hosts.api, next_try };
+        log_lines::log_transition(before, &after, &circumstances);
         let balances = AfterBalances::new(failure, end == PollStatus::Good, &after);
         let timeout = self.spec.timeout.saturating_sub(took);
         if !self.poll_positions(context, wallet, balances, timeout).await && end == PollStatus::Good {
@@ -315,7 +346,7 @@ impl AccountTarget {
             self.update_state(context, &mut account.state, now);
         });
         // Update the store before logging: a reader of the line may look at once.
-        positions::log_transition(before, &after);
+        positions::log_transition(before, &after, now);
         after.last_failure.is_none()
     }
 
@@ -430,89 +461,5 @@ impl AccountPoller {
 impl From<ReadAnswer> for PollOutcome {
     fn from(read: ReadAnswer) -> Self {
         Self::Answer { sent: read.sent, answer: read.answer }
-    }
-}
-
-/// A cause that the user may not think of. A wallet that has been read before is open, and its key is for this version.
-fn suggest_cause(after: &WalletSnapshot, failure: &Failure, api: ApiVersion) -> Option<&'static str> {
-    if after.last_good.is_some() {
-        return None;
-    }
-    let wallet = Some(after.config.wallet);
-    let other = suggest_other_version(api, wallet, failure).filter(|_| failure.reason == Reason::Auth);
-    other.or_else(|| suggest_opening(wallet, failure))
-}
-
-/// Logs changes of state at the levels info and warn, and every poll at the level debug.
-fn log_transition(before: &WalletSnapshot, after: &WalletSnapshot, took: Duration, api: ApiVersion) {
-    let (account, wallet) = (&after.config.account, after.config.wallet.label());
-    let duration_seconds = took.as_secs_f64();
-    if let Some(claims) = after.suspect_claims.as_ref().filter(|_| after.last_failure.is_none()) {
-        return log_suspect_answer(after, claims, took);
-    }
-    match (&before.last_failure, &after.last_failure) {
-        (None, None) if before.last_good.is_none() => {
-            tracing::info!(%account, wallet, duration_seconds, "first poll succeeded");
-        }
-        (None, None) if before.suspect_claims.is_some() => {
-            tracing::info!(%account, wallet, duration_seconds, "suspect answer resolved, balances are current");
-        }
-        (None, None) => tracing::debug!(%account, wallet, duration_seconds, "poll succeeded"),
-        (Some(failure), None) => {
-            let failing_seconds =
-                after.last_good.as_ref().map_or(0, |good| failure.since.age(good.at).as_secs());
-            tracing::info!(%account, wallet, duration_seconds, failing_seconds, "polls succeed again");
-        }
-        (old, Some(new)) => {
-            let (reason, text) = (new.failure.reason.label(), &new.failure.text);
-            if old.as_ref().is_some_and(|old| old.failure.reason == new.failure.reason) {
-                tracing::debug!(%account, wallet, reason, duration_seconds, "poll failed again: {text}");
-            } else {
-                let hint = suggest_cause(after, &new.failure, api);
-                let hint = hint.map_or_else(String::new, |text| format!("; {text}"));
-                tracing::warn!(%account, wallet, reason, duration_seconds, "poll failed: {text}{hint}");
-            }
-        }
-    }
-    if let Some(problems) = describe_watch_problems(after).filter(|_| !before.has_checked_watch) {
-        tracing::warn!(%account, wallet, "{problems}");
-    }
-    let rejected = after.counters.rows_rejected - before.counters.rows_rejected;
-    if rejected > 0 && before.counters.rows_rejected == 0 {
-        tracing::warn!(%account, wallet, rejected, "rejected unusable rows of a good answer, published the others");
-    }
-}
-
-/// Which watched currencies are missing from the last good answer, and which are low. `None` without such a currency, or if no
-/// answer has arrived since they were configured.
-fn describe_watch_problems(snapshot: &WalletSnapshot) -> Option<String> {
-    let good = snapshot.last_good.as_ref().filter(|_| snapshot.has_checked_watch)?;
-    let (mut missing, mut low) = (Vec::new(), Vec::new());
-    for watch in &snapshot.config.watch {
-        let state = good.find_state(&watch.currency);
-        let free = state.and_then(HoldingState::amounts).map(|(free, _)| free);
-        if state == Some(&HoldingState::Missing) {
-            missing.push(&*watch.currency);
-        } else if free.zip(watch.thresholds).is_some_and(|(free, thresholds)| free < thresholds.warn) {
-            low.push(&*watch.currency);
-        }
-    }
-    let parts =
-        [(missing, "missing from the answer: ", " (check the spelling)"), (low, "below the threshold: ", "")];
-    let parts = parts.iter().filter(|(names, ..)| !names.is_empty());
-    let parts: Vec<_> =
-        parts.map(|(names, before, after)| format!("{before}{}{after}", names.join(", "))).collect();
-    (!parts.is_empty()).then(|| format!("watched currencies {}", parts.join("; ")))
-}
-
-/// Logs a suspect answer, at the level warn if there was a good answer before. After a start every watched currency without
-/// a balance is suspect once.
-fn log_suspect_answer(after: &WalletSnapshot, claims: &SuspectClaims, took: Duration) {
-    let (account, wallet) = (&after.config.account, after.config.wallet.label());
-    let duration_seconds = took.as_secs_f64();
-    if after.last_good.is_some() {
-        tracing::warn!(%account, wallet, duration_seconds, "suspect answer: {claims}; keeping the last balances until another answer confirms it");
-    } else {
-        tracing::info!(%account, wallet, duration_seconds, "suspect answer: {claims}; balances stay unknown until another answer confirms it");
     }
 }

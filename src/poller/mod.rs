@@ -3,6 +3,7 @@
 //! Depends on neither HTTP, JSON nor the text format.
 
 mod account;
+mod log_lines;
 mod positions;
 mod prices;
 #[cfg(test)]

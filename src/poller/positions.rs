@@ -4,10 +4,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use super::log_lines::{FailureChange, LastAnswer};
 use crate::{
     clock::{MonotonicTime, Timestamp},
     exchange::{
-        Client, CurrencyMargin, Failure, PositionAnswer, ReadOutcome, Reason, Session, Wallet, decode_margins,
+        Client, CurrencyMargin, Failure, PositionAnswer, ReadOutcome, Reason, Session, Wallet,
+        decode_margins, suggest_fix,
     },
     snapshot::{positions::PositionsSnapshot, wallet::WalletSnapshot},
 };
@@ -78,7 +80,7 @@ impl PositionReader {
 }
 
 /// Logs changes of state at the levels info and warn, and every poll at the level debug.
-pub(super) fn log_transition(before: &PositionsSnapshot, after: &PositionsSnapshot) {
+pub(super) fn log_transition(before: &PositionsSnapshot, after: &PositionsSnapshot, now: Timestamp) {
     let (account, wallet) = (&after.config.account, after.config.wallet.label());
     match (&before.last_failure, &after.last_failure) {
         (None, None) if before.last_good.is_none() => {
@@ -91,11 +93,21 @@ pub(super) fn log_transition(before: &PositionsSnapshot, after: &PositionsSnapsh
             tracing::info!(%account, wallet, failing_seconds, "positions can be read again");
         }
         (old, Some(new)) => {
-            let (reason, text) = (new.failure.reason.label(), &new.failure.text);
-            if old.as_ref().is_some_and(|old| old.failure.reason == new.failure.reason) {
-                tracing::debug!(%account, wallet, reason, "still cannot read positions: {text}");
-            } else {
-                tracing::warn!(%account, wallet, reason, "cannot read positions: {text}");
+            let (reason, text, fix) =
+                (new.failure.reason.label(), &new.failure.text, suggest_fix(&new.failure));
+            let LastAnswer { state: positions, held_until } = LastAnswer::new(after.visible_until(now), now);
+            let was_visible = |at| before.visible(at).is_some();
+            let is_visible = after.visible(now).is_some();
+            match FailureChange::new(old.as_ref(), new, was_visible, is_visible) {
+                FailureChange::Nothing => {
+                    tracing::debug!(%account, wallet, reason, "still cannot read positions: {text}");
+                }
+                FailureChange::Expired => {
+                    tracing::warn!(%account, wallet, reason, positions, fix, "positions are unknown, because the last good answer is older than max_age: {text}");
+                }
+                FailureChange::NewReason => {
+                    tracing::warn!(%account, wallet, reason, positions, held_until, fix, "cannot read positions: {text}");
+                }
             }
         }
     }
@@ -108,6 +120,6 @@ pub(super) fn log_transition(before: &PositionsSnapshot, after: &PositionsSnapsh
         tracing::warn!(%account, wallet, over_limit, max_positions, "more positions than max_positions: showing those nearest to liquidation");
     }
     if unusable > 0 && unusable_before == 0 {
-        tracing::warn!(%account, wallet, unusable, "rejected unusable rows of positions, published the others");
+        tracing::warn!(%account, wallet, unusable, "some rows of positions are unusable: these positions are unknown, the others are published");
     }
 }

@@ -2,11 +2,14 @@
 //! account's polls.
 //! Depends on neither HTTP, JSON nor the text format.
 
-use super::{PollContext, PollTarget, Poller};
+use super::{
+    PollContext, PollTarget, Poller,
+    log_lines::{FailureChange, LastAnswer},
+};
 use crate::{
     clock::{MonotonicTime, Timestamp, Uptime},
     config::PricesConfig,
-    exchange::{Paused, PriceClient, ReadOutcome},
+    exchange::{Paused, PriceClient, ReadOutcome, suggest_fix},
     snapshot::prices::{MarketListState, PriceSnapshot},
 };
 
@@ -64,7 +67,7 @@ impl PriceTarget {
         }
         store.update_prices(|prices| prices.set_snapshot(after.clone()));
         // Update the store before logging: a reader of the line may look at once.
-        log_transition(before, &after);
+        log_transition(before, &after, now);
         log_market_list(&before.market_list, &after.market_list);
         is_good
     }
@@ -78,7 +81,7 @@ impl PricePoller {
 }
 
 /// Logs changes of state at the levels info and warn, and every poll at the level debug.
-fn log_transition(before: &PriceSnapshot, after: &PriceSnapshot) {
+fn log_transition(before: &PriceSnapshot, after: &PriceSnapshot, now: Timestamp) {
     let currencies = after.last_good.as_ref().map_or(0, |good| good.prices.currencies().len());
     match (&before.last_failure, &after.last_failure) {
         (None, None) if before.last_good.is_none() => {
@@ -91,11 +94,26 @@ fn log_transition(before: &PriceSnapshot, after: &PriceSnapshot) {
             tracing::info!(currencies, failing_seconds, "prices can be read again");
         }
         (old, Some(new)) => {
-            let (reason, text) = (new.failure.reason.label(), &new.failure.text);
-            if old.as_ref().is_some_and(|old| old.failure.reason == new.failure.reason) {
-                tracing::debug!(reason, "still cannot read prices: {text}");
-            } else {
-                tracing::warn!(reason, "cannot read prices: {text}");
+            let (reason, text, fix) =
+                (new.failure.reason.label(), &new.failure.text, suggest_fix(&new.failure));
+            let LastAnswer { state: prices, held_until } = LastAnswer::new(after.visible_until(now), now);
+            let was_visible = |at| before.visible(at).is_some();
+            let is_visible = after.visible(now).is_some();
+            match FailureChange::new(old.as_ref(), new, was_visible, is_visible) {
+                FailureChange::Nothing => {
+                    tracing::debug!(reason, "still cannot read prices: {text}");
+                }
+                FailureChange::Expired => {
+                    tracing::warn!(
+                        reason,
+                        prices,
+                        fix,
+                        "prices are unknown, because the last good answer is older than max_age: {text}"
+                    );
+                }
+                FailureChange::NewReason => {
+                    tracing::warn!(reason, prices, held_until, fix, "cannot read prices: {text}");
+                }
             }
         }
     }

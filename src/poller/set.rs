@@ -167,7 +167,11 @@ impl PollerSet {
             let previous = previous.map(|index| stopped.remove(index));
             *(if previous.is_some() { &mut summary.changed } else { &mut summary.new }) += 1;
             let start = Start { earliest, phase: self.next_phase() };
+            let is_new = previous.is_none();
             let (poller, entry) = self.context.create_account_poller(account, start, previous);
+            if is_new {
+                poller.target.log_limits(&self.context);
+            }
             pollers.push(poller);
             entries.push(entry);
         }

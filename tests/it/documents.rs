@@ -233,6 +233,31 @@ fn runbooks_quote_log_messages_that_the_program_writes() {
     }
 }
 
+#[test]
+fn the_log_lines_of_readme_are_lines_of_the_daemon() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/golden/log_outage.snap");
+    let golden = std::fs::read_to_string(golden).unwrap_or_else(|error| panic!("{golden}: {error}"));
+    let golden = golden.replace("http://127.0.0.1:PORT", "https://sapi.xt.com");
+    let blocks = fenced(&section("## Logs"));
+    let lines: Vec<_> = blocks.iter().flat_map(|block| block.lines()).collect();
+    assert!(lines.len() >= 2, "{lines:?}");
+    for line in lines {
+        let line: Vec<_> = line
+            .split(' ')
+            .map(|field| match field.split_once('=') {
+                Some((key, _)) if key.ends_with("_seconds") => format!("{key}=N"),
+                Some((key @ ("ts" | "held_until" | "next_try"), _)) => format!("{key}=TIME"),
+                _ => field.to_owned(),
+            })
+            .collect();
+        let line = line.join(" ");
+        assert!(
+            golden.contains(&format!("\n{line}\n")),
+            "README.md shows a line that the daemon does not write:\n{line}"
+        );
+    }
+}
+
 /// The files of this repository, as paths from its root.
 pub fn tracked() -> Vec<String> {
     let root = env!("CARGO_MANIFEST_DIR");

@@ -39,6 +39,7 @@ mod gzip;
 mod honesty;
 mod image;
 mod listen_address;
+mod log_texts;
 mod network;
 mod packages;
 mod panics;

@@ -213,7 +213,7 @@ fn a_file_from_the_future_pauses_once_more_and_not_at_every_start() {
     fs::write(state.path().join("limits.json"), text).unwrap();
     for warnings in [1, 0] {
         let exporter = start(folder.path(), state.path());
-        exporter.stderr.wait_for(messages::STARTING);
+        exporter.stderr.wait_for(messages::LISTENING);
         let log = exporter.stderr.text();
         assert_eq!(log.matches(messages::STATE_FILE_FROM_FUTURE).count(), warnings, "{log}");
         let saved = saved(state.path());

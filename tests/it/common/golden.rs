@@ -44,3 +44,13 @@ pub fn assert_golden(name: &str, text: &str) {
     settings.add_filter(r"clock difference \d\.\d s", "clock difference N s");
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
+
+/// Compares lines of a log with the golden file `name`, after replacing times, durations and the revision.
+pub fn assert_log(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(r"\b\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME");
+    settings.add_filter(r"\b(\w+_seconds)=[\d.e-]+", "$1=N");
+    settings.add_filter(r"\brevision=\S+", "revision=R");
+    settings.add_filter(r"\bversion=\d\S+", "version=V");
+    settings.bind(|| assert_golden(name, text));
+}

@@ -9,6 +9,7 @@ pub const SHUTTING_DOWN: &str = "received SIGTERM, shutting down";
 pub const CUT_OFF: &str = "closed connections at shutdown";
 pub const EMPTY_SHARD: &str = "no account belongs to this shard";
 pub const FEW_FILES: &str = "polls reserve";
+pub const RESTORED: &str = "restored from the last process: ";
 pub const ONE_REFUSED_KEY: &str = "restored from the last process: 0 paused accounts, 1 refused key";
 pub const STATE_FILE_UNREADABLE: &str = "the state file limits.json in $STATE_DIRECTORY is ignored";
 pub const STATE_FILE_UNWRITABLE: &str = "the state file limits.json in $STATE_DIRECTORY cannot be written";
@@ -23,6 +24,8 @@ pub const POLL_FAILED: &str = "poll failed: ";
 pub const OTHER_VERSION: &str = "; the key may be for API ";
 pub const MAY_NOT_BE_OPEN: &str = "; the account may not have opened coin-margined futures: ";
 pub const POLL_FAILED_AGAIN: &str = "poll failed again: ";
+pub const BALANCES_UNKNOWN: &str = "balances are unknown, because";
+pub const PRICES_UNKNOWN: &str = "prices are unknown, because";
 pub const PRICES_FAILED: &str = "cannot read prices";
 pub const PRICES_GOOD_AGAIN: &str = "prices can be read again";
 pub const POLLER_PANICKED: &str = "bug: the poller panicked";
@@ -32,8 +35,7 @@ pub const PRICE_POLLER_PANICKED: &str = "bug: the price poller panicked";
 pub const KEY_FILES_UNREADABLE: &str = "the key files cannot be read";
 pub const KEY_FILES_NOT_USED: &str = "cannot use the changed key files";
 pub const NEW_KEYS_IN_USE: &str = "new key pair accepted, using it";
-pub const AUTHORITIES_KEPT: &str =
-    "the certificate authorities in use stay in use: SSL_CERT_FILE cannot be read";
+pub const AUTHORITIES_KEPT: &str = "keeping the certificate authorities in use: SSL_CERT_FILE cannot be read";
 pub const AUTHORITIES_UNREADABLE: &str = "SSL_CERT_FILE cannot be read";
 
 // Files that are read again
