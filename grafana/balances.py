@@ -129,6 +129,7 @@ def low_balances():
                 column(CHANGE_PER_HOUR, "Change per hour", **AMOUNT),
             ],
             sort=("Of threshold", False),
+            first="Level",
             always="Threshold",
         ),
         time_series(

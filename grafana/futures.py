@@ -89,6 +89,7 @@ def futures():
                 column("xt_position_leverage{wallet}", "Leverage"),
             ],
             sort=("Distance", False),
+            first="Level",
             always="Mark price",
             no_value=NO_VALUE,
         ),

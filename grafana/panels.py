@@ -123,11 +123,11 @@ def column(expr, name, *, unit="none", mappings=(), levels=None, decimals=None, 
     return expr, name, [models.DynamicConfigValue(*item) for item in properties.items()]
 
 
-def table(title, description, size, labels, columns, *, sort, links=(), always=None, no_value="unknown"):
+def table(title, description, size, labels, columns, *, sort, links=(), first=None, always=None, no_value="unknown"):
     """A row for each set of `labels`, a column for each query; all queries are evaluated at the same moment.
 
-    The label `exporter` is the instance while there are several; otherwise the table has no such column. `sort` is a column's name and whether it descends. `always` names the column, if not the first, that has a value in
-    every row. `no_value` is the text of a table without rows."""
+    The label `exporter` is the instance while there are several; otherwise the table has no such column. `sort` is a column's name and whether it descends. `first` names a column that comes before the
+    labels. `always` names the column, if not that of the first query, that has a value in every row. `no_value` is the text of a table without rows."""
     by = ", ".join(labels)
     panel, targets, names = table_builders.Panel(), [], {}
     for ref_id, (expr, name, properties) in zip("ABCDEFGHIJ", columns):
@@ -139,8 +139,12 @@ def table(title, description, size, labels, columns, *, sort, links=(), always=N
     names["Value"] = always or columns[0][1]
     if links:
         panel.override_by_name("Account", [models.DynamicConfigValue("links", [link.build() for link in links])])
-    # The exporter comes last: a phone shows only the first columns.
-    order = [*(label for label in labels if label != "exporter"), *names, *(label for label in labels if label == "exporter")]
+    # A phone shows only the first columns.
+    judgement = [column for column, name in names.items() if name == first]
+    order = [*judgement, *(label for label in labels if label != "exporter")]
+    order += [column for column in (*names, *labels) if column not in order]
+    if first:
+        panel.override_by_name(first, [models.DynamicConfigValue("custom.align", "left")])
     organize = {
         "excludeByName": {"Time": True},
         "includeByName": {},

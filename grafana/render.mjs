@@ -37,6 +37,8 @@ const { interpolateBlues } = await import(require.resolve('d3-scale-chromatic'))
 
 // Grafana's grid has 24 columns; a row is 30 pixels high, with a gap of 8.
 const ROW = 30, GAP = 8, TOP = 80;
+// Seconds between new values.
+let scrapeSeconds = 30;
 const SCREENS = { desktop: 1440, phone: 390 };
 
 // ---- Queries to Prometheus
@@ -50,8 +52,8 @@ async function fetchData(prometheus, endpoint, parameters) {
 
 /** The query with values for its variables, by default `All`, and with the interval that Grafana would choose. */
 function interpolate(expression, step, variables = {}, range = 0) {
-  // Grafana takes the step plus one scrape interval, but at least four scrape intervals. The demo day has a sample every 30 s.
-  const rate = Math.max(step + 30, 120);
+  // Grafana takes the step plus one scrape interval, but at least four scrape intervals.
+  const rate = Math.max(step + scrapeSeconds, 4 * scrapeSeconds);
   return expression
     .replaceAll('$__rate_interval', `${rate}s`)
     .replaceAll('$__range', `${range}s`)
@@ -128,7 +130,7 @@ grafana.standardTransformersRegistry.setInit(() =>
 
 // Field properties that panels configure. Grafana's own list is part of its user interface.
 const PROPERTIES = ['unit', 'decimals', 'noValue', 'mappings', 'thresholds', 'color', 'min', 'max', 'links'];
-const CUSTOM = ['lineStyle', 'lineWidth', 'hideFrom', 'cellOptions', 'drawStyle', 'fillOpacity', 'stacking', 'thresholdsStyle', 'axisSoftMin', 'axisSoftMax', 'scaleDistribution'];
+const CUSTOM = ['align', 'lineStyle', 'lineWidth', 'hideFrom', 'cellOptions', 'drawStyle', 'fillOpacity', 'stacking', 'thresholdsStyle', 'axisSoftMin', 'axisSoftMax', 'scaleDistribution'];
 const property = (id, isCustom) => ({
   id: isCustom ? `custom.${id}` : id,
   path: id,
@@ -190,6 +192,7 @@ function drawTable(panel, { series }) {
     return x === y ? 0 : x < y ? -1 : 1;
   };
   if (by) rows.sort((a, b) => (desc ? order(b, a) : order(a, b)));
+  const align = (field) => (field.config.custom?.align === 'left' ? 'string' : field.type);
   const cell = (field, row) => {
     const display = field.display(field.values[row] ?? null);
     const text = escape(field.type === 'number' ? formatted(display) : field.values[row]);
@@ -198,9 +201,9 @@ function drawTable(panel, { series }) {
     const color = (kind === 'color-text' || kind === 'gauge' || !known) && field.type === 'number' ? ` style="color:${display.color}"` : '';
     const share = Math.min(1, Math.max(0, (field.values[row] ?? 0) / field.config.max));
     const bar = kind === 'gauge' && known ? `<i style="width:${share * 60}%;background:${display.color}"></i>` : '';
-    return `<td class="${field.type}"${color}>${bar}${text}</td>`;
+    return `<td class="${align(field)}"${color}>${bar}${text}</td>`;
   };
-  const head = data.fields.map((field) => `<th class="${field.type}">${escape(field.label)}</th>`).join('');
+  const head = data.fields.map((field) => `<th class="${align(field)}">${escape(field.label)}</th>`).join('');
   const body = rows.map((row) => `<tr>${data.fields.map((field) => cell(field, row)).join('')}</tr>`).join('');
   return `<div class="scroll"><table><thead><tr>${head}</tr></thead><tbody>${body}</tbody></table></div>`;
 }
@@ -414,7 +417,7 @@ async function page(dashboard, context, width) {
     body { background: ${colors.background.canvas}; color: ${colors.text.primary}; font: 13px Inter, Roboto, "DejaVu Sans", sans-serif; width: ${width}px; position: relative; height: ${below}px; overflow: hidden }
     header { padding: 12px ${GAP + 2}px 0; height: ${TOP - 8}px; overflow: hidden }
     header h1 { font-size: 18px; font-weight: 500; display: inline-block; margin-right: 16px } header p { color: ${colors.text.secondary}; display: inline-block }
-    header div { margin-top: 10px; white-space: nowrap } header span { border: 1px solid ${colors.border.medium}; border-radius: 2px; margin-right: 8px; padding: 4px 8px 4px 0 } header em { font-style: normal; background: ${colors.background.secondary}; color: ${colors.text.secondary}; padding: 4px 8px; margin-right: 8px }
+    header div { margin-top: 10px; white-space: nowrap } header span { border: 1px solid ${colors.border.medium}; border-radius: 2px; margin-right: 8px; padding: 4px 8px 4px 0 } ${narrow ? 'header div { display: none }' : ''} header em { font-style: normal; background: ${colors.background.secondary}; color: ${colors.text.secondary}; padding: 4px 8px; margin-right: 8px }
     section { position: absolute; background: ${colors.background.primary}; border: 1px solid ${colors.border.weak}; border-radius: 2px; padding: 8px; overflow: hidden }
     section.row { background: none; border: none; padding: 5px 2px } h2 { font-size: 15px; font-weight: 500 }
     h3 { font-size: 13px; font-weight: 500; margin-bottom: 8px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis }
@@ -488,6 +491,9 @@ if (source.startsWith('http')) {
   await drawDashboards(names, source.replace(/\/$/, ''), Number(options.until ?? Math.floor(Date.now() / 1000)));
 } else {
   console.log('Recording the demo day takes four minutes.');
+  // The demo day repeats each recorded value for two minutes.
+  scrapeSeconds = 120;
   await drawDemo('demo.py', [source], names.filter((name) => !isFleet(name)));
+  scrapeSeconds = 60;
   await drawDemo('fleet_demo.py', [], names.filter(isFleet));
 }

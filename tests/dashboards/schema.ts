@@ -42,6 +42,7 @@ type Property =
   | { id: 'thresholds'; value: grafana.ThresholdsConfig }
   | { id: 'color'; value: dashboard.FieldColor }
   | { id: 'links'; value: Array<{ title: string; url: string }> }
+  | { id: 'custom.align'; value: 'left' }
   | { id: 'custom.cellOptions'; value: grafana.TableCellOptions }
   | { id: 'custom.hideFrom'; value: grafana.HideSeriesConfig }
   | { id: 'custom.lineStyle'; value: grafana.LineStyle };

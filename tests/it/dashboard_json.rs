@@ -390,10 +390,6 @@ fn dashboards_name_only_what_is_exported() -> Outcome {
     let of_alerts =
         ["alertname", "alertstate", "job", "instance", "account", "wallet", "currency", "severity"];
     known.insert("ALERTS".to_owned(), of_alerts.map(str::to_owned).into());
-    for name in ["xt_rate_limit_calls", "xt_rate_limit_capacity"] {
-        let labels = ["job", "instance", "account", "scope", "egress"].map(str::to_owned);
-        known.entry(name.to_owned()).or_insert(labels.into());
-    }
     let all: BTreeSet<_> = known.values().flatten().cloned().collect();
     for (name, dashboard) in dashboards()? {
         let mut expressions: Vec<&str> = Vec::new();
@@ -476,6 +472,7 @@ fn provisioning_finds_prometheus_and_the_dashboards() -> Outcome {
     assert!(fs::read_to_string("grafana/README.md")?.contains(folder));
     Ok(())
 }
+
 /// The TypeScript compiler's errors on a module that uses the type `Dashboard`.
 fn compiler_errors(module: &str) -> Result<String, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;

@@ -25,6 +25,7 @@ mod commands;
 mod config_mistakes;
 mod dashboard_demo;
 mod dashboard_json;
+mod dashboard_links;
 mod dashboard_queries;
 mod deployment;
 mod documents;
