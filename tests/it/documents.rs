@@ -7,7 +7,7 @@ use crate::common::{Exporter, text_format};
 use xt_balance_exporter::{
     cli,
     exchange::{Reason, Wallet},
-    exposition::metrics::FAMILIES,
+    exposition::metrics::{FAMILIES, MetricFamily, SUBJECTS},
 };
 
 fn readme() -> String {
@@ -29,19 +29,27 @@ fn fenced(text: &str) -> Vec<String> {
     blocks.map(|block| block.split("\n```").next().unwrap().to_owned() + "\n").collect()
 }
 
-/// The table of metrics, as README shows it.
-fn metrics_table() -> String {
-    let mut table = "| name | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
-    for family in FAMILIES.iter().filter(|family| !family.name.starts_with("process_")) {
+const METRICS_HEADER: &str = "| name | type | labels | meaning |\n|---|---|---|---|\n";
+
+/// A section of README with the table of these metrics.
+fn metrics_section(heading: &str, families: &[MetricFamily]) -> String {
+    let mut table = format!("### {heading}\n\n{METRICS_HEADER}");
+    for family in families.iter().filter(|family| !family.name.starts_with("process_")) {
         let (kind, labels) = (family.kind.type_name(), family.labels.join(", "));
         let _ = writeln!(table, "| `{}` | {kind} | {labels} | {} |", family.name, family.meaning());
     }
-    table + "| `process_*` | | | CPU, memory, file descriptors, threads, start time |\n"
+    if families.iter().any(|family| family.name.starts_with("process_")) {
+        table += "| `process_*` | | | CPU, memory, file descriptors, threads, start time |\n";
+    }
+    table.trim_end().to_owned()
 }
 
 #[test]
-fn the_table_of_metrics_is_made_from_the_list_of_metrics() {
-    update_readme(&metrics_table(), "\n| name | type | labels | meaning |\n", "\n\n");
+fn the_tables_of_metrics_are_made_from_the_list_of_metrics() {
+    for (heading, families) in SUBJECTS {
+        let begin = format!("\n### {heading}\n\n| name | type |");
+        update_readme(&metrics_section(heading, families), &begin, "|\n\n");
+    }
     let section = section("## Metrics");
     for word in Reason::ALL.map(Reason::label).into_iter().chain(Wallet::ALL.map(Wallet::label)) {
         assert!(section.contains(&format!("`{word}`")), "\"## Metrics\" in README.md must name `{word}`");

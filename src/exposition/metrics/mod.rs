@@ -12,11 +12,18 @@ mod polls;
 mod positions;
 mod prices;
 
+/// Every family by subject, each with its heading in README. A table is sorted by name.
+pub const SUBJECTS: [(&str, &[MetricFamily]); 5] = [
+    ("Balances", balances::FAMILIES),
+    ("Polls", polls::FAMILIES),
+    ("Prices", prices::FAMILIES),
+    ("Futures positions", positions::FAMILIES),
+    ("The exporter", exporter::FAMILIES),
+];
+
 /// Every family, sorted by name, in the order of the exposition.
 pub static FAMILIES: LazyLock<Vec<MetricFamily>> = LazyLock::new(|| {
-    let tables =
-        [balances::FAMILIES, exporter::FAMILIES, polls::FAMILIES, positions::FAMILIES, prices::FAMILIES];
-    let mut families = tables.concat();
+    let mut families = SUBJECTS.map(|(_, families)| families).concat();
     families.sort_unstable_by_key(|family| family.name);
     families
 });
