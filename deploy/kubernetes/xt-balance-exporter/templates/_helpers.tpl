@@ -76,8 +76,30 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled }}
 {{- fail "serviceMonitor and podMonitor are enabled, so Prometheus would store every sample twice: disable one of them" }}
 {{- end }}
-{{- if not (regexMatch "^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$" .Values.existingSecret) }}
-{{- fail "existingSecret must be the name of a Secret, of lower-case letters, digits, hyphens and points: create one with the key files, and write its name" }}
+{{- $name := "^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$" }}
+{{- $isName := "must be a name of Kubernetes: lower-case letters, digits, hyphens and points" }}
+{{- $duration := "^([0-9]+(ms|[smhdwy]))+$" }}
+{{- $isDuration := "must be a duration, such as 15s" }}
+{{- /* No error repeats the value, which may be a pasted key. */}}
+{{- range list
+  (list "nameOverride" .Values.nameOverride $name $isName)
+  (list "fullnameOverride" .Values.fullnameOverride $name $isName)
+  (list "existingSecret" .Values.existingSecret $name "must be the name of a Secret, of lower-case letters, digits, hyphens and points: create one with the key files, and write its name")
+  (list "priorityClassName" .Values.priorityClassName $name $isName)
+  (list "serviceAccount.name" .Values.serviceAccount.name $name $isName)
+  (list "serviceMonitor.namespace" .Values.serviceMonitor.namespace $name $isName)
+  (list "podMonitor.namespace" .Values.podMonitor.namespace $name $isName)
+  (list "prometheusRule.namespace" .Values.prometheusRule.namespace $name $isName)
+  (list "image.digest" .Values.image.digest "^(sha256:[0-9a-f]{64})?$" "must be sha256: and 64 hexadecimal digits")
+  (list "limitsShare" .Values.limitsShare "^([1-9][0-9]*/[1-9][0-9]*)?$" "must be a fraction, such as 1/2")
+  (list "serviceMonitor.interval" .Values.serviceMonitor.interval $duration $isDuration)
+  (list "serviceMonitor.scrapeTimeout" .Values.serviceMonitor.scrapeTimeout $duration $isDuration)
+  (list "podMonitor.interval" .Values.podMonitor.interval $duration $isDuration)
+  (list "podMonitor.scrapeTimeout" .Values.podMonitor.scrapeTimeout $duration $isDuration)
+}}
+{{- if not (regexMatch (index . 2) (default "" (index . 1))) }}
+{{- fail (printf "%s %s" (index . 0) (index . 3)) }}
+{{- end }}
 {{- end }}
 {{- range $accounts }}
 {{- if and (kindIs "map" .) (or (hasKey . "access_key") (hasKey . "secret_key")) }}
