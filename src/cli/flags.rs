@@ -91,6 +91,9 @@ pub struct OnceFlags {
     pub account: AccountFlags,
     #[command(flatten)]
     #[expect(missing_docs)]
+    pub reader: SecondReaderFlags,
+    #[command(flatten)]
+    #[expect(missing_docs)]
     pub log: LogFlags,
 }
 
@@ -109,7 +112,23 @@ pub struct CheckFlags {
     pub account: AccountFlags,
     #[command(flatten)]
     #[expect(missing_docs)]
+    pub reader: SecondReaderFlags,
+    #[command(flatten)]
+    #[expect(missing_docs)]
     pub log: LogFlags,
+}
+
+/// Flags of a command that reads beside a running exporter.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Rate limits")]
+pub struct SecondReaderFlags {
+    /// Address of a running exporter, which permits each call. Without one, this command makes at most a quarter of the
+    /// calls of a key and a tenth of those of an address
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10770")]
+    pub listen_address: Vec<ListenAddress>,
+    /// Use the whole share of the limits: no other process uses the keys or the IP address meanwhile
+    #[arg(long = "limits.alone")]
+    pub alone: bool,
 }
 
 /// Flags of `healthcheck`.

@@ -13,7 +13,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind}
 
 pub use self::flags::{
     AccessFlags, AccountFlags, CheckFlags, CompletionsFlags, DemoFlags, HealthcheckFlags, LogFlags,
-    LogFormat, LogLevel, OnceFlags, PollFlags, Quote, ServeFlags, Shell, SimulateFlags, WebFlags,
+    LogFormat, LogLevel, OnceFlags, PollFlags, Quote, SecondReaderFlags, ServeFlags, Shell, SimulateFlags,
+    WebFlags,
 };
 pub use self::generate::version;
 pub use self::listen_address::ListenAddress;

@@ -1,5 +1,5 @@
 //! `check`: diagnoses why the exporter does not work, and prints the cause and the fix. Sends no more requests than the
-//! daemon would.
+//! daemon would, and beside a running daemon fewer.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -9,6 +9,7 @@ use super::{
     config_loader::{ConfigLoader, describe_accounts},
     outcome::{CommandError, count, print},
     permissions,
+    second_reader::SecondReader,
     state_file::{self, StateFile},
 };
 use crate::{
@@ -65,7 +66,8 @@ pub(super) async fn run(flags: &CheckFlags) -> Result<(), CommandError> {
     let clock = Clock::start();
     let config = ConfigLoader::new(&flags.account, None, clock).load().await.map_err(CommandError::Usage)?;
     print(&format_line(Verdict::Ok, "configuration", &format!("valid, {}", describe_accounts(&config))));
-    let exchange = Client::new(clock, config.share.into()).map_err(CommandError::Failed)?;
+    let reader = SecondReader::new(&flags.reader, config.share);
+    let exchange = reader.client(clock).map_err(CommandError::Failed)?;
     let mut counts = Counts::default();
     if let Some(warning) = exchange.trust_warning() {
         counts.report(Verdict::Fail, "certificate authorities", warning);
@@ -81,6 +83,7 @@ pub(super) async fn run(flags: &CheckFlags) -> Result<(), CommandError> {
         }
     };
     state_file::save_during(&mut state_file, &exchange, Box::pin(checks)).await;
+    reader.finish().await;
     print(&format!("\n{}\n", summarize(counts)));
     let is_good = counts.problems == 0 && (counts.warnings == 0 || !flags.strict);
     if is_good { Ok(()) } else { Err(CommandError::AlreadyReported) }

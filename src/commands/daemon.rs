@@ -28,6 +28,7 @@ use super::{
     change_printer::{self, ChangePrinter},
     config_loader::{ConfigLoader, warn_about_empty_shard},
     descriptors::{self, DescriptorBudget},
+    lending,
     outcome::CommandError,
     signals::{SignalEvent, Signals},
     socket_activation,
@@ -218,7 +219,7 @@ pub(super) async fn run(
 ) -> Result<(), CommandError> {
     let mut state_file = control.state_file.take();
     let exchange = Arc::new(exchange);
-    let daemon = poll_and_serve(Arc::clone(&exchange), config, clock, web, control);
+    let daemon = Box::pin(poll_and_serve(Arc::clone(&exchange), config, clock, web, control));
     state_file::save_during(&mut state_file, &exchange, daemon).await
 }
 
@@ -250,12 +251,15 @@ async fn poll_and_serve(
     }
     let (reload_sender, mut reload_requests) = mpsc::channel(1);
     let reload_sender = reloading.as_ref().is_some_and(|context| context.on_request).then_some(reload_sender);
+    let (permit_sender, permit_requests) = mpsc::channel(lending::REQUESTS_MAX);
+    let lending = polls.spawn(lending::lend_permits(Arc::clone(&exchange), permit_requests));
     let WebContext { flags, web_config, listeners } = web;
     let server = Server::new(Arc::clone(&store), clock, flags.telemetry_path.clone(), flags.max_requests)
         .with_allowed_hosts(flags.allowed_hosts.clone())
         .with_connection_limit(Arc::clone(&connections.connections))
         .with_web_config(web_config)
-        .with_reloads(reload_sender);
+        .with_reloads(reload_sender)
+        .with_permits(permit_sender);
     let exposition = Arc::clone(server.exposition());
     polls.spawn(async move { exposition.follow_store().await });
     polls.spawn(poller::keep_publishing_rate_limits(Arc::clone(&exchange), Arc::clone(&store)));
@@ -273,6 +277,8 @@ async fn poll_and_serve(
     };
     // Answers a waiting reload request now, and not after the other responses have ended.
     drop(reload_requests);
+    // The same for requests for permits.
+    lending.abort();
     let _ = stop.send(());
     let Some(why) = why else {
         daemon.stop_polls().await;

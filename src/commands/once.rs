@@ -11,6 +11,7 @@ use super::{
     config_loader::{ConfigLoader, warn_about_empty_shard},
     outcome::{CommandError, count},
     output,
+    second_reader::SecondReader,
     state_file::{self, StateFile},
 };
 use crate::{
@@ -25,10 +26,13 @@ pub(super) async fn run(flags: &OnceFlags) -> Result<(), CommandError> {
     let clock = Clock::start();
     let config = ConfigLoader::new(&flags.account, None, clock).load().await.map_err(CommandError::Usage)?;
     warn_about_empty_shard(&config);
-    let exchange = Arc::new(Client::new(clock, config.share.into()).map_err(CommandError::Failed)?);
+    let reader = SecondReader::new(&flags.reader, config.share);
+    let exchange = Arc::new(reader.client(clock).map_err(CommandError::Failed)?);
     let mut state_file = StateFile::open(&exchange, clock).await;
     let polls = poll_and_write(flags, config, &exchange, clock);
-    state_file::save_during(&mut state_file, &exchange, polls).await
+    let result = state_file::save_during(&mut state_file, &exchange, polls).await;
+    reader.finish().await;
+    result
 }
 
 async fn poll_and_write(

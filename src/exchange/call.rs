@@ -11,6 +11,7 @@ use super::{
     failover::Deadline,
     freshness::FreshnessCheck,
     http::Reply,
+    lender::{BorrowedPermit, LenderReply},
     pauses::{Caller, Paused},
     proxy_logins::LoginPermit,
     rate_limiter::Permit,
@@ -32,6 +33,8 @@ pub(super) struct CallPermit {
     pub limiter: Permit,
     /// For the user and password of the proxy, if it gets any.
     login: Option<LoginPermit>,
+    /// By another process, if this one reads beside a daemon.
+    borrowed: Option<BorrowedPermit>,
 }
 
 /// A call to be sent.
@@ -121,7 +124,8 @@ impl Client {
         let permit = async {
             // First, because a pause may begin meanwhile.
             let login = self.transport.login_permit(base).await?;
-            Ok(CallPermit { limiter: self.limits.rate_limiter.permit(caller).await?, login })
+            let limiter = self.limits.rate_limiter.permit(caller).await?;
+            Ok(CallPermit { limiter, login, borrowed: self.borrow(caller).await? })
         };
         let permit = tokio::time::timeout(PERMIT_WAIT_MAX.saturating_sub(deadline.permit_wait), permit).await;
         deadline.permit_wait += began.age(self.clock.now());
@@ -129,6 +133,16 @@ impl Client {
             let text = "nothing was asked: calls of other accounts or with the same key take up the limits";
             Err(Failure::new(Reason::Timeout, text).into())
         })
+    }
+
+    /// Asks the process that must permit each call, if there is one.
+    async fn borrow(&self, caller: Caller<'_>) -> Result<Option<BorrowedPermit>, CallError> {
+        let Some(lender) = &self.lender else { return Ok(None) };
+        match lender.ask(caller.key()).await {
+            LenderReply::Lent(permit) => Ok(Some(permit)),
+            LenderReply::Paused => Err(CallError::Paused),
+            LenderReply::Nobody => Ok(None),
+        }
     }
 
     /// Sends a call and waits for its reply. If this future is dropped halfway, as by a reload, the call ends in the
@@ -141,6 +155,7 @@ impl Client {
         decode: impl FnOnce(u16, Vec<u8>) -> Result<(), Failure> + Send + 'static,
     ) -> (Result<Reply, Failure>, CallPermit) {
         let OutgoingCall { caller, base, request, timeout, signed } = call;
+        let timeout = permit.borrowed.as_ref().map_or(timeout, |borrowed| borrowed.rest().min(timeout));
         let (transport, base) = (Arc::clone(&self.transport), base.clone());
         let (limits, key, name) =
             (Arc::clone(&self.limits), caller.key(), caller.name().map(Box::<str>::from));

@@ -20,10 +20,12 @@ use super::{
     exchange_hosts::{self, ExchangeHosts},
     failover::{HostRotation, PreferredHost},
     in_flight::AbandonedCalls,
+    lender::Lender,
     limits::Limits,
     market_list::MarketListCache,
     pauses::{Caller, Paused},
-    secret::KeyPair,
+    rate_limiter::LentPermit,
+    secret::{KeyId, KeyPair},
     server_clock::ServerClock,
     share::{LimitShares, Share},
     single_reads::SingleReads,
@@ -44,6 +46,8 @@ pub struct Client {
     /// The key pair that each account sent last. Redacted from unsigned replies too: the server may echo a key.
     last_sent_keys: Mutex<HashMap<Box<str>, KeyPair>>,
     startup_delay: Duration,
+    /// The process that must permit each call, if there is one.
+    pub(super) lender: Option<Lender>,
 }
 
 /// The clock of one host. One task at a time asks the host for its time; the stored clock is always available.
@@ -186,6 +190,7 @@ impl Client {
             abandoned_calls: AbandonedCalls::default(),
             host_clocks: Mutex::default(),
             last_sent_keys: Mutex::default(),
+            lender: None,
             startup_delay: if is_real { shares.startup_delay() } else { Duration::ZERO },
         }
     }
@@ -201,6 +206,21 @@ impl Client {
     #[must_use]
     pub fn startup_delay(&self) -> Duration {
         self.startup_delay
+    }
+
+    /// Asks `lender` for a permit before each call, besides the own rate limiter.
+    #[must_use]
+    pub fn with_lender(self, lender: Lender) -> Self {
+        Self { lender: Some(lender), ..self }
+    }
+
+    /// Waits until another process may make a call, with the key if the call has one. The call counts as in flight until the
+    /// permit is dropped.
+    ///
+    /// # Errors
+    /// If calls with the key are paused.
+    pub async fn lend(&self, key: Option<KeyId>) -> Result<LentPermit, Paused> {
+        self.limits.rate_limiter.lend(key).await
     }
 
     /// Takes other shares of the exchange's limits. Calls that were counted stay counted.

@@ -31,6 +31,8 @@ pub(super) struct State {
 pub(super) struct AddressState {
     pub window: CallWindow,
     pace: CallWindow,
+    /// The calls of other processes, which the other windows count too.
+    lent: CallWindow,
     /// Calls wait for the address in the order of their arrival.
     pub queue: Arc<tokio::sync::Mutex<()>>,
 }
@@ -38,6 +40,8 @@ pub(super) struct AddressState {
 #[derive(Debug)]
 pub(super) struct KeyState {
     pub window: CallWindow,
+    /// The calls of other processes, which the other window counts too.
+    lent: CallWindow,
     pub slot: Arc<tokio::sync::Mutex<KeySlot>>,
 }
 
@@ -78,8 +82,12 @@ impl State {
     }
 
     pub(super) fn key_state(&mut self, key: KeyId) -> &mut KeyState {
-        let (limit, others_ended) = (self.shares.key_limit(), self.others_ended);
-        let new = || KeyState { window: new_window(limit, others_ended), slot: Arc::default() };
+        let (shares, others_ended) = (self.shares, self.others_ended);
+        let new = || KeyState {
+            window: new_window(shares.key_limit(), others_ended),
+            lent: CallWindow::new(shares.for_others().key_limit()),
+            slot: Arc::default(),
+        };
         self.keys.entry(key).or_insert_with(new)
     }
 
@@ -88,6 +96,7 @@ impl State {
         self.addresses.entry(egress.into()).or_insert_with(|| AddressState {
             window: CallWindow::new(shares.address_limit()),
             pace: new_window(shares.pace(), others_ended),
+            lent: CallWindow::new(shares.for_others().address_limit()),
             queue: Arc::default(),
         })
     }
@@ -97,10 +106,73 @@ impl State {
         for address in self.addresses.values_mut() {
             address.window.set_limit(shares.address_limit());
             address.pace.set_limit(shares.pace());
+            address.lent.set_limit(shares.for_others().address_limit());
         }
         for key in self.keys.values_mut() {
             key.window.set_limit(shares.key_limit());
+            key.lent.set_limit(shares.for_others().key_limit());
         }
+    }
+
+    /// Counts a call for `caller` if there is room for it.
+    pub(super) fn start_call(&mut self, caller: Caller<'_>, now: MonotonicTime) -> Availability {
+        let key = caller.key();
+        let of_key = key.map_or(Availability::Now, |key| self.key_state(key).window.availability(now));
+        let address = self.address(caller.egress());
+        let availability = address.availability(now).max(of_key);
+        if availability == Availability::Now {
+            address.start(now);
+            if let Some(key) = key {
+                self.key_state(key).window.start();
+            }
+        }
+        availability
+    }
+
+    /// Records the end of such a call.
+    pub(super) fn end_call(&mut self, egress: &str, key: Option<KeyId>, now: MonotonicTime) {
+        self.address(egress).window.end(now);
+        if let Some(key) = key {
+            self.key_state(key).window.end(now);
+        }
+    }
+
+    /// Counts a call of another process if there is room for it, in the part of the limits that other processes may use.
+    pub(super) fn start_lent_call(
+        &mut self,
+        egress: &str,
+        key: Option<KeyId>,
+        now: MonotonicTime,
+    ) -> Availability {
+        let of_key = key.map_or(Availability::Now, |key| {
+            let key = self.key_state(key);
+            key.window.availability(now).max(key.lent.availability(now))
+        });
+        let address = self.address(egress);
+        let availability = address.availability(now).max(address.lent.availability(now)).max(of_key);
+        if availability == Availability::Now {
+            address.start(now);
+            address.lent.start();
+            if let Some(key) = key.map(|key| self.key_state(key)) {
+                key.window.start();
+                key.lent.start();
+            }
+        }
+        availability
+    }
+
+    /// Records the end of a call of another process.
+    pub(super) fn end_lent_call(&mut self, egress: &str, key: Option<KeyId>, now: MonotonicTime) {
+        self.end_call(egress, key, now);
+        self.address(egress).lent.end(now);
+        if let Some(key) = key {
+            self.key_state(key).lent.end(now);
+        }
+    }
+
+    /// Whether this process has made a call with `key`.
+    pub(super) fn knows_key(&self, key: KeyId) -> bool {
+        self.keys.contains_key(&key)
     }
 
     /// The use of the account's key.

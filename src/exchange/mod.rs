@@ -24,6 +24,7 @@ pub mod futures_positions;
 mod http;
 mod in_flight;
 mod key_permissions;
+mod lender;
 mod limiter_state;
 mod limits;
 mod market_list;
@@ -73,12 +74,14 @@ pub use self::{
     frozen::{FrozenPart, FrozenParts, FrozenReason},
     futures::{CurrencyMargin, decode_margins},
     key_permissions::{KeyPermissions, KeyScope},
+    lender::{BorrowedPermit, Lender, LenderFuture, LenderReply},
     market_list::MARKET_LIST_RETRY_INTERVAL,
     other_version::suggest_other_version,
     pauses::Paused,
     position::{MarginMode, Position, PositionAnswer, PositionSide, settlement_currency},
     price::{PriceTable, QUOTE},
     proxy::{Proxy, ProxyCredentials},
+    rate_limiter::LentPermit,
     read::{PositionsRead, ReadAnswer, ReadOutcome, ReadRequest, SessionRead},
     read_prices::{MarketListStatus, PricesAnswer},
     remedy::{suggest_fix, suggest_other_fix},

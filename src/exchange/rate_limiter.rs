@@ -59,6 +59,14 @@ pub(super) struct Permit {
     previous_nonce: Option<(Box<str>, u64)>,
 }
 
+/// A permit for one call of another process. The call counts as in flight until this is dropped.
+#[derive(Debug)]
+pub struct LentPermit {
+    limiter: Arc<RateLimiter>,
+    egress: Box<str>,
+    key: Option<KeyId>,
+}
+
 impl RateLimiter {
     /// A limiter without calls that takes `shares` of the exchange's limits. If `others_before`, a process that was killed
     /// just now may have made calls, so nothing is permitted for a second.
@@ -102,15 +110,8 @@ impl RateLimiter {
         let egress = caller.egress();
         let queue = Arc::clone(&self.state().address(egress).queue);
         let _first_in_queue = queue.lock().await;
-        self.wait_until_available(caller, |state, now| state.address(egress).availability(now)).await?;
-        let now = self.clock.now().monotonic;
-        let mut state = self.state();
-        // Only this call holds the key's slot and the first place in the queue, so the windows still have room.
-        state.address(egress).start(now);
-        if let Some((key, _)) = &key_slot {
-            state.key_state(*key).window.start();
-        }
-        drop(state);
+        // Looks at the key again, because a call of another process may have come between.
+        self.wait_until_available(caller, |state, now| state.start_call(caller, now)).await?;
         Ok(Permit {
             limiter: Arc::clone(self),
             egress: egress.into(),
@@ -118,6 +119,20 @@ impl RateLimiter {
             key_slot,
             previous_nonce: None,
         })
+    }
+
+    /// Waits until another process may make a call, with `key` if the call has one. Such calls take at most the part of
+    /// [`LimitShares::for_others`], so that they never starve the calls of this process.
+    ///
+    /// # Errors
+    /// If calls with the key are paused.
+    pub(super) async fn lend(self: &Arc<Self>, key: Option<KeyId>) -> Result<LentPermit, Paused> {
+        let caller = key.map_or(Caller::Anyone, |key| Caller::Account { key, name: "" });
+        // A key that this process does not use has limits of its own, which the other process knows.
+        let key = key.filter(|key| self.state().knows_key(*key));
+        let egress = caller.egress();
+        self.wait_until_available(caller, |state, now| state.start_lent_call(egress, key, now)).await?;
+        Ok(LentPermit { limiter: Arc::clone(self), egress: egress.into(), key })
     }
 
     /// Records a limit reply to a call for `caller`. Nothing is sent for the caller or with its key for ten minutes, or
@@ -232,12 +247,16 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let now = self.limiter.clock.now().monotonic;
-        let mut state = self.limiter.state();
-        state.address(&self.egress).window.end(now);
-        if let Some((key, _)) = &self.key_slot {
-            state.key_state(*key).window.end(now);
-        }
-        drop(state);
+        let key = self.key_slot.as_ref().map(|(key, _)| *key);
+        self.limiter.state().end_call(&self.egress, key, now);
+        self.limiter.call_ended.notify_waiters();
+    }
+}
+
+impl Drop for LentPermit {
+    fn drop(&mut self) {
+        let now = self.limiter.clock.now().monotonic;
+        self.limiter.state().end_lent_call(&self.egress, self.key, now);
         self.limiter.call_ended.notify_waiters();
     }
 }
@@ -472,5 +491,48 @@ mod tests {
             keys: vec![("a".into(), usage(1, 1)), ("new".into(), usage(0, 1))],
         };
         assert_eq!(limiter.usage(["a", "new"].into_iter()), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_of_other_processes_count_and_leave_room_for_the_own_ones() {
+        let (limiter, clock) = start_limiter();
+        drop(limiter.permit(caller("a", "a")).await);
+        let Caller::Account { key, .. } = caller("a", "") else { panic!("an account") };
+        let ask = || limiter.lend(Some(key));
+        let wait = Duration::from_mins(1);
+        let lent = ask().await;
+        assert!(tokio::time::timeout(wait, ask()).await.is_err(), "one call with a key is lent at a time");
+        let usage = |limiter: &Arc<RateLimiter>| limiter.usage(["a"].into_iter());
+        assert_eq!(usage(&limiter).keys, [("a".into(), WindowUsage { calls: 1, capacity: 2 })]);
+
+        // The other process never ends its call, and this one still makes a call a second.
+        let began = clock.now();
+        for _ in 0..3 {
+            drop(limiter.permit(caller("a", "a")).await);
+        }
+        assert_eq!(began.age(clock.now()).as_millis(), 2_002);
+        drop(lent);
+        let began = clock.now();
+        drop(ask().await);
+        assert_eq!(began.age(clock.now()).as_millis(), 2_001, "a quarter of the limit is lent");
+
+        limiter.record_limit_reply(caller("a", "a"), None);
+        assert!(ask().await.is_err());
+        assert!(limiter.lend(None).await.is_ok(), "the address is not paused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_with_an_unknown_key_is_a_call_of_the_address_only() {
+        let (limiter, _) = start_limiter();
+        let Caller::Account { key, .. } = caller("unknown", "") else { panic!("an account") };
+        let mut lent = Vec::new();
+        let most = LimitShares::from(Share::ALL).for_others().address_limit().calls;
+        for _ in 0..most {
+            lent.push(limiter.lend(Some(key)).await);
+        }
+        assert!(tokio::time::timeout(Duration::from_hours(1), limiter.lend(Some(key))).await.is_err());
+        let usage = limiter.usage(std::iter::empty());
+        assert_eq!(usage.addresses, [("default".into(), WindowUsage { calls: 90, capacity: 900 })]);
+        assert!(limiter.permit(caller("a", "a")).await.is_ok());
     }
 }

@@ -113,12 +113,12 @@ impl CallLimit {
 }
 
 impl LimitShares {
-    /// The shares of a process that runs beside another one, such as a `check` beside the daemon. The daemon leaves them
-    /// free: XT allows a key 3 calls a second, and 2 and a quarter of 2 are fewer. It allows an address 1000 calls a minute,
-    /// and 900 and a tenth of 900 are 990.
+    /// The shares of a process that runs beside one with these shares, such as a `check` beside the daemon. The daemon leaves
+    /// them free: XT allows a key 3 calls a second, and 2 and a quarter of 2 are fewer. It allows an address 1000 calls a
+    /// minute, and 900 and a tenth of 900 are 990.
     #[must_use]
-    pub const fn beside(share: Share) -> Self {
-        Self { key: share.times(Share::of(1, 4)), address: share.times(Share::of(1, 10)) }
+    pub const fn for_others(self) -> Self {
+        Self { key: self.key.times(Share::of(1, 4)), address: self.address.times(Share::of(1, 10)) }
     }
 
     /// Calls with one key.
@@ -238,12 +238,13 @@ mod tests {
 
     #[test]
     fn a_daemon_and_a_process_beside_it_pass_no_published_limit() {
-        let (daemon, beside) = (LimitShares::from(Share::ALL), LimitShares::beside(Share::ALL));
+        let daemon = LimitShares::from(Share::ALL);
+        let beside = daemon.for_others();
         assert_eq!(beside.key_limit(), limit(1, 2_000));
         assert!(daemon.key_limit().calls + beside.key_limit().calls <= 3);
         assert!(daemon.address_limit().calls + beside.address_limit().calls <= 1_000);
-        let half = share("1/2");
-        let (pair, beside) = (LimitShares::from(half), LimitShares::beside(half));
+        let pair = LimitShares::from(share("1/2"));
+        let beside = pair.for_others();
         assert!(2 * pair.key_limit().calls + beside.key_limit().calls <= 3);
         assert!(2 * (pair.address_limit().calls + beside.address_limit().calls) <= 1_000);
     }

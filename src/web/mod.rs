@@ -1,5 +1,6 @@
 //! The HTTP server: `/metrics` for Prometheus, `/` (the status page) for people, `/api/v1/balances` for programs that
-//! need exact amounts, `/-/healthy` and `/-/ready` for supervisors, `/-/reload` for operators.
+//! need exact amounts, `/-/healthy` and `/-/ready` for supervisors, `/-/reload` for operators,
+//! `/-/permit` for other commands.
 //! It reads the store and never calls the exchange.
 //!
 //! ```text
@@ -13,6 +14,7 @@
 //!    │           │     └── fair_queue          one password check at a time, networks in turn
 //!    │           └── tls                 rustls
 //!    └── routes              paths and answers
+//!          ├── permits             lets other processes ask for calls
 //!          ├── renderer            renders large documents off the threads that serve scrapes
 //!          ├── balances_api        JSON
 //!          └── status_page         HTML
@@ -26,6 +28,7 @@ mod config_watcher;
 mod connections;
 mod fair_queue;
 mod listener;
+mod permits;
 mod renderer;
 mod request_policy;
 mod response;
@@ -36,6 +39,7 @@ mod tls;
 
 pub use self::{
     config_watcher::{OPEN_WARNING, WebConfigWatcher},
+    permits::{GrantedPermit, PermitRefusal, PermitRequest},
     request_policy::HostName,
     routes::{ReloadRequest, is_reserved},
     server::Server,

@@ -139,6 +139,16 @@ pub(super) fn text_response(status: StatusCode, text: String) -> Response<Respon
     build_response(status, PLAIN_TEXT, ResponseBody::from_text(text.into_bytes()))
 }
 
+/// A response with status 200 and a small JSON document.
+pub(super) fn json_response(text: String) -> Response<ResponseBody> {
+    build_response(StatusCode::OK, "application/json", ResponseBody::from_text(text.into_bytes()))
+}
+
+/// A response to a method that the path does not have. `allowed` lists the others.
+pub(super) fn method_not_allowed(text: &str, allowed: &'static str) -> Response<ResponseBody> {
+    with_header(text_response(StatusCode::METHOD_NOT_ALLOWED, text.to_owned()), header::ALLOW, allowed)
+}
+
 /// A response with status 200 that may be compressed.
 pub(super) fn encoded_response(
     content_type: &'static str,

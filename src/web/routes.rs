@@ -1,6 +1,6 @@
 //! Paths and their responses. Depends on neither connections, passwords nor the browser policy.
 
-use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
+use std::{collections::BTreeSet, fmt::Write as _, net::IpAddr, sync::Arc};
 
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
@@ -10,8 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
     balances_api::{self, QueryError},
+    permits::{self, PERMIT_PATH, PermitRequest},
     renderer::{RenderError, Rendered, Renderer, Version},
-    response::{ResponseBody, accepts_gzip, encoded_response, text_response, with_header},
+    response::{
+        ResponseBody, accepts_gzip, encoded_response, method_not_allowed, text_response, with_header,
+    },
     status_page::{self, StatusPage},
 };
 use crate::{
@@ -46,6 +49,8 @@ pub(super) struct Routes {
     renderer: Arc<Renderer<Document>>,
     /// The receiver of reload requests; `None` if reload over HTTP is disabled.
     reloads: Option<mpsc::Sender<ReloadRequest>>,
+    /// The receiver of requests for permits; `None` if nobody gives any.
+    permits: Option<mpsc::Sender<PermitRequest>>,
 }
 
 /// A document of the [`Renderer`].
@@ -82,11 +87,16 @@ impl Routes {
             scrape_limiter: (max_scrapes > 0).then_some(ScrapeLimiter { limit: max_scrapes, permits }),
             renderer: Renderer::new(),
             reloads: None,
+            permits: None,
         }
     }
 
     pub(super) fn with_reloads(self, reloads: Option<mpsc::Sender<ReloadRequest>>) -> Self {
         Self { reloads, ..self }
+    }
+
+    pub(super) fn with_permits(self, permits: mpsc::Sender<PermitRequest>) -> Self {
+        Self { permits: Some(permits), ..self }
     }
 
     pub(super) fn telemetry_path(&self) -> &str {
@@ -97,10 +107,20 @@ impl Routes {
         &self.exposition
     }
 
-    pub(super) async fn respond<B>(&self, request: &Request<B>) -> Response<ResponseBody> {
+    /// The response to `request` of the client at `peer`.
+    pub(super) async fn respond<B>(&self, request: &Request<B>, peer: IpAddr) -> Response<ResponseBody> {
         let (path, headers) = (request.uri().path(), request.headers());
         if path == RELOAD_PATH {
             return self.reload(request.method()).await;
+        }
+        if path == PERMIT_PATH
+            && let Some(permits) = &self.permits
+        {
+            if !peer.to_canonical().is_loopback() && self.reloads.is_none() {
+                let text = "permits are for this machine: start with --web.enable-lifecycle to give them to others\n";
+                return text_response(StatusCode::FORBIDDEN, text.to_owned());
+            }
+            return permits::respond(permits, request.method(), request.uri().query()).await;
         }
         let is_metrics_folder = path.strip_suffix('/') == Some(&self.telemetry_path);
         let is_known = [&*self.telemetry_path, "/", HEALTHY_PATH, READY_PATH, BALANCES_PATH].contains(&path);
@@ -276,8 +296,4 @@ impl Routes {
         }
         text
     }
-}
-
-fn method_not_allowed(text: &str, allowed: &'static str) -> Response<ResponseBody> {
-    with_header(text_response(StatusCode::METHOD_NOT_ALLOWED, text.to_owned()), header::ALLOW, allowed)
 }

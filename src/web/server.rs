@@ -13,6 +13,7 @@ use super::{
     auth::AuthRefusal,
     config_watcher::WebConfigWatcher,
     listener::{self, PeerInfo},
+    permits::PermitRequest,
     request_policy::{HostName, PolicyRefusal, RequestPolicy},
     response::{ResponseBody, reconnect_response, text_response, with_header},
     routes::{ReloadRequest, Routes},
@@ -72,6 +73,12 @@ impl Server {
         Self { routes: self.routes.with_reloads(reloads), ..self }
     }
 
+    /// Lets other processes ask for permits: each request sends a [`PermitRequest`] to `permits`.
+    #[must_use]
+    pub fn with_permits(self, permits: mpsc::Sender<PermitRequest>) -> Self {
+        Self { routes: self.routes.with_permits(permits), ..self }
+    }
+
     /// The cache that renders the metrics.
     #[must_use]
     pub fn exposition(&self) -> &Arc<ExpositionCache> {
@@ -100,7 +107,9 @@ impl Server {
         if let Err(refusal) = self.policy.check(request, peer_info.local, self.routes.telemetry_path()) {
             return respond_to_policy_refusal(refusal);
         }
-        let Some(web_config) = &self.web_config else { return self.routes.respond(request).await };
+        let Some(web_config) = &self.web_config else {
+            return self.routes.respond(request, peer_info.peer).await;
+        };
         let Some(config) = web_config.current().await else {
             let text = "invalid web configuration: see the exporter's log\n";
             return text_response(StatusCode::INTERNAL_SERVER_ERROR, text.to_owned());
@@ -111,7 +120,7 @@ impl Server {
         let authorization = request.headers().get(header::AUTHORIZATION);
         let now = self.clock.now().monotonic;
         let mut response = match config.authenticator.authenticate(authorization, peer_info.peer, now).await {
-            Ok(()) => self.routes.respond(request).await,
+            Ok(()) => self.routes.respond(request, peer_info.peer).await,
             Err(refusal) => respond_to_auth_refusal(refusal),
         };
         for (name, value) in &config.headers {

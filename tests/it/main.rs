@@ -50,6 +50,7 @@ mod prometheus;
 mod proxies;
 mod release;
 mod reload;
+mod second_reader;
 mod secrets;
 mod shards;
 mod simulator;

@@ -16,6 +16,7 @@ use rustls::{AlertDescription, CertificateError};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
+pub(super) use self::target::connect_address;
 use self::{
     access::Access,
     response::{Response, send},
@@ -75,6 +76,20 @@ async fn request_health(target: &Target, access: &Access) -> Result<Response, Bo
         }
         _ => send(stream, request).await?,
     })
+}
+
+/// Sends a request without a body to the exporter at `address`, which is `host:port`. Returns the status and the body.
+pub(super) async fn request_plain(
+    method: &str,
+    address: &str,
+    path: &str,
+) -> Result<(u16, String), Box<dyn Error + Send + Sync>> {
+    let stream = TcpStream::connect(address).await?;
+    // The exporter may reject the host name of the address, but not the IP address.
+    let host = stream.peer_addr()?.to_string();
+    let request = Request::builder().method(method).uri(path).header(HOST, host).header(CONNECTION, "close");
+    let Response { status, body } = send(stream, request.body(Empty::<Bytes>::new())?).await?;
+    Ok((status.as_u16(), body))
 }
 
 /// The predicate of a sentence about the exporter, with the fix.

@@ -107,7 +107,7 @@ impl Target {
 }
 
 /// The address to connect to: the loopback address for an exporter that listens on all addresses.
-fn connect_address(listen_address: &ListenAddress) -> String {
+pub(crate) fn connect_address(listen_address: &ListenAddress) -> String {
     match listen_address {
         ListenAddress::AllAddresses(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).to_string(),
         ListenAddress::Socket(address) if address.ip().is_unspecified() => {

@@ -76,7 +76,7 @@ fn a_flag_wins_over_its_variable_and_others_are_ignored() {
         ("XT_BALANCE_WATCH", "usdt=1,btc=2"),
         ("XT_BASE_URL", CLOSED_PORT),
         // Of other commands.
-        ("XT_WEB_LISTEN_ADDRESS", "nowhere"),
+        ("XT_WEB_MAX_REQUESTS", "nonsense"),
         ("XT_POLL_INTERVAL", "nonsense"),
         ("XT_URL", "nonsense"),
     ];

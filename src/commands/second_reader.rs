@@ -1,0 +1,166 @@
+//! `once` and `check` beside a running daemon. They take a part of the share that the daemon leaves free, and ask the daemon
+//! for a permit before each call, so that any number of them share this part. Without a daemon that gives permits, one of
+//! them at a time is within the exchange's limits.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::Deserialize;
+use tokio::{
+    runtime::Handle,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::healthcheck::{connect_address, request_plain};
+use crate::{
+    cli::SecondReaderFlags,
+    clock::Clock,
+    exchange::{BorrowedPermit, Client, KeyId, Lender, LenderReply, LimitShares, Share},
+};
+
+/// Longer than the daemon lets a request wait.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time from a reply that there is no permit to the next request.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Maximum time at the end to tell the daemon that the last call has ended.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+/// The permits of a daemon are valid for no longer than this.
+const VALIDITY_MAX: Duration = Duration::from_mins(1);
+
+/// A process that reads beside a daemon.
+#[derive(Debug)]
+pub(super) struct SecondReader {
+    shares: LimitShares,
+    daemon: Option<Arc<Daemon>>,
+}
+
+/// The daemon that is asked for permits.
+#[derive(Debug)]
+struct Daemon {
+    /// `host:port`.
+    address: String,
+    /// Whether it gave no permit for another reason than a limit: it is not asked again.
+    is_gone: AtomicBool,
+    /// Requests that tell it about the end of a call.
+    ending: Mutex<JoinSet<()>>,
+}
+
+/// The body of a permit.
+#[derive(Deserialize)]
+struct PermitBody {
+    id: String,
+    valid_seconds: u64,
+}
+
+impl SecondReader {
+    /// A reader with a part of `share`, or with all of it if the flags say that no daemon uses it.
+    pub(super) fn new(flags: &SecondReaderFlags, share: Share) -> Self {
+        let shares = LimitShares::from(share);
+        if flags.alone {
+            return Self { shares, daemon: None };
+        }
+        let address = flags.listen_address.first().filter(|address| address.port() != 0);
+        let daemon = address.map(|address| {
+            Arc::new(Daemon {
+                address: connect_address(address),
+                is_gone: AtomicBool::default(),
+                ending: Mutex::default(),
+            })
+        });
+        Self { shares: shares.for_others(), daemon }
+    }
+
+    /// The client for its calls.
+    ///
+    /// # Errors
+    /// If the TLS library cannot be set up.
+    pub(super) fn client(&self, clock: Clock) -> Result<Client, String> {
+        let client = Client::new(clock, self.shares)?;
+        Ok(match &self.daemon {
+            Some(daemon) => {
+                let daemon = Arc::clone(daemon);
+                client.with_lender(Lender::new(move |key| Box::pin(Arc::clone(&daemon).ask(key))))
+            }
+            None => client,
+        })
+    }
+
+    /// Waits until the daemon knows that the last call has ended, at most a second.
+    pub(super) async fn finish(&self) {
+        let Some(daemon) = &self.daemon else { return };
+        let mut ending = std::mem::take(&mut *daemon.ending.lock().unwrap_or_else(PoisonError::into_inner));
+        let _ = timeout(FINISH_TIMEOUT, async { while ending.join_next().await.is_some() {} }).await;
+    }
+}
+
+impl Daemon {
+    async fn ask(self: Arc<Self>, key: Option<KeyId>) -> LenderReply {
+        let query = key.map_or_else(String::new, |key| format!("?key={key}"));
+        while !self.is_gone.load(Ordering::Relaxed) {
+            let why = match self.request("POST", &query).await {
+                Ok((200, body)) => match serde_json::from_str(&body) {
+                    Ok(permit) => return LenderReply::Lent(self.borrow(permit)),
+                    Err(_) => "its response is no permit".to_owned(),
+                },
+                Ok((409, _)) => return LenderReply::Paused,
+                Ok((503, _)) => {
+                    sleep(RETRY_DELAY).await;
+                    continue;
+                }
+                Ok((status, _)) => format!("it returned status {status}"),
+                Err(why) => why,
+            };
+            if !self.is_gone.swap(true, Ordering::Relaxed) {
+                tracing::debug!(
+                    address = self.address,
+                    "no exporter gives permits, so this command makes few calls: {why}"
+                );
+            }
+        }
+        LenderReply::Nobody
+    }
+
+    fn borrow(self: &Arc<Self>, PermitBody { id, valid_seconds }: PermitBody) -> BorrowedPermit {
+        let daemon = Arc::clone(self);
+        let on_end = move || {
+            // The daemon ends the permit itself if it does not hear of this.
+            let Ok(runtime) = Handle::try_current() else { return };
+            let asked = Arc::clone(&daemon);
+            let end = async move {
+                let _ = asked.request("DELETE", &format!("?id={id}")).await;
+            };
+            let mut ending = daemon.ending.lock().unwrap_or_else(PoisonError::into_inner);
+            while ending.try_join_next().is_some() {}
+            ending.spawn_on(end, &runtime);
+        };
+        BorrowedPermit::new(Duration::from_secs(valid_seconds).min(VALIDITY_MAX), on_end)
+    }
+
+    /// Returns the status and the body, or why it got no response.
+    async fn request(&self, method: &str, query: &str) -> Result<(u16, String), String> {
+        let path = format!("/-/permit{query}");
+        match timeout(REPLY_TIMEOUT, request_plain(method, &self.address, &path)).await {
+            Ok(response) => response.map_err(|error| error.to_string()),
+            Err(_) => Err("it does not respond".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_reader_has_a_part_of_the_share_unless_it_is_alone() {
+        let flags = |alone| SecondReaderFlags { listen_address: Vec::new(), alone };
+        let shares = |alone| SecondReader::new(&flags(alone), Share::ALL).shares;
+        assert_eq!(shares(true), LimitShares::from(Share::ALL));
+        assert_eq!(shares(false), LimitShares::from(Share::ALL).for_others());
+    }
+}
