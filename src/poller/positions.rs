@@ -117,7 +117,7 @@ pub(super) fn log_transition(before: &PositionsSnapshot, after: &PositionsSnapsh
     let ((over_before, unusable_before), (over_limit, unusable)) = (hidden(before), hidden(after));
     if over_limit > 0 && over_before == 0 {
         let max_positions = after.config.risk.max_positions;
-        tracing::warn!(%account, wallet, over_limit, max_positions, "more positions than max_positions: showing those nearest to liquidation");
+        tracing::warn!(%account, wallet, over_limit, max_positions, "more positions than max_positions: showing those nearest to liquidation, raise max_positions to show all");
     }
     if unusable > 0 && unusable_before == 0 {
         tracing::warn!(%account, wallet, unusable, "some rows of positions are unusable: these positions are unknown, the others are published");

@@ -129,7 +129,8 @@ fn log_market_list(before: &MarketListState, after: &MarketListState) {
             } else {
                 "prices of closed markets are not left out"
             };
-            tracing::warn!(reason, "cannot read the list of markets, {consequence}: {text}");
+            let fix = suggest_fix(&new.failure);
+            tracing::warn!(reason, fix, "cannot read the list of markets, {consequence}: {text}");
         }
         (Some(_), None) => tracing::info!("the list of markets can be read again"),
         _ => {}

@@ -84,8 +84,8 @@ struct Story {
 }
 
 impl Story {
-    /// Waits until the new lines contain each text as often as it says, and tells them.
-    fn tell(&mut self, chapter: &str, exporter: &Exporter, ends: &[(&str, usize)]) {
+    /// Waits until the new lines contain each text as often as it says, and tells them. Returns the line with the first text.
+    fn tell(&mut self, chapter: &str, exporter: &Exporter, ends: &[(&str, usize)]) -> String {
         let told = self.told;
         let text = until(chapter, || {
             let text = exporter.stderr.text();
@@ -93,6 +93,8 @@ impl Story {
             ends.iter().all(|(part, wanted)| count(part) >= *wanted).then_some(text)
         });
         self.add(chapter, &text);
+        let mut new = text.lines().skip(told);
+        new.find(|line| line.contains(ends[0].0)).unwrap_or_default().to_owned()
     }
 
     /// Ends the daemon and tells its last lines.
@@ -111,6 +113,15 @@ impl Story {
         });
         let _ = write!(self.text, "# {chapter}\n{}\n\n", lines.join("\n"));
     }
+}
+
+/// The seconds from the time of a line to the time in one of its fields.
+fn seconds_until(line: &str, key: &str) -> u64 {
+    let time = |key: &str| {
+        let value = line.split(' ').find_map(|field| field.strip_prefix(key)?.strip_prefix('='));
+        humantime::parse_rfc3339(value.unwrap_or_else(|| panic!("no {key} in {line}"))).unwrap()
+    };
+    time(key).duration_since(time("ts")).unwrap_or_default().as_secs()
 }
 
 fn start(desk: &Desk, story: &mut Story) -> Exporter {
@@ -187,13 +198,23 @@ fn a_locked_account() {
 
     let simulator = &desk.exchange.simulator;
     simulator.inject_fault(Fault::new(Effect::from_status(429)).for_account("treasury"));
-    story.tell("the exchange locks an account", &exporter, &[(messages::POLL_FAILED, 1)]);
+    let line = story.tell("the exchange locks an account", &exporter, &[(messages::POLL_FAILED, 1)]);
+    assert!((500..=605).contains(&seconds_until(&line, "next_try")), "a pause takes ten minutes: {line}");
     simulator.inject_fault(Fault::new(Effect::Revoked).for_account("market-maker"));
-    story.tell("the exchange refuses a key", &exporter, &[(messages::POLL_FAILED, 1)]);
+    let line = story.tell("the exchange refuses a key", &exporter, &[(messages::POLL_FAILED, 1)]);
+    assert!(
+        (200..=305).contains(&seconds_until(&line, "next_try")),
+        "a refused key rests five minutes: {line}"
+    );
     story.end(exporter);
 
     let exporter = desk.start();
-    story.tell("the daemon starts again", &exporter, &[(messages::RESTORED, 1), ("first prices read", 1)]);
+    let line = story.tell(
+        "the daemon starts again",
+        &exporter,
+        &[(messages::PAUSED, 1), (messages::RESTORED, 1), ("first prices read", 1)],
+    );
+    assert!((500..=605).contains(&seconds_until(&line, "paused_until")), "{line}");
     desk.write_keys("maker", "makerNew");
     story.tell(
         "a new key pair",

@@ -24,6 +24,7 @@ pub const POLL_FAILED: &str = "poll failed: ";
 pub const OTHER_VERSION: &str = "; the key may be for API ";
 pub const MAY_NOT_BE_OPEN: &str = "; the account may not have opened coin-margined futures: ";
 pub const POLL_FAILED_AGAIN: &str = "poll failed again: ";
+pub const PAUSED: &str = "the account is paused after a rate-limit reply";
 pub const BALANCES_UNKNOWN: &str = "balances are unknown, because";
 pub const PRICES_UNKNOWN: &str = "prices are unknown, because";
 pub const PRICES_FAILED: &str = "cannot read prices";
