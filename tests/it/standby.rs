@@ -308,7 +308,7 @@ struct Drill {
     pair: Pair,
     observer: Observer,
     receiver: Receiver,
-    _prometheus: Prometheus,
+    prometheus: Prometheus,
     _alertmanager: Alertmanager,
     _folder: tempfile::TempDir,
 }
@@ -329,14 +329,7 @@ impl Drill {
         let prometheus =
             Prometheus::start_shortened(folder.path(), alertmanager.address, &exporters, FACTOR, rename);
         let observer = Observer::start(exporters);
-        Self {
-            pair,
-            observer,
-            receiver,
-            _prometheus: prometheus,
-            _alertmanager: alertmanager,
-            _folder: folder,
-        }
+        Self { pair, observer, receiver, prometheus, _alertmanager: alertmanager, _folder: folder }
     }
 
     /// Does something to the pair, waits until it has the right state and its balances are fresh, and prints for how long
@@ -346,7 +339,7 @@ impl Drill {
         action(&mut self.pair);
         until(what, || is_done(&self.pair).then_some(()));
         let done = now();
-        until(what, || self.observer.has_seen_poll_after(done).then_some(()));
+        until(what, || self.observer.has_seen_all_turns_after(done).then_some(()));
         let gap = self.observer.longest_gap_after(begin);
         report(&format!("{what}: {gap:.1} s without fresh balances"));
     }
@@ -379,6 +372,11 @@ impl Drill {
             assert_eq!(log.asset_call_times(account).len(), 2, "calls of {account}, one of each machine");
         }
         assert_eq!(self.messages(), [""; 0]);
+        // Nor is anybody about to be: a target that is always down would send a ticket after this test.
+        until("no target that is down is an alert", || {
+            let alerts = self.prometheus.alerts();
+            (!alerts.iter().any(|alert| alert.contains("Down "))).then_some(())
+        });
         report("no page and no ticket about the exporter or an account that works");
     }
 

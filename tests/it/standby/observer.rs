@@ -19,6 +19,7 @@ use super::pair::WELL;
 use crate::common::{answer, sample};
 
 const LAST_SUCCESS: &str = "xt_last_success_timestamp_seconds{account=\"main\",wallet=\"spot\"}";
+const POLLS: &str = "xt_polls_total{account=\"main\",wallet=\"spot\"}";
 /// Time from one scrape to the next.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Maximum time of a scrape.
@@ -26,21 +27,40 @@ const SCRAPE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Scrapes until dropped.
 pub struct Observer {
-    /// The times of the successful polls that it has seen, in seconds since 1970, oldest first.
-    polls: Arc<Mutex<Vec<f64>>>,
+    seen: Arc<Mutex<Seen>>,
     ends: Arc<AtomicBool>,
+}
+
+/// What an observer has seen.
+#[derive(Default)]
+struct Seen {
+    /// The times of the successful polls, in seconds since 1970, oldest first.
+    polls: Vec<f64>,
+    /// The last such time of an exporter that gave every account a turn.
+    all_turns: f64,
+}
+
+/// A scrape with a successful poll.
+struct Scrape {
+    /// The time of the poll, in seconds since 1970.
+    poll: f64,
+    /// Whether every account had a turn since the exporter started.
+    had_all_turns: bool,
 }
 
 impl Observer {
     pub fn start(exporters: Vec<SocketAddr>) -> Self {
-        let observer = Self { polls: Arc::default(), ends: Arc::default() };
-        let (polls, ends) = (Arc::clone(&observer.polls), Arc::clone(&observer.ends));
+        let observer = Self { seen: Arc::default(), ends: Arc::default() };
+        let (seen, ends) = (Arc::clone(&observer.seen), Arc::clone(&observer.ends));
         thread::spawn(move || {
             while !ends.load(Ordering::Relaxed) {
-                for poll in exporters.iter().filter_map(|exporter| last_success(*exporter)) {
-                    let mut polls = polls.lock().unwrap();
-                    if polls.last().is_none_or(|last| poll > *last) {
-                        polls.push(poll);
+                for scrape in exporters.iter().filter_map(|exporter| scrape(*exporter)) {
+                    let mut seen = seen.lock().unwrap();
+                    if seen.polls.last().is_none_or(|last| scrape.poll > *last) {
+                        seen.polls.push(scrape.poll);
+                    }
+                    if scrape.had_all_turns {
+                        seen.all_turns = seen.all_turns.max(scrape.poll);
                     }
                 }
                 thread::sleep(PAUSE);
@@ -49,15 +69,15 @@ impl Observer {
         observer
     }
 
-    /// Whether it has seen a balance that is newer than `time`.
-    pub fn has_seen_poll_after(&self, time: f64) -> bool {
-        self.polls.lock().unwrap().last().is_some_and(|last| *last > time)
+    /// Whether it has seen balances that are newer than `time`, of an exporter that gave every account a turn.
+    pub fn has_seen_all_turns_after(&self, time: f64) -> bool {
+        self.seen.lock().unwrap().all_turns > time
     }
 
     /// The longest time between two successful polls that it has seen one after the other, the later one after `time`. Before
     /// the first poll the balances are not fresh since `time`.
     pub fn longest_gap_after(&self, time: f64) -> f64 {
-        let polls = self.polls.lock().unwrap();
+        let polls = &self.seen.lock().unwrap().polls;
         let first = polls.first().map_or(0.0, |first| first - time);
         let pairs = polls.windows(2).filter(|pair| pair[1] > time);
         pairs.map(|pair| pair[1] - pair[0]).fold(first, f64::max)
@@ -75,8 +95,8 @@ pub fn now() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// The time of the last successful poll that an exporter shows; `None` if it does not answer in time.
-fn last_success(exporter: SocketAddr) -> Option<f64> {
+/// Scrapes an exporter; `None` if it does not answer in time or had no successful poll.
+fn scrape(exporter: SocketAddr) -> Option<Scrape> {
     let mut stream = TcpStream::connect_timeout(&exporter, SCRAPE_TIMEOUT).ok()?;
     stream.set_read_timeout(Some(SCRAPE_TIMEOUT)).ok()?;
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
@@ -85,8 +105,12 @@ fn last_success(exporter: SocketAddr) -> Option<f64> {
     if !raw.starts_with(b"HTTP/1.0 200 ") {
         return None;
     }
+    let text = answer(&raw).text();
+    // After the third poll of one account, all others had at least one turn.
+    let had_all_turns = sample(&text, POLLS).is_some_and(|polls| polls >= 3.0);
     // 0 before the first one.
-    sample(&answer(&raw).text(), LAST_SUCCESS).filter(|time| *time > 0.0)
+    let poll = sample(&text, LAST_SUCCESS).filter(|time| *time > 0.0)?;
+    Some(Scrape { poll, had_all_turns })
 }
 
 /// Checks the calls of all machines against the published limits, as if they shared one address, and describes them.

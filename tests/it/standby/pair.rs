@@ -17,9 +17,15 @@ pub const CLUSTER: &str = "198.51.100.1";
 /// The accounts that work.
 pub const WELL: [&str; 3] = ["main", "second", "third"];
 
-/// The configuration of both machines. The exchange pauses the account `locked` and refuses the key of `refused`.
-const CONFIG_HEAD: &str =
-    "api: v1\nbase_urls: ['http://127.0.0.1:8470']\npoll_interval: 1s\npoll_timeout: 900ms\naccounts:\n";
+/// The configuration of both machines, without accounts. The exchange pauses the account `locked` and refuses the key of
+/// `refused`.
+const CONFIG_HEAD: &str = "api: v1
+base_urls: ['http://127.0.0.1:8470']
+poll_interval: 1s
+poll_timeout: 900ms
+limits: {share: 1/2}
+accounts:
+";
 
 /// The two machines, by their number 0 or 1, and the exchange that they ask.
 pub struct Pair {
