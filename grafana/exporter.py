@@ -106,9 +106,10 @@ def polls():
         ).unit("percentunit").min(0).max(1),
         time_series(
             "Failed polls over time",
-            "Failed polls of all selected wallets in each interval, by reason.",
+            "Failed polls of all selected wallets in each interval, by reason. A reason without failures has no bars.",
             (8, 7),
-            [query("sum by (reason) (increase(xt_poll_failures_total{wallet}[$__rate_interval]))", "{{reason}}")],
+            [query("sum by (reason) (increase(xt_poll_failures_total{wallet}[$__rate_interval])) > 0", "{{reason}}")],
+            no_value="none known",
         )
         .unit("short")
         .decimals(0)

@@ -9,13 +9,13 @@ from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 from panels import GREY, NO_THRESHOLDS, SELECTORS, ZERO_OR_ALARM, ZERO_OR_WARNING
 from panels import account_links, column, dashboard, filled, query, range_text, row, same_color, stat, state_timeline, table
 from panels import thresholds, time_series, value_texts
-from queries import ACCOUNT_STATE, ADDRESS_USE, BUSIEST_ADDRESSES, EXPORTERS_DOWN_COUNT, KEY_PEAK, KEY_USE, SHARDS
-from queries import SHARDS_WANTED, WORST_ACCOUNTS, WORST_KEYS
+from queries import ADDRESS_USE, BUSIEST_ADDRESSES, EXPORTERS_DOWN_COUNT, KEY_PEAK, KEY_USE, SHARDS
+from queries import SHARDS_WANTED, WORST_KEYS, WORST_STATES
 from wallets import STATES
 
 USE = {"unit": "percentunit", "decimals": 0, "levels": thresholds((0, "green"), (0.8, "orange"))}
-# Range queries of many series: a point for every six pixels is enough.
-POINTS = 240
+# Range queries of many series: a point for every ten pixels is enough.
+POINTS = 120
 IS_FRESH = "xt_up{wallet} == 1 and xt_currencies{wallet}"
 IS_HELD = "xt_up{wallet} == 0 and xt_currencies{wallet}"
 IS_UNKNOWN = "xt_up{wallet} unless xt_currencies{wallet}"
@@ -128,7 +128,7 @@ def states():
             wallet. If several exporters watch a wallet, its best state counts. Click a band to see the account's polls or
             balances.""",
             (24, 14),
-            query(f"{ACCOUNT_STATE} and on (account) {WORST_ACCOUNTS}", "{{account}}"),
+            query(WORST_STATES, "{{account}}"),
             [STATES],
             no_value="none known",
         )

@@ -74,7 +74,7 @@ IF_SELECTED = "and on (account, wallet, currency) xt_balance_free_threshold{curr
 RUNWAY_SECONDS = "account_wallet_currency:xt_balance_free:runway_seconds{currency_only}"
 DECREASE = "account_wallet_currency:xt_balance_free:fall30m{currency_only}"
 # NaN: the balance is known and does not fall. The panels show NaN as a text.
-RUNWAY = f"{FOR_EACH_EXPORTER} ({RUNWAY_SECONDS} or {DECREASE} * NaN)"
+RUNWAY = f"{FOR_EACH_EXPORTER} ({RUNWAY_SECONDS} or {DECREASE} * NaN) and xt_balance_free{{currency}}"
 CHANGE_PER_HOUR = f"""
     {FOR_EACH_EXPORTER} (0 - 2 * quantile_over_time(0.5, {DECREASE}[3h]))
     and xt_balance_free{{currency}}
@@ -136,10 +136,19 @@ POSITIONS_MISSING = f"(({FUTURES_ENABLED} unless xt_positions{{wallet}}) or {EXP
 
 # ---- The fleet
 
+# 0 for a wallet that was fresh in all of the shown time, 1 if it was held, 2 if it was unknown, and between them if both.
+# Functions of ranges cost less than a state at each step.
+SHOWN = "{wallet}[$__range] @ end()"
+TROUBLE = f"""
+    2 - avg_over_time(xt_up{SHOWN})
+    - (count_over_time(xt_currencies{SHOWN}) or 0 * count_over_time(xt_up{SHOWN})) / count_over_time(xt_up{SHOWN})
+"""
+WORST_ACCOUNTS = f"topk(30, max by (account) (min by (account, wallet) ({TROUBLE})) > 0)"
 # The state of the account's worst wallet. A wallet has its best state if several exporters watch it.
-ACCOUNT_STATE = f"max by (account) (min by (account, wallet) ({STATE}))"
-# Accounts that were held or unknown for the longest part of the shown time.
-WORST_ACCOUNTS = f"topk(30, sum_over_time(({ACCOUNT_STATE})[$__range:$__interval] @ end()) > 0)"
+WORST_UP = f"(xt_up{{wallet}} and on (account) {WORST_ACCOUNTS})"
+WORST_STATES = f"""
+    max by (account) (min by (account, wallet) (((1 - {WORST_UP}) and xt_currencies{{wallet}}) or 2 + 0 * {WORST_UP}))
+"""
 ADDRESS_USE = 'xt_rate_limit_calls{target,scope="address"} / xt_rate_limit_capacity{target,scope="address"}'
 BUSIEST_ADDRESSES = f"topk(20, max by (instance, egress) ({ADDRESS_USE.replace('}', '} @ end()')}))"
 # A second passes between two scrapes many times, so only the peak of a while says how close a key came to its limit.
