@@ -116,13 +116,15 @@ def faults(step, steps):
     """New faults at a step of the last hours, in the format of the simulated exchange, and whether old faults end."""
     left = steps - 1 - step
     maintenance = {"account": "grid-bot", "effect": "maintenance"}
+    # The key of this account also reads futures.
+    spot = {"account": "arbitrage", "endpoint": "getBalance"}
     plan = {
         int(steps * 0.30): [maintenance],
-        int(steps * 0.55): [{"account": "arbitrage", "calls": 1, "effect": "empty_data"}],
+        int(steps * 0.55): [{**spot, "calls": 1, "effect": "empty_data"}],
         int(steps * 0.65): [{"account": "treasury", "calls": 3, "effect": {"delay": {"ms": 350}}}],
         int(steps * 0.75): [
             {"account": "market-maker", "calls": 2, "effect": {"status": {"status": 502}}},
-            {"account": "arbitrage", "calls": 1, "effect": {"row": {"currency": "eth", "value": {"available": "NaN", "freeze": None}}}},
+            {**spot, "calls": 1, "effect": {"row": {"currency": "eth", "value": {"available": "NaN", "freeze": None}}}},
         ],
     }
     new_faults = plan.get(step, [])
