@@ -1,6 +1,6 @@
 # The commands of a developer. For everything else, use cargo.
 
-.PHONY: check test drill bench demo static dist
+.PHONY: check test drill bench demo rules static dist
 
 # Most integration tests wait for timers, sockets and processes, so they run several per core.
 TEST_THREADS = $(shell expr 4 \* $$(nproc))
@@ -35,6 +35,14 @@ bench:
 
 demo:
 	cargo run --release --locked -- demo
+
+# Writes copies of the alerting rules with your names into OUTPUT. deploy/README.md explains each variable, for example:
+#   make rules RUNBOOKS=https://wiki.example.com/xt JOB=xt TEAMS=team SEVERITIES="critical=page info=note" FLAVOUR=vmalert
+OUTPUT = rules
+rules:
+	python3 deploy/prometheus/write_rules.py --output '$(OUTPUT)' $(if $(RUNBOOKS),--runbooks '$(RUNBOOKS)') \
+		$(if $(DASHBOARDS),--dashboards '$(DASHBOARDS)') $(if $(JOB),--job '$(JOB)') $(if $(TEAMS),--team-label '$(TEAMS)') \
+		$(SEVERITIES:%=--severity %) $(if $(FLAVOUR),--flavour '$(FLAVOUR)')
 
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # Builds one static program for an empty container image and for releases: target/static/xt-balance-exporter.

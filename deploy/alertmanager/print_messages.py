@@ -16,7 +16,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         for alert in message["alerts"]:
             receiver, name = self.path.strip("/"), alert["labels"]["alertname"]
-            print(f"{receiver}, {alert['status']}: {name}. {alert['annotations']['description']}", flush=True)
+            print(f"{receiver}, {alert['status']}: {name}. {alert['annotations']['summary']}", flush=True)
         self.send_response(200)
         self.end_headers()
 

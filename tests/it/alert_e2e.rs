@@ -5,12 +5,13 @@
 //! Then all faults are repaired. An unexpected message ends the drill when it arrives, a missing one at the end.
 //!
 //! `make drill` shows each step as it happens, and at the end a table of the messages and their times.
-//! Needs the Debian packages prometheus and prometheus-alertmanager.
+//! Needs the Debian packages prometheus and prometheus-alertmanager, and `vmalert` needs victoria-metrics.
 
 mod demo;
 mod drill;
 pub mod servers;
 pub mod shipped;
+mod vmalert;
 
 use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, sync::mpsc, thread, time::Duration};
 
@@ -38,7 +39,7 @@ fn each_fault_pages_once_and_nothing_else_pages() {
     report(&format!("\nEvery time is {FACTOR} times shorter than shipped. These faults begin at once:"));
     deployment.inject_faults();
     deployment.drill.wait_for_messages();
-    let hedge_down = format!("XtExporterDown warning of {}", deployment.hedge_port.address);
+    let hedge_down = format!("XtExporterInstanceDown warning of {}", deployment.hedge_port.address);
     for (muted, by) in [
         (&*hedge_down, "XtExporterDown critical"),
         ("XtBalanceLow warning of market-maker/usdt", "XtBalanceLow critical of market-maker/usdt"),
@@ -75,8 +76,7 @@ fn a_key_that_never_worked_pages_once_as_a_refused_key() {
     drill.run_step("newcomer: is watched from now on, with a key that does not work", || ());
     drill.expect_page(
         "XtAuthFailing critical of newcomer",
-        "Account newcomer, wallet spot: the exchange refuses the key (reason auth). \
-        The balances stay unknown until a person fixes the key.",
+        "newcomer/spot: the exchange refuses the key (auth)",
     );
     drill.wait_for_messages();
     drill
@@ -143,26 +143,17 @@ fn target_labels(edit: impl Fn(String) -> String, are_renamed: bool) {
             elsewhere.inject(&json!({"effect": {"status": {"status": 500}}}));
         },
     );
-    drill.expect_page(
-        "XtBalanceLow critical of desk/usdt",
-        "Account desk, wallet spot: 120.5 USDT are free, the page threshold is 250.",
-    );
-    drill.expect_page(
-        "XtBalanceLow critical of treasury/usdt",
-        "Account treasury, wallet spot: 4000 USDT are free, the page threshold is 4500.",
-    );
+    drill.expect_page("XtBalanceLow critical of desk/usdt", "desk/spot: 120.5 USDT free, 24 % of 500");
+    drill
+        .expect_page("XtBalanceLow critical of treasury/usdt", "treasury/spot: 4000 USDT free, 44 % of 9000");
     drill.expect_page(
         "XtBalanceUnknown critical of otc/usdt",
-        "Account otc, wallet spot: the free USDT balance is unknown, the threshold is 1. \
-        Reasons of recent failures: unavailable.",
+        "otc/spot: USDT unknown, was 54000, threshold 1",
     );
     if are_renamed {
         drill.expect_ticket(
             "XtLabelsRenamed warning of xt-balance-exporter",
-            "Targets of the job xt-balance-exporter have a label that the exporter uses too, so Prometheus renames the exporter's \
-            label to exported_account, exported_wallet, exported_currency, exported_quote, exported_reason, exported_host, exported_symbol, \
-            exported_side or exported_margin_mode. \
-            Queries and dashboards find the wrong accounts. Set honor_labels: true in the job.",
+            "Job xt-balance-exporter: its target labels rename labels of the exporter",
         );
     }
     drill.wait_for_messages();
@@ -228,12 +219,9 @@ fn a_pending_withdrawal_pages_once_until_it_is_cancelled() {
 fn a_textfile_that_nobody_rewrites_pages() {
     with_textfile(|drill, node, cron, _| {
         let page = format!("XtTextfileStale critical of {node}");
-        let description = format!(
-            "The target {node} of the job node serves a textfile that no run has updated for at least 15 minutes. \
-            Its balances are old (wallets: 1). A balance may run out unnoticed."
-        );
+        let summary = format!("{node}: textfile not updated for at least 15 minutes, wallets in it: 1");
         drill.run_step("desk: cron no longer rewrites its textfile", || cron.stop());
-        drill.expect_page(&page, &description);
+        drill.expect_page(&page, &summary);
         drill.wait_for_messages();
         drill.run_step("desk: cron runs again", || cron.start());
         drill.expect_resolved(&format!("page: {page} resolved"));
@@ -247,10 +235,7 @@ fn a_textfile_that_is_deleted_pages() {
             cron.stop();
             fs::remove_file(textfile).unwrap();
         });
-        drill.expect_page(
-            "XtExporterDown critical",
-            "No exporter watches these wallets any more: account desk, wallet spot. A balance may run out unnoticed.",
-        );
+        drill.expect_page("XtExporterDown critical", "Not watched any more: desk/spot");
         drill.wait_for_messages();
         drill.run_step("desk: cron runs again", || cron.start());
         drill.expect_resolved("page: XtExporterDown critical resolved");
@@ -379,7 +364,7 @@ impl Deployment {
         });
         drill.expect_page(
             "XtBalanceLow critical of market-maker/usdt",
-            "Account market-maker, wallet spot: 120.5 USDT are free, the page threshold is 250.",
+            "market-maker/spot: 120.5 USDT free, 24 % of 500",
         );
 
         drill.run_step("otc-desk: its exchange answers 500", || {
@@ -387,8 +372,7 @@ impl Deployment {
         });
         drill.expect_page(
             "XtBalanceUnknown critical of otc-desk/usdt",
-            "Account otc-desk, wallet spot: the free USDT balance is unknown, the threshold is 1. \
-            Reasons of recent failures: unavailable.",
+            "otc-desk/spot: USDT unknown, was 54000, threshold 1",
         );
 
         drill.run_step("arbitrage: its key is revoked", || {
@@ -396,30 +380,22 @@ impl Deployment {
         });
         drill.expect_page(
             "XtAuthFailing critical of arbitrage",
-            "Account arbitrage, wallet spot: the exchange refuses the key (reason auth). \
-            The balances stay unknown until a person fixes the key.",
+            "arbitrage/spot: the exchange refuses the key (auth)",
         );
 
         drill.run_step("treasury: its rows of USDT (threshold 500) and BTC (no threshold) vanish", || {
             desks.remove("treasury", "usdt");
             desks.remove("treasury", "btc");
         });
-        drill.expect_page(
-            "XtBalanceLow critical of treasury/usdt",
-            "Account treasury, wallet spot: 0 USDT are free, the page threshold is 250.",
-        );
+        drill.expect_page("XtBalanceLow critical of treasury/usdt", "treasury/spot: 0 USDT free, 0 % of 500");
         drill.expect_ticket(
             "XtWatchedCurrencyMissing warning of treasury/btc",
-            "Account treasury, wallet spot: the exchange's list has no row for BTC. Its balance reads 0. \
-            Either it is empty, or the configuration spells the currency differently from the exchange.",
+            "treasury/spot: the exchange does not list BTC",
         );
 
         let hedge = self.hedge.take();
         drill.run_step("hedge: its exporter is killed", || drop(hedge));
-        drill.expect_page(
-            "XtExporterDown critical",
-            "No exporter watches these wallets any more: account hedge, wallet spot. A balance may run out unnoticed.",
-        );
+        drill.expect_page("XtExporterDown critical", "Not watched any more: hedge/spot");
 
         drill.run_step("reserve: 500.01 USDT, threshold 500, and its exchange answers 500 for 4 s", || {
             let fault =
@@ -437,11 +413,7 @@ impl Deployment {
         drill.run_step("otc-desk: its exchange answers again", || elsewhere.clear_faults());
         drill.expect_resolved("page: XtBalanceUnknown critical of otc-desk/usdt resolved");
         // Muted until now, and still true: most polls of the last quarter of an hour failed.
-        drill.expect_ticket(
-            "XtPollFailing warning of otc-desk",
-            "Account otc-desk, wallet spot: most polls of one exporter fail, or its last good poll is older than max_age. \
-            Reasons of recent failures: unavailable.",
-        );
+        drill.expect_ticket("XtPollFailing warning of otc-desk", "otc-desk/spot: polls fail (unavailable)");
         drill.expect_resolved("ticket: XtPollFailing warning of otc-desk resolved");
 
         drill.run_step("arbitrage: a new key is put into its files", || {

@@ -14,7 +14,7 @@ use super::shipped;
 use crate::common::{Exporter, Lines, PROGRAM, WAIT_TIMEOUT, messages};
 
 /// The page of the account that stays low.
-const PAGE: &str = "page, firing: XtBalanceLow. Account arbitrage, wallet spot: ";
+const PAGE: &str = "page, firing: XtBalanceLow. arbitrage/spot: ";
 
 /// A network with a loopback device only. Dropping it ends the process that keeps it.
 struct Network(Child);
@@ -69,7 +69,7 @@ fn readmes_commands_page_before_the_story_of_the_demo_is_over() {
     demo.stdout.wait_for(messages::DEMO_LOW);
     demo.stdout.wait_for(messages::DEMO_REFUSED);
     let page = receiver.stdout.wait_for_within(PAGE, market::STORY + WAIT_TIMEOUT);
-    assert!(page.contains("USDT are free, the page threshold is 20000."), "{page}");
+    assert!(page.contains(" % of 30000"), "{page}");
     demo.stdout.wait_for_within(messages::DEMO_END, market::STORY);
     let output = demo.wait();
     assert!(output.status.success(), "{}: {}", output.status, output.stderr);

@@ -28,10 +28,10 @@ struct Step {
     expected: Vec<ExpectedMessage>,
 }
 
-/// A message and the description of its alert; `None` for a resolved alert.
+/// A message and the `summary` of its alert; `None` for a resolved alert.
 struct ExpectedMessage {
     summary: String,
-    description: Option<String>,
+    alert_summary: Option<String>,
 }
 
 impl Drill {
@@ -69,13 +69,13 @@ impl Drill {
     }
 
     /// The last step must send this message to the receiver of pages, once.
-    pub fn expect_page(&mut self, alert: &str, description: &str) {
-        self.expect(format!("page: {alert} firing"), Some(description));
+    pub fn expect_page(&mut self, alert: &str, summary: &str) {
+        self.expect(format!("page: {alert} firing"), Some(summary));
     }
 
     /// The last step must send this message to the receiver of tickets, once.
-    pub fn expect_ticket(&mut self, alert: &str, description: &str) {
-        self.expect(format!("ticket: {alert} firing"), Some(description));
+    pub fn expect_ticket(&mut self, alert: &str, summary: &str) {
+        self.expect(format!("ticket: {alert} firing"), Some(summary));
     }
 
     /// The last step must send this message about a resolved alert, once.
@@ -83,9 +83,9 @@ impl Drill {
         self.expect(summary.to_owned(), None);
     }
 
-    fn expect(&mut self, summary: String, description: Option<&str>) {
-        let description = description.map(str::to_owned);
-        self.steps.last_mut().unwrap().expected.push(ExpectedMessage { summary, description });
+    fn expect(&mut self, summary: String, alert_summary: Option<&str>) {
+        let alert_summary = alert_summary.map(str::to_owned);
+        self.steps.last_mut().unwrap().expected.push(ExpectedMessage { summary, alert_summary });
     }
 
     /// Waits until every expected message has arrived.
@@ -114,8 +114,8 @@ impl Drill {
             else {
                 panic!("nobody expected {}\n{}", message.summary, self.format_state());
             };
-            if let Some(description) = &expected.description {
-                assert_eq!(message.descriptions, [description.as_str()], "{}", message.summary);
+            if let Some(summary) = &expected.alert_summary {
+                assert_eq!(message.alert_summaries, [summary.as_str()], "{}", message.summary);
             }
             let after = message.at.saturating_duration_since(step.at);
             report(&format!("{:7.1} s  {}", after.as_secs_f64(), message.summary));
@@ -188,7 +188,7 @@ impl Drill {
                     message.summary
                 );
                 if message.summary.ends_with("firing") {
-                    let _ = writeln!(format_table, "{:24}{}", "", message.descriptions.join(" "));
+                    let _ = writeln!(format_table, "{:24}{}", "", message.alert_summaries.join(" "));
                 }
             }
         }

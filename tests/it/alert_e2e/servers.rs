@@ -210,7 +210,7 @@ impl Alertmanager {
     pub fn start_shortened(folder: &Path, receiver: SocketAddr, factor: u32) -> Self {
         let config = shipped::read_shortened(shipped::ALERTMANAGER, factor);
         let receiver = format!("http://{receiver}/");
-        let config = shipped::replace_address(&config, "http://127.0.0.1:9099/", &receiver, 3);
+        let config = shipped::replace_address(&config, "http://127.0.0.1:9099/", &receiver, 5);
         let file = folder.join("alertmanager.yml");
         fs::write(&file, config).unwrap();
         let mut child = Command::new("prometheus-alertmanager")
@@ -264,8 +264,8 @@ pub struct Message {
     pub at: Instant,
     /// Receiver, alerts and their states: `page: XtBalanceLow critical of main/usdt firing`.
     pub summary: String,
-    /// The description of each alert in it.
-    pub descriptions: Vec<String>,
+    /// The `summary` of each alert in it.
+    pub alert_summaries: Vec<String>,
 }
 
 impl Receiver {
@@ -311,8 +311,8 @@ impl Receiver {
             .collect();
         each.sort_unstable();
         let summary = format!("{place}: {}", each.join(" and "));
-        let descriptions = alerts.iter().map(|alert| text(&alert["annotations"]["description"])).collect();
-        self.messages.0.lock().unwrap().push(Message { at, summary, descriptions });
+        let alert_summaries = alerts.iter().map(|alert| text(&alert["annotations"]["summary"])).collect();
+        self.messages.0.lock().unwrap().push(Message { at, summary, alert_summaries });
         self.messages.1.notify_all();
         Ok(Response::new(Full::default()))
     }
@@ -387,7 +387,7 @@ fn percent_encode(text: &str) -> String {
 }
 
 /// Sends one request. It is HTTP/1.0, so that the answer is not chunked.
-fn send_request(method: &str, address: SocketAddr, path: &str, body: &str) -> Answer {
+pub fn send_request(method: &str, address: SocketAddr, path: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     let head = format!(
