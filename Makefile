@@ -6,7 +6,7 @@
 TEST_THREADS = $(shell expr 4 \* $$(nproc))
 
 # Tests that need other tools than cargo, root or more than a minute. `make test` runs them.
-SLOW = alert_e2e:: alerts:: ccxt:: dashboard_ deployment:: gzip::chromium image:: network:: packages:: prometheus:: release:: secrets:: standby:: status_page:: \
+SLOW = alert_e2e:: alerts:: ccxt:: dashboard_ deployment:: gzip::chromium image:: mixin:: network:: packages:: prometheus:: release:: secrets:: standby:: status_page:: \
 	stuck:: systemd:: textfile:: web:: web_config::
 # Tests of the rate limits, which simulate thousands of hours.
 MODEL = rate_limit_model

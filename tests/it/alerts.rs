@@ -1,9 +1,10 @@
 //! The alerts as they are delivered: rules, their tests, Alertmanager's routes and mutes, and the
 //! runbooks. What the rules and runbooks name must be what the exporter exports.
-//! `variants` tests the copies that `make rules` writes.
+//! `versions` holds the versions that deploy/README.md names, and `variants` tests the copies that `make rules` writes.
 //! Needs promtool, amtool, prometheus-alertmanager and Python.
 
 pub mod variants;
+mod versions;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

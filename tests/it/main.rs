@@ -41,6 +41,7 @@ mod honesty;
 mod image;
 mod listen_address;
 mod log_texts;
+mod mixin;
 mod network;
 mod packages;
 mod panics;

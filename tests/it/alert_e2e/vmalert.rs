@@ -1,4 +1,4 @@
-//! VictoriaMetrics instead of Prometheus: the rules that `make rules FLAVOUR=vmalert` writes, with Debian's vmagent, vmalert
+//! `VictoriaMetrics` instead of Prometheus: the rules that `make rules FLAVOUR=vmalert` writes, with Debian's vmagent, vmalert
 //! and victoria-metrics. All times are shortened, as in the drill.
 
 use std::{
@@ -15,14 +15,15 @@ use serde_json::Value;
 
 use super::{
     servers::{Exchange, Receiver, ReservedPort, send_request},
-    shipped, start_daemon, write_config,
+    shipped::{self, FACTOR},
+    start_daemon, write_config,
 };
 use crate::{
     alerts::variants,
     common::{WAIT_TIMEOUT, until},
 };
 
-/// A program of VictoriaMetrics. Killed when dropped.
+/// A program of `VictoriaMetrics`. Killed when dropped.
 struct Server {
     address: SocketAddr,
     child: Child,
@@ -73,7 +74,10 @@ impl Server {
             if firing.get(&key).is_some_and(|found| found.iter().any(|found| found == summary)) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{name} {severity} {summary:?} does not fire, but {firing:#?}");
+            assert!(
+                Instant::now() < deadline,
+                "{name} {severity} {summary:?} does not fire, but {firing:#?}"
+            );
             thread::sleep(Duration::from_millis(200));
         }
     }
@@ -99,8 +103,8 @@ fn vmalert_pages_for_a_low_balance_and_for_an_exporter_that_is_gone() {
 
     variants::write_to(&path("rules"), &["--flavour=vmalert"]);
     let rules = path("rules").join("xt-balance.rules.yml");
-    fs::write(&rules, shipped::read_shortened(rules.to_str().unwrap())).unwrap();
-    let scrape = shipped::read_shortened(shipped::PROMETHEUS);
+    fs::write(&rules, shipped::read_shortened(rules.to_str().unwrap(), FACTOR)).unwrap();
+    let scrape = shipped::read_shortened(shipped::PROMETHEUS, FACTOR);
     // vmagent knows neither rules nor Alertmanager.
     let (global, _) = scrape.split_once("\nrule_files:").unwrap();
     let (_, jobs) = scrape.split_once("\nscrape_configs:").unwrap();
@@ -109,8 +113,11 @@ fn vmalert_pages_for_a_low_balance_and_for_an_exporter_that_is_gone() {
     let text = shipped::replace_address(&text, "127.0.0.1:10770", &port.address.to_string(), 1);
     fs::write(path("scrape.yml"), text).unwrap();
 
-    let storage =
-        Server::start("victoria-metrics", folder.path(), &["-storageDataPath=data", "-search.latencyOffset=0s"]);
+    let storage = Server::start(
+        "victoria-metrics",
+        folder.path(),
+        &["-storageDataPath=data", "-search.latencyOffset=0s"],
+    );
     let url = format!("http://{}", storage.address);
     let remote_write = format!("-remoteWrite.url={url}/api/v1/write");
     let agent = ["-promscrape.config=scrape.yml", "-remoteWrite.tmpDataPath=agent", &remote_write];

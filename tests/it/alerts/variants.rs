@@ -112,7 +112,7 @@ fn an_alert_has_the_team_of_its_account_and_fires_without_one() {
     run("promtool", &["test", "rules", &tests.display().to_string()]);
 }
 
-/// The test of the drill runs them. The shipped ones have a key that vmalert of VictoriaMetrics 1.79 does not know.
+/// The test of the drill runs them. The shipped ones have a key that vmalert of `VictoriaMetrics` 1.79 does not know.
 #[test]
 fn vmalert_loads_its_flavour_of_the_rules_and_not_the_shipped_ones() {
     let folder = tempfile::tempdir().unwrap();
@@ -124,7 +124,8 @@ fn vmalert_loads_its_flavour_of_the_rules_and_not_the_shipped_ones() {
             assert!(!text.contains("keep_firing_for"), "{name}");
         }
     }
-    let shipped = Command::new("vmalert").args(["-dryRun", "-rule=deploy/prometheus/xt-*.rules.yml"]).output();
+    let shipped =
+        Command::new("vmalert").args(["-dryRun", "-rule=deploy/prometheus/xt-*.rules.yml"]).output();
     let error = String::from_utf8_lossy(&shipped.unwrap().stderr).into_owned();
     assert!(error.contains("unknown fields in rule: keep_firing_for"), "{error}");
 }
