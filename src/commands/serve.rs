@@ -55,6 +55,7 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
         revision = env!("XT_REVISION"),
         accounts = config.accounts.len(),
         shard = %config.shard,
+        limits_share = %config.share,
         route = daemon::describe_routes(&config),
         "starting xt-balance-exporter"
     );

@@ -54,6 +54,7 @@ mod reload;
 mod second_reader;
 mod secrets;
 mod shards;
+mod shares;
 mod simulator;
 mod socket_activation;
 mod standby;

@@ -3,11 +3,14 @@
 use std::{fs, net::SocketAddr, thread, time::Duration};
 
 use sha2::{Digest as _, Sha256};
-use xt_balance_exporter::simulator::{Effect, Fault, SimulatedAccount, SimulatedWallet, SimulatorConfig};
+use xt_balance_exporter::simulator::{
+    Effect, Fault, SimulatedAccount, SimulatedWallet, SimulatorConfig, max_calls_in_window,
+};
 
 use crate::common::{ACCESS_KEY, Exchange, Exporter, Output, SECRET_KEY, request, run_concurrently, until};
 
 const KEYS: [(&str, &str); 2] = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
+const SECOND: Duration = Duration::from_secs(1);
 const POLLS: &str = r#"xt_polls_total{account="main",wallet="spot"}"#;
 /// Makes a call a second with the key: half of its limit.
 const FAST: [&str; 3] = ["--xt.api=v1", "--poll.interval=1s", "--poll.timeout=900ms"];
@@ -24,15 +27,6 @@ fn run_beside(daemon: SocketAddr, command: &str, exchange: &Exchange, more: &[&s
     let (url, address) = (exchange.url(), format!("--web.listen-address={daemon}"));
     let args = [&[command, "--xt.api=v1", "--xt.base-url", &url, &address], more].concat();
     Exporter::run(&args, &KEYS)
-}
-
-/// The most of these times within any second, both ends included.
-fn busiest_second(mut times: Vec<Duration>) -> usize {
-    times.sort_unstable();
-    let is_near =
-        |from, time: Duration| time.checked_sub(from).is_some_and(|age| age <= Duration::from_secs(1));
-    let count = |from: &Duration| times.iter().filter(|time| is_near(*from, **time)).count();
-    times.iter().map(count).max().unwrap_or(0)
 }
 
 /// The counters of failed polls that are not 0.
@@ -70,7 +64,7 @@ fn any_number_of_commands_share_the_limits_of_the_daemon() {
     assert_eq!(log.count_breaches(), 0);
     // Five processes keep the limit of one.
     let calls = log.asset_call_times("main");
-    assert!(busiest_second(calls.clone()) <= 2, "{calls:?}");
+    assert!(max_calls_in_window(&calls, SECOND) <= 2, "{calls:?}");
 }
 
 #[test]
@@ -92,7 +86,7 @@ fn a_command_that_gets_no_permits_leaves_room_for_the_daemon() {
     assert!(output.status.success(), "{}", output.stderr);
     let log = exchange.simulator.call_log();
     assert_eq!(log.count_breaches(), 0);
-    assert!(busiest_second(log.asset_call_times("main")) <= 3);
+    assert!(max_calls_in_window(&log.asset_call_times("main"), SECOND) <= 3);
 }
 
 #[test]
