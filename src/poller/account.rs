@@ -301,6 +301,9 @@ impl AccountTarget {
             }
             self.update_state(context, &mut account.state, now);
         });
+        if end == PollStatus::Good {
+            context.store.record_history(&after);
+        }
         // Update the store before logging: a reader of the line may look at once.
         let next_try = scheduled.map(|due| self.next_try(context, wallet, due, now));
         let circumstances = Circumstances { now, took, api: self.session.hosts.api, next_try };

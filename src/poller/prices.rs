@@ -35,11 +35,14 @@ impl PollTarget for PriceTarget {
     fn publish_next_poll(
         &self,
         context: &PollContext,
-        _now: Timestamp,
-        _due: MonotonicTime,
+        now: Timestamp,
+        due: MonotonicTime,
         heartbeat_deadline: Uptime,
     ) {
-        context.store.update_prices(|prices| prices.heartbeat_deadline = heartbeat_deadline);
+        context.store.update_prices(|prices| {
+            prices.heartbeat_deadline = heartbeat_deadline;
+            prices.next_poll = Some(due.max(now.monotonic));
+        });
     }
 
     async fn poll_next(&mut self, context: &PollContext) {

@@ -331,11 +331,11 @@ impl PollContext {
             poller_restarts: restarts.count,
         };
         let schedule = Schedule::new(first, slot, spec.interval, spec.timeout);
-        let routes = hosts.proxy_routes();
+        let (routes, api) = (hosts.proxy_routes(), hosts.api);
         let target = AccountTarget::new(Session::new(name, hosts, credentials), spec);
         target.update_state(self, &mut facts, now);
         let entry = AccountEntry::restored(facts, snapshots, now.uptime + schedule.heartbeat_life);
-        let entry = entry.with_proxy_routes(routes).with_positions(positions);
+        let entry = entry.with_proxy_routes(routes).with_api(api).with_positions(positions);
         (Poller { target, context: self.clone(), schedule, due: first, restarts }, entry)
     }
 

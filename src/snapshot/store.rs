@@ -9,13 +9,14 @@ use smol_str::SmolStr;
 use tokio::sync::watch;
 
 use super::{
+    history::History,
     positions::PositionsSnapshot,
     prices::PriceSnapshot,
     wallet::{WalletConfig, WalletSnapshot},
 };
 use crate::{
     clock::{MonotonicTime, Timestamp, UnixTime, Uptime},
-    exchange::{ClockReading, RateLimitUsage},
+    exchange::{ApiVersion, ClockReading, RateLimitUsage},
     shard::Shard,
 };
 
@@ -26,6 +27,7 @@ pub struct Store {
     exporter: ArcSwap<ExporterState>,
     /// The use of the rate limits; `None` before it is published.
     rate_limits: ArcSwapOption<RateLimitUsage>,
+    history: ArcSwap<History>,
     /// Counts changes. A reader that finds the same count before and after has read a consistent state.
     changes: watch::Sender<u64>,
 }
@@ -59,6 +61,8 @@ pub struct AccountEntry {
     pub heartbeat_deadline: Uptime,
     /// The routes to its base URLs, as in `via proxy proxy.example.com:3128`; `None` if none has a proxy.
     pub proxy_routes: Option<Box<str>>,
+    /// The API version that its calls use.
+    pub api: ApiVersion,
 }
 
 /// Names and values of the labels that the configuration gives an account, sorted by name.
@@ -99,6 +103,8 @@ pub struct PriceEntry {
     pub heartbeat_deadline: Uptime,
     /// How often the price poller was restarted after a panic.
     pub poller_restarts: u64,
+    /// When prices are read next.
+    pub next_poll: Option<MonotonicTime>,
 }
 
 /// Settings for a new price entry.
@@ -175,7 +181,37 @@ impl Store {
             Arc::new(ArcSwap::from_pointee(PriceEntry::new(prices, &accounts, previous.as_deref())))
         });
         self.registry.store(Arc::new(Registry { accounts, prices }));
+        self.drop_old_history();
         self.record_change();
+    }
+
+    /// Drops the history of balances that are not watched any more, and of accounts that are other ones than before, whose
+    /// last good answers are gone too.
+    fn drop_old_history(&self) {
+        let accounts = self.accounts();
+        let find_wallet = |account: &str, wallet| {
+            let account = accounts.iter().find(|entry| *entry.state.name == *account)?;
+            account.wallets.iter().find(|entry| entry.snapshot.config.wallet == wallet)
+        };
+        let is_kept = |account: &str, wallet, currency: &str| {
+            find_wallet(account, wallet).is_some_and(|entry| {
+                entry.snapshot.last_good.is_some() && entry.snapshot.config.find_watch(currency).is_some()
+            })
+        };
+        self.history.rcu(|history| history.retain(is_kept));
+    }
+
+    /// Adds the watched balances of the last good answer of `snapshot` to the history. Call it once for each good poll.
+    pub fn record_history(&self, snapshot: &WalletSnapshot) {
+        if !snapshot.config.watch.is_empty() {
+            self.history.rcu(|history| history.record(snapshot));
+        }
+    }
+
+    /// The last hour of the watched balances.
+    #[must_use]
+    pub fn history(&self) -> Arc<History> {
+        self.history.load_full()
     }
 
     /// Every entry as it is now. A reload is seen as a whole.
@@ -386,13 +422,19 @@ impl AccountEntry {
     ) -> Self {
         let entry = |snapshot| WalletEntry { snapshot: Arc::new(snapshot), positions: None, next_poll: None };
         let wallets = snapshots.into_iter().map(entry).collect();
-        Self { state, wallets, heartbeat_deadline, proxy_routes: None }
+        Self { state, wallets, heartbeat_deadline, proxy_routes: None, api: ApiVersion::default() }
     }
 
     /// The same account with these routes to its base URLs.
     #[must_use]
     pub fn with_proxy_routes(self, proxy_routes: Option<Box<str>>) -> Self {
         Self { proxy_routes, ..self }
+    }
+
+    /// The same account with this API version.
+    #[must_use]
+    pub fn with_api(self, api: ApiVersion) -> Self {
+        Self { api, ..self }
     }
 
     /// The same account with the positions of its wallets.
@@ -454,11 +496,14 @@ impl PriceEntry {
             snapshot: Arc::new(snapshot),
             heartbeat_deadline: config.heartbeat_deadline,
             poller_restarts: previous.map_or(0, |previous| previous.poller_restarts),
+            next_poll: None,
         }
     }
 
     fn is_same_but_heartbeat(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.snapshot, &other.snapshot) && self.poller_restarts == other.poller_restarts
+        Arc::ptr_eq(&self.snapshot, &other.snapshot)
+            && self.poller_restarts == other.poller_restarts
+            && self.next_poll == other.next_poll
     }
 
     /// Replaces the snapshot.

@@ -6,6 +6,7 @@ use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     header::{self, HeaderValue},
 };
+use percent_encoding::percent_decode_str;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
@@ -15,18 +16,20 @@ use super::{
     response::{
         ResponseBody, accepts_gzip, encoded_response, method_not_allowed, text_response, with_header,
     },
-    status_page::{self, StatusPage},
+    status_page::{self, PageScope, SortKey, StatusPage},
 };
 use crate::{
-    clock::{Clock, UnixTime},
+    clock::{Clock, Timestamp, UnixTime},
     exposition::{cache::ExpositionCache, text::CONTENT_TYPE},
-    snapshot::store::Store,
+    snapshot::store::{Entries, Store},
 };
 
 const HEALTHY_PATH: &str = "/-/healthy";
 const READY_PATH: &str = "/-/ready";
 const RELOAD_PATH: &str = "/-/reload";
 const BALANCES_PATH: &str = "/api/v1/balances";
+/// The account's name follows, percent-encoded.
+const ACCOUNT_PREFIX: &str = "/account/";
 
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
@@ -56,9 +59,17 @@ pub(super) struct Routes {
 /// A document of the [`Renderer`].
 #[derive(Clone, Debug, PartialEq)]
 enum Document {
-    StatusPage,
+    StatusPage(PageRequest),
     /// Balances of the accounts with these names; of all accounts if the set is empty.
     Balances(BTreeSet<Box<str>>),
+}
+
+/// A status page.
+#[derive(Clone, Debug, PartialEq)]
+struct PageRequest {
+    /// The name of the account; `None` for the page of all accounts.
+    account: Option<Box<str>>,
+    sort: Option<SortKey>,
 }
 
 /// Limits the number of concurrent scrapes.
@@ -72,7 +83,7 @@ struct ScrapeLimiter {
 #[must_use]
 pub fn is_reserved(path: &str) -> bool {
     let is_below = |prefix: &str| path == prefix || path.starts_with(&format!("{prefix}/"));
-    path == "/" || is_below("/-") || is_below("/api")
+    path == "/" || is_below("/-") || is_below("/api") || is_below("/account")
 }
 
 impl Routes {
@@ -124,17 +135,19 @@ impl Routes {
         }
         let is_metrics_folder = path.strip_suffix('/') == Some(&self.telemetry_path);
         let is_known = [&*self.telemetry_path, "/", HEALTHY_PATH, READY_PATH, BALANCES_PATH].contains(&path);
-        if !is_known && !is_metrics_folder {
+        let account = path.strip_prefix(ACCOUNT_PREFIX);
+        if !is_known && !is_metrics_folder && account.is_none() {
             return text_response(StatusCode::NOT_FOUND, self.list_paths());
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             return method_not_allowed("method not allowed: use GET or HEAD\n", "GET, HEAD");
         }
         match path {
-            "/" => self.serve_status_page(headers).await,
+            "/" => self.serve_status_page(None, request).await,
             HEALTHY_PATH => self.serve_health(),
             READY_PATH => self.serve_readiness(),
             BALANCES_PATH => self.serve_balances(request.uri().query().unwrap_or_default(), headers).await,
+            _ if let Some(name) = account => self.serve_account_page(name, request).await,
             _ if is_metrics_folder => self.redirect_to_metrics(request.uri().query()),
             _ => self.serve_metrics(headers),
         }
@@ -196,23 +209,38 @@ impl Routes {
         self.serve_document(&Document::Balances(names), JSON, headers, render).await
     }
 
-    /// Responds with the status page.
-    async fn serve_status_page(&self, headers: &HeaderMap) -> Response<ResponseBody> {
+    /// Responds with the page of the account whose percent-encoded name is `name`.
+    async fn serve_account_page<B>(&self, name: &str, request: &Request<B>) -> Response<ResponseBody> {
+        let name = percent_decode_str(name).decode_utf8().ok();
+        let Some(name) = name.filter(|name| self.store.account(name).is_some()) else {
+            let text = "no account has this name: the status page lists all accounts\n";
+            return text_response(StatusCode::NOT_FOUND, text.to_owned());
+        };
+        self.serve_status_page(Some(name.into()), request).await
+    }
+
+    /// Responds with the status page of all accounts or of one. Parameters that are not known belong to the page's script.
+    async fn serve_status_page<B>(
+        &self,
+        account: Option<Box<str>>,
+        request: &Request<B>,
+    ) -> Response<ResponseBody> {
+        let query = request.uri().query().unwrap_or_default().as_bytes();
+        let sort = form_urlencoded::parse(query).find(|(parameter, _)| parameter == "sort");
+        let sort = sort.and_then(|(_, label)| SortKey::from_label(&label));
+        let page_request = PageRequest { account, sort };
         let (store, clock, telemetry_path) =
             (Arc::clone(&self.store), self.clock, self.telemetry_path.clone());
+        let rendered_request = page_request.clone();
         let render = move || {
             let now = clock.now();
-            let page = status_page::render(&StatusPage {
-                accounts: &store.accounts(),
-                prices: store.prices().as_deref(),
-                misconfigured: store.reload_status().is_some_and(|reload| !reload.last_succeeded),
-                now,
-                telemetry_path: &telemetry_path,
-                version: env!("CARGO_PKG_VERSION"),
-            });
-            Rendered { plain: page.into_bytes(), expires: store.next_expiry(now) }
+            Rendered {
+                plain: render_page(&store, &rendered_request, &telemetry_path, now).into_bytes(),
+                expires: store.next_expiry(now),
+            }
         };
-        let response = self.serve_document(&Document::StatusPage, HTML, headers, render).await;
+        let document = Document::StatusPage(page_request);
+        let response = self.serve_document(&document, HTML, request.headers(), render).await;
         let policy = status_page::CONTENT_SECURITY_POLICY;
         let response = with_header(response, header::CONTENT_SECURITY_POLICY, policy);
         with_header(response, header::REFERRER_POLICY, "no-referrer")
@@ -290,10 +318,31 @@ impl Routes {
     fn list_paths(&self) -> String {
         let mut text = "not found; available paths:\n".to_owned();
         let reload = self.reloads.is_some().then_some("/-/reload (POST)");
-        let paths = ["/", &self.telemetry_path, BALANCES_PATH, HEALTHY_PATH, READY_PATH];
+        let paths = ["/", "/account/NAME", &self.telemetry_path, BALANCES_PATH, HEALTHY_PATH, READY_PATH];
         for path in paths.into_iter().chain(reload) {
             let _ = writeln!(text, "{path}");
         }
         text
     }
+}
+
+fn render_page(store: &Store, request: &PageRequest, telemetry_path: &str, now: Timestamp) -> String {
+    let Entries { accounts, prices } = store.entries();
+    let (accounts, scope) = match &request.account {
+        None => (accounts, PageScope::All),
+        Some(name) => {
+            (accounts.into_iter().filter(|entry| entry.state.name == *name).collect(), PageScope::Account)
+        }
+    };
+    status_page::render(&StatusPage {
+        accounts: &accounts,
+        prices: prices.as_deref(),
+        history: &store.history(),
+        misconfigured: store.reload_status().is_some_and(|reload| !reload.last_succeeded),
+        now,
+        telemetry_path,
+        version: env!("CARGO_PKG_VERSION"),
+        sort: request.sort,
+        scope,
+    })
 }

@@ -155,7 +155,7 @@ fn other_paths_answer_404_with_a_list_of_the_paths() {
         let lines = answer.text();
         assert_eq!(
             lines.lines().skip(1).collect::<Vec<_>>(),
-            ["/", "/private/metrics", "/api/v1/balances", "/-/healthy", "/-/ready"]
+            ["/", "/account/NAME", "/private/metrics", "/api/v1/balances", "/-/healthy", "/-/ready"]
         );
     }
     assert!(exporter.get("/private/metrics").text().contains("xt_balance_free{"));

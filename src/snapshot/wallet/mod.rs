@@ -503,8 +503,14 @@ impl LastGood {
     /// What the answer holds for a visible `currency`.
     #[must_use]
     pub fn find_state(&self, currency: &str) -> Option<&HoldingState> {
+        self.find_holding(currency).map(|holding| &holding.state)
+    }
+
+    /// The row of a visible `currency`.
+    #[must_use]
+    pub fn find_holding(&self, currency: &str) -> Option<&Holding> {
         let place = self.holdings.binary_search_by(|holding| (*holding.currency).cmp(currency)).ok()?;
-        self.holdings.get(place).map(|holding| &holding.state)
+        self.holdings.get(place)
     }
 }
 

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::{
     clock::{Timestamp, UnixTime},
     exchange::Wallet,
@@ -84,6 +86,30 @@ impl fmt::Display for PlainNumber {
             write!(f, "{:e}", self.0)
         }
     }
+}
+
+/// The name of a currency in upper case, as people write it. Only ASCII letters change, so that different names stay
+/// different.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CurrencyName<'a>(pub(super) &'a str);
+
+impl CurrencyName<'_> {
+    pub(super) fn is_ascii(self) -> bool {
+        self.0.is_ascii()
+    }
+}
+
+impl fmt::Display for CurrencyName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|letter| f.write_char(letter.to_ascii_uppercase()))
+    }
+}
+
+/// The path of an account's own page below the root of the server; `None` for a name that a browser would take for a step
+/// up the path.
+pub(super) fn account_path(name: &str) -> Option<String> {
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    (name != "." && name != "..").then(|| format!("account/{}", utf8_percent_encode(name, ESCAPED)))
 }
 
 /// Longer amounts may wrap.
@@ -178,7 +204,7 @@ impl fmt::Display for Anchor<'_> {
 }
 
 /// A duration in its two largest units.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HumanDuration(pub(super) Duration);
 
 impl HumanDuration {
@@ -304,6 +330,26 @@ mod tests {
         for text in ["1E-8", "-12345.6"] {
             assert_eq!(AmountText::new(text).digits(), None);
         }
+    }
+
+    #[test]
+    fn a_path_leads_to_the_account_whatever_its_name() {
+        for (name, expected) in [
+            ("main", Some("account/main")),
+            ("a b/c?d", Some("account/a%20b%2Fc%3Fd")),
+            ("ä", Some("account/%C3%A4")),
+            ("...", Some("account/...")),
+            ("..", None),
+            (".", None),
+        ] {
+            assert_eq!(account_path(name).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn different_currencies_stay_different_in_upper_case() {
+        assert_eq!(CurrencyName("gal(ft)1inch").to_string(), "GAL(FT)1INCH");
+        assert_eq!(CurrencyName("\u{131}\u{df}").to_string(), "\u{131}\u{df}");
     }
 
     #[test]

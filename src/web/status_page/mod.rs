@@ -1,25 +1,34 @@
-//! The status page: balances, ages and failures for a person. Complete without its script, which only refreshes it.
+//! The status page: balances, ages and failures for a person. Complete without its script, which refreshes it, filters
+//! rows, copies amounts and switches the colours.
 //! Pure: it reads no clock, makes no request and uses no socket.
 
+mod account_section;
 mod format;
+mod input;
 mod model;
 mod position_table;
+mod runbook;
 mod template;
+mod trend;
 mod wallet_table;
+mod worth;
 
 #[cfg(test)]
 mod tests;
 
 use askama::Template as _;
 
-pub use self::model::StatusPage;
 use self::template::PageTemplate;
+pub use self::{
+    input::{PageScope, SortKey, StatusPage},
+    runbook::RUNBOOKS,
+};
 
 /// The value of the response header of that name. It allows the style and the script by their hashes: nothing else runs,
 /// whatever names an exchange gives its currencies.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-2m2Z0XtaQJeIR4V+Dx2/sBxfK6Our+qgn4lR+qc5XLA='; \
-     style-src 'sha256-umKZrNdwEyjWo7nUK2M3Yt6Bztwo16bcnGNStcPOacs='; \
+     script-src 'sha256-4WvBwipX0CpQJtaF+w/0vV1caTJAnJdFHpU1N6yFX0o='; \
+     style-src 'sha256-m0imO+exs3HR4O4Z0TLX/EG88P7z6IypQJD7P/x4U1Y='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Renders the whole HTML document.

@@ -1,33 +1,23 @@
 //! Counts and judgements of the page, without markup: which balances are low, which wallets are not fresh, which
 //! pollers have problems.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::fmt::Write as _;
 
-use super::format::{AmountText, Anchor, AnchorKind, HumanDuration, Quantity, Shortfall};
+use super::{
+    format::{AmountText, CurrencyName, HumanDuration, Quantity, Shortfall},
+    input::{PageContext, StatusPage, WalletLink, visible_holdings},
+    trend::BalanceTrend,
+    wallet_table::watch_trend,
+    worth::Worth,
+};
 use crate::{
     clock::Timestamp,
-    exchange::{Reason, Wallet},
+    exchange::{Position, Reason},
+    snapshot::positions::PositionsSnapshot,
     snapshot::prices::PriceSnapshot,
-    snapshot::store::{AccountEntry, PriceEntry},
-    snapshot::wallet::{Freshness, Holding, HoldingState, WalletConfig, WalletSnapshot},
+    snapshot::store::{AccountEntry, WalletEntry},
+    snapshot::wallet::{Freshness, HoldingState, WalletSnapshot},
 };
-
-/// Input of the status page.
-#[derive(Clone, Copy, Debug)]
-pub struct StatusPage<'a> {
-    /// Accounts with their wallets, sorted by name.
-    pub accounts: &'a [Arc<AccountEntry>],
-    /// Prices; `None` if they are not enabled.
-    pub prices: Option<&'a PriceEntry>,
-    /// Whether the last reload failed.
-    pub misconfigured: bool,
-    /// The time at which the page is true.
-    pub now: Timestamp,
-    /// Path of the metrics, from the root.
-    pub telemetry_path: &'a str,
-    /// Version of this build. A page that is open in a browser reloads itself when the version changes.
-    pub version: &'a str,
-}
 
 /// All wallets and their counts.
 pub(super) struct StatusPageModel<'a> {
@@ -46,7 +36,9 @@ pub(super) struct StatusPageModel<'a> {
     pub(super) low: Vec<LowBalance<'a>>,
 }
 
-/// A wallet's row of the overview.
+/// The state of a wallet and its problems.
+#[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "problems that are independent of each other")]
 pub(super) struct WalletRow<'a> {
     pub(super) link: WalletLink<'a>,
     pub(super) state: WalletState,
@@ -54,6 +46,8 @@ pub(super) struct WalletRow<'a> {
     pub(super) last_read: Option<HumanDuration>,
     /// How long its polls have been failing, and why the last one did.
     pub(super) failing: Option<(HumanDuration, Reason)>,
+    /// `None` while prices are unknown or if they are not enabled.
+    pub(super) worth: Option<Worth<'a>>,
     is_stuck: bool,
     is_paused: bool,
     is_unconfirmed: bool,
@@ -61,24 +55,21 @@ pub(super) struct WalletRow<'a> {
     low_count: usize,
     /// Watched currencies whose amounts the answer did not hold in a readable form.
     unreadable_count: usize,
-}
-
-/// A link to a wallet's section.
-#[derive(Clone, Copy)]
-pub(super) struct WalletLink<'a> {
-    pub(super) account: &'a str,
-    pub(super) wallet: Wallet,
+    /// Open positions that are near liquidation.
+    near_liquidation_count: usize,
+    are_positions_unknown: bool,
 }
 
 /// A balance below its threshold.
 pub(super) struct LowBalance<'a> {
     pub(super) link: WalletLink<'a>,
-    pub(super) currency: &'a str,
+    pub(super) currency: CurrencyName<'a>,
     /// `None` if the answer did not list the currency.
     pub(super) free: Option<AmountText<'a>>,
     pub(super) shortfall: Shortfall,
     /// Age of the balance if the last poll did not renew it.
     pub(super) held: Option<HumanDuration>,
+    pub(super) trend: BalanceTrend,
 }
 
 /// The answer to one of the three questions that the top of the page answers.
@@ -91,7 +82,7 @@ pub(super) struct Banner {
 }
 
 impl<'a> StatusPageModel<'a> {
-    pub(super) fn new(page: &StatusPage<'a>) -> Self {
+    pub(super) fn new(page: &StatusPage<'a>, context: PageContext<'a>) -> Self {
         let now = page.now;
         let stuck = page.accounts.iter().filter(|account| account.overdue(now).is_some());
         let is_price_poller_stuck = page.prices.is_some_and(|prices| prices.overdue(now).is_some());
@@ -109,16 +100,17 @@ impl<'a> StatusPageModel<'a> {
         for account in page.accounts {
             for wallet in &account.wallets {
                 let low_before = model.low.len();
-                model.compare_thresholds(&wallet.snapshot, now);
+                model.compare_thresholds(&wallet.snapshot, context);
                 let low_count = model.low.len() - low_before;
-                model.wallets.push(WalletRow::new(account, &wallet.snapshot, low_count, now));
+                model.wallets.push(WalletRow::new(account, wallet, low_count, context));
             }
         }
         model.low.sort_by(|a, b| a.shortfall.cmp_worst_first(&b.shortfall));
         model
     }
 
-    fn compare_thresholds(&mut self, snapshot: &'a WalletSnapshot, now: Timestamp) {
+    fn compare_thresholds(&mut self, snapshot: &'a WalletSnapshot, context: PageContext<'a>) {
+        let now = context.now;
         let visible = snapshot.visible(now);
         let held = snapshot.last_good.as_ref().filter(|_| !snapshot.is_last_poll_good());
         let held = held.map(|good| HumanDuration(good.at.age(now)));
@@ -133,7 +125,9 @@ impl<'a> StatusPageModel<'a> {
                 let written = state.and_then(HoldingState::written);
                 let free = written.map(|amounts| AmountText::new(amounts.free.text()));
                 let link = WalletLink::new(&snapshot.config);
-                self.low.push(LowBalance { link, currency: &watch.currency, free, shortfall, held });
+                let (currency, trend) =
+                    (CurrencyName(&watch.currency), watch_trend(snapshot, watch, context));
+                self.low.push(LowBalance { link, currency, free, shortfall, held, trend });
             }
         }
     }
@@ -247,10 +241,19 @@ impl<'a> StatusPageModel<'a> {
 }
 
 impl<'a> WalletRow<'a> {
-    fn new(account: &AccountEntry, snapshot: &'a WalletSnapshot, low_count: usize, now: Timestamp) -> Self {
+    fn new(
+        account: &AccountEntry,
+        entry: &'a WalletEntry,
+        low_count: usize,
+        context: PageContext<'a>,
+    ) -> Self {
+        let (snapshot, now): (&'a WalletSnapshot, _) = (&entry.snapshot, context.now);
         let holdings = visible_holdings(snapshot, now);
+        let link = WalletLink::new(&snapshot.config);
+        let positions = entry.positions.as_deref();
         Self {
-            link: WalletLink::new(&snapshot.config),
+            link,
+            worth: context.prices.map(|prices| Worth::of_wallet(link, snapshot, prices, now)),
             state: WalletState::of(snapshot, now),
             last_read: snapshot.last_good.as_ref().map(|good| HumanDuration(good.at.age(now))),
             failing: snapshot
@@ -262,6 +265,8 @@ impl<'a> WalletRow<'a> {
             is_unconfirmed: snapshot.suspect_claims.is_some(),
             low_count,
             unreadable_count: holdings.iter().filter(|holding| !holding.state.is_readable()).count(),
+            near_liquidation_count: positions.map_or(0, |positions| count_near_liquidation(positions, now)),
+            are_positions_unknown: positions.is_some_and(|positions| positions.visible(now).is_none()),
         }
     }
 
@@ -272,31 +277,35 @@ impl<'a> WalletRow<'a> {
             WalletState::Unknown => 3,
             WalletState::Held => 2,
             WalletState::Unpolled => 1,
-            WalletState::Fresh => u8::from(self.is_paused || self.low_count > 0 || self.unreadable_count > 0),
+            WalletState::Fresh => u8::from(
+                self.is_paused
+                    || self.low_count > 0
+                    || self.unreadable_count > 0
+                    || self.near_liquidation_count > 0
+                    || self.are_positions_unknown,
+            ),
         }
     }
 
-    /// Each problem, and whether the page emphasises it. Failing polls are in `failing`.
+    /// Whether the positions are unknown, or one is near liquidation.
+    pub(super) fn has_position_problem(&self) -> bool {
+        self.are_positions_unknown || self.near_liquidation_count > 0
+    }
+
+    /// Each problem, and whether the page emphasises it. Those of the whole account are not among them.
     pub(super) fn problems(&self) -> Vec<(String, bool)> {
+        let failing = self.failing.map_or_else(String::new, |(_, reason)| format!("failing ({reason})"));
+        let near = Quantity(self.near_liquidation_count, "position");
         let problems = [
             (self.low_count > 0, format!("{} low", self.low_count), true),
             (self.unreadable_count > 0, format!("{} unreadable", self.unreadable_count), false),
-            (self.is_stuck, "poller stuck".to_owned(), true),
-            (self.is_paused, "paused".to_owned(), false),
+            (self.near_liquidation_count > 0, format!("{near} near liquidation"), true),
+            (self.failing.is_some(), failing, false),
+            (self.are_positions_unknown, "positions unknown".to_owned(), false),
             (self.is_unconfirmed, "not confirmed".to_owned(), false),
         ];
         let present = problems.into_iter().filter(|(is_present, ..)| *is_present);
         present.map(|(_, text, is_emphasised)| (text, is_emphasised)).collect()
-    }
-}
-
-impl<'a> WalletLink<'a> {
-    fn new(config: &'a WalletConfig) -> Self {
-        Self { account: &config.account, wallet: config.wallet }
-    }
-
-    pub(super) fn anchor(&self) -> Anchor<'a> {
-        Anchor { kind: AnchorKind::Wallet(self.wallet), account: self.account }
     }
 }
 
@@ -377,13 +386,15 @@ impl WalletState {
     }
 }
 
+/// The number of open positions that are nearer to liquidation than a threshold; 0 while they are unknown.
+fn count_near_liquidation(positions: &PositionsSnapshot, now: Timestamp) -> usize {
+    let open = positions.visible(now).into_iter().flat_map(|good| &*good.positions);
+    let distances = open.filter_map(Position::liquidation_distance);
+    distances.filter(|distance| *distance < positions.config.risk.warn_distance).count()
+}
+
 /// The counts that are not zero, with their nouns.
 fn list_counts(counts: &[(usize, &str)]) -> String {
     let present = counts.iter().filter(|(count, _)| *count > 0);
     present.map(|(count, noun)| format!("{count} {noun}")).collect::<Vec<_>>().join(", ")
-}
-
-/// The balances that are young enough to show, sorted by currency; empty if they are too old.
-pub(super) fn visible_holdings(snapshot: &WalletSnapshot, now: Timestamp) -> &[Holding] {
-    snapshot.visible(now).map(|good| &*good.holdings).unwrap_or_default()
 }

@@ -20,7 +20,7 @@ use xt_balance_exporter::{
     snapshot::store::AccountState,
     snapshot::store::{AccountEntry, Store},
     snapshot::wallet::{CurrencyFilter, PollOutcome, PollResult, Thresholds, WalletConfig, WatchedCurrency},
-    web::status_page::{self, StatusPage},
+    web::status_page::{self, PageScope, StatusPage},
 };
 
 use super::{
@@ -699,16 +699,23 @@ fn agree(store: &Store, models: &[Model], now: Timestamp) {
 /// Renders the status page: nothing that was answered may become markup.
 fn status_page(store: &Store, now: Timestamp) {
     let accounts = store.accounts();
-    let page = status_page::render(&StatusPage {
-        accounts: &accounts,
-        prices: store.prices().as_deref(),
-        misconfigured: false,
-        now,
-        telemetry_path: "/metrics",
-        version: "0",
-    });
-    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>"));
-    for (open, close) in [("<style>", "</style>"), ("<script>", "</script>")] {
-        assert_eq!((page.matches(open).count(), page.matches(close).count()), (1, 1));
+    for scope in [PageScope::All, PageScope::Account] {
+        let page = status_page::render(&StatusPage {
+            accounts: &accounts,
+            prices: store.prices().as_deref(),
+            history: &store.history(),
+            misconfigured: false,
+            now,
+            telemetry_path: "/metrics",
+            version: "0",
+            sort: None,
+            scope,
+        });
+        assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>"));
+        // The page shows currencies in upper case.
+        let page = page.to_lowercase();
+        for (open, close) in [("<style>", "</style>"), ("<script>", "</script>")] {
+            assert_eq!((page.matches(open).count(), page.matches(close).count()), (1, 1));
+        }
     }
 }

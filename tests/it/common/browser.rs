@@ -69,9 +69,10 @@ impl Browser {
 
     /// Opens a page and waits until it is loaded.
     pub fn open(&mut self, url: &str) {
+        self.eval("window.isOldPage = true");
         self.call("Page.navigate", &json!({"url": url}));
         until("the page is loaded", || {
-            let state = self.eval("document.URL + ' ' + document.readyState");
+            let state = self.eval("window.isOldPage ? '' : document.URL + ' ' + document.readyState");
             (state == json!(format!("{url} complete"))).then_some(())
         });
     }

@@ -1,6 +1,11 @@
 //! The page as one text: what it says in each state, and that nothing from outside is markup.
 
-use std::{sync::Arc, time::Duration};
+mod view;
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use sha2::{Digest as _, Sha256};
 
@@ -11,14 +16,22 @@ use super::{
 use crate::{
     clock::simulated::at,
     exchange::{BalanceAnswer, Failure, PriceTable, Reason, Wallet, futures_positions, v1, v4},
+    snapshot::history::History,
     snapshot::positions::{FuturesRisk, PositionsConfig, PositionsSnapshot},
     snapshot::store::{AccountEntry, AccountState, PriceEntry, Store},
     snapshot::wallet::{
-        CurrencyFilter, PollOutcome, PollResult, Thresholds, WalletConfig, WatchedCurrency, tests::answer,
+        CurrencyFilter, PollOutcome, PollResult, Thresholds, WalletConfig, WalletSnapshot, WatchedCurrency,
+        tests::answer,
     },
 };
 
 const NOW: u64 = 10_000;
+
+/// The snapshot of the account's first wallet.
+fn first_snapshot(account: &AccountEntry) -> &WalletSnapshot {
+    let first = account.wallets.first().unwrap_or_else(|| panic!("an account has a wallet"));
+    &first.snapshot
+}
 
 fn account(name: &str, watch: &[(&str, Option<f64>)]) -> AccountEntry {
     let watch = watch.iter().map(|(currency, warn)| {
@@ -61,8 +74,18 @@ fn timeout() -> Result<BalanceAnswer, Failure> {
 }
 
 fn nothing() -> StatusPage<'static> {
-    let (telemetry_path, version) = ("/metrics", "1.2.3");
-    StatusPage { accounts: &[], prices: None, misconfigured: false, now: at(NOW), telemetry_path, version }
+    static NO_HISTORY: LazyLock<History> = LazyLock::new(History::default);
+    StatusPage {
+        accounts: &[],
+        prices: None,
+        history: &NO_HISTORY,
+        misconfigured: false,
+        now: at(NOW),
+        telemetry_path: "/metrics",
+        version: "1.2.3",
+        sort: None,
+        scope: PageScope::All,
+    }
 }
 
 fn html(accounts: Vec<AccountEntry>) -> String {
@@ -93,12 +116,11 @@ fn prices() -> Result<PriceTable, Failure> {
 /// The text of the body as a reader sees it: cells and paragraphs are separated by spaces, inline elements are not.
 fn text(html: &str) -> String {
     let (_, body) = html.split_once("<body>").unwrap_or_else(|| panic!("{html}"));
-    let (body, _) = body.split_once("<script>").unwrap_or_else(|| panic!("{html}"));
     let mut text = String::new();
     for tag in body.split('<').skip(1) {
         let (tag, after) = tag.split_once('>').unwrap_or_else(|| panic!("{tag}"));
         let name = tag.trim_start_matches('/').split(' ').next().unwrap_or_default();
-        if !["a", "b", "bdi", "i", "s", "small", "span", "strong", "time"].contains(&name) {
+        if !["a", "b", "bdi", "i", "s", "small", "span", "strong", "time", "u"].contains(&name) {
             text.push(' ');
         }
         text.push_str(after);
@@ -122,14 +144,14 @@ fn a_frozen_amount_names_its_parts_that_are_not_zero() {
     let body = format!(r#"{{"rc":0,"mc":"SUCCESS","result":{{"assets":[{row}]}}}}"#);
     let text =
         text(&html(vec![polled(account("desk", &[]), NOW - 4, v4::decode_balances(200, body.as_bytes()))]));
-    assert!(text.contains("usdt 5 2.50 withdraw 2, other 0.5 "), "{text}");
+    assert!(text.contains("USDT 5 2.50 withdraw 2, other 0.5 "), "{text}");
     let whole = body.replace(r#""withdraw":"2""#, r#""withdraw":"2.5""#);
     let text = self::text(&html(vec![polled(
         account("desk", &[]),
         NOW - 4,
         v4::decode_balances(200, whole.as_bytes()),
     )]));
-    assert!(text.contains("usdt 5 2.50 withdraw "), "{text}");
+    assert!(text.contains("USDT 5 withdraw 2.50 "), "{text}");
 }
 
 #[test]
@@ -142,12 +164,16 @@ fn names_from_outside_are_text_wherever_they_stand() {
     };
     let names = [evil, "a", "b", "c"];
     let html = html(names.into_iter().map(troubled).collect());
-    assert_eq!(html.matches("<script").count(), 1);
-    assert!(!html.contains("<b>zero") && html.contains("&#60;/p&#62;&#60;b&#62;zero"));
-    let attributes = html.split("onload=").skip(1);
+    assert_eq!(html.to_lowercase().matches("<script").count(), 1);
+    assert!(!html.contains("<b>zero") && html.contains("&#60;/P&#62;&#60;B&#62;ZERO"));
+    let lower = html.to_lowercase();
+    let attributes = lower.split("onload=").skip(1);
     assert!(attributes.clone().count() > 0 && attributes.clone().all(|rest| rest.starts_with("&#39;x")));
     let shown = "<bdi>&#34;&#62;&#60;script&#62;alert(1)&#60;/script&#62;&#39; onload=&#39;x\u{202e}</bdi>";
-    assert_eq!(html.matches('\u{202e}').count(), html.matches(shown).count(), "each is isolated");
+    let shown_currency = shown.to_ascii_uppercase().replace("BDI>", "bdi>");
+    // Names of accounts and texts, and names of currencies.
+    let shown = html.matches(shown).count() + html.matches(&*shown_currency).count();
+    assert_eq!(html.matches('\u{202e}').count(), shown, "each is isolated");
     let path = StatusPage { telemetry_path: evil, version: evil, ..nothing() };
     assert_eq!(render(&path).matches("<script").count(), 1);
 }
@@ -157,7 +183,8 @@ fn nothing_in_the_markup_needs_more_than_the_policy_allows() {
     let html =
         html(vec![polled(account("main", &[("usdt", Some(5.0))]), NOW, Ok(answer(&[("usdt", "1", "0")])))]);
     for banned in [" style=", " onclick=", " onload=", "http://", "https://", "@import"] {
-        let found = html.replace("http://www.w3.org/2000/svg", "").contains(banned);
+        let links = format!("href=\"{RUNBOOKS}");
+        let found = html.replace("http://www.w3.org/2000/svg", "").replace(&links, "").contains(banned);
         assert!(!found, "{banned}");
     }
 }
@@ -201,9 +228,10 @@ fn held_balances_are_called_old_and_the_failure_is_told() {
     assert!(shown.contains("balances from 1 min 4 s ago, hidden after 1 min 30 s"));
     assert!(shown.contains("main spot held, read 1 min 4 s ago"), "{shown}");
     assert!(shown.contains("Free 1 min 4 s ago") && shown.contains("31"), "{shown}");
-    let failure =
-        "timeout no answer within 10 s failing for 34 s (since 00:59:26 UTC), last 4 s ago (00:59:56 UTC)";
+    let failure = "timeout no answer within 10 s Fix: check for a firewall in between; on a slow connection raise the poll timeout \
+                   (runbook) last try 00:59:56 UTC failing since 00:59:26 UTC, for 34 s";
     assert!(shown.contains(failure), "{shown}");
+    assert!(html.contains("/deploy/runbooks/XtPollFailing.md\">runbook</a>"), "{html}");
     assert!(html.contains("class=\"wallet held\""));
 }
 
@@ -213,8 +241,9 @@ fn a_refused_key_is_shown_with_its_next_try() {
     let mut refused = polled(account("main", &[]), NOW - 4, refused);
     refused.wallets.iter_mut().for_each(|wallet| wallet.next_poll = Some(at(NOW + 270).monotonic));
     let shown = text(&html(vec![refused]));
-    assert!(shown.contains("next poll in 4 min 30 s"), "{shown}");
-    assert!(shown.contains("next try in 4 min 30 s (01:04:30 UTC)"), "{shown}");
+    assert!(shown.contains("next poll 01:04:30 UTC, in 4 min 30 s"), "{shown}");
+    assert!(shown.contains("key refused, next try 01:04:30 UTC, in 4 min 30 s"), "{shown}");
+    assert!(shown.contains("Fix: the exchange does not know this access key"), "{shown}");
 }
 
 #[test]
@@ -248,8 +277,8 @@ fn missing_is_a_zero_and_unreadable_is_none() {
     let watch = [("btc", Some(1.0)), ("usdt", Some(500.0))];
     let html = html(vec![polled(account("main", &watch), NOW - 4, Ok(half))]);
     let shown = text(&html);
-    assert!(shown.contains("btc critical 0 (not in the answer) 0 0 % of 1 (page 0.5), 1 short"), "{shown}");
-    assert!(shown.contains("usdt unreadable 500 (page 250), balance unknown"), "{shown}");
+    assert!(shown.contains("BTC critical 0 (not in the answer) 0 0 % of 1 (page 0.5), 1 short"), "{shown}");
+    assert!(shown.contains("USDT unreadable 500 (page 250), balance unknown"), "{shown}");
     assert_eq!(title(&html), "1 low, 1 unreadable · xt-balance-exporter");
 }
 
@@ -259,9 +288,9 @@ fn watched_come_first_then_what_is_not_zero_then_the_names_of_zeros() {
         [("aaa", "0", "0"), ("bbb", "0", "3"), ("btc", "0.0", "0"), ("ccc", "1", "0"), ("usdt", "9", "0")];
     let watch = [("btc", None), ("usdt", None)];
     let html = html(vec![polled(account("main", &watch), NOW, Ok(answer(&rows)))]);
-    let order = [">btc<", ">usdt<", ">bbb<", ">ccc<", "<details", ">aaa<"];
+    let order = [">BTC<", ">USDT<", ">BBB<", ">CCC<", "1 zero balance<", "AAA"];
     assert!(places_of(&html, order).is_sorted(), "{html}");
-    assert!(text(&html).contains("1 zero balance aaa"));
+    assert!(text(&html).contains("1 zero balance AAA"));
 }
 
 #[test]
@@ -275,16 +304,16 @@ fn a_wallet_of_a_thousand_currencies_shows_those_that_are_watched_and_twenty_mor
     let wallet = polled(account("main", &[("c998", Some(5.0))]), NOW, Ok(answer(&rows)));
     let html = html(vec![wallet]);
     let shown = text(&html);
-    for said in ["1 low of 1 threshold, 1 critical", "500 zero balances", "c998 critical"] {
+    for said in ["1 low of 1 threshold, 1 critical", "500 zero balances", "C998 critical"] {
         assert!(shown.contains(said), "no {said} in {shown}");
     }
     // Of 499 that are not zero and 500 that are.
     for hidden in [479, 480] {
-        assert!(shown.contains(&format!("and {hidden} more: see /api/v1/balances or /metrics")), "{shown}");
+        assert!(shown.contains(&format!("and {hidden} more: see all balances of the account")), "{shown}");
     }
-    assert_eq!(html.matches("<th scope=\"row\">c").count(), 2 + 20, "two of c998");
-    assert!(shown.contains("c038") && !shown.contains("c040"), "{shown}");
-    assert!(shown.contains("c001, ") && shown.contains("c039 and") && !shown.contains("c041"), "{shown}");
+    assert_eq!(html.matches("<th scope=\"row\">C").count(), 2 + 20, "two of c998");
+    assert!(shown.contains("C038") && !shown.contains("C040"), "{shown}");
+    assert!(shown.contains("C001, ") && shown.contains("C039 and") && !shown.contains("C041"), "{shown}");
     assert!(html.len() < STYLE.len() + SCRIPT.len() + 10_000, "{} bytes", html.len());
 }
 
@@ -295,7 +324,7 @@ fn only_what_is_under_its_threshold_is_marked_low() {
     let html = html(vec![polled(account("main", &watch), NOW, Ok(answer(&rows)))]);
     assert_eq!(html.matches("<tr class=\"low\">").count(), 2, "in the list on top and in its wallet");
     let shown = text(&html);
-    assert!(shown.contains("usdt low 499.5 0 99 % of 500 (page 250), 0.5 short"), "{shown}");
+    assert!(shown.contains("USDT low 499.5 0 99 % of 500 (page 250), 0.5 short"), "{shown}");
     assert!(shown.contains("1 low of 2 thresholds"), "{shown}");
 }
 
@@ -324,30 +353,31 @@ fn prices_have_a_state_of_their_own() {
     let evil = || Err(Failure::new(Reason::Api, "<script>"));
     let well = || vec![polled(account("main", &[]), NOW, Ok(answer(&[])))];
     for (readings, banner, section, title) in [
-        (vec![], "Healthy prices not polled yet", "Prices usdt not polled yet", "partly unknown"),
+        (vec![], "Healthy prices not polled yet", "Prices not polled yet", "partly unknown"),
         (
             vec![(4, prices())],
             "Healthy all pollers running",
-            "usdt fresh read 4 s ago 2 currencies with a price in usdt",
+            "Prices fresh 2 currencies with a price in USDT read 4 s ago",
             "healthy",
         ),
         (
             vec![(64, prices()), (34, evil()), (4, evil())],
             "Healthy prices held",
-            "usdt held prices from 1 min 4 s ago, hidden after 1 min 30 s api &#60;script&#62; failing for 34 s \
-             (since 00:59:26 UTC), last 4 s ago (00:59:56 UTC) 2 currencies",
+            "Prices held 2 currencies with a price in USDT prices from 1 min 4 s ago, hidden after 1 min 30 s \
+             api &#60;script&#62; Fix: ask the exchange&#39;s support about the message above (runbook) \
+             last try 00:59:56 UTC failing since 00:59:26 UTC, for 34 s",
             "partly unknown",
         ),
         (
             vec![(90, prices()), (4, evil())],
             "Healthy prices unknown",
-            "usdt unknown last read 1 min 30 s ago, too old to show api ",
+            "Prices unknown last read 1 min 30 s ago, too old to show api ",
             "partly unknown",
         ),
         (
             vec![(4, evil())],
             "Healthy prices unknown",
-            "usdt unknown never read since the start api ",
+            "Prices unknown never read since the start api ",
             "partly unknown",
         ),
     ] {
@@ -356,30 +386,34 @@ fn prices_have_a_state_of_their_own() {
         assert!(shown.contains(banner) && shown.contains(section), "no {banner}, {section} in {shown}");
         assert_eq!(self::title(&html), format!("{title} · xt-balance-exporter"));
         assert_eq!(shown.contains("with a price"), section.contains("2 currencies"), "{shown}");
-        assert_eq!(html.contains("<a href=\"#prices\">"), !banner.contains("running"), "{html}");
+        assert_eq!(html.contains("<a href=\"#prices\">prices "), !banner.contains("running"), "{html}");
     }
     let mut stuck = market(vec![(4, prices())]);
     stuck.heartbeat_deadline = at(NOW - 12).uptime;
     let html = html_with(well(), Some(&stuck));
     assert!(text(&html).contains("1 of 2 pollers stuck"), "{}", text(&html));
-    assert!(text(&html).contains("Prices Poller stuck: its heartbeat is 12 s overdue."));
+    assert!(text(&html).contains("Poller stuck: its heartbeat is overdue by 12 s (runbook)"));
     assert_eq!(title(&html), "1 stuck · xt-balance-exporter");
     assert!(!text(&self::html(well())).contains("rices"), "a page without prices");
 }
 
 #[test]
-fn an_overview_of_many_accounts_leads_to_each_and_to_the_troubled_first() {
-    let good = |name: &str| polled(account(name, &[]), NOW, Ok(answer(&[])));
+fn troubled_accounts_come_first_and_open_and_the_others_are_a_line() {
+    let good = |name: &str| polled(account(name, &[]), NOW, Ok(answer(&[("usdt", "7", "0")])));
     let mut stuck = good("z");
     stuck.heartbeat_deadline = at(NOW).uptime;
     let html = html(vec![good("a b"), good("a_b"), polled(good("held"), NOW, timeout()), stuck]);
-    let ids = ["spot.z", "spot.held", "spot.a_20b", "spot.a_5fb"];
-    let links = ids.map(|id| format!("href=\"#{id}\""));
-    assert!(places_of(&html, links.iter().map(String::as_str)).is_sorted(), "{html}");
-    for id in ids {
+    let open =
+        ["account.z", "account.held"].map(|id| format!("<details class=\"account\" id=\"{id}\" open>"));
+    let closed =
+        ["account.a_20b", "account.a_5fb"].map(|id| format!("<details class=\"account\" id=\"{id}\">"));
+    assert!(places_of(&html, open.iter().chain(&closed).map(String::as_str)).is_sorted(), "{html}");
+    for id in ["spot.z", "spot.held", "spot.a_20b", "spot.a_5fb"] {
         assert_eq!(html.matches(&format!("id=\"{id}\"")).count(), 1, "{id}");
     }
-    assert!(text(&html).contains("poller stuck") && text(&html).contains("2 wallets fresh and not low"));
+    let shown = text(&html);
+    assert!(shown.contains("z fresh poller stuck read 0 s ago"), "{shown}");
+    assert!(shown.contains("2 accounts without problems a b fresh 1 wallet read 0 s ago"), "{shown}");
 }
 
 #[test]
