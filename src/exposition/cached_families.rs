@@ -14,10 +14,11 @@ use crate::snapshot::{
     wallet::{WalletConfig, WalletSnapshot},
 };
 
-/// The rendered samples of one account, one wallet or of prices: a chunk per family in the order of [`FAMILIES`], empty
-/// for families of other sources.
+/// The rendered samples of one account, one wallet, its positions or of prices: the chunks that are not empty, each with
+/// the index of its family in [`FAMILIES`], sorted. Most families have another source, and a chunk takes more memory than
+/// a short line.
 #[derive(Clone, Debug)]
-pub struct CachedFamilies(Arc<[Chunk]>);
+pub struct CachedFamilies(Arc<[(usize, Chunk)]>);
 
 impl CachedFamilies {
     /// Renders the state that all wallets of an account share.
@@ -111,16 +112,18 @@ impl CachedFamilies {
     }
 
     fn from_families(chunk: impl Fn(usize, &'static MetricFamily) -> Chunk) -> Self {
-        Self(FAMILIES.iter().enumerate().map(|(index, family)| chunk(index, family)).collect())
+        let chunks = FAMILIES.iter().enumerate().map(|(index, family)| (index, chunk(index, family)));
+        Self(chunks.filter(|(_, chunk)| !chunk.plain.is_empty()).collect::<Vec<_>>().into())
     }
 
-    /// The chunk of the family at `index` in [`FAMILIES`].
+    /// The chunk of the family at `index` in [`FAMILIES`]; `None` if it is empty.
     pub(super) fn chunk(&self, index: usize) -> Option<&Chunk> {
-        self.0.get(index)
+        let found = self.0.binary_search_by_key(&index, |(family, _)| *family).ok();
+        found.and_then(|position| self.0.get(position)).map(|(_, chunk)| chunk)
     }
 
     fn shared(&self, index: usize) -> Chunk {
-        self.0.get(index).cloned().unwrap_or_default()
+        self.chunk(index).cloned().unwrap_or_default()
     }
 }
 
@@ -134,4 +137,29 @@ fn render_if_changed(old: &Chunk, family: &'static MetricFamily, write: impl FnO
     write(&mut samples);
     let text = samples.finish();
     if *old.plain == *text.as_bytes() { old.clone() } else { Chunk::new(text.into_bytes()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixTime;
+
+    #[test]
+    fn only_chunks_with_samples_are_kept() {
+        let facts = AccountState {
+            name: "main".into(),
+            labels: Arc::default(),
+            paused_until: None,
+            credentials_loaded: UnixTime::from_secs(1),
+            poller_restarts: 0,
+        };
+        let families = CachedFamilies::for_account(&facts);
+        let has_chunk = |(index, _): &(usize, &MetricFamily)| families.chunk(*index).is_some();
+        let with_chunk = FAMILIES.iter().enumerate().filter(has_chunk);
+        let is_of_account = |family: &MetricFamily| matches!(family.source, MetricSource::Account(_));
+        assert!(
+            with_chunk.clone().count() > 2 && with_chunk.clone().all(|(_, family)| is_of_account(family))
+        );
+        assert_eq!(families.0.len(), with_chunk.count());
+    }
 }
