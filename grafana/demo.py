@@ -250,7 +250,10 @@ def record(exchange, exporter, hour_of, steps):
                 if int(count) <= polled.get(wallet, 0) and wallet.split(",")[0] not in paused
                 and (wallet not in polled or FUTURES_ACCOUNT not in wallet or step > steps - 3)
             ]
-            if waiting or not polls:
+            # Positions are read just before the balances of their wallet.
+            read_at = re.search(r"^xt_positions_last_success_timestamp_seconds\{.*\} (\S+)$", text, re.MULTILINE)
+            is_old = step > steps - 3 and float(read_at[1]) <= recorded[-1][0]
+            if waiting or not polls or is_old:
                 return None
             polled.update({wallet: int(count) for wallet, count in polls.items()})
             return started, time.time() - started, text

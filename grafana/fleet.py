@@ -237,10 +237,10 @@ def polls():
         .min(0)
         .max_data_points(POINTS),
         time_series(
-            "Failed polls per second",
+            "Failed polls per minute",
             "Failed polls of all selected wallets, by reason. A reason without failures has no line.",
             (8, 7),
-            [query("sum by (reason) (rate(xt_poll_failures_total{wallet}[$__rate_interval])) > 0", "{{reason}}")],
+            [query("60 * sum by (reason) (rate(xt_poll_failures_total{wallet}[$__rate_interval])) > 0", "{{reason}}")],
             no_value="none known",
         )
         .min(0)
