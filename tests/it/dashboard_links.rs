@@ -46,8 +46,10 @@ fn links_lead_to_a_dashboard_with_the_same_selection_and_time() -> Outcome {
 fn alerts_link_to_dashboards_and_variables_that_exist() -> Outcome {
     let dashboards = dashboards()?;
     for rule in rules()?.into_iter().filter(|rule| rule.annotations.contains_key("dashboard_url")) {
-        let url = rule.annotations.get("dashboard_url").map_or("", String::as_str);
-        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        let template = rule.annotations.get("dashboard_url").map_or("", String::as_str);
+        let outside = |part: &str| part.split_once("}}").map_or(part, |(_, rest)| rest).to_owned();
+        let url: String = template.split("{{").map(outside).collect();
+        let (path, query) = url.split_once('?').unwrap_or((&url, ""));
         let uid = path.rsplit("/d/").next().unwrap_or_default();
         let dashboard = dashboards.get(uid).ok_or_else(|| format!("{:?}: {url}", rule.alert))?;
         let variables: BTreeSet<_> = array_at(dashboard, "/templating/list")
