@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Writes the alerting rules with your names: addresses of runbooks and dashboards, job, severities, teams, vmalert.
 
     python3 deploy/prometheus/write_rules.py --runbooks https://wiki.example.com/xt --team-label team --output rules
