@@ -20,7 +20,7 @@ use self::{
     gzip::{Chunk, GzipMember},
     metrics::{FAMILIES, MetricSource},
     process_metrics::ExporterFacts,
-    segments::{PLAIN_COPY_MAX_BYTES, SegmentBuilder},
+    segments::SegmentBuilder,
 };
 
 /// A whole exposition. It can be sent any number of times.
@@ -66,11 +66,11 @@ pub fn assemble(visible: &[VisibleFamilies<'_>], facts: &ExporterFacts<'_>) -> E
             MetricSource::Unpriced(_) => !(samples.balances_visible && samples.prices_visible),
             _ => false,
         };
-        let chunks = visible
+        let mut chunks = visible
             .iter()
             .filter(|samples| !is_hidden(samples))
-            .filter_map(|samples| samples.families.chunk(index));
-        let mut chunks = chunks.filter(|chunk| !chunk.plain.is_empty()).peekable();
+            .filter_map(|samples| samples.families.chunk(index))
+            .peekable();
         if chunks.peek().is_some() {
             builder.append(header);
             chunks.for_each(|chunk| builder.append(chunk));
@@ -88,13 +88,9 @@ struct ExpositionBuilder {
 
 impl ExpositionBuilder {
     fn new() -> Self {
-        let mut gzip = SegmentBuilder::with_copy_budget(usize::MAX);
+        let mut gzip = SegmentBuilder::new();
         gzip.append(&Bytes::from_static(&GzipMember::HEAD));
-        Self {
-            plain: SegmentBuilder::with_copy_budget(PLAIN_COPY_MAX_BYTES),
-            gzip,
-            member: GzipMember::default(),
-        }
+        Self { plain: SegmentBuilder::new(), gzip, member: GzipMember::default() }
     }
 
     fn append(&mut self, chunk: &Chunk) {

@@ -13,8 +13,9 @@ pub struct Segments {
     pub length: u64,
 }
 
-/// The most bytes of long chunks that are copied into the plain text. The rest of the text shares the chunks' memory.
-pub(super) const PLAIN_COPY_MAX_BYTES: usize = 1024 * 1024;
+/// The most bytes of long chunks that are copied into the plain text, and as many into the gzip member. The rest shares the
+/// chunks' memory, because slow clients keep several expositions alive.
+pub(super) const COPY_MAX_BYTES: usize = 1024 * 1024;
 
 /// Joins short chunks, because each segment can cost a system call.
 pub(super) struct SegmentBuilder {
@@ -30,8 +31,8 @@ impl SegmentBuilder {
     /// The most bytes that are joined. Segments of one size leave gaps in memory that the next ones fit into.
     const SEGMENT_MAX_BYTES: usize = 256 * 1024;
 
-    pub(super) fn with_copy_budget(budget: usize) -> Self {
-        Self { parts: Vec::new(), joined: Vec::new(), budget }
+    pub(super) fn new() -> Self {
+        Self { parts: Vec::new(), joined: Vec::new(), budget: COPY_MAX_BYTES }
     }
 
     pub(super) fn append(&mut self, bytes: &Bytes) {
@@ -60,5 +61,28 @@ impl SegmentBuilder {
         self.close_segment();
         let length = self.parts.iter().map(|part| part.len() as u64).sum();
         Segments { parts: self.parts.into(), length }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_chunks_are_joined_and_long_ones_beyond_the_budget_are_shared() {
+        let long = Bytes::from(vec![b'x'; SegmentBuilder::SEGMENT_MAX_BYTES]);
+        let short = Bytes::from_static(b"short");
+        let mut builder = SegmentBuilder::new();
+        let copies = COPY_MAX_BYTES / long.len();
+        for _ in 0..copies + 2 {
+            builder.append(&short);
+            builder.append(&long);
+        }
+        let segments = builder.finish();
+        let shared = segments.parts.iter().filter(|part| part.as_ptr() == long.as_ptr());
+        assert_eq!(shared.count(), 2);
+        let expected = [short, long].concat().repeat(copies + 2);
+        assert_eq!(segments.length, expected.len() as u64);
+        assert!(segments.parts.concat() == expected);
     }
 }
