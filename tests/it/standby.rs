@@ -21,8 +21,11 @@ use crate::{
     },
     common::{Lines, test_process_command, until},
     deployment::chart::{render, the},
+    documents::tracked,
     systemd::as_root,
 };
+use serde_json::json;
+
 use observer::{Observer, check_calls, now};
 use pair::{CLUSTER, LAN, Pair};
 
@@ -44,12 +47,9 @@ fn with_keepalived_the_exporter_runs_on_the_machine_that_has_the_address() {
     if env::var_os(HAS_NETWORK).is_none() {
         return run_in_own_network("with_keepalived_the_exporter_runs_on_the_machine_that_has_the_address");
     }
-    let pair = Pair::boot();
-    for number in [0, 1] {
-        install_keepalived(&pair, number);
-    }
-    let mut drill = Drill::start(pair, &[SHARED_ADDRESS]);
-    drill.take_over("both machines start", |pair| start(pair, "keepalived"), |pair| pair.active().is_some());
+    let mut drill = Drill::start(Pair::boot(), &[SHARED_ADDRESS]);
+    let install = |pair: &mut Pair| [0, 1].iter().for_each(|number| install_keepalived(pair, *number));
+    drill.take_over("both machines are set up", install, |pair| pair.active().is_some());
     let first = drill.pair.active().unwrap();
     let second = 1 - first;
 
@@ -67,7 +67,11 @@ fn with_keepalived_the_exporter_runs_on_the_machine_that_has_the_address() {
     );
     drill.wait_until_both_call();
     drill.take_over("the network is healed", |_| pair::heal_lan(), |pair| pair.active().is_some());
-    let last = drill.pair.active().unwrap();
+    let unplugged = drill.pair.active().unwrap();
+    let last = 1 - unplugged;
+    let is_last = move |pair: &Pair| pair.active() == Some(last);
+    drill.take_over("the cable is pulled", |_| pair::unplug(unplugged), is_last);
+    drill.take_over("the cable is plugged in", |_| pair::plug_in(unplugged), is_last);
     drill.take_over(
         "the machine is killed",
         |pair| pair.kill_machine(last),
@@ -86,14 +90,10 @@ fn with_a_lock_in_etcd_the_exporter_runs_on_the_machine_that_has_the_lock() {
     let pair = Pair::boot();
     let folder = tempfile::tempdir().unwrap();
     let _witness = Etcd::start_witness(folder.path());
-    for number in [0, 1] {
-        install_etcd(&pair, number);
-        pair.machine(number).run(&["systemctl", "start", "--no-block", "etcd"]);
-    }
     let addresses = [format!("{LAN}1"), format!("{LAN}2")];
     let mut drill = Drill::start(pair, &addresses.each_ref().map(String::as_str));
-    let start_lock = |pair: &mut Pair| start(pair, "xt-balance-lock");
-    drill.take_over("both machines start", start_lock, |pair| pair.active().is_some());
+    let install = |pair: &mut Pair| [0, 1].iter().for_each(|number| install_etcd(pair, *number));
+    drill.take_over("both machines are set up", install, |pair| pair.active().is_some());
     let first = drill.pair.active().unwrap();
     let second = 1 - first;
 
@@ -171,7 +171,11 @@ fn the_values_for_kubernetes_shorten_what_they_say() {
     let tolerations = pod["tolerations"].as_array().unwrap();
     let times: Vec<_> = tolerations.iter().map(|one| one["tolerationSeconds"].as_u64()).collect();
     assert_eq!(times, [Some(10), Some(10)]);
-    let probe = &pod["containers"][0]["livenessProbe"];
+    let container = &pod["containers"][0];
+    assert!(
+        container["env"].as_array().unwrap().contains(&json!({"name": "XT_LIMITS_SHARE", "value": "1/2"}))
+    );
+    let probe = &container["livenessProbe"];
     let until_killed = probe["periodSeconds"].as_u64().unwrap() * probe["failureThreshold"].as_u64().unwrap();
     assert_eq!((until_killed, &probe["httpGet"]["path"]), (15, &"/-/healthy".into()));
 }
@@ -193,29 +197,12 @@ fn report(text: &str) {
     println!("{text}");
 }
 
-/// Starts a unit on both machines.
-fn start(pair: &Pair, unit: &str) {
-    for number in [0, 1] {
-        pair.machine(number).run(&["systemctl", "start", "--no-block", unit]);
-    }
-}
-
 fn install_keepalived(pair: &Pair, number: usize) {
-    let (own, peer) = (format!("{LAN}{}", number + 1), format!("{LAN}{}", 2 - number));
-    let own = format!("unicast_src_ip {own}");
-    let peer = format!("unicast_peer {{\n        {peer}");
-    let addresses =
+    let own = format!("unicast_src_ip {LAN}{}", number + 1);
+    let peer = format!("unicast_peer {{\n        {LAN}{}", 2 - number);
+    let edits =
         [("unicast_src_ip 192.0.2.11", own.as_str()), ("unicast_peer {\n        192.0.2.12", peer.as_str())];
-    let source = |file: &str| format!("deploy/standby/keepalived/{file}");
-    for file in ["keepalived.conf", "xt-balance-check"] {
-        let edits = if file == "keepalived.conf" { &addresses[..] } else { &[] };
-        pair.install(number, &source(file), &format!("/etc/keepalived/{file}"), edits);
-    }
-    for unit in ["keepalived.service", "xt-balance-exporter.service", "xt-balance-exporter.socket"] {
-        let file = format!("{unit}.d/standby.conf");
-        pair.install(number, &source(&file), &format!("/etc/systemd/system/{file}"), &[]);
-    }
-    reload_units(pair, number, "keepalived.service");
+    follow_readme(pair, number, "keepalived", ("deploy/standby/keepalived/keepalived.conf", &edits));
 }
 
 fn install_etcd(pair: &Pair, number: usize) {
@@ -227,32 +214,41 @@ fn install_etcd(pair: &Pair, number: usize) {
         ("192.0.2.1", CLUSTER),
         ("PEER_URLS=http://198.51.100.11:", own.as_str()),
     ];
-    let source = |file: &str| format!("deploy/standby/etcd/{file}");
-    pair.install(number, &source("etcd.default"), "/etc/default/etcd", &edits);
-    pair.install(
-        number,
-        &source("xt-balance-lock"),
-        "/usr/local/lib/xt-balance-exporter/xt-balance-lock",
-        &[],
-    );
-    for file in [
-        "xt-balance-lock.service",
-        "xt-balance-exporter.service.d/standby.conf",
-        "xt-balance-exporter.socket.d/standby.conf",
-    ] {
-        pair.install(number, &source(file), &format!("/etc/systemd/system/{file}"), &[]);
-    }
-    reload_units(pair, number, "etcd.service");
+    follow_readme(pair, number, "etcd", ("deploy/standby/etcd/etcd.default", &edits));
+    let verified =
+        pair.machine(number).run_unchecked(&["systemd-analyze", "verify", "xt-balance-lock.service"]);
+    assert_eq!(verified, "");
 }
 
-/// Makes systemd read its units again. tests/install masks the units of Debian's packages.
-fn reload_units(pair: &Pair, number: usize, masked: &str) {
+/// Runs the commands of deploy/standby/README.md for a recipe on a machine, in a copy of the recipes with the edits of one
+/// file.
+fn follow_readme(pair: &Pair, number: usize, recipe: &str, (edited, edits): (&str, &[(&str, &str)])) {
+    for file in tracked().iter().filter(|file| file.starts_with("deploy/standby/")) {
+        let edits = if file == edited { edits } else { &[] };
+        pair.install(number, file, &format!("/root/checkout/{file}"), edits);
+    }
     let machine = pair.machine(number);
-    machine.run(&["rm", "--force", &format!("/etc/systemd/system/{masked}")]);
-    machine.run(&["systemctl", "daemon-reload"]);
+    // tests/install masks the units of Debian's packages.
+    machine.run(&[
+        "rm",
+        "--force",
+        "/etc/systemd/system/keepalived.service",
+        "/etc/systemd/system/etcd.service",
+    ]);
+    let commands = commands("On both machines") + &commands(recipe);
+    machine.run(&["sh", "-ec", &format!("cd /root/checkout\n{commands}")]);
     for unit in ["xt-balance-exporter.service", "xt-balance-exporter.socket"] {
         assert_eq!(machine.run_unchecked(&["systemd-analyze", "verify", unit]), "");
     }
+}
+
+/// The commands of a section of deploy/standby/README.md. The packages are installed already.
+fn commands(section: &str) -> String {
+    let readme = fs::read_to_string("deploy/standby/README.md").unwrap();
+    let section = readme.split(&format!("\n## {section}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+    let blocks = section.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let lines = blocks.flat_map(str::lines).filter(|line| !line.starts_with("apt-get install "));
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Waits until a machine waits for the lock.

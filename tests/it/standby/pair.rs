@@ -119,6 +119,15 @@ pub fn heal_lan() {
     }
 }
 
+/// Pulls the cable of a machine in `lan`: its device loses the carrier.
+pub fn unplug(number: usize) {
+    ip(&format!("link set dev lan{number} down"));
+}
+
+pub fn plug_in(number: usize) {
+    ip(&format!("link set dev lan{number} up"));
+}
+
 /// Cuts a machine off from `cluster`, without any sign of it on the machine. `lan` still works.
 pub fn cut_cluster(number: usize) {
     ip(&format!("link set dev cluster{number} nomaster"));
