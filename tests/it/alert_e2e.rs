@@ -114,6 +114,7 @@ fn target_labels(edit: impl Fn(String) -> String, are_renamed: bool) {
     let (desks, elsewhere) = (Exchange::start(), Exchange::start());
     desks.set("market-maker", "usdt", "1800");
     desks.set("treasury", "usdt", "9500");
+    elsewhere.set("treasury", "usdt", "54000");
     let accounts = [
         ("desk", &desks, "market-maker", "{usdt: 500}"),
         ("treasury", &desks, "treasury", "{usdt: 9000}"),
@@ -318,6 +319,7 @@ impl Deployment {
         desks.set("market-maker", "usdt", "1800");
         desks.set("treasury", "usdt", "9000");
         desks.set("treasury", "btc", "2");
+        elsewhere.set("treasury", "usdt", "54000");
         third.set("cold-storage", "usdt", "500.01");
         let accounts = [
             ("market-maker", &desks, "market-maker", "{usdt: 500}"),
