@@ -20,10 +20,7 @@ use crate::{
     cli::DemoFlags,
     clock::Clock,
     config::{AccountConfig, Config, PricesConfig},
-    exchange::{
-        ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Secret, Share, Wallet,
-    },
-    shard::Shard,
+    exchange::{ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Secret, Wallet},
     simulator::{SimulatedAccount, SimulatedWallet, market},
     snapshot::{
         positions::FuturesRisk,
@@ -81,7 +78,7 @@ pub(super) async fn run(flags: &DemoFlags, signals: Signals) -> Result<(), Comma
         poll_timeout: POLL_TIMEOUT,
         max_age: MAX_AGE,
     });
-    let config = Config { shard: Shard::default(), accounts: watched, prices, share: Share::ALL };
+    let config = Config { accounts: watched, prices, ..Config::default() };
     let web = WebContext { flags: &flags.web, web_config, listeners };
     let change_printer = Some(ChangePrinter { stop_after: flags.once_through.then_some(market::STORY) });
     let control = Control { signals, reloading: None, state_file: None, change_printer };

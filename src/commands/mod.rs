@@ -95,10 +95,10 @@ async fn dispatch(command: Command) -> Result<(), CommandError> {
     signals::exit_when_stuck()?;
     let signals = Signals::listen(matches!(command, Command::Serve(_)))?;
     match command {
-        Command::Serve(flags) => serve::run(&flags, signals).await,
+        Command::Serve(flags) => Box::pin(serve::run(&flags, signals)).await,
         Command::Demo(flags) => demo::run(&flags, signals).await,
         Command::Simulate(flags) => simulate::run(&flags, signals).await,
-        Command::Once(flags) => signals.run_until_shutdown(once::run(&flags)).await,
+        Command::Once(flags) => signals.run_until_shutdown(Box::pin(once::run(&flags))).await,
         Command::Check(flags) => signals.run_until_shutdown(check::run(&flags)).await,
         Command::Healthcheck(flags) => signals.run_until_shutdown(healthcheck::run(&flags)).await,
         Command::Completions(flags) => print_text(Ok(cli::completions(flags.shell))),

@@ -11,19 +11,21 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     AccountConfig, Config, ConfigError,
+    egress::{EgressGroup, EgressGroups, EgressYaml},
     examples::{ACCOUNTS_EXAMPLE, EXAMPLES},
     labels,
+    load::LimitPart,
     paths::resolve_path,
     routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
-        self, DEFAULT_INTERVAL, LimitPart, SHARE_FLAG, SettingNames, UnvalidatedAccount,
-        UnvalidatedCurrencies, UnvalidatedRisk, UnvalidatedTiming, UnvalidatedUrls,
+        self, DEFAULT_INTERVAL, SHARE_FLAG, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies,
+        UnvalidatedRisk, UnvalidatedTiming, UnvalidatedUrls,
     },
     watch::{AmountYaml, WatchYaml},
 };
 use crate::{
     clock::UnixTime,
-    exchange::{ApiVersion, KeyHalf, KeySource, QUOTE, Share, Wallet},
+    exchange::{ApiVersion, BaseUrl, KeyHalf, KeySource, QUOTE, Share, Wallet},
     files,
     quoting::{quote_existing_path, quote_value},
     shard::Shard,
@@ -104,9 +106,17 @@ fn read_part(
     let file: FileYaml = yaml::read(text, &EXAMPLES).map_err(ConfigError)?;
     let taken = file.choose_share(part.share)?;
     let mut routes = Routes::new(ProxyEnvironment::read(env), folder);
-    let accounts = file.validate_accounts(folder, &mut routes, now)?;
+    let groups = EgressGroups::new(&file.egress).map_err(ConfigError)?;
+    let accounts = file.validate_accounts(&groups, folder, &mut routes, now)?;
     let prices_timing = file.prices.is_some().then(|| file.timing());
-    validate::build_config(accounts, part.shard, prices_timing, taken, &FILE_NAMES)
+    let mut config = validate::build_config(accounts, part.shard, prices_timing, taken, &FILE_NAMES)?;
+    config.egress = groups.all();
+    if let Some(prices) = config.prices.as_mut().filter(|_| !file.egress.is_empty()) {
+        // Prices belong to no account, so they leave by the default group.
+        let route = |base: &BaseUrl| routes.route(base, file.default_routes(), FILE_NAMES.route);
+        prices.hosts = prices.hosts.clone().with_routes(route).map_err(ConfigError)?;
+    }
+    Ok(config)
 }
 
 #[derive(Deserialize)]
@@ -138,6 +148,8 @@ struct FileYaml {
     prices: Option<QuoteYaml>,
     #[serde(default, deserialize_with = "required_value")]
     limits: Option<LimitsYaml>,
+    #[serde(default)]
+    egress: Vec<EgressYaml>,
     accounts: Vec<AccountYaml>,
 }
 
@@ -178,6 +190,8 @@ struct AccountYaml {
     futures_coin_base_urls: Option<Vec<String>>,
     #[serde(default, deserialize_with = "required_value")]
     user_center_base_url: Option<String>,
+    #[serde(default, deserialize_with = "required_value")]
+    egress: Option<String>,
     #[serde(default, deserialize_with = "required_value")]
     proxy_url: Option<String>,
     #[serde(default, deserialize_with = "required_value")]
@@ -287,6 +301,15 @@ fn default_wallets() -> Vec<WalletYaml> {
 }
 
 impl FileYaml {
+    /// The route settings of the file, without those of an account or an egress group.
+    fn default_routes(&self) -> RouteSettings<'_> {
+        RouteSettings {
+            proxy_url: self.proxy_url.as_deref(),
+            proxy_credentials_file: self.proxy_credentials_file.as_deref(),
+            ca_file: self.ca_file.as_deref(),
+        }
+    }
+
     /// The timing of accounts that set none of their own, and of prices.
     fn timing(&self) -> UnvalidatedTiming {
         UnvalidatedTiming {
@@ -312,6 +335,7 @@ impl FileYaml {
 
     fn validate_accounts(
         &self,
+        groups: &EgressGroups<'_>,
         folder: &Path,
         routes: &mut Routes,
         now: UnixTime,
@@ -327,23 +351,28 @@ impl FileYaml {
                 return Err(ConfigError(format!("two accounts are named '{name}': rename one of them")));
             }
         }
-        self.accounts.iter().map(|account| account.validate(self, folder, routes, now)).collect()
+        let file = FileContext { file: self, groups, folder, now };
+        self.accounts.iter().map(|account| account.validate(&file, routes)).collect()
     }
 }
 
+/// What every account of the file needs for its validation.
+struct FileContext<'a> {
+    file: &'a FileYaml,
+    groups: &'a EgressGroups<'a>,
+    folder: &'a Path,
+    now: UnixTime,
+}
+
 impl AccountYaml {
-    fn validate(
-        &self,
-        file: &FileYaml,
-        folder: &Path,
-        routes: &mut Routes,
-        now: UnixTime,
-    ) -> Result<AccountConfig, ConfigError> {
+    fn validate(&self, context: &FileContext<'_>, routes: &mut Routes) -> Result<AccountConfig, ConfigError> {
+        let FileContext { file, groups, folder, now } = *context;
         let context = format!("account '{}': ", self.name);
         let watch = self.watch.iter().map(|(name, watch)| watch.validate(name)).collect::<Result<_, _>>();
         let watch = watch.map_err(|why| ConfigError(format!("{context}watch: {why}")))?;
         let labels = labels::validate(&self.labels).map_err(|why| ConfigError(format!("{context}{why}")))?;
         let urls = self.urls(file).map_err(|why| ConfigError(format!("{context}{why}")))?;
+        let group = self.find_group(groups).map_err(|why| ConfigError(format!("{context}{why}")))?;
         let CurrenciesYaml { only, exclude, hide_zero } = &self.currencies;
         let account = UnvalidatedAccount {
             context,
@@ -352,7 +381,8 @@ impl AccountYaml {
             labels,
             api: self.api.or(file.api).map(ApiVersion::from),
             urls,
-            routes: self.routes(file),
+            routes: self.routes(file, group),
+            egress: group.map(|group| group.egress.clone()).unwrap_or_default(),
             wallets: self.wallets.iter().map(|WalletYaml(wallet)| *wallet).collect(),
             watch,
             currencies: UnvalidatedCurrencies { only, exclude, hide_zero: *hide_zero },
@@ -376,8 +406,24 @@ impl AccountYaml {
         account.validate(keys, routes, now)
     }
 
-    /// The account's own route settings, or the file's. The file's password is for the file's proxy only.
-    fn routes<'a>(&'a self, file: &'a FileYaml) -> RouteSettings<'a> {
+    /// The egress group of the account, if the file has groups.
+    fn find_group<'a, 'b>(
+        &self,
+        groups: &'b EgressGroups<'a>,
+    ) -> Result<Option<&'b EgressGroup<'a>>, String> {
+        let group = groups.find(self.egress.as_deref())?;
+        if group.is_some() && (self.proxy_url.is_some() || self.proxy_credentials_file.is_some()) {
+            return Err("the egress group decides about the proxy: remove proxy_url and proxy_credentials_file of the account".to_owned());
+        }
+        Ok(group)
+    }
+
+    /// The route settings of the account's egress group, or else its own, or the file's. The file's password is for the
+    /// file's proxy only.
+    fn routes<'a>(&'a self, file: &'a FileYaml, group: Option<&'a EgressGroup<'_>>) -> RouteSettings<'a> {
+        if let Some(group) = group {
+            return group.routes(self.ca_file.as_deref().or(file.ca_file.as_deref()));
+        }
         let file_credentials = file.proxy_credentials_file.as_deref().filter(|_| self.proxy_url.is_none());
         RouteSettings {
             proxy_url: self.proxy_url.as_deref().or(file.proxy_url.as_deref()),
@@ -428,6 +474,7 @@ mod tests {
         for (parent, text) in [
             ("", "unknown: 1"),
             ("accounts[].", "accounts: [{unknown: 1}]"),
+            ("egress[].", "egress: [{unknown: 1}]"),
             ("accounts[].currencies.", "accounts: [{currencies: {unknown: 1}}]"),
             ("accounts[].liquidation_distance.", "accounts: [{liquidation_distance: {unknown: 1}}]"),
             ("accounts[].watch.*.", "accounts: [{watch: {usdt: {unknown: 1}}}]"),
@@ -457,6 +504,11 @@ mod tests {
                     ["accounts[]"] => format!("accounts:\n{line}"),
                     ["limits", _] => format!("limits: {{{line}}}\naccounts: [{{name: a, {KEYS}}}]"),
                     ["accounts[]", key] => account(key),
+                    ["egress[]"] => format!("egress:\n{line}\naccounts: [{{name: a, {KEYS}}}]"),
+                    ["egress[]", "name"] => format!("egress: [{{{line}}}]\naccounts: [{{name: a, {KEYS}}}]"),
+                    ["egress[]", _] => {
+                        format!("egress: [{{name: a, {line}}}]\naccounts: [{{name: a, {KEYS}}}]")
+                    }
                     ["accounts[]", key, "*", level] => {
                         let other = if *level == "warn" { "page: 1" } else { "warn: 1" };
                         format!("accounts: [{{name: a, {KEYS}, {key}: {{usdt: {{{line}, {other}}}}}}}]")

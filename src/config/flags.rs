@@ -8,17 +8,18 @@ use zeroize::Zeroizing;
 use super::{
     Config, ConfigError,
     file::{self, ProcessPart},
+    load::LimitPart,
     routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
-        self, DEFAULT_INTERVAL, LimitPart, SHARE_FLAG, SettingNames, UnvalidatedAccount,
-        UnvalidatedCurrencies, UnvalidatedRisk, UnvalidatedTiming, UnvalidatedUrls,
+        self, DEFAULT_INTERVAL, SHARE_FLAG, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies,
+        UnvalidatedRisk, UnvalidatedTiming, UnvalidatedUrls,
     },
     watch::parse_watch_flag,
 };
 use crate::{
     cli::{AccountFlags, PollFlags, Quote},
     clock::UnixTime,
-    exchange::{KeyHalf, KeySource, Secret, Share},
+    exchange::{Egress, KeyHalf, KeySource, Secret, Share},
     quoting::quote_existing_path,
     shard::{Shard, ShardFlag},
     snapshot::store::AccountLabels,
@@ -140,6 +141,7 @@ fn from_flags(
             proxy_credentials_file: flags.proxy_credentials_file.as_deref(),
             ca_file: flags.ca_file.as_deref(),
         },
+        egress: Egress::default(),
         wallets: flags.wallet.clone(),
         watch,
         currencies: UnvalidatedCurrencies::default(),

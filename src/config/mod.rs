@@ -2,11 +2,13 @@
 //! invariants in its fields' docs, so no other module validates again. `flags` and `file` read the input; the types here
 //! depend on neither.
 
+mod egress;
 mod examples;
 mod file;
 mod flags;
 mod hosts;
 mod labels;
+mod load;
 mod paths;
 mod routes;
 #[cfg(test)]
@@ -21,7 +23,7 @@ use std::{fmt, time::Duration};
 pub use hosts::is_other_exchange;
 
 use crate::{
-    exchange::{Credentials, ExchangeHosts, Share, Wallet},
+    exchange::{Credentials, Egress, ExchangeHosts, Share, Wallet},
     shard::Shard,
     snapshot::{
         positions::FuturesRisk,
@@ -41,6 +43,16 @@ pub struct Config {
     pub prices: Option<PricesConfig>,
     /// The process's part of the exchange's rate limits.
     pub share: Share,
+    /// The default egress group, and those of the file; names and addresses differ.
+    pub egress: Vec<Egress>,
+}
+
+impl Default for Config {
+    /// A configuration without accounts.
+    fn default() -> Self {
+        let (shard, egress) = (Shard::default(), vec![Egress::default()]);
+        Self { shard, accounts: Vec::new(), prices: None, share: Share::ALL, egress }
+    }
 }
 
 /// How the prices for all accounts are read.

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use super::paths::resolve_path;
 use crate::{
-    exchange::{BaseUrl, Proxy, RootStore, Route},
+    exchange::{BaseUrl, Egress, Proxy, RootStore, Route},
     quoting::quote_existing_path,
 };
 
@@ -24,7 +24,7 @@ pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 /// The value of `proxy_url` that ignores the environment.
-const DIRECT: &str = "direct";
+pub(super) const DIRECT: &str = "direct";
 
 /// The settings of an account's routes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -194,7 +194,7 @@ impl Routes {
                 Some(self.open_proxy(name, &url, settings, names)?)
             }
         };
-        Ok(Route { proxy, roots })
+        Ok(Route { proxy, roots, egress: Egress::default() })
     }
 
     /// Rejects a file with a password that no proxy would get.

@@ -1,7 +1,7 @@
 //! Turns unvalidated accounts into [`AccountConfig`]s. An error names each setting as the user wrote it: as a flag or
 //! as a key of the file. Depends on neither clap nor YAML.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use humantime::format_duration;
 use smol_str::SmolStr;
@@ -12,15 +12,13 @@ use super::{
         FUTURES_COIN_BASE_URLS, FUTURES_USDT_BASE_URLS, USER_CENTER_BASE_URL, default_base_urls,
         is_other_exchange,
     },
+    load::{self, LimitPart},
     routes::{RouteSettingNames, RouteSettings, Routes},
     watch::{WatchEntry, parse_currency},
 };
 use crate::{
     clock::UnixTime,
-    exchange::{
-        ApiVersion, BaseUrl, Credentials, ExchangeHosts, KeyId, KeyPair, KeySource, LimitShares,
-        MARKET_LIST_RETRY_INTERVAL, SINGLE_READ_INTERVAL, Share, Wallet,
-    },
+    exchange::{ApiVersion, BaseUrl, Credentials, Egress, ExchangeHosts, KeyPair, KeySource, Route, Wallet},
     quoting::quote_currency,
     shard::Shard,
     snapshot::{
@@ -57,13 +55,6 @@ pub(super) struct SettingNames {
 
 /// The flag for the share, which also applies to a file that sets none.
 pub(super) const SHARE_FLAG: &str = "--limits.share";
-
-/// The part of the rate limits that the process takes, and the setting that it was read from.
-#[derive(Clone, Copy)]
-pub(super) struct LimitPart {
-    pub share: Share,
-    pub setting: &'static str,
-}
 
 /// When to poll.
 #[derive(Clone, Copy)]
@@ -111,6 +102,7 @@ pub(super) struct UnvalidatedAccount<'a> {
     pub api: Option<ApiVersion>,
     pub urls: UnvalidatedUrls<'a>,
     pub routes: RouteSettings<'a>,
+    pub egress: Egress,
     pub wallets: Vec<Wallet>,
     pub watch: Vec<WatchEntry>,
     pub currencies: UnvalidatedCurrencies<'a>,
@@ -137,15 +129,14 @@ pub(super) fn build_config(
     taken: LimitPart,
     settings: &SettingNames,
 ) -> Result<Config, ConfigError> {
-    check_divided_keys(&accounts, shard)?;
+    load::check_divided_keys(&accounts, shard)?;
     accounts.retain(|account| shard.contains(&account.name));
     let prices = match prices_timing {
         Some(timing) => build_prices(&accounts, timing, settings)?,
         None => None,
     };
-    let config = Config { shard, accounts, prices, share: taken.share };
-    check_address_limit(&config, taken)?;
-    check_key_limits(&config, taken)?;
+    let config = Config { shard, accounts, prices, share: taken.share, ..Config::default() };
+    load::check_limits(&config, taken)?;
     Ok(config)
 }
 
@@ -164,98 +155,6 @@ fn build_prices(
     let (poll_interval, poll_timeout, max_age) =
         timing.validate(settings).map_err(|why| ConfigError(format!("prices: {why}")))?;
     Ok(Some(PricesConfig { hosts: first.hosts.clone(), poll_interval, poll_timeout, max_age }))
-}
-
-/// Calls that the polls of an account make in a second. Positions take a call of their own. Every watched currency that the list
-/// of v4 spot leaves out costs one more call an hour, and all of them may be missing.
-fn calls_per_second(account: &AccountConfig) -> f64 {
-    let is_single = |(wallet, _): &&(Wallet, WatchedCurrency)| account.hosts.api.has_single_reads(*wallet);
-    let singles = to_f64(account.watch.iter().filter(is_single).count());
-    let calls = account.wallets.len() + account.position_wallets().count();
-    to_f64(calls) / account.poll_interval.as_secs_f64() + singles / SINGLE_READ_INTERVAL.as_secs_f64()
-}
-
-/// Rejects more calls than the process may make from one IP address.
-fn check_address_limit(config: &Config, taken: LimitPart) -> Result<(), ConfigError> {
-    let Config { accounts, prices, .. } = config;
-    let price_calls = prices.iter().map(|prices| {
-        1.0 / prices.poll_interval.as_secs_f64() + 1.0 / MARKET_LIST_RETRY_INTERVAL.as_secs_f64()
-    });
-    let per_minute = accounts.iter().map(calls_per_second).chain(price_calls).sum::<f64>() * 60.0;
-    let limit = LimitShares::from(taken.share).address_limit().calls_per_second() * 60.0;
-    if per_minute <= limit + 1e-6 {
-        return Ok(());
-    }
-    Err(ConfigError(format!(
-        "{} accounts{} make {:.0} calls per minute, but {} for one IP address is {limit:.0}: {}",
-        accounts.len(),
-        if prices.is_some() { " and prices" } else { "" },
-        (per_minute - 1e-6).ceil(),
-        taken.describe_limit(),
-        taken.describe_remedy(),
-    )))
-}
-
-/// Rejects a key of accounts in different shards: each of their processes would use the whole limit of the key.
-fn check_divided_keys(accounts: &[AccountConfig], shard: Shard) -> Result<(), ConfigError> {
-    let mut keys: HashMap<KeyId, &AccountConfig> = HashMap::new();
-    for account in accounts {
-        let first = keys.entry(account.credentials.pair().id()).or_insert(account);
-        if shard.find(&first.name) != shard.find(&account.name) {
-            return Err(ConfigError(format!(
-                "accounts '{}' and '{}' have the same key, but belong to different shards, and the limit for one key is for all processes together: create a key for each of them",
-                first.name, account.name
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Rejects more calls than the process may make with one key.
-fn check_key_limits(config: &Config, taken: LimitPart) -> Result<(), ConfigError> {
-    let mut keys: HashMap<KeyId, (f64, Vec<&str>)> = HashMap::new();
-    for account in &config.accounts {
-        let (per_second, names) = keys.entry(account.credentials.pair().id()).or_default();
-        *per_second += calls_per_second(account);
-        names.push(&account.name);
-    }
-    let limit = LimitShares::from(taken.share).key_limit().calls_per_second();
-    match keys.values().find(|(per_second, _)| *per_second > limit + 1e-9) {
-        Some((per_second, names)) => Err(ConfigError(format!(
-            "the key of account '{}' makes {:.1} calls per second, but {} for one key is {}: {}",
-            names.join("', '"),
-            // Rounded up, because 2.0003 must not read as 2.0.
-            (per_second * 10.0 - 1e-6).ceil() / 10.0,
-            taken.describe_limit(),
-            // Rounded down.
-            (limit * 100.0 + 1e-6).floor() / 100.0,
-            taken.describe_remedy(),
-        ))),
-        None => Ok(()),
-    }
-}
-
-impl LimitPart {
-    /// `the limit`, or a part of it with its setting.
-    fn describe_limit(self) -> String {
-        let Self { share, setting } = self;
-        if share == Share::ALL { "the limit".to_owned() } else { format!("{share} of the limit ({setting})") }
-    }
-
-    fn describe_remedy(self) -> String {
-        let remedy = "raise poll_interval, read fewer wallets, or turn futures_risk off";
-        if self.share == Share::ALL {
-            remedy.to_owned()
-        } else {
-            format!("{remedy}, or raise {}", self.setting)
-        }
-    }
-}
-
-/// Converts a count of accounts, wallets or calls, which stays far below 2^53.
-#[expect(clippy::cast_precision_loss)]
-fn to_f64(count: usize) -> f64 {
-    count as f64
 }
 
 impl UnvalidatedTiming {
@@ -303,7 +202,10 @@ impl UnvalidatedAccount<'_> {
     ) -> Result<AccountConfig, ConfigError> {
         self.wallets.sort_unstable();
         self.check_wallets()?;
-        let route = |base: &BaseUrl| routes.route(base, self.routes, self.settings.route);
+        let route = |base: &BaseUrl| {
+            let route = routes.route(base, self.routes, self.settings.route)?;
+            Ok::<_, String>(Route { egress: self.egress.clone(), ..route })
+        };
         let hosts = self.parse_hosts()?.with_routes(route).or_else(|why| self.fail(why))?;
         let watch = self.expand_watch()?;
         let filter = self.parse_filter()?;

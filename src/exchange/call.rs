@@ -159,6 +159,7 @@ impl Client {
         let (transport, base) = (Arc::clone(&self.transport), base.clone());
         let (limits, key, name) =
             (Arc::clone(&self.limits), caller.key(), caller.name().map(Box::<str>::from));
+        let address = Box::<str>::from(caller.address());
         let call = async move {
             let reply = transport.get(&base, &request, timeout, permit.login.as_ref()).await;
             (reply, permit)
@@ -166,7 +167,7 @@ impl Client {
         let record = move |(reply, permit): (Result<Reply, Failure>, CallPermit)| {
             let result = reply.and_then(|reply| decode_reply(reply, decode));
             let caller = match (key, &name) {
-                (Some(key), Some(name)) => Caller::Account { key, name },
+                (Some(key), Some(name)) => Caller::Account { key, name, address: &address },
                 _ => Caller::Anyone,
             };
             if let Err(failure) = &result {

@@ -6,7 +6,7 @@ use super::share::CallLimit;
 use crate::clock::MonotonicTime;
 
 /// The calls that count against a limit: those in flight, and those that ended less than its span ago.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct CallWindow {
     limit: CallLimit,
     in_flight: usize,
@@ -62,6 +62,15 @@ impl CallWindow {
 
     pub(super) fn usage(&mut self, now: MonotonicTime) -> WindowUsage {
         WindowUsage { calls: self.count(now), capacity: self.limit.calls }
+    }
+
+    /// Counts the ended calls of another window too, up to the limit.
+    pub(super) fn count_calls_of(&mut self, other: &Self, now: MonotonicTime) {
+        self.ended.extend(&other.ended);
+        self.ended.make_contiguous().sort_unstable();
+        self.count(now);
+        let surplus = self.ended.len().saturating_sub(self.limit.calls);
+        self.ended.drain(..surplus);
     }
 
     pub(super) fn start(&mut self) {

@@ -16,6 +16,7 @@ use super::{
     balance::Wallet,
     base_url::BaseUrl,
     credentials::Credentials,
+    egress::{DEFAULT_EGRESS, Egress},
     error::Failure,
     exchange_hosts::{self, ExchangeHosts},
     failover::{HostRotation, PreferredHost},
@@ -128,7 +129,8 @@ impl Session {
 
     /// The caller of its calls, for the rate limiter.
     pub(super) fn caller(&self) -> Caller<'_> {
-        Caller::Account { key: self.credentials.pair().id(), name: &self.account }
+        let address = self.hosts.egress().map_or(DEFAULT_EGRESS, |egress| &egress.address);
+        Caller::Account { key: self.credentials.pair().id(), name: &self.account, address }
     }
 }
 
@@ -228,6 +230,11 @@ impl Client {
         self.limits.rate_limiter.set_shares(shares);
     }
 
+    /// Replaces the egress groups. Calls that were counted stay counted.
+    pub fn set_egress(&self, groups: &[Egress]) {
+        self.limits.rate_limiter.set_egress(groups);
+    }
+
     /// How much of each rate limit is used now. `accounts` are the names of the accounts to tell about.
     #[must_use]
     pub fn rate_limit_usage<'a>(&self, accounts: impl Iterator<Item = &'a str>) -> RateLimitUsage {
@@ -293,7 +300,7 @@ mod tests {
         let base = || BaseUrl::parse("https://a.b");
         let via = |proxy: &str| -> Result<BaseUrl, String> {
             let (proxy, _) = Proxy::parse(proxy)?;
-            Ok(base()?.with_route(Route { proxy: Some(Arc::new(proxy)), roots: None }))
+            Ok(base()?.with_route(Route { proxy: Some(Arc::new(proxy)), ..Route::default() }))
         };
         let clock = client.host_clock(&base()?);
         assert!(Arc::ptr_eq(&clock, &client.host_clock(&base()?)));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{api_version::ApiVersion, balance::Wallet, base_url::BaseUrl, route::Route};
+use super::{api_version::ApiVersion, balance::Wallet, base_url::BaseUrl, egress::Egress, route::Route};
 
 /// The API version of an account, and the base URLs of its wallets in order of preference. All of them belong to one
 /// exchange, because a key of one exchange must not reach another.
@@ -49,6 +49,12 @@ impl ExchangeHosts {
     #[must_use]
     pub fn routes(&self) -> BTreeSet<String> {
         self.all().map(|base| base.route().to_string()).collect()
+    }
+
+    /// The egress group that all calls leave by; `None` if there are no base URLs.
+    #[must_use]
+    pub fn egress(&self) -> Option<&Egress> {
+        self.base_urls.first().map(|base| &base.route().egress)
     }
 
     /// The different routes in one text; `None` if none has a proxy.

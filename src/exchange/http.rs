@@ -113,6 +113,8 @@ impl HttpTransport {
             // One connection per call: unexpected bytes on a kept connection would be read as the reply to the next
             // call, of any account or wallet.
             .pool_max_idle_per_host(0)
+            // With an address of one family, the library leaves out the host's addresses of the other one.
+            .local_address(route.egress.source_address)
             // The library must not read the environment: `route` is the choice.
             .no_proxy();
         let builder = match &route.proxy {
@@ -286,8 +288,10 @@ fn connection_failure(error: &reqwest::Error, base: &BaseUrl) -> Failure {
         () if error.is_connect() => (Reason::Connect, "no connection"),
         () => (Reason::Connect, "the connection broke before an answer came"),
     };
+    let from =
+        base.route().egress.source_address.map(|address| format!(" from {address}")).unwrap_or_default();
     let text = match (proxy, proxy_error) {
-        (None, _) => format!("{what}: {}", error_chain(error)),
+        (None, _) => format!("{what}{from}: {}", error_chain(error)),
         (Some(proxy), None) => format!("{what} via proxy {proxy}: {}", error_chain(error)),
         (Some(proxy), Some(_)) => format!("the proxy {proxy} cannot be used: {what}: {}", error_chain(error)),
     };

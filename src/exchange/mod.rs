@@ -13,6 +13,7 @@ mod clock_sync;
 mod credentials;
 mod currency;
 mod decode;
+mod egress;
 mod error;
 mod error_text;
 mod exchange_hosts;
@@ -69,6 +70,7 @@ pub use self::{
     client::{Client, PriceClient, Session},
     credentials::{Credentials, KeyHalf, KeySource},
     currency::currency_name,
+    egress::{DEFAULT_EGRESS, Egress},
     error::{Detail, Failure, Reason},
     exchange_hosts::ExchangeHosts,
     frozen::{FrozenPart, FrozenParts, FrozenReason},

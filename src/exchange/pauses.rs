@@ -1,4 +1,4 @@
-//! The pauses after limit replies: of an account and its key, and of all accounts if the exchange limits the address.
+//! The pauses after limit replies: of an account and its key, and of all accounts of an address if the exchange limits that.
 //! Pure: depends on no request and reads no clock.
 
 use std::{
@@ -6,18 +6,15 @@ use std::{
     time::Duration,
 };
 
-use super::secret::KeyId;
+use super::{egress::DEFAULT_EGRESS, secret::KeyId};
 use crate::clock::MonotonicTime;
 
 /// The pause after a limit reply: as long as XT's lock.
 pub(super) const PAUSE: Duration = Duration::from_mins(10);
 /// The longest `Retry-After` that is respected.
 pub(super) const PAUSE_MAX: Duration = Duration::from_hours(24);
-/// If two accounts get a limit reply within this time, the address is limited and all accounts pause.
+/// If two accounts of one address get a limit reply within this time, the address is limited and all its accounts pause.
 pub(super) const ADDRESS_LIMIT_WINDOW: Duration = Duration::from_mins(1);
-
-/// The egress group of calls that are sent from this machine's own address.
-pub(super) const DEFAULT_EGRESS: &str = "default";
 
 /// The account that a call is made for, if any.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +25,10 @@ pub(super) enum Caller<'a> {
         key: KeyId,
         /// The account's name.
         name: &'a str,
+        /// The address that the call leaves by; see [`Egress`](super::Egress).
+        address: &'a str,
     },
-    /// A call without an account and a key, for prices. The limits of keys do not apply to it. It pauses like one more
+    /// A call without an account and a key, for prices, in the default egress group. The limits of keys do not apply to it. It pauses like one more
     /// account.
     Anyone,
 }
@@ -42,17 +41,19 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// The egress group that the call is sent through.
-    #[expect(clippy::unused_self, reason = "every account has the same group")]
-    pub(super) fn egress(self) -> &'static str {
-        DEFAULT_EGRESS
-    }
-
     /// The account's name.
     pub(super) fn name(self) -> Option<&'a str> {
         match self {
             Self::Account { name, .. } => Some(name),
             Self::Anyone => None,
+        }
+    }
+
+    /// The address that the call leaves by.
+    pub(super) fn address(self) -> &'a str {
+        match self {
+            Self::Account { address, .. } => address,
+            Self::Anyone => DEFAULT_EGRESS,
         }
     }
 }
@@ -72,8 +73,8 @@ pub(super) struct Pauses {
     anyone: Option<Pause>,
     /// Two accounts with the same key count as one.
     keys: HashMap<KeyId, MonotonicTime>,
-    /// The end of the last pause of all accounts, if there was one.
-    all_until: Option<MonotonicTime>,
+    /// The end of the last pause of all accounts of an address.
+    addresses: BTreeMap<Box<str>, MonotonicTime>,
 }
 
 #[derive(Debug)]
@@ -81,6 +82,9 @@ struct Pause {
     /// The last limit reply; `None` if it was so long before the start of this process that no other reply can meet it
     /// within [`ADDRESS_LIMIT_WINDOW`].
     replied: Option<MonotonicTime>,
+    /// The address of the call that got the last limit reply; `None` if that was in an earlier process, and may have been any
+    /// address.
+    address: Option<Box<str>>,
     until: MonotonicTime,
 }
 
@@ -90,8 +94,8 @@ pub(super) struct ActivePauses {
     pub accounts: Vec<(Box<str>, ActivePause)>,
     pub anyone: Option<ActivePause>,
     pub keys: Vec<(KeyId, Duration)>,
-    /// The rest of the pause of all accounts.
-    pub all: Option<Duration>,
+    /// The rest of the pause of all accounts of an address.
+    pub addresses: Vec<(Box<str>, Duration)>,
 }
 
 /// An active pause, in times before and after now.
@@ -107,20 +111,22 @@ impl Pauses {
     pub(super) fn record_limit_reply(&mut self, caller: Caller<'_>, now: MonotonicTime, length: Duration) {
         let until = now + length;
         let recent = |pause: &Pause| {
+            let is_same = pause.address.as_deref().is_none_or(|address| address == caller.address());
             let since_reply = pause.replied.map(|replied| now.saturating_duration_since(replied));
-            since_reply.is_some_and(|time| time <= ADDRESS_LIMIT_WINDOW)
+            is_same && since_reply.is_some_and(|time| time <= ADDRESS_LIMIT_WINDOW)
         };
         let accounts = self.accounts.iter().map(|(name, pause)| (Some(&**name), pause));
         let mut all = accounts.chain(self.anyone.iter().map(|pause| (None, pause)));
         if all.any(|(name, pause)| name != caller.name() && recent(pause)) {
-            self.all_until = self.all_until.max(Some(until));
+            self.pause_address(caller.address(), until);
         }
-        let new = Pause { replied: None, until };
+        let new = Pause { replied: None, address: None, until };
         let pause = match caller.name() {
             Some(name) => self.accounts.entry(name.into()).or_insert(new),
             None => self.anyone.get_or_insert(new),
         };
         pause.replied = Some(now);
+        pause.address = Some(caller.address().into());
         pause.until = pause.until.max(until);
         if let Some(key) = caller.key() {
             self.pause_key(key, until);
@@ -134,7 +140,8 @@ impl Pauses {
         };
         let own = own.map(|pause| pause.until);
         let of_key = caller.key().and_then(|key| self.keys.get(&key)).copied();
-        let until = own.max(of_key).max(self.all_until)?;
+        let of_address = self.addresses.get(caller.address()).copied();
+        let until = own.max(of_key).max(of_address)?;
         (until > now).then_some(Paused { until })
     }
 
@@ -147,11 +154,14 @@ impl Pauses {
             Some(ActivePause { since_reply, rest: rest(pause.until)? })
         };
         let accounts = self.accounts.iter().filter_map(|(name, pause)| Some((name.clone(), active(pause)?)));
+        let addresses = self.addresses.iter();
         ActivePauses {
             accounts: accounts.collect(),
             anyone: self.anyone.as_ref().and_then(active),
             keys: self.keys.iter().filter_map(|(key, until)| Some((*key, rest(*until)?))).collect(),
-            all: self.all_until.and_then(rest),
+            addresses: addresses
+                .filter_map(|(address, until)| Some((address.clone(), rest(*until)?)))
+                .collect(),
         }
     }
 
@@ -161,7 +171,7 @@ impl Pauses {
             // A time before the start of this process has no representation. The start is later, so the window lasts
             // longer than needed, by at most its length.
             let is_recent = saved.since_reply.is_some_and(|time| time <= ADDRESS_LIMIT_WINDOW);
-            Pause { replied: is_recent.then_some(now), until: now + saved.rest.min(PAUSE_MAX) }
+            Pause { replied: is_recent.then_some(now), address: None, until: now + saved.rest.min(PAUSE_MAX) }
         };
         for (name, saved) in saved.accounts {
             self.accounts.entry(name).or_insert_with(|| pause(saved));
@@ -172,7 +182,14 @@ impl Pauses {
         for (key, rest) in saved.keys {
             self.pause_key(key, now + rest.min(PAUSE_MAX));
         }
-        self.all_until = self.all_until.max(saved.all.map(|rest| now + rest.min(PAUSE_MAX)));
+        for (address, rest) in saved.addresses {
+            self.pause_address(&address, now + rest.min(PAUSE_MAX));
+        }
+    }
+
+    fn pause_address(&mut self, address: &str, until: MonotonicTime) {
+        let of_address = self.addresses.entry(address.into()).or_insert(until);
+        *of_address = until.max(*of_address);
     }
 
     fn pause_key(&mut self, key: KeyId, until: MonotonicTime) {
@@ -194,7 +211,38 @@ mod tests {
     fn caller<'a>(key: &str, name: &'a str) -> Caller<'a> {
         let secret = |text: &str| Secret::new(&Zeroizing::new(text.to_owned())).ok();
         let pair = secret(key).zip(secret("s")).map(|(access, secret)| KeyPair::new(access, secret).id());
-        Caller::Account { key: pair.unwrap_or_else(|| panic!("{key}")), name }
+        Caller::Account { key: pair.unwrap_or_else(|| panic!("{key}")), name, address: DEFAULT_EGRESS }
+    }
+
+    #[test]
+    fn a_limited_address_pauses_its_own_accounts_and_no_others() {
+        let from = |address: &'static str, name: &'static str| match caller(name, name) {
+            Caller::Account { key, name, .. } => Caller::Account { key, name, address },
+            Caller::Anyone => Caller::Anyone,
+        };
+        let mut pauses = Pauses::default();
+        pauses.record_limit_reply(from("192.0.2.1", "a"), START, PAUSE);
+        pauses.record_limit_reply(from("192.0.2.2", "b"), START, PAUSE);
+        let is_paused = |pauses: &Pauses, caller| pauses.active(caller, START + MINUTE).is_some();
+        assert!(!is_paused(&pauses, from("192.0.2.1", "c")) && !is_paused(&pauses, from("192.0.2.2", "c")));
+        pauses.record_limit_reply(from("192.0.2.1", "d"), START, PAUSE);
+        assert!(is_paused(&pauses, from("192.0.2.1", "c")));
+        assert!(!is_paused(&pauses, from("192.0.2.2", "c")) && !is_paused(&pauses, Caller::Anyone));
+        assert!(
+            is_paused(&pauses, from("192.0.2.3", "a")),
+            "an account keeps its own pause in another group"
+        );
+
+        let mut restored = Pauses::default();
+        restored.restore(pauses.all_active(START + MINUTE), START + MINUTE);
+        assert!(
+            is_paused(&restored, from("192.0.2.1", "c")) && !is_paused(&restored, from("192.0.2.2", "c"))
+        );
+        restored.record_limit_reply(from("192.0.2.9", "e"), START + MINUTE, PAUSE);
+        assert!(
+            is_paused(&restored, from("192.0.2.9", "f")),
+            "an earlier reply may have come to any address"
+        );
     }
 
     #[test]
@@ -204,8 +252,11 @@ mod tests {
         assert_eq!(pauses.active(caller("a", "a"), START), Some(Paused { until: START + PAUSE_MAX }));
         let mut restored = Pauses::default();
         let absurd = ActivePause { since_reply: None, rest: Duration::MAX };
-        let saved =
-            ActivePauses { anyone: Some(absurd), all: Some(Duration::MAX), ..ActivePauses::default() };
+        let saved = ActivePauses {
+            anyone: Some(absurd),
+            addresses: vec![(DEFAULT_EGRESS.into(), Duration::MAX)],
+            ..ActivePauses::default()
+        };
         restored.restore(saved, START);
         assert_eq!(restored.active(Caller::Anyone, START), Some(Paused { until: START + PAUSE_MAX }));
     }

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, OwnedMutexGuard, futures::Notified};
 
 use super::{
     call_window::Availability,
+    egress::{DEFAULT_EGRESS, Egress},
     limiter_state::{KeySlot, State},
     pauses::{ActivePauses, Caller, PAUSE, PAUSE_MAX, Paused},
     secret::KeyId,
@@ -49,8 +50,8 @@ pub(super) struct RateLimiter {
 #[derive(Debug)]
 pub(super) struct Permit {
     limiter: Arc<RateLimiter>,
-    /// The egress group of the address.
-    egress: Box<str>,
+    /// The address that the call leaves by.
+    address: Box<str>,
     /// The caller's slot: a reload may replace a poller whose call is still in flight.
     _caller_slot: OwnedMutexGuard<()>,
     /// The key's slot, for a call with a key.
@@ -63,7 +64,7 @@ pub(super) struct Permit {
 #[derive(Debug)]
 pub struct LentPermit {
     limiter: Arc<RateLimiter>,
-    egress: Box<str>,
+    address: Box<str>,
     key: Option<KeyId>,
 }
 
@@ -87,6 +88,12 @@ impl RateLimiter {
         }
     }
 
+    /// Replaces the egress groups. Calls that were counted stay counted.
+    pub(super) fn set_egress(&self, groups: &[Egress]) {
+        let now = self.clock.now().monotonic;
+        self.state().set_egress(groups, now);
+    }
+
     /// Waits until a call for `caller` may start.
     ///
     /// # Errors
@@ -107,14 +114,14 @@ impl RateLimiter {
             }
             None => None,
         };
-        let egress = caller.egress();
-        let queue = Arc::clone(&self.state().address(egress).queue);
+        let address = caller.address();
+        let queue = Arc::clone(&self.state().address(address).queue);
         let _first_in_queue = queue.lock().await;
         // Looks at the key again, because a call of another process may have come between.
         self.wait_until_available(caller, |state, now| state.start_call(caller, now)).await?;
         Ok(Permit {
             limiter: Arc::clone(self),
-            egress: egress.into(),
+            address: address.into(),
             _caller_slot: caller_slot,
             key_slot,
             previous_nonce: None,
@@ -127,12 +134,14 @@ impl RateLimiter {
     /// # Errors
     /// If calls with the key are paused.
     pub(super) async fn lend(self: &Arc<Self>, key: Option<KeyId>) -> Result<LentPermit, Paused> {
-        let caller = key.map_or(Caller::Anyone, |key| Caller::Account { key, name: "" });
+        // The other process sends a key from the same address as this one.
+        let address =
+            key.and_then(|key| self.state().key_address(key)).unwrap_or_else(|| DEFAULT_EGRESS.into());
+        let caller = key.map_or(Caller::Anyone, |key| Caller::Account { key, name: "", address: &address });
         // A key that this process does not use has limits of its own, which the other process knows.
         let key = key.filter(|key| self.state().knows_key(*key));
-        let egress = caller.egress();
-        self.wait_until_available(caller, |state, now| state.start_lent_call(egress, key, now)).await?;
-        Ok(LentPermit { limiter: Arc::clone(self), egress: egress.into(), key })
+        self.wait_until_available(caller, |state, now| state.start_lent_call(&address, key, now)).await?;
+        Ok(LentPermit { limiter: Arc::clone(self), address, key })
     }
 
     /// Records a limit reply to a call for `caller`. Nothing is sent for the caller or with its key for ten minutes, or
@@ -169,9 +178,7 @@ impl RateLimiter {
     pub(super) fn usage<'a>(&self, accounts: impl Iterator<Item = &'a str>) -> RateLimitUsage {
         let now = self.clock.now().monotonic;
         let mut state = self.state();
-        let addresses = state.addresses.iter_mut();
-        let addresses =
-            addresses.map(|(egress, address)| (egress.clone(), address.window.usage(now))).collect();
+        let addresses = state.address_usage(now);
         let keys = accounts.map(|account| (account.into(), state.key_usage(account, now))).collect();
         RateLimitUsage { addresses, keys }
     }
@@ -248,7 +255,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let now = self.limiter.clock.now().monotonic;
         let key = self.key_slot.as_ref().map(|(key, _)| *key);
-        self.limiter.state().end_call(&self.egress, key, now);
+        self.limiter.state().end_call(&self.address, key, now);
         self.limiter.call_ended.notify_waiters();
     }
 }
@@ -256,7 +263,7 @@ impl Drop for Permit {
 impl Drop for LentPermit {
     fn drop(&mut self) {
         let now = self.limiter.clock.now().monotonic;
-        self.limiter.state().end_lent_call(&self.egress, self.key, now);
+        self.limiter.state().end_lent_call(&self.address, self.key, now);
         self.limiter.call_ended.notify_waiters();
     }
 }
@@ -276,7 +283,7 @@ mod tests {
     fn caller<'a>(key: &str, name: &'a str) -> Caller<'a> {
         let secret = |text: &str| Secret::new(&Zeroizing::new(text.to_owned())).ok();
         let pair = secret(key).zip(secret("s")).map(|(access, secret)| KeyPair::new(access, secret).id());
-        Caller::Account { key: pair.unwrap_or_else(|| panic!("{key}")), name }
+        Caller::Account { key: pair.unwrap_or_else(|| panic!("{key}")), name, address: DEFAULT_EGRESS }
     }
 
     fn start_limiter() -> (Arc<RateLimiter>, Clock) {

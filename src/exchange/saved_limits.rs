@@ -20,6 +20,7 @@ use super::{
     auth_backoff::{RETRY_AFTER, Refusal},
     balance::Wallet,
     client::Client,
+    egress::DEFAULT_EGRESS,
     pauses::{ActivePause, ActivePauses, PAUSE_MAX},
     secret::{KeyId, PairId},
 };
@@ -46,8 +47,11 @@ pub struct SavedLimits {
     paused_keys: Vec<SavedKey>,
     /// The pause of calls for prices.
     prices: Option<SavedPause>,
-    /// The rest of the pause of all accounts.
+    /// The rest of the pause of all accounts of the default egress group.
     all_accounts_ms: Option<u64>,
+    /// The pauses of all accounts of the other addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    paused_addresses: Vec<SavedAddress>,
     refused_keys: Vec<SavedRefusal>,
 }
 
@@ -62,6 +66,13 @@ struct SavedAccount {
 #[serde(deny_unknown_fields)]
 struct SavedKey {
     key: KeyId,
+    rest_ms: u64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct SavedAddress {
+    address: Box<str>,
     rest_ms: u64,
 }
 
@@ -124,6 +135,13 @@ impl SavedLimits {
                 rests.map(|(wallet, rest)| (wallet.label().to_owned(), rest.map(to_millis))).collect();
             SavedRefusal { key, wallets }
         });
+        let is_default = |(address, _): &(Box<str>, Duration)| **address == *DEFAULT_EGRESS;
+        let all_accounts = pauses.addresses.iter().find(|pause| is_default(pause));
+        let all_accounts = all_accounts.map(|(_, rest)| to_millis(*rest));
+        pauses.addresses.retain(|pause| !is_default(pause));
+        let addresses = pauses.addresses.into_iter().take(ENTRIES_MAX);
+        let addresses = addresses.map(|(address, rest)| SavedAddress { address, rest_ms: to_millis(rest) });
+        let addresses = addresses.collect();
         Self {
             version: VERSION,
             saved_unix_ms: now.as_millis(),
@@ -132,7 +150,8 @@ impl SavedLimits {
                 .collect(),
             paused_keys: keys.map(|(key, rest)| SavedKey { key, rest_ms: to_millis(rest) }).collect(),
             prices: pauses.anyone.map(saved_pause),
-            all_accounts_ms: pauses.all.map(to_millis),
+            all_accounts_ms: all_accounts,
+            paused_addresses: addresses,
             refused_keys: refusals.collect(),
         }
     }
@@ -147,13 +166,17 @@ impl SavedLimits {
         };
         let accounts = self.paused_accounts.iter();
         let keys = self.paused_keys.iter();
+        let all_accounts = self.all_accounts_ms.and_then(rest).map(|rest| (DEFAULT_EGRESS.into(), rest));
+        let addresses = self.paused_addresses.iter();
+        let addresses = addresses.filter_map(|saved| Some((saved.address.clone(), rest(saved.rest_ms)?)));
+        let addresses = addresses.chain(all_accounts);
         ActivePauses {
             accounts: accounts
                 .filter_map(|saved| Some((saved.account.clone(), pause(saved.pause)?)))
                 .collect(),
             anyone: self.prices.and_then(pause),
             keys: keys.filter_map(|saved| Some((saved.key, rest(saved.rest_ms)?))).collect(),
-            all: self.all_accounts_ms.and_then(rest),
+            addresses: addresses.collect(),
         }
     }
 
@@ -239,7 +262,7 @@ mod tests {
             accounts: vec![("main".into(), pause)],
             anyone: Some(pause),
             keys: vec![(key.id(), 10 * MINUTE)],
-            all: None,
+            addresses: Vec::new(),
         };
         let refusal = Refusal(vec![(Wallet::Spot, None), (Wallet::Fiat, Some(5 * MINUTE))]);
         SavedLimits::new(pauses, vec![(key.pair_id(), refusal)], SAVED)
@@ -247,6 +270,25 @@ mod tests {
 
     fn read_again(saved: &SavedLimits) -> SavedLimits {
         SavedLimits::from_json(&saved.to_json()).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    #[test]
+    fn the_pause_of_each_address_is_restored() {
+        let addresses = vec![(DEFAULT_EGRESS.into(), 9 * MINUTE), ("192.0.2.1".into(), 4 * MINUTE)];
+        let pauses = ActivePauses { addresses, ..ActivePauses::default() };
+        let saved = read_again(&SavedLimits::new(pauses, Vec::new(), SAVED));
+        let left = |age| {
+            let mut addresses = saved.pauses(age).addresses;
+            addresses.sort_unstable();
+            addresses
+        };
+        let default = |rest| (Box::from(DEFAULT_EGRESS), rest);
+        assert_eq!(left(3 * MINUTE), [("192.0.2.1".into(), MINUTE), default(6 * MINUTE)]);
+        assert_eq!(left(5 * MINUTE), [default(4 * MINUTE)]);
+        let pauses = ActivePauses { addresses: vec![default(MINUTE)], ..ActivePauses::default() };
+        let text =
+            String::from_utf8(SavedLimits::new(pauses, Vec::new(), SAVED).to_json()).unwrap_or_default();
+        assert!(!text.contains("address"), "a version without egress groups can read it: {text}");
     }
 
     #[test]
@@ -364,7 +406,7 @@ mod tests {
     async fn a_new_process_keeps_a_pause_and_a_refusal_and_so_does_the_next_one() -> Result<(), String> {
         let (clock, key) = (Clock::start(), pair("a", "s"));
         let old = Client::simulated(clock)?;
-        let caller = Caller::Account { key: key.id(), name: "main" };
+        let caller = Caller::Account { key: key.id(), name: "main", address: DEFAULT_EGRESS };
         old.limits.rate_limiter.record_limit_reply(caller, None);
         old.limits.auth_backoff().record(key.pair_id(), Wallet::Spot, false, clock.now().monotonic);
         let saved = read_again(&old.save_limits());
@@ -374,7 +416,10 @@ mod tests {
         let first = restart(&saved, clock)?;
         for new in [restart(&first.save_limits(), clock)?, first] {
             let pause = |key: &KeyPair, name| {
-                new.limits.rate_limiter.pause(Caller::Account { key: key.id(), name }).is_some()
+                new.limits
+                    .rate_limiter
+                    .pause(Caller::Account { key: key.id(), name, address: DEFAULT_EGRESS })
+                    .is_some()
             };
             assert!(pause(&key, "main") && pause(&pair("b", "s"), "main"), "the account, whatever its key");
             assert!(pause(&key, "renamed"), "the key, whatever the account");

@@ -1,7 +1,11 @@
 //! The set of running pollers. A reload starts, replaces and stops pollers; unchanged ones keep running.
 //! Depends on neither files, signals nor HTTP.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    convert::Infallible,
+    sync::Arc,
+};
 
 use tokio::{
     runtime::Handle,
@@ -150,6 +154,7 @@ impl PollerSet {
     /// dropped before it is done.
     pub async fn apply_config(&mut self, config: Config) -> ReloadSummary {
         self.context.exchange.set_shares(config.share.into());
+        self.context.exchange.set_egress(&config.egress);
         let Config { shard, accounts, prices, .. } = config;
         self.context.store.set_shard(shard);
         let (kept, others) = self.find_unchanged(accounts);
@@ -159,12 +164,13 @@ impl PollerSet {
             return summary;
         }
         // The price poller is replaced too: which prices are visible depends on all accounts.
-        let (mut stopped, stopped_prices) = self.stop_others(&kept).await;
+        let (stopped, stopped_prices) = self.stop_others(&kept).await;
+        let mut stopped: HashMap<Box<str>, _> =
+            stopped.into_iter().map(|poller| (poller.account().into(), poller)).collect();
         let earliest = self.earliest_first_poll();
         let (mut pollers, mut entries) = (Vec::new(), Vec::new());
         for account in others {
-            let previous = stopped.iter().position(|old| *old.account() == *account.name);
-            let previous = previous.map(|index| stopped.remove(index));
+            let previous = stopped.remove(&account.name);
             *(if previous.is_some() { &mut summary.changed } else { &mut summary.new }) += 1;
             let start = Start { earliest, phase: self.next_phase() };
             let is_new = previous.is_none();
@@ -179,7 +185,8 @@ impl PollerSet {
         let start = Start { earliest, phase: self.next_phase() };
         let prices = prices.map(|config| self.context.create_price_poller(config, start, stopped_prices));
         let (prices, price_config) = prices.unzip();
-        let is_kept = |name: &str| kept.iter().any(|(_, kept)| **kept == *name);
+        let kept: HashSet<_> = kept.into_values().collect();
+        let is_kept = |name: &str| kept.contains(name);
         self.context.store.replace_accounts(&is_kept, entries, price_config);
         publish_rate_limits(&self.context.exchange, &self.context.store);
         for poller in pollers {
@@ -197,7 +204,7 @@ impl PollerSet {
 
     /// Stops all pollers. Their calls in flight continue in the background.
     pub async fn stop(&mut self) {
-        self.stop_others(&[]).await;
+        self.stop_others(&HashMap::new()).await;
     }
 
     /// The tasks of all pollers with the accounts that they poll; `None` for prices.
@@ -219,12 +226,13 @@ impl PollerSet {
     }
 
     /// Splits `accounts` into those whose poller keeps running, as task and name, and the others.
-    fn find_unchanged(&self, accounts: Vec<AccountConfig>) -> (Vec<(Id, Box<str>)>, Vec<AccountConfig>) {
-        let (mut unchanged, mut others) = (Vec::new(), Vec::new());
+    fn find_unchanged(&self, accounts: Vec<AccountConfig>) -> (HashMap<Id, Box<str>>, Vec<AccountConfig>) {
+        let running: HashMap<_, _> = self.accounts().map(|(task, name, spec)| (name, (task, spec))).collect();
+        let (mut unchanged, mut others) = (HashMap::new(), Vec::new());
         for account in accounts {
-            match self.accounts().find(|(_, name, _)| **name == *account.name) {
-                Some((task, _, spec)) if *spec == AccountSpec::new(&account) && !task.is_finished() => {
-                    unchanged.push((task.id(), account.name));
+            match running.get(&*account.name) {
+                Some((task, spec)) if **spec == AccountSpec::new(&account) && !task.is_finished() => {
+                    unchanged.insert(task.id(), account.name);
                 }
                 _ => others.push(account),
             }
@@ -233,8 +241,11 @@ impl PollerSet {
     }
 
     /// Stops all pollers except the `kept` ones and returns them.
-    async fn stop_others(&mut self, kept: &[(Id, Box<str>)]) -> (Vec<AccountPoller>, Option<PricePoller>) {
-        self.running.retain(|poller| kept.iter().any(|(id, _)| *id == poller.task.id()));
+    async fn stop_others(
+        &mut self,
+        kept: &HashMap<Id, Box<str>>,
+    ) -> (Vec<AccountPoller>, Option<PricePoller>) {
+        self.running.retain(|poller| kept.contains_key(&poller.task.id()));
         let (mut accounts, mut prices) = (Vec::new(), None);
         while self.tasks.len() > self.running.len() {
             match self.tasks.join_next().await {
@@ -409,9 +420,8 @@ mod tests {
         clock::UnixTime,
         exchange::{
             ApiVersion, Credentials, ExchangeHosts, KeyHalf, KeySource, Script, ScriptedResponse, Secret,
-            Share, Wallet,
+            Wallet,
         },
-        shard::Shard,
         snapshot::wallet::CurrencyFilter,
     };
 
@@ -441,12 +451,7 @@ mod tests {
     }
 
     fn config(names: &[&str]) -> Config {
-        Config {
-            shard: Shard::default(),
-            accounts: names.iter().map(|name| account(name)).collect(),
-            prices: None,
-            share: Share::ALL,
-        }
+        Config { accounts: names.iter().map(|name| account(name)).collect(), ..Config::default() }
     }
 
     #[tokio::test]
@@ -474,7 +479,7 @@ mod tests {
         assert_eq!(pollers.context.exchange.startup_delay(), Duration::ZERO);
         let config_of = |name| {
             let account = AccountConfig { poll_interval: Duration::from_millis(1), ..account(name) };
-            Config { shard: Shard::default(), accounts: vec![account], prices: None, share: Share::ALL }
+            Config { accounts: vec![account], ..Config::default() }
         };
         pollers.apply_config(config_of("a")).await;
         pollers.apply_config(config_of("b")).await;
@@ -516,7 +521,7 @@ mod tests {
         let base_urls = exchange::BaseUrl::parse("https://host.test").into_iter().collect();
         let hosts = ExchangeHosts { api: ApiVersion::V1, base_urls, ..ExchangeHosts::default() };
         let account = AccountConfig { hosts, poll_interval, ..account("a") };
-        Config { shard: Shard::default(), accounts: vec![account], prices: None, share: Share::ALL }
+        Config { accounts: vec![account], ..Config::default() }
     }
 
     /// Waits until a call was sent.

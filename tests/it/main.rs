@@ -31,6 +31,7 @@ mod deployment;
 mod documents;
 mod earn;
 mod echo;
+mod egress;
 mod exact_balances;
 mod exposition;
 mod failover;

@@ -162,6 +162,33 @@ fn a_setting_overrides_the_environment() {
 }
 
 #[test]
+fn an_egress_group_uses_its_own_proxy_and_prices_the_default_one() {
+    let setup = ProxySetup::new();
+    let (own, other, default) = (setup.proxy(), setup.proxy(), setup.proxy());
+    own.set(Behaviour::RequireLogin(LOGIN));
+    for (name, text) in [("login", LOGIN), ("key", ACCESS_KEY), ("secret", SECRET_KEY)] {
+        setup.write(name, text);
+    }
+    let file = setup.write(
+        "accounts.yml",
+        &format!(
+            "api: v1\nbase_urls: ['https://{NAME}']\nprices: usdt\negress:\n\
+             - {{name: a, proxy_url: '{}', proxy_credentials_file: login}}\n- {{name: b, proxy_url: '{}'}}\n\
+             accounts: [{{name: main, egress: a, access_key_file: key, secret_key_file: secret}}]\n",
+            own.url(),
+            other.url()
+        ),
+    );
+    let file = format!("--config.file={}", file.display());
+    let output = setup.run(&["once", &file], &[("HTTPS_PROXY", &default.url())]);
+    assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
+    assert_eq!(sample(&output.stdout, FREE), Some(3_867.436_500_12));
+    assert_no_login(&[&output.stdout, &output.stderr]);
+    // The time and the balances by one proxy, the prices and the list of markets by the other.
+    assert_eq!((own.heads().len(), other.heads().len(), default.heads().len()), (2, 0, 2));
+}
+
+#[test]
 fn user_and_password_reach_the_proxy_and_no_text() {
     let setup = ProxySetup::new();
     let proxy = setup.proxy();

@@ -12,9 +12,8 @@ use tokio::{runtime::Handle, time::timeout};
 use xt_balance_exporter::{
     clock::Clock,
     config::{AccountConfig, Config, PricesConfig},
-    exchange::{self, ApiVersion, BaseUrl, KeyHalf, KeySource, Share},
+    exchange::{self, ApiVersion, BaseUrl, KeyHalf, KeySource},
     poller::{PollerSet, ReloadSummary},
-    shard::Shard,
     simulator::{self, Effect, Fault, RefusalCause, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
     snapshot::wallet::{CurrencyFilter, Thresholds, WatchedCurrency},
 };
@@ -96,8 +95,7 @@ impl Process {
         accounts: Vec<AccountConfig>,
         prices: Option<PricesConfig>,
     ) -> ReloadSummary {
-        let config = Config { shard: Shard::default(), accounts, prices, share: Share::ALL };
-        self.pollers.apply_config(config).await
+        self.pollers.apply_config(Config { accounts, prices, ..Config::default() }).await
     }
 
     fn prices(&self) -> PricesConfig {

@@ -68,6 +68,13 @@ fn find_accounts(metrics: &str) -> Vec<usize> {
     (0..ACCOUNTS).filter(shows).collect()
 }
 
+/// The number of accounts in a shard of `count`.
+fn count_accounts(shard: usize, count: usize) -> usize {
+    let flag: ShardFlag = format!("{shard}/{count}").parse().unwrap();
+    let shard = flag.resolve("").unwrap();
+    (0..ACCOUNTS).filter(|number| shard.contains(&name(*number))).count()
+}
+
 #[test]
 fn every_account_is_watched_by_exactly_one_shard() {
     let (_exchange, folder) = start_exchange();
@@ -98,39 +105,31 @@ fn every_account_is_watched_by_exactly_one_shard() {
 #[test]
 fn once_and_check_read_the_accounts_of_one_shard() {
     let (_exchange, folder) = start_exchange();
-    let mut watched = Vec::new();
-    for shard in ["1/2", "2/2"] {
-        let (file, shard) = (config_flag(&folder), format!("--shard={shard}"));
-        let once = Exporter::run(&["once", &file, &shard], &[]);
-        assert_eq!(once.status.code(), Some(0), "{}", once.stderr);
-        assert!(
-            !once.stdout.contains("xt_shard"),
-            "two textfiles must not have the same series: {}",
-            once.stdout
-        );
-        let accounts = find_accounts(&once.stdout);
-        let output = Exporter::run(&["check", &file, &shard], &[]);
-        let checked: Vec<_> =
-            (0..ACCOUNTS).filter(|number| output.stdout.contains(&format!("'{}'", name(*number)))).collect();
-        assert_eq!(checked, accounts, "{}", output.stdout);
-        watched.extend(accounts);
-    }
-    watched.sort_unstable();
-    assert_eq!(watched, (0..ACCOUNTS).collect::<Vec<_>>());
+    // A shard with one or two accounts, because check takes some seconds for each.
+    let is_small = |shard: &usize| (1..=2).contains(&count_accounts(*shard, ACCOUNTS));
+    let shard = (1..=ACCOUNTS).find(is_small).unwrap();
+    let (file, shard) = (config_flag(&folder), format!("--shard={shard}/{ACCOUNTS}"));
+    let once = Exporter::run(&["once", &file, &shard], &[]);
+    assert_eq!(once.status.code(), Some(0), "{}", once.stderr);
+    assert!(
+        !once.stdout.contains("xt_shard"),
+        "two textfiles must not have the same series: {}",
+        once.stdout
+    );
+    let accounts = find_accounts(&once.stdout);
+    assert!((1..=2).contains(&accounts.len()), "{accounts:?}");
+    let output = Exporter::run(&["check", &file, &shard], &[]);
+    let is_checked = |number: &usize| output.stdout.contains(&format!("'{}'", name(*number)));
+    assert_eq!((0..ACCOUNTS).filter(is_checked).collect::<Vec<_>>(), accounts, "{}", output.stdout);
 }
 
 #[test]
 fn a_shard_without_accounts_runs_and_says_so() {
     let (exchange, folder) = start_exchange();
     write_config(folder.path(), &format!("base_urls: ['{}']\nprices: usdt", exchange.url()));
-    let shard = |number: usize| format!("{number}/{}", ACCOUNTS + 1);
-    let has_none = |number: &usize| {
-        let flag: ShardFlag = shard(*number).parse().unwrap();
-        let shard = flag.resolve("").unwrap();
-        !(0..ACCOUNTS).any(|number| shard.contains(&name(number)))
-    };
-    let empty = (1..=ACCOUNTS + 1).find(has_none).unwrap();
-    let exporter = serve(&folder, &["--shard", &shard(empty)], &[]);
+    let count = ACCOUNTS + 1;
+    let empty = (1..=count).find(|shard| count_accounts(*shard, count) == 0).unwrap();
+    let exporter = serve(&folder, &["--shard", &format!("{empty}/{count}")], &[]);
     exporter.stderr.wait_for(messages::EMPTY_SHARD);
     exporter.ready();
     assert_eq!(find_accounts(&exporter.metrics()), [0; 0]);

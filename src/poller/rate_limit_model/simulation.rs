@@ -25,7 +25,6 @@ use crate::{
         Wallet,
     },
     poller::PollerSet,
-    shard::Shard,
     snapshot::{
         positions::FuturesRisk,
         wallet::{CurrencyFilter, WatchedCurrency},
@@ -197,7 +196,7 @@ impl Process {
             poll_timeout: account.timeout,
             max_age: account.interval * 3,
         });
-        let config = Config { shard: Shard::default(), accounts: configs, prices, share };
+        let config = Config { accounts: configs, prices, share, ..Config::default() };
         self.pollers.apply_config(config).await;
         let mut model = lock(model);
         let prices_index = model.account_count() - 1;
