@@ -110,7 +110,8 @@ impl<T: PollTarget> Poller<T> {
                 self.target.publish_next_poll(&self.context, now, due, deadline);
             };
             self.schedule.wait_until(self.due, &self.context, pause, publish).await;
-            let poll = self.target.poll_next(&self.context);
+            // The future of a poll is large, and most of thousands of pollers only wait.
+            let poll = Box::pin(self.target.poll_next(&self.context));
             run_with_heartbeat(poll, self.schedule.poll_max, &heartbeat).await;
             self.due = self.schedule.next(self.context.clock.now().monotonic, fastrand::f64());
         }
