@@ -59,8 +59,13 @@ def free_port():
 
 def cpu_seconds(process):
     """Of its threads, to the nanosecond."""
-    threads = pathlib.Path(f"/proc/{process}/task").glob("*/schedstat")
-    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+    total = 0
+    for thread in pathlib.Path(f"/proc/{process}/task").glob("*/schedstat"):
+        try:
+            total += int(thread.read_text().split()[0])
+        except FileNotFoundError:
+            pass  # It has ended.
+    return total / 1e9
 
 
 class Server:
