@@ -217,6 +217,17 @@ fn every_test_and_type_that_a_page_cites_exists() {
     }
 }
 
+#[test]
+fn the_contents_list_every_section_in_its_order() {
+    let readme = readme();
+    let headings = readme.lines().filter_map(|line| line.strip_prefix("## "));
+    let sections: Vec<_> = headings.filter(|heading| *heading != "Contents").map(str::to_owned).collect();
+    let contents = section("## Contents");
+    let links = contents.split('[').skip(1).filter_map(|rest| rest.split_once("](#"));
+    let listed: Vec<_> = links.map(|(name, _)| name.to_owned()).collect();
+    assert_eq!(listed, sections, "\"## Contents\" in README.md must list the sections in their order");
+}
+
 /// The text of every file below `folder`.
 fn texts(folder: &std::path::Path) -> String {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
