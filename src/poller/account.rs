@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use smol_str::SmolStr;
 
 use super::{
-    PollContext, PollTarget, Poller,
+    NextPoll, PollContext, PollTarget, Poller,
     log_lines::{self, Circumstances},
     positions::{self, AfterBalances, PositionReader},
     schedule::first_slot_from,
@@ -38,6 +38,8 @@ pub struct AccountTarget {
     pub(super) spec: Arc<AccountSpec>,
     /// The index of the wallet that is polled next.
     next_wallet: usize,
+    /// The slot of the last poll; `None` for a command that polls once.
+    slot: Option<MonotonicTime>,
     /// The last error of the key files, which is logged only once.
     last_key_error: Option<String>,
     position_reader: PositionReader,
@@ -133,25 +135,26 @@ impl PollTarget for AccountTarget {
         &self,
         context: &PollContext,
         now: Timestamp,
-        due: MonotonicTime,
+        next: NextPoll,
         heartbeat_deadline: Uptime,
     ) {
         context.store.update_account(&self.session.account, |account| {
             account.heartbeat_deadline = heartbeat_deadline;
             self.update_state(context, &mut account.state, now);
-            for (wallet, next) in account.wallets.iter_mut().zip(self.next_polls(context, due)) {
+            for (wallet, next) in account.wallets.iter_mut().zip(self.next_polls(context, next)) {
                 wallet.next_poll = Some(next.max(now.monotonic));
             }
         });
     }
 
     /// Polls the next wallet, unless the key was rejected for it a short time ago.
-    async fn poll_next(&mut self, context: &PollContext) {
+    async fn poll_next(&mut self, context: &PollContext, slot: MonotonicTime) {
+        self.slot = Some(slot);
         let spec = Arc::clone(&self.spec);
         let index = self.next_wallet;
         self.next_wallet = (index + 1) % spec.wallets.len().max(1);
         if let Some(config) = spec.wallets.get(index)
-            && !self.is_key_blocked(context, config.wallet).await
+            && !self.is_key_blocked(context, config.wallet, slot).await
         {
             self.poll_wallet(context, config.wallet).await;
         }
@@ -164,6 +167,7 @@ impl AccountTarget {
             session,
             spec: Arc::new(spec),
             next_wallet: 0,
+            slot: None,
             last_key_error: None,
             position_reader: PositionReader::default(),
         }
@@ -179,31 +183,34 @@ impl AccountTarget {
             && (self.spec.keys == *account.credentials.source() || key == account.credentials.pair().id())
     }
 
-    /// When each wallet is polled next, if the next poll is due at `due`. The slots in which a rejected key is not
+    /// When each wallet is polled next, if the next poll of the account is `next`. The slots in which a rejected key is not
     /// tried do not count.
-    fn next_polls(&self, context: &PollContext, due: MonotonicTime) -> Vec<MonotonicTime> {
+    fn next_polls(&self, context: &PollContext, next: NextPoll) -> Vec<MonotonicTime> {
         let count = self.spec.wallets.len();
-        let next = |(index, config): (usize, &Arc<WalletConfig>)| {
+        let next_of_wallet = |(index, config): (usize, &Arc<WalletConfig>)| {
             let slots_ahead = (index + count - self.next_wallet) % count;
-            let slot = due + self.spec.slot_length() * u32::try_from(slots_ahead).unwrap_or(u32::MAX);
+            let ahead = self.spec.slot_length() * u32::try_from(slots_ahead).unwrap_or(u32::MAX);
+            let due = next.due + ahead;
             let blocked_until = context.exchange.refused_until(&self.session, config.wallet);
-            blocked_until.map_or(slot, |earliest| first_slot_from(slot, self.spec.interval, earliest))
+            blocked_until.map_or(due, |earliest| {
+                due.max(first_slot_from(next.slot + ahead, self.spec.interval, earliest))
+            })
         };
-        self.spec.wallets.iter().enumerate().map(next).collect()
+        self.spec.wallets.iter().enumerate().map(next_of_wallet).collect()
     }
 
-    /// When `wallet` is polled next, after a poll that was due at `due` and ended at `now`.
+    /// When `wallet` is polled next, after a poll that began in `slot` and ended at `now`.
     fn next_try(
         &self,
         context: &PollContext,
         wallet: Wallet,
-        due: MonotonicTime,
+        slot: MonotonicTime,
         now: Timestamp,
     ) -> MonotonicTime {
         let refused_until = context.exchange.refused_until(&self.session, wallet);
         let paused_until = context.exchange.pause(&self.session).map(|paused| paused.until);
         let earliest = refused_until.max(paused_until).unwrap_or(now.monotonic).max(now.monotonic);
-        first_slot_from(due + self.spec.interval, self.spec.interval, earliest)
+        first_slot_from(slot + self.spec.interval, self.spec.interval, earliest)
     }
 
     pub(super) fn update_state(&self, context: &PollContext, facts: &mut AccountState, now: Timestamp) {
@@ -234,17 +241,18 @@ impl AccountTarget {
         });
     }
 
-    /// Whether the key was rejected for `wallet` so recently that it must not be tried again yet.
-    async fn is_key_blocked(&mut self, context: &PollContext, wallet: Wallet) -> bool {
+    /// Whether the key was rejected for `wallet` so recently that it must not be tried in `slot`. The slot decides and not the
+    /// jitter of the poll, so that the time of the next try is known beforehand.
+    async fn is_key_blocked(&mut self, context: &PollContext, wallet: Wallet, slot: MonotonicTime) -> bool {
         let now = context.clock.now();
         let blocked_until = |this: &Self| context.exchange.refused_until(&this.session, wallet);
         let Some(until) = blocked_until(self) else { return false };
-        if until <= now.monotonic {
+        if until <= slot {
             // The time is over: the keys in the files get another chance.
             self.session.credentials.reset_rejected();
         }
         self.refresh_keys(now).await;
-        blocked_until(self).is_some_and(|until| until > now.monotonic)
+        blocked_until(self).is_some_and(|until| until > slot)
     }
 
     /// Reads the key files if they changed.
@@ -270,7 +278,7 @@ impl AccountTarget {
         let Some(entry) = entries.find(|entry| entry.snapshot.config.wallet == wallet) else {
             return PollStatus::Failed;
         };
-        let (before, scheduled) = (&entry.snapshot, entry.next_poll);
+        let before = &entry.snapshot;
         let Some((outcome, read)) = self.read(context, wallet, before).await else {
             self.publish_state(context);
             return PollStatus::Failed;
@@ -305,7 +313,7 @@ impl AccountTarget {
             context.store.record_history(&after);
         }
         // Update the store before logging: a reader of the line may look at once.
-        let next_try = scheduled.map(|due| self.next_try(context, wallet, due, now));
+        let next_try = self.slot.map(|slot| self.next_try(context, wallet, slot, now));
         let circumstances = Circumstances { now, took, api: self.session.hosts.api, next_try };
         log_lines::log_transition(before, &after, &circumstances);
         let balances = AfterBalances::new(failure, end == PollStatus::Good, &after);

@@ -22,6 +22,7 @@ use std::{
 
 use tokio::time::Instant;
 
+pub use self::schedule::NextPoll;
 pub use self::{
     account::{AccountPoller, AccountTarget, PollStatus},
     prices::{PricePoller, PriceTarget},
@@ -70,12 +71,12 @@ pub trait PollTarget: Send {
         &self,
         context: &PollContext,
         now: Timestamp,
-        due: MonotonicTime,
+        next: NextPoll,
         heartbeat_deadline: Uptime,
     );
 
-    /// Polls once and publishes the result.
-    fn poll_next(&mut self, context: &PollContext) -> impl Future<Output = ()> + Send;
+    /// Polls once, in `slot`, and publishes the result.
+    fn poll_next(&mut self, context: &PollContext, slot: MonotonicTime) -> impl Future<Output = ()> + Send;
 }
 
 impl<T: PollTarget> Poller<T> {
@@ -107,11 +108,13 @@ impl<T: PollTarget> Poller<T> {
             let pause = || self.target.pause(&self.context);
             let publish = |now: Timestamp, due| {
                 let deadline = now.uptime + self.schedule.heartbeat_life;
-                self.target.publish_next_poll(&self.context, now, due, deadline);
+                let next = NextPoll { due, slot: self.schedule.slot_of(due) };
+                self.target.publish_next_poll(&self.context, now, next, deadline);
             };
             self.schedule.wait_until(self.due, &self.context, pause, publish).await;
+            let slot = self.schedule.slot_of(self.context.clock.now().monotonic);
             // The future of a poll is large, and most of thousands of pollers only wait.
-            let poll = Box::pin(self.target.poll_next(&self.context));
+            let poll = Box::pin(self.target.poll_next(&self.context, slot));
             run_with_heartbeat(poll, self.schedule.poll_max, &heartbeat).await;
             self.due = self.schedule.next(self.context.clock.now().monotonic, fastrand::f64());
         }

@@ -3,7 +3,7 @@
 //! Depends on neither HTTP, JSON nor the text format.
 
 use super::{
-    PollContext, PollTarget, Poller,
+    NextPoll, PollContext, PollTarget, Poller,
     log_lines::{FailureChange, LastAnswer},
 };
 use crate::{
@@ -36,16 +36,16 @@ impl PollTarget for PriceTarget {
         &self,
         context: &PollContext,
         now: Timestamp,
-        due: MonotonicTime,
+        next: NextPoll,
         heartbeat_deadline: Uptime,
     ) {
         context.store.update_prices(|prices| {
             prices.heartbeat_deadline = heartbeat_deadline;
-            prices.next_poll = Some(due.max(now.monotonic));
+            prices.next_poll = Some(next.due.max(now.monotonic));
         });
     }
 
-    async fn poll_next(&mut self, context: &PollContext) {
+    async fn poll_next(&mut self, context: &PollContext, _slot: MonotonicTime) {
         self.poll(context).await;
     }
 }

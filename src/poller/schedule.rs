@@ -31,6 +31,15 @@ pub(super) struct Schedule {
     pub(super) poll_max: Duration,
 }
 
+/// When a poller polls next.
+#[derive(Clone, Copy, Debug)]
+pub struct NextPoll {
+    /// When the poll begins.
+    pub(super) due: MonotonicTime,
+    /// Its slot on the grid, which is `due` without the jitter.
+    pub(super) slot: MonotonicTime,
+}
+
 enum WakeUp {
     /// Before the slot.
     Early,
@@ -60,6 +69,13 @@ impl Schedule {
         let passed = u32::try_from(passed).unwrap_or(u32::MAX);
         let jitter = slot.mul_f64(random.clamp(0.0, 1.0) / 10.0).min(Duration::from_secs(1));
         self.first + slot * (passed + u32::from(now >= self.first)) + jitter
+    }
+
+    /// The slot that a poll at `time` belongs to.
+    pub(super) fn slot_of(self, time: MonotonicTime) -> MonotonicTime {
+        let slot = self.slot_length.max(Duration::from_millis(1));
+        let passed = time.saturating_duration_since(self.first).as_nanos() / slot.as_nanos();
+        self.first + slot * u32::try_from(passed).unwrap_or(u32::MAX)
     }
 
     /// Waits until a poll is due and no pause is active. Calls `publish` with the current time and the time of the next
@@ -150,6 +166,7 @@ mod tests {
         let late = schedule.next(time(8), 1.0);
         assert_eq!(late, time(18), "the jitter is at most a tenth of a slot");
         assert_eq!(schedule.next(late, 0.0), time(27), "the jitter moves no later slot");
+        assert_eq!([6, 7, 16, 17, 18].map(|at| schedule.slot_of(time(at))), [7, 7, 7, 17, 17].map(time));
         let slow = Schedule::new(MonotonicTime::START, seconds(3_600), seconds(3_600), seconds(5));
         assert_eq!(slow.next(time(1), 1.0), time(3_601), "the jitter is at most a second");
     }

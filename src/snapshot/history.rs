@@ -237,6 +237,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::simulated::at,
+        snapshot::store::{AccountEntry, AccountState, Store},
         snapshot::wallet::{
             CurrencyFilter, PollOutcome, PollResult, Thresholds, WalletConfig, tests::answer,
         },
@@ -353,5 +354,39 @@ mod tests {
         let kept = history.retain(|account, _, currency| account == "a" && currency == "c007");
         assert_eq!((series(&kept, "c007").is_some(), kept.series.len()), (true, 1));
         assert_eq!(kept.record(&snapshot).series.len(), MAX_SERIES, "there is room again");
+    }
+
+    #[test]
+    fn a_reload_keeps_the_history_of_the_same_account_and_drops_that_of_another() {
+        let watch = WatchedCurrency { currency: "usdt".into(), thresholds: None };
+        let config = Arc::new(WalletConfig {
+            account: "a".into(),
+            wallet: Wallet::Spot,
+            watch: vec![watch],
+            filter: CurrencyFilter::default(),
+            max_age: MAX_AGE,
+        });
+        let outcome = PollOutcome::new(at(10), Ok(Some(answer(&[("usdt", "1", "0")]))));
+        let result = PollResult { at: at(11), took: Duration::ZERO, is_suspect: false, outcome };
+        let polled = WalletSnapshot::new(Arc::clone(&config)).apply(result);
+        let entry = |snapshot: &WalletSnapshot| {
+            let state = AccountState {
+                name: "a".into(),
+                labels: Arc::default(),
+                paused_until: None,
+                credentials_loaded: at(0).unix,
+                poller_restarts: 0,
+            };
+            AccountEntry::restored(state, [snapshot.clone()], at(60).uptime)
+        };
+        let store = Store::new(vec![entry(&polled)]);
+        store.record_history(&polled);
+        let has_history = || store.history().find("a", Wallet::Spot, "usdt").is_some();
+        store.replace_accounts(&|_| true, Vec::new(), None);
+        assert!(has_history(), "an unchanged account");
+        store.replace_accounts(&|_| false, vec![entry(&polled)], None);
+        assert!(has_history(), "the same account with other settings");
+        store.replace_accounts(&|_| false, vec![entry(&WalletSnapshot::new(config))], None);
+        assert!(!has_history(), "another account with the same name");
     }
 }

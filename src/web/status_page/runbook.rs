@@ -34,3 +34,19 @@ impl Runbook {
         format!("{RUNBOOKS}{}.md", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_link_is_the_runbook_url_of_a_shipped_rule() {
+        let rules = include_str!("../../../deploy/prometheus/xt-balance.rules.yml");
+        let others =
+            [Runbook::LOW, Runbook::SUSPECT, Runbook::LIQUIDATION, Runbook::POSITIONS, Runbook::PRICES];
+        for runbook in Reason::ALL.into_iter().map(Runbook::of_failure).chain(others) {
+            let line = format!("runbook_url: {}\n", runbook.url());
+            assert!(rules.contains(&line), "{line}");
+        }
+    }
+}
