@@ -197,21 +197,21 @@ impl Series {
     pub fn trend(&self) -> Option<Trend> {
         self.last_known?;
         let first = self.points.iter().rposition(|point| point.follows_gap).unwrap_or(0);
-        let points = self.points.range(first..);
         let (first, last) = (self.points.get(first)?, self.points.back()?);
         let span = last.at.saturating_duration_since(first.at);
         if span < MIN_TREND_SPAN {
             return None;
         }
         let change = last.free - first.free;
-        let seconds = |point: &Point| point.at.saturating_duration_since(first.at).as_secs_f64();
-        let slope = fit_slope(points.map(|point| (seconds(point), point.free)));
-        let empty_in = slope.filter(|slope| *slope < 0.0 && last.free > 0.0);
+        // From the same two points as the change, so that the two never contradict each other.
+        let seconds_left =
+            (change < 0.0 && last.free > 0.0).then(|| span.as_secs_f64() * last.free / -change);
         Some(Trend {
             span,
             change,
             change_ratio: (first.free > 0.0).then(|| change / first.free),
-            empty_in: empty_in.and_then(|slope| Duration::try_from_secs_f64(last.free / -slope).ok()),
+            // A time that is too long for a duration is longer than any limit.
+            empty_in: seconds_left.map(|left| Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX)),
         })
     }
 }
@@ -219,17 +219,6 @@ impl Series {
 /// The step that `at` is in, counted from the start of the clock.
 fn step_of(at: MonotonicTime) -> u128 {
     at.saturating_duration_since(MonotonicTime::START).as_nanos() / STEP.as_nanos()
-}
-
-/// The slope of the line with the least squares through points (x, y); `None` if all x are equal.
-fn fit_slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> Option<f64> {
-    let (count, x_sum, y_sum) =
-        points.clone().fold((0.0, 0.0, 0.0), |(count, xs, ys), (x, y)| (count + 1.0, xs + x, ys + y));
-    let (x_mean, y_mean) = (x_sum / count, y_sum / count);
-    let (products, squares) = points.fold((0.0, 0.0), |(products, squares), (x, y)| {
-        (products + (x - x_mean) * (y - y_mean), squares + (x - x_mean) * (x - x_mean))
-    });
-    (squares > 0.0).then(|| products / squares)
 }
 
 #[cfg(test)]

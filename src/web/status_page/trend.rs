@@ -40,10 +40,10 @@ pub(super) enum Runway {
 impl std::fmt::Display for Runway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Empty => f.write_str("empty"),
+            Self::Empty => f.write_str("empty now"),
             Self::NotFalling => f.write_str("not falling"),
-            Self::Long => f.write_str("in over 30 d"),
-            Self::In(time) => write!(f, "in about {time}"),
+            Self::Long => f.write_str("over 30 d"),
+            Self::In(time) => write!(f, "about {time}"),
         }
     }
 }
@@ -75,12 +75,18 @@ impl BalanceTrend {
         Self {
             low_since: low.map(|low| (UtcTime { at: low.since.unix, now }, low.is_exact)),
             runway: if free <= 0.0 { Some(Runway::Empty) } else { runway },
-            change: change
-                .map(|(ratio, span)| format!("{} in {}", format_percent(ratio), HumanDuration(span))),
+            change: change.map(|(ratio, span)| {
+                format!("{} in {}", format_percent(ratio), HumanDuration(whole_minutes(span)))
+            }),
             change_ratio: change.map(|(ratio, _)| ratio),
             chart,
         }
     }
+}
+
+/// `time` without its seconds.
+fn whole_minutes(time: Duration) -> Duration {
+    Duration::from_secs(time.as_secs() / 60 * 60)
 }
 
 /// A signed percentage. A change that is not 0 is never shown as 0.
