@@ -28,7 +28,7 @@ pub use self::{
 /// whatever names an exchange gives its currencies.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
      script-src 'sha256-4WvBwipX0CpQJtaF+w/0vV1caTJAnJdFHpU1N6yFX0o='; \
-     style-src 'sha256-2iB5HMMcHqUJbhHbt387yEfZcnHQ2JaHcYWBZm1dREg='; \
+     style-src 'sha256-wkgL6Ic/qHW20eSzrLvEUHOOwTwyfjvvClF78YFAij8='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Renders the whole HTML document.

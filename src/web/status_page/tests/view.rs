@@ -135,12 +135,12 @@ fn hundreds_of_accounts_with_a_thousand_currencies_make_no_huge_page() {
     let names: Vec<_> = (0..1_000).map(|number| format!("c{number:03}")).collect();
     let rows: Vec<_> = names.iter().map(|name| (&**name, "12345.12345678", "1.5")).collect();
     let entry = polled(account("desk", &[("c007", Some(5.0))]), NOW, Ok(answer(&rows)));
-    let named = |number: usize| {
+    let desk = |number: usize| {
         let mut entry = entry.clone();
         entry.state.name = format!("desk-{number}").into();
         Arc::new(entry)
     };
-    let accounts: Vec<_> = (0..450).map(named).collect();
+    let accounts: Vec<_> = (0..450).map(desk).collect();
     let html =
         render(&StatusPage { accounts: &accounts, prices: Some(&market(vec![(4, prices())])), ..nothing() });
     assert_eq!(html.matches("<th scope=\"row\">C").count(), 450 * 21);
