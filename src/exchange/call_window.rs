@@ -11,6 +11,8 @@ pub(super) struct CallWindow {
     limit: CallLimit,
     in_flight: usize,
     ended: VecDeque<MonotonicTime>,
+    /// The first of them that another process may have made, and this one did not make.
+    assumed: usize,
 }
 
 /// When a window has room for one more call. Sorted: the greater of two availabilities is when both windows have room.
@@ -32,12 +34,13 @@ pub struct WindowUsage {
 
 impl CallWindow {
     pub(super) fn new(limit: CallLimit) -> Self {
-        Self { limit, in_flight: 0, ended: VecDeque::new() }
+        Self { limit, in_flight: 0, ended: VecDeque::new(), assumed: 0 }
     }
 
-    /// A window that is full of calls that ended at `now`.
+    /// A window that is full of calls of another process that may have ended at `now`.
     pub(super) fn full(limit: CallLimit, now: MonotonicTime) -> Self {
-        Self { limit, in_flight: 0, ended: VecDeque::from(vec![now; limit.calls]) }
+        let ended = VecDeque::from(vec![now; limit.calls]);
+        Self { limit, in_flight: 0, ended, assumed: limit.calls }
     }
 
     /// Replaces the limit. Calls that were counted stay counted.
@@ -61,7 +64,8 @@ impl CallWindow {
     }
 
     pub(super) fn usage(&mut self, now: MonotonicTime) -> WindowUsage {
-        WindowUsage { calls: self.count(now), capacity: self.limit.calls }
+        let counted = self.count(now);
+        WindowUsage { calls: counted.saturating_sub(self.assumed), capacity: self.limit.calls }
     }
 
     /// Counts the ended calls of another window too, up to the limit.
@@ -87,6 +91,7 @@ impl CallWindow {
         let span = self.limit.span;
         while self.ended.front().is_some_and(|ended| now.saturating_duration_since(*ended) > span) {
             self.ended.pop_front();
+            self.assumed = self.assumed.saturating_sub(1);
         }
         self.in_flight + self.ended.len()
     }
@@ -102,6 +107,16 @@ mod tests {
 
     fn limit(calls: usize, millis: u64) -> CallLimit {
         CallLimit { calls, span: Duration::from_millis(millis) }
+    }
+
+    #[test]
+    fn calls_that_another_process_may_have_made_take_room_and_are_not_shown() {
+        let mut window = CallWindow::full(limit(2, 1_000), at(0));
+        assert_eq!(window.availability(at(500)), Availability::In(Duration::from_millis(501)));
+        assert_eq!(window.usage(at(500)), WindowUsage { calls: 0, capacity: 2 });
+        window.start();
+        window.end(at(1_001));
+        assert_eq!(window.usage(at(1_001)), WindowUsage { calls: 1, capacity: 2 });
     }
 
     #[test]
