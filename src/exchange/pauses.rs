@@ -28,8 +28,8 @@ pub(super) enum Caller<'a> {
         /// The address that the call leaves by; see [`Egress`](super::Egress).
         address: &'a str,
     },
-    /// A call without an account and a key, for prices, in the default egress group. The limits of keys do not apply to it. It pauses like one more
-    /// account.
+    /// A call without an account and a key, for prices, in the default egress group. The limits of keys do not apply to it.
+    /// It pauses like one more account.
     Anyone,
 }
 
