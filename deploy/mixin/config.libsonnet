@@ -1,4 +1,4 @@
-// The settings of the mixin. With these defaults, it yields the shipped rules and dashboards.
+// The settings of the mixin. With these defaults, it yields the shipped xt-balance.rules.yml and dashboards.
 {
   _config+:: {
     // The name of the scrape job.
@@ -17,8 +17,8 @@
     // Whether the rules may have keep_firing_for. Prometheus 2.42 knows it, vmalert 1.79 does not.
     keepFiringFor: true,
 
-    // Whether every pending withdrawal pages.
-    withdrawals: true,
+    // Whether every pending withdrawal pages (the rules of xt-withdrawals.rules.yml).
+    withdrawals: false,
 
     dashboardTags: ['xt-balance-exporter'],
     dashboardRefresh: '30s',
