@@ -28,10 +28,10 @@ use crate::clock::UnixTime;
 
 /// The format of the file.
 const VERSION: u32 = 1;
-/// The most paused accounts, paused keys and refused keys that are saved: of more, those with the longest rest. There cannot
-/// be more refused keys, because each takes a call, and the rate limiter permits fewer calls in the five minutes that a
-/// refusal lasts. There cannot be more paused accounts, because two limit replies within a minute pause all accounts, and
-/// the longest pause is a day.
+/// The most paused accounts, paused keys and refused keys that are saved: of more, those with the longest rest. One egress
+/// group cannot have more refused keys, because each takes a call, and the rate limiter permits fewer calls in the five
+/// minutes that a refusal lasts. It cannot have more paused accounts, because limit replies to two of its accounts within a
+/// minute pause the group as a whole, and the longest pause is a day.
 const ENTRIES_MAX: usize = 5_000;
 /// More than the size of a file with the most entries.
 pub const SAVED_LIMITS_MAX_BYTES: u64 = 4 * 1024 * 1024;
