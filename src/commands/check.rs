@@ -28,8 +28,7 @@ use crate::{
 /// alerts and other programs do not.
 const MAX_SKEW_SECONDS: f64 = 2.0;
 
-const SKIPPED: &str =
-    "skipped: the exchange reported a rate limit, so the exporter sends nothing for ten minutes";
+const SKIPPED: &str = "skipped: the exchange reported a rate limit, and nothing is sent during the pause";
 
 /// What a finding means for the user.
 #[derive(Clone, Copy, PartialEq, Eq)]

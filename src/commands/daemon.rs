@@ -39,7 +39,7 @@ use crate::{
     cli::{ListenAddress, WebFlags},
     clock::Clock,
     config::Config,
-    exchange::Client,
+    exchange::{Client, DEFAULT_EGRESS},
     poller::{self, PollerSet, ReloadSummary},
     quoting,
     snapshot::store::ReloadStatus,
@@ -252,7 +252,7 @@ async fn poll_and_serve(
     let (reload_sender, mut reload_requests) = mpsc::channel(1);
     let reload_sender = reloading.as_ref().is_some_and(|context| context.on_request).then_some(reload_sender);
     let (permit_sender, permit_requests) = mpsc::channel(lending::REQUESTS_MAX);
-    let lending = polls.spawn(lending::lend_permits(Arc::clone(&exchange), permit_requests));
+    let lending = polls.spawn(lending::lend_permits(Arc::clone(&exchange), clock, permit_requests));
     let WebContext { flags, web_config, listeners } = web;
     let server = Server::new(Arc::clone(&store), clock, flags.telemetry_path.clone(), flags.max_requests)
         .with_allowed_hosts(flags.allowed_hosts.clone())
@@ -332,7 +332,8 @@ async fn reload_config(
 ) -> Result<String, String> {
     let now = clock.now().unix;
     let config = loader.load().await;
-    let route = config.as_ref().map(describe_routes).unwrap_or_default();
+    let route = config.as_ref().ok().and_then(describe_routes);
+    let egress = config.as_ref().ok().and_then(describe_egress);
     status.last_succeeded = config.is_ok();
     let result = match config {
         Ok(config) => {
@@ -348,7 +349,7 @@ async fn reload_config(
     match result {
         Ok(ReloadSummary { new, changed, removed, unchanged, prices_changed }) => {
             let prices = if prices_changed { "changed" } else { "unchanged" };
-            tracing::info!(new, changed, removed, unchanged, prices, route, "configuration reloaded");
+            tracing::info!(new, changed, removed, unchanged, prices, route, egress, "configuration reloaded");
             Ok(format!(
                 "configuration reloaded. Accounts: {new} new, {changed} changed, {removed} removed, {unchanged} unchanged. Prices: {prices}"
             ))
@@ -361,10 +362,18 @@ async fn reload_config(
     }
 }
 
-/// The routes of all accounts, as in `direct, via proxy proxy.example.com:3128`.
-pub(super) fn describe_routes(config: &Config) -> String {
+/// The routes of all accounts, as in `direct, via proxy proxy.example.com:3128`; `None` without accounts.
+pub(super) fn describe_routes(config: &Config) -> Option<String> {
     let routes: BTreeSet<_> = config.accounts.iter().flat_map(|account| account.hosts.routes()).collect();
-    routes.into_iter().collect::<Vec<_>>().join(", ")
+    (!routes.is_empty()).then(|| routes.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+/// The egress groups of all accounts, as in `office,spare`; `None` if the file lists no groups.
+pub(super) fn describe_egress(config: &Config) -> Option<String> {
+    let groups = config.accounts.iter().filter_map(|account| account.hosts.egress());
+    let names: BTreeSet<&str> =
+        groups.map(|egress| &*egress.name).filter(|name| *name != DEFAULT_EGRESS).collect();
+    (!names.is_empty()).then(|| names.into_iter().collect::<Vec<_>>().join(","))
 }
 
 /// Logs a warning for each file with a key or password that more users may read than need to.

@@ -14,7 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    exchange::{Client, KeyId},
+    clock::Clock,
+    exchange::{Client, KeyId, LentPermit},
     web::{GrantedPermit, PermitRefusal, PermitRequest},
 };
 
@@ -32,7 +33,11 @@ const VALIDITY: Duration = Duration::from_secs(10);
 type Held = Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>;
 
 /// Answers `requests` until their senders are gone. If the future is dropped, all permits end.
-pub(super) async fn lend_permits(exchange: Arc<Client>, mut requests: mpsc::Receiver<PermitRequest>) {
+pub(super) async fn lend_permits(
+    exchange: Arc<Client>,
+    clock: Clock,
+    mut requests: mpsc::Receiver<PermitRequest>,
+) {
     let held = Held::default();
     let mut lending = JoinSet::new();
     while let Some(request) = requests.recv().await {
@@ -42,25 +47,37 @@ pub(super) async fn lend_permits(exchange: Arc<Client>, mut requests: mpsc::Rece
                 let _ = reply.send(Err(PermitRefusal::Busy));
             }
             PermitRequest::Grant(key, reply) => {
-                lending.spawn(lend(Arc::clone(&exchange), key, reply, Arc::clone(&held)));
+                let exchange = Arc::clone(&exchange);
+                let held = Arc::clone(&held);
+                lending.spawn(async move {
+                    let granted = grant(&exchange, clock, key).await;
+                    hold(granted, reply, &held).await;
+                });
             }
             PermitRequest::End(id) => drop(lock(&held).remove(&id)),
         }
     }
 }
 
-/// Waits for a permit, sends it with `reply`, and keeps it until it ends.
-async fn lend(
-    exchange: Arc<Client>,
-    key: Option<KeyId>,
-    reply: oneshot::Sender<Result<GrantedPermit, PermitRefusal>>,
-    held: Held,
-) {
-    let permit = match timeout(GRANT_TIMEOUT, exchange.lend(key)).await {
-        Ok(permit) => permit.map_err(|_paused| PermitRefusal::Paused),
+/// Waits for a permit to make a call, with `key` if the call has one.
+async fn grant(exchange: &Client, clock: Clock, key: Option<KeyId>) -> Result<LentPermit, PermitRefusal> {
+    match timeout(GRANT_TIMEOUT, exchange.lend(key)).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(paused)) => {
+            let remaining = paused.until.saturating_duration_since(clock.now().monotonic);
+            Err(PermitRefusal::Paused { remaining })
+        }
         Err(_) => Err(PermitRefusal::Busy),
-    };
-    let permit = match permit {
+    }
+}
+
+/// Sends a permit with `reply`, and keeps it until it ends.
+async fn hold(
+    granted: Result<LentPermit, PermitRefusal>,
+    reply: oneshot::Sender<Result<GrantedPermit, PermitRefusal>>,
+    held: &Held,
+) {
+    let permit = match granted {
         Ok(permit) => permit,
         Err(why) => {
             let _ = reply.send(Err(why));
@@ -70,11 +87,11 @@ async fn lend(
     let (end, ended) = oneshot::channel();
     // Random, so that a process can end no permit of another.
     let id = fastrand::u64(..);
-    lock(&held).insert(id, end);
+    lock(held).insert(id, end);
     if reply.send(Ok(GrantedPermit { id, valid_for: VALIDITY })).is_ok() {
         let _ = timeout(VALIDITY, ended).await;
     }
-    lock(&held).remove(&id);
+    lock(held).remove(&id);
     drop(permit);
 }
 

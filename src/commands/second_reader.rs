@@ -32,6 +32,10 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The permits of a daemon are valid for no longer than this.
 const VALIDITY_MAX: Duration = Duration::from_mins(1);
+/// The pause if the daemon does not say how long it still lasts: as long as XT's lock.
+const PAUSE_DEFAULT: Duration = Duration::from_mins(10);
+/// The longest pause of a daemon.
+const PAUSE_MAX: Duration = Duration::from_hours(24);
 
 /// A process that reads beside a daemon.
 #[derive(Debug)]
@@ -56,6 +60,18 @@ struct Daemon {
 struct PermitBody {
     id: String,
     valid_seconds: u64,
+}
+
+/// The body of a response that calls with the key are paused.
+#[derive(Deserialize)]
+struct PausedBody {
+    paused_seconds: u64,
+}
+
+impl PausedBody {
+    fn remaining(self) -> Duration {
+        Duration::from_secs(self.paused_seconds).min(PAUSE_MAX)
+    }
 }
 
 impl SecondReader {
@@ -108,7 +124,11 @@ impl Daemon {
                     Ok(permit) => return LenderReply::Lent(self.borrow(permit)),
                     Err(_) => "its response is no permit".to_owned(),
                 },
-                Ok((409, _)) => return LenderReply::Paused,
+                // A body that cannot be read must not lead to calls.
+                Ok((409, body)) => {
+                    let paused = serde_json::from_str(&body).map(PausedBody::remaining);
+                    return LenderReply::Paused(paused.unwrap_or(PAUSE_DEFAULT));
+                }
                 Ok((503, _)) => {
                     sleep(RETRY_DELAY).await;
                     continue;

@@ -57,6 +57,7 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
         shard = %config.shard,
         limits_share = %config.share,
         route = daemon::describe_routes(&config),
+        egress = daemon::describe_egress(&config),
         "starting xt-balance-exporter"
     );
     let state_file = StateFile::open(&exchange, clock).await;

@@ -140,7 +140,10 @@ impl Client {
         let Some(lender) = &self.lender else { return Ok(None) };
         match lender.ask(caller.key()).await {
             LenderReply::Lent(permit) => Ok(Some(permit)),
-            LenderReply::Paused => Err(CallError::Paused),
+            LenderReply::Paused(remaining) => {
+                self.limits.rate_limiter.pause_for(caller, remaining);
+                Err(CallError::Paused)
+            }
             LenderReply::Nobody => Ok(None),
         }
     }

@@ -18,8 +18,8 @@ pub type LenderFuture = Pin<Box<dyn Future<Output = LenderReply> + Send>>;
 pub enum LenderReply {
     /// One call may be made.
     Lent(BorrowedPermit),
-    /// The exchange limits the key or the address: no call may be made.
-    Paused,
+    /// The exchange limits the key or the address: no call may be made for this long.
+    Paused(Duration),
     /// No process gives permits: only the limits of this process count.
     Nobody,
 }

@@ -78,7 +78,7 @@ pub(super) struct Pauses {
 }
 
 #[derive(Debug)]
-struct Pause {
+pub(super) struct Pause {
     /// The last limit reply; `None` if it was so long before the start of this process that no other reply can meet it
     /// within [`ADDRESS_LIMIT_WINDOW`].
     replied: Option<MonotonicTime>,
@@ -120,17 +120,23 @@ impl Pauses {
         if all.any(|(name, pause)| name != caller.name() && recent(pause)) {
             self.pause_address(caller.address(), until);
         }
+        let pause = self.pause_caller(caller, until);
+        pause.replied = Some(now);
+        pause.address = Some(caller.address().into());
+        if let Some(key) = caller.key() {
+            self.pause_key(key, until);
+        }
+    }
+
+    /// Pauses the account of `caller` alone until then.
+    pub(super) fn pause_caller(&mut self, caller: Caller<'_>, until: MonotonicTime) -> &mut Pause {
         let new = Pause { replied: None, address: None, until };
         let pause = match caller.name() {
             Some(name) => self.accounts.entry(name.into()).or_insert(new),
             None => self.anyone.get_or_insert(new),
         };
-        pause.replied = Some(now);
-        pause.address = Some(caller.address().into());
         pause.until = pause.until.max(until);
-        if let Some(key) = caller.key() {
-            self.pause_key(key, until);
-        }
+        pause
     }
 
     pub(super) fn active(&self, caller: Caller<'_>, now: MonotonicTime) -> Option<Paused> {

@@ -7,9 +7,9 @@
 //! A caller has one call in flight: the next one waits for its reply, which may be a limit reply, also if a reload has
 //! replaced the poller that sent it.
 //!
-//! Its state ends with the process. A new process assumes that the previous one was killed just now after a second's
-//! worth of calls, and sends nothing for a second. Because no second has more than 15 calls, both limits hold over any
-//! number of restarts. Without a state file a pause is forgotten: after a restart each account is tried once, and the
+//! Its state ends with the process. A new process assumes that the previous one was killed just now after a window full
+//! of calls, and sends nothing for a second, or longer with a small share. Because no second has more than 15 calls, both
+//! limits hold over any number of restarts. Without a state file a pause is forgotten: after a restart each account is tried once, and the
 //! reply pauses it again.
 //! Depends on neither HTTP nor JSON. `poller/rate_limit_model` proves the limits.
 
@@ -70,7 +70,7 @@ pub struct LentPermit {
 
 impl RateLimiter {
     /// A limiter without calls that takes `shares` of the exchange's limits. If `others_before`, a process that was killed
-    /// just now may have made calls, so nothing is permitted for a second.
+    /// just now may have made calls, so nothing is permitted for [`LimitShares::startup_delay`].
     #[must_use]
     pub(super) fn new(clock: Clock, shares: LimitShares, others_before: bool) -> Self {
         let state = State::new(shares, others_before.then(|| clock.now().monotonic));
@@ -150,6 +150,14 @@ impl RateLimiter {
         let now = self.clock.now().monotonic;
         let length = retry_after.unwrap_or_default().clamp(PAUSE, PAUSE_MAX);
         self.state().pauses.record_limit_reply(caller, now, length);
+        self.pause_began.notify_waiters();
+    }
+
+    /// Sends nothing for `caller` for this long, because another process is paused. That is no limit reply to this process,
+    /// so it does not count for the address.
+    pub(super) fn pause_for(&self, caller: Caller<'_>, remaining: Duration) {
+        let until = self.clock.now().monotonic + remaining;
+        self.state().pauses.pause_caller(caller, until);
         self.pause_began.notify_waiters();
     }
 

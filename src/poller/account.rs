@@ -66,8 +66,10 @@ pub enum PollStatus {
     Good,
     /// The answer is suspect: another one must confirm it.
     Suspect,
-    /// There was no good answer, or no request was sent.
+    /// There was no good answer.
     Failed,
+    /// No request was sent: the account is paused, or its key was refused.
+    Skipped,
 }
 
 /// A poll's reads, apart from their outcome.
@@ -220,8 +222,8 @@ impl AccountTarget {
         facts.credentials_loaded = self.session.credentials.loaded_at();
     }
 
-    /// Logs what keeps a new poller from sending calls: the pause of its account, and each wallet for which the exchange has
-    /// refused the key. Both come from the last process or from another account with the same key.
+    /// Logs why a poller sends no calls: the pause of its account, and each wallet for which the exchange has refused the
+    /// key. Both come from another process or from another account with the same key.
     pub(super) fn log_limits(&self, context: &PollContext) {
         let (account, now) = (&self.session.account, context.clock.now());
         if let Some(paused) = context.exchange.pause(&self.session) {
@@ -281,7 +283,7 @@ impl AccountTarget {
         let before = &entry.snapshot;
         let Some((outcome, read)) = self.read(context, wallet, before).await else {
             self.publish_state(context);
-            return PollStatus::Failed;
+            return PollStatus::Skipped;
         };
         let now = context.clock.now();
         // Clocks stay visible for two intervals, so that one failed poll does not hide them.
@@ -446,7 +448,7 @@ impl AccountPoller {
     /// of wallets and the number of wallets without a published answer.
     pub async fn run_once(&mut self) -> (usize, usize) {
         let spec = Arc::clone(&self.target.spec);
-        let mut failed = 0;
+        let (mut failed, mut has_skipped) = (0, false);
         for config in &spec.wallets {
             let mut end = self.target.poll_wallet(&self.context, config.wallet).await;
             if end == PollStatus::Suspect {
@@ -454,6 +456,10 @@ impl AccountPoller {
                 end = self.target.poll_wallet(&self.context, config.wallet).await;
             }
             failed += usize::from(end != PollStatus::Good);
+            has_skipped |= end == PollStatus::Skipped;
+        }
+        if has_skipped {
+            self.target.log_limits(&self.context);
         }
         (spec.wallets.len(), failed)
     }

@@ -63,6 +63,12 @@ impl FailureChange {
     }
 }
 
+/// In seconds, rounded to a millisecond.
+fn round_to_seconds(took: Duration) -> f64 {
+    let millis = took.saturating_add(Duration::from_micros(500)).as_millis();
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)).as_secs_f64()
+}
+
 fn format_time(at: MonotonicTime, now: Timestamp) -> String {
     let at = now.unix + at.saturating_duration_since(now.monotonic);
     humantime::format_rfc3339_seconds(at.into()).to_string()
@@ -71,7 +77,7 @@ fn format_time(at: MonotonicTime, now: Timestamp) -> String {
 /// Logs changes of state at the levels info and warn, and every poll at the level debug.
 pub(super) fn log_transition(before: &WalletSnapshot, after: &WalletSnapshot, poll: &Circumstances) {
     let (account, wallet) = (&after.config.account, after.config.wallet.label());
-    let duration_seconds = poll.took.as_secs_f64();
+    let duration_seconds = round_to_seconds(poll.took);
     if let Some(claims) = after.suspect_claims.as_ref().filter(|_| after.last_failure.is_none()) {
         return log_suspect_answer(after, claims, poll);
     }
@@ -107,7 +113,7 @@ pub(super) fn log_transition(before: &WalletSnapshot, after: &WalletSnapshot, po
 fn log_failure(after: &WalletSnapshot, failure: &Failure, change: FailureChange, poll: &Circumstances) {
     let (account, wallet) = (&after.config.account, after.config.wallet.label());
     let (reason, text, fix) = (failure.reason.label(), &failure.text, suggest_fix(failure));
-    let duration_seconds = poll.took.as_secs_f64();
+    let duration_seconds = round_to_seconds(poll.took);
     let next_try = poll.next_try.map(|at| format_time(at, poll.now));
     let LastAnswer { state: balances, held_until } = LastAnswer::new(after.visible_until(poll.now), poll.now);
     match change {
@@ -135,18 +141,24 @@ fn suggest_cause(after: &WalletSnapshot, failure: &Failure, api: ApiVersion) -> 
     other.or_else(|| suggest_opening(wallet, failure))
 }
 
-/// Logs that a new poller sends nothing before `until`.
+/// Logs that nothing is sent for an account before `until`.
 pub(super) fn log_pause(account: &str, until: MonotonicTime, now: Timestamp) {
     let (paused_until, fix) = (format_time(until, now), suggest_fix(&Failure::new(Reason::RateLimited, "")));
     tracing::warn!(
         account,
         paused_until,
         fix,
-        "the account is paused after a rate-limit reply, nothing is sent for it"
+        "the account is paused after a rate-limit reply, sending nothing for it"
     );
 }
 
-/// Logs that a new poller does not try a refused key before `until`.
+/// Logs that no prices are read before `until`.
+pub(super) fn log_price_pause(until: MonotonicTime, now: Timestamp) {
+    let paused_until = format_time(until, now);
+    tracing::warn!(paused_until, "prices are paused after a rate-limit reply");
+}
+
+/// Logs that a poller does not try a refused key before `until`.
 pub(super) fn log_refusal(account: &str, wallet: Wallet, until: MonotonicTime, now: Timestamp) {
     let (wallet, next_try) = (wallet.label(), format_time(until, now));
     let fix = "replace the key files by those of a valid key, which is tried at once";
@@ -155,7 +167,7 @@ pub(super) fn log_refusal(account: &str, wallet: Wallet, until: MonotonicTime, n
         wallet,
         next_try,
         fix,
-        "the exchange has refused this key, it is not tried before next_try"
+        "the exchange refused this key, waiting before the next try"
     );
 }
 
@@ -185,7 +197,7 @@ fn describe_watch_problems(snapshot: &WalletSnapshot) -> Option<String> {
 /// a balance is suspect once.
 fn log_suspect_answer(after: &WalletSnapshot, claims: &SuspectClaims, poll: &Circumstances) {
     let (account, wallet) = (&after.config.account, after.config.wallet.label());
-    let duration_seconds = poll.took.as_secs_f64();
+    let duration_seconds = round_to_seconds(poll.took);
     let next_try = poll.next_try.map(|at| format_time(at, poll.now));
     if after.last_good.is_some() {
         let LastAnswer { state: balances, held_until } =

@@ -4,7 +4,7 @@
 
 use super::{
     NextPoll, PollContext, PollTarget, Poller,
-    log_lines::{FailureChange, LastAnswer},
+    log_lines::{self, FailureChange, LastAnswer},
 };
 use crate::{
     clock::{MonotonicTime, Timestamp, Uptime},
@@ -79,7 +79,11 @@ impl PriceTarget {
 impl PricePoller {
     /// Polls once, for `once`. Returns whether the poll was good.
     pub async fn run_once(&mut self) -> bool {
-        self.target.poll(&self.context).await
+        let is_good = self.target.poll(&self.context).await;
+        if let Some(paused) = self.context.exchange.price_pause() {
+            log_lines::log_price_pause(paused.until, self.context.clock.now());
+        }
+        is_good
     }
 }
 

@@ -150,8 +150,8 @@ impl PollerSet {
     }
 
     /// Replaces the pollers as `config` says. Unchanged pollers keep running, and a running poll of a changed one is
-    /// dropped: its call in flight continues in the background, and its answer is not published. A scrape sees the old accounts or the new ones. Rate-limiter state survives. The future must not be
-    /// dropped before it is done.
+    /// dropped: its call in flight continues in the background, and its answer is not published. A scrape sees the old
+    /// accounts or the new ones. Rate-limiter state survives. The future must not be dropped before it is done.
     pub async fn apply_config(&mut self, config: Config) -> ReloadSummary {
         self.context.exchange.set_shares(config.share.into());
         self.context.exchange.set_egress(&config.egress);

@@ -1,4 +1,5 @@
-//! `/-/permit`: other processes on this machine ask for a permit before each call to the exchange. Decides about none of them.
+//! `/-/permit`: other processes on this machine ask for a permit before each call to the exchange. The rate limiter decides;
+//! this module only translates HTTP.
 
 use std::time::Duration;
 
@@ -6,7 +7,9 @@ use hyper::{Method, Response, StatusCode, header};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
-use super::response::{ResponseBody, json_response, method_not_allowed, text_response, with_header};
+use super::response::{
+    ResponseBody, json_response, method_not_allowed, text_response, with_header, with_status,
+};
 use crate::exchange::KeyId;
 
 pub(super) const PERMIT_PATH: &str = "/-/permit";
@@ -35,7 +38,10 @@ pub enum PermitRefusal {
     /// Other calls use up the limits.
     Busy,
     /// The exchange limits the key or the address, so nobody sends a call.
-    Paused,
+    Paused {
+        /// The time until the end of the pause.
+        remaining: Duration,
+    },
 }
 
 /// What a request asks for.
@@ -86,9 +92,11 @@ async fn grant(permits: &mpsc::Sender<PermitRequest>, key: Option<KeyId>) -> Res
             let response = text_response(StatusCode::SERVICE_UNAVAILABLE, text.to_owned());
             with_header(response, header::RETRY_AFTER, "1")
         }
-        Err(PermitRefusal::Paused) => {
-            let text = "no permit: the exchange reported a rate limit, so nothing is sent for ten minutes\n";
-            text_response(StatusCode::CONFLICT, text.to_owned())
+        Err(PermitRefusal::Paused { remaining }) => {
+            // Rounded up: the other process sends nothing before the end.
+            let paused_seconds = remaining.as_secs() + 1;
+            let body = json!({"error": "paused after a rate-limit reply", "paused_seconds": paused_seconds});
+            with_status(json_response(format!("{body}\n")), StatusCode::CONFLICT)
         }
     }
 }

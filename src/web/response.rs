@@ -144,6 +144,15 @@ pub(super) fn json_response(text: String) -> Response<ResponseBody> {
     build_response(StatusCode::OK, "application/json", ResponseBody::from_text(text.into_bytes()))
 }
 
+/// The response with another status.
+pub(super) fn with_status(
+    mut response: Response<ResponseBody>,
+    status: StatusCode,
+) -> Response<ResponseBody> {
+    *response.status_mut() = status;
+    response
+}
+
 /// A response to a method that the path does not have. `allowed` lists the others.
 pub(super) fn method_not_allowed(text: &str, allowed: &'static str) -> Response<ResponseBody> {
     with_header(text_response(StatusCode::METHOD_NOT_ALLOWED, text.to_owned()), header::ALLOW, allowed)

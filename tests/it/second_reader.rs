@@ -7,11 +7,14 @@ use xt_balance_exporter::simulator::{
     Effect, Fault, SimulatedAccount, SimulatedWallet, SimulatorConfig, max_calls_in_window,
 };
 
-use crate::common::{ACCESS_KEY, Exchange, Exporter, Output, SECRET_KEY, request, run_concurrently, until};
+use crate::common::{
+    ACCESS_KEY, Exchange, Exporter, Output, SECRET_KEY, messages, request, run_concurrently, sample, until,
+};
 
 const KEYS: [(&str, &str); 2] = [("XT_ACCESS_KEY", ACCESS_KEY), ("XT_SECRET_KEY", SECRET_KEY)];
 const SECOND: Duration = Duration::from_secs(1);
 const POLLS: &str = r#"xt_polls_total{account="main",wallet="spot"}"#;
+const PAUSED_UNTIL: &str = r#"xt_paused_until_timestamp_seconds{account="main"}"#;
 /// Makes a call a second with the key: half of its limit.
 const FAST: [&str; 3] = ["--xt.api=v1", "--poll.interval=1s", "--poll.timeout=900ms"];
 
@@ -98,18 +101,27 @@ fn a_command_sends_nothing_while_the_daemon_is_paused() {
         status: 429,
         body: String::new(),
         content_type: None,
-        retry_after: None,
+        retry_after: Some("3600".to_owned()),
         location: None,
     };
     exchange.simulator.inject_fault(Fault::new(limited));
-    until("the daemon is paused", || {
-        daemon.sample(r#"xt_paused_until_timestamp_seconds{account="main"}"#).filter(|until| *until > 0.0)
-    });
+    let paused_until =
+        until("the daemon is paused", || daemon.sample(PAUSED_UNTIL).filter(|until| *until > 0.0));
     let calls = exchange.simulator.call_log().records.len();
-    for command in ["once", "check"] {
+    let run = |command| {
         let output = run_beside(daemon.address(), command, &exchange, &[]);
         assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
-    }
+        output
+    };
+    let once = run("once");
+    // The pause travels as whole seconds.
+    let learned = sample(&once.stdout, PAUSED_UNTIL).unwrap();
+    assert!((paused_until..paused_until + 60.0).contains(&learned), "{paused_until} {learned}");
+    let lines = once.stderr.lines().filter(|line| line.contains(messages::PAUSED));
+    let lines: Vec<_> = lines.collect();
+    assert!(matches!(&*lines, [line] if line.contains("account=main paused_until=")), "{}", once.stderr);
+    let check = run("check");
+    assert!(!check.stdout.contains("another 0 min"), "{}", check.stdout);
     assert_eq!(exchange.simulator.call_log().records.len(), calls);
 }
 
