@@ -122,11 +122,11 @@ pub struct CheckFlags {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Rate limits")]
 pub struct SecondReaderFlags {
-    /// Address of a running exporter, which permits each call. Without one, this command makes at most a quarter of the
-    /// calls of a key and a tenth of those of an address
+    /// Address of a running exporter to ask for a permit before each call
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10770")]
     pub listen_address: Vec<ListenAddress>,
-    /// Use the whole share of the limits: no other process uses the keys or the IP address meanwhile
+    /// Use the whole share of the limits, not a quarter of it for each key and a tenth for the IP address: no other
+    /// process uses them meanwhile
     #[arg(long = "limits.alone")]
     pub alone: bool,
 }

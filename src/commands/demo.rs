@@ -156,8 +156,8 @@ fn format_welcome(scheme: &str, addresses: &[SocketAddr], exchange: SocketAddr, 
     let end = if flags.once_through { "the demo ends" } else { "it starts again" };
     let _ = write!(
         text,
-        "The story takes four minutes, then {end}. Each change of the status\n\
-         page is printed here; --log.level=info prints the exporter's log too.\n\n"
+        "The story takes four minutes, then {end}. Each change of a balance\n\
+         or of a poll is printed here; --log.level=info prints the exporter's log too.\n\n"
     );
     text
 }

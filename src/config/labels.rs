@@ -46,7 +46,7 @@ fn check_name(name: &str) -> Result<(), String> {
     let is_own = FAMILIES.iter().any(|family| family.labels.contains(&name)) || RESERVED.contains(&name);
     if is_own || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
         return Err(format!(
-            "{} is a label of Prometheus or of the exporter: choose another name",
+            "{} is a label of Prometheus, of the exporter or of the alerting rules: choose another name",
             quote_label_name(name)
         ));
     }
@@ -100,7 +100,9 @@ mod tests {
             assert!(error(name, "x").starts_with("labels: the name of a label has"), "{name}");
         }
         for name in ["account", "wallet", "currency", "reason", "job", "severity", "__name__", "exported_x"] {
-            let expected = format!("labels: '{name}' is a label of Prometheus or of the exporter");
+            let expected = format!(
+                "labels: '{name}' is a label of Prometheus, of the exporter or of the alerting rules"
+            );
             assert!(error(name, "x").starts_with(&expected), "{}", error(name, "x"));
         }
         for value in ["", " desk", "desk\n", &"x".repeat(65)] {

@@ -66,7 +66,7 @@ fn check_address_limits(config: &Config, taken: LimitPart) -> Result<(), ConfigE
         (load.per_second * 60.0 - 1e-6).ceil(),
         taken.describe_limit(),
         if is_default { "" } else { "move accounts to another group, " },
-        taken.describe_remedy(),
+        taken.describe_remedy(config, Some("divide the accounts with egress groups or --shard")),
     )))
 }
 
@@ -110,7 +110,7 @@ fn check_key_limits(config: &Config, taken: LimitPart) -> Result<(), ConfigError
             taken.describe_limit(),
             // Rounded down.
             (limit * 100.0 + 1e-6).floor() / 100.0,
-            taken.describe_remedy(),
+            taken.describe_remedy(config, None),
         ))),
         None => Ok(()),
     }
@@ -123,13 +123,16 @@ impl LimitPart {
         if share == Share::ALL { "the limit".to_owned() } else { format!("{share} of the limit ({setting})") }
     }
 
-    fn describe_remedy(self) -> String {
-        let remedy = "raise poll_interval, read fewer wallets, or turn futures_risk off";
-        if self.share == Share::ALL {
-            remedy.to_owned()
-        } else {
-            format!("{remedy}, or raise {}", self.setting)
-        }
+    /// The settings that help, with `more` of them.
+    fn describe_remedy(self, config: &Config, more: Option<&str>) -> String {
+        let has_positions = config.accounts.iter().any(|account| account.position_wallets().next().is_some());
+        let futures_risk = has_positions.then_some("turn futures_risk off");
+        let raise_share = (self.share != Share::ALL).then(|| format!("raise {}", self.setting));
+        let remedies = ["raise poll_interval", "read fewer wallets"].into_iter();
+        let remedies = remedies.chain(futures_risk).chain(more).chain(raise_share.as_deref());
+        let mut remedies: Vec<_> = remedies.collect();
+        let last = remedies.pop().unwrap_or_default();
+        format!("{}, or {last}", remedies.join(", "))
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) struct CallWindow {
     limit: CallLimit,
     in_flight: usize,
     ended: VecDeque<MonotonicTime>,
-    /// The first of them that another process may have made, and this one did not make.
+    /// Number of leading entries of `ended` that stand for calls of a previous process.
     assumed: usize,
 }
 

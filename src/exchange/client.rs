@@ -203,8 +203,8 @@ impl Client {
         self.transport.trust_warning()
     }
 
-    /// How long the client sends nothing after its start: a process that was killed just before may have made all
-    /// calls that a second allows.
+    /// How long the client sends nothing after its start: a process that was killed just before may have used up its
+    /// share. A second, or longer with a small share.
     #[must_use]
     pub fn startup_delay(&self) -> Duration {
         self.startup_delay

@@ -124,6 +124,8 @@ pub enum Detail {
     UnknownCurrency,
     /// Something in front of the exchange made the answer: a CDN, a firewall or a proxy.
     NotFromTheExchange,
+    /// This machine does not have the configured source address.
+    NoSourceAddress,
     /// There is no connection to the configured proxy.
     ProxyUnreachable,
     /// The configured proxy opened no tunnel to the exchange.

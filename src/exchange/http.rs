@@ -295,7 +295,8 @@ fn connection_failure(error: &reqwest::Error, base: &BaseUrl) -> Failure {
         (Some(proxy), None) => format!("{what} via proxy {proxy}: {}", error_chain(error)),
         (Some(proxy), Some(_)) => format!("the proxy {proxy} cannot be used: {what}: {}", error_chain(error)),
     };
-    let detail = proxy_error.map(|_| Detail::ProxyUnreachable);
+    let no_source_address = causes().any(is_bind_error).then_some(Detail::NoSourceAddress);
+    let detail = proxy_error.map(|_| Detail::ProxyUnreachable).or(no_source_address);
     Failure::new(reason, text).with_detail(detail)
 }
 
@@ -362,6 +363,11 @@ fn is_unknown_issuer(error: &(dyn std::error::Error + 'static)) -> bool {
     let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error.downcast_ref() == Some(&unknown) || wrapped.is_some_and(|wrapped| is_unknown_issuer(wrapped))
+}
+
+/// Whether the source address of a connection is not one of this machine. The HTTP library has no public type for it.
+fn is_bind_error(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.to_string().starts_with("tcp bind local error")
 }
 
 /// Whether TLS failed. The source of an `io::Error` is the source of the error that it wraps, not that error itself,

@@ -1,5 +1,5 @@
-//! What the exchange's limits and refusals leave behind: the rate limiter and the refused keys. All calls share it, also
-//! those that outlive their poll. Sends nothing.
+//! The rate limiter and the refused keys of one process. All calls share them, also those that outlive their poll. Sends
+//! nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,4 @@
-//! What the user can do about a failure: the sentence after `fix:` in `check`, and beside the failure on the status page.
+//! Fix suggestions for failures: the sentence after `fix:` in `check`, and beside the failure on the status page.
 //! Pure: sends nothing.
 
 use super::{ApiVersion, Detail, Failure, Reason, Wallet, suggest_other_version};
@@ -7,7 +7,7 @@ const UNKNOWN_KEY: &str = "the exchange does not know this access key: check tha
 
 const FUTURES_PERMISSION: &str = "the key lacks the separate permission for futures, or its IP list lacks this machine's address: change the key at the exchange";
 
-/// What the user can do about the failure: an imperative sentence without its full stop.
+/// A fix for the failure: an imperative sentence without its full stop.
 #[must_use]
 pub fn suggest_fix(failure: &Failure) -> &'static str {
     match failure.reason {
@@ -23,6 +23,9 @@ pub fn suggest_fix(failure: &Failure) -> &'static str {
             _ => UNKNOWN_KEY,
         },
         _ if let Some(fix) = suggest_proxy_fix(failure) => fix,
+        _ if failure.detail == Some(Detail::NoSourceAddress) => {
+            "this machine does not have that address: correct source_address of the egress group, or add the address to this machine"
+        }
         _ if failure.detail == Some(Detail::NotFromTheExchange) => {
             "a CDN, firewall or proxy in front of the exchange answered, and may block this machine's address or country: set another base URL, or use another network"
         }
@@ -55,7 +58,7 @@ pub fn suggest_fix(failure: &Failure) -> &'static str {
     }
 }
 
-/// What may help instead: another permission of the key, or another API version. `wallet` is `None` for a call without a
+/// Another fix that may help instead: another permission of the key, or another API version. `wallet` is `None` for a call without a
 /// key.
 #[must_use]
 pub fn suggest_other_fix(api: ApiVersion, wallet: Option<Wallet>, failure: &Failure) -> Option<&'static str> {
@@ -66,7 +69,7 @@ pub fn suggest_other_fix(api: ApiVersion, wallet: Option<Wallet>, failure: &Fail
     suggest_other_version(api, wallet, failure)
 }
 
-/// What the user can do about a failure of the configured proxy.
+/// A fix for a failure of the configured proxy.
 fn suggest_proxy_fix(failure: &Failure) -> Option<&'static str> {
     Some(match failure.detail? {
         Detail::ProxyUnreachable => {

@@ -1,4 +1,4 @@
-//! What a restart must not forget: pauses after limit replies, and refused keys. As JSON, for a file.
+//! Saved pauses and refused keys, which a restart must not forget. As JSON, for a file.
 //!
 //! A paused key is identified by its [`KeyId`], a SHA-256 of the access key: limits belong to the access key, so the pause
 //! stays if only the secret key changes. A refused key is identified by its [`PairId`], a SHA-256 of both halves: another

@@ -1,7 +1,10 @@
 //! Formats a log event as one line of logfmt or JSON, both with the keys that other Prometheus exporters use: `ts`,
 //! `level`, `msg`, then the event's fields. The libraries for both formats name and escape these differently. Writes nowhere.
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    time::SystemTime,
+};
 
 use serde::Serializer as _;
 use serde_json::Value;
@@ -10,11 +13,7 @@ use tracing::{
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    fmt::{
-        FmtContext, FormatEvent, FormatFields,
-        format::Writer,
-        time::{FormatTime as _, SystemTime},
-    },
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     registry::LookupSpan,
 };
 
@@ -31,8 +30,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut time = String::new();
-        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let level = event.metadata().level().as_str().to_ascii_lowercase();
         let mut fields = Fields(vec![("ts", time.into()), ("level", level.into())]);
         event.record(&mut fields);

@@ -219,6 +219,9 @@ fn a_source_address_of_another_machine_is_a_failure_that_names_it() {
         "{}",
         output.stderr
     );
+    assert!(output.stderr.contains(messages::NO_SOURCE_ADDRESS), "{}", output.stderr);
+    let output = Exporter::run(&["check", &config_flag(&folder)], &[]);
+    assert!(output.stdout.contains(messages::NO_SOURCE_ADDRESS), "{}", output.stdout);
     assert!(exchange.simulator.call_log().records.is_empty());
 }
 

@@ -49,7 +49,7 @@ fn every_state_is_shown_in_words_and_the_page_refreshes_itself() {
     see(&mut browser, "not in the answer");
     let shown = text(&mut browser);
     for part in [
-        "all pollers running",
+        "no poller is stuck",
         "1 low",
         "main",
         "spot",

@@ -89,8 +89,8 @@ pub(super) const FAMILIES: &[MetricFamily] = &[
         "xt_rate_limit_calls",
         MetricKind::Gauge,
         RATE_LIMIT_LABELS,
-        "Calls in the running window of a rate limit: a minute of an address, a second of a key.",
-        "Published once a second. `scope` is `address`, with the `egress` group that uses it, or `key`, with the `account`; accounts with the same key show the same calls. A small share has longer windows.",
+        "Calls in the current window of a rate limit, per address or per key.",
+        "Published once a second. `scope` is `address`, with the `egress` group that uses it, or `key`, with the `account`; accounts with the same key show the same calls. The window is a minute for an address and a second for a key, and longer with a small share.",
     ),
     exporter_family(
         "xt_rate_limit_capacity",
@@ -103,7 +103,7 @@ pub(super) const FAMILIES: &[MetricFamily] = &[
         "xt_shard_info",
         MetricKind::Gauge,
         &["shard", "shards"],
-        "A metric with the constant value 1, labeled by the shard of this process and the number of shards.",
+        "Always 1; carries the shard of this process and the number of shards.",
         "Without --shard both are 1.",
     ),
     exporter_family(

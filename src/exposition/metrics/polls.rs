@@ -11,7 +11,7 @@ pub(super) const FAMILIES: &[MetricFamily] = &[
         name: "xt_account_info",
         kind: MetricKind::Gauge,
         labels: ACCOUNT_LABELS,
-        help: "A metric with the constant value 1, labeled by the labels that the configuration gives the account.",
+        help: "Always 1; carries the labels configured for the account.",
         details: "`labels` of an account in the file of `--config.file`.",
         source: MetricSource::Account(|account, out| {
             out.sample_with(&[&account.name], &account.labels, 1.0);

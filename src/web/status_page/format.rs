@@ -66,10 +66,10 @@ impl fmt::Display for Shortfall {
                 _ => write!(f, "{} % of ", percent.floor())?,
             }
         } else {
-            f.write_str("below ")?;
+            f.write_str("under 0 % of ")?;
         }
         let missing = round_float_noise(self.thresholds.warn - self.free);
-        write!(f, "{}, {} short", ThresholdsText(self.thresholds), PlainNumber(missing))
+        write!(f, "{}, {} below the threshold", ThresholdsText(self.thresholds), PlainNumber(missing))
     }
 }
 
@@ -285,14 +285,14 @@ mod tests {
     #[test]
     fn a_shortfall_is_never_rounded_up_to_the_threshold() {
         for (free, threshold, expected) in [
-            (0.0, 500.0, "0 % of 500 (page 200), 500 short"),
-            (120.5, 500.0, "24 % of 500 (page 200), 379.5 short"),
-            (499.999, 500.0, "99 % of 500 (page 200), 0.001 short"),
-            (0.1, 0.3, "33 % of 0.3 (page 0.12), 0.2 short"),
-            (0.001, 500.0, "under 0.1 % of 500 (page 200), 499.999 short"),
-            (9.99, 100.0, "9.9 % of 100 (page 40), 90.01 short"),
-            (-1.5, 500.0, "below 500 (page 200), 501.5 short"),
-            (1e20, 1e21, "10 % of 1e21 (page 4e20), 9e20 short"),
+            (0.0, 500.0, "0 % of 500 (page 200), 500 below the threshold"),
+            (120.5, 500.0, "24 % of 500 (page 200), 379.5 below the threshold"),
+            (499.999, 500.0, "99 % of 500 (page 200), 0.001 below the threshold"),
+            (0.1, 0.3, "33 % of 0.3 (page 0.12), 0.2 below the threshold"),
+            (0.001, 500.0, "under 0.1 % of 500 (page 200), 499.999 below the threshold"),
+            (9.99, 100.0, "9.9 % of 100 (page 40), 90.01 below the threshold"),
+            (-1.5, 500.0, "under 0 % of 500 (page 200), 501.5 below the threshold"),
+            (1e20, 1e21, "10 % of 1e21 (page 4e20), 9e20 below the threshold"),
         ] {
             let shortfall = shortfall(free, threshold, threshold * 0.4).map(|found| found.to_string());
             assert_eq!(shortfall.as_deref(), Some(expected));

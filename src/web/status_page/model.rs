@@ -1,8 +1,6 @@
 //! Counts and judgements of the page, without markup: which balances are low, which wallets are not fresh, which
 //! pollers have problems.
 
-use std::fmt::Write as _;
-
 use super::{
     format::{AmountText, CurrencyName, HumanDuration, Quantity, Shortfall},
     input::{PageContext, StatusPage, WalletLink, visible_holdings},
@@ -168,14 +166,10 @@ impl<'a> StatusPageModel<'a> {
     pub(super) fn threshold_banner(&self) -> Banner {
         let (all, low, unknown) = (self.threshold_count, self.low.len(), self.unknown_threshold_count);
         let thresholds = Quantity(all, "threshold");
-        let mut unknown_note = format!("balance unknown for {unknown} of {thresholds}");
-        let mut low_note = format!("of {thresholds}");
         let critical = self.low.iter().filter(|low| low.shortfall.is_critical()).count();
-        if critical > 0 {
-            for note in [&mut low_note, &mut unknown_note] {
-                let _ = write!(note, ", {critical} critical");
-            }
-        }
+        let critical = (critical > 0).then(|| format!("{critical} critical"));
+        let join_notes = |note| critical.into_iter().chain([note]).collect::<Vec<_>>().join(" · ");
+        let unknown_note = || format!("balance unknown for {unknown} of {thresholds}");
         let (level, text, note) = match (low, unknown) {
             _ if all == 0 => {
                 (BannerLevel::Good, "No thresholds".to_owned(), "no balance can be low".to_owned())
@@ -183,10 +177,10 @@ impl<'a> StatusPageModel<'a> {
             (0, 0) => {
                 (BannerLevel::Good, "Nothing low".to_owned(), format!("{all} of {all} above threshold"))
             }
-            (0, _) if unknown == all => (BannerLevel::Warn, "Balances unknown".to_owned(), unknown_note),
-            (0, _) => (BannerLevel::Warn, "None known to be low".to_owned(), unknown_note),
-            (_, 0) => (BannerLevel::Bad, format!("{low} low"), low_note),
-            _ => (BannerLevel::Bad, format!("{low} low"), unknown_note),
+            (0, _) if unknown == all => (BannerLevel::Warn, "Balances unknown".to_owned(), unknown_note()),
+            (0, _) => (BannerLevel::Warn, "None known to be low".to_owned(), unknown_note()),
+            (_, 0) => (BannerLevel::Bad, format!("{low} low"), join_notes(format!("of {thresholds}"))),
+            _ => (BannerLevel::Bad, format!("{low} low"), join_notes(unknown_note())),
         };
         Banner { level, text, note, price_state: None }
     }
@@ -225,18 +219,21 @@ impl<'a> StatusPageModel<'a> {
             let note = format!("{} of {all} stuck", self.stuck_count);
             return Banner { level: BannerLevel::Bad, text: "Unhealthy".to_owned(), note, price_state: None };
         }
-        let invalid = "the new configuration is invalid, the previous one stays active: see the log";
-        let invalid = self.is_misconfigured.then(|| invalid.to_owned());
-        let paused =
-            (self.paused_count > 0).then(|| format!("{} paused", Quantity(self.paused_count, "account")));
-        let problems: Vec<_> = invalid.into_iter().chain(paused).collect();
         let price_state = self.price_state.filter(|state| *state != WalletState::Fresh);
-        let (level, note) = if problems.is_empty() && price_state.is_none() {
-            (BannerLevel::Good, "all pollers running".to_owned())
-        } else {
-            (BannerLevel::Warn, problems.join(", "))
+        let paused = format!("{} paused", Quantity(self.paused_count, "account"));
+        let (level, text, note) = match (self.is_misconfigured, self.paused_count) {
+            (true, paused_count) => {
+                let note = "the new configuration is invalid, the previous one stays active: see the log";
+                let note = if paused_count > 0 { format!("{note}, {paused}") } else { note.to_owned() };
+                (BannerLevel::Warn, "Invalid configuration".to_owned(), note)
+            }
+            (false, 1..) => (BannerLevel::Warn, paused, "after a rate-limit reply".to_owned()),
+            (false, 0) if price_state.is_some() => {
+                (BannerLevel::Warn, "Exporter running".to_owned(), String::new())
+            }
+            (false, 0) => (BannerLevel::Good, "Exporter running".to_owned(), "no poller is stuck".to_owned()),
         };
-        Banner { level, text: "Healthy".to_owned(), note, price_state }
+        Banner { level, text, note, price_state }
     }
 }
 

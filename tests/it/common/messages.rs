@@ -31,6 +31,8 @@ pub const PRICES_FAILED: &str = "cannot read prices";
 pub const PRICES_GOOD_AGAIN: &str = "prices can be read again";
 pub const POLLER_PANICKED: &str = "bug: the poller panicked";
 pub const PRICE_POLLER_PANICKED: &str = "bug: the price poller panicked";
+/// In the log and in `check`.
+pub const NO_SOURCE_ADDRESS: &str = "correct source_address of the egress group";
 
 // Keys and authorities
 pub const KEY_FILES_UNREADABLE: &str = "the key files cannot be read";

@@ -214,7 +214,7 @@ fn a_configuration_that_cannot_be_used_is_told() {
     let accounts = [Arc::new(account)];
     let html = render(&StatusPage { accounts: &accounts, misconfigured: true, ..nothing() });
     assert_eq!(title(&html), "invalid configuration · xt-balance-exporter");
-    let banner = "<li class=\"warn\"><strong>Healthy</strong> <span>the new configuration is invalid, the previous one stays active: see the log</span></li>";
+    let banner = "<li class=\"warn\"><strong>Invalid configuration</strong> <span>the new configuration is invalid, the previous one stays active: see the log</span></li>";
     assert!(html.contains(banner), "{html}");
 }
 
@@ -277,7 +277,10 @@ fn missing_is_a_zero_and_unreadable_is_none() {
     let watch = [("btc", Some(1.0)), ("usdt", Some(500.0))];
     let html = html(vec![polled(account("main", &watch), NOW - 4, Ok(half))]);
     let shown = text(&html);
-    assert!(shown.contains("BTC critical 0 (not in the answer) 0 0 % of 1 (page 0.5), 1 short"), "{shown}");
+    assert!(
+        shown.contains("BTC critical 0 (not in the answer) 0 0 % of 1 (page 0.5), 1 below the threshold"),
+        "{shown}"
+    );
     assert!(shown.contains("USDT unreadable 500 (page 250), balance unknown"), "{shown}");
     assert_eq!(title(&html), "1 low, 1 unreadable · xt-balance-exporter");
 }
@@ -304,7 +307,7 @@ fn a_wallet_of_a_thousand_currencies_shows_those_that_are_watched_and_twenty_mor
     let wallet = polled(account("main", &[("c998", Some(5.0))]), NOW, Ok(answer(&rows)));
     let html = html(vec![wallet]);
     let shown = text(&html);
-    for said in ["1 low of 1 threshold, 1 critical", "500 zero balances", "C998 critical"] {
+    for said in ["1 low 1 critical · of 1 threshold", "500 zero balances", "C998 critical"] {
         assert!(shown.contains(said), "no {said} in {shown}");
     }
     // Of 499 that are not zero and 500 that are.
@@ -324,7 +327,7 @@ fn only_what_is_under_its_threshold_is_marked_low() {
     let html = html(vec![polled(account("main", &watch), NOW, Ok(answer(&rows)))]);
     assert_eq!(html.matches("<tr class=\"low\">").count(), 2, "in the list on top and in its wallet");
     let shown = text(&html);
-    assert!(shown.contains("USDT low 499.5 0 99 % of 500 (page 250), 0.5 short"), "{shown}");
+    assert!(shown.contains("USDT low 499.5 0 99 % of 500 (page 250), 0.5 below the threshold"), "{shown}");
     assert!(shown.contains("1 low of 2 thresholds"), "{shown}");
 }
 
@@ -353,16 +356,16 @@ fn prices_have_a_state_of_their_own() {
     let evil = || Err(Failure::new(Reason::Api, "<script>"));
     let well = || vec![polled(account("main", &[]), NOW, Ok(answer(&[])))];
     for (readings, banner, section, title) in [
-        (vec![], "Healthy prices not polled yet", "Prices not polled yet", "partly unknown"),
+        (vec![], "Exporter running prices not polled yet", "Prices not polled yet", "partly unknown"),
         (
             vec![(4, prices())],
-            "Healthy all pollers running",
+            "Exporter running no poller is stuck",
             "Prices fresh 2 currencies with a price in USDT read 4 s ago",
             "healthy",
         ),
         (
             vec![(64, prices()), (34, evil()), (4, evil())],
-            "Healthy prices held",
+            "Exporter running prices held",
             "Prices held 2 currencies with a price in USDT prices from 1 min 4 s ago, hidden after 1 min 30 s \
              api &#60;script&#62; Fix: ask the exchange&#39;s support about the message above (runbook) \
              last try 00:59:56 UTC failing since 00:59:26 UTC, for 34 s",
@@ -370,18 +373,23 @@ fn prices_have_a_state_of_their_own() {
         ),
         (
             vec![(90, prices()), (4, evil())],
-            "Healthy prices unknown",
+            "Exporter running prices unknown",
             "Prices unknown last read 1 min 30 s ago, too old to show api ",
             "partly unknown",
         ),
-        (vec![(4, evil())], "Healthy prices unknown", "Prices unknown never read api ", "partly unknown"),
+        (
+            vec![(4, evil())],
+            "Exporter running prices unknown",
+            "Prices unknown never read api ",
+            "partly unknown",
+        ),
     ] {
         let html = html_with(well(), Some(&market(readings)));
         let shown = text(&html);
         assert!(shown.contains(banner) && shown.contains(section), "no {banner}, {section} in {shown}");
         assert_eq!(self::title(&html), format!("{title} · xt-balance-exporter"));
         assert_eq!(shown.contains("with a price"), section.contains("2 currencies"), "{shown}");
-        assert_eq!(html.contains("<a href=\"#prices\">prices "), !banner.contains("running"), "{html}");
+        assert_eq!(html.contains("<a href=\"#prices\">prices "), !banner.contains("stuck"), "{html}");
     }
     let mut stuck = market(vec![(4, prices())]);
     stuck.heartbeat_deadline = at(NOW - 12).uptime;

@@ -79,7 +79,7 @@ fn a_watched_balance_shows_its_last_hour() {
     let shown = text(&html);
     assert!(shown.contains("USDT critical 90") || shown.contains("USDT 90"), "{shown}");
     // It fell below 100 at the eleventh read after the first, and falls by 2 a minute.
-    assert!(shown.contains("10 short 00:55:30 UTC about 45 min −18.2 % in 10 min"), "{shown}");
+    assert!(shown.contains("10 below the threshold 00:55:30 UTC about 45 min −18.2 % in 10 min"), "{shown}");
     assert!(shown.contains("low since 00:55:30 UTC −18.2 % in 10 min, empty in 45 min"), "{shown}");
     assert!(html.contains("<path class=\"warn\" d=\"M0 3h120\"/><path d=\"M100 1h0"), "{html}");
     let unknown = text(&page(entry, NOW + 90));
