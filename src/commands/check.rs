@@ -18,7 +18,7 @@ use crate::{
     config::{AccountConfig, Config, PricesConfig},
     exchange::{
         Amount, ApiVersion, Balance, BalanceAnswer, BaseUrl, Client, Failure, PositionAnswer, PositionsRead,
-        PriceClient, QUOTE, ReadOutcome, ReadRequest, Session, Wallet, suggest_fix, suggest_opening,
+        PriceClient, QUOTE, ReadOutcome, ReadRequest, Session, Wallet, suggest_fix, suggest_opening_wallet,
         suggest_other_fix,
     },
     snapshot::{positions::FuturesRisk, wallet::Thresholds},
@@ -355,7 +355,7 @@ fn describe_watched_currency(
 fn describe_failure(api: ApiVersion, wallet: Option<Wallet>, failure: &Failure) -> String {
     let mut text = format!("{} [{}]\nfix: {}", failure.text, failure.reason, suggest_fix(failure));
     let other = suggest_other_fix(api, wallet, failure);
-    for cause in other.into_iter().chain(suggest_opening(wallet, failure)) {
+    for cause in other.into_iter().chain(suggest_opening_wallet(wallet, failure)) {
         let _ = write!(text, "\nor {cause}");
     }
     text

@@ -21,7 +21,7 @@ use super::healthcheck::{connect_address, request_plain};
 use crate::{
     cli::SecondReaderFlags,
     clock::Clock,
-    exchange::{BorrowedPermit, Client, KeyId, Lender, LenderReply, LimitShares, Share},
+    exchange::{Client, KeyId, LimitShares, PermitClient, PermitResponse, RemotePermit, Share},
 };
 
 /// Longer than the daemon lets a request wait.
@@ -101,7 +101,8 @@ impl SecondReader {
         Ok(match &self.daemon {
             Some(daemon) => {
                 let daemon = Arc::clone(daemon);
-                client.with_lender(Lender::new(move |key| Box::pin(Arc::clone(&daemon).ask(key))))
+                client
+                    .with_permit_client(PermitClient::new(move |key| Box::pin(Arc::clone(&daemon).ask(key))))
             }
             None => client,
         })
@@ -116,18 +117,18 @@ impl SecondReader {
 }
 
 impl Daemon {
-    async fn ask(self: Arc<Self>, key: Option<KeyId>) -> LenderReply {
+    async fn ask(self: Arc<Self>, key: Option<KeyId>) -> PermitResponse {
         let query = key.map_or_else(String::new, |key| format!("?key={key}"));
         while !self.is_gone.load(Ordering::Relaxed) {
             let why = match self.request("POST", &query).await {
                 Ok((200, body)) => match serde_json::from_str(&body) {
-                    Ok(permit) => return LenderReply::Lent(self.borrow(permit)),
+                    Ok(permit) => return PermitResponse::Granted(self.remote_permit(permit)),
                     Err(_) => "its response is no permit".to_owned(),
                 },
                 // A body that cannot be read must not lead to calls.
                 Ok((409, body)) => {
                     let paused = serde_json::from_str(&body).map(PausedBody::remaining);
-                    return LenderReply::Paused(paused.unwrap_or(PAUSE_DEFAULT));
+                    return PermitResponse::Paused(paused.unwrap_or(PAUSE_DEFAULT));
                 }
                 Ok((503, _)) => {
                     sleep(RETRY_DELAY).await;
@@ -143,10 +144,10 @@ impl Daemon {
                 );
             }
         }
-        LenderReply::Nobody
+        PermitResponse::Unavailable
     }
 
-    fn borrow(self: &Arc<Self>, PermitBody { id, valid_seconds }: PermitBody) -> BorrowedPermit {
+    fn remote_permit(self: &Arc<Self>, PermitBody { id, valid_seconds }: PermitBody) -> RemotePermit {
         let daemon = Arc::clone(self);
         let on_end = move || {
             // The daemon ends the permit itself if it does not hear of this.
@@ -159,7 +160,7 @@ impl Daemon {
             while ending.try_join_next().is_some() {}
             ending.spawn_on(end, &runtime);
         };
-        BorrowedPermit::new(Duration::from_secs(valid_seconds).min(VALIDITY_MAX), on_end)
+        RemotePermit::new(Duration::from_secs(valid_seconds).min(VALIDITY_MAX), on_end)
     }
 
     /// Returns the status and the body, or why it got no response.

@@ -14,7 +14,7 @@ use super::{
     egress::{EgressGroup, EgressGroups, EgressYaml},
     examples::{ACCOUNTS_EXAMPLE, EXAMPLES},
     labels,
-    load::LimitPart,
+    load::ConfiguredShare,
     paths::resolve_path,
     routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
@@ -320,14 +320,14 @@ impl FileYaml {
     }
 
     /// The share of the file or of `--limits.share`, with the setting that it comes from.
-    fn choose_share(&self, flag: Option<Share>) -> Result<LimitPart, ConfigError> {
-        let of_file = |share| LimitPart { share, setting: FILE_NAMES.share };
+    fn choose_share(&self, flag: Option<Share>) -> Result<ConfiguredShare, ConfigError> {
+        let of_file = |share| ConfiguredShare { share, setting: FILE_NAMES.share };
         match (&self.limits, flag) {
             (Some(_), Some(_)) => {
                 let why = "both set the share: remove one of them";
                 Err(ConfigError(format!("{} and {SHARE_FLAG} {why}", FILE_NAMES.share)))
             }
-            (None, Some(share)) => Ok(LimitPart { share, setting: SHARE_FLAG }),
+            (None, Some(share)) => Ok(ConfiguredShare { share, setting: SHARE_FLAG }),
             (Some(LimitsYaml { share: ShareYaml(share) }), None) => Ok(of_file(*share)),
             (None, None) => Ok(of_file(Share::ALL)),
         }

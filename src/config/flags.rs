@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::{
     Config, ConfigError,
     file::{self, ProcessPart},
-    load::LimitPart,
+    load::ConfiguredShare,
     routes::{Env, ProxyEnvironment, RouteSettingNames, RouteSettings, Routes},
     validate::{
         self, DEFAULT_INTERVAL, SHARE_FLAG, SettingNames, UnvalidatedAccount, UnvalidatedCurrencies,
@@ -155,7 +155,7 @@ fn from_flags(
     let mut routes = Routes::new(ProxyEnvironment::read(env), Path::new(""));
     let accounts = vec![account.validate(keys, &mut routes, now)?];
     let prices_timing = flags.prices.map(|Quote::Usdt| timing);
-    let taken = LimitPart { share: flags.share.unwrap_or(Share::ALL), setting: SHARE_FLAG };
+    let taken = ConfiguredShare { share: flags.share.unwrap_or(Share::ALL), setting: SHARE_FLAG };
     validate::build_config(accounts, Shard::default(), prices_timing, taken, &FLAG_NAMES)
 }
 

@@ -13,7 +13,7 @@ use crate::{
 
 /// The part of the rate limits that the process takes, and the setting that it was read from.
 #[derive(Clone, Copy)]
-pub(super) struct LimitPart {
+pub(super) struct ConfiguredShare {
     pub share: Share,
     pub setting: &'static str,
 }
@@ -26,7 +26,7 @@ struct AddressLoad {
 }
 
 /// Rejects more calls than the process may make from one address or with one key.
-pub(super) fn check_limits(config: &Config, taken: LimitPart) -> Result<(), ConfigError> {
+pub(super) fn check_limits(config: &Config, taken: ConfiguredShare) -> Result<(), ConfigError> {
     check_address_limits(config, taken)?;
     check_key_limits(config, taken)
 }
@@ -41,7 +41,7 @@ fn calls_per_second(account: &AccountConfig) -> f64 {
 }
 
 /// Rejects more calls than the process may make from the IP address of one egress group. Prices leave by the default group.
-fn check_address_limits(config: &Config, taken: LimitPart) -> Result<(), ConfigError> {
+fn check_address_limits(config: &Config, taken: ConfiguredShare) -> Result<(), ConfigError> {
     let price_calls = config.prices.iter().map(|prices| {
         1.0 / prices.poll_interval.as_secs_f64() + 1.0 / MARKET_LIST_RETRY_INTERVAL.as_secs_f64()
     });
@@ -93,7 +93,7 @@ pub(super) fn check_divided_keys(accounts: &[AccountConfig], shard: Shard) -> Re
 }
 
 /// Rejects more calls than the process may make with one key.
-fn check_key_limits(config: &Config, taken: LimitPart) -> Result<(), ConfigError> {
+fn check_key_limits(config: &Config, taken: ConfiguredShare) -> Result<(), ConfigError> {
     let mut keys: HashMap<KeyId, (f64, Vec<&str>)> = HashMap::new();
     for account in &config.accounts {
         let (per_second, names) = keys.entry(account.credentials.pair().id()).or_default();
@@ -116,7 +116,7 @@ fn check_key_limits(config: &Config, taken: LimitPart) -> Result<(), ConfigError
     }
 }
 
-impl LimitPart {
+impl ConfiguredShare {
     /// `the limit`, or a part of it with its setting.
     fn describe_limit(self) -> String {
         let Self { share, setting } = self;

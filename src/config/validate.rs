@@ -12,7 +12,7 @@ use super::{
         FUTURES_COIN_BASE_URLS, FUTURES_USDT_BASE_URLS, USER_CENTER_BASE_URL, default_base_urls,
         is_other_exchange,
     },
-    load::{self, LimitPart},
+    load::{self, ConfiguredShare},
     routes::{RouteSettingNames, RouteSettings, Routes},
     watch::{WatchEntry, parse_currency},
 };
@@ -126,7 +126,7 @@ pub(super) fn build_config(
     mut accounts: Vec<AccountConfig>,
     shard: Shard,
     prices_timing: Option<UnvalidatedTiming>,
-    taken: LimitPart,
+    taken: ConfiguredShare,
     settings: &SettingNames,
 ) -> Result<Config, ConfigError> {
     load::check_divided_keys(&accounts, shard)?;

@@ -11,8 +11,8 @@ use super::{
     failover::Deadline,
     freshness::FreshnessCheck,
     http::Reply,
-    lender::{BorrowedPermit, LenderReply},
     pauses::{Caller, Paused},
+    permit_client::{PermitResponse, RemotePermit},
     proxy_logins::LoginPermit,
     rate_limiter::Permit,
     request::Request,
@@ -34,7 +34,7 @@ pub(super) struct CallPermit {
     /// For the user and password of the proxy, if it gets any.
     login: Option<LoginPermit>,
     /// By another process, if this one reads beside a daemon.
-    borrowed: Option<BorrowedPermit>,
+    remote: Option<RemotePermit>,
 }
 
 /// A call to be sent.
@@ -125,7 +125,7 @@ impl Client {
             // First, because a pause may begin meanwhile.
             let login = self.transport.login_permit(base).await?;
             let limiter = self.limits.rate_limiter.permit(caller).await?;
-            Ok(CallPermit { limiter, login, borrowed: self.borrow(caller).await? })
+            Ok(CallPermit { limiter, login, remote: self.remote_permit(caller).await? })
         };
         let permit = tokio::time::timeout(PERMIT_WAIT_MAX.saturating_sub(deadline.permit_wait), permit).await;
         deadline.permit_wait += began.age(self.clock.now());
@@ -136,15 +136,15 @@ impl Client {
     }
 
     /// Asks the process that must permit each call, if there is one.
-    async fn borrow(&self, caller: Caller<'_>) -> Result<Option<BorrowedPermit>, CallError> {
-        let Some(lender) = &self.lender else { return Ok(None) };
-        match lender.ask(caller.key()).await {
-            LenderReply::Lent(permit) => Ok(Some(permit)),
-            LenderReply::Paused(remaining) => {
+    async fn remote_permit(&self, caller: Caller<'_>) -> Result<Option<RemotePermit>, CallError> {
+        let Some(permit_client) = &self.remote_permits else { return Ok(None) };
+        match permit_client.ask(caller.key()).await {
+            PermitResponse::Granted(permit) => Ok(Some(permit)),
+            PermitResponse::Paused(remaining) => {
                 self.limits.rate_limiter.pause_for(caller, remaining);
                 Err(CallError::Paused)
             }
-            LenderReply::Nobody => Ok(None),
+            PermitResponse::Unavailable => Ok(None),
         }
     }
 
@@ -158,7 +158,7 @@ impl Client {
         decode: impl FnOnce(u16, Vec<u8>) -> Result<(), Failure> + Send + 'static,
     ) -> (Result<Reply, Failure>, CallPermit) {
         let OutgoingCall { caller, base, request, timeout, signed } = call;
-        let timeout = permit.borrowed.as_ref().map_or(timeout, |borrowed| borrowed.rest().min(timeout));
+        let timeout = permit.remote.as_ref().map_or(timeout, |remote| remote.remaining().min(timeout));
         let (transport, base) = (Arc::clone(&self.transport), base.clone());
         let (limits, key, name) =
             (Arc::clone(&self.limits), caller.key(), caller.name().map(Box::<str>::from));

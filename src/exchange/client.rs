@@ -21,10 +21,10 @@ use super::{
     exchange_hosts::{self, ExchangeHosts},
     failover::{HostRotation, PreferredHost},
     in_flight::AbandonedCalls,
-    lender::Lender,
     limits::Limits,
     market_list::MarketListCache,
     pauses::{Caller, Paused},
+    permit_client::PermitClient,
     rate_limiter::LentPermit,
     secret::{KeyId, KeyPair},
     server_clock::ServerClock,
@@ -48,7 +48,7 @@ pub struct Client {
     last_sent_keys: Mutex<HashMap<Box<str>, KeyPair>>,
     startup_delay: Duration,
     /// The process that must permit each call, if there is one.
-    pub(super) lender: Option<Lender>,
+    pub(super) remote_permits: Option<PermitClient>,
 }
 
 /// The clock of one host. One task at a time asks the host for its time; the stored clock is always available.
@@ -192,7 +192,7 @@ impl Client {
             abandoned_calls: AbandonedCalls::default(),
             host_clocks: Mutex::default(),
             last_sent_keys: Mutex::default(),
-            lender: None,
+            remote_permits: None,
             startup_delay: if is_real { shares.startup_delay() } else { Duration::ZERO },
         }
     }
@@ -210,10 +210,10 @@ impl Client {
         self.startup_delay
     }
 
-    /// Asks `lender` for a permit before each call, besides the own rate limiter.
+    /// Asks `permit_client` for a permit before each call, besides the own rate limiter.
     #[must_use]
-    pub fn with_lender(self, lender: Lender) -> Self {
-        Self { lender: Some(lender), ..self }
+    pub fn with_permit_client(self, permit_client: PermitClient) -> Self {
+        Self { remote_permits: Some(permit_client), ..self }
     }
 
     /// Waits until another process may make a call, with the key if the call has one. The call counts as in flight until the

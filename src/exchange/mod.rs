@@ -25,12 +25,12 @@ pub mod futures_positions;
 mod http;
 mod in_flight;
 mod key_permissions;
-mod lender;
 mod limiter_state;
 mod limits;
 mod market_list;
 mod other_version;
 mod pauses;
+mod permit_client;
 mod position;
 mod price;
 mod proxy;
@@ -76,10 +76,10 @@ pub use self::{
     frozen::{FrozenPart, FrozenParts, FrozenReason},
     futures::{CurrencyMargin, decode_margins},
     key_permissions::{KeyPermissions, KeyScope},
-    lender::{BorrowedPermit, Lender, LenderFuture, LenderReply},
     market_list::MARKET_LIST_RETRY_INTERVAL,
     other_version::suggest_other_version,
     pauses::Paused,
+    permit_client::{PermitClient, PermitFuture, PermitResponse, RemotePermit},
     position::{MarginMode, Position, PositionAnswer, PositionSide, settlement_currency},
     price::{PriceTable, QUOTE},
     proxy::{Proxy, ProxyCredentials},
@@ -97,6 +97,6 @@ pub use self::{
         PACE_SPAN, Share,
     },
     single_reads::SINGLE_READ_INTERVAL,
-    unopened_wallet::suggest_opening,
+    unopened_wallet::suggest_opening_wallet,
     usage::RateLimitUsage,
 };

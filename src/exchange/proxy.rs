@@ -13,7 +13,7 @@ use reqwest::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    reread::Reread,
+    reread::ReloadedValue,
     strict_url::{parse_host, parse_port},
 };
 use crate::files::{self, Fingerprint};
@@ -38,7 +38,7 @@ enum Login {
     None,
     /// From the environment.
     Given(Arc<ProxyCredentials>),
-    File(PathBuf, Reread<ProxyCredentials>),
+    File(PathBuf, ReloadedValue<ProxyCredentials>),
 }
 
 /// The user and the password for a proxy. They cannot be printed.
@@ -93,7 +93,7 @@ impl Proxy {
         let first = ProxyCredentials::read(path)?;
         let (file, mut reported) = (path.to_owned(), None);
         let read = move || read_if_changed(&file, &mut seen, &mut reported);
-        let current = Reread::start("proxy password", first, read)
+        let current = ReloadedValue::start("proxy password", first, read)
             .map_err(|error| format!("needs a thread that reads it again, which cannot start: {error}"))?;
         let warning = files::permission_warning(path);
         Ok(Self { login: Login::File(path.to_owned(), current), warning, ..self })

@@ -15,13 +15,13 @@ const REREAD_EVERY: Duration = Duration::from_secs(10);
 
 /// The value that was read last. Clones share it.
 #[derive(Debug)]
-pub(super) struct Reread<T> {
+pub(super) struct ReloadedValue<T> {
     current: Arc<ArcSwap<T>>,
     /// Ends the thread when the last clone is dropped.
     running: mpsc::Sender<()>,
 }
 
-impl<T: Send + Sync + 'static> Reread<T> {
+impl<T: Send + Sync + 'static> ReloadedValue<T> {
     /// Starts with the value `first`. On a thread called `thread`, `read` then runs every ten seconds and returns the new
     /// value, or `None` if the current one stays.
     ///
@@ -51,7 +51,7 @@ impl<T: Send + Sync + 'static> Reread<T> {
     }
 }
 
-impl<T> Clone for Reread<T> {
+impl<T> Clone for ReloadedValue<T> {
     fn clone(&self) -> Self {
         Self { current: Arc::clone(&self.current), running: self.running.clone() }
     }

@@ -14,7 +14,7 @@ use rustls::{
 };
 use rustls_native_certs::{CertificateResult, load_certs_from_paths};
 
-use super::reread::Reread;
+use super::reread::ReloadedValue;
 use crate::files;
 
 /// The environment variables that name authorities.
@@ -25,7 +25,7 @@ const CA_FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// The TLS settings for the exchange, with the authorities as last read. Equal if they come from the same files.
 #[derive(Clone, Debug)]
 pub struct RootStore {
-    tls: Reread<ClientConfig>,
+    tls: ReloadedValue<ClientConfig>,
     ca_file: Option<PathBuf>,
     warning: Option<String>,
 }
@@ -52,9 +52,10 @@ impl RootStore {
         let config = roots.client_config()?;
         let ca_file = ca_file.map(Path::to_owned);
         let mut reader = RootReader { ca_file: ca_file.clone(), in_use: roots, reported: None };
-        let tls = Reread::start("authorities", config, move || reader.read_changes()).map_err(|error| {
-            format!("cannot start the thread that reads certificate authorities: {error}")
-        })?;
+        let tls =
+            ReloadedValue::start("authorities", config, move || reader.read_changes()).map_err(|error| {
+                format!("cannot start the thread that reads certificate authorities: {error}")
+            })?;
         Ok(Self { tls, ca_file, warning })
     }
 

@@ -8,7 +8,7 @@ const FUTURES_COIN: &str = "the account may not have opened coin-margined future
 
 /// The wallet that may not be open, with the remedy. `wallet` is `None` for a call without a key.
 #[must_use]
-pub fn suggest_opening(wallet: Option<Wallet>, failure: &Failure) -> Option<&'static str> {
+pub fn suggest_opening_wallet(wallet: Option<Wallet>, failure: &Failure) -> Option<&'static str> {
     let names_no_other_cause = match failure.reason {
         Reason::Api | Reason::Decode => failure.detail.is_none(),
         Reason::Auth => failure.detail == Some(Detail::UnknownKey),
@@ -29,7 +29,7 @@ mod tests {
 
     fn suggest(wallet: Wallet, body: &str) -> Option<&'static str> {
         let failure = decode_balances(200, body.as_bytes()).err();
-        suggest_opening(Some(wallet), &failure.unwrap_or_else(|| panic!("no failure: {body}")))
+        suggest_opening_wallet(Some(wallet), &failure.unwrap_or_else(|| panic!("no failure: {body}")))
     }
 
     fn error(code: &str, msg: &str) -> String {

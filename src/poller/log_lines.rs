@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::{
     clock::{MonotonicTime, Timestamp},
-    exchange::{ApiVersion, Failure, Reason, Wallet, suggest_fix, suggest_opening, suggest_other_version},
+    exchange::{
+        ApiVersion, Failure, Reason, Wallet, suggest_fix, suggest_opening_wallet, suggest_other_version,
+    },
     snapshot::wallet::{HoldingState, LastFailure, SuspectClaims, WalletSnapshot},
 };
 
@@ -138,7 +140,7 @@ fn suggest_cause(after: &WalletSnapshot, failure: &Failure, api: ApiVersion) -> 
     }
     let wallet = Some(after.config.wallet);
     let other = suggest_other_version(api, wallet, failure).filter(|_| failure.reason == Reason::Auth);
-    other.or_else(|| suggest_opening(wallet, failure))
+    other.or_else(|| suggest_opening_wallet(wallet, failure))
 }
 
 /// Logs that nothing is sent for an account before `until`.

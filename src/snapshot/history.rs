@@ -27,7 +27,7 @@ const MIN_TREND_SPAN: Duration = Duration::from_mins(5);
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// Sorted by key.
-    series: Vec<(SeriesKey, Arc<Series>)>,
+    series: Vec<(SeriesKey, Arc<BalanceHistory>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +46,12 @@ impl SeriesKey {
 
 /// The history of one balance.
 #[derive(Clone, Debug, Default)]
-pub struct Series {
+pub struct BalanceHistory {
     /// The oldest first.
     points: VecDeque<Point>,
     /// When the last answer with a known balance was requested; `None` if the balance is not known any more.
     last_known: Option<Timestamp>,
-    low: Option<LowSpell>,
+    low: Option<LowPeriod>,
 }
 
 /// A free balance at a time.
@@ -67,7 +67,7 @@ pub struct Point {
 
 /// How long a balance has been below its threshold.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LowSpell {
+pub struct LowPeriod {
     /// When the first read found it low.
     pub since: Timestamp,
     /// Whether the read before found it at or above the threshold. Otherwise it may have been low for longer.
@@ -114,7 +114,7 @@ impl History {
             }
             Err(place) if self.series.len() < MAX_SERIES => {
                 let (account, wallet) = (Arc::from(&*config.account), config.wallet);
-                let mut series = Series::default();
+                let mut series = BalanceHistory::default();
                 series.push(good.at, free, config.max_age, warn);
                 let key = SeriesKey { account, wallet, currency: watch.currency.clone() };
                 self.series.insert(place, (key, Arc::new(series)));
@@ -132,7 +132,7 @@ impl History {
 
     /// The history of a balance; `None` if it was never recorded.
     #[must_use]
-    pub fn find(&self, account: &str, wallet: Wallet, currency: &str) -> Option<&Series> {
+    pub fn find(&self, account: &str, wallet: Wallet, currency: &str) -> Option<&BalanceHistory> {
         let place = self.search(account, wallet, currency).ok()?;
         self.series.get(place).map(|(_, series)| &**series)
     }
@@ -142,7 +142,7 @@ impl History {
     }
 }
 
-impl Series {
+impl BalanceHistory {
     /// Adds the balance of an answer that was requested at `at`; `free` is `None` if the answer does not tell it. A balance
     /// is known for less than `max_age`.
     fn push(&mut self, at: Timestamp, free: Option<f64>, max_age: Duration, warn: Option<f64>) {
@@ -167,11 +167,11 @@ impl Series {
         }
     }
 
-    fn continue_low(&self, at: Timestamp, warn: f64, follows_gap: bool) -> LowSpell {
+    fn continue_low(&self, at: Timestamp, warn: f64, follows_gap: bool) -> LowPeriod {
         // Thresholds are compared and not computed, so equal ones are equal to the bit.
         let same = self.low.filter(|low| low.warn.total_cmp(&warn).is_eq() && !follows_gap);
         let was_enough = self.points.back().is_some_and(|last| last.free >= warn);
-        same.unwrap_or(LowSpell { since: at, is_exact: was_enough && !follows_gap, warn })
+        same.unwrap_or(LowPeriod { since: at, is_exact: was_enough && !follows_gap, warn })
     }
 
     /// The points, the oldest first.
@@ -188,7 +188,7 @@ impl Series {
 
     /// How long the balance has been below its threshold as of the last read; `None` if it is not low or not known.
     #[must_use]
-    pub fn low(&self) -> Option<LowSpell> {
+    pub fn low(&self) -> Option<LowPeriod> {
         self.low
     }
 
@@ -234,15 +234,15 @@ mod tests {
 
     const MAX_AGE: Duration = Duration::from_secs(90);
 
-    fn series(reads: &[(u64, Option<f64>)]) -> Series {
-        let mut series = Series::default();
+    fn series(reads: &[(u64, Option<f64>)]) -> BalanceHistory {
+        let mut series = BalanceHistory::default();
         for (seconds, free) in reads {
             series.push(at(*seconds), *free, MAX_AGE, Some(100.0));
         }
         series
     }
 
-    fn shown(series: &Series) -> Vec<(f64, bool)> {
+    fn shown(series: &BalanceHistory) -> Vec<(f64, bool)> {
         series.points().map(|point| (point.free, point.follows_gap)).collect()
     }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::{MonotonicTime, Timestamp},
-    exchange::{ApiVersion, Reason, Wallet, suggest_fix, suggest_opening, suggest_other_fix},
+    exchange::{ApiVersion, Reason, Wallet, suggest_fix, suggest_opening_wallet, suggest_other_fix},
     snapshot::store::{AccountEntry, PriceEntry, WalletEntry},
     snapshot::wallet::LastFailure,
 };
@@ -190,7 +190,7 @@ impl<'a> WalletSection<'a> {
             let last = snapshot.last_failure.as_ref().filter(|_| read_at.is_none());
             let suggest = |last: &LastFailure| {
                 let other = suggest_other_fix(api, Some(wallet), &last.failure);
-                other.into_iter().chain(suggest_opening(Some(wallet), &last.failure)).collect()
+                other.into_iter().chain(suggest_opening_wallet(Some(wallet), &last.failure)).collect()
             };
             FailureNote { other_fixes: last.map(suggest).unwrap_or_default(), ..note }
         });

@@ -24,7 +24,7 @@ pub(super) struct StatusPageModel<'a> {
     /// Pollers without a heartbeat, the price poller included.
     stuck_count: usize,
     paused_count: usize,
-    is_misconfigured: bool,
+    has_reload_failed: bool,
     /// `None` if prices are not enabled.
     price_state: Option<WalletState>,
     threshold_count: usize,
@@ -90,7 +90,7 @@ impl<'a> StatusPageModel<'a> {
             stuck_count: stuck.count() + usize::from(is_price_poller_stuck),
             price_state: page.prices.map(|prices| WalletState::of_prices(&prices.snapshot, now)),
             paused_count: page.accounts.iter().filter(|account| account.state.paused_until.is_some()).count(),
-            is_misconfigured: page.misconfigured,
+            has_reload_failed: page.misconfigured,
             threshold_count: 0,
             unknown_threshold_count: 0,
             low: Vec::new(),
@@ -151,7 +151,7 @@ impl<'a> StatusPageModel<'a> {
         ];
         let listed = list_counts(&counts);
         let state = match listed.as_str() {
-            "" if self.is_misconfigured => "invalid configuration",
+            "" if self.has_reload_failed => "invalid configuration",
             "" if self.level() == BannerLevel::Good => "healthy",
             "" => "partly unknown",
             listed => listed,
@@ -221,7 +221,7 @@ impl<'a> StatusPageModel<'a> {
         }
         let price_state = self.price_state.filter(|state| *state != WalletState::Fresh);
         let paused = format!("{} paused", Quantity(self.paused_count, "account"));
-        let (level, text, note) = match (self.is_misconfigured, self.paused_count) {
+        let (level, text, note) = match (self.has_reload_failed, self.paused_count) {
             (true, paused_count) => {
                 let note = "the new configuration is invalid, the previous one stays active: see the log";
                 let note = if paused_count > 0 { format!("{note}, {paused}") } else { note.to_owned() };
@@ -251,7 +251,7 @@ impl<'a> WalletRow<'a> {
         Self {
             link,
             worth: context.prices.map(|prices| Worth::of_wallet(link, snapshot, prices, now)),
-            state: WalletState::of(snapshot, now),
+            state: WalletState::from_snapshot(snapshot, now),
             last_read: snapshot.last_good.as_ref().map(|good| HumanDuration(good.at.age(now))),
             failing: snapshot
                 .last_failure
@@ -352,7 +352,7 @@ pub(super) enum WalletState {
 }
 
 impl WalletState {
-    pub(super) fn of(snapshot: &WalletSnapshot, now: Timestamp) -> Self {
+    pub(super) fn from_snapshot(snapshot: &WalletSnapshot, now: Timestamp) -> Self {
         Self::from_freshness(snapshot.freshness(now), snapshot.counters.polls > 0)
     }
 

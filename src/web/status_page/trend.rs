@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use super::format::{HumanDuration, UtcTime};
 use crate::{
     clock::Timestamp,
-    snapshot::history::{MAX_POINTS, Series},
+    snapshot::history::{BalanceHistory, MAX_POINTS},
 };
 
 /// Size of a chart in its own units. A unit of width is the time of one point.
@@ -59,7 +59,12 @@ pub(super) struct Chart {
 
 impl BalanceTrend {
     /// `free` is `None` while the balance is unknown.
-    pub(super) fn new(series: Option<&Series>, free: Option<f64>, warn: Option<f64>, now: Timestamp) -> Self {
+    pub(super) fn new(
+        series: Option<&BalanceHistory>,
+        free: Option<f64>,
+        warn: Option<f64>,
+        now: Timestamp,
+    ) -> Self {
         let Some(series) = series else { return Self::default() };
         let chart = Chart::new(series, warn, now);
         let Some(free) = free else { return Self { chart, ..Self::default() } };
@@ -103,7 +108,7 @@ fn format_percent(ratio: f64) -> String {
 
 impl Chart {
     /// `None` without points in the last hour.
-    fn new(series: &Series, warn: Option<f64>, now: Timestamp) -> Option<Self> {
+    fn new(series: &BalanceHistory, warn: Option<f64>, now: Timestamp) -> Option<Self> {
         let highest = series.points().map(|point| point.free).fold(warn.unwrap_or(0.0), f64::max);
         let y = |value: f64| {
             let part = if highest > 0.0 { (value / highest).clamp(0.0, 1.0) } else { 0.0 };
