@@ -20,7 +20,7 @@ pub(super) const PACE_CALLS: usize = 15;
 pub const PACE_SPAN: Duration = KEY_SPAN;
 
 /// The smallest share. A read of two or three calls must get its permits within a minute.
-const MIN: Share = Share { part: 1, whole: 20 };
+const MIN_SHARE: Share = Share { part: 1, whole: 20 };
 /// The largest number in a fraction.
 const NUMBER_MAX: u32 = 1_000;
 
@@ -54,7 +54,7 @@ impl Share {
     pub const ALL: Self = Self { part: 1, whole: 1 };
 
     /// `part` of `whole`; both are at most 1000.
-    const fn of(part: u32, whole: u32) -> Self {
+    const fn from_parts(part: u32, whole: u32) -> Self {
         Self { part, whole }
     }
 
@@ -91,8 +91,8 @@ impl FromStr for Share {
         let share = number(part).zip(number(whole)).map(|(part, whole)| Self { part, whole });
         let share = share.filter(|share| share.part <= share.whole);
         let share = share.ok_or("is not a share: write a fraction such as 1/2, or 1 for the whole")?;
-        if share.part * MIN.whole < share.whole * MIN.part {
-            return Err(format!("is too small to poll with: write at least {MIN}"));
+        if share.part * MIN_SHARE.whole < share.whole * MIN_SHARE.part {
+            return Err(format!("is too small to poll with: write at least {MIN_SHARE}"));
         }
         Ok(share)
     }
@@ -118,7 +118,10 @@ impl LimitShares {
     /// minute, and 900 and a tenth of 900 are 990.
     #[must_use]
     pub const fn for_others(self) -> Self {
-        Self { key: self.key.times(Share::of(1, 4)), address: self.address.times(Share::of(1, 10)) }
+        Self {
+            key: self.key.times(Share::from_parts(1, 4)),
+            address: self.address.times(Share::from_parts(1, 10)),
+        }
     }
 
     /// Calls with one key.

@@ -107,17 +107,17 @@ impl History {
         let free = state.and_then(HoldingState::amounts).map(|(free, _)| free);
         let warn = watch.thresholds.map(|thresholds| thresholds.warn);
         match self.search(&config.account, config.wallet, &watch.currency) {
-            Ok(place) => {
-                if let Some((_, series)) = self.series.get_mut(place) {
+            Ok(index) => {
+                if let Some((_, series)) = self.series.get_mut(index) {
                     Arc::make_mut(series).push(good.at, free, config.max_age, warn);
                 }
             }
-            Err(place) if self.series.len() < MAX_SERIES => {
+            Err(index) if self.series.len() < MAX_SERIES => {
                 let (account, wallet) = (Arc::from(&*config.account), config.wallet);
                 let mut series = BalanceHistory::default();
                 series.push(good.at, free, config.max_age, warn);
                 let key = SeriesKey { account, wallet, currency: watch.currency.clone() };
-                self.series.insert(place, (key, Arc::new(series)));
+                self.series.insert(index, (key, Arc::new(series)));
             }
             Err(_) => {}
         }
@@ -133,8 +133,8 @@ impl History {
     /// The history of a balance; `None` if it was never recorded.
     #[must_use]
     pub fn find(&self, account: &str, wallet: Wallet, currency: &str) -> Option<&BalanceHistory> {
-        let place = self.search(account, wallet, currency).ok()?;
-        self.series.get(place).map(|(_, series)| &**series)
+        let index = self.search(account, wallet, currency).ok()?;
+        self.series.get(index).map(|(_, series)| &**series)
     }
 
     fn search(&self, account: &str, wallet: Wallet, currency: &str) -> Result<usize, usize> {

@@ -17,8 +17,8 @@ const MAX_RUNWAY: Duration = Duration::from_hours(30 * 24);
 /// How a watched balance moved.
 #[derive(Debug, Default)]
 pub(super) struct BalanceTrend {
-    /// Since when it has been low, and whether that is exact: otherwise it may have been low for longer.
-    pub(super) low_since: Option<(UtcTime, bool)>,
+    /// Since when it has been low.
+    pub(super) low_since: Option<LowSince>,
     /// When it is empty at the pace of the last hour; `None` if nothing is known.
     pub(super) runway: Option<Runway>,
     /// By how much it changed, as in `−4.2 % in 58 min`.
@@ -26,6 +26,14 @@ pub(super) struct BalanceTrend {
     /// The change as a part of the first amount.
     pub(super) change_ratio: Option<f64>,
     pub(super) chart: Option<Chart>,
+}
+
+/// The time since which a balance has been low.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LowSince {
+    pub(super) time: UtcTime,
+    /// Otherwise it may have been low for longer.
+    pub(super) is_exact: bool,
 }
 
 /// When a balance is empty.
@@ -78,7 +86,8 @@ impl BalanceTrend {
         });
         let change = trend.and_then(|trend| Some((trend.change_ratio?, trend.span)));
         Self {
-            low_since: low.map(|low| (UtcTime { at: low.since.unix, now }, low.is_exact)),
+            low_since: low
+                .map(|low| LowSince { time: UtcTime { at: low.since.unix, now }, is_exact: low.is_exact }),
             runway: if free <= 0.0 { Some(Runway::Empty) } else { runway },
             change: change.map(|(ratio, span)| {
                 format!("{} in {}", format_percent(ratio), HumanDuration(whole_minutes(span)))
