@@ -71,7 +71,7 @@ pub(super) async fn run(flags: &CheckFlags) -> Result<(), CommandError> {
     if let Some(warning) = exchange.trust_warning() {
         counts.report(Verdict::Fail, "certificate authorities", warning);
     }
-    let mut state_file = StateFile::open(&exchange, clock).await;
+    let mut state_file = StateFile::open(&exchange, &config.egress, clock).await;
     let checks = async {
         let Config { accounts, prices, .. } = config;
         for account in accounts {

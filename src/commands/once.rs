@@ -28,7 +28,7 @@ pub(super) async fn run(flags: &OnceFlags) -> Result<(), CommandError> {
     warn_about_empty_shard(&config);
     let reader = SecondReader::new(&flags.reader, config.share);
     let exchange = Arc::new(reader.client(clock).map_err(CommandError::Failed)?);
-    let mut state_file = StateFile::open(&exchange, clock).await;
+    let mut state_file = StateFile::open(&exchange, &config.egress, clock).await;
     let polls = poll_and_write(flags, config, &exchange, clock);
     let result = state_file::save_during(&mut state_file, &exchange, polls).await;
     reader.finish().await;

@@ -60,7 +60,7 @@ pub(super) async fn run(flags: &ServeFlags, mut signals: Signals) -> Result<(), 
         egress = daemon::describe_egress(&config),
         "starting xt-balance-exporter"
     );
-    let state_file = StateFile::open(&exchange, clock).await;
+    let state_file = StateFile::open(&exchange, &config.egress, clock).await;
     let tls = web_config.as_ref().is_some_and(WebConfigWatcher::is_tls);
     let users = web_config.as_ref().map_or(0, WebConfigWatcher::user_count);
     for listener in &listeners {

@@ -21,7 +21,7 @@ use super::outcome::count;
 use crate::{
     blocking::BlockingWorker,
     clock::Clock,
-    exchange::{Client, SAVED_LIMITS_MAX_BYTES, SavedLimits},
+    exchange::{Client, Egress, SAVED_LIMITS_MAX_BYTES, SavedLimits},
     files,
 };
 
@@ -48,8 +48,10 @@ pub(super) struct StateFile {
 
 impl StateFile {
     /// Opens the file in the first directory of `$STATE_DIRECTORY` and restores the pauses and refused keys of the last
-    /// process. Call it before the first poll. `None` if the variable is not set or names no absolute path.
-    pub(super) async fn open(exchange: &Client, clock: Clock) -> Option<Self> {
+    /// process, for the egress `groups`. Call it before the first poll. `None` if the variable is not set or names no absolute path.
+    pub(super) async fn open(exchange: &Client, groups: &[Egress], clock: Clock) -> Option<Self> {
+        // First, because the pauses of other groups carry over.
+        exchange.set_egress(groups);
         let mut file = Self::from_env()?;
         file.restore(exchange, clock).await;
         Some(file)

@@ -230,9 +230,9 @@ impl Client {
         self.limits.rate_limiter.set_shares(shares);
     }
 
-    /// Replaces the egress groups. Calls that were counted stay counted.
+    /// Replaces the egress groups. Calls that were counted stay counted, and pauses stay.
     pub fn set_egress(&self, groups: &[Egress]) {
-        self.limits.rate_limiter.set_egress(groups);
+        self.limits.set_egress(groups);
     }
 
     /// How much of each rate limit is used now. `accounts` are the names of the accounts to tell about.
@@ -258,7 +258,7 @@ impl Client {
         self.limits.rate_limiter.wait_for_pause()
     }
 
-    /// Changes whenever a pause begins, or the exchange refuses a key or accepts a refused one.
+    /// Changes whenever a pause begins, the egress groups change, or the exchange refuses a key or accepts a refused one.
     pub fn subscribe_limit_changes(&self) -> watch::Receiver<u64> {
         self.limits.subscribe_changes()
     }

@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
     call_window::{Availability, CallWindow, WindowUsage},
     egress::{DEFAULT_EGRESS, Egress},
-    pauses::{Caller, Pauses},
+    pauses::{ActivePauses, Caller, Pauses},
     secret::KeyId,
     share::{CallLimit, LimitShares},
 };
@@ -19,8 +20,8 @@ pub(super) struct State {
     pub shares: LimitShares,
     /// When a process that was killed just before this one may have ended its last calls.
     others_ended: Option<MonotonicTime>,
-    /// The egress groups of the configuration, as name and address.
-    groups: Vec<(Arc<str>, Arc<str>)>,
+    /// The egress groups of the configuration.
+    groups: Vec<Group>,
     /// By address. Those that the configuration has no more stay.
     addresses: BTreeMap<Box<str>, AddressState>,
     keys: HashMap<KeyId, KeyState>,
@@ -28,6 +29,9 @@ pub(super) struct State {
     callers: HashMap<Option<Box<str>>, CallerState>,
     pub pauses: Pauses,
 }
+
+/// An egress group: its name and address.
+type Group = (Arc<str>, Arc<str>);
 
 /// The calls of one address.
 #[derive(Debug)]
@@ -81,21 +85,47 @@ impl State {
 
     /// Replaces the egress groups. The exchange may already know the address of a new group: the default group may use it, or
     /// a group that was removed. So calls of removed groups count against the default group, and all of these against a new
-    /// group.
-    pub(super) fn set_egress(&mut self, groups: &[Egress], now: MonotonicTime) {
-        let old = std::mem::take(&mut self.groups);
-        let was_known = |address: &str| old.iter().any(|(_, known)| **known == *address);
-        let is_known = |address: &str| groups.iter().any(|group| *group.address == *address);
-        for (_, address) in old.iter().filter(|(_, address)| !is_known(address)) {
+    /// group. Pauses carry over in the same way. Returns whether the groups changed.
+    pub(super) fn set_egress(&mut self, groups: &[Egress], now: MonotonicTime) -> bool {
+        let groups = groups.iter().map(|group| (Arc::clone(&group.name), Arc::clone(&group.address)));
+        let old = std::mem::replace(&mut self.groups, groups.collect());
+        let groups = self.groups.clone();
+        let (removed, added) = (new_addresses(&groups, &old), new_addresses(&old, &groups));
+        for address in &removed {
             let removed = self.address(address).window.clone();
             self.address(DEFAULT_EGRESS).window.count_calls_of(&removed, now);
         }
         let carried = self.address(DEFAULT_EGRESS).window.clone();
-        for group in groups.iter().filter(|group| !was_known(&group.address)) {
-            self.address(&group.address).window.count_calls_of(&carried, now);
+        for address in &added {
+            self.address(address).window.count_calls_of(&carried, now);
         }
-        self.groups =
-            groups.iter().map(|group| (Arc::clone(&group.name), Arc::clone(&group.address))).collect();
+        self.pauses.carry_over(&removed, &added);
+        old != groups
+    }
+
+    /// All active pauses, with the addresses that are not paused.
+    pub(super) fn active_pauses(&self, now: MonotonicTime) -> ActivePauses {
+        let mut pauses = self.pauses.all_active(now);
+        let is_paused = |address: &str| pauses.addresses.iter().any(|(paused, _)| **paused == *address);
+        let not_paused: Vec<_> = self
+            .groups
+            .iter()
+            .filter(|(_, address)| !is_paused(address))
+            .map(|(_, address)| address)
+            .collect();
+        pauses
+            .addresses
+            .extend(not_paused.into_iter().map(|address| (Box::from(&**address), Duration::ZERO)));
+        pauses
+    }
+
+    /// Adds the pauses of an earlier process. They carry over from its egress groups to those of this process as at a reload.
+    pub(super) fn restore_pauses(&mut self, saved: ActivePauses, now: MonotonicTime) {
+        let group = |address: &str| (Arc::from(DEFAULT_EGRESS), Arc::from(address));
+        let saved_groups = saved.addresses.iter().map(|(address, _)| group(address));
+        let old: Vec<Group> = saved_groups.chain([group(DEFAULT_EGRESS)]).collect();
+        self.pauses.restore(saved, now);
+        self.pauses.carry_over(&new_addresses(&self.groups, &old), &new_addresses(&old, &self.groups));
     }
 
     /// The use of the address of each egress group, by the name of the group.
@@ -239,6 +269,12 @@ impl AddressState {
     }
 }
 
+/// The addresses of `groups` that `known` ones do not have.
+fn new_addresses<'a>(known: &[Group], groups: &'a [Group]) -> Vec<&'a str> {
+    let is_known = |address: &str| known.iter().any(|(_, known)| **known == *address);
+    groups.iter().map(|(_, address)| &**address).filter(|address| !is_known(address)).collect()
+}
+
 /// A window that is full if the calls of another process ended at `others_ended`.
 fn new_window(limit: CallLimit, others_ended: Option<MonotonicTime>) -> CallWindow {
     others_ended.map_or_else(|| CallWindow::new(limit), |ended| CallWindow::full(limit, ended))
@@ -301,5 +337,57 @@ mod tests {
         assert_ne!(state.address("192.0.2.1").availability(NOW), Availability::Now);
         state.set_egress(&[Egress::default()], NOW);
         expect(&mut state, &[("default", 900)]);
+    }
+
+    /// The addresses that are paused, in the order of their names, and the minutes.
+    fn paused(state: &State) -> Vec<(String, u64)> {
+        let addresses = state.pauses.all_active(NOW).addresses;
+        addresses.into_iter().map(|(address, rest)| (address.into(), rest.as_secs() / 60)).collect()
+    }
+
+    fn saved(addresses: &[(&str, u64)]) -> ActivePauses {
+        let saved = |(address, minutes): &(&str, u64)| (Box::from(*address), Duration::from_mins(*minutes));
+        ActivePauses { addresses: addresses.iter().map(saved).collect(), ..ActivePauses::default() }
+    }
+
+    fn paused_list(addresses: &[(&str, u64)]) -> Vec<(String, u64)> {
+        addresses.iter().map(|(address, minutes)| ((*address).to_owned(), *minutes)).collect()
+    }
+
+    #[test]
+    fn the_pause_of_an_address_carries_over_as_its_calls_do() {
+        let mut state = State::new(Share::ALL.into(), None);
+        let default = Egress::default();
+        state.restore_pauses(saved(&[("default", 4)]), NOW);
+        assert!(state.set_egress(&[default.clone(), group("a", "192.0.2.1")], NOW));
+        assert_eq!(paused(&state), paused_list(&[("192.0.2.1", 4), ("default", 4)]));
+        state.restore_pauses(saved(&[("192.0.2.1", 9), ("default", 0)]), NOW);
+        assert_eq!(paused(&state), paused_list(&[("192.0.2.1", 9), ("default", 4)]));
+        assert!(state.set_egress(&[default.clone(), group("b", "192.0.2.2")], NOW));
+        assert_eq!(paused(&state), paused_list(&[("192.0.2.2", 9), ("default", 9)]));
+        assert!(!state.set_egress(&[default.clone(), group("b", "192.0.2.2")], NOW));
+        assert!(state.set_egress(&[default], NOW));
+        assert_eq!(paused(&state), paused_list(&[("default", 9)]));
+    }
+
+    #[test]
+    fn a_saved_pause_carries_over_to_the_groups_of_the_new_process() {
+        let groups = [Egress::default(), group("a", "192.0.2.1"), group("b", "192.0.2.2")];
+        for (of_before, expected) in [
+            (&[("192.0.2.1", 9), ("192.0.2.2", 0)][..], &[("192.0.2.1", 9)][..]),
+            (&[("default", 4), ("192.0.2.1", 9)], &[("192.0.2.1", 9), ("192.0.2.2", 4), ("default", 4)]),
+            (&[("default", 4), ("192.0.2.1", 0)], &[("192.0.2.2", 4), ("default", 4)]),
+            (&[("192.0.2.3", 5)], &[("192.0.2.1", 5), ("192.0.2.2", 5), ("default", 5)]),
+            (&[("192.0.2.1", 0), ("192.0.2.3", 5)], &[("192.0.2.2", 5), ("default", 5)]),
+        ] {
+            let mut state = State::new(Share::ALL.into(), None);
+            state.set_egress(&groups, NOW);
+            state.restore_pauses(saved(of_before), NOW);
+            assert_eq!(paused(&state), paused_list(expected), "{of_before:?}");
+            let mut next = State::new(Share::ALL.into(), None);
+            next.set_egress(&groups, NOW);
+            next.restore_pauses(state.active_pauses(NOW), NOW);
+            assert_eq!(paused(&next), paused_list(expected), "a second restart");
+        }
     }
 }

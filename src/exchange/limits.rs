@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::{
     auth_backoff::AuthBackoff,
     balance::Wallet,
+    egress::Egress,
     error::{Failure, Reason},
     pauses::Caller,
     rate_limiter::RateLimiter,
@@ -45,6 +46,13 @@ impl Limits {
         }
     }
 
+    /// See [`RateLimiter::set_egress`].
+    pub(super) fn set_egress(&self, groups: &[Egress]) {
+        if self.rate_limiter.set_egress(groups) {
+            self.notify_change();
+        }
+    }
+
     /// Records whether the exchange accepted or refused `pair` in a call for `wallet`, if `result` tells.
     pub(super) fn record_key_result<T>(&self, pair: PairId, wallet: Wallet, result: &Result<T, Failure>) {
         let has_worked = match result {
@@ -69,7 +77,7 @@ impl Limits {
         self.auth_backoff.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes whenever a pause begins, or the exchange refuses a key or accepts a refused one.
+    /// Changes whenever a pause begins, the egress groups change, or the exchange refuses a key or accepts a refused one.
     pub(super) fn subscribe_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

@@ -82,8 +82,8 @@ pub(super) struct Pause {
     /// The last limit reply; `None` if it was so long before the start of this process that no other reply can meet it
     /// within [`ADDRESS_LIMIT_WINDOW`].
     replied: Option<MonotonicTime>,
-    /// The address of the call that got the last limit reply; `None` if that was in an earlier process, and may have been any
-    /// address.
+    /// The address of the call that got the last limit reply; `None` if that was in an earlier process or before a change of
+    /// the egress groups, and may have been any address.
     address: Option<Box<str>>,
     until: MonotonicTime,
 }
@@ -94,7 +94,7 @@ pub(super) struct ActivePauses {
     pub accounts: Vec<(Box<str>, ActivePause)>,
     pub anyone: Option<ActivePause>,
     pub keys: Vec<(KeyId, Duration)>,
-    /// The rest of the pause of all accounts of an address.
+    /// The rest of the pause of all accounts of an address; zero if they are not paused.
     pub addresses: Vec<(Box<str>, Duration)>,
 }
 
@@ -190,6 +190,26 @@ impl Pauses {
         }
         for (address, rest) in saved.addresses {
             self.pause_address(&address, now + rest.min(PAUSE_MAX));
+        }
+    }
+
+    /// Gives the pauses of `removed` addresses to the default group, and the pause of the default group to `added` addresses.
+    /// A recent limit reply to a call from one of these may then count for any address. No pause ends later than it did.
+    pub(super) fn carry_over(&mut self, removed: &[&str], added: &[&str]) {
+        for address in removed {
+            if let Some(until) = self.addresses.remove(*address) {
+                self.pause_address(DEFAULT_EGRESS, until);
+            }
+        }
+        if let Some(until) = self.addresses.get(DEFAULT_EGRESS).copied() {
+            for address in added {
+                self.pause_address(address, until);
+            }
+        }
+        let is_uncertain =
+            |address: &str| removed.contains(&address) || (!added.is_empty() && address == DEFAULT_EGRESS);
+        for pause in self.accounts.values_mut().chain(&mut self.anyone) {
+            pause.address = pause.address.take().filter(|address| !is_uncertain(address));
         }
     }
 

@@ -88,10 +88,15 @@ impl RateLimiter {
         }
     }
 
-    /// Replaces the egress groups. Calls that were counted stay counted.
-    pub(super) fn set_egress(&self, groups: &[Egress]) {
+    /// Replaces the egress groups. Calls that were counted stay counted, and pauses stay. Returns whether the groups changed.
+    pub(super) fn set_egress(&self, groups: &[Egress]) -> bool {
         let now = self.clock.now().monotonic;
-        self.state().set_egress(groups, now);
+        let is_change = self.state().set_egress(groups, now);
+        if is_change {
+            // A group may have the pause of another one now.
+            self.pause_began.notify_waiters();
+        }
+        is_change
     }
 
     /// Waits until a call for `caller` may start.
@@ -168,17 +173,17 @@ impl RateLimiter {
         self.state().pauses.active(caller, now)
     }
 
-    /// All active pauses.
+    /// All active pauses, with the addresses that are not paused.
     #[must_use]
     pub(super) fn active_pauses(&self) -> ActivePauses {
         let now = self.clock.now().monotonic;
-        self.state().pauses.all_active(now)
+        self.state().active_pauses(now)
     }
 
-    /// Adds the pauses of an earlier process.
+    /// Adds the pauses of an earlier process. Call it after [`Self::set_egress`].
     pub(super) fn restore_pauses(&self, saved: ActivePauses) {
         let now = self.clock.now().monotonic;
-        self.state().pauses.restore(saved, now);
+        self.state().restore_pauses(saved, now);
     }
 
     /// How much of each limit is used now. `accounts` are the names of the accounts to tell about.

@@ -49,7 +49,7 @@ pub struct SavedLimits {
     prices: Option<SavedPause>,
     /// The rest of the pause of all accounts of the default egress group.
     all_accounts_ms: Option<u64>,
-    /// The pauses of all accounts of the other addresses.
+    /// The pauses of all accounts of the other addresses of egress groups, also of those that are not paused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     paused_addresses: Vec<SavedAddress>,
     refused_keys: Vec<SavedRefusal>,
@@ -73,6 +73,7 @@ struct SavedKey {
 #[serde(deny_unknown_fields)]
 struct SavedAddress {
     address: Box<str>,
+    /// 0 if it is not paused.
     rest_ms: u64,
 }
 
@@ -137,7 +138,7 @@ impl SavedLimits {
         });
         let is_default = |(address, _): &(Box<str>, Duration)| **address == *DEFAULT_EGRESS;
         let all_accounts = pauses.addresses.iter().find(|pause| is_default(pause));
-        let all_accounts = all_accounts.map(|(_, rest)| to_millis(*rest));
+        let all_accounts = all_accounts.map(|(_, rest)| to_millis(*rest)).filter(|rest| *rest > 0);
         pauses.addresses.retain(|pause| !is_default(pause));
         let addresses = pauses.addresses.into_iter().take(ENTRIES_MAX);
         let addresses = addresses.map(|(address, rest)| SavedAddress { address, rest_ms: to_millis(rest) });
@@ -168,7 +169,8 @@ impl SavedLimits {
         let keys = self.paused_keys.iter();
         let all_accounts = self.all_accounts_ms.and_then(rest).map(|rest| (DEFAULT_EGRESS.into(), rest));
         let addresses = self.paused_addresses.iter();
-        let addresses = addresses.filter_map(|saved| Some((saved.address.clone(), rest(saved.rest_ms)?)));
+        let addresses =
+            addresses.map(|saved| (saved.address.clone(), rest(saved.rest_ms).unwrap_or_default()));
         let addresses = addresses.chain(all_accounts);
         ActivePauses {
             accounts: accounts
@@ -219,7 +221,8 @@ impl Client {
         SavedLimits::new(pauses, refusals, now.unix)
     }
 
-    /// Restores what an earlier process `saved`. Call it before the first poll. Returns the numbers of paused accounts and
+    /// Restores what an earlier process `saved`. Call it after
+    /// [`set_egress`](Self::set_egress) and before the first poll. Returns the numbers of paused accounts and
     /// of refused keys.
     pub fn restore_limits(&self, saved: &SavedLimits) -> (usize, usize) {
         let now = self.clock.now();
@@ -284,7 +287,7 @@ mod tests {
         };
         let default = |rest| (Box::from(DEFAULT_EGRESS), rest);
         assert_eq!(left(3 * MINUTE), [("192.0.2.1".into(), MINUTE), default(6 * MINUTE)]);
-        assert_eq!(left(5 * MINUTE), [default(4 * MINUTE)]);
+        assert_eq!(left(5 * MINUTE), [("192.0.2.1".into(), Duration::ZERO), default(4 * MINUTE)]);
         let pauses = ActivePauses { addresses: vec![default(MINUTE)], ..ActivePauses::default() };
         let text =
             String::from_utf8(SavedLimits::new(pauses, Vec::new(), SAVED).to_json()).unwrap_or_default();
