@@ -14,20 +14,24 @@ use serde::Deserialize;
 use tokio::{
     runtime::Handle,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::healthcheck::{connect_address, request_plain};
 use crate::{
     cli::SecondReaderFlags,
     clock::Clock,
-    exchange::{Client, KeyId, LimitShares, PermitClient, PermitResponse, RemotePermit, Share},
+    exchange::{
+        Client, Failure, KeyId, LimitShares, PermitClient, PermitResponse, Reason, RemotePermit, Share,
+    },
 };
 
 /// Longer than the daemon lets a request wait.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time from a reply that there is no permit to the next request.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// A daemon that has answered before is asked again for this long.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// Maximum time at the end to tell the daemon that the last call has ended.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The permits of a daemon are valid for no longer than this.
@@ -51,6 +55,9 @@ struct Daemon {
     address: String,
     /// Whether it gave no permit for another reason than a limit: it is not asked again.
     is_gone: AtomicBool,
+    /// Whether it was there: then no call is made without its permit, because all commands that wait would make theirs at the
+    /// moment when it stops.
+    was_seen: AtomicBool,
     /// Requests that tell it about the end of a call.
     ending: Mutex<JoinSet<()>>,
 }
@@ -86,6 +93,7 @@ impl SecondReader {
             Arc::new(Daemon {
                 address: connect_address(address),
                 is_gone: AtomicBool::default(),
+                was_seen: AtomicBool::default(),
                 ending: Mutex::default(),
             })
         });
@@ -119,8 +127,25 @@ impl SecondReader {
 impl Daemon {
     async fn ask(self: Arc<Self>, key: Option<KeyId>) -> PermitResponse {
         let query = key.map_or_else(String::new, |key| format!("?key={key}"));
+        let mut silent_since = None;
         while !self.is_gone.load(Ordering::Relaxed) {
-            let why = match self.request("POST", &query).await {
+            let response = self.request("POST", &query).await;
+            match &response {
+                Ok((200 | 409 | 503, _)) => {
+                    self.was_seen.store(true, Ordering::Relaxed);
+                    silent_since = None;
+                }
+                _ if self.was_seen.load(Ordering::Relaxed) => {
+                    let since = *silent_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= SILENCE_MAX {
+                        return PermitResponse::Failed(self.no_longer_answers());
+                    }
+                    sleep(RETRY_DELAY).await;
+                    continue;
+                }
+                _ => {}
+            }
+            let why = match response {
                 Ok((200, body)) => match serde_json::from_str(&body) {
                     Ok(permit) => return PermitResponse::Granted(self.remote_permit(permit)),
                     Err(_) => "its response is no permit".to_owned(),
@@ -147,6 +172,14 @@ impl Daemon {
         PermitResponse::Unavailable
     }
 
+    fn no_longer_answers(&self) -> Failure {
+        let text = format!(
+            "nothing was asked: the exporter at {}, which permits each call, no longer answers",
+            self.address
+        );
+        Failure::new(Reason::Timeout, text)
+    }
+
     fn remote_permit(self: &Arc<Self>, PermitBody { id, valid_seconds }: PermitBody) -> RemotePermit {
         let daemon = Arc::clone(self);
         let on_end = move || {
@@ -167,7 +200,14 @@ impl Daemon {
     async fn request(&self, method: &str, query: &str) -> Result<(u16, String), String> {
         let path = format!("/-/permit{query}");
         match timeout(REPLY_TIMEOUT, request_plain(method, &self.address, &path)).await {
-            Ok(response) => response.map_err(|error| error.to_string()),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => {
+                // It took the connection, and stopped before it answered.
+                if error.downcast_ref::<hyper::Error>().is_some_and(|error| !error.is_parse()) {
+                    self.was_seen.store(true, Ordering::Relaxed);
+                }
+                Err(error.to_string())
+            }
             Err(_) => Err("it does not respond".to_owned()),
         }
     }
@@ -183,5 +223,24 @@ mod tests {
         let shares = |alone| SecondReader::new(&flags(alone), Share::ALL).shares;
         assert_eq!(shares(true), LimitShares::from(Share::ALL));
         assert_eq!(shares(false), LimitShares::from(Share::ALL).for_others());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_call_is_made_without_the_permit_of_a_daemon_that_has_stopped() {
+        for was_seen in [true, false] {
+            let daemon = Arc::new(Daemon {
+                // Nobody listens there.
+                address: "127.0.0.1:1".to_owned(),
+                is_gone: AtomicBool::default(),
+                was_seen: AtomicBool::new(was_seen),
+                ending: Mutex::default(),
+            });
+            match daemon.ask(None).await {
+                PermitResponse::Failed(failure) => {
+                    assert!(was_seen && failure.text.contains("127.0.0.1:1"), "{failure}");
+                }
+                response => assert!(!was_seen, "{response:?}"),
+            }
+        }
     }
 }

@@ -145,6 +145,7 @@ impl Client {
                 Err(CallError::Paused)
             }
             PermitResponse::Unavailable => Ok(None),
+            PermitResponse::Failed(failure) => Err(failure.into()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, pin::Pin, time::Duration};
 
 use tokio::time::Instant;
 
-use super::secret::KeyId;
+use super::{error::Failure, secret::KeyId};
 
 /// Asks another process for a permit before each call.
 pub struct PermitClient(Box<dyn Fn(Option<KeyId>) -> PermitFuture + Send + Sync>);
@@ -22,6 +22,8 @@ pub enum PermitResponse {
     Paused(Duration),
     /// No process gives permits: only the limits of this process count.
     Unavailable,
+    /// The other process gave permits and no longer answers: no call may be made.
+    Failed(Failure),
 }
 
 /// A permit of another process for one call. The other process counts the call as in flight until this is dropped.
