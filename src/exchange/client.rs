@@ -216,6 +216,12 @@ impl Client {
         Self { remote_permits: Some(permit_client), ..self }
     }
 
+    /// Records the key and the address of the session's account, so that [`lend`](Self::lend) knows them before its first
+    /// call.
+    pub fn register(&self, session: &Session) {
+        self.limits.rate_limiter.register(session.caller());
+    }
+
     /// Waits until another process may make a call, with the key if the call has one. The call counts as in flight until the
     /// permit is dropped.
     ///

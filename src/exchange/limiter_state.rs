@@ -49,7 +49,7 @@ pub(super) struct KeyState {
     pub window: CallWindow,
     /// The calls of other processes, which the other window counts too.
     lent: CallWindow,
-    /// The address of its last call; `None` before the first.
+    /// The address of its account; `None` if no account was registered.
     address: Option<Box<str>>,
     pub slot: Arc<tokio::sync::Mutex<KeySlot>>,
 }
@@ -237,12 +237,27 @@ impl State {
         }
     }
 
-    /// The address that the last call with `key` left by.
+    /// Records the key and the address of an account before its first call.
+    pub(super) fn register(&mut self, caller: Caller<'_>) {
+        self.caller_slot(caller);
+        if let Some(key) = caller.key() {
+            self.key_state(key).address = Some(caller.address().into());
+        }
+    }
+
+    /// The account with `key` whose pause ends last.
+    pub(super) fn key_account(&self, key: KeyId) -> Option<Box<str>> {
+        let callers = self.callers.iter().filter(|(_, state)| state.key == Some(key));
+        let names = callers.filter_map(|(name, _)| name.clone());
+        names.max_by_key(|name| self.pauses.account_pause(name))
+    }
+
+    /// The address of the account with `key`.
     pub(super) fn key_address(&self, key: KeyId) -> Option<Box<str>> {
         self.keys.get(&key)?.address.clone()
     }
 
-    /// Whether this process has made a call with `key`.
+    /// Whether an account of this process has `key`.
     pub(super) fn knows_key(&self, key: KeyId) -> bool {
         self.keys.contains_key(&key)
     }

@@ -151,6 +151,11 @@ impl Pauses {
         (until > now).then_some(Paused { until })
     }
 
+    /// When the own pause of an account ends or ended.
+    pub(super) fn account_pause(&self, name: &str) -> Option<MonotonicTime> {
+        self.accounts.get(name).map(|pause| pause.until)
+    }
+
     /// All active pauses.
     pub(super) fn all_active(&self, now: MonotonicTime) -> ActivePauses {
         let rest =

@@ -99,6 +99,11 @@ impl RateLimiter {
         is_change
     }
 
+    /// Records the key and the address of an account before its first call.
+    pub(super) fn register(&self, caller: Caller<'_>) {
+        self.state().register(caller);
+    }
+
     /// Waits until a call for `caller` may start.
     ///
     /// # Errors
@@ -142,7 +147,9 @@ impl RateLimiter {
         // The other process sends a key from the same address as this one.
         let address =
             key.and_then(|key| self.state().key_address(key)).unwrap_or_else(|| DEFAULT_EGRESS.into());
-        let caller = key.map_or(Caller::Anyone, |key| Caller::Account { key, name: "", address: &address });
+        let name = key.and_then(|key| self.state().key_account(key)).unwrap_or_default();
+        let caller =
+            key.map_or(Caller::Anyone, |key| Caller::Account { key, name: &name, address: &address });
         // A key that this process does not use has limits of its own, which the other process knows.
         let key = key.filter(|key| self.state().knows_key(*key));
         self.wait_until_available(caller, |state, now| state.start_lent_call(&address, key, now)).await?;

@@ -344,6 +344,7 @@ impl PollContext {
         let schedule = Schedule::new(first, slot, spec.interval, spec.timeout);
         let (routes, api) = (hosts.proxy_routes(), hosts.api);
         let target = AccountTarget::new(Session::new(name, hosts, credentials), spec);
+        self.exchange.register(&target.session);
         target.update_state(self, &mut facts, now);
         let entry = AccountEntry::restored(facts, snapshots, now.uptime + schedule.heartbeat_life);
         let entry = entry.with_proxy_routes(routes).with_api(api).with_positions(positions);
@@ -452,6 +453,26 @@ mod tests {
 
     fn config(names: &[&str]) -> Config {
         Config { accounts: names.iter().map(|name| account(name)).collect(), ..Config::default() }
+    }
+
+    #[tokio::test]
+    async fn a_call_is_lent_at_the_address_of_its_account_before_the_first_poll() -> Result<(), String> {
+        let clock = Clock::start();
+        let exchange = Arc::new(Client::simulated(clock)?);
+        let egress = exchange::Egress { name: "g".into(), address: "192.0.2.1".into(), source_address: None };
+        exchange.set_egress(&[exchange::Egress::default(), egress.clone()]);
+        let route = exchange::Route { egress, ..exchange::Route::default() };
+        let base_urls = vec![exchange::BaseUrl::parse("https://host.test")?.with_route(route)];
+        let account =
+            AccountConfig { hosts: ExchangeHosts { base_urls, ..ExchangeHosts::default() }, ..account("a") };
+        let key = account.credentials.pair().id();
+        let _pollers = create_pollers(vec![account], None, &exchange, clock);
+        let _lent = exchange.lend(Some(key)).await;
+        let usage = exchange.rate_limit_usage(["a"].into_iter());
+        let addresses: Vec<_> = usage.addresses.iter().map(|(name, usage)| (&**name, usage.calls)).collect();
+        assert_eq!(addresses, [("default", 0), ("g", 1)]);
+        assert!(usage.keys.iter().all(|(_, usage)| usage.calls == 1), "{usage:?}");
+        Ok(())
     }
 
     #[tokio::test]
