@@ -46,6 +46,9 @@ const PAUSE_MAX: Duration = Duration::from_hours(24);
 pub(super) struct SecondReader {
     shares: LimitShares,
     daemon: Option<Arc<Daemon>>,
+    /// Whether it makes no call without a permit. With a smaller share than 1/2, three daemons may use one key, and each may
+    /// make a call in the same second: a fourth call would lock the key.
+    needs_permits: bool,
 }
 
 /// The daemon that is asked for permits.
@@ -86,7 +89,7 @@ impl SecondReader {
     pub(super) fn new(flags: &SecondReaderFlags, share: Share) -> Self {
         let shares = LimitShares::from(share);
         if flags.alone {
-            return Self { shares, daemon: None };
+            return Self { shares, daemon: None, needs_permits: false };
         }
         let address = flags.listen_address.first().filter(|address| address.port() != 0);
         let daemon = address.map(|address| {
@@ -97,7 +100,7 @@ impl SecondReader {
                 ending: Mutex::default(),
             })
         });
-        Self { shares: shares.for_others(), daemon }
+        Self { shares: shares.for_others(), daemon, needs_permits: !share.is_at_least_half() }
     }
 
     /// The client for its calls.
@@ -106,14 +109,20 @@ impl SecondReader {
     /// If the TLS library cannot be set up.
     pub(super) fn client(&self, clock: Clock) -> Result<Client, String> {
         let client = Client::new(clock, self.shares)?;
-        Ok(match &self.daemon {
-            Some(daemon) => {
-                let daemon = Arc::clone(daemon);
-                client
-                    .with_permit_client(PermitClient::new(move |key| Box::pin(Arc::clone(&daemon).ask(key))))
-            }
-            None => client,
-        })
+        if self.daemon.is_none() && !self.needs_permits {
+            return Ok(client);
+        }
+        let (daemon, needs_permits) = (self.daemon.clone(), self.needs_permits);
+        Ok(client.with_permit_client(PermitClient::new(move |key| {
+            let daemon = daemon.clone();
+            Box::pin(async move {
+                let response = match daemon {
+                    Some(daemon) => daemon.ask(key).await,
+                    None => PermitResponse::Unavailable,
+                };
+                require_permit(response, needs_permits)
+            })
+        })))
     }
 
     /// Waits until the daemon knows that the last call has ended, at most a second.
@@ -121,6 +130,16 @@ impl SecondReader {
         let Some(daemon) = &self.daemon else { return };
         let mut ending = std::mem::take(&mut *daemon.ending.lock().unwrap_or_else(PoisonError::into_inner));
         let _ = timeout(FINISH_TIMEOUT, async { while ending.join_next().await.is_some() {} }).await;
+    }
+}
+
+fn require_permit(response: PermitResponse, needs_permits: bool) -> PermitResponse {
+    match response {
+        PermitResponse::Unavailable if needs_permits => {
+            let text = "nothing was asked: no exporter permits the call, and with a share below 1/2 the limits have no room for a call without a permit: start this command beside the exporter, or with --limits.alone if no exporter runs";
+            PermitResponse::Failed(Failure::new(Reason::Connect, text))
+        }
+        response => response,
     }
 }
 
@@ -223,6 +242,18 @@ mod tests {
         let shares = |alone| SecondReader::new(&flags(alone), Share::ALL).shares;
         assert_eq!(shares(true), LimitShares::from(Share::ALL));
         assert_eq!(shares(false), LimitShares::from(Share::ALL).for_others());
+    }
+
+    #[test]
+    fn a_share_below_a_half_has_no_room_for_a_call_without_a_permit() {
+        for (share, is_alone, expected) in
+            [("1", false, false), ("1/2", false, false), ("1/3", false, true), ("1/3", true, false)]
+        {
+            let flags = SecondReaderFlags { listen_address: Vec::new(), alone: is_alone };
+            let reader = SecondReader::new(&flags, share.parse().unwrap_or(Share::ALL));
+            let response = require_permit(PermitResponse::Unavailable, reader.needs_permits);
+            assert_eq!(matches!(response, PermitResponse::Failed(_)), expected, "{share} {is_alone}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

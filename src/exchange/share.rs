@@ -58,6 +58,12 @@ impl Share {
         Self { part, whole }
     }
 
+    /// Whether at most two processes can have a share of this size.
+    #[must_use]
+    pub const fn is_at_least_half(self) -> bool {
+        2 * self.part >= self.whole
+    }
+
     const fn times(self, other: Self) -> Self {
         Self { part: self.part * other.part, whole: self.whole * other.whole }
     }
