@@ -68,13 +68,15 @@ impl CallWindow {
         WindowUsage { calls: counted.saturating_sub(self.assumed), capacity: self.limit.calls }
     }
 
-    /// Counts the ended calls of another window too, up to the limit.
-    pub(super) fn count_calls_of(&mut self, other: &Self, now: MonotonicTime) {
+    /// Counts the calls of another window too, the ended ones up to the limit. Returns how many of them are in flight.
+    pub(super) fn count_calls_of(&mut self, other: &Self, now: MonotonicTime) -> usize {
         self.ended.extend(&other.ended);
         self.ended.make_contiguous().sort_unstable();
         self.count(now);
         let surplus = self.ended.len().saturating_sub(self.limit.calls);
         self.ended.drain(..surplus);
+        self.in_flight += other.in_flight;
+        other.in_flight
     }
 
     pub(super) fn start(&mut self) {

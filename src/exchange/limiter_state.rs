@@ -25,6 +25,8 @@ pub(super) struct State {
     /// By address. Those that the configuration has no more stay.
     addresses: BTreeMap<Box<str>, AddressState>,
     keys: HashMap<KeyId, KeyState>,
+    /// Calls in flight that a change of the egress groups counted against another address too.
+    carried: Vec<CarriedCalls>,
     /// By the name of the account; `None` for calls without one.
     callers: HashMap<Option<Box<str>>, CallerState>,
     pub pauses: Pauses,
@@ -32,6 +34,14 @@ pub(super) struct State {
 
 /// An egress group: its name and address.
 type Group = (Arc<str>, Arc<str>);
+
+/// Calls in flight of one address that count against another one too.
+#[derive(Debug)]
+struct CarriedCalls {
+    from: Box<str>,
+    to: Box<str>,
+    in_flight: usize,
+}
 
 /// The calls of one address.
 #[derive(Debug)]
@@ -78,6 +88,7 @@ impl State {
             groups: vec![(DEFAULT_EGRESS.into(), DEFAULT_EGRESS.into())],
             addresses: BTreeMap::new(),
             keys: HashMap::new(),
+            carried: Vec::new(),
             callers: HashMap::new(),
             pauses: Pauses::default(),
         }
@@ -92,12 +103,10 @@ impl State {
         let groups = self.groups.clone();
         let (removed, added) = (new_addresses(&groups, &old), new_addresses(&old, &groups));
         for address in &removed {
-            let removed = self.address(address).window.clone();
-            self.address(DEFAULT_EGRESS).window.count_calls_of(&removed, now);
+            self.carry_calls(address, DEFAULT_EGRESS, now);
         }
-        let carried = self.address(DEFAULT_EGRESS).window.clone();
         for address in &added {
-            self.address(address).window.count_calls_of(&carried, now);
+            self.carry_calls(DEFAULT_EGRESS, address, now);
         }
         self.pauses.carry_over(&removed, &added);
         old != groups
@@ -126,6 +135,32 @@ impl State {
         let old: Vec<Group> = saved_groups.chain([group(DEFAULT_EGRESS)]).collect();
         self.pauses.restore(saved, now);
         self.pauses.carry_over(&new_addresses(&self.groups, &old), &new_addresses(&old, &self.groups));
+    }
+
+    /// Counts the calls of one address against another one too. Those in flight count until they end.
+    fn carry_calls(&mut self, from: &str, to: &str, now: MonotonicTime) {
+        let window = self.address(from).window.clone();
+        let in_flight = self.address(to).window.count_calls_of(&window, now);
+        self.carried.push(CarriedCalls { from: from.into(), to: to.into(), in_flight });
+        self.carried.retain(|carried| carried.in_flight > 0);
+    }
+
+    /// Records the end of a call of `address`, also at the addresses that it was carried to.
+    fn end_address_call(&mut self, address: &str, now: MonotonicTime) {
+        self.address(address).window.end(now);
+        // An address that calls were carried to may have passed them on later.
+        let mut reached: Vec<Box<str>> = vec![address.into()];
+        let mut ended = Vec::new();
+        for carried in self.carried.iter_mut().filter(|carried| carried.in_flight > 0) {
+            if reached.contains(&carried.from) {
+                carried.in_flight -= 1;
+                reached.push(carried.to.clone());
+                ended.push(carried.to.clone());
+            }
+        }
+        for address in ended {
+            self.address(&address).window.end(now);
+        }
     }
 
     /// The use of the address of each egress group, by the name of the group.
@@ -198,7 +233,7 @@ impl State {
 
     /// Records the end of such a call.
     pub(super) fn end_call(&mut self, address: &str, key: Option<KeyId>, now: MonotonicTime) {
-        self.address(address).window.end(now);
+        self.end_address_call(address, now);
         if let Some(key) = key {
             self.key_state(key).window.end(now);
         }

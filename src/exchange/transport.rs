@@ -1,6 +1,8 @@
 //! The one way out of the process: HTTP, or in tests a function that makes up the answers. Real
 //! sockets do not move with a simulated clock, and what must hold for hours has to be tested on one.
 
+#[cfg(test)]
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
@@ -59,7 +61,8 @@ impl Transport {
             #[cfg(test)]
             Self::Script(Script(script)) => {
                 let (path, query) = (request.path.to_owned(), request.query.to_string());
-                let request = ScriptedRequest { host: base.host(), path, query, timeout };
+                let address = Arc::clone(&base.route().egress.address);
+                let request = ScriptedRequest { host: base.host(), address, path, query, timeout };
                 let ScriptedResponse { status, retry_after, body } = script(request).await?;
                 Ok(Reply { status, retry_after, age: None, date: None, body: Ok(body) })
             }
@@ -72,7 +75,7 @@ pub(crate) use self::script::{Script, ScriptedRequest, ScriptedResponse};
 
 #[cfg(test)]
 mod script {
-    use std::{fmt, pin::Pin, time::Duration};
+    use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
     use crate::exchange::Failure;
 
@@ -84,6 +87,8 @@ mod script {
     /// A call as it leaves.
     pub(crate) struct ScriptedRequest {
         pub(crate) host: String,
+        /// The address that it leaves by; see [`Egress`](crate::exchange::Egress).
+        pub(crate) address: Arc<str>,
         pub(crate) path: String,
         pub(crate) query: String,
         pub(crate) timeout: Duration,

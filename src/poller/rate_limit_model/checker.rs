@@ -1,6 +1,6 @@
 //! Checks the record of a simulation against the promised limits. Shares no code with the rate limiter that it judges.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use super::{
     record::{CallResult, Event, RecordedCall},
@@ -17,11 +17,11 @@ const PUBLISHED_KEY_CALLS_MAX: usize = 3;
 const PUBLISHED_ADDRESS_CALLS_MAX: usize = 1000;
 /// The limit of a key in any second, over all restarts. Each call may count at any time between its start and end.
 const KEY_CALLS_MAX: usize = 2;
-/// The limit of one process in any minute, counted in the same way.
+/// The limit of an address of one process in any minute, counted in the same way.
 const PROCESS_CALLS_MAX: usize = 900;
-/// The limit of calls sent in any second, over all restarts.
+/// The limit of calls that an address sends in any second, over all restarts.
 const SECOND_CALLS_MAX: usize = 15;
-/// The limit of calls sent in any minute, over all restarts.
+/// The limit of calls that an address sends in any minute, over all restarts.
 const ADDRESS_CALLS_MAX: usize = 900;
 const PAUSE: Duration = Duration::from_mins(10);
 const PAUSE_MAX: Duration = Duration::from_hours(24);
@@ -83,21 +83,37 @@ pub(super) fn check_record(
 
 /// Checks the limits that the exchange publishes, and nothing else.
 fn check_published_limits(calls: &[RecordedCall]) -> Result<(), String> {
-    check_keys(calls, PUBLISHED_KEY_CALLS_MAX)?;
-    let count = count_max_in_window(calls.iter().map(sent), MINUTE);
-    check("the address in a minute", count, PUBLISHED_ADDRESS_CALLS_MAX)
+    check_keys(calls.iter(), PUBLISHED_KEY_CALLS_MAX)?;
+    for (address, calls) in group_by(calls.iter(), |call| call.address) {
+        let count = count_max_in_window(calls.into_iter().map(sent), MINUTE);
+        check(&format!("address {address} in a minute"), count, PUBLISHED_ADDRESS_CALLS_MAX)?;
+    }
+    // A killed process and its successor together are counted by the time of sending only.
+    for ((process, address), calls) in group_by(calls.iter(), |call| (call.process, call.address)) {
+        let count = count_max_in_window(calls.into_iter().map(whole), MINUTE);
+        let what = format!("process {process} by address {address} in a minute");
+        check(&what, count, PUBLISHED_ADDRESS_CALLS_MAX)?;
+    }
+    Ok(())
 }
 
-fn check_keys(calls: &[RecordedCall], limit: usize) -> Result<(), String> {
-    let mut keys: HashMap<usize, Vec<_>> = HashMap::new();
-    for call in calls.iter().filter(|call| call.key != NO_KEY) {
-        keys.entry(call.key).or_default().push(whole(call));
-    }
-    for (key, calls) in keys {
-        let count = count_max_in_window(calls.into_iter(), SECOND);
+fn check_keys<'a>(calls: impl Iterator<Item = &'a RecordedCall>, limit: usize) -> Result<(), String> {
+    for (key, calls) in group_by(calls.filter(|call| call.key != NO_KEY), |call| call.key) {
+        let count = count_max_in_window(calls.into_iter().map(whole), SECOND);
         check(&format!("key {key} in a second"), count, limit)?;
     }
     Ok(())
+}
+
+fn group_by<'a, K: Eq + Hash>(
+    calls: impl Iterator<Item = &'a RecordedCall>,
+    find_group: impl Fn(&'a RecordedCall) -> K,
+) -> HashMap<K, Vec<&'a RecordedCall>> {
+    let mut groups: HashMap<K, Vec<_>> = HashMap::new();
+    for call in calls {
+        groups.entry(find_group(call)).or_default().push(call);
+    }
+    groups
 }
 
 fn check(what: &str, count: usize, limit: usize) -> Result<(), String> {
@@ -113,25 +129,21 @@ fn sent(call: &RecordedCall) -> (Duration, Duration) {
     (call.start, call.start)
 }
 
+/// Checks the stricter limits of a process. Second readers have a share of their own of each key.
 fn check_rates(calls: &[RecordedCall]) -> Result<(), String> {
-    check_keys(calls, KEY_CALLS_MAX)?;
-    let mut processes: HashMap<usize, Vec<_>> = HashMap::new();
-    for call in calls {
-        processes.entry(call.process).or_default().push(whole(call));
+    check_keys(calls.iter().filter(|call| !call.is_lent), KEY_CALLS_MAX)?;
+    for (address, calls) in group_by(calls.iter(), |call| &*call.configured_address) {
+        let sent = || calls.iter().map(|call| sent(call));
+        let in_second = count_max_in_window(sent(), SECOND);
+        check(&format!("{address} in a second"), in_second, SECOND_CALLS_MAX)?;
+        let in_minute = count_max_in_window(sent(), MINUTE);
+        check(&format!("{address} in a minute"), in_minute, ADDRESS_CALLS_MAX)?;
+        for (process, calls) in group_by(calls.into_iter(), |call| call.process) {
+            let count = count_max_in_window(calls.into_iter().map(whole), MINUTE);
+            check(&format!("process {process} by {address} in a minute"), count, PROCESS_CALLS_MAX)?;
+        }
     }
-    for (process, calls) in processes {
-        check(
-            &format!("process {process} in a minute"),
-            count_max_in_window(calls.into_iter(), MINUTE),
-            PROCESS_CALLS_MAX,
-        )?;
-    }
-    check(
-        "all processes in a second",
-        count_max_in_window(calls.iter().map(sent), SECOND),
-        SECOND_CALLS_MAX,
-    )?;
-    check("all processes in a minute", count_max_in_window(calls.iter().map(sent), MINUTE), ADDRESS_CALLS_MAX)
+    Ok(())
 }
 
 /// The calls of one process, as far as the limits depend on them.
@@ -141,9 +153,10 @@ struct ProcessHistory {
     keys_in_flight: HashMap<usize, usize>,
     /// The last nonce of each key at each host. Removed when the host refused it or a host answered its time.
     nonces: HashMap<(usize, String), u64>,
-    limited: HashMap<usize, Duration>,
+    /// The time and the address of the last limit reply to each account.
+    limited: HashMap<usize, (Duration, usize)>,
     keys_paused: HashMap<usize, Duration>,
-    all_paused: Duration,
+    addresses_paused: HashMap<usize, Duration>,
     /// The last call of each key and wallet.
     attempts: HashMap<usize, HashMap<String, KeyAttempt>>,
 }
@@ -161,6 +174,11 @@ struct KeyAttempt {
 impl ProcessHistory {
     fn record_start(&mut self, at: Duration, call: &RecordedCall) -> Option<&'static str> {
         let is_before = |until: Option<&Duration>| until.is_some_and(|until| at < *until);
+        let is_paused =
+            is_before(self.keys_paused.get(&call.key)) || is_before(self.addresses_paused.get(&call.address));
+        if call.is_lent {
+            return is_paused.then_some("a lent call during a pause");
+        }
         let accounts = self.accounts_in_flight.entry(call.account).or_default();
         let keys = self.keys_in_flight.entry(call.key).or_default();
         *accounts += 1;
@@ -172,7 +190,9 @@ impl ProcessHistory {
             () if *keys > 1 => Some("two calls of a key in flight"),
             () if is_old => Some("a nonce that has not grown"),
             () if is_before(self.keys_paused.get(&call.key)) => Some("a call during the key's pause"),
-            () if at < self.all_paused => Some("a call while all are paused"),
+            () if is_before(self.addresses_paused.get(&call.address)) => {
+                Some("a call during the address's pause")
+            }
             () if self.is_refused(at, call) => Some("a call within five minutes of a refused key"),
             () if call.timeout.is_zero() => Some("a call with a timeout of zero"),
             () => None,
@@ -201,6 +221,9 @@ impl ProcessHistory {
     }
 
     fn record_end(&mut self, at: Duration, call: &RecordedCall, result: CallResult) {
+        if call.is_lent {
+            return;
+        }
         match (call.nonce, result) {
             (Some(_), CallResult::Nonce | CallResult::Refused) => {
                 self.nonces.remove(&(call.key, call.host.clone()));
@@ -215,10 +238,11 @@ impl ProcessHistory {
             CallResult::Limit(retry_after) => {
                 let until = at + retry_after.unwrap_or_default().max(PAUSE).min(PAUSE_MAX);
                 let mut others = self.limited.iter().filter(|(account, _)| **account != call.account);
-                if others.any(|(_, replied)| at <= *replied + MINUTE) {
-                    self.all_paused = self.all_paused.max(until);
+                if others.any(|(_, (replied, address))| *address == call.address && at <= *replied + MINUTE) {
+                    let paused = self.addresses_paused.entry(call.address).or_default();
+                    *paused = until.max(*paused);
                 }
-                self.limited.insert(call.account, at);
+                self.limited.insert(call.account, (at, call.address));
                 let key = self.keys_paused.entry(call.key).or_default();
                 *key = until.max(*key);
             }

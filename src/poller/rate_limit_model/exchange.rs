@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    egress::{ADDRESSES_MAX, ModelEgress, seen_address},
     record::{CallResult, Event, RecordedCall},
     scenario::{HostFault, ModelAccount, NO_KEY, Scenario},
 };
@@ -40,6 +41,10 @@ pub(super) struct ExchangeModel {
     pub tasks: HashMap<task::Id, TaskOwner>,
     /// When the exchange's lock of each account ends. A restart of the process does not end it.
     locked_until: Vec<Duration>,
+    /// When the exchange's lock of each address ends.
+    addresses_locked_until: [Duration; ADDRESSES_MAX + 1],
+    /// The accounts of each process's configuration, without prices.
+    pub polled: HashMap<usize, Vec<ModelAccount>>,
     /// The time that the machine was suspended.
     pub suspended: Duration,
     pub calls: Vec<RecordedCall>,
@@ -83,10 +88,10 @@ pub(super) async fn answer_call(
 }
 
 /// Records the end of its call when it is dropped, also because the process was killed.
-struct CallInFlight {
-    model: SharedModel,
-    id: usize,
-    result: CallResult,
+pub(super) struct CallInFlight {
+    pub model: SharedModel,
+    pub id: usize,
+    pub result: CallResult,
 }
 
 impl Drop for CallInFlight {
@@ -145,6 +150,8 @@ impl ExchangeModel {
             keys: accounts.iter().map(|account| account.key).collect(),
             tasks: HashMap::new(),
             locked_until: vec![Duration::ZERO; accounts.len()],
+            addresses_locked_until: [Duration::ZERO; ADDRESSES_MAX + 1],
+            polled: HashMap::new(),
             suspended: Duration::ZERO,
             calls: Vec::new(),
             log: Vec::new(),
@@ -173,11 +180,14 @@ impl ExchangeModel {
         let TaskOwner { process, account } = owner;
         let nonce = find_nonce(request);
         let now = self.now();
-        let id = self.calls.len();
-        self.calls.push(RecordedCall {
+        let key = self.keys[account];
+        self.push_call(RecordedCall {
             process,
             account,
-            key: self.keys[account],
+            key,
+            address: self.find_address(owner, request),
+            configured_address: Arc::clone(&request.address),
+            is_lent: false,
             host: request.host.clone(),
             path: request.path.clone(),
             wallet: (nonce.is_some() || [V4_LIST, FUTURES_LIST].contains(&&*request.path)).then(|| {
@@ -189,8 +199,29 @@ impl ExchangeModel {
             start: now,
             end: Duration::MAX,
             good: false,
-        });
-        self.log.push((now, Event::Start(id)));
+        })
+    }
+
+    /// The address at which the exchange sees a call. If the file has groups, prices are read by an address that has none.
+    fn find_address(&self, owner: TaskOwner, request: &ScriptedRequest) -> usize {
+        let has_groups = self.polled[&owner.process].iter().any(|account| account.egress.is_some());
+        if self.keys[owner.account] == NO_KEY && has_groups {
+            ADDRESSES_MAX
+        } else {
+            parse_address(&request.address)
+        }
+    }
+
+    /// The address of the last call.
+    fn called_address(&self) -> usize {
+        self.calls.last().map_or(0, |call| call.address)
+    }
+
+    /// Records the start of a call. Returns its index.
+    pub(super) fn push_call(&mut self, call: RecordedCall) -> usize {
+        let id = self.calls.len();
+        self.log.push((call.start, Event::Start(id)));
+        self.calls.push(call);
         id
     }
 
@@ -222,7 +253,8 @@ impl ExchangeModel {
             HostFault::Slow => request.timeout.mul_f64(0.95),
             _ => latency,
         };
-        if self.locked_until[account] > self.now() + latency {
+        let address = self.called_address();
+        if self.locked_until[account].max(self.addresses_locked_until[address]) > self.now() + latency {
             return self.limit_reply(latency);
         }
         if is_nonce_bad {
@@ -257,8 +289,12 @@ impl ExchangeModel {
                 PlannedReply::new(latency, 503, None, "busy", CallResult::Other)
             }
             () if is_drawn(faults.limited) => {
+                let until = self.now() + latency + Duration::from_mins(10);
                 if self.rng.bool() {
-                    self.locked_until[account] = self.now() + latency + Duration::from_mins(10);
+                    self.locked_until[account] = until;
+                } else if self.scenario.addresses > 1 && self.rng.bool() {
+                    let address = self.called_address();
+                    self.addresses_locked_until[address] = until;
                 }
                 self.limit_reply(latency)
             }
@@ -372,6 +408,17 @@ fn futures_error(code: &str, message: &str) -> String {
 
 fn v4_row(currency: &str) -> String {
     format!(r#"{{"currency":"{currency}","availableAmount":"5","frozenAmount":"0"}}"#)
+}
+
+/// The text of [`ModelEgress::configured`] in a configuration.
+pub(super) fn address_text(egress: ModelEgress) -> String {
+    format!("address{}", egress.configured)
+}
+
+/// The address at which the exchange sees calls that leave by `text`.
+fn parse_address(text: &str) -> usize {
+    let configured = text.strip_prefix("address").and_then(|number| number.parse().ok());
+    seen_address(configured.map(|configured| ModelEgress { name: 0, configured }))
 }
 
 fn is_clock_call(request: &ScriptedRequest) -> bool {

@@ -1,6 +1,6 @@
 //! The outputs of a simulation: every call with its result. Plain data, which `checker` judges.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// One call, as the exchange sees it. Prices are read as if for one more account, without a key.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,6 +9,12 @@ pub(super) struct RecordedCall {
     pub process: usize,
     pub account: usize,
     pub key: usize,
+    /// The address at which the exchange sees it.
+    pub address: usize,
+    /// The address that it leaves by, as the configuration writes it. A lent call counts there too.
+    pub configured_address: Arc<str>,
+    /// Whether a second reader makes it, with a permit of the process.
+    pub is_lent: bool,
     pub host: String,
     pub path: String,
     /// The path and the parameters that choose the wallet; `None` for the clock, for positions and for prices.

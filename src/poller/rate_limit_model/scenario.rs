@@ -1,8 +1,10 @@
 //! The inputs of a simulation: accounts, hosts, faults and disruptions. Plain data; runs nothing.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use fastrand::Rng;
+
+use super::egress::{ModelEgress, change_egress};
 
 /// The key of calls without a key.
 pub(super) const NO_KEY: usize = usize::MAX;
@@ -33,6 +35,10 @@ pub(super) struct Scenario {
     pub reads_prices: bool,
     /// Number of processes that poll the same accounts at the same time, each with its share of the limits.
     pub processes: u32,
+    /// Number of addresses, each with an egress group; with one address the file has no groups.
+    pub addresses: usize,
+    /// Whether a second reader calls the exchange with permits of the process.
+    pub has_second_reader: bool,
     pub faults: FaultRates,
     /// The disruptions of the processes, in turn, each with its time in thousandths of the fault period.
     pub disruptions: Vec<(u64, Disruption)>,
@@ -101,6 +107,7 @@ pub(super) struct ModelAccount {
     pub timeout: Duration,
     pub wallets: usize,
     pub key: usize,
+    pub egress: Option<ModelEgress>,
 }
 
 impl ModelAccount {
@@ -119,6 +126,10 @@ impl ModelAccount {
         let futures_calls = if self.reads_positions { 2.0 } else { 1.0 };
         (3.0 + (wallets - 1.0) * futures_calls) / wallets
     }
+
+    fn calls_per_second(&self) -> f64 {
+        self.calls_per_poll() / self.slot().as_secs_f64()
+    }
 }
 
 impl Scenario {
@@ -136,6 +147,7 @@ impl Scenario {
                 timeout: Duration::ZERO,
                 wallets: if self.varied { rng.usize(1..=self.wallets) } else { self.wallets },
                 key: index / self.sharing,
+                egress: ModelEgress::initial(index / self.sharing, self.addresses),
             }
         };
         let mut accounts: Vec<_> = (0..self.accounts).map(|index| create(index, rng)).collect();
@@ -148,10 +160,13 @@ impl Scenario {
             timeout: Duration::ZERO,
             wallets: 1,
             key: NO_KEY,
+            egress: None,
         }));
         if !self.over_limit {
             let share = 1.0 / f64::from(self.processes);
-            let stretch = (sum_rates(&accounts) / 15.0).max(find_busiest_key_rate(&accounts) / 2.0) / share;
+            let stretch = (find_busiest_address_rate(&accounts) / 15.0)
+                .max(find_busiest_key_rate(&accounts) / 2.0)
+                / share;
             if stretch > 1.0 {
                 for account in &mut accounts {
                     account.interval = account.interval.mul_f64(stretch);
@@ -168,7 +183,7 @@ impl Scenario {
 
 /// Calls per second of all accounts together, at most.
 pub(super) fn sum_rates(accounts: &[ModelAccount]) -> f64 {
-    accounts.iter().map(|account| account.calls_per_poll() / account.slot().as_secs_f64()).sum()
+    accounts.iter().map(ModelAccount::calls_per_second).sum()
 }
 
 /// Calls per second of the key that makes the most.
@@ -176,8 +191,17 @@ pub(super) fn find_busiest_key_rate(accounts: &[ModelAccount]) -> f64 {
     accounts.chunk_by(|a, b| a.key == b.key).map(sum_rates).max_by(f64::total_cmp).unwrap_or(0.0)
 }
 
+/// Calls per second of the address that makes the most.
+pub(super) fn find_busiest_address_rate(accounts: &[ModelAccount]) -> f64 {
+    let mut rates = HashMap::<_, f64>::new();
+    for account in accounts {
+        *rates.entry(account.egress).or_default() += account.calls_per_second();
+    }
+    rates.into_values().max_by(f64::total_cmp).unwrap_or(0.0)
+}
+
 /// Draws another configuration: some accounts are removed, some get a watched currency or lose
-/// their positions, some are polled less often.
+/// their positions, some are polled less often, and the egress groups change.
 pub(super) fn change_accounts(accounts: &[ModelAccount], seed: u64) -> Vec<ModelAccount> {
     let mut rng = Rng::with_seed(seed);
     let mut change = |account: &ModelAccount| match rng.u8(0..8) {
@@ -187,7 +211,11 @@ pub(super) fn change_accounts(accounts: &[ModelAccount], seed: u64) -> Vec<Model
         5 => Some(ModelAccount { wallets: 1, ..account.clone() }),
         _ => Some(account.clone()),
     };
-    let changed: Vec<_> = accounts.iter().filter_map(&mut change).collect();
+    let mut changed: Vec<_> = accounts.iter().filter_map(&mut change).collect();
     // A configuration has at least one account.
-    if changed.iter().all(|account| account.key == NO_KEY) { accounts.to_vec() } else { changed }
+    if changed.iter().all(|account| account.key == NO_KEY) {
+        changed = accounts.to_vec();
+    }
+    change_egress(&mut changed, &mut rng);
+    changed
 }

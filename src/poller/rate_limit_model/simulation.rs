@@ -6,23 +6,29 @@ use std::{sync::Arc, sync::Mutex, time::Duration};
 use fastrand::Rng;
 use tokio::{
     runtime::Handle,
+    task::JoinHandle,
     time::{Instant, sleep},
 };
 use zeroize::Zeroizing;
 
 use super::{
-    exchange::{ExchangeModel, RECOVERED_LATENCY_MAX, SharedModel, TaskOwner, answer_call, lock},
+    egress::ModelEgress,
+    exchange::{
+        ExchangeModel, RECOVERED_LATENCY_MAX, SharedModel, TaskOwner, address_text, answer_call, lock,
+    },
     record::Record,
     scenario::{
-        Disruption, ModelAccount, NO_KEY, Scenario, change_accounts, find_busiest_key_rate, sum_rates,
+        Disruption, ModelAccount, NO_KEY, Scenario, change_accounts, find_busiest_address_rate,
+        find_busiest_key_rate, sum_rates,
     },
+    second_reader::run_second_reader,
 };
 use crate::{
     clock::{Clock, UnixTime, simulated},
     config::{AccountConfig, Config, PricesConfig},
     exchange::{
-        ApiVersion, BaseUrl, Client, Credentials, ExchangeHosts, KeyHalf, KeySource, Script, Secret, Share,
-        Wallet,
+        ApiVersion, BaseUrl, Client, Credentials, Egress, ExchangeHosts, KeyHalf, KeySource, Route, Script,
+        Secret, Share, Wallet,
     },
     poller::PollerSet,
     snapshot::{
@@ -80,7 +86,7 @@ impl Simulation {
         let until = lock(&self.model).now();
         let last_processes = processes.iter().map(|process| process.number).collect();
         for process in processes {
-            process.pollers.end().await;
+            process.end().await;
         }
         let mut model = lock(&self.model);
         // A call occupies its key until it ends, so latency uses a part of the limits.
@@ -88,7 +94,8 @@ impl Simulation {
         let share = 1.0 / f64::from(scenario.processes);
         let (key_calls, key_seconds) = if share < 1.0 { (1.0, 0.501 / share) } else { (2.0, 1.001) };
         let key_load = find_busiest_key_rate(&self.accounts) * (key_seconds + latency) / key_calls;
-        let load = key_load.max(rate * (60.001 + latency) / (900.0 * share));
+        let address_rate = find_busiest_address_rate(&self.accounts);
+        let load = key_load.max(address_rate * (60.001 + latency) / (900.0 * share));
         Record {
             calls: std::mem::take(&mut model.calls),
             log: std::mem::take(&mut model.log),
@@ -108,7 +115,7 @@ impl Simulation {
         let share = share_of(scenario.processes);
         let mut processes = Vec::new();
         for _ in 0..scenario.processes {
-            processes.push(self.start_process(share).await);
+            processes.push(self.start_process(share, scenario.has_second_reader).await);
         }
         let mut disruptions = scenario.disruptions.clone();
         disruptions.sort_unstable_by_key(|(when, _)| *when);
@@ -130,9 +137,9 @@ impl Simulation {
                     processes[index].apply_config(&self.model, &accounts, share_of(shares)).await;
                 }
                 Disruption::Restart(milliseconds) => {
-                    processes.remove(index).pollers.end().await;
+                    processes.remove(index).end().await;
                     sleep(Duration::from_millis(milliseconds)).await;
-                    processes.insert(index, self.start_process(share).await);
+                    processes.insert(index, self.start_process(share, scenario.has_second_reader).await);
                 }
             }
         }
@@ -140,10 +147,15 @@ impl Simulation {
         processes
     }
 
-    async fn start_process(&mut self, share: Share) -> Process {
+    async fn start_process(&mut self, share: Share, has_second_reader: bool) -> Process {
         let number = self.process_count;
         self.process_count += 1;
-        Process::start(number, &self.model, &self.accounts, share).await
+        let mut process = Process::start(number, &self.model, &self.accounts, share).await;
+        if has_second_reader {
+            process
+                .start_second_reader(&self.model, Duration::from_secs_f64(2.0 / sum_rates(&self.accounts)));
+        }
+        process
     }
 
     /// Lets time pass, and records once a minute which pollers count as stuck.
@@ -168,6 +180,8 @@ struct Process {
     number: usize,
     clock: Clock,
     pollers: PollerSet,
+    client: Arc<Client>,
+    second_reader: Option<JoinHandle<()>>,
 }
 
 impl Process {
@@ -178,10 +192,26 @@ impl Process {
             Script(Box::new(move |request| Box::pin(answer_call(Arc::clone(&model), request))))
         };
         let client = Arc::new(Client::scripted_with(script, clock, share.into()));
-        let pollers = PollerSet::new(client, clock, Handle::current());
-        let mut process = Self { number, clock, pollers };
+        let pollers = PollerSet::new(Arc::clone(&client), clock, Handle::current());
+        let mut process = Self { number, clock, pollers, client, second_reader: None };
         process.apply_config(model, accounts, share).await;
         process
+    }
+
+    fn start_second_reader(&mut self, model: &SharedModel, interval: Duration) {
+        let reader = run_second_reader(Arc::clone(&self.client), Arc::clone(model), self.number, interval);
+        self.second_reader = Some(tokio::spawn(reader));
+    }
+
+    /// Kills the process. Its second reader ends with it.
+    async fn end(self) {
+        if let Some(reader) = self.second_reader {
+            reader.abort();
+            // The error says that it was aborted.
+            let _ = reader.await;
+        }
+        drop(self.client);
+        self.pollers.end().await;
     }
 
     /// Polls `accounts` from now on.
@@ -191,14 +221,21 @@ impl Process {
             accounts.iter().partition(|account| account.key == NO_KEY);
         let configs: Vec<_> = with_keys.iter().map(|account| create_config(account, host_count)).collect();
         let prices = keyless.first().map(|account| PricesConfig {
-            hosts: configs[0].hosts.clone(),
+            // Calls for prices belong to the default group.
+            hosts: configs[0]
+                .hosts
+                .clone()
+                .with_routes(|_| Ok(Route::default()))
+                .unwrap_or_else(|why: String| panic!("{why}")),
             poll_interval: account.interval,
             poll_timeout: account.timeout,
             max_age: account.interval * 3,
         });
-        let config = Config { accounts: configs, prices, share, ..Config::default() };
+        let config =
+            Config { accounts: configs, prices, share, egress: list_groups(accounts), ..Config::default() };
         self.pollers.apply_config(config).await;
         let mut model = lock(model);
+        model.polled.insert(self.number, with_keys.into_iter().cloned().collect());
         let prices_index = model.account_count() - 1;
         let parse_index = |name: &str| name.trim_start_matches("account").parse().unwrap_or(prices_index);
         let tasks = self.pollers.running_tasks();
@@ -209,14 +246,35 @@ impl Process {
     }
 }
 
-fn create_config(account: &ModelAccount, host_count: usize) -> AccountConfig {
+/// The default group and those of the accounts.
+fn list_groups(accounts: &[ModelAccount]) -> Vec<Egress> {
+    let mut groups: Vec<_> = accounts.iter().filter_map(|account| account.egress).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    std::iter::once(Egress::default()).chain(groups.into_iter().map(create_egress)).collect()
+}
+
+fn create_egress(egress: ModelEgress) -> Egress {
+    let number = u8::try_from(egress.configured).unwrap_or(u8::MAX);
+    Egress {
+        name: format!("group{}", egress.name).into(),
+        address: address_text(egress).into(),
+        source_address: Some([192, 0, 2, number].into()),
+    }
+}
+
+pub(super) fn create_config(account: &ModelAccount, host_count: usize) -> AccountConfig {
     let secret = |text: String| Secret::new(&Zeroizing::new(text)).unwrap_or_else(|why| panic!("{why}"));
     let source = KeySource {
         access: KeyHalf::Given(secret(format!("key{}", account.key))),
         secret: KeyHalf::Given(secret("secret".to_owned())),
     };
     let parse_urls = |name: &str| -> Vec<BaseUrl> {
-        let url = |host: usize| BaseUrl::parse(&format!("https://{name}{host}.test"));
+        let route =
+            Route { egress: account.egress.map(create_egress).unwrap_or_default(), ..Route::default() };
+        let url = |host: usize| {
+            Ok(BaseUrl::parse(&format!("https://{name}{host}.test"))?.with_route(route.clone()))
+        };
         (0..host_count).map(url).collect::<Result<_, String>>().unwrap_or_else(|why| panic!("{why}"))
     };
     let wallets = if account.is_v4 { V4_WALLETS } else { V1_WALLETS };
