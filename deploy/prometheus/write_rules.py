@@ -15,6 +15,14 @@ RULES = ["xt-balance.rules.yml", "xt-withdrawals.rules.yml"]
 ALERTMANAGER = HERE.parent / "alertmanager/alertmanager.yml"
 JOB = "xt-balance-exporter"
 SEVERITIES = ["critical", "warning", "info"]
+# Labels of Prometheus, of the exporter's metrics and of the rules. The exporter rejects them as labels of an account.
+RESERVED_LABELS = set("""
+    alertname instance job le quantile severity
+    account currency egress host margin_mode quote reason revision rustversion scope shard shards side symbol version wallet
+""".split())
+RESERVED_PREFIXES = ("__", "exported_")
+# Words that YAML 1.1 reads as a boolean or as nothing.
+YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 # The recording rules that give each account its team. {label} is the label with the team.
 TEAM_RULES = '''\
@@ -74,10 +82,17 @@ def with_job(text, job):
     return re.sub(rf'(job!?="){JOB}"', rf'\g<1>{job}"', text).replace(f"is called {JOB}", f"is called {job}")
 
 
+def as_yaml(text):
+    """Quotes a text that YAML would read as something else, such as a number."""
+    is_plain = text[0].isalpha() and text.lower() not in YAML_WORDS
+    return text if is_plain else f'"{text}"'
+
+
 def with_severities(text, severities):
     """`severities` has the new name of each shipped severity."""
     name = lambda match: f"{match[1]}{severities[match[2]]}{match[3]}"
-    text = re.sub(r"^( +severity: )(\w+)($)", name, text, flags=re.MULTILINE)
+    yaml_name = lambda match: f"{match[1]}{as_yaml(severities[match[2]])}"
+    text = re.sub(r"^( +severity: )(\w+)$", yaml_name, text, flags=re.MULTILINE)
     for shipped, yours in severities.items():
         text = re.sub(rf"(# - severity: .*)\b{shipped}\b", rf"\g<1>{yours}", text)
     return re.sub(r'(severity=")(\w+)(")', name, text)
@@ -123,11 +138,14 @@ def options():
     if given.job is not None and not re.fullmatch(r"[\w./:-]+", given.job):
         parser.error("--job is not a name of letters, digits and _ . / : -")
     if given.team_label is not None and not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", given.team_label):
-        parser.error("--team-label is not the name of a label")
+        parser.error("--team-label is not the name of a label: write letters, digits and _, such as team")
+    if given.team_label in RESERVED_LABELS or (given.team_label or "").startswith(RESERVED_PREFIXES):
+        parser.error(f"--team-label {given.team_label} is a label of Prometheus, the exporter or the rules: "
+                     "write the label of your accounts, such as team")
     severities = dict(zip(SEVERITIES, SEVERITIES))
     for pair in given.severity:
         shipped, _, yours = pair.partition("=")
-        if shipped not in severities or not re.fullmatch(r"[\w-]+", yours):
+        if shipped not in severities or not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_-]*", yours):
             parser.error(f"--severity {pair}: write for example critical=page, with one of {', '.join(SEVERITIES)}")
         severities[shipped] = yours
     if len(set(severities.values())) < len(severities):

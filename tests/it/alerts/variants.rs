@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
+use xt_balance_exporter::exposition::metrics::FAMILIES;
+
 use super::{ALERTMANAGER, RUNBOOKS_URL, TESTS, run};
 use crate::common::promql::{MORE_RULES, RULES};
 
@@ -141,6 +143,12 @@ fn a_wrong_option_is_refused_and_writes_nothing() {
         "--job=a\"b",
         "--team-label=my-team",
         "--severity=page=critical",
+        "--team-label=account",
+        "--team-label=alertname",
+        "--team-label=severity",
+        "--team-label=__name__",
+        "--team-label=exported_team",
+        "--severity=critical=-",
         "--severity=critical=warning",
         "--flavour=thanos",
         "--output=deploy/prometheus",
@@ -152,6 +160,25 @@ fn a_wrong_option_is_refused_and_writes_nothing() {
         assert!(!error.contains("Traceback"), "{option}: {error}");
     }
     assert!(!output.exists());
+}
+
+#[test]
+fn the_labels_of_the_exporter_are_no_labels_of_teams() {
+    for label in FAMILIES.iter().flat_map(|family| family.labels) {
+        let output =
+            Command::new("python3").args([SCRIPT, "--output=/", "--team-label", label]).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains(&format!("--team-label {label} is a label of Prometheus")), "{error}");
+    }
+}
+
+#[test]
+fn a_severity_that_yaml_would_read_as_something_else_is_quoted() {
+    for severity in ["1", "yes", "Null", "0x1F"] {
+        let files = write(&[&format!("--severity=critical={severity}")]);
+        let quoted = format!("severity: \"{severity}\"\n");
+        assert!(files["xt-balance.rules.yml"].contains(&quoted), "{severity}");
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The values of the Helm chart: each one changes the object that it names, and each wrong one is an error that names it.
 
-use std::{collections::BTreeSet, fs, thread};
+use std::{collections::BTreeSet, fs, path::Path, thread};
 
 use serde_json::{Value, json};
+use xt_balance_exporter::{clock::UnixTime, config::Config, exchange::Share};
 
 use super::{
     chart::{CHART, WITHDRAWAL_RULES, render},
@@ -404,6 +405,17 @@ fn no_error_repeats_a_key_that_was_pasted_into_the_values() {
         format!("existingSecret: {key}"),
         format!("config: {{accounts: [{{name: a, access_key: {key}}}]}}"),
         format!("config: {{accounts: [{{name: a, secret_key: {key}}}]}}"),
+        format!("config: {{access_key: {key}}}"),
+        format!("config: {{{key}: a}}"),
+        format!("config: {{limits.share: {key}}}"),
+        format!("config: {{limits: {key}}}"),
+        format!("config: {{accounts: {key}}}"),
+        format!("config: {{accounts: [{key}]}}"),
+        format!("config: {{accounts: [{{name: a, accesskey: {key}}}]}}"),
+        format!("config: {{accounts: [{{wallets: [{{key: {key}}}]}}]}}"),
+        format!("config: {{accounts: [{{watch: {{usdt: {{key: {key}}}}}}}]}}"),
+        format!("config: {{accounts: [{{labels: {{team: {{key: {key}}}}}}}]}}"),
+        format!("config: {{egress: [{{key: {key}}}]}}"),
     ] {
         let error = refusal(&[ACCOUNT, &values]);
         assert!(!error.contains(key), "{error}");
@@ -425,6 +437,8 @@ fn a_wrong_value_is_an_error_that_names_it() {
         "shards: 2",
         "demo: true\nconfig: ~\nexistingSecret: ''\nshards: 2",
         "limitsShare: half",
+        "limitsShare: 1/21",
+        "config: {limits: {share: 7/3}}",
         "limitsShare: 1/2\nconfig: {limits: {share: 1/2}}",
         "shards: 21",
         "extraManifests: [{kind: Secret}]",
@@ -434,6 +448,12 @@ fn a_wrong_value_is_an_error_that_names_it() {
         "commonLabels: {generation: 2}",
         "existingSecret: XT Keys",
         "config: {accounts: [{name: a, access_key: b}]}",
+        "config: {access_key: b}",
+        "config: {egress: [{name: a, key: b}]}",
+        "config: {accounts: [{name: 1f2e3d4c-5b6a-7980-8192-a3b4c5d6e7f8}]}",
+        "config: {limits: half}",
+        "config: {poll_interval: {a: b}}",
+        "config: {accounts: b}",
         "service: {port: 107700}",
         "terminationGracePeriodSeconds: 1",
         "topologySpreadConstraints: [{topologyKey: zone}]",
@@ -447,4 +467,52 @@ fn a_wrong_value_is_an_error_that_names_it() {
         transcript.add(values, &refusal(&[ACCOUNT, values]));
     }
     transcript.assert("chart_mistakes");
+}
+
+/// The keys at a place of the configuration file, from the error about an unknown one.
+fn keys_of_the_file(text: &str) -> BTreeSet<String> {
+    let config = Config::from_yaml(text, Path::new("/"), &|_| None, UnixTime::EPOCH);
+    let error = config.err().map(|error| error.to_string()).unwrap_or_default();
+    let keys = error.split_once("the keys here are ").map(|(_, keys)| keys).unwrap_or_default();
+    keys.split(", ").map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()).collect()
+}
+
+#[test]
+fn the_chart_knows_the_keys_of_the_configuration_file() {
+    let template = fs::read_to_string(format!("{CHART}/templates/_config.tpl")).unwrap();
+    let keys = template.split_once("configKeys\" -}}\n").unwrap().1.split("\n{{- end }}").next().unwrap();
+    for (parent, text) in [
+        ("", "zzzzzz: 1"),
+        ("accounts[].", "accounts: [{zzzzzz: 1}]"),
+        ("egress[].", "egress: [{zzzzzz: 1}]"),
+        ("accounts[].currencies.", "accounts: [{currencies: {zzzzzz: 1}}]"),
+        ("accounts[].liquidation_distance.", "accounts: [{liquidation_distance: {zzzzzz: 1}}]"),
+        ("accounts[].watch.*.", "accounts: [{watch: {usdt: {zzzzzz: 1}}}]"),
+        ("limits.", "limits: {zzzzzz: 1}"),
+    ] {
+        let in_chart = keys.lines().filter_map(|path| path.strip_prefix(parent));
+        let in_chart: BTreeSet<_> =
+            in_chart.filter(|key| !key.contains(['.', '[', '*'])).map(str::to_owned).collect();
+        assert!(!in_chart.is_empty(), "{parent}");
+        assert_eq!(in_chart, keys_of_the_file(text), "{parent}");
+    }
+}
+
+#[test]
+fn the_chart_accepts_the_shares_that_the_exporter_accepts() {
+    for_each(
+        &["1", "1/1", "1/20", "2/3", "50/1000", "1/21", "3/2", "7/3", "1/100", "1001/1001", "0/1"],
+        |share| {
+            let values =
+                [format!("limitsShare: '{share}'"), format!("config: {{limits: {{share: '{share}'}}}}")];
+            let is_share = share.parse::<Share>().is_ok();
+            for values in &values {
+                if is_share {
+                    with_values(&[ACCOUNT, values], render);
+                } else {
+                    assert!(refusal(&[ACCOUNT, values]).contains("from 1/20 to 1"), "{values}");
+                }
+            }
+        },
+    );
 }

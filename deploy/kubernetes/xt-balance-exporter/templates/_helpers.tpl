@@ -59,6 +59,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- else if not (and $accounts .Values.existingSecret) }}
 {{- fail "config.accounts must name the accounts and existingSecret the Secret with their key files; or set demo=true to look at made-up accounts" }}
 {{- end }}
+{{- if .Values.config }}
+{{- include "xt-balance-exporter.validateConfig" . }}
+{{- end }}
 {{- if and .Values.limitsShare (include "xt-balance-exporter.configShare" .) }}
 {{- fail "limitsShare and config.limits.share both set the share of the rate limits: remove one" }}
 {{- end }}
@@ -91,7 +94,6 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   (list "podMonitor.namespace" .Values.podMonitor.namespace $name $isName)
   (list "prometheusRule.namespace" .Values.prometheusRule.namespace $name $isName)
   (list "image.digest" .Values.image.digest "^(sha256:[0-9a-f]{64})?$" "must be sha256: and 64 hexadecimal digits")
-  (list "limitsShare" .Values.limitsShare "^([1-9][0-9]*/[1-9][0-9]*)?$" "must be a fraction, such as 1/2")
   (list "serviceMonitor.interval" .Values.serviceMonitor.interval $duration $isDuration)
   (list "serviceMonitor.scrapeTimeout" .Values.serviceMonitor.scrapeTimeout $duration $isDuration)
   (list "podMonitor.interval" .Values.podMonitor.interval $duration $isDuration)
@@ -101,9 +103,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- fail (printf "%s %s" (index . 0) (index . 3)) }}
 {{- end }}
 {{- end }}
-{{- range $accounts }}
-{{- if and (kindIs "map" .) (or (hasKey . "access_key") (hasKey . "secret_key")) }}
-{{- fail "config.accounts contains a key, and Helm stores values where keys do not belong: put the keys into files of existingSecret, and name the files with access_key_file and secret_key_file" }}
+{{- range list (list "limitsShare" .Values.limitsShare) (list "config.limits.share" (include "xt-balance-exporter.configShare" .)) }}
+{{- if and (index . 1) (not (include "xt-balance-exporter.isShare" (index . 1))) }}
+{{- fail (printf "%s must be a fraction from 1/20 to 1, such as 1/2" (index . 0)) }}
 {{- end }}
 {{- end }}
 {{- with .Values.prometheusRule }}
@@ -122,6 +124,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and $probe.httpGet $probe.tcpSocket }}
 {{- fail (printf "%s has httpGet and tcpSocket, and Kubernetes accepts one of them: set %s.httpGet=null" $name $name) }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Whether the exporter accepts a text as a share; empty if it does not. */}}
+{{- define "xt-balance-exporter.isShare" -}}
+{{- if regexMatch "^[1-9][0-9]{0,3}(/[1-9][0-9]{0,3})?$" . }}
+{{- $numbers := splitList "/" (printf "%s/1" .) }}
+{{- $part := index $numbers 0 | int64 }}
+{{- $whole := index $numbers 1 | int64 }}
+{{- if and (le $part $whole) (ge (mul 20 $part) $whole) (le $whole 1000) }}true{{ end }}
 {{- end }}
 {{- end }}
 
