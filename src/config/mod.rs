@@ -7,6 +7,8 @@ mod examples;
 mod file;
 mod flags;
 mod hosts;
+#[cfg(test)]
+mod key_tests;
 mod labels;
 mod load;
 mod paths;

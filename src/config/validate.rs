@@ -1,10 +1,11 @@
 //! Turns unvalidated accounts into [`AccountConfig`]s. An error names each setting as the user wrote it: as a flag or
 //! as a key of the file. Depends on neither clap nor YAML.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use humantime::format_duration;
 use smol_str::SmolStr;
+use zeroize::Zeroizing;
 
 use super::{
     AccountConfig, Config, ConfigError, PricesConfig,
@@ -129,6 +130,7 @@ pub(super) fn build_config(
     taken: ConfiguredShare,
     settings: &SettingNames,
 ) -> Result<Config, ConfigError> {
+    check_keys_of_others(&accounts)?;
     load::check_divided_keys(&accounts, shard)?;
     accounts.retain(|account| shard.contains(&account.name));
     let prices = match prices_timing {
@@ -138,6 +140,28 @@ pub(super) fn build_config(
     let config = Config { shard, accounts, prices, share: taken.share, ..Config::default() };
     load::check_limits(&config, taken)?;
     Ok(config)
+}
+
+/// Rejects the key of an account in a text of another one that metrics, pages and logs show.
+fn check_keys_of_others(accounts: &[AccountConfig]) -> Result<(), ConfigError> {
+    let shown: BTreeSet<&str> = accounts.iter().flat_map(list_shown_texts).collect();
+    let shown = Zeroizing::new(shown.into_iter().collect::<Vec<_>>().join("\n").to_lowercase());
+    match accounts.iter().position(|account| account.credentials.pair().is_in_lower_case(&shown)) {
+        // No name, because that may be the key.
+        Some(index) => Err(ConfigError(format!(
+            "an account's name, labels, currencies or egress group contain the access key or the secret key of accounts[{index}], and are shown in metrics, pages and logs: write something else there"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The texts of an account that any user can choose freely.
+fn list_shown_texts(account: &AccountConfig) -> impl Iterator<Item = &str> {
+    let labels = account.labels.iter().flat_map(|(name, value)| [&**name, &**value]);
+    let watched = account.watch.iter().map(|(_, watched)| watched.currency.as_str());
+    let filtered = account.filter.only.iter().chain(&account.filter.exclude).map(SmolStr::as_str);
+    let egress = account.hosts.egress().map(|egress| &*egress.name);
+    std::iter::once(&*account.name).chain(labels).chain(watched).chain(filtered).chain(egress)
 }
 
 fn build_prices(

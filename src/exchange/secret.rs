@@ -125,7 +125,12 @@ impl KeyPair {
     /// exchange makes, are not searched for: they may be part of any word.
     #[must_use]
     pub fn is_in(&self, text: &str) -> bool {
-        let text = Zeroizing::new(text.to_lowercase());
+        self.is_in_lower_case(&Zeroizing::new(text.to_lowercase()))
+    }
+
+    /// [`is_in`](Self::is_in) for a text in lower case.
+    #[must_use]
+    pub fn is_in_lower_case(&self, text: &str) -> bool {
         [self.access(), self.secret()].into_iter().any(|key| {
             let key = Zeroizing::new(key.to_lowercase());
             key.len() >= 8 && text.contains(&**key)
