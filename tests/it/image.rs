@@ -14,8 +14,8 @@ use crate::common::static_program::static_program;
 use crate::common::{Lines, until};
 use serde_json::{Value, json};
 
-/// 8 MiB: what is pulled on every start of a new node, and kept there.
-const SIZE_MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// 9 MiB: what is pulled on every start of a new node, and kept there.
+const SIZE_MAX_BYTES: u64 = 9 * 1024 * 1024;
 
 /// A name server that knows one name, as this machine.
 const NAME_SERVER: &str = r#"
