@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use fastrand::Rng;
 
-use super::egress::{ModelEgress, change_egress};
+use super::egress::{ADDRESSES_MAX, ModelEgress};
 
 /// The key of calls without a key.
 pub(super) const NO_KEY: usize = usize::MAX;
@@ -218,4 +218,35 @@ pub(super) fn change_accounts(accounts: &[ModelAccount], seed: u64) -> Vec<Model
     }
     change_egress(&mut changed, &mut rng);
     changed
+}
+
+/// Draws other groups for `accounts`, whose file has at least two groups.
+fn change_egress(accounts: &mut [ModelAccount], rng: &mut Rng) {
+    let mut groups: Vec<_> = accounts.iter().filter_map(|account| account.egress).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    let Some(drawn) = rng.choice(&groups).copied() else { return };
+    let next = groups.iter().cycle().skip_while(|group| **group != drawn).nth(1).copied().unwrap_or(drawn);
+    let (kind, moved) = (rng.u8(0..6), rng.usize(0..2));
+    for account in accounts.iter_mut().filter(|account| account.key != NO_KEY) {
+        let Some(egress) = account.egress else { continue };
+        account.egress = match kind {
+            // Some accounts move to another group, all with the same key together.
+            0 if account.key % 2 == moved => Some(drawn),
+            // A group gets another name.
+            1 if egress == drawn => Some(ModelEgress { name: egress.name + ADDRESSES_MAX, ..egress }),
+            // Two groups exchange their addresses.
+            2 if egress == drawn => Some(ModelEgress { configured: next.configured, ..egress }),
+            2 if egress == next => Some(ModelEgress { configured: drawn.configured, ..egress }),
+            // A group is removed.
+            3 if egress == drawn => Some(next),
+            // A group leaves by another proxy of the same machine.
+            4 if egress == drawn => {
+                Some(ModelEgress { configured: egress.configured + ADDRESSES_MAX, ..egress })
+            }
+            // The file has no groups any more.
+            5 => None,
+            _ => Some(egress),
+        };
+    }
 }

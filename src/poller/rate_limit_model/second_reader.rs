@@ -9,21 +9,26 @@ use super::{
     egress::seen_address,
     exchange::{CallInFlight, SharedModel, lock},
     record::{CallResult, RecordedCall},
-    simulation::create_config,
+    scenario::ModelAccount,
 };
-use crate::exchange::{Client, DEFAULT_EGRESS};
+use crate::{
+    config::AccountConfig,
+    exchange::{Client, DEFAULT_EGRESS},
+};
 
 /// The time between the end of a call with a key and the next one. The reader keeps to it without the process, because the
 /// process does not count calls with keys that it has not used yet.
 const KEY_INTERVAL: Duration = Duration::from_millis(2_001);
 
 /// Calls the exchange for one account after the other, as often as the process `number` permits, and on average not more
-/// often than every `interval`. It has the configuration of the process and so its addresses.
+/// often than every `interval`. It has the configuration of the process, made by `create_config`, and so its
+/// addresses.
 pub(super) async fn run_second_reader(
     client: Arc<Client>,
     model: SharedModel,
     number: usize,
     interval: Duration,
+    create_config: fn(&ModelAccount, usize) -> AccountConfig,
 ) {
     let mut rng = Rng::with_seed(number as u64);
     let mut last_ends = HashMap::<usize, Instant>::new();

@@ -199,7 +199,8 @@ impl Process {
     }
 
     fn start_second_reader(&mut self, model: &SharedModel, interval: Duration) {
-        let reader = run_second_reader(Arc::clone(&self.client), Arc::clone(model), self.number, interval);
+        let (client, model) = (Arc::clone(&self.client), Arc::clone(model));
+        let reader = run_second_reader(client, model, self.number, interval, create_config);
         self.second_reader = Some(tokio::spawn(reader));
     }
 
@@ -263,7 +264,7 @@ fn create_egress(egress: ModelEgress) -> Egress {
     }
 }
 
-pub(super) fn create_config(account: &ModelAccount, host_count: usize) -> AccountConfig {
+fn create_config(account: &ModelAccount, host_count: usize) -> AccountConfig {
     let secret = |text: String| Secret::new(&Zeroizing::new(text)).unwrap_or_else(|why| panic!("{why}"));
     let source = KeySource {
         access: KeyHalf::Given(secret(format!("key{}", account.key))),
