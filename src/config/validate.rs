@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::UnixTime,
-    exchange::{ApiVersion, BaseUrl, Credentials, Egress, ExchangeHosts, KeyPair, KeySource, Route, Wallet},
+    exchange::{ApiVersion, BaseUrl, Credentials, Egress, ExchangeHosts, KeySource, Route, Wallet},
     quoting::quote_currency,
     shard::Shard,
     snapshot::{
@@ -130,7 +130,7 @@ pub(super) fn build_config(
     taken: ConfiguredShare,
     settings: &SettingNames,
 ) -> Result<Config, ConfigError> {
-    check_keys_of_others(&accounts)?;
+    check_keys_of_others(&accounts, settings)?;
     load::check_divided_keys(&accounts, shard)?;
     accounts.retain(|account| shard.contains(&account.name));
     let prices = match prices_timing {
@@ -142,26 +142,46 @@ pub(super) fn build_config(
     Ok(config)
 }
 
-/// Rejects the key of an account in a text of another one that metrics, pages and logs show.
-fn check_keys_of_others(accounts: &[AccountConfig]) -> Result<(), ConfigError> {
-    let shown: BTreeSet<&str> = accounts.iter().flat_map(list_shown_texts).collect();
-    let shown = Zeroizing::new(shown.into_iter().collect::<Vec<_>>().join("\n").to_lowercase());
-    match accounts.iter().position(|account| account.credentials.pair().is_in_lower_case(&shown)) {
-        // No name, because that may be the key.
-        Some(index) => Err(ConfigError(format!(
-            "an account's name, labels, currencies or egress group contain the access key or the secret key of accounts[{index}], and are shown in metrics, pages and logs: write something else there"
+/// Rejects the key of an account in one of its own texts, and names the setting.
+fn check_own_key(account: &AccountConfig, settings: &SettingNames) -> Result<(), ConfigError> {
+    let shown = list_shown_texts(account, settings);
+    match shown.iter().find(|(_, text)| account.credentials.pair().is_in(text)) {
+        // No context, because that holds the account's name.
+        Some((setting, _)) => Err(ConfigError(format!(
+            "{setting} contains the access key or the secret key, and is shown in metrics, pages and logs: write something else there"
         ))),
         None => Ok(()),
     }
 }
 
-/// The texts of an account that any user can choose freely.
-fn list_shown_texts(account: &AccountConfig) -> impl Iterator<Item = &str> {
-    let labels = account.labels.iter().flat_map(|(name, value)| [&**name, &**value]);
+/// Rejects the key of an account in a text of another one. All texts are searched at once, because there may be thousands of
+/// accounts.
+fn check_keys_of_others(accounts: &[AccountConfig], settings: &SettingNames) -> Result<(), ConfigError> {
+    let shown = accounts.iter().flat_map(|account| list_shown_texts(account, settings));
+    let shown: BTreeSet<String> = shown.map(|(_, text)| text).collect();
+    let shown = Zeroizing::new(shown.into_iter().collect::<Vec<_>>().join("\n").to_lowercase());
+    match accounts.iter().position(|account| account.credentials.pair().is_in_lower_case(&shown)) {
+        // No name, because that may be the key.
+        Some(index) => Err(ConfigError(format!(
+            "an account's name, labels, currencies, base URLs or egress group contain the access key or the secret key of accounts[{index}], and are shown in metrics, pages and logs: write something else there"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The texts of an account that metrics, pages and logs show, each with its setting.
+fn list_shown_texts(account: &AccountConfig, settings: &SettingNames) -> Vec<(&'static str, String)> {
+    let labels = account.labels.iter().flat_map(|(name, value)| [name, value]);
     let watched = account.watch.iter().map(|(_, watched)| watched.currency.as_str());
-    let filtered = account.filter.only.iter().chain(&account.filter.exclude).map(SmolStr::as_str);
+    let filtered = account.filter.only.iter().chain(&account.filter.exclude);
     let egress = account.hosts.egress().map(|egress| &*egress.name);
-    std::iter::once(&*account.name).chain(labels).chain(watched).chain(filtered).chain(egress)
+    let name = std::iter::once(("the account's name", account.name.to_string()));
+    name.chain(labels.map(|text| ("labels", text.to_string())))
+        .chain(watched.map(|name| (settings.watch, name.to_owned())))
+        .chain(filtered.map(|name| ("currencies", name.to_string())))
+        .chain(egress.map(|name| ("egress", name.to_owned())))
+        .chain(account.hosts.all().map(|base| (settings.base_url, base.to_string())))
+        .collect()
 }
 
 fn build_prices(
@@ -237,8 +257,7 @@ impl UnvalidatedAccount<'_> {
         let (poll_interval, poll_timeout, max_age) =
             self.timing.validate(self.settings).or_else(|why| self.fail(why))?;
         let credentials = Credentials::open(keys, now).or_else(|why| self.fail(why))?;
-        self.check_shown_texts(credentials.pair(), &hosts, &watch, &filter)?;
-        Ok(AccountConfig {
+        let account = AccountConfig {
             name: self.name.into(),
             labels: self.labels,
             hosts,
@@ -250,38 +269,13 @@ impl UnvalidatedAccount<'_> {
             poll_interval,
             poll_timeout,
             max_age,
-        })
+        };
+        check_own_key(&account, self.settings)?;
+        Ok(account)
     }
 
     fn api(&self) -> ApiVersion {
         self.api.unwrap_or_default()
-    }
-
-    /// Rejects a key in a text that metrics, pages and logs show.
-    fn check_shown_texts(
-        &self,
-        pair: &KeyPair,
-        hosts: &ExchangeHosts,
-        watched: &[(Wallet, WatchedCurrency)],
-        filter: &CurrencyFilter,
-    ) -> Result<(), ConfigError> {
-        let SettingNames { watch, base_url, .. } = *self.settings;
-        let watched = watched.iter().map(|(_, watched)| watched.currency.as_str());
-        let filtered = filter.only.iter().chain(&filter.exclude).map(SmolStr::as_str);
-        let hosts: Vec<_> = hosts.all().map(BaseUrl::to_string).collect();
-        let labels = self.labels.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
-        let shown = [("the account's name", self.name)].into_iter();
-        let shown = shown.chain(labels.map(|text| ("labels", text)));
-        let shown = shown.chain(watched.map(|name| (watch, name)));
-        let shown = shown.chain(filtered.map(|name| ("currencies", name)));
-        let mut shown = shown.chain(hosts.iter().map(|host| (base_url, host.as_str())));
-        match shown.find(|(_, text)| pair.is_in(text)) {
-            // No context, because that holds the account's name.
-            Some((setting, _)) => Err(ConfigError(format!(
-                "{setting} contains the access key or the secret key, and is shown in metrics, pages and logs: write something else there"
-            ))),
-            None => Ok(()),
-        }
     }
 
     fn check_wallets(&self) -> Result<(), ConfigError> {
