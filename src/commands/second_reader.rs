@@ -149,20 +149,9 @@ impl Daemon {
         let mut silent_since = None;
         while !self.is_gone.load(Ordering::Relaxed) {
             let response = self.request("POST", &query).await;
-            match &response {
-                Ok((200 | 409 | 503, _)) => {
-                    self.was_seen.store(true, Ordering::Relaxed);
-                    silent_since = None;
-                }
-                _ if self.was_seen.load(Ordering::Relaxed) => {
-                    let since = *silent_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= SILENCE_MAX {
-                        return PermitResponse::Failed(self.no_longer_answers());
-                    }
-                    sleep(RETRY_DELAY).await;
-                    continue;
-                }
-                _ => {}
+            if matches!(response, Ok((200 | 409 | 503, _))) {
+                self.was_seen.store(true, Ordering::Relaxed);
+                silent_since = None;
             }
             let why = match response {
                 Ok((200, body)) => match serde_json::from_str(&body) {
@@ -175,6 +164,14 @@ impl Daemon {
                     return PermitResponse::Paused(paused.unwrap_or(PAUSE_DEFAULT));
                 }
                 Ok((503, _)) => {
+                    sleep(RETRY_DELAY).await;
+                    continue;
+                }
+                _ if self.was_seen.load(Ordering::Relaxed) => {
+                    let since = *silent_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= SILENCE_MAX {
+                        return PermitResponse::Failed(self.no_longer_answers());
+                    }
                     sleep(RETRY_DELAY).await;
                     continue;
                 }
