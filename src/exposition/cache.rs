@@ -351,13 +351,8 @@ mod tests {
     const UNPRICED: &str = "xt_unpriced_currencies{account=\"a\",wallet=\"spot\"} ";
 
     fn create_cache() -> ExpositionCache {
-        let facts = AccountState {
-            name: "a".into(),
-            labels: Arc::default(),
-            paused_until: None,
-            credentials_loaded: UnixTime::from_secs(1),
-            poller_restarts: 0,
-        };
+        let facts =
+            AccountState { credentials_loaded: UnixTime::from_secs(1), ..AccountState::at_start("a") };
         let wallet_config = WalletConfig {
             account: "a".into(),
             wallet: exchange::Wallet::Spot,

@@ -146,13 +146,8 @@ mod tests {
 
     #[test]
     fn only_chunks_with_samples_are_kept() {
-        let facts = AccountState {
-            name: "main".into(),
-            labels: Arc::default(),
-            paused_until: None,
-            credentials_loaded: UnixTime::from_secs(1),
-            poller_restarts: 0,
-        };
+        let facts =
+            AccountState { credentials_loaded: UnixTime::from_secs(1), ..AccountState::at_start("main") };
         let families = CachedFamilies::for_account(&facts);
         let has_chunk = |(index, _): &(usize, &MetricFamily)| families.chunk(*index).is_some();
         let with_chunk = FAMILIES.iter().enumerate().filter(has_chunk);

@@ -359,13 +359,7 @@ mod tests {
         let result = PollResult { at: at(11), took: Duration::ZERO, is_suspect: false, outcome };
         let polled = WalletSnapshot::new(Arc::clone(&config)).apply(result);
         let entry = |snapshot: &WalletSnapshot| {
-            let state = AccountState {
-                name: "a".into(),
-                labels: Arc::default(),
-                paused_until: None,
-                credentials_loaded: at(0).unix,
-                poller_restarts: 0,
-            };
+            let state = AccountState::at_start("a");
             AccountEntry::restored(state, [snapshot.clone()], at(60).uptime)
         };
         let store = Store::new(vec![entry(&polled)]);

@@ -524,6 +524,21 @@ fn overdue(deadline: Uptime, now: Timestamp) -> Option<Duration> {
 }
 
 #[cfg(test)]
+impl AccountState {
+    /// The state of an account that was just started, for tests.
+    #[must_use]
+    pub fn at_start(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            labels: Arc::default(),
+            paused_until: None,
+            credentials_loaded: crate::clock::simulated::at(0).unix,
+            poller_restarts: 0,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::cell::Cell;
 
@@ -532,13 +547,7 @@ mod tests {
 
     #[test]
     fn a_heartbeat_alone_is_no_change_for_readers() {
-        let state = AccountState {
-            name: "a".into(),
-            labels: Arc::default(),
-            paused_until: None,
-            credentials_loaded: at(0).unix,
-            poller_restarts: 0,
-        };
+        let state = AccountState::at_start("a");
         let store = Store::new(vec![AccountEntry::new(state, Vec::new(), at(0).uptime)])
             .with_prices(Duration::MAX, at(0).uptime);
         let before = store.change_count();
@@ -554,13 +563,7 @@ mod tests {
     /// The second change comes between the first one's reading of the entry and its replacement.
     #[test]
     fn two_concurrent_changes_of_an_account_are_both_kept() {
-        let facts = AccountState {
-            name: "a".into(),
-            labels: Arc::default(),
-            paused_until: None,
-            credentials_loaded: at(0).unix,
-            poller_restarts: 0,
-        };
+        let facts = AccountState::at_start("a");
         let store = Store::new(vec![AccountEntry::new(facts, Vec::new(), at(0).uptime)]);
         let tries = Cell::new(0);
         store.update_account("a", |account| {

@@ -45,13 +45,7 @@ fn account(name: &str, watch: &[(&str, Option<f64>)]) -> AccountEntry {
         filter: CurrencyFilter::default(),
         max_age: Duration::from_secs(90),
     };
-    let facts = AccountState {
-        name: name.into(),
-        labels: Arc::default(),
-        paused_until: None,
-        credentials_loaded: at(0).unix,
-        poller_restarts: 0,
-    };
+    let facts = AccountState::at_start(name);
     AccountEntry::new(facts, vec![Arc::new(wallet_config)], at(NOW + 60).uptime)
 }
 
@@ -463,13 +457,7 @@ fn with_positions(result: Result<&str, Failure>, read: u64) -> AccountEntry {
         filter: CurrencyFilter::default(),
         max_age: Duration::from_secs(90),
     };
-    let facts = AccountState {
-        name: "bots".into(),
-        labels: Arc::default(),
-        paused_until: None,
-        credentials_loaded: at(0).unix,
-        poller_restarts: 0,
-    };
+    let facts = AccountState::at_start("bots");
     let positions = PositionsConfig {
         account: "bots".into(),
         wallet: Wallet::FuturesUsdt,
