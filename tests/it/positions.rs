@@ -6,11 +6,11 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::json;
 
 use crate::common::golden::Transcript;
-use crate::common::in_process::{MAX_AGE, TestPoller, account, advance_clock, key_source, to_millis};
+use crate::common::in_process::{MAX_AGE, TestPoller, advance_clock, key_source, to_millis, v4_account};
 use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, sample, until};
 use xt_balance_exporter::{
     config,
-    exchange::{ApiVersion, BaseUrl, ExchangeHosts, Wallet},
+    exchange::Wallet,
     poller::PollStatus,
     simulator::{
         Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedPosition, SimulatedSide,
@@ -68,19 +68,10 @@ fn close(exchange: &Exchange, symbol: &str) {
 }
 
 fn config_for(url: &str, wallets: &[Wallet], risk: FuturesRisk) -> config::AccountConfig {
-    let urls = |path: &str| vec![BaseUrl::parse(&format!("{url}{path}")).unwrap()];
     config::AccountConfig {
-        hosts: ExchangeHosts {
-            api: ApiVersion::V4,
-            base_urls: urls(""),
-            futures_usdt: urls("/fapi"),
-            futures_coin: urls("/dapi"),
-            ..ExchangeHosts::default()
-        },
-        wallets: wallets.to_vec(),
         watch: Vec::new(),
         futures_risk: Some(risk),
-        ..account("main", &[], key_source(ACCESS_KEY, SECRET_KEY))
+        ..v4_account(url, wallets, key_source(ACCESS_KEY, SECRET_KEY))
     }
 }
 

@@ -49,16 +49,9 @@ fn with_keepalived_the_exporter_runs_on_the_machine_that_has_the_address() {
     }
     let mut drill = Drill::start(Pair::boot(), &[SHARED_ADDRESS]);
     let install = |pair: &mut Pair| [0, 1].iter().for_each(|number| install_keepalived(pair, *number));
-    drill.take_over("both machines are set up", install, |pair| pair.active().is_some());
-    let first = drill.pair.active().unwrap();
+    let first = drill.kill_the_process(install);
     let second = 1 - first;
-
     let is_first = move |pair: &Pair| pair.active() == Some(first);
-    let is_second = move |pair: &Pair| pair.active() == Some(second);
-    let has_restarted = move |pair: &Pair| is_first(pair) && pair.machine(first).property("NRestarts") == "1";
-    drill.take_over("the process is killed", |pair| pair.kill(first, "xt-balance-exporter"), has_restarted);
-    drill.take_over("the exporter cannot start again", |pair| pair.break_exporter(first), is_second);
-    drill.pair.repair_exporter(first);
     drill.take_over("keepalived is killed", |pair| pair.kill(second, "keepalived"), is_first);
     drill.take_over(
         "the network between them is cut",
@@ -93,16 +86,10 @@ fn with_a_lock_in_etcd_the_exporter_runs_on_the_machine_that_has_the_lock() {
     let addresses = [format!("{LAN}1"), format!("{LAN}2")];
     let mut drill = Drill::start(pair, &addresses.each_ref().map(String::as_str));
     let install = |pair: &mut Pair| [0, 1].iter().for_each(|number| install_etcd(pair, *number));
-    drill.take_over("both machines are set up", install, |pair| pair.active().is_some());
-    let first = drill.pair.active().unwrap();
+    let first = drill.kill_the_process(install);
     let second = 1 - first;
-
     let is_first = move |pair: &Pair| pair.active() == Some(first);
     let is_second = move |pair: &Pair| pair.active() == Some(second);
-    let has_restarted = move |pair: &Pair| is_first(pair) && pair.machine(first).property("NRestarts") == "1";
-    drill.take_over("the process is killed", |pair| pair.kill(first, "xt-balance-exporter"), has_restarted);
-    drill.take_over("the exporter cannot start again", |pair| pair.break_exporter(first), is_second);
-    drill.pair.repair_exporter(first);
     wait_for_candidate(&drill.pair, first);
     drill.take_over("the network of the lock is cut", |_| pair::cut_cluster(second), is_first);
     drill.take_over("the network is healed", |_| pair::heal_cluster(second), is_first);
@@ -326,6 +313,25 @@ impl Drill {
             Prometheus::start_shortened(folder.path(), alertmanager.address, &exporters, FACTOR, rename);
         let observer = Observer::start(exporters);
         Self { pair, observer, receiver, prometheus, _alertmanager: alertmanager, _folder: folder }
+    }
+
+    /// Sets both machines up, kills the exporter, and then keeps it from starting on the machine that it ran on. Returns this
+    /// machine, repaired, while the exporter runs on the other one.
+    fn kill_the_process(&mut self, install: impl FnOnce(&mut Pair)) -> usize {
+        self.take_over("both machines are set up", install, |pair| pair.active().is_some());
+        let first = self.pair.active().unwrap();
+        let is_first = move |pair: &Pair| pair.active() == Some(first);
+        let is_second = move |pair: &Pair| pair.active() == Some(1 - first);
+        let has_restarted =
+            move |pair: &Pair| is_first(pair) && pair.machine(first).property("NRestarts") == "1";
+        self.take_over(
+            "the process is killed",
+            |pair| pair.kill(first, "xt-balance-exporter"),
+            has_restarted,
+        );
+        self.take_over("the exporter cannot start again", |pair| pair.break_exporter(first), is_second);
+        self.pair.repair_exporter(first);
+        first
     }
 
     /// Does something to the pair, waits until it has the right state and its balances are fresh, and prints for how long

@@ -2,11 +2,11 @@
 //! wallet alone, and `check` and the log say what may be wrong.
 
 use crate::common::golden::Transcript;
-use crate::common::in_process::{TestPoller, account, key_source};
+use crate::common::in_process::{TestPoller, key_source, v4_account};
 use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, messages, until};
 use xt_balance_exporter::{
     config::AccountConfig,
-    exchange::{ApiVersion, BaseUrl, ExchangeHosts, Wallet},
+    exchange::Wallet,
     simulator::{Effect, Fault, SimulatedAccount, SimulatedEndpoint, SimulatedWallet, SimulatorConfig},
 };
 
@@ -36,19 +36,9 @@ fn inject(exchange: &Exchange, effect: Effect) {
 
 /// Coin-margined futures are read first, before the key has worked anywhere.
 fn poller(exchange: &Exchange) -> TestPoller {
-    let urls = |path: &str| vec![BaseUrl::parse(&format!("{}{path}", exchange.url())).unwrap()];
-    TestPoller::for_account(AccountConfig {
-        hosts: ExchangeHosts {
-            api: ApiVersion::V4,
-            base_urls: urls(""),
-            futures_usdt: urls("/fapi"),
-            futures_coin: urls("/dapi"),
-            ..ExchangeHosts::default()
-        },
-        wallets: vec![Wallet::FuturesCoin, Wallet::FuturesUsdt, Wallet::Spot],
-        watch: Vec::new(),
-        ..account("main", &[], key_source(ACCESS_KEY, SECRET_KEY))
-    })
+    let wallets = [Wallet::FuturesCoin, Wallet::FuturesUsdt, Wallet::Spot];
+    let account = v4_account(&exchange.url(), &wallets, key_source(ACCESS_KEY, SECRET_KEY));
+    TestPoller::for_account(AccountConfig { watch: Vec::new(), ..account })
 }
 
 /// `xt_up` of each wallet, in the order of the polls.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::common::golden::{Transcript, assert_golden};
-use crate::common::in_process::{PAUSED, TestPoller, account, key_source};
+use crate::common::in_process::{PAUSED, TestPoller, key_source, v4_account};
 use crate::common::proxy::{Proxy, ProxyMode, http_response};
 use crate::common::{ACCESS_KEY, Exchange, Exporter, SECRET_KEY, messages, sample};
 use serde_json::json;
@@ -47,18 +47,7 @@ fn urls(list: &[&str]) -> Vec<BaseUrl> {
 
 /// The account with these wallets, all of them at one place.
 fn wallet_poller(url: &str, wallets: &[Wallet]) -> config::AccountConfig {
-    let hosts = ExchangeHosts {
-        api: ApiVersion::V4,
-        base_urls: urls(&[url]),
-        futures_usdt: urls(&[&format!("{url}/fapi")]),
-        futures_coin: urls(&[&format!("{url}/dapi")]),
-        ..ExchangeHosts::default()
-    };
-    config::AccountConfig {
-        hosts,
-        wallets: wallets.to_vec(),
-        ..account("main", &[], key_source(ACCESS_KEY, SECRET_KEY))
-    }
+    v4_account(url, wallets, key_source(ACCESS_KEY, SECRET_KEY))
 }
 
 fn series(name: &str, currency: &str, wallet: Wallet) -> String {

@@ -112,6 +112,22 @@ pub fn exposition(store: &Store, now: Timestamp) -> String {
     parts.iter().map(|part| String::from_utf8(part.to_vec()).unwrap()).collect()
 }
 
+/// An account of API v4 with `wallets` of the simulated exchange at `url`, and USDT of spot watched.
+pub fn v4_account(url: &str, wallets: &[Wallet], keys: KeySource) -> AccountConfig {
+    let urls = |path: &str| vec![BaseUrl::parse(&format!("{url}{path}")).unwrap()];
+    AccountConfig {
+        hosts: ExchangeHosts {
+            api: ApiVersion::V4,
+            base_urls: urls(""),
+            futures_usdt: urls("/fapi"),
+            futures_coin: urls("/dapi"),
+            ..ExchangeHosts::default()
+        },
+        wallets: wallets.to_vec(),
+        ..account("main", &[], keys)
+    }
+}
+
 /// The spot wallet of an account, with USDT watched.
 pub fn account(name: &str, urls: &[&str], keys: KeySource) -> AccountConfig {
     let credentials = Credentials::open(keys, Clock::start().now().unix).unwrap();
